@@ -1,0 +1,73 @@
+//! The two texts that tell the origin and its caches what was decided.
+
+use super::snapshot::{Choice, Snapshot};
+use std::fmt::Write;
+
+/// `key=variant` for every choice, sorted by key; empty without one. Baselines stand in it too.
+pub fn assignments(snapshot: &Snapshot, choices: &[Choice]) -> String {
+    joined(snapshot, choices, ", ", |variant| Some(&variant.assignment))
+}
+
+/// `key.variant` for every choice that is not a baseline, sorted by key; empty without one, so that the baseline shares
+/// its cached objects with visitors who are in no experiment.
+pub fn cache_key(snapshot: &Snapshot, choices: &[Choice]) -> String {
+    joined(snapshot, choices, "~", |variant| variant.cache_pair.as_ref())
+}
+
+fn joined<'a>(
+    snapshot: &'a Snapshot,
+    choices: &[Choice],
+    separator: &str,
+    pair: impl Fn(&'a super::snapshot::Variant) -> Option<&'a String>,
+) -> String {
+    let mut pairs: Vec<(usize, &str)> = choices
+        .iter()
+        .filter_map(|choice| snapshot.choice(*choice))
+        .filter_map(|(experiment, variant)| Some((experiment.rank, pair(variant)?.as_str())))
+        .collect();
+    pairs.sort_unstable();
+    let mut text = String::with_capacity(pairs.iter().map(|(_, pair)| pair.len() + separator.len()).sum());
+    for (_, pair) in pairs {
+        if !text.is_empty() {
+            text.push_str(separator);
+        }
+        text.push_str(pair);
+    }
+    text
+}
+
+/// A variant's pair in the assignments header.
+pub fn assignment_pair(experiment: &str, variant: &str) -> String {
+    format!("{}={}", percent_encoded(experiment, ""), percent_encoded(variant, ""))
+}
+
+/// A variant's pair in the cache key, in which `.` and `~` separate.
+pub fn cache_pair(experiment: &str, variant: &str) -> String {
+    format!("{}.{}", percent_encoded(experiment, ".~"), percent_encoded(variant, ".~"))
+}
+
+/// `text` with every byte outside `[A-Za-z0-9_.~-]`, and those in `also`, as `%XX`.
+fn percent_encoded(text: &str, also: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        let plain = byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'~' | b'-');
+        if plain && !also.as_bytes().contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            // Writing to a string cannot fail.
+            let _ = write!(encoded, "%{byte:02X}");
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_encoded_where_they_could_be_misread() {
+        assert_eq!(assignment_pair("nav.v2~x", "grün=1"), "nav.v2~x=gr%C3%BCn%3D1");
+        assert_eq!(cache_pair("nav.v2~x", "b-1_c"), "nav%2Ev2%7Ex.b-1_c");
+    }
+}

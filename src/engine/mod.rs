@@ -1,0 +1,15 @@
+//! The decision engine. Pure: no host, no clock, no I/O, so that the same inputs give the same answers in the filter, in
+//! the command and in a simulation.
+//!
+//! A config is compiled into a [`snapshot`]; [`decide`] reads it. A decision is a variant or none, always with its
+//! [`reason`]; [`assignments`] writes decisions out for the origin and its caches.
+
+pub mod assignments;
+pub mod attribute;
+pub mod condition;
+pub mod decide;
+pub mod hash;
+pub mod pattern;
+pub mod reason;
+pub mod route;
+pub mod snapshot;

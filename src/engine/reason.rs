@@ -1,0 +1,59 @@
+//! Why a decision came out as it did. The same names stand in the command's output and in the metrics.
+
+/// Declares the reasons once: the enum, its names and the list of all.
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
+        /// Why a visitor is in an experiment or not.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Reason {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl Reason {
+            /// Every reason.
+            pub const ALL: &'static [Reason] = &[$(Reason::$variant,)*];
+
+            /// The name in results and metrics.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Reason::$variant => $name,)*
+                }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// The plugin configuration keeps the filter off this path.
+    PathExcluded = "path_excluded",
+    /// The experiment is invalid and switched off alone.
+    Disabled = "disabled",
+    /// The experiment is paused.
+    Paused = "paused",
+    /// The experiment is about other requests.
+    Route = "route",
+    /// The experiment is concluded: everyone gets the winner.
+    Winner = "winner",
+    /// It is before `starts`.
+    NotStarted = "not_started",
+    /// It is `ends` or later.
+    Ended = "ended",
+    /// The user agent is a bot's.
+    Bot = "bot",
+    /// The visitor has not consented, or has objected.
+    NoConsent = "no_consent",
+    /// The attribute that is bucketed has no value.
+    NoUnit = "no_unit",
+    /// The config forces this unit's variant.
+    Forced = "forced",
+    /// The visitor is not in the audience.
+    Audience = "audience",
+    /// The visitor is held out of all experiments.
+    Holdout = "holdout",
+    /// The visitor's slot of the layer belongs to another experiment.
+    Layer = "layer",
+    /// The visitor is not in the share that takes part.
+    Traffic = "traffic",
+    /// The variant is the one of the visitor's bucket.
+    Bucketed = "bucketed",
+}

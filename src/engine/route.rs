@@ -1,0 +1,185 @@
+//! Routes: which requests an experiment or a goal is about, and an index that finds them without trying each.
+
+use super::pattern::Pattern;
+
+/// What routes are compared with.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestLine<'a> {
+    /// Host without its port, in lower case.
+    pub host: &'a [u8],
+    /// Path without its query, as the client sent it.
+    pub path: &'a [u8],
+    /// Method, in upper case as methods are.
+    pub method: &'a [u8],
+}
+
+/// A compiled route. An empty list asks nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Route {
+    /// Hosts, of which one has to match; compiled without case.
+    pub hosts: Vec<Pattern>,
+    /// Paths, of which one has to match.
+    pub paths: Vec<Pattern>,
+    /// Methods, of which one has to match; `GET` also means `HEAD`.
+    pub methods: Vec<String>,
+}
+
+impl Route {
+    /// Whether `line` is one of this route's requests.
+    pub fn matches(&self, line: &RequestLine<'_>) -> bool {
+        any(&self.paths, |path| path.matches(line.path))
+            && any(&self.hosts, |host| host.matches(line.host))
+            && any(&self.methods, |method| {
+                method.as_bytes() == line.method || (method == "GET" && line.method == b"HEAD")
+            })
+    }
+
+    /// Whether some request can match both routes.
+    pub fn meets(&self, other: &Route) -> bool {
+        any_pair(&self.paths, &other.paths, Pattern::meets)
+            && any_pair(&self.hosts, &other.hosts, Pattern::meets)
+            && any_pair(&self.methods, &other.methods, |a, b| {
+                a == b || matches!((a.as_str(), b.as_str()), ("GET", "HEAD") | ("HEAD", "GET"))
+            })
+    }
+}
+
+fn any<T>(list: &[T], asks: impl FnMut(&T) -> bool) -> bool {
+    list.is_empty() || list.iter().any(asks)
+}
+
+fn any_pair<T>(a: &[T], b: &[T], mut meets: impl FnMut(&T, &T) -> bool) -> bool {
+    a.is_empty() || b.is_empty() || a.iter().any(|a| b.iter().any(|b| meets(a, b)))
+}
+
+/// Finds the routes that can match a path in time that depends on their nesting, not on their number.
+#[derive(Debug, Clone, Default)]
+pub struct RouteIndex {
+    /// Routes by a literal start of the path, sorted by it.
+    prefixes: Vec<Prefix>,
+    /// Routes by one whole path, sorted by it; a path stands once for each of its routes.
+    exact: Vec<(Box<[u8]>, u32)>,
+    /// Routes that say nothing about how a path starts.
+    anywhere: Vec<u32>,
+}
+
+#[derive(Debug, Clone)]
+struct Prefix {
+    text: Box<[u8]>,
+    /// The longest other entry that this text starts with.
+    parent: Option<usize>,
+    routes: Vec<u32>,
+}
+
+impl RouteIndex {
+    /// Indexes `routes`, each with the number that [`RouteIndex::candidates`] gives back for it.
+    pub fn new<'a>(routes: impl Iterator<Item = (u32, &'a Route)>) -> RouteIndex {
+        let mut index = RouteIndex::default();
+        let mut by_prefix = std::collections::BTreeMap::<&[u8], Vec<u32>>::new();
+        for (number, route) in routes {
+            if any(&route.paths, |path| path.prefix().is_empty() && !path.is_exact()) {
+                index.anywhere.push(number);
+                continue;
+            }
+            for path in &route.paths {
+                if path.is_exact() {
+                    index.exact.push((path.prefix().into(), number));
+                } else {
+                    by_prefix.entry(path.prefix()).or_default().push(number);
+                }
+            }
+        }
+        index.exact.sort();
+        // In sorted order the prefixes of a text stand before it, the longest last: a stack holds the open ones.
+        let mut open: Vec<usize> = Vec::new();
+        for (text, routes) in by_prefix {
+            while open
+                .pop_if(|&mut at| index.prefixes.get(at).is_none_or(|open| !text.starts_with(&open.text)))
+                .is_some()
+            {}
+            index.prefixes.push(Prefix { text: text.into(), parent: open.last().copied(), routes });
+            open.push(index.prefixes.len() - 1);
+        }
+        index
+    }
+
+    /// Puts the numbers of all routes whose paths can match `path` into `found`, sorted, each once. They still have to
+    /// be asked with [`Route::matches`].
+    pub fn candidates(&self, path: &[u8], found: &mut Vec<u32>) {
+        found.clear();
+        found.extend_from_slice(&self.anywhere);
+        let start = self.exact.partition_point(|(text, _)| **text < *path);
+        let exact = self.exact.iter().skip(start).take_while(|(text, _)| **text == *path);
+        found.extend(exact.map(|(_, number)| *number));
+        // Every prefix of `path` is the greatest entry not above `path`, or an ancestor of it.
+        let mut at = self.prefixes.partition_point(|prefix| *prefix.text <= *path).checked_sub(1);
+        while let Some(prefix) = at.and_then(|at| self.prefixes.get(at)) {
+            if path.starts_with(&prefix.text) {
+                found.extend_from_slice(&prefix.routes);
+            }
+            at = prefix.parent;
+        }
+        found.sort_unstable();
+        found.dedup();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn route(paths: &[&str]) -> Route {
+        Route { paths: paths.iter().map(|path| Pattern::new(path)).collect(), ..Route::default() }
+    }
+
+    fn line<'a>(method: &'a str, host: &'a str, path: &'a str) -> RequestLine<'a> {
+        RequestLine { host: host.as_bytes(), path: path.as_bytes(), method: method.as_bytes() }
+    }
+
+    #[test]
+    fn a_route_asks_only_what_it_lists() {
+        let shop = Route {
+            hosts: vec![Pattern::ignoring_case("*.Shop.example")],
+            paths: vec![Pattern::new("/checkout*"), Pattern::new("/cart")],
+            methods: vec!["GET".to_owned()],
+        };
+        assert!(shop.matches(&line("GET", "www.shop.example", "/checkout/2")));
+        assert!(shop.matches(&line("HEAD", "www.shop.example", "/cart")));
+        assert!(!shop.matches(&line("POST", "www.shop.example", "/cart")));
+        assert!(!shop.matches(&line("GET", "shop.example", "/cart")));
+        assert!(!shop.matches(&line("GET", "www.shop.example", "/carts")));
+        assert!(Route::default().matches(&line("PURGE", "", "")));
+    }
+
+    #[test]
+    fn the_index_finds_exactly_what_trying_each_finds() {
+        let paths = ["*", "/", "/*", "/a", "/a*", "/a/b*", "/a/b", "/ab*", "/b*c", "*.js", "/a/*/c", "/a/b/c*", "/z*"];
+        let mut routes: Vec<Route> = paths.iter().map(|path| route(&[path])).collect();
+        routes.push(route(&["/a*", "/a/b*", "/a/b"]));
+        routes.push(Route::default());
+        let index = RouteIndex::new(routes.iter().enumerate().map(|(number, route)| (number as u32, route)));
+        let mut found = Vec::new();
+        for path in
+            ["", "/", "/a", "/a/", "/a/b", "/a/b/c", "/a/b/c/d", "/ab", "/abc", "/bxc", "/b", "/x.js", "/zz", "/~"]
+        {
+            index.candidates(path.as_bytes(), &mut found);
+            let mut matching = found.clone();
+            matching.retain(|number| routes[*number as usize].matches(&line("GET", "h", path)));
+            let expected: Vec<u32> = (0..routes.len() as u32)
+                .filter(|number| routes[*number as usize].matches(&line("GET", "h", path)))
+                .collect();
+            assert_eq!(matching, expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn routes_meet_where_a_request_could_be_in_both() {
+        let get = Route { methods: vec!["GET".to_owned()], ..route(&["/a*"]) };
+        let head = Route { methods: vec!["HEAD".to_owned()], ..route(&["/ab"]) };
+        let post = Route { methods: vec!["POST".to_owned()], ..route(&["/ab"]) };
+        assert!(get.meets(&head) && head.meets(&get));
+        assert!(!get.meets(&post));
+        assert!(!route(&["/a*"]).meets(&route(&["/b*", "/c"])));
+        assert!(Route::default().meets(&post));
+    }
+}
