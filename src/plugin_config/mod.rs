@@ -1,0 +1,144 @@
+//! The plugin configuration: from the bytes that the host hands over to validated, immutable types.
+//!
+//! Every problem is collected with the path of its field, so that a person can mend a configuration in one go. What
+//! comes out holds no text that the rest of the filter would have to check again: names are well-formed and in lower
+//! case where case means nothing, durations are numbers with their unit in the name, lists of patterns are compiled.
+
+mod block;
+mod duration;
+mod endpoint;
+mod events;
+mod experiments;
+mod names;
+mod protobuf_struct;
+mod request;
+mod visitor;
+
+#[cfg(test)]
+mod tests;
+
+pub use endpoint::Endpoint;
+pub use events::{Batch, Dedupe, EventFormat, Events, OnFull, OutboxLimits, Retry};
+pub use experiments::{Experiments, Source};
+pub use request::{CacheKey, Paths, Request, Response};
+pub use visitor::{Consent, IdSource, Mint, SameSite, Visitor};
+
+use crate::engine::attribute::AttributeName;
+use crate::problem::{Node, Path, Problems};
+use block::Block;
+use serde_json::{Map, Value};
+
+/// Everything that is configured for one plugin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PluginConfig {
+    /// Where experiments come from.
+    pub experiments: Experiments,
+    /// Who the visitor is and what is known of them.
+    pub visitor: Visitor,
+    /// On which paths the filter acts at all.
+    pub paths: Paths,
+    /// What is told to the caches and to the origin.
+    pub request: Request,
+    /// What is done to responses.
+    pub response: Response,
+    /// Where events go; `None`: there are none.
+    pub events: Option<Events>,
+}
+
+impl PluginConfig {
+    /// Reads what the host hands over: JSON text, or an encoded `google.protobuf.Struct`, which is what Envoy makes of
+    /// a configuration that is given as one.
+    ///
+    /// # Errors
+    /// Every problem there is, each with the path of its field. Text that is not JSON is one problem, with its line
+    /// and column.
+    pub fn parse(bytes: &[u8]) -> Result<PluginConfig, Problems> {
+        PluginConfig::from_value(&document(bytes)?)
+    }
+
+    /// Reads a configuration that is JSON already.
+    ///
+    /// # Errors
+    /// Every problem there is, each with the path of its field.
+    pub fn from_value(value: &Value) -> Result<PluginConfig, Problems> {
+        let mut problems = Problems::new();
+        match read(Node::root(value), &mut problems) {
+            // A feature that is not built leaves a problem, not a hole: only the count tells.
+            Some(config) if problems.errors() == 0 => Ok(config),
+            _ => Err(problems),
+        }
+    }
+}
+
+/// The bytes as JSON, whichever of the two encodings they have.
+fn document(bytes: &[u8]) -> Result<Value, Problems> {
+    if bytes.trim_ascii().is_empty() {
+        // No configuration at all: what is missing then says more than "not JSON" would.
+        return Ok(Value::Object(Map::new()));
+    }
+    serde_json::from_slice(bytes).or_else(|error| {
+        protobuf_struct::decode(bytes).ok_or_else(|| {
+            let mut problems = Problems::new();
+            let message = format!("expected a JSON object (or an encoded google.protobuf.Struct): {error}");
+            problems.error(&Path::Root, message);
+            problems
+        })
+    })
+}
+
+fn read(node: Node<'_>, problems: &mut Problems) -> Option<PluginConfig> {
+    let known = ["experiments", "visitor", "paths", "request", "response", "events"];
+    let block = Block::open(node, &known, problems)?;
+
+    let experiments = block.required(
+        "experiments",
+        r#"an object with a "cluster" to fetch experiments from, an "inline" document, or both"#,
+        problems,
+        experiments::read,
+    );
+    let visitor = block.or("visitor", Visitor::default(), problems, visitor::read);
+    let paths = block.or("paths", Paths::default(), problems, request::read_paths);
+    let request = block.or("request", Request::default(), problems, request::read);
+    let response = block.or("response", Response::default(), problems, request::read_response);
+    let events = block.nullable("events", problems, events::read);
+
+    if let (Some(visitor), Some(request)) = (&visitor, &request) {
+        refuse_owned_sources(visitor, request, &block, problems);
+    }
+    Some(PluginConfig {
+        experiments: experiments?,
+        visitor: visitor?,
+        paths: paths?,
+        request: request?,
+        response: response?,
+        events: events?,
+    })
+}
+
+/// Refuses to read an id or an attribute from a name that the filter owns: it is removed from every request first, so
+/// it would never have a value.
+fn refuse_owned_sources(visitor: &Visitor, request: &Request, block: &Block<'_>, problems: &mut Problems) {
+    let owned_header =
+        |name: &String| *name == request.assignments_header || request.cache_key.header.as_ref() == Some(name);
+    let message = |what: &str| format!("never has a value: the filter owns this {what} and removes it from requests");
+    let path = block.path().field("visitor");
+
+    let ids = path.field("id");
+    for (index, source) in visitor.id.iter().enumerate() {
+        if matches!(source, IdSource::Header(name) if owned_header(name)) {
+            problems.error(&ids.index(index).field("header"), message("header"));
+        }
+    }
+    let attributes = path.field("attributes");
+    for (alias, source) in &visitor.attributes {
+        match source {
+            AttributeName::Header(name) if owned_header(name) => {
+                problems.error(&attributes.field(alias), message("header"));
+            }
+            AttributeName::Query(name) if request.cache_key.query.as_ref() == Some(name) => {
+                problems.error(&attributes.field(alias), message("query parameter"));
+            }
+            _ => {}
+        }
+    }
+}

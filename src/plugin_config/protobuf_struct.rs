@@ -1,0 +1,261 @@
+//! Decoding `google.protobuf.Struct`, as Envoy hands over a configuration that is given as one.
+//!
+//! Strict, because success is how a Struct is told from a damaged text: only fields of the
+//! [definition](https://protobuf.dev/reference/protobuf/google.protobuf/#struct) with their own wire types, each at
+//! most once, and nothing left over.
+
+use serde_json::{Map, Number, Value};
+
+/// Nested structs and lists. Below what protobuf decoders themselves allow (100 messages, three for each level here),
+/// so nothing that reaches the filter is lost to it, and far below what a VM's stack holds.
+const DEPTH_MAX: usize = 64;
+
+/// Doubles tell every whole number up to here from its neighbours.
+const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
+
+/// The Struct that `bytes` encode, as a JSON object; `None` if they encode none.
+pub(super) fn decode(bytes: &[u8]) -> Option<Value> {
+    object(bytes, DEPTH_MAX)
+}
+
+/// A field as it comes off the wire.
+enum Field<'a> {
+    Varint(u64),
+    Double(f64),
+    Bytes(&'a [u8]),
+}
+
+struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    fn new(bytes: &'a [u8]) -> Reader<'a> {
+        Reader { rest: bytes }
+    }
+
+    /// The next field's number and content; the inner `None` is the end, the outer one an error.
+    fn next(&mut self) -> Option<Option<(u64, Field<'a>)>> {
+        if self.rest.is_empty() {
+            return Some(None);
+        }
+        let tag = self.varint()?;
+        let field = match tag & 7 {
+            0 => Field::Varint(self.varint()?),
+            1 => {
+                let (double, rest) = self.rest.split_first_chunk()?;
+                self.rest = rest;
+                Field::Double(f64::from_le_bytes(*double))
+            }
+            2 => {
+                let length = usize::try_from(self.varint()?).ok()?;
+                let (bytes, rest) = self.rest.split_at_checked(length)?;
+                self.rest = rest;
+                Field::Bytes(bytes)
+            }
+            _ => return None,
+        };
+        Some(Some((tag >> 3, field)))
+    }
+
+    fn varint(&mut self) -> Option<u64> {
+        let mut value = 0;
+        for shift in (0..u64::BITS).step_by(7) {
+            let (&byte, rest) = self.rest.split_first()?;
+            self.rest = rest;
+            let bits = u64::from(byte & 0x7f);
+            // The tenth byte has room for one bit only.
+            if (bits << shift) >> shift != bits {
+                return None;
+            }
+            value |= bits << shift;
+            if byte & 0x80 == 0 {
+                return Some(value);
+            }
+        }
+        None
+    }
+}
+
+/// `message Struct { map<string, Value> fields = 1; }`
+fn object(bytes: &[u8], depth: usize) -> Option<Value> {
+    let mut reader = Reader::new(bytes);
+    let mut members = Map::new();
+    while let Some(field) = reader.next()? {
+        let (1, Field::Bytes(entry)) = field else { return None };
+        let (name, value) = map_entry(entry, depth)?;
+        if members.insert(name, value).is_some() {
+            return None;
+        }
+    }
+    Some(Value::Object(members))
+}
+
+/// An entry of the map: `string key = 1; Value value = 2;`
+fn map_entry(bytes: &[u8], depth: usize) -> Option<(String, Value)> {
+    let mut reader = Reader::new(bytes);
+    let (mut name, mut content) = (None, None);
+    while let Some(field) = reader.next()? {
+        let previous = match field {
+            (1, Field::Bytes(bytes)) => name.replace(text(bytes)?).is_some(),
+            (2, Field::Bytes(bytes)) => content.replace(value(bytes, depth)?).is_some(),
+            _ => return None,
+        };
+        if previous {
+            return None;
+        }
+    }
+    Some((name?, content?))
+}
+
+/// `message ListValue { repeated Value values = 1; }`
+fn list(bytes: &[u8], depth: usize) -> Option<Value> {
+    let mut reader = Reader::new(bytes);
+    let mut values = Vec::new();
+    while let Some(field) = reader.next()? {
+        let (1, Field::Bytes(element)) = field else { return None };
+        values.push(value(element, depth)?);
+    }
+    Some(Value::Array(values))
+}
+
+/// `message Value`, of whose fields exactly one is set.
+fn value(bytes: &[u8], depth: usize) -> Option<Value> {
+    let mut reader = Reader::new(bytes);
+    let value = match reader.next()?? {
+        (1, Field::Varint(0)) => Value::Null,
+        (2, Field::Double(double)) => number(double)?,
+        (3, Field::Bytes(bytes)) => Value::String(text(bytes)?),
+        (4, Field::Varint(boolean @ 0..=1)) => Value::Bool(boolean == 1),
+        (5, Field::Bytes(bytes)) => object(bytes, depth.checked_sub(1)?)?,
+        (6, Field::Bytes(bytes)) => list(bytes, depth.checked_sub(1)?)?,
+        _ => return None,
+    };
+    reader.rest.is_empty().then_some(value)
+}
+
+/// Every number of a Struct is a double: whole ones become integers again, as they were written.
+fn number(double: f64) -> Option<Value> {
+    if double.fract() == 0.0 && double.abs() <= WHOLE_MAX {
+        return Some(Value::from(double as i64));
+    }
+    Number::from_f64(double).map(Value::Number) // not a number, or infinite: no JSON
+}
+
+fn text(bytes: &[u8]) -> Option<String> {
+    std::str::from_utf8(bytes).ok().map(str::to_owned)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn varint(mut value: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while value >= 0x80 {
+            bytes.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        bytes.push(value as u8);
+        bytes
+    }
+
+    fn field(number: u8, content: &[u8]) -> Vec<u8> {
+        [&[number << 3 | 2], &varint(content.len())[..], content].concat()
+    }
+
+    /// Encodes a JSON object as a Struct, as Envoy would.
+    pub(in crate::plugin_config) fn encode(object: &Value) -> Vec<u8> {
+        let entry = |(name, value): (&String, &Value)| {
+            field(1, &[field(1, name.as_bytes()), field(2, &encode_value(value))].concat())
+        };
+        object.as_object().unwrap().iter().flat_map(entry).collect()
+    }
+
+    fn encode_value(value: &Value) -> Vec<u8> {
+        match value {
+            Value::Null => vec![0x08, 0],
+            Value::Number(number) => [&[0x11], &number.as_f64().unwrap().to_le_bytes()[..]].concat(),
+            Value::String(text) => field(3, text.as_bytes()),
+            Value::Bool(boolean) => vec![0x20, u8::from(*boolean)],
+            Value::Object(_) => field(5, &encode(value)),
+            Value::Array(values) => {
+                field(6, &values.iter().flat_map(|value| field(1, &encode_value(value))).collect::<Vec<u8>>())
+            }
+        }
+    }
+
+    fn sample() -> Value {
+        json!({
+            "text": "ünicode", "none": null, "yes": true, "no": false, "": {},
+            "numbers": [0, 1, -1, 0.25, 1e300, 9_007_199_254_740_992_u64],
+            "long": "x".repeat(200),
+            "nested": {"a": [{"b": []}, [[]]]},
+        })
+    }
+
+    #[test]
+    fn decodes_what_was_encoded() {
+        assert_eq!(decode(&encode(&sample())), Some(sample()));
+        assert_eq!(decode(&[]), Some(json!({})));
+        assert_eq!(decode(b"\x0a\x0d\x0a\x02pi\x12\x07"), None, "a lying length");
+        // Bytes written by protobuf itself: Struct(fields={"a": Value(number_value=2)}).
+        assert_eq!(decode(b"\x0a\x0e\x0a\x01a\x12\x09\x11\0\0\0\0\0\0\0\x40"), Some(json!({"a": 2})));
+    }
+
+    #[test]
+    fn refuses_what_no_encoder_writes() {
+        let entry = |value: &[u8]| field(1, &[field(1, b"k"), field(2, value)].concat());
+        let null = [0x08, 0];
+        let cases: [(&str, Vec<u8>); 16] = [
+            ("another field", field(2, b"")),
+            ("another wire type", vec![0x08, 1]),
+            ("a group", vec![0x0b]),
+            ("an entry without a value", field(1, &field(1, b"k"))),
+            ("an entry without a key", field(1, &field(2, &null))),
+            ("an entry with two keys", field(1, &[field(1, b"k"), field(1, b"k"), field(2, &null)].concat())),
+            ("a key twice", [entry(&null), entry(&null)].concat()),
+            ("a key that is not UTF-8", field(1, &[field(1, b"\xff"), field(2, &null)].concat())),
+            ("a string that is not UTF-8", entry(&field(3, b"\xff"))),
+            ("a value of no kind", entry(&[])),
+            ("a value of two kinds", entry(&[null, null].concat())),
+            ("a boolean that is 2", entry(&[0x20, 2])),
+            ("a null that is 1", entry(&[0x08, 1])),
+            ("not a number", entry(&[&[0x11], &f64::NAN.to_le_bytes()[..]].concat())),
+            ("infinite", entry(&[&[0x11], &f64::INFINITY.to_le_bytes()[..]].concat())),
+            ("a length beyond 64 bits", [&[0x0a], &[0xff; 9][..], &[0x7f]].concat()),
+        ];
+        for (name, bytes) in cases {
+            assert_eq!(decode(&bytes), None, "{name}");
+        }
+        assert_eq!(decode(&entry(&null)), Some(json!({"k": null})), "the cases are bad for their own reason only");
+    }
+
+    #[test]
+    fn nesting_is_bounded() {
+        let nested = |levels: usize| {
+            let list = (0..levels).fold(json!(1), |inner, _| json!([inner]));
+            encode(&json!({"a": list}))
+        };
+        assert!(decode(&nested(DEPTH_MAX)).is_some());
+        assert!(decode(&nested(DEPTH_MAX + 1)).is_none());
+    }
+
+    #[test]
+    fn damaged_bytes_never_panic_and_a_cut_is_noticed() {
+        let bytes = encode(&sample());
+        // A Struct that is cut between two members is a Struct again; anywhere else it is none.
+        let whole: Vec<usize> = (0..bytes.len()).filter(|&length| decode(&bytes[..length]).is_some()).collect();
+        assert_eq!(whole.len(), sample().as_object().unwrap().len(), "{whole:?}");
+        for at in 0..bytes.len() {
+            let mut mutated = bytes.clone();
+            for byte in 0..=u8::MAX {
+                mutated[at] = byte;
+                if let Some(value) = decode(&mutated) {
+                    assert!(value.is_object());
+                }
+            }
+        }
+    }
+}
