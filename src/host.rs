@@ -1,0 +1,127 @@
+//! The port: all that the filter asks of the proxy it runs in. The adapter implements it over proxy-wasm; tests implement
+//! it over a simulated proxy.
+
+use crate::http::headers::HeaderMap;
+
+/// What a worker's VM may ask for outside a request.
+pub trait Host {
+    /// Milliseconds since the epoch.
+    fn now_ms(&self) -> i64;
+    /// Bits that nobody can guess.
+    fn random(&self) -> u128;
+    /// Writes a line to the proxy's log.
+    fn log(&self, level: log::Level, message: &str);
+
+    /// Reads a value that all VMs of the process share.
+    ///
+    /// # Errors
+    /// The host has no shared data, or it failed.
+    fn shared_get(&self, key: &str) -> Result<Shared, HostError>;
+    /// Writes a shared value if nobody did since it was read with `cas`.
+    ///
+    /// # Errors
+    /// [`SetError::Stale`] where somebody did.
+    fn shared_set(&self, key: &str, value: &[u8], cas: u32) -> Result<(), SetError>;
+
+    /// Starts an HTTP call; the reply comes later, with this token.
+    ///
+    /// # Errors
+    /// The call did not start and there will be no reply: no such cluster, as a rule.
+    fn dispatch(&self, call: &Call<'_>) -> Result<u32, HostError>;
+
+    /// Names a metric; every call of it may give another id for the same metric.
+    fn define_metric(&self, kind: MetricKind, name: &str) -> Option<u32>;
+    /// Adds to a counter. Adding 0 is an error on some hosts: do not.
+    fn increment(&self, metric: u32, by: i64);
+    /// Sets a gauge.
+    fn record(&self, metric: u32, value: u64);
+}
+
+/// What a request or response in progress may ask for beside that.
+pub trait StreamHost {
+    /// All headers of the request or of the response, in one call.
+    fn headers(&self, which: Headers) -> HeaderMap;
+    /// Replaces all headers of this name by one.
+    fn set_header(&self, which: Headers, name: &str, value: &[u8]);
+    /// Adds a header beside those of its name.
+    fn add_header(&self, which: Headers, name: &str, value: &[u8]);
+    /// Removes all headers of this name.
+    fn remove_header(&self, which: Headers, name: &str);
+    /// Answers the request here and now. False where the host refused.
+    fn respond(&self, status: u32, headers: &[(&str, &str)]) -> bool;
+}
+
+/// The host failed; what went wrong is in its log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HostError;
+
+/// Why a shared value was not written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SetError {
+    /// Somebody else wrote it first.
+    Stale,
+    /// The host failed.
+    Failed,
+}
+
+/// A shared value as it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shared {
+    /// The bytes; empty where there are none (hosts differ in whether a cleared value is there).
+    pub value: Vec<u8>,
+    /// What to write it back with.
+    pub cas: u32,
+}
+
+impl Shared {
+    /// The `cas` of a key that is not there. A number that no value ever has: hosts insert an absent key whatever the
+    /// number, and refuse it once the key is there, so that this creates and never overwrites (0 would overwrite).
+    pub const ABSENT: u32 = u32::MAX;
+}
+
+/// Which headers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Headers {
+    /// The request's.
+    Request,
+    /// The response's.
+    Response,
+}
+
+/// The kinds of metrics in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MetricKind {
+    /// Only grows.
+    Counter,
+    /// Takes any value.
+    Gauge,
+}
+
+/// An HTTP call to make.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call<'a> {
+    /// The proxy's name of the upstream.
+    pub cluster: &'a str,
+    /// All headers, those that start with a colon first.
+    pub headers: Vec<(&'a str, &'a str)>,
+    /// The body.
+    pub body: &'a [u8],
+    /// How long the proxy waits for the reply.
+    pub timeout_ms: u64,
+}
+
+/// What came back for a call. The proxy makes up a status itself where the upstream gave none: 503 for a refused
+/// connection, 504 for a timeout.
+pub trait Reply {
+    /// The headers; empty where the call was reset.
+    fn headers(&self) -> HeaderMap;
+    /// The body's size in bytes.
+    fn body_len(&self) -> usize;
+    /// The body, cut at `max` bytes.
+    fn body(&self, max: usize) -> Vec<u8>;
+}
+
+/// The status of a reply, if it has one.
+pub fn status(headers: &HeaderMap) -> Option<u16> {
+    std::str::from_utf8(headers.get(":status")?).ok()?.parse().ok()
+}

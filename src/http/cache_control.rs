@@ -1,0 +1,68 @@
+//! `cache-control` towards the browser and whatever stands in front of the proxy.
+
+/// Turns a response's `cache-control` values into one that no shared cache may store. `None` where it may stay as it
+/// is.
+///
+/// `public` and `s-maxage` go; `private`, `no-cache` and `no-store` stay; with none of the three, `private` is added. A
+/// `private="…"` or `no-cache="…"` that lists fields speaks of those fields only, and does not count.
+pub fn made_private<'a>(values: impl Iterator<Item = &'a [u8]>) -> Option<String> {
+    let mut kept: Vec<String> = Vec::new();
+    let (mut dropped, mut guarded) = (false, false);
+    for value in values {
+        for directive in directives(&String::from_utf8_lossy(value)) {
+            let name = directive.split('=').next().unwrap_or_default().trim().to_ascii_lowercase();
+            match name.as_str() {
+                "public" | "s-maxage" => {
+                    dropped = true;
+                    continue;
+                }
+                "private" | "no-cache" | "no-store" if !directive.contains('=') => guarded = true,
+                _ => {}
+            }
+            kept.push(directive.to_owned());
+        }
+    }
+    if guarded && !dropped {
+        return None;
+    }
+    if !guarded {
+        kept.insert(0, "private".to_owned());
+    }
+    Some(kept.join(", "))
+}
+
+/// The directives of one header value; a comma in quotes does not separate.
+fn directives(value: &str) -> Vec<&str> {
+    let mut quoted = false;
+    let pieces = value.split(|char| {
+        quoted ^= char == '"';
+        char == ',' && !quoted
+    });
+    pieces.map(str::trim).filter(|directive| !directive.is_empty()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_left_that_a_shared_cache_may_store() {
+        for (values, expected) in [
+            (&[][..], Some("private")),
+            (&["public, max-age=60"], Some("private, max-age=60")),
+            (&["max-age=60, s-maxage=600"], Some("private, max-age=60")),
+            (&["max-age=60"], Some("private, max-age=60")),
+            (&["Public"], Some("private")),
+            (&["private, max-age=60"], None),
+            (&["no-store"], None),
+            (&["no-cache"], None),
+            (&["public, no-cache"], Some("no-cache")),
+            (&["private, s-maxage=5"], Some("private")),
+            (&["max-age=60", "public"], Some("private, max-age=60")),
+            (&["private=\"set-cookie, x\", max-age=5"], Some("private, private=\"set-cookie, x\", max-age=5")),
+            (&[""], Some("private")),
+        ] {
+            assert_eq!(made_private(values.iter().map(|value| value.as_bytes())).as_deref(), expected, "{values:?}");
+        }
+    }
+}

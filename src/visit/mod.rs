@@ -1,0 +1,276 @@
+//! A visit: what a request says of its visitor, read as the plugin configuration wants it. The filter and the command
+//! build it the same way, so that they decide the same.
+
+pub mod bots;
+
+use crate::engine::attribute::{AttributeName, AttributeValue, Attributes, json_attribute};
+use crate::engine::decide::{Visit, is_unit};
+use crate::engine::route::RequestLine;
+use crate::http::cookies::cookie;
+use crate::http::headers::HeaderMap;
+use crate::http::url;
+use crate::plugin_config::{IdSource, Paths, Visitor};
+use serde_json::Value;
+use std::borrow::Cow;
+use uuid::Uuid;
+
+/// A request as decisions see it. Everything is borrowed from its headers.
+#[derive(Debug)]
+pub struct RequestView<'a> {
+    /// All headers.
+    pub headers: &'a HeaderMap,
+    /// Host without port, in lower case.
+    pub host: Cow<'a, [u8]>,
+    /// The path without its query, as the client sent it.
+    pub path: &'a [u8],
+    /// The query without its question mark.
+    pub query: Option<&'a [u8]>,
+    /// The method.
+    pub method: &'a [u8],
+    /// The visitor's id, once it is known.
+    pub id: Option<Cow<'a, str>>,
+    /// Names under which attributes are also known.
+    pub aliases: &'a [(String, AttributeName)],
+    /// Attributes with types, which only the command has.
+    pub typed: Option<&'a Value>,
+}
+
+impl<'a> RequestView<'a> {
+    /// Reads the request line out of `headers`.
+    pub fn new(headers: &'a HeaderMap, visitor: &'a Visitor) -> RequestView<'a> {
+        let authority = headers.get(":authority").or_else(|| headers.get("host")).unwrap_or_default();
+        let (path, query) = url::path_and_query(headers.get(":path").unwrap_or_default());
+        RequestView {
+            headers,
+            host: url::host(authority),
+            path,
+            query,
+            method: headers.get(":method").unwrap_or_default(),
+            id: None,
+            aliases: &visitor.attributes,
+            typed: None,
+        }
+    }
+
+    /// What routes are compared with.
+    pub fn line(&self) -> RequestLine<'_> {
+        RequestLine { host: &self.host, path: self.path, method: self.method }
+    }
+
+    /// The whole URL. The proxy knows the scheme that the client used; where nobody says, it is https.
+    fn url(&self) -> Option<String> {
+        let scheme = self.headers.get(":scheme").or_else(|| self.headers.get("x-forwarded-proto")).unwrap_or(b"https");
+        let authority = self.headers.get(":authority").or_else(|| self.headers.get("host")).unwrap_or_default();
+        let target = self.headers.get(":path").unwrap_or_default();
+        String::from_utf8([scheme, b"://", authority, target].concat()).ok()
+    }
+}
+
+fn text(bytes: Option<&[u8]>) -> AttributeValue<'_> {
+    match bytes.map(std::str::from_utf8) {
+        Some(Ok(text)) => AttributeValue::Text(Cow::Borrowed(text)),
+        // What is not UTF-8 is no text: it counts as absent.
+        Some(Err(_)) | None => AttributeValue::Missing,
+    }
+}
+
+impl Attributes for RequestView<'_> {
+    fn attribute<'a>(&'a self, name: &'a AttributeName) -> AttributeValue<'a> {
+        if let Some(typed) = self.typed
+            && *name != AttributeName::Id
+        {
+            // What is given with a type is what is meant, whatever the request says.
+            let found = match name {
+                AttributeName::Named(name) => json_attribute(typed, name),
+                other => typed.get(&*other.written()).map_or(AttributeValue::Missing, AttributeValue::Json),
+            };
+            if !matches!(found, AttributeValue::Missing) {
+                return found;
+            }
+        }
+        match name {
+            AttributeName::Id => match (&self.id, self.typed.and_then(|typed| typed.get("id"))) {
+                (Some(id), _) => AttributeValue::Text(Cow::Borrowed(id)),
+                (None, Some(id)) => AttributeValue::Json(id),
+                (None, None) => AttributeValue::Missing,
+            },
+            AttributeName::Host => text(Some(&self.host)),
+            AttributeName::Path => text(Some(self.path)),
+            AttributeName::Url => self.url().map_or(AttributeValue::Missing, |url| AttributeValue::Text(url.into())),
+            AttributeName::Method => text(Some(self.method)),
+            AttributeName::Header(name) if name == "host" => {
+                text(self.headers.get(":authority").or_else(|| self.headers.get("host")))
+            }
+            AttributeName::Header(name) => text(self.headers.get(name)),
+            AttributeName::Cookie(name) => text(cookie(self.headers, name)),
+            AttributeName::Query(name) => match self.query.and_then(|query| url::parameter(query, name)) {
+                Some(Cow::Borrowed(value)) => text(Some(value)),
+                Some(Cow::Owned(value)) => {
+                    String::from_utf8(value).map_or(AttributeValue::Missing, |value| AttributeValue::Text(value.into()))
+                }
+                None => AttributeValue::Missing,
+            },
+            AttributeName::Named(name) => {
+                let alias = self.aliases.iter().find(|(alias, _)| alias == name);
+                // An alias stands for a place in the request, never for another alias, so this ends.
+                alias.map_or(AttributeValue::Missing, |(_, source)| self.attribute(source))
+            }
+        }
+    }
+}
+
+/// What the configuration allows to know of the visitor of `view`.
+pub fn visit(view: &RequestView<'_>, visitor: &Visitor, path_included: bool, now_ms: i64) -> Visit {
+    Visit {
+        now_ms,
+        path_included,
+        consent: has_consent(view.headers, visitor),
+        bot: visitor.exclude_bots && view.headers.get("user-agent").is_some_and(bots::is_bot),
+    }
+}
+
+fn has_consent(headers: &HeaderMap, visitor: &Visitor) -> bool {
+    let objects = |honored: bool, name| honored && headers.get(name).is_some_and(|value| value.trim_ascii() == b"1");
+    if objects(visitor.honor_gpc, "sec-gpc") || objects(visitor.honor_dnt, "dnt") {
+        return false;
+    }
+    visitor.consent.as_ref().is_none_or(|consent| {
+        let given = cookie(headers, &consent.cookie).unwrap_or_default();
+        let wanted = consent.contains.as_bytes();
+        wanted.is_empty() || given.windows(wanted.len()).any(|part| part == wanted)
+    })
+}
+
+/// Whether the filter acts on `path` at all.
+pub fn is_included(paths: &Paths, path: &[u8]) -> bool {
+    paths.include.iter().any(|pattern| pattern.matches(path))
+        && !paths.exclude.iter().any(|pattern| pattern.matches(path))
+}
+
+/// The visitor's id: the first source that has one; then the minted one.
+pub fn id<'a>(headers: &'a HeaderMap, visitor: &'a Visitor) -> Option<Cow<'a, str>> {
+    let configured = visitor.id.iter().find_map(|source| {
+        id_text(match source {
+            IdSource::Header(name) => headers.get(name),
+            IdSource::Cookie(name) => cookie(headers, name),
+        })
+    });
+    configured.or_else(|| {
+        let minted = id_text(cookie(headers, &visitor.mint.as_ref()?.cookie))?;
+        is_minted(&minted).then_some(minted)
+    })
+}
+
+fn id_text(bytes: Option<&[u8]>) -> Option<Cow<'_, str>> {
+    let text = std::str::from_utf8(bytes?.trim_ascii()).ok()?;
+    is_unit(text).then_some(Cow::Borrowed(text))
+}
+
+/// A new id: a random UUID (version 4) in lower case.
+pub fn minted(random: u128) -> String {
+    uuid::Builder::from_random_bytes(random.to_be_bytes()).into_uuid().to_string()
+}
+
+/// Whether `text` has the shape that [`minted`] gives.
+pub fn is_minted(text: &str) -> bool {
+    let parsed = Uuid::try_parse(text).ok().filter(|uuid| uuid.get_version_num() == 4);
+    parsed.is_some_and(|uuid| uuid.hyphenated().encode_lower(&mut Uuid::encode_buffer()) == text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plugin_config::PluginConfig;
+    use serde_json::json;
+
+    fn visitor(block: Value) -> Visitor {
+        PluginConfig::from_value(&json!({"experiments": {"cluster": "c"}, "visitor": block})).unwrap().visitor
+    }
+
+    fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
+        HeaderMap::from_pairs(pairs)
+    }
+
+    #[test]
+    fn the_first_usable_id_wins() {
+        let visitor = visitor(json!({"id": [{"header": "x-user-id"}, {"cookie": "uid"}], "mint": {"cookie": "ab"}}));
+        let minted_id = minted(7);
+        let long = "x".repeat(513);
+        let minted_cookie = format!("ab={minted_id}");
+        for (pairs, expected) in [
+            (vec![("x-user-id", "u1"), ("cookie", "uid=u2")], Some("u1")),
+            (vec![("x-user-id", ""), ("cookie", "uid=u2; uid=u3")], Some("u2")),
+            (vec![("x-user-id", &long), ("cookie", "uid=u2")], Some("u2")),
+            (vec![("cookie", &minted_cookie)], Some(minted_id.as_str())),
+            (vec![("cookie", "ab=forged")], None),
+            (vec![], None),
+        ] {
+            assert_eq!(id(&headers(&pairs), &visitor).as_deref(), expected, "{pairs:?}");
+        }
+        let not_text = HeaderMap::from_pairs(&[("x-user-id", b"\xff")]);
+        assert_eq!(id(&not_text, &visitor), None);
+    }
+
+    #[test]
+    fn minted_ids_have_one_shape() {
+        assert!(is_minted(&minted(0)) && is_minted(&minted(u128::MAX)));
+        assert_ne!(minted(1), minted(2));
+        for other in ["", "x", "00000000-0000-4000-8000-00000000000", "00000000-0000-1000-8000-000000000000"] {
+            assert!(!is_minted(other), "{other}");
+        }
+        assert!(!is_minted(&minted(u128::MAX).to_uppercase()));
+    }
+
+    #[test]
+    fn consent_is_asked_for_and_objections_are_honoured() {
+        let asked =
+            visitor(json!({"consent": {"cookie": "consent", "contains": "experiments"}, "honor": ["gpc", "dnt"]}));
+        for (pairs, expected) in [
+            (vec![], false),
+            (vec![("cookie", "consent=ads")], false),
+            (vec![("cookie", "consent=ads,experiments")], true),
+            (vec![("cookie", "consent=experiments"), ("sec-gpc", "1")], false),
+            (vec![("cookie", "consent=experiments"), ("dnt", "1")], false),
+            (vec![("cookie", "consent=experiments"), ("dnt", "0")], true),
+        ] {
+            assert_eq!(has_consent(&headers(&pairs), &asked), expected, "{pairs:?}");
+        }
+        let default = visitor(json!({}));
+        assert!(has_consent(&headers(&[("dnt", "1")]), &default), "dnt is honoured only where it is configured");
+        assert!(!has_consent(&headers(&[("sec-gpc", "1")]), &default));
+    }
+
+    #[test]
+    fn attributes_come_from_the_request() {
+        let visitor = visitor(json!({"attributes": {"country": "header.x-country", "utm": "query.utm_source"}}));
+        let map = headers(&[
+            (":authority", "Shop.example:8443"),
+            (":path", "/a?utm_source=mail%20x&b=2"),
+            (":method", "GET"),
+            (":scheme", "http"),
+            ("x-country", "DE"),
+            ("cookie", "plan=pro"),
+        ]);
+        let view = RequestView::new(&map, &visitor);
+        for (name, expected) in [
+            ("country", Some("DE")),
+            ("utm", Some("mail x")),
+            ("host", Some("shop.example")),
+            ("path", Some("/a")),
+            ("url", Some("http://Shop.example:8443/a?utm_source=mail%20x&b=2")),
+            ("method", Some("GET")),
+            ("cookie.plan", Some("pro")),
+            ("header.x-other", None),
+            ("query.b", Some("2")),
+            ("id", None),
+            ("unknown", None),
+        ] {
+            let name = AttributeName::parse(name);
+            let value = match view.attribute(&name) {
+                AttributeValue::Text(text) => Some(text.into_owned()),
+                _ => None,
+            };
+            assert_eq!(value.as_deref(), expected, "{name:?}");
+        }
+    }
+}
