@@ -1,0 +1,198 @@
+//! Events as the native format writes them, and their ids.
+
+use crate::engine::hash::fingerprint;
+use serde_json::Value;
+use std::io::Write;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+/// A longer path is cut: an event is about what happened, not a copy of the request.
+pub const PATH_BYTES_MAX: usize = 2048;
+
+/// One event. What it does not have is null.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Event<'a> {
+    /// Its id: the same for the same exposure, so that the receiver can tell repeats.
+    pub id: Uuid,
+    /// Exposure or goal.
+    pub kind: Kind,
+    /// Milliseconds since the epoch.
+    pub time_ms: i64,
+    /// The visitor, as bucketed.
+    pub unit: &'a str,
+    /// The experiment's and the variant's keys; an exposure has both.
+    pub exposure: Option<(&'a str, &'a str)>,
+    /// The goal's key.
+    pub goal: Option<&'a str>,
+    /// The revision of the config that decided.
+    pub revision: Option<&'a str>,
+    /// The request's host.
+    pub host: &'a str,
+    /// The request's path without its query.
+    pub path: &'a str,
+    /// The response's status.
+    pub status: Option<u16>,
+    /// The configured attributes that the request had.
+    pub attributes: &'a [(String, String)],
+}
+
+/// The kinds of events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A visitor was shown a variant.
+    Exposure,
+    /// A visitor did what a goal counts.
+    Goal,
+}
+
+/// What tells an exposure from others within a window: the receiver's deduplication and the worker's own rest on it.
+pub fn exposure_fingerprint(unit: &str, experiment: &str, variant: &str, window: i64) -> u128 {
+    fingerprint(&[unit.as_bytes(), experiment.as_bytes(), variant.as_bytes(), &window.to_le_bytes()])
+}
+
+/// An id out of a fingerprint: UUID version 8.
+pub fn derived_id(fingerprint: u128) -> Uuid {
+    uuid::Builder::from_custom_bytes(fingerprint.to_be_bytes()).into_uuid()
+}
+
+/// An id out of random bits: UUID version 4.
+pub fn random_id(random: u128) -> Uuid {
+    uuid::Builder::from_random_bytes(random.to_be_bytes()).into_uuid()
+}
+
+impl Event<'_> {
+    /// Appends the event as one JSON object without line breaks.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        let kind = match self.kind {
+            Kind::Exposure => "exposure",
+            Kind::Goal => "goal",
+        };
+        // Writing to memory cannot fail, and neither can turning a text into JSON.
+        let _ =
+            write!(out, r#"{{"id":"{}","type":"{kind}","time":"{}""#, self.id.hyphenated(), Rfc3339Ms(self.time_ms));
+        let (experiment, variant) = self.exposure.unzip();
+        let texts = [
+            ("unit", Some(self.unit)),
+            ("experiment", experiment),
+            ("variant", variant),
+            ("goal", self.goal),
+            ("revision", self.revision),
+            ("host", Some(self.host)),
+            ("path", Some(cut(self.path))),
+        ];
+        for (name, text) in texts {
+            let _ = write!(out, r#","{name}":"#);
+            write_json(out, &text.map_or(Value::Null, Value::from));
+        }
+        out.extend_from_slice(br#","status":"#);
+        write_json(out, &self.status.map_or(Value::Null, Value::from));
+        if !self.attributes.is_empty() {
+            out.extend_from_slice(br#","attributes":"#);
+            let attributes = self.attributes.iter().map(|(name, value)| (name.clone(), Value::from(value.as_str())));
+            write_json(out, &Value::Object(attributes.collect()));
+        }
+        out.push(b'}');
+    }
+}
+
+fn write_json(out: &mut Vec<u8>, value: &Value) {
+    let _ = serde_json::to_writer(out, value);
+}
+
+fn cut(path: &str) -> &str {
+    path.get(..path.floor_char_boundary(PATH_BYTES_MAX)).unwrap_or(path)
+}
+
+/// Shows a moment in RFC 3339, in UTC, with milliseconds.
+struct Rfc3339Ms(i64);
+
+impl std::fmt::Display for Rfc3339Ms {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let moment = OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000_000)
+            .unwrap_or(OffsetDateTime::UNIX_EPOCH);
+        let (date, time) = (moment.date(), moment.time());
+        let (year, month, day) = (date.year(), u8::from(date.month()), date.day());
+        let (hour, minute, second, milli) = time.as_hms_milli();
+        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn exposure<'a>() -> Event<'a> {
+        Event {
+            id: derived_id(exposure_fingerprint("u\"1", "nav", "b", 3)),
+            kind: Kind::Exposure,
+            time_ms: 1_795_392_000_007,
+            unit: "u\"1",
+            exposure: Some(("nav", "b")),
+            goal: None,
+            revision: Some("r42"),
+            host: "shop.example",
+            path: "/a",
+            status: Some(200),
+            attributes: &[],
+        }
+    }
+
+    #[test]
+    fn every_key_is_there_and_null_where_it_has_no_value() {
+        let mut out = Vec::new();
+        exposure().write(&mut out);
+        let written: Value = serde_json::from_slice(&out).unwrap();
+        let id = written["id"].as_str().unwrap().to_owned();
+        assert_eq!(
+            written,
+            json!({"id": id, "type": "exposure", "time": "2026-11-23T00:00:00.007Z", "unit": "u\"1", "experiment": "nav",
+                   "variant": "b", "goal": null, "revision": "r42", "host": "shop.example", "path": "/a", "status": 200})
+        );
+        assert!(!out.contains(&b'\n'));
+
+        let attributes = [("country".to_owned(), "DE".to_owned())];
+        let goal = Event {
+            kind: Kind::Goal,
+            exposure: None,
+            goal: Some("purchase"),
+            revision: None,
+            status: None,
+            attributes: &attributes,
+            ..exposure()
+        };
+        let mut out = Vec::new();
+        goal.write(&mut out);
+        let written: Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!(written["type"], "goal");
+        assert_eq!(written["goal"], "purchase");
+        assert_eq!(written["attributes"], json!({"country": "DE"}));
+        for name in ["experiment", "variant", "revision", "status"] {
+            assert_eq!(written.get(name), Some(&Value::Null), "{name}");
+        }
+    }
+
+    #[test]
+    fn ids_are_derived_from_what_makes_an_exposure_one() {
+        let id =
+            |unit, experiment, variant, window| derived_id(exposure_fingerprint(unit, experiment, variant, window));
+        let first = id("u1", "nav", "b", 3);
+        assert_eq!(first, id("u1", "nav", "b", 3));
+        assert_eq!((first.get_version_num(), first.get_variant()), (8, uuid::Variant::RFC4122));
+        for other in
+            [id("u2", "nav", "b", 3), id("u1", "na", "vb", 3), id("u1", "nav", "c", 3), id("u1", "nav", "b", 4)]
+        {
+            assert_ne!(first, other);
+        }
+        assert_eq!(random_id(1).get_version_num(), 4);
+    }
+
+    #[test]
+    fn a_long_path_is_cut_between_characters() {
+        let path = "ä".repeat(PATH_BYTES_MAX);
+        let mut out = Vec::new();
+        Event { path: &path, ..exposure() }.write(&mut out);
+        let written: Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!(written["path"].as_str().unwrap().len(), PATH_BYTES_MAX);
+    }
+}
