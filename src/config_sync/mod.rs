@@ -1,0 +1,348 @@
+//! Getting the experiments: one VM of the process fetches them on a tick, the others pick the result up from shared data.
+//!
+//! Two shared values: a small [`state`] that every tick looks at, and the body of the last good config. A body is only
+//! stored once it compiled, so whatever is there can be loaded by a VM that starts later: it is warm at once.
+
+pub mod state;
+
+use crate::engine::hash::fingerprint;
+use crate::engine::snapshot::Snapshot;
+use crate::host::{Call, Host, HostError, Reply, SetError, status};
+use crate::metrics::{Counter, Metrics};
+use crate::native;
+use crate::plugin_config::Source;
+use crate::problem::{Problems, Severity};
+use state::{Body, State};
+
+/// How often a change of the state is tried before it is left for the next tick.
+pub const CAS_TRIES_MAX: u32 = 8;
+
+/// How many VMs may fetch before their first tick. The first VM of a process is a trial that is thrown away with its
+/// calls, so that a second one has to get a chance for the config to be there before the first request.
+pub const START_FETCHES_MAX: u8 = 2;
+
+/// How much longer than its call a fetch lease lasts.
+const LEASE_GRACE_MS: u64 = 1_000;
+
+/// How many problems of one config are written to the log.
+pub const LOGGED_PROBLEMS_MAX: usize = 20;
+
+/// Fetches the experiments and keeps up with what other VMs fetched.
+#[derive(Debug)]
+pub struct ConfigSync {
+    source: Source,
+    /// Bounds the cache-key combinations of a route.
+    budget: u64,
+    /// Names the source: a changed configuration does not believe what another one fetched.
+    source_id: u64,
+    /// Tells this VM from the others.
+    vm: u64,
+    configured_ms: i64,
+    state_key: String,
+    body_key: String,
+    /// The version of the state that was last loaded.
+    loaded: u64,
+    /// What the body in force answers to `if-none-match` with.
+    etag: Option<String>,
+    /// Names the bytes of the body in force.
+    body_id: u128,
+    call: Option<u32>,
+    /// When the source last confirmed the config, as far as this VM has seen.
+    confirmed_ms: Option<i64>,
+    /// Whether the log already says that another source took over.
+    told_superseded: bool,
+}
+
+impl ConfigSync {
+    /// Starts with nothing loaded. `prefix` is put in front of all keys in shared data.
+    pub fn new(source: Source, budget: u64, vm: u64, prefix: &str, now_ms: i64) -> ConfigSync {
+        let endpoint = &source.endpoint;
+        let mut parts: Vec<&[u8]> =
+            vec![endpoint.cluster.as_bytes(), endpoint.authority.as_bytes(), endpoint.path.as_bytes()];
+        parts.extend(endpoint.headers.iter().flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()]));
+        ConfigSync {
+            source_id: fingerprint(&parts) as u64,
+            budget,
+            vm,
+            configured_ms: now_ms,
+            state_key: format!("{prefix}/config"),
+            body_key: format!("{prefix}/config/body"),
+            loaded: 0,
+            etag: None,
+            body_id: 0,
+            call: None,
+            confirmed_ms: None,
+            told_superseded: false,
+            source,
+        }
+    }
+
+    /// Milliseconds since the source last confirmed the config; since this VM was configured, if it never did.
+    pub fn age_ms(&self, now_ms: i64) -> i64 {
+        now_ms.saturating_sub(self.confirmed_ms.unwrap_or(self.configured_ms)).max(0)
+    }
+
+    /// Before the first tick: loads what is there, or starts the first fetch.
+    pub fn start(&mut self, host: &impl Host, now_ms: i64, metrics: &mut Metrics) -> Option<Snapshot> {
+        let state = self.read(host, metrics)?;
+        if state.version != 0 {
+            return self.load(host, &state, metrics);
+        }
+        self.fetch_if(host, now_ms, metrics, |state| {
+            let may = state.version == 0 && state.start_fetches < START_FETCHES_MAX;
+            state.start_fetches = state.start_fetches.saturating_add(1);
+            may
+        });
+        None
+    }
+
+    /// The regular work: loads what another VM fetched, or fetches when it is time. Gives a new snapshot, if there is one.
+    pub fn tick(&mut self, host: &impl Host, now_ms: i64, metrics: &mut Metrics) -> Option<Snapshot> {
+        let state = self.read(host, metrics)?;
+        let loaded = if state.version == self.loaded { None } else { self.load(host, &state, metrics) };
+        if state.version != 0 {
+            self.confirmed_ms = Some(state.confirmed_ms);
+        }
+        if self.call.is_none() && state.is_due(now_ms) {
+            self.fetch_if(host, now_ms, metrics, |state| state.is_due(now_ms));
+        }
+        loaded
+    }
+
+    /// The state as this VM may believe it: what another source left there counts as nothing, unless that source is
+    /// configured later than this one; then this VM is on its way out and leaves the state alone.
+    fn read(&mut self, host: &impl Host, metrics: &mut Metrics) -> Option<State> {
+        let Ok(shared) = host.shared_get(&self.state_key) else {
+            metrics.add(Counter::SharedData, 1);
+            return None;
+        };
+        let state = self.believed(&shared.value);
+        if state.is_none() && !self.told_superseded {
+            self.told_superseded = true;
+            let told = "another source of experiments was configured under this plugin's name: this one fetches no more. \
+                        That is well while a listener is replaced; else give every plugin a name of its own";
+            host.log(log::Level::Warn, told);
+        }
+        state
+    }
+
+    fn believed(&self, bytes: &[u8]) -> Option<State> {
+        match State::decode(bytes) {
+            Some(state) if state.source == self.source_id => Some(state),
+            Some(state) if state.configured_ms > self.configured_ms => None,
+            _ => Some(State { source: self.source_id, configured_ms: self.configured_ms, ..State::default() }),
+        }
+    }
+
+    /// Changes the state by compare-and-swap; `change` says whether it wants to. False where nothing was written.
+    fn update(&self, host: &impl Host, metrics: &mut Metrics, change: impl Fn(&mut State) -> bool) -> bool {
+        for _ in 0..CAS_TRIES_MAX {
+            let Ok(shared) = host.shared_get(&self.state_key) else { break };
+            let Some(mut state) = self.believed(&shared.value) else { return false };
+            if !change(&mut state) {
+                return false;
+            }
+            match host.shared_set(&self.state_key, &state.encode(), shared.cas) {
+                Ok(()) => return true,
+                Err(SetError::Stale) => {}
+                Err(SetError::Failed) => break,
+            }
+        }
+        metrics.add(Counter::CasExhausted, 1);
+        false
+    }
+
+    /// Takes the fetch lease if `may` and dispatches the fetch.
+    fn fetch_if(&mut self, host: &impl Host, now_ms: i64, metrics: &mut Metrics, may: impl Fn(&mut State) -> bool) {
+        let lease_ms = i64::try_from(self.source.timeout_ms.saturating_add(LEASE_GRACE_MS)).unwrap_or(i64::MAX);
+        let holder = self.vm;
+        let leased = self.update(host, metrics, |state| {
+            let may = may(state);
+            state.holder = holder;
+            state.leased_ms = now_ms;
+            state.lease_until_ms = now_ms.saturating_add(lease_ms);
+            may
+        });
+        if !leased {
+            return;
+        }
+        let endpoint = &self.source.endpoint;
+        let mut headers = vec![
+            (":method", "GET"),
+            (":path", endpoint.path.as_str()),
+            (":authority", endpoint.authority.as_str()),
+            (":scheme", "http"),
+            ("accept", "application/json"),
+        ];
+        headers.extend(endpoint.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        headers.extend(self.etag.as_deref().map(|etag| ("if-none-match", etag)));
+        let call = Call { cluster: &endpoint.cluster, headers, body: &[], timeout_ms: self.source.timeout_ms };
+        match host.dispatch(&call) {
+            Ok(token) => self.call = Some(token),
+            Err(HostError) => {
+                metrics.add(Counter::Dispatch, 1);
+                self.failed(host, now_ms, &format!("there is no cluster {:?}", endpoint.cluster), metrics);
+            }
+        }
+    }
+
+    /// Takes in the reply to the fetch. The outer `None`: the token is another's.
+    pub fn on_reply(
+        &mut self,
+        host: &impl Host,
+        now_ms: i64,
+        token: u32,
+        reply: &impl Reply,
+        metrics: &mut Metrics,
+    ) -> Option<Option<Snapshot>> {
+        self.call.take_if(|call| *call == token)?;
+        let headers = reply.headers();
+        let status = status(&headers);
+        match status {
+            Some(304) if self.etag.is_some() => {
+                metrics.add(Counter::FetchNotModified, 1);
+                self.confirmed(host, now_ms, None, metrics);
+                Some(None)
+            }
+            Some(200) => Some(self.fetched(host, now_ms, &headers, reply, metrics)),
+            _ => {
+                let found = status.map_or("no answer".to_owned(), |status| format!("status {status}"));
+                self.failed(host, now_ms, &found, metrics);
+                Some(None)
+            }
+        }
+    }
+
+    fn fetched(
+        &mut self,
+        host: &impl Host,
+        now_ms: i64,
+        headers: &crate::http::headers::HeaderMap,
+        reply: &impl Reply,
+        metrics: &mut Metrics,
+    ) -> Option<Snapshot> {
+        if reply.body_len() > self.source.max_bytes {
+            let problem =
+                format!("{} bytes, more than experiments.max_bytes ({})", reply.body_len(), self.source.max_bytes);
+            self.refused(host, now_ms, &problem, metrics);
+            return None;
+        }
+        let body = reply.body(self.source.max_bytes);
+        let body_id = fingerprint(&[&body]);
+        let etag = headers.get("etag").and_then(|etag| std::str::from_utf8(etag).ok()).map(str::to_owned);
+        if self.loaded != 0 && body_id == self.body_id {
+            metrics.add(Counter::FetchSuccess, 1);
+            self.etag = etag;
+            self.confirmed(host, now_ms, None, metrics);
+            return None;
+        }
+        let compiled = native::compile_bytes(&body, self.budget);
+        let Some(snapshot) = compiled.snapshot else {
+            let first = compiled.problems.iter().find(|problem| problem.severity == Severity::Error);
+            self.refused(host, now_ms, &first.map(ToString::to_string).unwrap_or_default(), metrics);
+            return None;
+        };
+        metrics.add(Counter::FetchSuccess, 1);
+        log_problems(host, "the config that was fetched", &compiled.problems);
+        // A version is a name, not a count: two VMs that both publish never mean the same by it.
+        let version = (host.random() as u64).max(1);
+        let stored = Body { etag: etag.clone(), text: body };
+        if !self.store(host, &stored, metrics) {
+            self.failed_quietly(host, now_ms, metrics);
+            return None;
+        }
+        if self.confirmed(host, now_ms, Some(version), metrics) {
+            self.loaded = version;
+        }
+        // Where somebody else published at the same time, the next tick loads what is there then.
+        self.etag = etag;
+        self.body_id = body_id;
+        Some(snapshot)
+    }
+
+    fn store(&self, host: &impl Host, body: &Body, metrics: &mut Metrics) -> bool {
+        let stored = host
+            .shared_get(&self.body_key)
+            .is_ok_and(|shared| host.shared_set(&self.body_key, &body.encode(self.source_id), shared.cas).is_ok());
+        if !stored {
+            metrics.add(Counter::SharedData, 1);
+        }
+        stored
+    }
+
+    /// The source answered: notes that, and the version if it is a new one, and when to ask again.
+    fn confirmed(&mut self, host: &impl Host, now_ms: i64, version: Option<u64>, metrics: &mut Metrics) -> bool {
+        let next_ms = self.next_fetch_ms(host, now_ms);
+        self.confirmed_ms = Some(now_ms);
+        self.update(host, metrics, |state| {
+            state.version = version.unwrap_or(state.version);
+            state.confirmed_ms = now_ms;
+            state.next_fetch_ms = next_ms;
+            state.lease_until_ms = 0;
+            true
+        })
+    }
+
+    fn failed(&self, host: &impl Host, now_ms: i64, found: &str, metrics: &mut Metrics) {
+        metrics.add(Counter::FetchFailure, 1);
+        host.log(log::Level::Warn, &format!("experiments could not be fetched ({found}); the last good ones stay"));
+        self.failed_quietly(host, now_ms, metrics);
+    }
+
+    fn refused(&self, host: &impl Host, now_ms: i64, problem: &str, metrics: &mut Metrics) {
+        metrics.add(Counter::ConfigRejected, 1);
+        host.log(
+            log::Level::Error,
+            &format!("the fetched experiments are refused: {problem}; the last good ones stay"),
+        );
+        self.failed_quietly(host, now_ms, metrics);
+    }
+
+    /// Asks again at the refresh interval.
+    fn failed_quietly(&self, host: &impl Host, now_ms: i64, metrics: &mut Metrics) {
+        let next_ms = self.next_fetch_ms(host, now_ms);
+        self.update(host, metrics, |state| {
+            state.next_fetch_ms = next_ms;
+            state.lease_until_ms = 0;
+            true
+        });
+    }
+
+    /// When to fetch next: within the last tenth of the interval, so that proxies which started together drift apart and a
+    /// change still arrives within one interval.
+    fn next_fetch_ms(&self, host: &impl Host, now_ms: i64) -> i64 {
+        let refresh_ms = self.source.refresh_ms;
+        let jitter = host.random() as u64 % (refresh_ms / 10).max(1);
+        now_ms.saturating_add(i64::try_from(refresh_ms - jitter).unwrap_or(i64::MAX))
+    }
+
+    /// Loads the body that another VM stored.
+    fn load(&mut self, host: &impl Host, state: &State, metrics: &mut Metrics) -> Option<Snapshot> {
+        let shared = host.shared_get(&self.body_key).ok()?;
+        // Whatever comes of it, this version is not tried again on every tick: the next fetch mends it.
+        self.loaded = state.version;
+        let Some(body) = Body::decode(&shared.value, self.source_id) else {
+            metrics.add(Counter::SharedDataCorrupt, 1);
+            return None;
+        };
+        self.body_id = fingerprint(&[&body.text]);
+        self.etag = body.etag;
+        self.confirmed_ms = Some(state.confirmed_ms);
+        native::compile_bytes(&body.text, self.budget).snapshot
+    }
+}
+
+/// Writes what is wrong with a config to the proxy's log.
+pub fn log_problems(host: &impl Host, what: &str, problems: &Problems) {
+    for problem in problems.iter().take(LOGGED_PROBLEMS_MAX) {
+        let level = match problem.severity {
+            Severity::Error => log::Level::Error,
+            Severity::Warning => log::Level::Warn,
+        };
+        host.log(level, &format!("{what}: {problem}"));
+    }
+    let more = problems.iter().count().saturating_sub(LOGGED_PROBLEMS_MAX);
+    if more > 0 {
+        host.log(log::Level::Warn, &format!("{what}: {more} more problems"));
+    }
+}

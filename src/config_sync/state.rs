@@ -1,0 +1,161 @@
+//! What VMs share about the config, as versioned bytes that are checked before they are believed.
+
+/// Marks and versions of what follows them.
+const STATE_MAGIC: [u8; 4] = *b"ESc\x01";
+const BODY_MAGIC: [u8; 4] = *b"ESd\x01";
+
+/// How far two workers' readings of the clock may be apart.
+const CLOCK_SKEW_MS_MAX: i64 = 5_000;
+
+/// No refresh interval and no timeout is longer: what is further away was noted before the clock was set back.
+const AHEAD_MS_MAX: i64 = 25 * 3_600_000;
+
+/// Who fetches, and what was fetched.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct State {
+    /// Which source this is about.
+    pub source: u64,
+    /// When the VM that began this state was configured.
+    pub configured_ms: i64,
+    /// Names the stored body; 0: there is none.
+    pub version: u64,
+    /// When the source last said that this is the current config.
+    pub confirmed_ms: i64,
+    /// When to fetch next.
+    pub next_fetch_ms: i64,
+    /// The VM that fetches.
+    pub holder: u64,
+    /// Since when it does.
+    pub leased_ms: i64,
+    /// When another one may take over.
+    pub lease_until_ms: i64,
+    /// How many VMs fetched before their first tick.
+    pub start_fetches: u8,
+}
+
+impl State {
+    /// Whether somebody has to fetch now. What lies too far ahead was noted before the clock was set back.
+    pub fn is_due(&self, now_ms: i64) -> bool {
+        let leased = now_ms < self.lease_until_ms && self.leased_ms.saturating_sub(now_ms) <= CLOCK_SKEW_MS_MAX;
+        let waits = now_ms < self.next_fetch_ms && self.next_fetch_ms.saturating_sub(now_ms) <= AHEAD_MS_MAX;
+        !leased && !waits
+    }
+
+    /// The bytes of the state.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = STATE_MAGIC.to_vec();
+        for number in [self.source, self.version, self.holder] {
+            bytes.extend_from_slice(&number.to_le_bytes());
+        }
+        for moment in [self.configured_ms, self.confirmed_ms, self.next_fetch_ms, self.leased_ms, self.lease_until_ms] {
+            bytes.extend_from_slice(&moment.to_le_bytes());
+        }
+        bytes.push(self.start_fetches);
+        bytes
+    }
+
+    /// Reads what [`State::encode`] wrote; `None` for anything else.
+    pub fn decode(bytes: &[u8]) -> Option<State> {
+        let rest = bytes.strip_prefix(&STATE_MAGIC)?;
+        let (numbers, start_fetches) = rest.split_at_checked(64)?;
+        let [start_fetches] = start_fetches else { return None };
+        let mut numbers = numbers.chunks_exact(8).filter_map(|bytes| bytes.first_chunk().copied());
+        let [source, version, holder] = [numbers.next()?, numbers.next()?, numbers.next()?].map(u64::from_le_bytes);
+        let [configured_ms, confirmed_ms, next_fetch_ms, leased_ms, lease_until_ms] =
+            [numbers.next()?, numbers.next()?, numbers.next()?, numbers.next()?, numbers.next()?]
+                .map(i64::from_le_bytes);
+        Some(State {
+            source,
+            configured_ms,
+            version,
+            confirmed_ms,
+            next_fetch_ms,
+            holder,
+            leased_ms,
+            lease_until_ms,
+            start_fetches: *start_fetches,
+        })
+    }
+}
+
+/// The last good config as it came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Body {
+    /// Its entity tag.
+    pub etag: Option<String>,
+    /// Its bytes.
+    pub text: Vec<u8>,
+}
+
+impl Body {
+    /// The bytes that are stored for `source`.
+    pub fn encode(&self, source: u64) -> Vec<u8> {
+        let etag = self.etag.as_deref().unwrap_or_default();
+        let mut bytes = Vec::with_capacity(16 + etag.len() + self.text.len());
+        bytes.extend_from_slice(&BODY_MAGIC);
+        bytes.extend_from_slice(&source.to_le_bytes());
+        bytes.extend_from_slice(&(etag.len() as u32).to_le_bytes());
+        bytes.extend_from_slice(etag.as_bytes());
+        bytes.extend_from_slice(&self.text);
+        bytes
+    }
+
+    /// Reads what [`Body::encode`] wrote for `source`; `None` for anything else.
+    pub fn decode(bytes: &[u8], source: u64) -> Option<Body> {
+        let rest = bytes.strip_prefix(&BODY_MAGIC)?.strip_prefix(&source.to_le_bytes())?;
+        let (length, rest) = rest.split_first_chunk()?;
+        let (etag, text) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+        let etag = std::str::from_utf8(etag).ok()?;
+        Some(Body { etag: (!etag.is_empty()).then(|| etag.to_owned()), text: text.to_vec() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state() -> State {
+        State {
+            source: 1,
+            configured_ms: 2,
+            version: u64::MAX,
+            confirmed_ms: -4,
+            next_fetch_ms: 10_000,
+            holder: 6,
+            leased_ms: 7,
+            lease_until_ms: 3_000,
+            start_fetches: 2,
+        }
+    }
+
+    #[test]
+    fn the_state_survives_its_encoding_and_damage_is_found() {
+        let bytes = state().encode();
+        assert_eq!(State::decode(&bytes), Some(state()));
+        for end in 0..bytes.len() {
+            assert_eq!(State::decode(&bytes[..end]), None, "cut at {end}");
+        }
+        assert_eq!(State::decode(&[&bytes[..], b"x"].concat()), None);
+    }
+
+    #[test]
+    fn the_body_survives_its_encoding_and_is_one_source_s() {
+        for etag in [None, Some("\"v1\"".to_owned())] {
+            let body = Body { etag, text: b"{}".to_vec() };
+            let bytes = body.encode(9);
+            assert_eq!(Body::decode(&bytes, 9), Some(body));
+            assert_eq!(Body::decode(&bytes, 8), None);
+        }
+        assert_eq!(Body::decode(b"ESd\x01", 0), None);
+    }
+
+    #[test]
+    fn a_fetch_is_due_when_nobody_fetches_and_it_is_time() {
+        assert!(State::default().is_due(1_000));
+        assert!(!state().is_due(2_999), "somebody fetches");
+        assert!(!state().is_due(9_999), "it is not time");
+        assert!(state().is_due(10_000));
+        // The clock was set back by a year: neither the lease nor the wait is believed.
+        assert!(state().is_due(-31_536_000_000));
+    }
+}

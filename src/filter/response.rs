@@ -1,0 +1,152 @@
+//! The response path: exposures and goals are emitted when the response is delivered, and what variants and caches need is
+//! written. A response with nothing left to do never gets here.
+
+use super::worker::Worker;
+use crate::engine::snapshot::{Choice, Snapshot};
+use crate::events::event::{Event, Kind, derived_id, random_id};
+use crate::host::{Headers, Host, StreamHost, status};
+use crate::http::cache_control::made_private;
+use std::rc::Rc;
+
+/// What a request left to do for its response.
+#[derive(Debug)]
+pub struct Pending {
+    snapshot: Rc<Snapshot>,
+    /// Keep the response out of shared caches.
+    private: bool,
+    /// Choices whose variants set response headers.
+    pub choices: Vec<Choice>,
+    /// Exposures that were not reported yet.
+    pub exposures: Vec<Exposure>,
+    /// Goals that the response may reach, by their position.
+    pub goals: Vec<u32>,
+    /// The visitor who would reach them.
+    pub goal_unit: String,
+    /// The cookie of a minted id.
+    pub set_cookie: Option<String>,
+    /// The request's host, where there may be events.
+    pub host: String,
+    /// The request's path without its query, where there may be events.
+    pub path: String,
+    /// The configured attributes that the request had, where there may be events.
+    pub attributes: Vec<(String, String)>,
+}
+
+/// An exposure that waits for its response.
+#[derive(Debug)]
+pub struct Exposure {
+    /// Experiment and variant.
+    pub choice: Choice,
+    /// The visitor as bucketed.
+    pub unit: String,
+    /// Tells it from others in its window.
+    pub fingerprint: u128,
+    /// The number of the window.
+    pub window: i64,
+}
+
+impl Pending {
+    /// Nothing to do yet but, if `private`, to keep the response out of shared caches.
+    pub fn new(snapshot: &Rc<Snapshot>, private: bool) -> Pending {
+        Pending {
+            snapshot: Rc::clone(snapshot),
+            private,
+            choices: Vec::new(),
+            exposures: Vec::new(),
+            goals: Vec::new(),
+            goal_unit: String::new(),
+            set_cookie: None,
+            host: String::new(),
+            path: String::new(),
+            attributes: Vec::new(),
+        }
+    }
+
+    /// Whether the response can pass unseen.
+    pub fn is_idle(&self) -> bool {
+        !self.private
+            && self.choices.is_empty()
+            && self.exposures.is_empty()
+            && self.goals.is_empty()
+            && self.set_cookie.is_none()
+    }
+}
+
+/// Handles the headers of a response.
+pub fn on_response(worker: &mut Worker, host: &(impl Host + StreamHost), pending: &Pending) {
+    let has_events = !pending.exposures.is_empty() || !pending.goals.is_empty();
+    if pending.private || has_events {
+        let headers = host.headers(Headers::Response);
+        if pending.private {
+            keep_private(host, &headers);
+        }
+        emit(worker, host, pending, status(&headers));
+    }
+    let set = pending.choices.iter().filter_map(|choice| pending.snapshot.choice(*choice));
+    for (name, value) in set.flat_map(|(_, variant)| &variant.effects.response_headers) {
+        host.remove_header(Headers::Response, name);
+        host.add_header(Headers::Response, name, value.as_bytes());
+    }
+    if let Some(cookie) = &pending.set_cookie {
+        host.add_header(Headers::Response, "set-cookie", cookie.as_bytes());
+    }
+}
+
+/// Keeps caches in front of the proxy from pinning one visitor's variant on others.
+fn keep_private(host: &impl StreamHost, headers: &crate::http::headers::HeaderMap) {
+    if let Some(value) = made_private(headers.all("cache-control")) {
+        match headers.all("cache-control").count() {
+            0 => host.add_header(Headers::Response, "cache-control", value.as_bytes()),
+            1 => host.set_header(Headers::Response, "cache-control", value.as_bytes()),
+            // Replacing changes the first of a name only.
+            _ => {
+                host.remove_header(Headers::Response, "cache-control");
+                host.add_header(Headers::Response, "cache-control", value.as_bytes());
+            }
+        }
+    }
+    for name in ["surrogate-control", "cdn-cache-control"] {
+        if headers.get(name).is_some() {
+            host.remove_header(Headers::Response, name);
+        }
+    }
+}
+
+fn emit(worker: &mut Worker, host: &impl Host, pending: &Pending, status: Option<u16>) {
+    let Worker { pipeline: Some(pipeline), metrics, now_ms, .. } = worker else { return };
+    let snapshot = &pending.snapshot;
+    let event = |id, kind, unit| Event {
+        id,
+        kind,
+        time_ms: *now_ms,
+        unit,
+        exposure: None,
+        goal: None,
+        revision: snapshot.revision.as_deref(),
+        host: &pending.host,
+        path: &pending.path,
+        status,
+        attributes: &pending.attributes,
+    };
+    for exposure in &pending.exposures {
+        let Some((experiment, variant)) = snapshot.choice(exposure.choice) else { continue };
+        // Another request of the same visitor may have been delivered since.
+        if pipeline.dedupe.has_seen(exposure.fingerprint, exposure.window) {
+            continue;
+        }
+        let id = derived_id(exposure.fingerprint);
+        let exposed = Some((experiment.key.as_str(), variant.key.as_str()));
+        if pipeline.emit(&Event { exposure: exposed, ..event(id, Kind::Exposure, &exposure.unit) }, metrics) {
+            pipeline.dedupe.remember(exposure.fingerprint, exposure.window);
+        }
+        metrics.exposed(&experiment.key, &variant.key);
+    }
+    let reached = pending.goals.iter().filter_map(|&at| snapshot.goals.get(at as usize)).filter(|goal| {
+        goal.statuses.is_empty()
+            || status.is_some_and(|status| goal.statuses.iter().any(|class| class.contains(status)))
+    });
+    for goal in reached {
+        let id = random_id(host.random());
+        pipeline.emit(&Event { goal: Some(&goal.key), ..event(id, Kind::Goal, &pending.goal_unit) }, metrics);
+    }
+}

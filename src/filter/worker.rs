@@ -1,0 +1,159 @@
+//! What a worker's VM keeps between requests, and its regular work.
+
+use crate::config_sync::{ConfigSync, log_problems};
+use crate::engine::snapshot::Snapshot;
+use crate::events::pipeline::Pipeline;
+use crate::host::{Host, Reply};
+use crate::metrics::{Counter, Gauge, Metrics};
+use crate::native;
+use crate::plugin_config::PluginConfig;
+use crate::problem::{Path, Problems};
+use std::rc::Rc;
+
+/// How often a VM does its regular work.
+pub const TICK_MS: u64 = 100;
+
+/// How often while it waits for its first config, and for how long it does so.
+pub const FIRST_TICK_MS: u64 = 10;
+const FIRST_TICKS_FOR_MS: i64 = 2_000;
+
+/// How often gauges are set that change with time alone.
+const GAUGES_EVERY_MS: i64 = 1_000;
+
+/// One plugin in one VM.
+#[derive(Debug)]
+pub struct Worker {
+    /// The plugin configuration.
+    pub config: Rc<PluginConfig>,
+    /// The experiments in force.
+    pub snapshot: Option<Rc<Snapshot>>,
+    /// The time of the last tick. Requests use it: asking the host costs them more than a tenth of a second is worth.
+    pub now_ms: i64,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// The events, where there are any.
+    pub pipeline: Option<Pipeline>,
+    /// Room for the experiments and goals of a request, kept so that requests need not allocate it.
+    pub candidates: Vec<u32>,
+    /// See `candidates`.
+    pub goal_candidates: Vec<u32>,
+    sync: Option<ConfigSync>,
+    configured_ms: i64,
+    gauges_ms: i64,
+}
+
+impl Worker {
+    /// Configures the plugin called `plugin`.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the configuration: the proxy has to refuse it.
+    pub fn configure(host: &impl Host, plugin: &str, configuration: &[u8]) -> Result<Worker, Problems> {
+        let config = PluginConfig::parse(configuration)?;
+        let inline = match &config.experiments.inline {
+            Some(inline) => Some(inline_snapshot(host, inline, config.request.cache_key.budget)?),
+            None => None,
+        };
+        let now_ms = host.now_ms();
+        let vm = host.random() as u64;
+        let prefix = format!("edgesplit/{plugin}");
+        let mut worker = Worker {
+            metrics: Metrics::define(host, plugin),
+            snapshot: None,
+            pipeline: config.events.clone().map(|events| Pipeline::new(events, vm, &prefix, TICK_MS)),
+            sync: config
+                .experiments
+                .source
+                .clone()
+                .map(|source| ConfigSync::new(source, config.request.cache_key.budget, vm, &prefix, now_ms)),
+            candidates: Vec::new(),
+            goal_candidates: Vec::new(),
+            configured_ms: now_ms,
+            gauges_ms: i64::MIN,
+            now_ms,
+            config: Rc::new(config),
+        };
+        let fetched = worker.sync.as_mut().and_then(|sync| sync.start(host, now_ms, &mut worker.metrics));
+        if let Some(snapshot) = fetched.or(inline) {
+            worker.install(host, snapshot);
+        }
+        worker.metrics.flush(host);
+        Ok(worker)
+    }
+
+    /// Puts a snapshot into force. Requests in progress keep the one they began with.
+    fn install(&mut self, host: &impl Host, snapshot: Snapshot) {
+        self.metrics.record(host, Gauge::DisabledExperiments, snapshot.disabled.len() as u64);
+        self.snapshot = Some(Rc::new(snapshot));
+    }
+
+    /// How long to wait for the next tick.
+    pub fn tick_period_ms(&self) -> u64 {
+        let waits = self.sync.is_some() && self.snapshot.is_none();
+        let waited_ms = self.now_ms.saturating_sub(self.configured_ms);
+        if waits && (0..FIRST_TICKS_FOR_MS).contains(&waited_ms) { FIRST_TICK_MS } else { TICK_MS }
+    }
+
+    /// The regular work.
+    pub fn tick(&mut self, host: &impl Host) {
+        self.now_ms = host.now_ms();
+        // What was counted is handed over before the events it counts can be delivered: if this VM dies in between, the
+        // difference is what it lost.
+        self.metrics.flush(host);
+        if let Some(snapshot) = self.sync.as_mut().and_then(|sync| sync.tick(host, self.now_ms, &mut self.metrics)) {
+            self.install(host, snapshot);
+        }
+        if let Some(pipeline) = &mut self.pipeline {
+            pipeline.tick(host, self.now_ms, &mut self.metrics);
+        }
+        if self.now_ms.saturating_sub(self.gauges_ms) >= GAUGES_EVERY_MS || self.now_ms < self.gauges_ms {
+            self.gauges_ms = self.now_ms;
+            let age_ms = self.sync.as_ref().map_or(0, |sync| sync.age_ms(self.now_ms));
+            self.metrics.record(host, Gauge::AgeSeconds, age_ms.unsigned_abs() / 1_000);
+        }
+        self.metrics.flush(host);
+    }
+
+    /// Takes in the reply to a call.
+    pub fn on_reply(&mut self, host: &impl Host, token: u32, reply: &impl Reply) {
+        self.now_ms = host.now_ms();
+        let fetched =
+            (self.sync.as_mut()).and_then(|sync| sync.on_reply(host, self.now_ms, token, reply, &mut self.metrics));
+        match fetched {
+            Some(Some(snapshot)) => self.install(host, snapshot),
+            Some(None) => {}
+            None => {
+                let sent = self.pipeline.as_mut();
+                let known = sent.is_some_and(|sent| sent.on_reply(host, self.now_ms, token, reply, &mut self.metrics));
+                if !known {
+                    self.metrics.add(Counter::StaleReply, 1);
+                }
+            }
+        }
+        self.metrics.flush(host);
+    }
+
+    /// The VM goes: sends what it has.
+    pub fn shut_down(&mut self, host: &impl Host) {
+        self.now_ms = host.now_ms();
+        self.metrics.flush(host);
+        if let Some(pipeline) = &mut self.pipeline {
+            pipeline.shut_down(host, self.now_ms, &mut self.metrics);
+        }
+        self.metrics.flush(host);
+    }
+}
+
+/// Compiles the experiments that stand in the plugin configuration itself. One bad experiment is disabled as always; what
+/// would refuse the whole document refuses the configuration.
+fn inline_snapshot(host: &impl Host, inline: &serde_json::Value, budget: u64) -> Result<Snapshot, Problems> {
+    let root = Path::Root;
+    let experiments = root.field("experiments");
+    let compiled = native::compile_at(inline, &experiments.field("inline"), budget);
+    match compiled.snapshot {
+        Some(snapshot) => {
+            log_problems(host, "plugin configuration", &compiled.problems);
+            Ok(snapshot)
+        }
+        None => Err(compiled.problems),
+    }
+}
