@@ -1,0 +1,181 @@
+//! `edgesplit evaluate`: requests in, decisions out, a line each.
+
+use super::{PROBLEMS, WELL, read, tell};
+use crate::engine::assignments::{assignments, cache_key};
+use crate::engine::decide::{Visit, decide};
+use crate::engine::reason::Reason;
+use crate::engine::snapshot::{Choice, Snapshot};
+use crate::http::headers::HeaderMap;
+use crate::native;
+use crate::plugin_config::{PluginConfig, Visitor};
+use crate::problem::{Node, Path, Problems, Severity};
+use crate::visit::{self, RequestView};
+use serde_json::{Map, Value, json};
+use std::borrow::Cow;
+use std::io::{BufRead, BufWriter, Write};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+pub(super) fn run(
+    config: &std::path::Path,
+    plugin: Option<&std::path::Path>,
+    now_ms: Option<i64>,
+) -> Result<u8, String> {
+    let plugin = match plugin {
+        None => None,
+        Some(file) => match PluginConfig::parse(&read(file)?) {
+            Ok(plugin) => Some(plugin),
+            Err(problems) => {
+                tell(file, &problems);
+                return Ok(PROBLEMS);
+            }
+        },
+    };
+    let request = plugin.as_ref().map(|plugin| plugin.request.clone()).unwrap_or_default();
+    let compiled = native::compile_bytes(&read(config)?, request.cache_key.budget);
+    // A disabled experiment is told, but does not spoil the answers for the others.
+    tell(config, &compiled.problems);
+    let Some(snapshot) = compiled.snapshot else { return Ok(PROBLEMS) };
+    let mut wrong = false;
+    let now_ms = now_ms.unwrap_or_else(|| {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+    });
+    let evaluation = Evaluation { snapshot: &snapshot, plugin: plugin.as_ref(), now_ms };
+
+    let mut out = BufWriter::new(std::io::stdout().lock());
+    for line in std::io::stdin().lock().split(b'\n') {
+        let line = line.map_err(|error| format!("cannot read standard input: {error}"))?;
+        if line.trim_ascii().is_empty() {
+            continue;
+        }
+        let result = evaluation.line(&line).unwrap_or_else(|error| {
+            wrong = true;
+            json!({ "error": error })
+        });
+        let written = writeln!(out, "{result}").and_then(|()| out.flush());
+        written.map_err(|error| format!("cannot write standard output: {error}"))?;
+    }
+    Ok(if wrong { PROBLEMS } else { WELL })
+}
+
+struct Evaluation<'a> {
+    snapshot: &'a Snapshot,
+    plugin: Option<&'a PluginConfig>,
+    now_ms: i64,
+}
+
+impl Evaluation<'_> {
+    fn line(&self, line: &[u8]) -> Result<Value, String> {
+        let value: Value = serde_json::from_slice(line).map_err(|error| format!("not JSON: {error}"))?;
+        let mut problems = Problems::new();
+        let request = Request::read(Node::root(&value), &mut problems);
+        match request {
+            Some(request) if problems.errors() == 0 => Ok(self.decide(&request)),
+            _ => Err(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")),
+        }
+    }
+
+    fn decide(&self, request: &Request<'_>) -> Value {
+        let default = Visitor::default();
+        let visitor = self.plugin.map_or(&default, |plugin| &plugin.visitor);
+        let mut view = RequestView::new(&request.headers, visitor);
+        view.typed = request.attributes;
+        let included = self.plugin.is_none_or(|plugin| visit::is_included(&plugin.paths, view.path));
+        let visit = match self.plugin {
+            Some(plugin) => visit::visit(&view, &plugin.visitor, included, self.now_ms),
+            None => Visit { now_ms: self.now_ms, path_included: true, consent: true, bot: false },
+        };
+        view.id = match &request.id {
+            Some(id) => Some(Cow::Borrowed(id.as_str())),
+            None => visit::id(&request.headers, visitor),
+        };
+
+        let mut choices = Vec::new();
+        let mut decisions = Vec::new();
+        for (position, experiment) in self.snapshot.experiments.iter().enumerate() {
+            let decision = decide(self.snapshot, experiment, &view.line(), &visit, &view);
+            let choice = decision.variant.map(|variant| Choice { experiment: position, variant });
+            choices.extend(choice);
+            let variant =
+                choice.and_then(|choice| self.snapshot.choice(choice)).map(|(_, variant)| variant.key.as_str());
+            decisions.push((experiment.position, shown(&experiment.key, variant, decision.reason)));
+        }
+        for disabled in &self.snapshot.disabled {
+            let shown = disabled.key.as_ref().map(|key| shown(key, None, Reason::Disabled));
+            decisions.extend(shown.map(|shown| (disabled.position, shown)));
+        }
+        decisions.sort_by_key(|(position, _)| *position);
+        json!({
+            "decisions": decisions.into_iter().map(|(_, shown)| shown).collect::<Vec<_>>(),
+            "assignments": assignments(self.snapshot, &choices),
+            "cache_key": cache_key(self.snapshot, &choices),
+        })
+    }
+}
+
+/// A decision as it is printed. In the native format an experiment has no key beside its own, and a variant no value.
+fn shown(key: &str, variant: Option<&str>, reason: Reason) -> Value {
+    json!({
+        "key": key,
+        "experiment": null,
+        "variant": variant,
+        "value": null,
+        "reason": reason.name(),
+        "in_experiment": variant.is_some(),
+    })
+}
+
+/// A request as it stands on a line.
+struct Request<'a> {
+    id: Option<String>,
+    attributes: Option<&'a Value>,
+    headers: HeaderMap,
+}
+
+impl<'a> Request<'a> {
+    fn read(node: Node<'a>, problems: &mut Problems) -> Option<Request<'a>> {
+        let object = node.object(problems)?;
+        let known = ["id", "attributes", "host", "path", "method", "headers", "cookies"];
+        node.unknown_fields(&known, Severity::Error, problems);
+        let text = |name: &str, problems: &mut Problems| {
+            let value = object.get(name).filter(|value| !value.is_null())?;
+            Node { value, path: &node.path.field(name) }.string(problems).map(str::to_owned)
+        };
+        let id = text("id", problems);
+        let [host, path, method] = ["host", "path", "method"].map(|name| text(name, problems));
+        let member = |name: &str, problems: &mut Problems| {
+            let value = object.get(name).filter(|value| !value.is_null())?;
+            Node { value, path: &node.path.field(name) }.object(problems);
+            value.as_object()
+        };
+        member("attributes", problems);
+        let mut pairs = vec![
+            (":method".to_owned(), method.unwrap_or_else(|| "GET".to_owned())),
+            (":path".to_owned(), path.unwrap_or_else(|| "/".to_owned())),
+            (":authority".to_owned(), host.unwrap_or_default()),
+        ];
+        for (name, value) in texts("headers", member("headers", problems), problems) {
+            pairs.push((name.to_ascii_lowercase(), value.to_owned()));
+        }
+        for (name, value) in texts("cookies", member("cookies", problems), problems) {
+            pairs.push(("cookie".to_owned(), format!("{name}={value}")));
+        }
+        Some(Request {
+            id,
+            attributes: object.get("attributes").filter(|value| value.is_object()),
+            headers: HeaderMap::from_pairs(&pairs),
+        })
+    }
+}
+
+/// The members of `object`, which is the member `name` of a request, as texts.
+fn texts<'a>(name: &str, object: Option<&'a Map<String, Value>>, problems: &mut Problems) -> Vec<(&'a str, &'a str)> {
+    let root = Path::Root;
+    let path = root.field(name);
+    let members = object.into_iter().flatten();
+    let text = members.filter_map(|(member, value)| {
+        Node { value, path: &path.field(member) }.string(problems)?;
+        Some((member.as_str(), value.as_str()?))
+    });
+    text.collect()
+}

@@ -1,0 +1,107 @@
+//! The command: the same engine for people and for CI.
+
+mod evaluate;
+mod validate;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// All is well.
+pub const WELL: u8 = 0;
+/// Problems were found.
+pub const PROBLEMS: u8 = 1;
+/// Wrong usage, or a file that cannot be read.
+pub const USAGE: u8 = 2;
+
+/// A/B tests inside Envoy: check an experiment config and see what it decides.
+#[derive(Debug, Parser)]
+#[command(
+    name = "edgesplit",
+    version,
+    after_help = "Exit codes: 0 well, 1 problems found, 2 wrong usage or unreadable file."
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Tell every problem of an experiment config, each with its JSON path.
+    #[command(
+        after_help = "Example:\n  edgesplit validate experiments.json\n  edgesplit validate --plugin plugin.json experiments.json"
+    )]
+    Validate {
+        /// The format of the config.
+        #[arg(long, value_enum, default_value_t = Format::Native)]
+        format: Format,
+        /// A plugin configuration (JSON): it is checked too, and its cache-key budget is the one that counts.
+        #[arg(long, value_name = "FILE")]
+        plugin: Option<PathBuf>,
+        /// The experiment config.
+        file: PathBuf,
+    },
+    /// Decide requests: one JSON request a line on standard input, one JSON result a line on standard output.
+    #[command(
+        after_help = "Example:\n  echo '{\"id\": \"u1\", \"path\": \"/checkout\"}' | edgesplit evaluate --config experiments.json\n\nA request: {\"id\"?, \"attributes\"?: {}, \"host\"?, \"path\"?, \"method\"?, \"headers\"?: {}, \"cookies\"?: {}}"
+    )]
+    Evaluate {
+        /// The format of the config.
+        #[arg(long, value_enum, default_value_t = Format::Native)]
+        format: Format,
+        /// The experiment config.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// A plugin configuration (JSON): where ids and attributes come from, consent, bots, paths.
+        #[arg(long, value_name = "FILE")]
+        plugin: Option<PathBuf>,
+        /// Decide as if it were this time (RFC 3339); now, if not given.
+        #[arg(long, value_name = "TIME", value_parser = moment_ms)]
+        now: Option<i64>,
+    },
+}
+
+/// Experiment formats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// Edgesplit's own, schema 1.
+    Native,
+}
+
+/// Runs the command with the process's arguments.
+pub fn run() -> ExitCode {
+    let code = match Arguments::parse().command {
+        Command::Validate { format: Format::Native, plugin, file } => validate::run(plugin.as_deref(), &file),
+        Command::Evaluate { format: Format::Native, config, plugin, now } => {
+            evaluate::run(&config, plugin.as_deref(), now)
+        }
+    };
+    ExitCode::from(code.unwrap_or_else(|error| {
+        eprintln!("edgesplit: {error}");
+        USAGE
+    }))
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, String> {
+    std::fs::read(file).map_err(|error| format!("cannot read {}: {error}", file.display()))
+}
+
+fn moment_ms(text: &str) -> Result<i64, String> {
+    let format = &time::format_description::well_known::Rfc3339;
+    let moment = time::OffsetDateTime::parse(text, format)
+        .map_err(|_| "expected a time in RFC 3339, such as 2026-12-01T00:00:00Z".to_owned())?;
+    i64::try_from(moment.unix_timestamp_nanos() / 1_000_000).map_err(|error| error.to_string())
+}
+
+/// Tells the problems of `file` on standard error. True where one of them is an error.
+fn tell(file: &Path, problems: &crate::problem::Problems) -> bool {
+    for problem in problems.iter() {
+        let kind = match problem.severity {
+            crate::problem::Severity::Error => "error",
+            crate::problem::Severity::Warning => "warning",
+        };
+        eprintln!("{}: {kind}: {problem}", file.display());
+    }
+    problems.errors() > 0
+}
