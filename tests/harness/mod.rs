@@ -1,0 +1,70 @@
+//! What the end-to-end tests and the demo stand on: a real Envoy, the services around it with every fault they can
+//! have, and a client that sends the very bytes it is told to.
+//!
+//! - [`http`]: messages as bytes;
+//! - [`server`]: an HTTP/1.1 server whose behaviour can be switched while it runs;
+//! - [`roles`]: the three services the filter meets: origin, config service, collector;
+//! - [`bootstrap`]: what an Envoy is started with;
+//! - [`envoy`]: an Envoy process, its log and its stats;
+//! - [`client`]: an HTTP/1.1 client, byte-exact;
+//! - [`load`]: many requests at a steady rate.
+//!
+//! Plain threads, no async runtime. Every port is chosen by the system. Nothing waits for a fixed time: what has to
+//! become true is polled for, with a deadline ([`eventually`]).
+
+// Each test binary uses its own part of the harness, and none of it is reachable from outside of that binary.
+#![allow(dead_code, unreachable_pub)]
+// A harness fails by panicking with a clear message; nothing of it ships.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+pub mod bootstrap;
+pub mod client;
+pub mod envoy;
+pub mod http;
+pub mod load;
+pub mod roles;
+pub mod server;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How often [`eventually`] looks.
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
+
+/// How long a test waits for something that takes milliseconds on an idle machine. Generous, for busy ones.
+pub const DEADLINE: Duration = Duration::from_secs(20);
+
+/// What a harness call can fail with: a text for a person.
+pub type Failure = String;
+
+/// Polls `probe` until it gives something, and gives that. Panics after `deadline`, saying `what` did not happen.
+#[track_caller]
+pub fn eventually<T>(deadline: Duration, what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + deadline;
+    loop {
+        if let Some(found) = probe() {
+            return found;
+        }
+        assert!(Instant::now() < end, "did not happen within {deadline:?}: {what}");
+        std::thread::sleep(POLL_INTERVAL);
+    }
+}
+
+/// Polls until `probe` gives `expected`, within [`DEADLINE`]. The panic shows what was there last.
+#[track_caller]
+pub fn eventually_eq<T: PartialEq + std::fmt::Debug>(what: &str, expected: T, mut probe: impl FnMut() -> T) {
+    let end = Instant::now() + DEADLINE;
+    loop {
+        let found = probe();
+        if found == expected {
+            return;
+        }
+        assert!(Instant::now() < end, "{what}: still {found:?} after {DEADLINE:?}, expected {expected:?}");
+        std::thread::sleep(POLL_INTERVAL);
+    }
+}
+
+/// Locks, also after another thread has panicked with the lock: that panic is the one to report.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,319 @@
+//! An HTTP/1.1 server for faults that an ordinary server refuses to commit.
+//!
+//! It speaks on `std::net`, a thread a connection, with keep-alive, records what it receives, and changes its
+//! [`Behaviour`] at any moment. While it refuses connections its port stays its own, so it can come back on it.
+
+use super::http::{Handler, Request, Response};
+use super::http::{read_request, rendered};
+use super::lock;
+use socket2::{Domain, Socket, Type};
+use std::collections::HashMap;
+use std::io::{self, BufReader, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// The most requests kept for [`Server::requests`]; those after it are answered and counted only.
+pub const RECORDED_REQUESTS_MAX: usize = 100_000;
+/// How many connections may wait to be accepted.
+const CONNECTIONS_WAITING_MAX: i32 = 1024;
+
+/// What a server does with the requests that reach it from now on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Behaviour {
+    /// Answers by its handler.
+    Respond,
+    /// Answers with this status and an empty body. The handler is not asked.
+    Status(u16),
+    /// Sends bytes that are not HTTP, and closes.
+    Garbage,
+    /// Sends the handler's answer but for the last half of its body, and closes.
+    Truncate,
+    /// Answers by its handler, this much later.
+    Slow(Duration),
+    /// Sends the head at once, then the body one byte an interval.
+    Drip(Duration),
+    /// Reads the request and never answers. The connection is closed when the behaviour changes.
+    Hang,
+    /// Reads the request and resets the connection.
+    Reset,
+    /// Listens no more: open connections are closed, new ones refused. The port stays reserved.
+    Refuse,
+}
+
+struct State {
+    behaviour: Behaviour,
+    /// Goes up with every change of behaviour: whoever waits under an old one gives up.
+    generation: u64,
+    handler: Handler,
+    requests: Vec<Request>,
+    requests_received: u64,
+    connections: HashMap<u64, TcpStream>,
+    connections_opened: u64,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+impl Shared {
+    /// Waits for `duration`, or for ever; false when the behaviour changed before it was over.
+    fn wait(&self, generation: u64, duration: Option<Duration>) -> bool {
+        let end = duration.map(|duration| Instant::now() + duration);
+        let mut state = lock(&self.state);
+        while state.generation == generation {
+            let left = end.map_or(Duration::from_secs(3600), |end| end.saturating_duration_since(Instant::now()));
+            if left.is_zero() {
+                return true;
+            }
+            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        false
+    }
+}
+
+/// A running server. It closes everything when it is dropped.
+pub struct Server {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    /// Bound but never listening, so that nobody else gets the port while the server refuses.
+    _reserved: Socket,
+    acceptor: Mutex<Option<Acceptor>>,
+}
+
+/// The thread that accepts connections, and the way to end it.
+struct Acceptor {
+    thread: JoinHandle<()>,
+    listener: TcpListener,
+    stop: Arc<Mutex<bool>>,
+}
+
+impl Server {
+    /// Listens on a free port of the loopback interface.
+    pub fn start(handler: impl Fn(&Request) -> Response + Send + Sync + 'static) -> io::Result<Server> {
+        let reserved = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+        let address = reserved.local_addr()?.as_socket().ok_or_else(|| io::Error::other("not an IP socket"))?;
+        let state = State {
+            behaviour: Behaviour::Respond,
+            generation: 0,
+            handler: Arc::new(handler),
+            requests: Vec::new(),
+            requests_received: 0,
+            connections: HashMap::new(),
+            connections_opened: 0,
+        };
+        let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
+        let server = Server { shared, address, _reserved: reserved, acceptor: Mutex::new(None) };
+        server.listen()?;
+        Ok(server)
+    }
+
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// Changes what the server does. Returns when the change is in force; answers under way are given up.
+    pub fn set(&self, behaviour: Behaviour) {
+        let mut acceptor = lock(&self.acceptor);
+        {
+            let mut state = lock(&self.shared.state);
+            state.behaviour = behaviour;
+            state.generation += 1;
+        }
+        self.shared.changed.notify_all();
+        if behaviour == Behaviour::Refuse {
+            if let Some(acceptor) = acceptor.take() {
+                self.stop(acceptor);
+            }
+            self.close_connections();
+        } else if acceptor.is_none() {
+            *acceptor = Some(self.acceptor().expect("the reserved port can be listened on again"));
+        }
+    }
+
+    /// Puts another handler in place, and answers by it.
+    pub fn respond(&self, handler: impl Fn(&Request) -> Response + Send + Sync + 'static) {
+        lock(&self.shared.state).handler = Arc::new(handler);
+        self.set(Behaviour::Respond);
+    }
+
+    /// The recorded requests, in the order of their arrival.
+    pub fn requests(&self) -> Vec<Request> {
+        lock(&self.shared.state).requests.clone()
+    }
+
+    /// Takes the recorded requests away.
+    pub fn take_requests(&self) -> Vec<Request> {
+        std::mem::take(&mut lock(&self.shared.state).requests)
+    }
+
+    /// How many requests were received, recorded or not, answered or not.
+    pub fn requests_received(&self) -> u64 {
+        lock(&self.shared.state).requests_received
+    }
+
+    /// How many connections were accepted.
+    pub fn connections_opened(&self) -> u64 {
+        lock(&self.shared.state).connections_opened
+    }
+
+    /// Closes the open connections, in the middle of an answer too.
+    pub fn close_connections(&self) {
+        for (_, stream) in lock(&self.shared.state).connections.drain() {
+            // It may be closed already.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+
+    fn listen(&self) -> io::Result<()> {
+        *lock(&self.acceptor) = Some(self.acceptor()?);
+        Ok(())
+    }
+
+    fn acceptor(&self) -> io::Result<Acceptor> {
+        let socket = bind(self.address)?;
+        socket.listen(CONNECTIONS_WAITING_MAX)?;
+        let listener = TcpListener::from(socket);
+        let stop = Arc::new(Mutex::new(false));
+        let (shared, stopped) = (Arc::clone(&self.shared), Arc::clone(&stop));
+        let accepting = listener.try_clone()?;
+        let thread = std::thread::spawn(move || accept(&accepting, &shared, &stopped));
+        Ok(Acceptor { thread, listener, stop })
+    }
+
+    /// Ends the acceptor, and the listening.
+    fn stop(&self, acceptor: Acceptor) {
+        *lock(&acceptor.stop) = true;
+        // Closing would not do: a process that another thread is just starting holds a copy of the socket until its
+        // `exec`, and the port would listen for that long. On Linux this also wakes the thread from `accept`.
+        let _ = socket2::SockRef::from(&acceptor.listener).shutdown(Shutdown::Both);
+        // Elsewhere a connection does.
+        let _ = TcpStream::connect(self.address);
+        let _ = acceptor.thread.join();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.set(Behaviour::Refuse);
+    }
+}
+
+fn bind(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    // Two sockets may share the port as long as only one listens.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+fn accept(listener: &TcpListener, shared: &Arc<Shared>, stopped: &Mutex<bool>) {
+    for stream in listener.incoming() {
+        if *lock(stopped) {
+            return;
+        }
+        let Ok(stream) = stream else { continue };
+        let Ok(kept) = stream.try_clone() else { continue };
+        let mut state = lock(&shared.state);
+        state.connections_opened += 1;
+        let connection = state.connections_opened;
+        state.connections.insert(connection, kept);
+        drop(state);
+        let registered = Registered { shared: Arc::clone(shared), connection };
+        std::thread::spawn(move || {
+            // An error is the end of the connection, by whichever side: nothing to report.
+            let _ = serve(stream, connection, &registered.shared);
+        });
+    }
+}
+
+/// A connection's entry among the open ones. It goes when the thread does, after a panic of the handler too: the clone
+/// in it would hold the connection open.
+struct Registered {
+    shared: Arc<Shared>,
+    connection: u64,
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        lock(&self.shared.state).connections.remove(&self.connection);
+    }
+}
+
+fn serve(stream: TcpStream, connection: u64, shared: &Shared) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut reader = BufReader::new(stream.try_clone()?);
+    while let Some(request) = read_request(&mut reader, connection)? {
+        let (behaviour, generation, handler) = {
+            let mut state = lock(&shared.state);
+            state.requests_received += 1;
+            if state.requests.len() < RECORDED_REQUESTS_MAX {
+                state.requests.push(request.clone());
+            }
+            (state.behaviour, state.generation, Arc::clone(&state.handler))
+        };
+        if !answer(&stream, &request, behaviour, generation, &handler, shared)? {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Answers a request by `behaviour`; false: the connection ends.
+fn answer(
+    mut stream: &TcpStream,
+    request: &Request,
+    behaviour: Behaviour,
+    generation: u64,
+    handler: &Handler,
+    shared: &Shared,
+) -> io::Result<bool> {
+    match behaviour {
+        Behaviour::Respond => stream.write_all(&rendered(request, &handler(request)).concat())?,
+        Behaviour::Status(status) => stream.write_all(&rendered(request, &Response::new(status)).concat())?,
+        Behaviour::Garbage => {
+            stream.write_all(b"\x00\xff\x13 this is not HTTP \r\n\r\n")?;
+            return Ok(false);
+        }
+        Behaviour::Truncate => {
+            let mut response = handler(request);
+            if response.body.is_empty() {
+                response.body = b"truncated".to_vec();
+            }
+            let [head, body] = rendered(request, &response);
+            stream.write_all(&head)?;
+            stream.write_all(&body[..body.len() / 2])?;
+            return Ok(false);
+        }
+        Behaviour::Slow(delay) => {
+            if !shared.wait(generation, Some(delay)) {
+                return Ok(false);
+            }
+            stream.write_all(&rendered(request, &handler(request)).concat())?;
+        }
+        Behaviour::Drip(interval) => {
+            let [head, body] = rendered(request, &handler(request));
+            stream.write_all(&head)?;
+            for byte in body {
+                if !shared.wait(generation, Some(interval)) {
+                    return Ok(false);
+                }
+                stream.write_all(&[byte])?;
+            }
+        }
+        Behaviour::Hang => {
+            shared.wait(generation, None);
+            return Ok(false);
+        }
+        Behaviour::Reset => {
+            // A close that lingers for no time sends RST instead of FIN, once the last clone of the socket is gone.
+            let socket = socket2::SockRef::from(stream);
+            socket.set_linger(Some(Duration::ZERO))?;
+            return Ok(false);
+        }
+        Behaviour::Refuse => return Ok(false),
+    }
+    Ok(true)
+}
