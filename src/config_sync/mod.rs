@@ -93,6 +93,14 @@ impl ConfigSync {
             state.start_fetches = state.start_fetches.saturating_add(1);
             may
         });
+        if self.call.is_none() {
+            // Clusters that are discovered may be there a moment later: the first tick tries again.
+            self.update(host, metrics, |state| {
+                let failed = state.holder == self.vm && state.version == 0;
+                state.next_fetch_ms = now_ms;
+                failed
+            });
+        }
         None
     }
 
@@ -181,7 +189,8 @@ impl ConfigSync {
             Ok(token) => self.call = Some(token),
             Err(HostError) => {
                 metrics.add(Counter::Dispatch, 1);
-                self.failed(host, now_ms, &format!("there is no cluster {:?}", endpoint.cluster), metrics);
+                let found = format!("there is no cluster {:?}", endpoint.cluster);
+                self.failed(host, now_ms, &found, metrics);
             }
         }
     }
