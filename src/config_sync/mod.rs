@@ -260,10 +260,12 @@ impl ConfigSync {
             self.failed_quietly(host, now_ms, metrics);
             return None;
         }
-        if self.confirmed(host, now_ms, Some(version), metrics) {
-            self.loaded = version;
+        if !self.confirmed(host, now_ms, Some(version), metrics) {
+            // Not in force anywhere: a VM with a config of its own would answer for it with its entity tag, and the others
+            // would never get it. The next fetch brings it again.
+            return None;
         }
-        // Where somebody else published at the same time, the next tick loads what is there then.
+        self.loaded = version;
         self.etag = etag;
         self.body_id = body_id;
         Some(snapshot)

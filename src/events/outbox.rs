@@ -225,6 +225,13 @@ impl Outbox {
         Some(may_send)
     }
 
+    /// Gives a reservation back. True where there was one.
+    pub fn cancel(&mut self, id: u128, holder: u64) -> bool {
+        let is_mine = self.held_by(id, holder).is_some_and(|batch| !batch.written);
+        self.batches.retain(|batch| !(is_mine && batch.id == id));
+        is_mine
+    }
+
     /// Gives `lease` on a batch that waits, if one may be sent now: the one tried least often, then the oldest. While the
     /// service fails that is one batch per back-off, to see whether it is back.
     pub fn lease_next(&mut self, lease: Lease) -> Option<Batch> {

@@ -53,6 +53,17 @@ struct Sent {
     at_ms: i64,
 }
 
+/// Whether a batch is sent once it is sealed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sending {
+    /// If the service is well and not too many calls are in flight.
+    IfAllowed,
+    /// In any case: it is the last chance.
+    Anyway,
+    /// Somebody else will.
+    Not,
+}
+
 /// What is to be written down about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
@@ -100,7 +111,7 @@ impl Pipeline {
                 break;
             }
             let count = self.buffer.next_batch();
-            if !self.seal(host, now_ms, count, false, metrics) {
+            if !self.seal(host, now_ms, count, Sending::IfAllowed, metrics) {
                 break;
             }
         }
@@ -112,13 +123,18 @@ impl Pipeline {
         self.send_waiting(host, now_ms, metrics);
     }
 
-    /// The last chance of this VM: one call with what it has, else with a batch that waits. The outbox keeps the events
-    /// too: where the process goes on, another VM delivers them if the call did not.
+    /// The last chance of this VM: one call with what it has, else with a batch that waits; several calls would not all
+    /// reach the wire. The outbox keeps the events too: where the process goes on, another VM delivers what the call did not.
     pub fn shut_down(&mut self, host: &impl Host, now_ms: i64, metrics: &mut Metrics) {
-        let count = self.buffer.events().len();
-        if count > 0 {
-            self.seal(host, now_ms, count, true, metrics);
-        } else if let Ok(Some(batch)) = self.lease_next(host, now_ms, metrics) {
+        let mut first = true;
+        while !self.buffer.events().is_empty() {
+            let count = self.buffer.events().fitting(0, usize::MAX, self.config.outbox.max_bytes);
+            if !self.seal(host, now_ms, count, if first { Sending::Anyway } else { Sending::Not }, metrics) {
+                break;
+            }
+            first = false;
+        }
+        if first && let Ok(Some(batch)) = self.lease_next(host, now_ms, metrics) {
             self.send_stored(host, now_ms, &batch, metrics);
         }
     }
@@ -141,13 +157,12 @@ impl Pipeline {
         true
     }
 
-    /// Moves the oldest `count` events into the outbox, and sends them if they may go, or if `anyway`. False where nothing
-    /// more can be sealed now.
-    fn seal(&mut self, host: &impl Host, now_ms: i64, count: usize, anyway: bool, metrics: &mut Metrics) -> bool {
+    /// Moves the oldest `count` events into the outbox and, as `sending` says, on their way. False where nothing more can
+    /// be sealed now.
+    fn seal(&mut self, host: &impl Host, now_ms: i64, count: usize, sending: Sending, metrics: &mut Metrics) -> bool {
         let events = self.buffer.events().first(count);
         let id = host.random();
-        let bytes = events.encode(id);
-        let sealing = Sealing { id, events: count as u32, bytes: bytes.len() as u32 };
+        let sealing = Sealing { id, events: count as u32, bytes: events.bytes() as u32 };
         let lease = self.lease(now_ms);
         let limits = self.config.outbox;
         let reserved = self.update(host, metrics, |outbox, settled| outbox.reserve(sealing, lease, &limits, settled));
@@ -160,12 +175,14 @@ impl Pipeline {
             }
             Err(HostError) => return false,
         };
-        if self.write_slot(host, slot, &bytes, metrics).is_err() {
+        let vm = self.vm;
+        if self.write_slot(host, slot, &events.encode(id), metrics).is_err() {
+            // The slot is another's by now: give the reservation back and try again with the next tick.
+            let _ = self.update(host, metrics, |outbox, _| outbox.cancel(id, vm).then_some(()));
             return false;
         }
         let left = (self.buffer.events().len() - count) as u32;
         let left_bytes = self.buffer.events().bytes().saturating_sub(events.bytes()) as u32;
-        let vm = self.vm;
         let published = self.update(host, metrics, |outbox, _| {
             outbox.buffered(vm, left, left_bytes, now_ms);
             outbox.publish(id, vm, now_ms)
@@ -174,7 +191,7 @@ impl Pipeline {
         let Ok(Some(may_send)) = published else { return false };
         self.has_word = left > 0;
         self.buffer.remove(count);
-        if may_send || anyway {
+        if sending == Sending::Anyway || (may_send && sending == Sending::IfAllowed) {
             let part = 0..count;
             self.send(host, now_ms, id, &events, part, count, metrics);
         }
