@@ -74,6 +74,8 @@ metric_names! {
         EventsLost = "errors.events_lost",
         /// Calls that did not start: no such cluster, as a rule.
         Dispatch = "errors.dispatch",
+        /// Batches that the fallback did not take; they are counted as diverted all the same.
+        FallbackFailed = "errors.fallback_failed",
         /// Answers to calls that were given up before, or whose batch another worker settled.
         StaleReply = "errors.stale_reply",
         /// Local responses that the host refused.

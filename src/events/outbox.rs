@@ -22,6 +22,9 @@ pub const VMS_MAX: usize = 256;
 /// How long a VM's word about its buffer counts without being renewed.
 pub const VM_WORD_MS: i64 = 5_000;
 
+/// How many batches expire in one go: each may be a call to the fallback.
+pub const EXPIRED_PER_TIDY_MAX: usize = 16;
+
 /// How far two workers' readings of the clock may be apart.
 const CLOCK_SKEW_MS_MAX: i64 = 5_000;
 
@@ -96,14 +99,30 @@ pub struct Settled {
     pub delivered: u64,
     /// The service will never take them.
     pub rejected: u64,
-    /// There was no room.
-    pub dropped_overflow: u64,
-    /// They were too old.
-    pub dropped_expired: u64,
     /// Their slot did not hold what it should.
     pub lost: u64,
-    /// The batches that left, each with the slot that can be cleared.
+    /// The batches that are done, each with the slot that can be cleared.
     pub freed: Vec<(u32, u128)>,
+    /// The batches that had to go before they were done.
+    pub evicted: Vec<Evicted>,
+}
+
+/// A batch that had to go before it was done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Evicted {
+    /// The batch as it was.
+    pub batch: Batch,
+    /// Why it had to go.
+    pub why: Why,
+}
+
+/// Why a batch has to go before it is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// There was no room.
+    Overflow,
+    /// It was too old.
+    Expired,
 }
 
 /// What a VM wants to put into the outbox.
@@ -187,8 +206,7 @@ impl Outbox {
             let dropped = self.batches.remove(oldest);
             // What was reserved and never written is still counted where it came from.
             if dropped.written {
-                settled.dropped_overflow += u64::from(dropped.left());
-                settled.freed.push((dropped.slot, dropped.id));
+                settled.evicted.push(Evicted { batch: dropped, why: Why::Overflow });
             }
         }
         let slot = (0..).find(|slot| self.batches.iter().all(|batch| batch.slot != *slot))?;
@@ -246,12 +264,6 @@ impl Outbox {
         let batch = self.batches.iter_mut().filter(waits).filter(|_| may).min_by_key(|batch| batch.tries)?;
         batch.lease = Some(lease);
         Some(batch.clone())
-    }
-
-    /// Whether [`Outbox::lease_next`] would give a batch: asked often, so that the index is written only if needed.
-    pub fn has_work(&self, now_ms: i64) -> bool {
-        let due = if self.is_down() { now_ms >= self.retry_at_ms } else { true };
-        due && self.batches.iter().any(|batch| batch.written && !batch.is_leased(now_ms))
     }
 
     /// The service has the events in `part`. False where the batch is no longer the holder's: somebody else settles it.
@@ -335,16 +347,18 @@ impl Outbox {
     pub fn tidy(&mut self, now_ms: i64, backoff: Backoff, max_age_ms: u64, settled: &mut Settled) -> bool {
         let before = (self.batches.len(), self.vms.len(), self.retry_at_ms);
         let max_age_ms = i64::try_from(max_age_ms).unwrap_or(i64::MAX);
+        let mut expired = 0;
         self.batches.retain(|batch| {
             if batch.is_leased(now_ms) {
                 return true;
             }
             let too_old = now_ms.saturating_sub(batch.sealed_at_ms) >= max_age_ms;
-            if batch.written && too_old {
-                settled.dropped_expired += u64::from(batch.left());
-                settled.freed.push((batch.slot, batch.id));
+            if batch.written && too_old && expired < EXPIRED_PER_TIDY_MAX {
+                expired += 1;
+                settled.evicted.push(Evicted { batch: batch.clone(), why: Why::Expired });
+                return false;
             }
-            batch.written && !too_old
+            batch.written
         });
         self.vms.retain(|vm| now_ms < vm.until_ms && vm.until_ms - now_ms <= VM_WORD_MS);
         // No wait is longer than this: the clock was set back.

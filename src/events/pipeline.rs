@@ -4,13 +4,13 @@ use super::backoff::{Backoff, retry_after_ms};
 use super::buffer::Buffer;
 use super::dedupe::Dedupe;
 use super::event::Event;
-use super::outbox::{BACKLOG_CALLS_IN_FLIGHT_MAX, Lease, Outbox, Sealing, Settled};
+use super::outbox::{BACKLOG_CALLS_IN_FLIGHT_MAX, Batch, Evicted, Lease, Outbox, Sealing, Settled, Why};
 use super::outcome::{Outcome, outcome};
 use super::slot::{Events, part_id};
 use crate::host::{Call, Host, HostError, Reply, SetError, status};
 use crate::metrics::{Counter, Gauge, Metrics};
-use crate::plugin_config::{self, EventFormat};
-use std::collections::HashMap;
+use crate::plugin_config::{self, Endpoint, EventFormat};
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 /// How often a change of the index is tried before it is left for the next tick.
@@ -39,6 +39,8 @@ pub struct Pipeline {
     /// Which exposures were reported.
     pub dedupe: Dedupe,
     calls: HashMap<u32, Sent>,
+    /// Calls to the fallback: their answers change nothing any more.
+    diversions: HashSet<u32>,
     unsettled: Vec<(Sent, Verdict)>,
     /// Whether the index may still hold a word about this VM's buffer.
     has_word: bool,
@@ -72,6 +74,15 @@ enum Verdict {
     Lost,
 }
 
+impl Why {
+    fn counter(self) -> Counter {
+        match self {
+            Why::Overflow => Counter::DroppedOverflow,
+            Why::Expired => Counter::DroppedExpired,
+        }
+    }
+}
+
 impl Pipeline {
     /// The pipeline of a VM. `prefix` is put in front of all its keys in shared data.
     pub fn new(config: plugin_config::Events, vm: u64, prefix: &str, tick_ms: u64) -> Pipeline {
@@ -83,6 +94,7 @@ impl Pipeline {
             slot_key: format!("{prefix}/slot"),
             tick_ms,
             calls: HashMap::new(),
+            diversions: HashSet::new(),
             unsettled: Vec::new(),
             has_word: false,
             tidied_ms: i64::MIN,
@@ -148,8 +160,13 @@ impl Pipeline {
         reply: &impl Reply,
         metrics: &mut Metrics,
     ) -> bool {
-        let Some(sent) = self.calls.remove(&token) else { return false };
         let headers = reply.headers();
+        if self.diversions.remove(&token) {
+            let failed = outcome(status(&headers)) != Outcome::Delivered;
+            metrics.add(Counter::FallbackFailed, u64::from(failed));
+            return true;
+        }
+        let Some(sent) = self.calls.remove(&token) else { return false };
         let retry_after_ms = headers.get("retry-after").and_then(|value| retry_after_ms(value, now_ms));
         let outcome = outcome(status(&headers));
         self.settle(host, now_ms, sent, Verdict::Answered(outcome, retry_after_ms), metrics);
@@ -169,7 +186,7 @@ impl Pipeline {
         let slot = match reserved {
             Ok(Some(slot)) => slot,
             Ok(None) => {
-                metrics.add(Counter::DroppedOverflow, count as u64);
+                self.go_without(host, id, &events, 0..count, Why::Overflow, metrics);
                 self.buffer.remove(count);
                 return true;
             }
@@ -192,8 +209,7 @@ impl Pipeline {
         self.has_word = left > 0;
         self.buffer.remove(count);
         if sending == Sending::Anyway || (may_send && sending == Sending::IfAllowed) {
-            let part = 0..count;
-            self.send(host, now_ms, id, &events, part, count, metrics);
+            self.send(host, now_ms, id, &events, 0..count, metrics);
         }
         true
     }
@@ -231,21 +247,20 @@ impl Pipeline {
         }
     }
 
-    fn lease_next(
-        &mut self,
-        host: &impl Host,
-        now_ms: i64,
-        metrics: &mut Metrics,
-    ) -> Result<Option<super::outbox::Batch>, HostError> {
+    fn lease_next(&mut self, host: &impl Host, now_ms: i64, metrics: &mut Metrics) -> Result<Option<Batch>, HostError> {
         let lease = self.lease(now_ms);
         self.update(host, metrics, |outbox, _| outbox.lease_next(lease))
     }
 
-    fn send_stored(&mut self, host: &impl Host, now_ms: i64, batch: &super::outbox::Batch, metrics: &mut Metrics) {
-        let key = format!("{}/{}", self.slot_key, batch.slot);
-        let stored = host.shared_get(&key).ok().and_then(|shared| Events::decode(&shared.value, batch.id));
-        match stored.filter(|events| events.len() == batch.events as usize) {
-            Some(events) => self.send(host, now_ms, batch.id, &events, batch.part(), events.len(), metrics),
+    /// The events of a batch, if its slot holds them.
+    fn stored(&self, host: &impl Host, batch: &Batch) -> Option<Events> {
+        let shared = host.shared_get(&format!("{}/{}", self.slot_key, batch.slot)).ok()?;
+        Events::decode(&shared.value, batch.id).filter(|events| events.len() == batch.events as usize)
+    }
+
+    fn send_stored(&mut self, host: &impl Host, now_ms: i64, batch: &Batch, metrics: &mut Metrics) {
+        match self.stored(host, batch) {
+            Some(events) => self.send(host, now_ms, batch.id, &events, batch.part(), metrics),
             None => {
                 let sent = Sent { batch: batch.id, part: batch.part(), at_ms: now_ms };
                 self.settle(host, now_ms, sent, Verdict::Lost, metrics);
@@ -253,10 +268,7 @@ impl Pipeline {
         }
     }
 
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "one place sends, and a struct for it would only rename the arguments"
-    )]
+    /// Sends a part of a batch to the service.
     fn send(
         &mut self,
         host: &impl Host,
@@ -264,13 +276,57 @@ impl Pipeline {
         batch: u128,
         events: &Events,
         part: Range<usize>,
-        total: usize,
         metrics: &mut Metrics,
     ) {
-        let id = part_id(batch, &part, total);
+        let called = self.call(host, &self.config.endpoint, batch, events, &part);
+        let sent = Sent { batch, part, at_ms: now_ms };
+        match called {
+            Ok(token) => {
+                self.calls.insert(token, sent);
+            }
+            Err(HostError) => {
+                // No such cluster, as a rule: an operator can mend that, so it is a failure like any other.
+                metrics.add(Counter::Dispatch, 1);
+                self.settle(host, now_ms, sent, Verdict::Answered(Outcome::Keep, None), metrics);
+            }
+        }
+    }
+
+    /// The end of events that there is no place for any more: to the fallback, once, or nowhere.
+    fn go_without(
+        &mut self,
+        host: &impl Host,
+        batch: u128,
+        events: &Events,
+        part: Range<usize>,
+        why: Why,
+        metrics: &mut Metrics,
+    ) {
+        let count = part.len() as u64;
+        match self.config.fallback.as_ref().map(|fallback| self.call(host, fallback, batch, events, &part)) {
+            Some(Ok(token)) => {
+                self.diversions.insert(token);
+                metrics.add(Counter::Diverted, count);
+                return;
+            }
+            Some(Err(HostError)) => metrics.add(Counter::Dispatch, 1),
+            None => {}
+        }
+        metrics.add(why.counter(), count);
+    }
+
+    /// Dispatches the events in `part` to `endpoint`.
+    fn call(
+        &self,
+        host: &impl Host,
+        endpoint: &Endpoint,
+        batch: u128,
+        events: &Events,
+        part: &Range<usize>,
+    ) -> Result<u32, HostError> {
+        let id = part_id(batch, part, events.len());
         let body = events.body(self.config.format, &id, part.clone());
         let id = id.to_string();
-        let endpoint = &self.config.endpoint;
         let content_type = match self.config.format {
             EventFormat::Native => "application/json",
             EventFormat::Ndjson => "application/x-ndjson",
@@ -284,18 +340,7 @@ impl Pipeline {
             ("idempotency-key", id.as_str()),
         ];
         headers.extend(endpoint.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())));
-        let call = Call { cluster: &endpoint.cluster, headers, body: &body, timeout_ms: self.config.timeout_ms };
-        let sent = Sent { batch, part, at_ms: now_ms };
-        match host.dispatch(&call) {
-            Ok(token) => {
-                self.calls.insert(token, sent);
-            }
-            Err(HostError) => {
-                // No such cluster, as a rule: an operator can mend that, so it is a failure like any other.
-                metrics.add(Counter::Dispatch, 1);
-                self.settle(host, now_ms, sent, Verdict::Answered(Outcome::Keep, None), metrics);
-            }
-        }
+        host.dispatch(&Call { cluster: &endpoint.cluster, headers, body: &body, timeout_ms: self.config.timeout_ms })
     }
 
     /// Writes a verdict down in the index, or keeps it for the next tick.
@@ -359,7 +404,7 @@ impl Pipeline {
     /// Changes the index by compare-and-swap. `change` may run several times, each time on what is there then; `None` from
     /// it leaves the index as it is. What became of events is counted once, by whoever wrote it down.
     fn update<T>(
-        &self,
+        &mut self,
         host: &impl Host,
         metrics: &mut Metrics,
         mut change: impl FnMut(&mut Outbox, &mut Settled) -> Option<T>,
@@ -377,7 +422,7 @@ impl Pipeline {
             let Some(result) = change(&mut outbox, &mut settled) else { return Ok(None) };
             match host.shared_set(&self.index_key, &outbox.encode(), shared.cas) {
                 Ok(()) => {
-                    self.written_down(host, &outbox, &settled, metrics);
+                    self.written_down(host, &outbox, settled, metrics);
                     return Ok(Some(result));
                 }
                 Err(SetError::Stale) => {}
@@ -391,18 +436,25 @@ impl Pipeline {
         Err(HostError)
     }
 
-    fn written_down(&self, host: &impl Host, outbox: &Outbox, settled: &Settled, metrics: &mut Metrics) {
+    fn written_down(&mut self, host: &impl Host, outbox: &Outbox, settled: Settled, metrics: &mut Metrics) {
         for (counter, count) in [
             (Counter::Delivered, settled.delivered),
             (Counter::Rejected, settled.rejected),
-            (Counter::DroppedOverflow, settled.dropped_overflow),
-            (Counter::DroppedExpired, settled.dropped_expired),
             (Counter::EventsLost, settled.lost),
         ] {
             metrics.add(counter, count);
         }
-        for (slot, batch) in &settled.freed {
-            self.clear_slot(host, *slot, *batch);
+        for Evicted { batch, why } in &settled.evicted {
+            let part = batch.next as usize..batch.events as usize;
+            // The slot is free already: where another VM was faster, what it held can only be counted.
+            match self.config.fallback.is_some().then(|| self.stored(host, batch)).flatten() {
+                Some(events) => self.go_without(host, batch.id, &events, part, *why, metrics),
+                None => metrics.add(why.counter(), part.len() as u64),
+            }
+        }
+        let evicted = settled.evicted.iter().map(|evicted| (evicted.batch.slot, evicted.batch.id));
+        for (slot, batch) in settled.freed.iter().copied().chain(evicted) {
+            self.clear_slot(host, slot, batch);
         }
         metrics.record(host, Gauge::QueuedEvents, outbox.queued_events());
         metrics.record(host, Gauge::QueuedBytes, outbox.queued_bytes());

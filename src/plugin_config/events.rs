@@ -35,6 +35,8 @@ pub struct Events {
     pub outbox: OutboxLimits,
     /// When a delivery is tried again.
     pub retry: Retry,
+    /// Where batches go, once, that would be dropped for overflow or age; `None`: they are dropped.
+    pub fallback: Option<Endpoint>,
 }
 
 /// What a batch looks like on the wire.
@@ -149,7 +151,9 @@ pub(super) fn read(node: Node<'_>, problems: &mut Problems) -> Option<Events> {
     let dedupe = block.or("dedupe", Dedupe::default(), problems, read_dedupe);
     let outbox = block.or("outbox", OutboxLimits::default(), problems, read_outbox);
     let retry = block.or("retry", Retry::default(), problems, read_retry);
-    block.not_built("fallback", "", problems);
+    let fallback = block.nullable("fallback", problems, |node, problems| {
+        endpoint::read(&Block::open(node, &["cluster", "authority", "path", "headers"], problems)?, problems)
+    });
 
     if let (Some(batch), Some(outbox)) = (&batch, &outbox)
         && batch.max_bytes > outbox.max_bytes
@@ -175,6 +179,7 @@ pub(super) fn read(node: Node<'_>, problems: &mut Problems) -> Option<Events> {
         dedupe: dedupe?,
         outbox: outbox?,
         retry: retry?,
+        fallback: fallback?,
     })
 }
 

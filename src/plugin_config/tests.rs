@@ -142,6 +142,7 @@ fn blocks_that_are_given_have_defaults_too() {
             on_full: OnFull::DropOldest,
         },
         retry: Retry { backoff_min_ms: 1_000, backoff_max_ms: 60_000, lease_ms: 10_000 },
+        fallback: None,
     };
     assert_eq!(config.events, Some(events));
 
@@ -237,6 +238,7 @@ fn everything_that_is_given_is_taken() {
             dedupe: Dedupe { window_ms: 1000, max_entries: 1 },
             outbox: OutboxLimits { max_bytes: 1, max_batches: 1, max_age_ms: 1000, on_full: OnFull::DropNewest },
             retry: Retry { backoff_min_ms: 10, backoff_max_ms: 10, lease_ms: 200 },
+            fallback: None,
         }),
     };
     assert_eq!(config, expected);
@@ -326,4 +328,16 @@ fn damaged_configurations_never_panic() {
             }
         }
     }
+}
+
+#[test]
+fn the_fallback_is_an_endpoint_of_its_own() {
+    let events = json!({"cluster": "collector", "fallback": {"cluster": "backup", "headers": {"X-Key": "k"}}});
+    let config = PluginConfig::from_value(&json!({"experiments": {"cluster": "c"}, "events": events})).unwrap();
+    let fallback = config.events.unwrap().fallback.unwrap();
+    assert_eq!(
+        (fallback.cluster.as_str(), fallback.authority.as_str(), fallback.path.as_str()),
+        ("backup", "backup", "/")
+    );
+    assert_eq!(fallback.headers, [("x-key".to_owned(), "k".to_owned())]);
 }
