@@ -5,7 +5,8 @@
 //! machine alone: time, randomness and limits come in as arguments, and what happened to events comes out.
 
 use super::backoff::Backoff;
-use crate::plugin_config::{OnFull, OutboxLimits};
+use super::slot::FRAME_BYTES_MAX;
+use crate::plugin_config::{Batch as BatchLimits, OnFull, OutboxLimits};
 use std::ops::Range;
 
 mod codec;
@@ -223,6 +224,42 @@ impl Outbox {
             lease: Some(lease),
         });
         Some(slot)
+    }
+
+    /// Leases a batch that `sealing` can join: only where it would have to wait anyway, and behind events that nobody has
+    /// tried to send. So an outage fills batches before it fills slots.
+    pub fn join(
+        &mut self,
+        sealing: Sealing,
+        lease: Lease,
+        limits: &OutboxLimits,
+        batch_limits: &BatchLimits,
+    ) -> Option<Batch> {
+        let waits = self.is_down() || self.in_flight(lease.since_ms) >= CALLS_IN_FLIGHT_MAX;
+        let has_room = self.bytes() + u64::from(sealing.bytes) <= limits.max_bytes as u64;
+        let fits = |batch: &&mut Batch| {
+            let events = batch.events.saturating_add(sealing.events) as usize;
+            let bytes = batch.bytes.saturating_add(sealing.bytes) as usize;
+            let untouched = batch.written && batch.tries == 0 && batch.next == 0 && batch.part_max == batch.events;
+            untouched
+                && events <= batch_limits.max_events
+                && bytes.saturating_add(FRAME_BYTES_MAX) <= batch_limits.max_bytes
+        };
+        let free = |batch: &&mut Batch| !batch.is_leased(lease.since_ms);
+        let batch = self.batches.iter_mut().filter(|_| waits && has_room).filter(free).rfind(fits)?;
+        batch.lease = Some(lease);
+        Some(batch.clone())
+    }
+
+    /// Declares that the slot of `id` holds the events of `sealing` too, behind its own. False where the lease was lost:
+    /// they do not count then.
+    pub fn joined(&mut self, id: u128, holder: u64, sealing: Sealing) -> bool {
+        let Some(batch) = self.held_by(id, holder) else { return false };
+        batch.events = batch.events.saturating_add(sealing.events);
+        batch.bytes = batch.bytes.saturating_add(sealing.bytes);
+        batch.part_max = batch.events;
+        batch.lease = None;
+        true
     }
 
     /// All bytes that slots hold or are reserved for.

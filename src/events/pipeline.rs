@@ -66,6 +66,14 @@ enum Sending {
     Not,
 }
 
+/// Where events go when they are sealed.
+enum Place {
+    /// Into a slot of their own.
+    Slot(u32),
+    /// Behind those of a batch that waits.
+    Behind(Batch),
+}
+
 /// What is to be written down about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
@@ -181,10 +189,17 @@ impl Pipeline {
         let id = host.random();
         let sealing = Sealing { id, events: count as u32, bytes: events.bytes() as u32 };
         let lease = self.lease(now_ms);
-        let limits = self.config.outbox;
-        let reserved = self.update(host, metrics, |outbox, settled| outbox.reserve(sealing, lease, &limits, settled));
-        let slot = match reserved {
-            Ok(Some(slot)) => slot,
+        let (limits, batch_limits) = (self.config.outbox, self.config.batch);
+        let placed = self.update(host, metrics, |outbox, settled| {
+            let joined = (sending == Sending::IfAllowed).then(|| outbox.join(sealing, lease, &limits, &batch_limits));
+            match joined.flatten() {
+                Some(batch) => Some(Place::Behind(batch)),
+                None => outbox.reserve(sealing, lease, &limits, settled).map(Place::Slot),
+            }
+        });
+        let slot = match placed {
+            Ok(Some(Place::Slot(slot))) => slot,
+            Ok(Some(Place::Behind(batch))) => return self.join(host, now_ms, &batch, sealing, &events, metrics),
             Ok(None) => {
                 self.go_without(host, id, &events, 0..count, Why::Overflow, metrics);
                 self.buffer.remove(count);
@@ -198,8 +213,7 @@ impl Pipeline {
             let _ = self.update(host, metrics, |outbox, _| outbox.cancel(id, vm).then_some(()));
             return false;
         }
-        let left = (self.buffer.events().len() - count) as u32;
-        let left_bytes = self.buffer.events().bytes().saturating_sub(events.bytes()) as u32;
+        let (left, left_bytes) = self.left_without(&events);
         let published = self.update(host, metrics, |outbox, _| {
             outbox.buffered(vm, left, left_bytes, now_ms);
             outbox.publish(id, vm, now_ms)
@@ -212,6 +226,45 @@ impl Pipeline {
             self.send(host, now_ms, id, &events, 0..count, metrics);
         }
         true
+    }
+
+    /// Adds events to a batch that waits and is leased for that. Where it breaks off in the middle, the slot holds more
+    /// events than the index counts: the index is right, and the others are still in the buffer.
+    fn join(
+        &mut self,
+        host: &impl Host,
+        now_ms: i64,
+        batch: &Batch,
+        sealing: Sealing,
+        events: &Events,
+        metrics: &mut Metrics,
+    ) -> bool {
+        let Some(mut all) = self.stored(host, batch) else {
+            let sent = Sent { batch: batch.id, part: batch.part(), at_ms: now_ms };
+            self.settle(host, now_ms, sent, Verdict::Lost, metrics);
+            return false;
+        };
+        all.append(events);
+        if self.write_slot(host, batch.slot, &all.encode(batch.id), metrics).is_err() {
+            return false;
+        }
+        let (id, vm) = (batch.id, self.vm);
+        let (left, left_bytes) = self.left_without(events);
+        let joined = self.update(host, metrics, |outbox, _| {
+            outbox.buffered(vm, left, left_bytes, now_ms);
+            outbox.joined(id, vm, sealing).then_some(())
+        });
+        let Ok(Some(())) = joined else { return false };
+        self.has_word = left > 0;
+        self.buffer.remove(events.len());
+        true
+    }
+
+    /// How many events and bytes the buffer has without its first `events`.
+    fn left_without(&self, events: &Events) -> (u32, u32) {
+        let all = self.buffer.events();
+        let (left, bytes) = (all.len().saturating_sub(events.len()), all.bytes().saturating_sub(events.bytes()));
+        (left as u32, bytes as u32)
     }
 
     /// Writes a slot that is reserved for this VM. Compare-and-swap here too: a VM that slept through its lease must not
@@ -255,7 +308,9 @@ impl Pipeline {
     /// The events of a batch, if its slot holds them.
     fn stored(&self, host: &impl Host, batch: &Batch) -> Option<Events> {
         let shared = host.shared_get(&format!("{}/{}", self.slot_key, batch.slot)).ok()?;
-        Events::decode(&shared.value, batch.id).filter(|events| events.len() == batch.events as usize)
+        let events = Events::decode(&shared.value, batch.id)?;
+        // More than the index counts are what somebody broke off adding.
+        (events.len() >= batch.events as usize).then(|| events.first(batch.events as usize))
     }
 
     fn send_stored(&mut self, host: &impl Host, now_ms: i64, batch: &Batch, metrics: &mut Metrics) {

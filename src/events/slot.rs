@@ -69,6 +69,13 @@ impl Events {
         Events { text: self.text.get(..end).unwrap_or_default().to_vec(), ends }
     }
 
+    /// Adds all of `others` behind these.
+    pub fn append(&mut self, others: &Events) {
+        let start = self.text.len() as u32;
+        self.text.extend_from_slice(&others.text);
+        self.ends.extend(others.ends.iter().map(|end| start.saturating_add(*end)));
+    }
+
     /// Removes the first `count` events.
     pub fn remove_first(&mut self, count: usize) {
         let count = count.min(self.ends.len());
@@ -206,8 +213,10 @@ mod tests {
     }
 
     #[test]
-    fn the_first_events_can_be_copied_and_removed() {
-        let mut all = events(&["aa", "b", "cc"]);
+    fn events_can_be_appended_and_the_first_copied_and_removed() {
+        let mut all = events(&["aa", "b"]);
+        all.append(&events(&["cc"]));
+        assert_eq!(all, events(&["aa", "b", "cc"]));
         assert_eq!(all.first(2), events(&["aa", "b"]));
         all.remove_first(1);
         assert_eq!(all, events(&["b", "cc"]));
