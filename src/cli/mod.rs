@@ -1,8 +1,10 @@
 //! The command: the same engine for people and for CI.
 
 mod evaluate;
+mod size;
 mod validate;
 
+use crate::plugin_config::parse_duration_ms;
 use clap::{Parser, Subcommand, ValueEnum};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -60,6 +62,22 @@ enum Command {
         #[arg(long, value_name = "TIME", value_parser = moment_ms)]
         now: Option<i64>,
     },
+    /// Tell how large an outbox has to be for an outage, and how long a given one lasts.
+    #[command(after_help = "Example:\n  edgesplit size --rate 1000/s --outage 10m")]
+    Size {
+        /// How many events there are, over all workers: 1000/s, 500/m or 20/h.
+        #[arg(long, value_name = "RATE", value_parser = size::rate)]
+        rate: f64,
+        /// How long the A/B service is away: 10m, 1h.
+        #[arg(long, value_name = "DURATION", value_parser = duration_ms)]
+        outage: u64,
+        /// The size of an event in bytes; a typical exposure's, if not given.
+        #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+        event_bytes: Option<u64>,
+        /// A plugin configuration (JSON) whose limits to judge; the defaults', if not given.
+        #[arg(long, value_name = "FILE")]
+        plugin: Option<PathBuf>,
+    },
 }
 
 /// Experiment formats.
@@ -75,6 +93,10 @@ pub fn run() -> ExitCode {
         Command::Validate { format: Format::Native, plugin, file } => validate::run(plugin.as_deref(), &file),
         Command::Evaluate { format: Format::Native, config, plugin, now } => {
             evaluate::run(&config, plugin.as_deref(), now)
+        }
+        Command::Size { rate, outage, event_bytes, plugin } => {
+            let question = size::Question { per_second: rate, outage_ms: outage, event_bytes };
+            size::run(question, plugin.as_deref())
         }
     };
     ExitCode::from(code.unwrap_or_else(|error| {
@@ -92,6 +114,11 @@ fn moment_ms(text: &str) -> Result<i64, String> {
     let moment = time::OffsetDateTime::parse(text, format)
         .map_err(|_| "expected a time in RFC 3339, such as 2026-12-01T00:00:00Z".to_owned())?;
     i64::try_from(moment.unix_timestamp_nanos() / 1_000_000).map_err(|error| error.to_string())
+}
+
+fn duration_ms(text: &str) -> Result<u64, String> {
+    let expected = || "expected a duration such as 90s, 10m or 1h".to_owned();
+    parse_duration_ms(text).filter(|ms| *ms > 0).ok_or_else(expected)
 }
 
 /// Tells the problems of `file` on standard error. True where one of them is an error.

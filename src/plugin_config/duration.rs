@@ -48,6 +48,11 @@ pub(super) fn show_ms(ms: u64) -> String {
     whole.map_or(format!("{ms}ms"), |(unit, unit_ms)| format!("{}{unit}", ms / unit_ms))
 }
 
+/// The duration that `text` says, in milliseconds, if it says one.
+pub fn parse_duration_ms(text: &str) -> Option<u64> {
+    parse(text).ok()
+}
+
 fn parse(text: &str) -> Result<u64, Flaw> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or(Flaw::Syntax)?;
     let (number, unit) = text.split_at_checked(end).ok_or(Flaw::Syntax)?;

@@ -17,6 +17,7 @@ mod visitor;
 #[cfg(test)]
 mod tests;
 
+pub use duration::parse_duration_ms;
 pub use endpoint::Endpoint;
 pub use events::{Batch, Dedupe, EventFormat, Events, OnFull, OutboxLimits, Retry};
 pub use experiments::{Experiments, Source};

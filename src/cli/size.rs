@@ -1,0 +1,162 @@
+//! `edgesplit size`: how large an outbox has to be for an outage, and how long one of a given size lasts.
+
+use super::{PROBLEMS, WELL, read, tell};
+use crate::events::event::{Event, Kind, derived_id};
+use crate::events::slot::FRAME_BYTES_MAX;
+use crate::plugin_config::{Batch, OutboxLimits, PluginConfig};
+use std::path::Path;
+
+/// Room beside the events of the outage: for what was there when it began, and for rates that are not even.
+const HEADROOM_PERCENT: u64 = 25;
+
+/// What is asked.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Question {
+    /// Events in a second, over all workers.
+    pub per_second: f64,
+    /// How long the service is away.
+    pub outage_ms: u64,
+    /// The size of an event; a typical one's, if not given.
+    pub event_bytes: Option<u64>,
+}
+
+/// What there is to say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Answer {
+    events: u64,
+    bytes: u64,
+    max_bytes: u64,
+    max_batches: u64,
+    /// How long an outbox of the limits that were asked about lasts.
+    survives_ms: u64,
+}
+
+pub(super) fn run(question: Question, plugin: Option<&Path>) -> Result<u8, String> {
+    let (mut batch, mut outbox) = (Batch::default(), OutboxLimits::default());
+    if let Some(file) = plugin {
+        match PluginConfig::parse(&read(file)?) {
+            Ok(config) => {
+                let events = config.events.ok_or_else(|| format!("{} has no events block", file.display()))?;
+                (batch, outbox) = (events.batch, events.outbox);
+            }
+            Err(problems) => {
+                tell(file, &problems);
+                return Ok(PROBLEMS);
+            }
+        }
+    }
+    let event_bytes = question.event_bytes.unwrap_or_else(typical_event_bytes);
+    let answer = answer(question, event_bytes, &batch, &outbox);
+    let whose = if plugin.is_some() { "this configuration" } else { "the defaults" };
+    println!("{} events of {event_bytes} bytes: {} of events to keep", answer.events, mebibytes(answer.bytes));
+    println!();
+    println!("events:");
+    println!("  outbox: {{max_bytes: {}, max_batches: {}}}", answer.max_bytes, answer.max_batches);
+    println!();
+    println!("memory: {} in the process for the outbox, shared by all workers", mebibytes(answer.max_bytes));
+    println!(
+        "with {whose} ({}, {} batches) the outbox lasts {} at this rate",
+        mebibytes(outbox.max_bytes as u64),
+        outbox.max_batches,
+        duration(answer.survives_ms)
+    );
+    if u128::from(question.outage_ms) > u128::from(outbox.max_age_ms) {
+        println!("events older than outbox.max_age ({}) are dropped: raise it too", duration(outbox.max_age_ms));
+        return Ok(PROBLEMS);
+    }
+    Ok(WELL)
+}
+
+fn answer(question: Question, event_bytes: u64, batch: &Batch, outbox: &OutboxLimits) -> Answer {
+    let events = (question.per_second * question.outage_ms as f64 / 1_000.0).ceil() as u64;
+    // In the outbox each event has one byte that separates it from the next.
+    let stored_bytes = event_bytes + 1;
+    let bytes = events.saturating_mul(stored_bytes);
+    let per_batch =
+        ((batch.max_bytes.saturating_sub(FRAME_BYTES_MAX)) as u64 / stored_bytes).clamp(1, batch.max_events as u64);
+    let with_headroom = |number: u64| number.saturating_add(number.saturating_mul(HEADROOM_PERCENT).div_ceil(100));
+    let max_bytes = with_headroom(bytes).max(batch.max_bytes as u64).next_multiple_of(1 << 20);
+    let max_batches = with_headroom(events.div_ceil(per_batch)).max(1);
+    let kept = (outbox.max_bytes as u64 / stored_bytes).min(per_batch.saturating_mul(outbox.max_batches as u64));
+    let survives_ms = (kept as f64 / question.per_second * 1_000.0) as u64;
+    Answer { events, bytes, max_bytes, max_batches, survives_ms }
+}
+
+/// The size of an exposure as sites have them.
+fn typical_event_bytes() -> u64 {
+    let mut out = Vec::new();
+    let event = Event {
+        id: derived_id(u128::MAX),
+        kind: Kind::Exposure,
+        time_ms: 0,
+        unit: "00000000-0000-4000-8000-000000000000",
+        exposure: Some(("checkout-button", "green")),
+        goal: None,
+        revision: Some("2026-11-23.1"),
+        host: "www.shop.example",
+        path: "/products/garden/chairs/4711",
+        status: Some(200),
+        attributes: &[],
+    };
+    event.write(&mut out);
+    out.len() as u64
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / (1 << 20) as f64)
+}
+
+fn duration(ms: u64) -> String {
+    let seconds = ms / 1_000;
+    match (seconds / 3_600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, seconds) => format!("{seconds}s"),
+        (0, minutes, seconds) => format!("{minutes}m{seconds:02}s"),
+        (hours, minutes, _) => format!("{hours}h{minutes:02}m"),
+    }
+}
+
+/// A rate such as `1000/s`, `500/m` or `20/h`, as events in a second.
+pub(super) fn rate(text: &str) -> Result<f64, String> {
+    let expected = || "expected a rate such as 1000/s, 500/m or 20/h".to_owned();
+    let (number, unit) = text.split_once('/').ok_or_else(expected)?;
+    let seconds = match unit {
+        "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3_600.0,
+        _ => return Err(expected()),
+    };
+    let number: f64 = number.trim().parse().map_err(|_| expected())?;
+    if number.is_finite() && number > 0.0 { Ok(number / seconds) } else { Err(expected()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_recommended_holds_the_outage() {
+        for (per_second, outage_ms) in [(1_000.0, 600_000), (0.5, 3_600_000), (20_000.0, 60_000)] {
+            let question = Question { per_second, outage_ms, event_bytes: None };
+            let bytes = typical_event_bytes();
+            let first = answer(question, bytes, &Batch::default(), &OutboxLimits::default());
+            let outbox = OutboxLimits {
+                max_bytes: first.max_bytes as usize,
+                max_batches: first.max_batches as usize,
+                ..OutboxLimits::default()
+            };
+            let second = answer(question, bytes, &Batch::default(), &outbox);
+            assert!(second.survives_ms >= outage_ms, "{per_second}: {second:?}");
+            assert!(second.survives_ms < 2 * outage_ms || second.max_bytes == 1 << 20, "{per_second}: {second:?}");
+        }
+    }
+
+    #[test]
+    fn rates_are_read_and_durations_shown() {
+        assert_eq!(rate("1000/s"), Ok(1_000.0));
+        assert_eq!(rate("120/m"), Ok(2.0));
+        for wrong in ["1000", "x/s", "0/s", "-1/s", "inf/s", "1/d"] {
+            assert!(rate(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!([59_999, 61_000, 3_660_000].map(duration), ["59s", "1m01s", "1h01m"]);
+    }
+}
