@@ -6,10 +6,10 @@ WASM_TARGET := wasm32-wasip1
 LOCKED := --locked
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test check clean
+.PHONY: help setup build run test check load fuzz clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install what is missing: the wasm target, an Envoy (into .setup/)
 	@envoy/setup.sh
@@ -33,6 +33,17 @@ check: build ## format, lints, docs and all tests: what CI runs
 	cargo clippy $(LOCKED) --lib --target $(WASM_TARGET) -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc $(LOCKED) --no-deps
 	$(MAKE) test
+
+load: build ## 3 minutes of traffic with the A/B service away for one: LOAD_RATE=1000 LOAD_SECONDS=180
+	cargo test $(LOCKED) --release --test load -- --ignored --nocapture
+
+TARGET ?= request
+SECONDS ?= 60
+# cargo-fuzz wants compiler flags that a stable toolchain only takes this way.
+fuzz: ## fuzz TARGET (request plugin_config native shared_data reply) for SECONDS
+	@command -v cargo-fuzz >/dev/null || cargo install --locked --quiet --root .setup cargo-fuzz
+	cd tests/fuzz && PATH="$(CURDIR)/.setup/bin:$$PATH" RUSTC_BOOTSTRAP=1 \
+	  cargo fuzz run --fuzz-dir . $(TARGET) -- -max_total_time=$(SECONDS) -timeout=10 -rss_limit_mb=4096
 
 clean: ## remove what was built and installed
 	cargo clean
