@@ -7,7 +7,8 @@
 //! - [`bootstrap`]: what an Envoy is started with;
 //! - [`envoy`]: an Envoy process, its log and its stats;
 //! - [`client`]: an HTTP/1.1 client, byte-exact;
-//! - [`load`]: many requests at a steady rate.
+//! - [`load`]: many requests at a steady rate;
+//! - [`stack`]: all services around one filter, and what became of its events.
 //!
 //! Plain threads, no async runtime. Every port is chosen by the system. Nothing waits for a fixed time: what has to
 //! become true is polled for, with a deadline ([`eventually`]).
@@ -24,6 +25,7 @@ pub mod http;
 pub mod load;
 pub mod roles;
 pub mod server;
+pub mod stack;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
