@@ -1,0 +1,223 @@
+//! The request and response path in a real Envoy: what the origin and the client see, and what hostile clients cannot do.
+#![allow(missing_docs)]
+
+mod harness;
+
+use harness::http::Response;
+use harness::stack::{Accounts, Services, document, echoed, experiment, merged, texts};
+use harness::{eventually_eq, roles};
+use serde_json::{Value, json};
+
+/// A plugin that knows visitors by a header, with the members of `with` on top.
+fn plugin(experiments: &[Value], with: Value) -> Value {
+    let base = json!({"experiments": {"inline": document(experiments)}, "visitor": {"id": [{"header": "x-user-id"}]}});
+    merged(base, with)
+}
+
+fn set(effects: Value) -> Value {
+    json!({"variants": [{"key": "control", "weight": 0, "baseline": true},
+                        {"key": "green", "weight": 10000, "set": effects}]})
+}
+
+#[test]
+fn what_the_client_sends_under_owned_names_never_gets_to_the_origin() {
+    let services = Services::start(&json!({}));
+    let button = experiment(
+        "button",
+        merged(
+            set(json!({"request_headers": {"X-Button": "green"}})),
+            json!({"route": {"paths": ["/shop*", "/static*"]}}),
+        ),
+    );
+    let owned = ["x-ab-assignments", "X-AB-Cache-Key", "x-button"];
+    let with = json!({"paths": {"exclude": ["/static/*"]}, "request": {"cache_key": {"query": "__ab"}}});
+    let envoy = services.envoy(&plugin(&[button], with.clone()));
+    // A config that never comes: what the filter owns by its own configuration is still removed.
+    let waiting = json!({"experiments": {"cluster": "nowhere"}});
+    let without_config = services.envoy(&merged(waiting, with));
+
+    let decided = [Some("button=green"), Some("button.green"), Some("green")];
+    for (envoy, path, id, expected_path, expected) in [
+        (&envoy, "/shop?a=1&__ab=x&b=2", Some("u1"), "/shop?a=1&b=2&__ab=button.green", decided),
+        (&envoy, "/shop?__ab=x", None, "/shop", [None; 3]),
+        (&envoy, "/shop?%5f%5Fab=x&_%5fa%62&__ab=&a=1", None, "/shop?a=1", [None; 3]),
+        (&envoy, "/shop?__abc=1&x__ab=2&a=__ab", None, "/shop?__abc=1&x__ab=2&a=__ab", [None; 3]),
+        (&envoy, "/static/a.js?__ab=x", Some("u1"), "/static/a.js", [None; 3]),
+        (&envoy, "/elsewhere?__ab=x&a=1", Some("u1"), "/elsewhere?a=1", [None; 3]),
+        (&without_config, "/shop?__ab=x&a=1", Some("u1"), "/shop?a=1", [None; 3]),
+    ] {
+        for times in [0, 1, 2, 3] {
+            let mut client = envoy.client();
+            let mut request = client.get(path);
+            for name in owned.iter().cycle().take(owned.len() * times) {
+                request = request.header(name, "forged");
+            }
+            if let Some(id) = id {
+                request = request.header("x-user-id", id);
+            }
+            assert_eq!(request.send().status, 200);
+            let seen = services.origin.last_request();
+            assert_eq!(seen.path, expected_path, "{path}");
+            // Without a config nobody knows what experiments set.
+            let names = if std::ptr::eq(envoy, &without_config) { &owned[..2] } else { &owned[..] };
+            for (name, expected) in names.iter().zip(expected) {
+                assert_eq!(texts(&seen, name), Vec::from_iter(expected), "{name} {times} times on {path}");
+            }
+        }
+    }
+}
+
+#[test]
+fn variants_set_headers_and_rewrite_paths_in_the_order_of_the_experiments() {
+    let services = Services::start(&json!({}));
+    services.origin.respond(|request| {
+        Response::json(200, &roles::echo(request)).header("x-theme", "origin").header("x-theme", "again")
+    });
+    let envoy = services.envoy(&plugin(
+        &[
+            experiment(
+                "first",
+                set(json!({"request_headers": {"x-a": "1", "x-b": "1"}, "response_headers": {"x-theme": "1"},
+                                           "path": {"prefix": "/checkout", "with": "/checkout-v2"}})),
+            ),
+            experiment(
+                "second",
+                set(json!({"request_headers": {"x-b": "2"}, "response_headers": {"x-theme": "2", "x-new": "2"},
+                                            "path": {"prefix": "/checkout-v2/pay", "with": "/pay"}})),
+            ),
+            json!({"key": "third", "state": "running", "forced": {"u2": "blue"}, "variants": [
+                {"key": "control", "weight": 10000, "baseline": true},
+                {"key": "blue", "weight": 0, "set": {"request_headers": {"x-a": "3"}}}]}),
+        ],
+        json!({}),
+    ));
+    let mut client = envoy.client();
+    for (id, path, expected_path, x_a, x_b) in [
+        (Some("u1"), "/checkout?a=1", "/checkout-v2?a=1", vec!["1"], vec!["2"]),
+        (Some("u1"), "/checkout/pay/now?a=1", "/pay/now?a=1", vec!["1"], vec!["2"]),
+        (Some("u2"), "/other", "/other", vec!["3"], vec!["2"]),
+        (None, "/checkout", "/checkout", vec![], vec![]),
+    ] {
+        let request = client.get(path).header("x-a", "forged");
+        let reply = match id {
+            Some(id) => request.header("x-user-id", id).send(),
+            None => request.send(),
+        };
+        assert_eq!(reply.json()["path"], expected_path);
+        assert_eq!(
+            (echoed(&reply, "x-a"), echoed(&reply, "x-b")),
+            (x_a.into_iter().map(str::to_owned).collect(), x_b.into_iter().map(str::to_owned).collect())
+        );
+        let themes = if id.is_some() { vec!["2"] } else { vec!["origin", "again"] };
+        assert_eq!(
+            (reply.header_all("x-theme"), reply.header("x-new").is_some()),
+            (themes.into_iter().map(str::to_owned).collect(), id.is_some())
+        );
+    }
+}
+
+#[test]
+fn a_redirect_keeps_the_query_and_carries_exposure_and_cookie() {
+    let services = Services::start(&json!({}));
+    let envoy = services.envoy(&plugin(
+        &[
+            experiment(
+                "local",
+                merged(set(json!({"redirect": "/new"})), json!({"route": {"paths": ["/old", "/new"]}})),
+            ),
+            experiment("later", merged(set(json!({"redirect": "/never"})), json!({"route": {"paths": ["/old"]}}))),
+            experiment(
+                "abroad",
+                merged(set(json!({"redirect": "https://b.example/x?from=a#top"})), json!({"route": {"paths": ["/x"]}})),
+            ),
+        ],
+        json!({"visitor": {"mint": {}}, "request": {"cache_key": {"query": "__ab"}},
+               "events": {"cluster": "collector", "batch": {"max_age": "100ms"}}}),
+    ));
+    let mut client = envoy.client();
+    for (method, path, host, expected) in [
+        ("GET", "/old?a=1&__ab=x&b=%20", "shop.example", Some((302, "/new?a=1&b=%20"))),
+        ("HEAD", "/old", "shop.example", Some((302, "/new"))),
+        ("POST", "/old?a=1", "shop.example", Some((307, "/new?a=1"))),
+        ("GET", "/new?a=1", "shop.example", None),
+        ("GET", "/x?a=1", "a.example", Some((302, "https://b.example/x?from=a&a=1#top"))),
+        ("GET", "/x", "B.example:8080", None),
+    ] {
+        let before = services.origin.server.requests_received();
+        let reply = client.request(method, path).host(host).send();
+        let reached = services.origin.server.requests_received() - before;
+        assert!(
+            reply.header("set-cookie").is_some_and(|cookie| cookie.starts_with("ab_visitor=")),
+            "{path}: {reply:?}"
+        );
+        assert_eq!(reply.header("cache-control").as_deref(), Some("private"), "{path}");
+        match expected {
+            Some((status, location)) => {
+                assert_eq!((reply.status, reply.header("location").as_deref(), reached), (status, Some(location), 0));
+            }
+            None => assert_eq!((reply.status, reached), (200, 1), "{path}"),
+        }
+    }
+    // Three redirects with two experiments each, one page, one redirect, one page: each by a visitor of their own.
+    eventually_eq("exposures", 9, || services.collector.events().len());
+    let mut statuses: Vec<_> = services
+        .collector
+        .events()
+        .into_values()
+        .map(|received| {
+            (received.event["path"].as_str().unwrap().to_owned(), received.event["status"].as_u64().unwrap())
+        })
+        .collect();
+    statuses.sort();
+    statuses.dedup();
+    let expected = [("/new", 200), ("/old", 302), ("/old", 307), ("/x", 200), ("/x", 302)];
+    assert_eq!(statuses, expected.map(|(path, status)| (path.to_owned(), status)));
+    assert_eq!(Accounts::of(&envoy).emitted, 9);
+}
+
+#[test]
+fn shared_caches_in_front_never_pin_a_variant() {
+    // What the origin says, and what the client is told; nothing: as the origin said.
+    let table: [(&[&str], Option<&str>); 14] = [
+        (&[], Some("private")),
+        (&["public, max-age=60"], Some("private, max-age=60")),
+        (&["max-age=60, s-maxage=600"], Some("private, max-age=60")),
+        (&["s-maxage=600"], Some("private")),
+        (&["PUBLIC,Max-Age=1"], Some("private, Max-Age=1")),
+        (&["max-age=60, must-revalidate"], Some("private, max-age=60, must-revalidate")),
+        (&["public, no-cache"], Some("no-cache")),
+        (&["private, s-maxage=5"], Some("private")),
+        (&["private, max-age=60"], None),
+        (&["no-store"], None),
+        (&["no-cache"], None),
+        (&["max-age=60", "public"], Some("private, max-age=60")),
+        (&["public", "no-store"], Some("no-store")),
+        (&["no-store", "max-age=0"], None),
+    ];
+    let services = Services::start(&json!({}));
+    let experiments = [experiment("nav", json!({"route": {"paths": ["/shop"]}}))];
+    let private = services.envoy(&plugin(&experiments, json!({})));
+    let unchanged = services.envoy(&plugin(&experiments, json!({"response": {"downstream_caching": "unchanged"}})));
+    for (values, expected) in table {
+        services.origin.respond(move |_| {
+            let edge = ["surrogate-control", "cdn-cache-control"];
+            let response = edge.iter().fold(Response::new(200), |response, name| response.header(name, "max-age=9"));
+            values.iter().fold(response, |response, value| response.header("cache-control", *value))
+        });
+        // Whoever the visitor is: the baseline must not be pinned either. A page without experiments is left alone.
+        for (envoy, path, id, is_changed) in [
+            (&private, "/shop", "u1", true),
+            (&private, "/shop", "", true),
+            (&private, "/other", "u1", false),
+            (&unchanged, "/shop", "u1", false),
+        ] {
+            let reply = envoy.client().get(path).header("x-user-id", id).send();
+            // Envoy joins repeated values of this header by itself.
+            let expected = expected.filter(|_| is_changed).map_or(values.join(","), str::to_owned);
+            assert_eq!(reply.header_all("cache-control").join(","), expected, "{values:?} {path} {id}");
+            for name in ["surrogate-control", "cdn-cache-control"] {
+                assert_eq!(reply.header(name).is_some(), !is_changed, "{name}: {path}");
+            }
+        }
+    }
+}
