@@ -1,0 +1,175 @@
+//! What every answer of the A/B service, or none, does to a batch: in a real Envoy, with the accounts exact after each.
+#![allow(missing_docs)]
+
+mod harness;
+
+use harness::client::Client;
+use harness::envoy::Envoy;
+use harness::http::Response;
+use harness::server::Behaviour;
+use harness::stack::{Accounts, Services, document, experiment, merged};
+use harness::{DEADLINE, eventually, eventually_eq};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
+
+/// A plugin that reports soon and is not patient, with the members of `with` on top of its events.
+fn plugin(with: Value) -> Value {
+    let events = json!({"cluster": "collector", "timeout": "400ms", "batch": {"max_age": "100ms"},
+                        "retry": {"backoff_min": "50ms", "backoff_max": "150ms", "lease": "1s"}});
+    let experiments = document(&[experiment("nav", json!({}))]);
+    json!({"experiments": {"inline": experiments}, "visitor": {"id": [{"header": "x-user-id"}]},
+           "events": merged(events, with)})
+}
+
+/// An exposure of a visitor of this name.
+fn visit(client: &mut Client, id: &str) {
+    assert_eq!(client.get("/").header("x-user-id", id).send().status, 200);
+}
+
+/// Waits until nothing is queued and every event is accounted for, and gives the accounts.
+#[track_caller]
+fn settled(envoy: &Envoy, emitted: u64) -> Accounts {
+    let rest = |accounts: &Accounts| (accounts.emitted, accounts.accounted(), accounts.queued);
+    eventually_eq("settled", (emitted, emitted, 0), || rest(&Accounts::of(envoy)));
+    Accounts::of(envoy)
+}
+
+#[test]
+fn what_an_operator_can_mend_is_kept_and_what_the_service_never_takes_is_counted() {
+    let services = Services::start(&json!({}));
+    let envoy = services.envoy(&plugin(json!({})));
+    let (collector, mut client) = (&services.collector, envoy.client());
+    let mut expected = Accounts::default();
+    let faults: [(&str, &dyn Fn()); 6] = [
+        ("a reset", &|| collector.server.set(Behaviour::Reset)),
+        ("no answer in time", &|| collector.server.set(Behaviour::Hang)),
+        ("no connection", &|| collector.server.set(Behaviour::Refuse)),
+        ("no HTTP", &|| collector.server.set(Behaviour::Garbage)),
+        ("a redirect", &|| collector.server.set(Behaviour::Status(302))),
+        ("an informal answer", &|| collector.server.set(Behaviour::Status(599))),
+    ];
+    for (name, fault) in faults {
+        fault();
+        let attempts =
+            || envoy.counter("cluster.collector.upstream_cx_connect_fail") + collector.server.requests_received();
+        let before = attempts();
+        visit(&mut client, name);
+        // The second try comes after a back-off.
+        eventually(DEADLINE, name, || (attempts() >= before + 2).then_some(()));
+        assert_eq!(Accounts::of(&envoy).delivered, expected.delivered, "{name}");
+        collector.server.set(Behaviour::Respond);
+        expected = Accounts { emitted: expected.emitted + 1, delivered: expected.delivered + 1, ..expected };
+        assert_eq!(settled(&envoy, expected.emitted), expected, "{name}");
+    }
+    for (status, is_kept) in [
+        (401, true),
+        (403, true),
+        (404, true),
+        (408, true),
+        (425, true),
+        (429, true),
+        (500, true),
+        (502, true),
+        (503, true),
+        (400, false),
+        (402, false),
+        (405, false),
+        (409, false),
+        (410, false),
+        (422, false),
+        (413, false),
+    ] {
+        collector.clear();
+        collector.answer_status(status);
+        visit(&mut client, &status.to_string());
+        expected.emitted += 1;
+        if is_kept {
+            eventually(DEADLINE, "it is tried again", || (collector.calls() >= 2).then_some(()));
+            assert_eq!(Accounts::of(&envoy).delivered, expected.delivered, "{status}");
+            collector.answer_status(204);
+            expected.delivered += 1;
+        } else {
+            expected.rejected += 1;
+        }
+        assert_eq!(settled(&envoy, expected.emitted), expected, "{status}");
+        let keys: BTreeSet<_> = collector.batches().into_iter().map(|batch| batch.key).collect();
+        assert_eq!(keys.len(), 1, "every try of {status} has the same key");
+        if !is_kept {
+            assert_eq!(collector.calls(), 1, "{status}");
+        }
+    }
+}
+
+#[test]
+fn a_service_that_asks_to_wait_is_left_alone_for_that_long() {
+    let date = || httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(4));
+    let cases: [(fn() -> String, u128, u128); 3] =
+        [(|| "2".to_owned(), 2_000, 5_000), (date, 2_900, 7_000), (|| "soon".to_owned(), 50, 2_000)];
+    for (retry_after, least, most) in cases {
+        let services = Services::start(&json!({}));
+        let envoy = services.envoy(&plugin(json!({})));
+        let asked = AtomicBool::new(false);
+        services.collector.answer(move |_| match asked.swap(true, Ordering::Relaxed) {
+            false => Response::new(429).header("retry-after", retry_after()),
+            true => Response::new(202),
+        });
+        let mut client = envoy.client();
+        visit(&mut client, "u1");
+        eventually(DEADLINE, "asked to wait", || (services.collector.calls() == 1).then_some(()));
+        // A fresh event waits as well.
+        visit(&mut client, "u2");
+        assert_eq!(settled(&envoy, 2).delivered, 2);
+        let batches = services.collector.batches();
+        let waited = batches[1].arrived - batches[0].arrived;
+        assert!((least..most).contains(&waited.as_millis()), "{}: {waited:?}", retry_after());
+    }
+}
+
+#[test]
+fn a_batch_that_is_too_large_is_split_until_it_fits() {
+    let services = Services::start(&json!({}));
+    let collector = &services.collector;
+    let envoy = services.envoy(&plugin(json!({"batch": {"max_age": "1s"}})));
+    let mut client = envoy.client();
+    // One event is too large even alone; which one does not depend on where it stands.
+    collector.answer(|batch| {
+        let is_large = batch.events.iter().any(|event| event["unit"] == "u5");
+        Response::new(if batch.events.len() > 2 || is_large { 413 } else { 202 })
+    });
+    for number in 0..16 {
+        visit(&mut client, &format!("u{number}"));
+    }
+    let accounts = settled(&envoy, 16);
+    assert_eq!((accounts.delivered, accounts.rejected), (15, 1));
+    let received = collector.events();
+    let units: BTreeSet<&str> = received.values().filter_map(|received| received.event["unit"].as_str()).collect();
+    assert!(units.len() == 15 && !units.contains("u5"), "{units:?}");
+    assert_eq!(collector.repeats(), 0);
+    let mut parts: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+    for batch in collector.batches() {
+        let ids: Vec<Value> = batch.events.iter().map(|event| event["id"].clone()).collect();
+        let known = parts.entry(batch.key.unwrap()).or_insert_with(|| ids.clone());
+        assert_eq!(*known, ids, "a key stands for one set of events");
+    }
+    assert!(parts.len() >= 8, "{parts:?}");
+}
+
+#[test]
+fn events_for_a_cluster_that_does_not_exist_are_kept() {
+    let services = Services::start(&json!({}));
+    let envoy = services.envoy(&plugin(json!({"cluster": "nowhere"})));
+    let mut client = envoy.client();
+    for number in 0..10 {
+        visit(&mut client, &number.to_string());
+    }
+    eventually(DEADLINE, "it is tried", || (envoy.counter("edgesplit.demo.errors.dispatch") >= 2).then_some(()));
+    eventually_eq("all are queued", (10, 10), || {
+        let accounts = Accounts::of(&envoy);
+        (accounts.emitted, accounts.queued)
+    });
+    let accounts = Accounts::of(&envoy);
+    assert_eq!(accounts, Accounts { emitted: 10, queued: 10, ..Accounts::default() });
+    assert!(envoy.counter("edgesplit.demo.outbox.queued_bytes") > 1_000);
+}
