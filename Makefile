@@ -22,7 +22,7 @@ build: setup ## build the filter and the command into dist/
 	cp $(CARGO_TARGET_DIR)/release/edgesplit dist/edgesplit
 
 run: build ## start everything on loopback: Envoy with the filter, an origin, the A/B service
-	cargo run $(LOCKED) --release --example demo
+	cargo run $(LOCKED) --quiet --example demo
 
 test: build ## run all tests, in a real Envoy too
 	cargo test $(LOCKED)

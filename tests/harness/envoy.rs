@@ -24,7 +24,12 @@ pub struct Envoy {
 impl Envoy {
     /// Starts one and waits until it serves. The error shows the end of its log.
     pub fn try_start(options: &EnvoyOptions) -> Result<Envoy, Failure> {
-        let mut process = Process::spawn(options)?;
+        Envoy::try_start_with(&format!("{:#}", options.bootstrap()), options.workers)
+    }
+
+    /// Starts one with this bootstrap, in YAML or JSON, and waits until it serves. The error shows the end of its log.
+    pub fn try_start_with(bootstrap: &str, workers: usize) -> Result<Envoy, Failure> {
+        let mut process = Process::spawn(bootstrap, workers)?;
         let end = Instant::now() + DEADLINE;
         loop {
             if let Some((admin_port, port)) = process.ports() {
@@ -52,7 +57,8 @@ impl Envoy {
     /// Starts one that must refuse its config, and gives its log.
     pub fn refuses_to_start(options: &EnvoyOptions) -> String {
         // `--mode validate` runs the module's `on_configure` too (measured), but a start is what users see.
-        let mut process = Process::spawn(options).unwrap_or_else(|error| panic!("{error}"));
+        let bootstrap = format!("{:#}", options.bootstrap());
+        let mut process = Process::spawn(&bootstrap, options.workers).unwrap_or_else(|error| panic!("{error}"));
         let status = process.wait(DEADLINE).unwrap_or_else(|| panic!("Envoy started:\n{}", process.log_tail()));
         assert!(!status.success(), "Envoy ended well:\n{}", process.log_tail());
         process.log()
@@ -80,10 +86,19 @@ impl Envoy {
     /// Every counter and gauge that was ever used and whose name matches the regular expression. Envoy puts
     /// `wasmcustom.` before the names of a filter's own metrics: the expression meets it, the result is without it.
     pub fn stats(&self, filter: &str) -> BTreeMap<String, u64> {
+        self.try_stats(filter).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// The same where Envoy may be on its way out.
+    pub fn try_stats(&self, filter: &str) -> Result<BTreeMap<String, u64>, Failure> {
         let filter: String = filter.bytes().map(|byte| format!("%{byte:02X}")).collect();
-        let text = self.admin(&format!("/stats?usedonly&filter={filter}")).text();
+        let reply = Client::new(self.admin_port).get(&format!("/stats?usedonly&filter={filter}")).try_send()?;
+        if reply.status != 200 {
+            return Err(format!("stats: status {}: {}", reply.status, reply.text()));
+        }
+        let text = reply.text();
         let lines = text.lines().filter_map(|line| line.rsplit_once(": "));
-        lines.filter_map(|(name, value)| Some((unprefixed(name), value.parse().ok()?))).collect()
+        Ok(lines.filter_map(|(name, value)| Some((unprefixed(name), value.parse().ok()?))).collect())
     }
 
     /// A counter or a gauge by its full name, such as `edgesplit.demo.events.emitted`; 0 when it was never used.
@@ -128,6 +143,11 @@ impl Envoy {
         self.process.log()
     }
 
+    /// How it ended, if it has.
+    pub fn exited(&mut self) -> Option<ExitStatus> {
+        self.process.exited()
+    }
+
     /// Ends it as an orchestrator does, and waits for the end. Gives how it ended and its log.
     pub fn sigterm_and_wait(mut self) -> (ExitStatus, String) {
         let pid = self.process.child.id().to_string();
@@ -151,19 +171,19 @@ struct Process {
 }
 
 impl Process {
-    fn spawn(options: &EnvoyOptions) -> Result<Process, Failure> {
+    fn spawn(bootstrap: &str, workers: usize) -> Result<Process, Failure> {
         let binary = find_binary()?;
         let failed = |what: &str, error: std::io::Error| format!("{what}: {error}");
         let directory = Directory::new().map_err(|error| failed("temporary directory", error))?;
-        let bootstrap = format!("{:#}", options.bootstrap());
-        fs::write(directory.file("envoy.json"), bootstrap).map_err(|error| failed("bootstrap", error))?;
+        // Envoy tells the language by the name, and JSON is YAML.
+        fs::write(directory.file("envoy.yaml"), bootstrap).map_err(|error| failed("bootstrap", error))?;
         let log = File::create(directory.file("envoy.log")).map_err(|error| failed("log", error))?;
         let child = Command::new(&binary)
             .arg("--config-path")
-            .arg(directory.file("envoy.json"))
+            .arg(directory.file("envoy.yaml"))
             .arg("--admin-address-path")
             .arg(directory.file("admin"))
-            .args(["--concurrency", &options.workers.to_string(), "--disable-hot-restart"])
+            .args(["--concurrency", &workers.to_string(), "--disable-hot-restart"])
             .args(["--log-level", "warn", "--component-log-level", "wasm:info"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())

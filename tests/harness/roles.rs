@@ -58,10 +58,14 @@ struct Document {
 
 impl ConfigService {
     pub fn start(document: &Value) -> io::Result<ConfigService> {
-        let body = document.to_string().into_bytes();
-        let document = Arc::new(Mutex::new(Document { body, sent: 0, not_modified: 0 }));
+        ConfigService::start_on(0, document.to_string())
+    }
+
+    /// Serves these bytes on this port; on a free one, if it is 0.
+    pub fn start_on(port: u16, body: impl Into<Vec<u8>>) -> io::Result<ConfigService> {
+        let document = Arc::new(Mutex::new(Document { body: body.into(), sent: 0, not_modified: 0 }));
         let served = Arc::clone(&document);
-        let server = Server::start(move |request| lock(&served).answer(request))?;
+        let server = Server::start_on(port, move |request| lock(&served).answer(request))?;
         Ok(ConfigService { server, document })
     }
 

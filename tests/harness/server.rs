@@ -93,7 +93,12 @@ struct Acceptor {
 impl Server {
     /// Listens on a free port of the loopback interface.
     pub fn start(handler: impl Fn(&Request) -> Response + Send + Sync + 'static) -> io::Result<Server> {
-        let reserved = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+        Server::start_on(0, handler)
+    }
+
+    /// Listens on this port of the loopback interface; on a free one, if it is 0.
+    pub fn start_on(port: u16, handler: impl Fn(&Request) -> Response + Send + Sync + 'static) -> io::Result<Server> {
+        let reserved = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
         let address = reserved.local_addr()?.as_socket().ok_or_else(|| io::Error::other("not an IP socket"))?;
         let state = State {
             behaviour: Behaviour::Respond,

@@ -1,0 +1,185 @@
+//! The services around Envoy, and the controls that break and mend them.
+
+use crate::harness::http::{Request, Response};
+use crate::harness::roles::ConfigService;
+use crate::harness::server::{Behaviour, Server};
+use crate::harness::{Failure, lock};
+use crate::{COLLECTOR, EXPERIMENTS, ORIGIN};
+use edgesplit::{native, plugin_config};
+use serde_json::Value;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+const CONTROLS: u16 = 8000;
+
+/// What the controls understand.
+const USAGE: &str = "\
+POST   /demo/collector/WHAT     break or mend the collector
+POST   /demo/config/WHAT        break or mend the service with the experiments
+PUT    /demo/experiments        serve this document instead of examples/experiments.json
+DELETE /demo/experiments        serve the file again
+
+WHAT: up, down (refuses connections), hang (never answers), reset, garbage, or a status such as 503
+";
+
+/// What the collector has received.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Received {
+    /// Events, repeated ones too.
+    pub(crate) events: u64,
+    /// The revision of the experiments that the last event was decided by.
+    pub(crate) revision: Option<String>,
+}
+
+/// Everything around Envoy.
+pub(crate) struct Services {
+    pub(crate) origin: Server,
+    pub(crate) experiments: Arc<ConfigService>,
+    pub(crate) collector: Arc<Server>,
+    pub(crate) controls: Server,
+    received: Arc<Mutex<Received>>,
+    file: Arc<ExperimentsFile>,
+}
+
+impl Services {
+    /// Starts them, each on its own port if that is free, else on another.
+    pub(crate) fn start() -> Result<Services, Failure> {
+        let file = Arc::new(ExperimentsFile::open()?);
+        let origin = on(ORIGIN, |port| Server::start_on(port, origin))?;
+        let experiments = Arc::new(on(EXPERIMENTS, |port| ConfigService::start_on(port, file.text()))?);
+        let received = Arc::new(Mutex::new(Received::default()));
+        let collector = Arc::new(on(COLLECTOR, |port| {
+            let received = Arc::clone(&received);
+            Server::start_on(port, move |request| collect(request, &received))
+        })?);
+        let controls = on(CONTROLS, |port| {
+            let (experiments, collector) = (Arc::clone(&experiments), Arc::clone(&collector));
+            let file = Arc::clone(&file);
+            Server::start_on(port, move |request| control(request, &experiments, &collector, &file))
+        })?;
+        Ok(Services { origin, experiments, collector, controls, received, file })
+    }
+
+    /// What the collector has received so far.
+    pub(crate) fn received(&self) -> Received {
+        lock(&self.received).clone()
+    }
+
+    /// Serves the experiments of the file when it has changed, and forgets the requests that the servers recorded.
+    pub(crate) fn look_after(&self) {
+        if let Some(text) = self.file.changed() {
+            self.experiments.set_body(text);
+        }
+        for server in [&self.origin, &self.experiments.server, &self.collector, &self.controls] {
+            server.take_requests();
+        }
+    }
+}
+
+/// Starts a service on `port`, or where that is taken on a free one.
+fn on<T>(port: u16, start: impl Fn(u16) -> io::Result<T>) -> Result<T, Failure> {
+    start(port).or_else(|_| start(0)).map_err(|error| format!("cannot listen on 127.0.0.1: {error}"))
+}
+
+/// The origin: answers with the request as it was when it got there, and would like it to be cached everywhere.
+fn origin(request: &Request) -> Response {
+    let mut text = format!("{} {}\n", request.method, request.path).into_bytes();
+    for (name, value) in &request.headers {
+        text.extend([name.as_slice(), b": ", value.as_slice(), b"\n"].concat());
+    }
+    let status = if request.method == "POST" { 201 } else { 200 };
+    Response::new(status)
+        .header("content-type", "text/plain; charset=utf-8")
+        .header("cache-control", "public, max-age=60")
+        .body(text)
+}
+
+/// The collector: counts the events of a native batch.
+fn collect(request: &Request, received: &Mutex<Received>) -> Response {
+    let body = request.json().unwrap_or_default();
+    let Some(events) = body.get("events").and_then(Value::as_array) else { return Response::new(400) };
+    let mut received = lock(received);
+    received.events += events.len() as u64;
+    if let Some(revision) = events.last().and_then(|event| event.get("revision")?.as_str()) {
+        received.revision = Some(revision.to_owned());
+    }
+    Response::new(202)
+}
+
+fn control(request: &Request, experiments: &ConfigService, collector: &Server, file: &ExperimentsFile) -> Response {
+    let words: Vec<&str> = request.path.trim_matches('/').split('/').collect();
+    let answer = match (request.method.as_str(), words.as_slice()) {
+        ("POST", ["demo", "collector", what]) => set(collector, "the collector", what),
+        ("POST", ["demo", "config", what]) => set(&experiments.server, "the service with the experiments", what),
+        ("PUT", ["demo", "experiments"]) => {
+            experiments.set_body(request.body.clone());
+            Some(format!("served from now on; {}\n", verdict(&request.body)))
+        }
+        ("DELETE", ["demo", "experiments"]) => {
+            experiments.set_body(file.text());
+            Some("the file is served again\n".to_owned())
+        }
+        _ => None,
+    };
+    let status = if answer.is_some() { 200 } else { 404 };
+    Response::new(status)
+        .header("content-type", "text/plain; charset=utf-8")
+        .body(answer.unwrap_or_else(|| USAGE.to_owned()))
+}
+
+/// What the filter will make of the document.
+fn verdict(document: &[u8]) -> String {
+    let compiled = native::compile_bytes(document, plugin_config::Request::default().cache_key.budget);
+    let problems: String = compiled.problems.iter().map(|problem| format!("\n  {problem}")).collect();
+    match compiled.snapshot {
+        None => format!("the filter will refuse it and keep the last good one:{problems}"),
+        Some(snapshot) => format!(
+            "the filter will run {} experiments and disable {}{problems}",
+            snapshot.experiments.len(),
+            snapshot.disabled.len()
+        ),
+    }
+}
+
+fn set(server: &Server, name: &str, what: &str) -> Option<String> {
+    let behaviour = match what {
+        "up" => Behaviour::Respond,
+        "down" => Behaviour::Refuse,
+        "hang" => Behaviour::Hang,
+        "reset" => Behaviour::Reset,
+        "garbage" => Behaviour::Garbage,
+        status => Behaviour::Status(status.parse().ok().filter(|status| (200..600).contains(status))?),
+    };
+    server.set(behaviour);
+    Some(format!("{name}: {what}\n"))
+}
+
+/// `examples/experiments.json`, whose changes are taken over while the demo runs.
+struct ExperimentsFile {
+    path: PathBuf,
+    text: Mutex<String>,
+}
+
+impl ExperimentsFile {
+    fn open() -> Result<ExperimentsFile, Failure> {
+        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("examples/experiments.json");
+        let text = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok(ExperimentsFile { path, text: Mutex::new(text) })
+    }
+
+    fn text(&self) -> String {
+        lock(&self.text).clone()
+    }
+
+    /// The text, if it is another than before. An editor may be just writing it: then the next look finds it.
+    fn changed(&self) -> Option<String> {
+        let found = std::fs::read_to_string(&self.path).ok()?;
+        let mut known = lock(&self.text);
+        if *known == found || found.is_empty() {
+            return None;
+        }
+        known.clone_from(&found);
+        Some(found)
+    }
+}
