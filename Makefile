@@ -27,7 +27,7 @@ run: build ## start everything on loopback: Envoy with the filter, an origin, th
 test: build ## run all tests, in a real Envoy too
 	cargo test $(LOCKED)
 
-check: build ## format, lints, docs and all tests: what CI runs
+check: build ## format, lints, docs and all tests
 	cargo fmt --check
 	cargo clippy $(LOCKED) --all-targets -- -D warnings
 	cargo clippy $(LOCKED) --lib --target $(WASM_TARGET) -- -D warnings

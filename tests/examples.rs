@@ -1,0 +1,217 @@
+//! What users are shown works: the demo, the examples, and what README and docs say.
+#![allow(missing_docs)]
+// A test fails by panicking, in its helpers too.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod harness;
+
+use edgesplit::native;
+use edgesplit::plugin_config::{self, PluginConfig};
+use harness::client::Client;
+use harness::envoy::Envoy;
+use harness::{DEADLINE, eventually};
+use serde_json::Value;
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+fn project() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// README and docs, each with its name.
+fn documents() -> Vec<(PathBuf, String)> {
+    let docs = fs::read_dir(project().join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let pages = docs.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
+    let files = pages.chain([project().join("README.md"), project().join("CHANGELOG.md")]);
+    files.map(|file| (file.clone(), fs::read_to_string(file).unwrap())).collect()
+}
+
+/// The fenced blocks of `text` in this language.
+fn blocks<'a>(text: &'a str, language: &'a str) -> impl Iterator<Item = &'a str> {
+    // Every second piece stands inside a fence.
+    let pieces = text.split("\n```").skip(1).step_by(2);
+    pieces.filter_map(move |piece| piece.strip_prefix(language)?.strip_prefix('\n'))
+}
+
+#[test]
+fn the_json_of_the_docs_is_valid() {
+    let mut checked = 0;
+    for (file, text) in documents() {
+        for block in blocks(&text, "json") {
+            let value: Value =
+                serde_json::from_str(block).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+            let problems: Vec<String> = if value["experiments"].is_array() {
+                let compiled = native::compile(&value, plugin_config::Request::default().cache_key.budget);
+                compiled.problems.iter().map(ToString::to_string).collect()
+            } else {
+                let problems = PluginConfig::from_value(&value).err();
+                problems.iter().flat_map(|problems| problems.iter().map(ToString::to_string)).collect()
+            };
+            assert!(problems.is_empty(), "{}: {problems:?}", file.display());
+            checked += 1;
+        }
+    }
+    assert!(checked >= 2, "the blocks are found");
+}
+
+#[test]
+fn links_of_the_docs_lead_somewhere() {
+    let mut checked = 0;
+    for (file, text) in documents() {
+        let links = text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link);
+        for link in links.filter(|link| !link.contains("://")) {
+            let (place, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = if place.is_empty() { file.clone() } else { file.parent().unwrap().join(place) };
+            assert!(target.exists(), "{}: {link}", file.display());
+            let headings = fs::read_to_string(&target).unwrap_or_default().to_lowercase();
+            let found = headings
+                .lines()
+                .filter(|line| line.starts_with('#'))
+                .any(|line| line.trim_start_matches('#').trim().replace(' ', "-") == anchor);
+            assert!(anchor.is_empty() || found, "{}: {link}", file.display());
+            checked += 1;
+        }
+    }
+    assert!(checked >= 10, "the links are found");
+}
+
+#[test]
+fn the_commands_of_the_readme_print_what_it_shows() {
+    let readme = fs::read_to_string(project().join("README.md")).unwrap();
+    let mut checked = 0;
+    for block in blocks(&readme, "console") {
+        for part in block.strip_prefix("$ ").unwrap().split("\n$ ") {
+            let (command, expected) = part.split_once('\n').unwrap();
+            let output =
+                Command::new("sh").args(["-c", &format!("{command} 2>&1")]).current_dir(project()).output().unwrap();
+            assert_eq!(String::from_utf8_lossy(&output.stdout).trim_end(), expected.trim_end(), "{command}");
+            checked += 1;
+        }
+    }
+    assert!(checked >= 3, "the commands are found");
+}
+
+#[test]
+fn the_example_experiments_are_valid() {
+    let output = Command::new(project().join("dist/edgesplit"))
+        .args(["validate", "examples/experiments.json"])
+        .current_dir(project())
+        .output()
+        .expect("dist/edgesplit is there: `make build`");
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "", "neither problems nor warnings");
+}
+
+#[test]
+fn the_annotated_configuration_is_what_the_filter_reads() {
+    let yaml = fs::read_to_string(project().join("envoy/envoy.yaml")).unwrap();
+    let module = Value::from(harness::bootstrap::built_module().to_string_lossy()).to_string();
+    let mut yaml = yaml.replace("filename: dist/edgesplit.wasm", &format!("filename: {module}"));
+    for port in ["10000", "9901"] {
+        yaml = yaml.replace(&format!("port_value: {port}}}"), "port_value: 0}");
+    }
+    // Nobody listens there.
+    for port in ["8001", "8002", "8003"] {
+        yaml = yaml.replace(&format!("port_value: {port}}}"), "port_value: 1}");
+    }
+    let envoy = Envoy::try_start_with(&yaml, 1).unwrap();
+    let dump = envoy.admin("/config_dump?resource=static_listeners").json();
+    let configuration = find(&dump, "configuration").expect("the dump has the plugin configuration");
+    let config = PluginConfig::from_value(&configuration["value"])
+        .unwrap_or_else(|problems| panic!("{:?}", problems.iter().map(ToString::to_string).collect::<Vec<_>>()));
+    assert_eq!(config.request, plugin_config::Request::default());
+    assert_eq!(config.response, plugin_config::Response::default());
+    let events = config.events.unwrap();
+    assert_eq!(
+        (events.batch, events.dedupe, events.outbox),
+        (plugin_config::Batch::default(), plugin_config::Dedupe::default(), plugin_config::OutboxLimits::default())
+    );
+    drop(envoy);
+
+    // What stands there in comments can be taken in as it is.
+    let uncommented = yaml.replace("# headers:", "headers:").replace("# inline:", "inline:");
+    let uncommented = uncommented.replace("# consent:", "consent:").replace("# fallback:", "fallback:");
+    let envoy = Envoy::try_start_with(&uncommented, 1).unwrap();
+    let dump = envoy.admin("/config_dump?resource=static_listeners").json();
+    let configuration = find(&dump, "configuration").expect("the dump has the plugin configuration");
+    let config = PluginConfig::from_value(&configuration["value"]).unwrap();
+    let (experiments, events) = (config.experiments, config.events.unwrap());
+    assert!(experiments.inline.is_some() && config.visitor.consent.is_some() && events.fallback.is_some());
+    assert_eq!((experiments.source.unwrap().endpoint.headers.len(), events.endpoint.headers.len()), (1, 1));
+}
+
+/// The first member called `name`, however deep.
+fn find<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
+    match value {
+        Value::Object(members) => members.get(name).or_else(|| members.values().find_map(|member| find(member, name))),
+        Value::Array(elements) => elements.iter().find_map(|element| find(element, name)),
+        _ => None,
+    }
+}
+
+/// A process that does not outlive its test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Its number may be another's by now.
+        if self.0.try_wait().is_ok_and(|ended| ended.is_none()) {
+            // SIGTERM, so that it ends its Envoy.
+            let _ = Command::new("sh").args(["-c", "kill -TERM \"$0\"", &self.0.id().to_string()]).status();
+            let _ = self.0.wait();
+        }
+    }
+}
+
+#[test]
+fn the_demo_runs_and_ends_by_itself() {
+    // Test binaries stand in `deps`, examples beside that.
+    let binaries = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().to_owned();
+    let demo = binaries.join("examples/demo");
+    assert!(demo.is_file(), "{} is not there: `cargo build --example demo`", demo.display());
+    let mut demo = Command::new(demo);
+    let demo = demo.env("DEMO_SECONDS", "6").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut demo = Running(demo.spawn().unwrap());
+    let mut stdout = BufReader::new(demo.0.stdout.take().unwrap());
+    let mut line = String::new();
+    let mut port_of = |what: &str| -> u16 {
+        loop {
+            line.clear();
+            assert_ne!(stdout.read_line(&mut line).unwrap(), 0, "the demo ended without {what:?}");
+            if line.contains(what) {
+                let address = line.split_whitespace().next().unwrap();
+                return address.rsplit_once(':').unwrap().1.parse().unwrap();
+            }
+        }
+    };
+    let (proxy, admin) = (port_of("through the filter"), port_of("admin interface"));
+
+    let ben = eventually(DEADLINE, "the experiments are there", || {
+        let reply = Client::new(proxy).get("/checkout").header("x-user-id", "ben").send().text();
+        reply.contains("x-ab-assignments").then_some(reply)
+    });
+    let readme = fs::read_to_string(project().join("README.md")).unwrap();
+    for line in ben.lines().filter(|line| line.starts_with("GET ") || line.starts_with("x-ab-")) {
+        assert!(readme.contains(&format!("\n{line}\n")), "the README shows another line than {line:?}");
+    }
+    for labelled in [
+        r#"edgesplit_exposures{plugin="demo",experiment="navigation",variant="mega"}"#,
+        r#"edgesplit_decisions{plugin="demo",reason="bucketed"}"#,
+        r#"edgesplit_events_delivered{plugin="demo"}"#,
+    ] {
+        eventually(DEADLINE, labelled, || {
+            let metrics = Client::new(admin).get("/stats/prometheus?usedonly").try_send().ok()?.text();
+            metrics.contains(labelled).then_some(())
+        });
+    }
+
+    let (mut rest, mut errors) = (String::new(), String::new());
+    stdout.read_to_string(&mut rest).unwrap();
+    demo.0.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
+    let status = demo.0.wait().unwrap();
+    assert!(status.success(), "{status}: {errors}\n{rest}");
+    assert!(rest.contains("checked:"), "{rest}");
+    assert!(Client::new(proxy).connect().is_err(), "Envoy ended too");
+}
