@@ -5,16 +5,17 @@
 
 mod harness;
 
-use harness::client::Client;
+use harness::client::{Client, Outgoing};
 use harness::envoy::Envoy;
 use harness::http::Response;
+use harness::load::{self, Pace};
 use harness::server::Behaviour;
 use harness::stack::{Accounts, Services, document, experiment, merged};
 use harness::{DEADLINE, eventually, eventually_eq};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant, SystemTime};
 
 /// A plugin that reports soon and is not patient, with the members of `with` on top of its events.
 fn plugin(with: Value) -> Value {
@@ -107,8 +108,8 @@ fn what_an_operator_can_mend_is_kept_and_what_the_service_never_takes_is_counted
 #[test]
 fn a_service_that_asks_to_wait_is_left_alone_for_that_long() {
     let date = || httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(4));
-    let cases: [(fn() -> String, u128, u128); 3] =
-        [(|| "2".to_owned(), 2_000, 5_000), (date, 2_900, 7_000), (|| "soon".to_owned(), 50, 2_000)];
+    type Case = (fn() -> String, u128, u128);
+    let cases: [Case; 3] = [(|| "2".to_owned(), 2_000, 5_000), (date, 2_900, 7_000), (|| "soon".to_owned(), 50, 2_000)];
     for (retry_after, least, most) in cases {
         let services = Services::start(&json!({}));
         let envoy = services.envoy(&plugin(json!({})));
@@ -156,6 +157,58 @@ fn a_batch_that_is_too_large_is_split_until_it_fits() {
         assert_eq!(*known, ids, "a key stands for one set of events");
     }
     assert!(parts.len() >= 8, "{parts:?}");
+}
+
+#[test]
+fn the_accounts_are_exact_under_a_service_that_does_everything_at_once() {
+    let services = Services::start(&json!({}));
+    let limits = json!({"batch": {"max_events": 7, "max_age": "50ms"}, "outbox": {"max_batches": 12},
+                        "retry": {"backoff_min": "1ms", "backoff_max": "40ms", "lease": "410ms"}});
+    let envoy = Envoy::start(&services.options(&plugin(limits)).workers(4));
+    let calls = AtomicUsize::new(0);
+    services.collector.answer(move |batch| {
+        let call = calls.fetch_add(1, Ordering::Relaxed);
+        Response::new(match call % 9 {
+            2 => 503,
+            4 if batch.events.len() > 1 => 413,
+            5 => 400,
+            7 => 429,
+            _ => 202,
+        })
+    });
+    let pace = Pace { connections: 8, rate: 600.0, duration: Duration::from_secs(8), deadline: DEADLINE };
+    let report = std::thread::scope(|scope| {
+        let load = scope.spawn(|| {
+            load::run(envoy.port(), pace, |number| Outgoing::get("/").header("x-user-id", number.to_string()))
+        });
+        let faults = [
+            Behaviour::Hang,
+            Behaviour::Respond,
+            Behaviour::Refuse,
+            Behaviour::Respond,
+            Behaviour::Reset,
+            Behaviour::Respond,
+            Behaviour::Truncate,
+            Behaviour::Respond,
+        ];
+        for fault in faults.into_iter().cycle() {
+            let start = Instant::now();
+            services.collector.server.set(fault);
+            eventually(DEADLINE, "it lasts", || (start.elapsed() >= Duration::from_millis(300)).then_some(()));
+            if load.is_finished() && fault == Behaviour::Respond {
+                break;
+            }
+        }
+        load.join().unwrap()
+    });
+    assert_eq!((report.status(200), report.failed()), (4_800, 0), "{:?}", report.errors);
+    let accounts = settled(&envoy, 4_800);
+    assert!(accounts.delivered > 0 && accounts.rejected > 0 && accounts.dropped_overflow > 0, "{accounts:?}");
+    // What was accepted and counted as anything else is an answer that was lost, never the other way round.
+    assert!(services.collector.events().len() as u64 >= accounts.delivered, "{accounts:?}");
+    for name in ["shared_data", "shared_data_corrupt", "events_lost", "buffer_full"] {
+        assert_eq!(envoy.counter(&format!("edgesplit.demo.errors.{name}")), 0, "{name}");
+    }
 }
 
 #[test]

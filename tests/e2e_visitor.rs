@@ -183,7 +183,7 @@ fn hostile_clients_break_nothing() {
         (query.as_str(), vec![("x-user-id", b"u1")]),
         ("/%00%ff?%__ab&&&=&%5f", vec![]),
         ("/?__ab=%", vec![("sec-gpc", raw)]),
-        ("/;/..//%2e%2e/%2f?&?#", vec![]),
+        ("/;/..//%2e%2e/%2f?&?", vec![]),
     ] {
         for mut client in envoy.clients(4) {
             let request = headers
