@@ -8,6 +8,7 @@ mod harness;
 use harness::bootstrap::{ConfigForm, Plugin};
 use harness::client::{Client, Outgoing};
 use harness::envoy::Envoy;
+use harness::eventually_eq;
 use harness::stack::{Services, document, echoed, experiment, merged};
 use serde_json::{Value, json};
 use std::io::Write;
@@ -174,6 +175,38 @@ fn audiences_and_units_are_read_from_where_the_aliases_say() {
             headers.iter().fold(client.get(path).host(host), |request, (name, value)| request.header(name, value));
         assert_eq!(echoed(&request.send(), "x-ab-assignments"), expected, "{path} {host} {headers:?}");
     }
+}
+
+#[test]
+fn two_plugins_in_one_envoy_keep_to_themselves() {
+    let services = Services::start(&json!({}));
+    let configuration = |key: &str| {
+        json!({"experiments": {"inline": document(&[experiment(key, json!({}))])},
+               "visitor": {"id": [{"header": "x-user-id"}]},
+               "request": {"assignments_header": format!("x-{key}"), "cache_key": {"header": format!("x-key-{key}")}},
+               "events": {"cluster": "collector", "path": format!("/{key}"), "batch": {"max_age": "100ms"}}})
+    };
+    let other = Plugin { name: "other".to_owned(), ..Plugin::new(configuration("b")) };
+    let mut other = services.options(&json!({})).plugin(other).bootstrap();
+    let filters = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/http_filters";
+    let second = other.pointer_mut(filters).unwrap()[0].take();
+    let envoy = Envoy::start(&services.options(&configuration("a")).adjust(move |bootstrap| {
+        bootstrap.pointer_mut(filters).unwrap().as_array_mut().unwrap().insert(1, second.clone());
+    }));
+    let mut client = envoy.client();
+    let reply = client.get("/").header("x-user-id", "u1").send();
+    assert_eq!(
+        (echoed(&reply, "x-a"), echoed(&reply, "x-b")),
+        (vec!["a=green".to_owned()], vec!["b=green".to_owned()])
+    );
+    for (plugin, key) in [("demo", "a"), ("other", "b")] {
+        eventually_eq(plugin, 1, || envoy.counter(&format!("edgesplit.{plugin}.events.delivered")));
+        assert_eq!(envoy.counter(&format!("edgesplit.{plugin}.events.emitted")), 1);
+        let batches = services.collector.batches();
+        let batch = batches.iter().find(|batch| batch.path == format!("/{key}")).unwrap();
+        assert_eq!(batch.events[0]["experiment"], key);
+    }
+    assert_eq!(services.collector.calls(), 2);
 }
 
 fn evaluate(arguments: &[&str], input: &str) -> Output {

@@ -9,11 +9,12 @@ use edgesplit::events::event::{derived_id, exposure_fingerprint};
 use harness::client::{Client, Outgoing};
 use harness::http::Response;
 use harness::roles::Collector;
+use harness::server::Behaviour;
 use harness::stack::{Accounts, Services, document, experiment, merged};
 use harness::{DEADLINE, eventually, eventually_eq};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -148,6 +149,30 @@ fn what_is_no_exposure_is_not_reported() {
     eventually_eq("delivered", 1, || Accounts::of(&envoy).delivered);
     assert_eq!(Accounts::of(&envoy).emitted, 1);
     assert_eq!(events(&services.collector)[0]["experiment"], "elsewhere");
+}
+
+#[test]
+fn an_exposure_is_one_when_a_response_is_delivered_with_its_status() {
+    let services = Services::start(&json!({}));
+    let envoy = services.envoy(&plugin(document(&[experiment("nav", json!({}))]), json!({})));
+    // The client goes before there is an answer: nobody has seen the variant.
+    services.origin.server.set(Behaviour::Hang);
+    let mut client = envoy.client().deadline(Duration::from_millis(100));
+    assert!(client.get("/").header("x-user-id", "gone").try_send().is_err());
+    eventually_eq("Envoy knows", 1, || envoy.counter("http.ingress.downstream_rq_rx_reset"));
+    // Envoy's own answer for an origin that is down, and two of the origin's.
+    services.origin.server.set(Behaviour::Refuse);
+    let mut client = envoy.client();
+    visit(&mut client, "/", "503");
+    for status in [404, 304] {
+        services.origin.server.set(Behaviour::Status(status));
+        assert_eq!(client.get("/").header("x-user-id", status.to_string()).send().status, status);
+    }
+    eventually_eq("events", 3, || services.collector.events().len());
+    for event in events(&services.collector) {
+        assert_eq!(event["unit"], json!(event["status"].to_string()));
+    }
+    assert_eq!(Accounts::of(&envoy).emitted, 3);
 }
 
 #[test]

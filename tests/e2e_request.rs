@@ -31,22 +31,26 @@ fn what_the_client_sends_under_owned_names_never_gets_to_the_origin() {
             json!({"route": {"paths": ["/shop*", "/static*"]}}),
         ),
     );
-    let owned = ["x-ab-assignments", "X-AB-Cache-Key", "x-button"];
+    // What does not run sets nothing, and clients may not say that it did.
+    let disabled = json!({"key": "bad", "state": "running", "variants": [
+        {"key": "a", "weight": 1, "set": {"request_headers": {"x-disabled": "1"}}}]});
+    let paused = merged(set(json!({"request_headers": {"x-paused": "1"}})), json!({"state": "paused"}));
+    let owned = ["x-ab-assignments", "X-AB-Cache-Key", "x-button", "x-disabled", "X-Paused"];
     let with = json!({"paths": {"exclude": ["/static/*"]}, "request": {"cache_key": {"query": "__ab"}}});
-    let envoy = services.envoy(&plugin(&[button], with.clone()));
+    let envoy = services.envoy(&plugin(&[button, disabled, experiment("paused", paused)], with.clone()));
     // A config that never comes: what the filter owns by its own configuration is still removed.
     let waiting = json!({"experiments": {"cluster": "nowhere"}});
     let without_config = services.envoy(&merged(waiting, with));
 
-    let decided = [Some("button=green"), Some("button.green"), Some("green")];
+    let decided = [Some("button=green"), Some("button.green"), Some("green"), None, None];
     for (envoy, path, id, expected_path, expected) in [
         (&envoy, "/shop?a=1&__ab=x&b=2", Some("u1"), "/shop?a=1&b=2&__ab=button.green", decided),
-        (&envoy, "/shop?__ab=x", None, "/shop", [None; 3]),
-        (&envoy, "/shop?%5f%5Fab=x&_%5fa%62&__ab=&a=1", None, "/shop?a=1", [None; 3]),
-        (&envoy, "/shop?__abc=1&x__ab=2&a=__ab", None, "/shop?__abc=1&x__ab=2&a=__ab", [None; 3]),
-        (&envoy, "/static/a.js?__ab=x", Some("u1"), "/static/a.js", [None; 3]),
-        (&envoy, "/elsewhere?__ab=x&a=1", Some("u1"), "/elsewhere?a=1", [None; 3]),
-        (&without_config, "/shop?__ab=x&a=1", Some("u1"), "/shop?a=1", [None; 3]),
+        (&envoy, "/shop?__ab=x", None, "/shop", [None; 5]),
+        (&envoy, "/shop?%5f%5Fab=x&_%5fa%62&__ab=&a=1", None, "/shop?a=1", [None; 5]),
+        (&envoy, "/shop?__abc=1&x__ab=2&a=__ab", None, "/shop?__abc=1&x__ab=2&a=__ab", [None; 5]),
+        (&envoy, "/static/a.js?__ab=x", Some("u1"), "/static/a.js", [None; 5]),
+        (&envoy, "/elsewhere?__ab=x&a=1", Some("u1"), "/elsewhere?a=1", [None; 5]),
+        (&without_config, "/shop?__ab=x&a=1", Some("u1"), "/shop?a=1", [None; 5]),
     ] {
         for times in [0, 1, 2, 3] {
             let mut client = envoy.client();
