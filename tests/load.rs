@@ -101,6 +101,6 @@ fn a_site_goes_through_an_outage() {
         .iter()
         .sum();
     assert_eq!(count("events.emitted"), accounted + count("outbox.queued_events"), "the identity is exact");
-    let bound = memory_before + (3 * 64 << 20);
+    let bound = memory_before + 3 * (64 << 20);
     assert!(memory_peak < bound, "memory stays within its bound: {} MiB", mib(memory_peak));
 }

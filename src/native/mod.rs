@@ -8,7 +8,7 @@ mod experiment;
 mod route;
 
 use crate::engine::snapshot::{Disabled, Experiment, Goal, Holdout, Snapshot, State, StatusClass};
-use crate::problem::{Node, Path, Problem, Problems, Severity, found};
+use crate::problem::{Node, Path, Problem, Problems, Severity};
 use serde_json::Value;
 use std::collections::HashSet;
 
@@ -136,7 +136,7 @@ fn experiments(list: &[Value], path: &Path<'_>, budget: u64, snapshot: &mut Snap
         let key = value.get("key").and_then(Value::as_str).map(str::to_owned);
         let duplicate = key.as_ref().is_some_and(|key| !keys.insert(key.clone()));
         if duplicate {
-            own.error(&path.field("key"), format!("duplicate key {}", found(&value["key"])));
+            own.error(&path.field("key"), format!("duplicate key {:?}", key.as_deref().unwrap_or_default()));
         }
         let experiment = experiment.filter(|_| own.errors() == 0).filter(|experiment| {
             beside_others(experiment, &path, &snapshot.experiments, &mut own);

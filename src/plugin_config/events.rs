@@ -111,9 +111,9 @@ pub enum OnFull {
 /// When a delivery is tried again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retry {
-    /// The first back-off in milliseconds, before jitter; not more than `backoff_max_ms`.
+    /// The shortest back-off in milliseconds; not more than `backoff_max_ms`.
     pub backoff_min_ms: u64,
-    /// The longest back-off in milliseconds, before jitter.
+    /// The longest back-off in milliseconds.
     pub backoff_max_ms: u64,
     /// Milliseconds after which a slot of the outbox is free to be taken over; longer than [`Events::timeout_ms`].
     pub lease_ms: u64,
