@@ -1,0 +1,363 @@
+//! The books: what the simulator knows of every event, VM and call, kept apart from what the filter counts. `outbox.rs` and
+//! `config.rs` beside this file check each change of shared data against them.
+
+use crate::host::Process;
+use crate::network::Answer;
+use crate::scenario::Scenario;
+use crate::tamper;
+use edgesplit::config_sync::state::State;
+use edgesplit::events::outbox::Outbox;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::ops::Range;
+
+/// What becomes of events; also places in [`VmBook::counted`].
+pub const EMITTED: usize = 0;
+pub const DELIVERED: usize = 1;
+pub const REJECTED: usize = 2;
+pub const OVERFLOW: usize = 3;
+pub const EXPIRED: usize = 4;
+
+/// The counters of these, behind `edgesplit.<plugin>.`.
+pub const NAMES: [&str; 6] = [
+    "events.emitted",
+    "events.delivered",
+    "events.rejected",
+    "events.dropped_overflow",
+    "events.dropped_expired",
+    "errors.events_lost",
+];
+
+/// Calls that all VMs may have on their way together (`outbox::CALLS_IN_FLIGHT_MAX`, said once more).
+const CALLS_IN_FLIGHT_MAX: usize = 8;
+
+/// What an answer means, as the contract says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Meaning {
+    Delivered,
+    Rejected,
+    Split,
+    Keep,
+}
+
+fn meaning(status: Option<u16>, events: usize) -> Meaning {
+    match status {
+        Some(200..=299) => Meaning::Delivered,
+        Some(413) if events > 1 => Meaning::Split,
+        Some(401 | 403 | 404 | 408 | 425 | 429) => Meaning::Keep,
+        Some(400..=499) => Meaning::Rejected,
+        _ => Meaning::Keep,
+    }
+}
+
+/// A part of a batch that was sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    pub batch: u128,
+    pub range: Range<usize>,
+}
+
+/// The right to send a part once.
+#[derive(Debug, Clone)]
+pub struct Grant {
+    pub key: u128,
+    pub part: Part,
+    pub until_ms: i64,
+}
+
+/// What a VM heard of a part and has to write down.
+#[derive(Debug, Clone)]
+pub struct Verdict {
+    pub part: Part,
+    pub meaning: Meaning,
+    pub sent_ms: i64,
+    pub retry_after_ms: u64,
+}
+
+/// What is known of a VM.
+#[derive(Debug, Default)]
+pub struct VmBook {
+    /// What it calls itself in shared data.
+    pub code: u64,
+    /// What it does.
+    pub job: &'static str,
+    /// The time it was told last.
+    pub now_ms: i64,
+    /// When the job began.
+    pub began_us: u64,
+    pub calls_in_job: u32,
+    pub stale_in_job: u32,
+    pub paused_us: u64,
+    pub randoms: Vec<u128>,
+    /// Events in its buffer, the oldest first.
+    pub buffer: VecDeque<u128>,
+    /// What became of events by its hand, and what it handed over of that.
+    pub counted: [i64; 6],
+    pub flushed: [i64; 6],
+    pub verdicts: Vec<Verdict>,
+    pub grants: Vec<Grant>,
+    /// Its calls on their way, with the time it believed when it sent them.
+    pub sent: BTreeMap<u32, (Part, i64)>,
+    /// Slots it has to clear.
+    pub to_clear: Vec<(u32, u128)>,
+    pub may_fetch: bool,
+    /// Exposures it reported.
+    pub reported: HashSet<u128>,
+}
+
+/// The books of the process that runs, and of the services.
+#[derive(Debug, Default)]
+pub struct Books {
+    /// Living VMs.
+    pub vms: BTreeMap<u64, VmBook>,
+    /// The outbox's index as it is.
+    pub index: Outbox,
+    /// The events of every batch that was written to a slot.
+    pub batches: HashMap<u128, Vec<u128>>,
+    /// What each idempotency key stands for.
+    keys: HashMap<u128, Part>,
+    /// Keys whose events were settled for good.
+    pub settled: HashSet<u128>,
+    /// Keys that the service took, with how often.
+    pub accepted: HashMap<u128, u32>,
+    accepted_events: i64,
+    /// Bodies by their key.
+    bodies: HashMap<u128, Vec<u8>>,
+    /// Every event there ever was.
+    known: HashSet<u128>,
+    /// Of VMs that are gone: what they counted, and what of it they took with them.
+    pub past: [i64; 6],
+    pub uncounted: [i64; 6],
+    /// Events that were in buffers of VMs that died.
+    pub buried: i64,
+    /// Slots whose VM died before it could clear them.
+    pub excused: BTreeSet<(u32, u128)>,
+    /// When experiments were published last, and which.
+    pub published: Option<(u64, Option<String>)>,
+    pub config: State,
+    /// Totals of the whole run, for the summary.
+    pub totals: [i64; 6],
+}
+
+/// An id as a number; 0 for what is none.
+pub fn id(text: &[u8]) -> u128 {
+    let hex = text.iter().filter(|byte| **byte != b'-');
+    let text: String = hex.map(|byte| char::from(*byte)).collect();
+    if text.len() == 32 { u128::from_str_radix(&text, 16).unwrap_or(0) } else { 0 }
+}
+
+/// The ids of the events in a body or a slot, in their order.
+pub fn event_ids(body: &[u8]) -> Vec<u128> {
+    // Inside a text the quotes would be escaped.
+    const START: &[u8] = b"{\"id\":\"";
+    let mut ids = Vec::new();
+    let mut at = 0;
+    while at + START.len() + 36 <= body.len() {
+        if body[at..].starts_with(START) {
+            at += START.len();
+            ids.push(id(&body[at..at + 36]));
+            at += 36;
+        } else {
+            at += 1;
+        }
+    }
+    ids
+}
+
+impl Books {
+    /// A VM begins a job.
+    pub fn begin(&mut self, vm: u64, job: &'static str, now_us: u64) {
+        let book = self.vms.entry(vm).or_default();
+        book.job = job;
+        book.began_us = now_us;
+        (book.calls_in_job, book.stale_in_job, book.paused_us) = (0, 0, 0);
+        book.randoms.clear();
+    }
+
+    /// A value in shared data was written.
+    #[allow(clippy::too_many_arguments, reason = "everything that happened")]
+    pub fn written(
+        &mut self,
+        scenario: &Scenario,
+        process: &Process,
+        vm: u64,
+        key: &str,
+        old: &[u8],
+        wall_ms: i64,
+        now_us: u64,
+    ) -> Result<(), String> {
+        let new = process.get(key);
+        if key == tamper::index_key() {
+            let index = Outbox::decode(new).ok_or("the index cannot be read")?;
+            return self.index_changed(scenario, process, vm, index, wall_ms);
+        }
+        if key == tamper::state_key() {
+            let old = State::decode(old).unwrap_or_default();
+            let new = State::decode(new).ok_or("the config's state cannot be read")?;
+            return self.state_changed(process, vm, &old, &new, now_us);
+        }
+        match tamper::slot(key) {
+            Some(slot) => self.slot_changed(slot, new),
+            None => Ok(()),
+        }
+    }
+
+    /// A VM put events into its buffer: exposures with derived ids, goals with ids of their own.
+    pub fn emitted(&mut self, scenario: &Scenario, vm: u64, exposures: &[u128], goals: &[u128]) -> Result<(), String> {
+        let book = self.vms.get_mut(&vm).ok_or("a VM that is not there")?;
+        for id in exposures {
+            let forgot = book.reported.len() >= scenario.dedupe_entries.div_ceil(2);
+            if !book.reported.insert(*id) && !forgot {
+                return Err(format!("vm {vm} reported the exposure {id:x} twice within its window"));
+            }
+        }
+        for id in goals {
+            if self.known.contains(id) {
+                return Err(format!("the goal {id:x} has an id that was used before"));
+            }
+        }
+        for id in exposures.iter().chain(goals) {
+            self.known.insert(*id);
+            book.buffer.push_back(*id);
+            book.counted[EMITTED] += 1;
+        }
+        Ok(())
+    }
+
+    /// A VM handed a count over.
+    pub fn incremented(&mut self, vm: u64, name: &str, by: i64) {
+        let at = NAMES.iter().position(|known| name.ends_with(known));
+        if let (Some(at), Some(book)) = (at, self.vms.get_mut(&vm)) {
+            book.flushed[at] += by;
+        }
+    }
+
+    /// Holds at every moment.
+    pub fn counters_are_possible(&self, process: &Process) -> Result<(), String> {
+        let [emitted, delivered, gone @ ..] = NAMES.map(|name| process.metric(name));
+        if delivered + gone.iter().sum::<i64>() > emitted {
+            return Err(format!("more is settled than was emitted: {emitted} < {delivered} + {gone:?}"));
+        }
+        if delivered > self.accepted_events {
+            return Err(format!("{delivered} events count as delivered, the service has {}", self.accepted_events));
+        }
+        Ok(())
+    }
+
+    /// A VM sends events; `token` is `None` where the call does not start.
+    pub fn dispatched(
+        &mut self,
+        vm: u64,
+        token: Option<u32>,
+        key: u128,
+        body: &[u8],
+        wall_ms: i64,
+    ) -> Result<(), String> {
+        let part = self.keys.get(&key).ok_or_else(|| format!("vm {vm} sent {key:x}, which is no batch's"))?.clone();
+        let book = self.vms.get_mut(&vm).ok_or("a VM that is not there")?;
+        let ids = event_ids(body);
+        if self.batches.get(&part.batch).and_then(|events| events.get(part.range.clone())) != Some(&ids[..]) {
+            return Err(format!("vm {vm} sent {key:x} with other events than it was sealed with"));
+        }
+        if self.bodies.entry(key).or_insert_with(|| body.to_vec()) != body {
+            return Err(format!("vm {vm} sent {key:x} with another body than before"));
+        }
+        let grant = book.grants.iter().position(|grant| grant.key == key).map(|at| book.grants.remove(at));
+        match grant {
+            None if book.job == "shut_down" => {}
+            None => return Err(format!("vm {vm} sent {key:x} without a lease, or twice under one")),
+            Some(grant) if wall_ms < grant.until_ms && self.settled.contains(&key) => {
+                return Err(format!("vm {vm} sent {key:x} again, which is settled"));
+            }
+            Some(_) => {}
+        }
+        match token {
+            Some(token) => {
+                book.sent.insert(token, (part, book.now_ms));
+            }
+            None => {
+                let sent_ms = book.now_ms;
+                book.verdicts.push(Verdict { part, meaning: Meaning::Keep, sent_ms, retry_after_ms: 0 });
+            }
+        }
+        Ok(())
+    }
+
+    /// Calls on their way are within their limit. Only where no lease can run out under a call.
+    pub fn calls_are_bounded(&self) -> Result<(), String> {
+        let calls: usize = self.vms.values().map(|book| book.sent.len()).sum();
+        if calls > CALLS_IN_FLIGHT_MAX {
+            return Err(format!("{calls} calls are on their way, more than {CALLS_IN_FLIGHT_MAX}"));
+        }
+        Ok(())
+    }
+
+    /// The service took a body.
+    pub fn accepted(&mut self, ndjson: bool, key: u128, body: &[u8]) -> Result<(), String> {
+        let whole = match ndjson {
+            true => body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).all(is_json),
+            false => is_json(body) && body.starts_with(b"{\"batch\":\"") && id(&body[10..46]) == key,
+        };
+        if !whole {
+            return Err(format!("the body of {key:x} is not what it should be"));
+        }
+        let ids = event_ids(body);
+        if let Some(unknown) = ids.iter().find(|id| !self.known.contains(id)) {
+            return Err(format!("the service got the event {unknown:x}, which nobody emitted"));
+        }
+        let times = self.accepted.entry(key).or_default();
+        *times += 1;
+        if *times == 1 {
+            self.accepted_events += ids.len() as i64;
+        }
+        Ok(())
+    }
+
+    /// A VM hears of its call.
+    pub fn replied(&mut self, vm: u64, token: u32, answer: &Answer) {
+        let Some(book) = self.vms.get_mut(&vm) else { return };
+        let Some((part, sent_ms)) = book.sent.remove(&token) else { return };
+        let meaning = meaning(answer.status(), part.range.len());
+        let retry_after_ms = answer.retry_after_s().unwrap_or(0) * 1_000;
+        book.verdicts.push(Verdict { part, meaning, sent_ms, retry_after_ms });
+    }
+
+    /// What `key` stands for from now on.
+    pub fn name(&mut self, key: u128, part: Part) {
+        self.keys.insert(key, part);
+    }
+
+    /// A VM is gone, with what it had. `buried`: it did not go by itself.
+    pub fn gone(&mut self, vm: u64, process: &Process) {
+        let Some(book) = self.vms.remove(&vm) else { return };
+        self.buried += book.buffer.len() as i64;
+        for at in 0..NAMES.len() {
+            self.past[at] += book.counted[at];
+            self.uncounted[at] += book.counted[at] - book.flushed[at];
+        }
+        for (slot, batch) in book.to_clear {
+            if self.slot_holds(process, slot, batch) {
+                self.excused.insert((slot, batch));
+            }
+        }
+    }
+
+    /// Everything of the process is gone; what the services know stays.
+    pub fn process_gone(&mut self) {
+        for at in 0..NAMES.len() {
+            self.totals[at] += self.past[at];
+        }
+        *self = Books {
+            accepted: std::mem::take(&mut self.accepted),
+            known: std::mem::take(&mut self.known),
+            keys: std::mem::take(&mut self.keys),
+            batches: std::mem::take(&mut self.batches),
+            bodies: std::mem::take(&mut self.bodies),
+            totals: self.totals,
+            ..Books::default()
+        };
+    }
+}
+
+fn is_json(text: &[u8]) -> bool {
+    serde_json::from_slice::<serde_json::Value>(text).is_ok()
+}

@@ -1,0 +1,73 @@
+//! Checks the experiments that VMs share: who may fetch, and what is in force where.
+
+use crate::books::Books;
+use crate::host::Process;
+use crate::scenario::PLUGIN;
+use edgesplit::config_sync::state::{Body, State};
+
+/// VMs that may fetch before anything is there.
+const START_FETCHES_MAX: u8 = 2;
+
+/// How far two readings of the clock may be apart.
+const CLOCK_SKEW_MS_MAX: i64 = 5_000;
+
+/// How long it takes at most until all VMs that run have what one of them published.
+pub const SPREAD_US_MAX: u64 = 2_000_000;
+
+/// The revision of the experiments in shared data.
+fn stored_revision(process: &Process, source: u64) -> Option<String> {
+    let body = Body::decode(process.get(&format!("edgesplit/{PLUGIN}/config/body")), source)?;
+    let document: serde_json::Value = serde_json::from_slice(&body.text).ok()?;
+    document["revision"].as_str().map(str::to_owned)
+}
+
+impl Books {
+    /// The state was written.
+    pub fn state_changed(
+        &mut self,
+        process: &Process,
+        vm: u64,
+        old: &State,
+        new: &State,
+        now_us: u64,
+    ) -> Result<(), String> {
+        self.config = *new;
+        let book = self.vms.get_mut(&vm).ok_or("a VM that is not there")?;
+        let now_ms = book.now_ms;
+        let lease = |state: &State| (state.holder, state.leased_ms, state.lease_until_ms);
+        let leases = new.holder == book.code && new.lease_until_ms > now_ms && lease(new) != lease(old);
+        if leases {
+            let is_leased = now_ms < old.lease_until_ms && old.leased_ms - now_ms <= CLOCK_SKEW_MS_MAX;
+            let at_start = book.job == "configure" && old.version == 0 && old.start_fetches < START_FETCHES_MAX;
+            if is_leased && !at_start {
+                return Err(format!("vm {vm} fetches the experiments while another one does"));
+            }
+            if now_ms < old.next_fetch_ms && old.confirmed_ms <= now_ms && old.leased_ms <= now_ms && !at_start {
+                return Err(format!("vm {vm} fetches the experiments {} ms early", old.next_fetch_ms - now_ms));
+            }
+            book.may_fetch = true;
+        }
+        if new.version != old.version {
+            self.published = Some((now_us, stored_revision(process, new.source)));
+        }
+        Ok(())
+    }
+
+    /// A VM fetches; `started` is false where the call does not start.
+    pub fn fetched(&mut self, vm: u64, _started: bool, _process: &Process, _wall_ms: i64) -> Result<(), String> {
+        let book = self.vms.get_mut(&vm).ok_or("a VM that is not there")?;
+        if !std::mem::take(&mut book.may_fetch) {
+            return Err(format!("vm {vm} fetches the experiments without the lease"));
+        }
+        Ok(())
+    }
+
+    /// A VM ticked with these experiments in force.
+    pub fn in_force(&self, vm: u64, revision: Option<&str>) -> Result<(), String> {
+        let (Some(book), Some((at_us, published))) = (self.vms.get(&vm), &self.published) else { return Ok(()) };
+        if book.began_us < at_us + SPREAD_US_MAX || revision == published.as_deref() {
+            return Ok(());
+        }
+        Err(format!("vm {vm} has the experiments {revision:?} in force, and {published:?} were published"))
+    }
+}

@@ -1,0 +1,318 @@
+//! Checks every change of the outbox in shared data: each event that leaves it has a reason that the simulator knows, each
+//! lease is given by the rules, each slot holds what the index says.
+
+use crate::books::{Books, DELIVERED, EXPIRED, Grant, Meaning, OVERFLOW, Part, REJECTED, Verdict, event_ids};
+use crate::host::Process;
+use crate::scenario::{PLUGIN, Scenario};
+use edgesplit::events::outbox::{Batch, Lease, Outbox};
+use edgesplit::events::slot::{Events, part_id};
+use edgesplit::plugin_config::EventFormat;
+
+/// Calls that batches which waited may have on their way together.
+const BACKLOG_CALLS_IN_FLIGHT_MAX: usize = 4;
+
+/// How far two readings of the clock may be apart.
+const CLOCK_SKEW_MS_MAX: i64 = 5_000;
+
+/// A change of the index as it is looked at.
+struct Change<'a> {
+    scenario: &'a Scenario,
+    process: &'a Process,
+    vm: u64,
+    code: u64,
+    now_ms: i64,
+    old: Outbox,
+    new: Outbox,
+}
+
+fn is_valid(lease: Option<Lease>, now_ms: i64) -> bool {
+    lease.is_some_and(|lease| now_ms < lease.until_ms && lease.since_ms - now_ms <= CLOCK_SKEW_MS_MAX)
+}
+
+fn key(batch: &Batch) -> u128 {
+    part_id(batch.id, &batch.part(), batch.events as usize).as_u128()
+}
+
+fn bytes(outbox: &Outbox) -> usize {
+    outbox.batches.iter().map(|batch| batch.bytes as usize).sum()
+}
+
+fn find(outbox: &Outbox, id: u128) -> Option<&Batch> {
+    outbox.batches.iter().find(|batch| batch.id == id)
+}
+
+fn slot_key(slot: u32) -> String {
+    format!("edgesplit/{PLUGIN}/slot/{slot}")
+}
+
+impl Books {
+    /// Whether a slot holds a batch's events.
+    pub fn slot_holds(&self, process: &Process, slot: u32, batch: u128) -> bool {
+        Events::decode(process.get(&slot_key(slot)), batch).is_some()
+    }
+
+    /// A slot was written or cleared.
+    pub fn slot_changed(&mut self, slot: u32, value: &[u8]) -> Result<(), String> {
+        let stored = self.index.batches.iter().find(|batch| batch.written && batch.slot == slot);
+        if let Some(batch) = stored
+            && Events::decode(value, batch.id).is_none()
+        {
+            return Err(format!("slot {slot} was overwritten while batch {:x} is in it", batch.id));
+        }
+        if let Some(batch) = value.get(4..20).and_then(|id| id.first_chunk()).map(|id| u128::from_le_bytes(*id)) {
+            let events = Events::decode(value, batch).ok_or("a slot cannot be read")?;
+            let lines = events.body(EventFormat::Ndjson, &part_id(batch, &(0..0), 1), 0..events.len());
+            let ids = event_ids(&lines);
+            if self.batches.get(&batch).is_some_and(|known| *known != ids) {
+                return Err(format!("batch {batch:x} was sealed twice with different events"));
+            }
+            self.batches.insert(batch, ids);
+        }
+        Ok(())
+    }
+
+    /// The index was written.
+    pub fn index_changed(
+        &mut self,
+        scenario: &Scenario,
+        process: &Process,
+        vm: u64,
+        new: Outbox,
+        wall_ms: i64,
+    ) -> Result<(), String> {
+        let old = std::mem::replace(&mut self.index, new.clone());
+        let book = self.vms.get(&vm).ok_or("a VM that is not there")?;
+        let change = Change { scenario, process, vm, code: book.code, now_ms: book.now_ms, old, new };
+        change.bounds()?;
+        let mut used = None;
+        for old in &change.old.batches {
+            let verdict = match find(&change.new, old.id) {
+                None => self.removed(&change, old)?,
+                Some(new) => self.changed(&change, old, new)?,
+            };
+            used = used.or(verdict);
+        }
+        for new in change.new.batches.iter().filter(|batch| find(&change.old, batch.id).is_none()) {
+            let mine = new.lease.is_some_and(|lease| lease.holder == change.code);
+            if new.written || !mine || new.next != 0 {
+                return Err(format!("batch {:x} appeared in the outbox and was not reserved", new.id));
+            }
+        }
+        self.health(&change, used)?;
+        // Reservations count until they are written.
+        let leased = change.new.batches.iter().filter(|batch| batch.written && is_valid(batch.lease, wall_ms)).count();
+        let before = change.old.batches.iter().filter(|batch| batch.written && is_valid(batch.lease, wall_ms)).count();
+        if leased > before && leased > 8 + self.vms.len() {
+            return Err(format!("{leased} batches are leased at once"));
+        }
+        Ok(())
+    }
+
+    /// A batch left the outbox.
+    fn removed(&mut self, change: &Change<'_>, batch: &Batch) -> Result<Option<Verdict>, String> {
+        let is_leased = is_valid(batch.lease, change.now_ms);
+        let is_mine = batch.lease.is_some_and(|lease| lease.holder == change.code);
+        if !batch.written {
+            let may = !is_leased || is_mine;
+            return if may { Ok(None) } else { Err(format!("the reservation of {:x} was taken away", batch.id)) };
+        }
+        let left = i64::from(batch.left());
+        let verdict = self.verdict(change, batch, &[Meaning::Delivered, Meaning::Rejected]);
+        let reserved = change.new.batches.iter().find(|new| find(&change.old, new.id).is_none());
+        let at = match (&verdict, reserved) {
+            (Some(verdict), _) if is_mine && batch.part().end == batch.events as usize => {
+                self.settled_part(batch, verdict)?
+            }
+            (Some(_), _) => return Err(format!("batch {:x} was freed before all of it was settled", batch.id)),
+            _ if is_leased => return Err(format!("batch {:x} left the outbox while it was leased", batch.id)),
+            (None, Some(reserved)) => {
+                let limits = change.scenario;
+                let no_room = change.old.batches.len() >= limits.outbox_batches
+                    || bytes(&change.old) + reserved.bytes as usize > limits.outbox_bytes;
+                if limits.drop_newest || !no_room {
+                    return Err(format!("batch {:x} was dropped while there was room", batch.id));
+                }
+                OVERFLOW
+            }
+            (None, None) if change.now_ms - batch.sealed_at_ms >= change.scenario.outbox_age_ms as i64 => EXPIRED,
+            (None, None) => return Err(format!("batch {:x} left the outbox for no reason", batch.id)),
+        };
+        if let Some(book) = self.vms.get_mut(&change.vm) {
+            book.counted[at] += left;
+            book.to_clear.push((batch.slot, batch.id));
+        }
+        Ok(verdict)
+    }
+
+    /// A batch stayed, perhaps with another lease or fewer events left.
+    fn changed(&mut self, change: &Change<'_>, old: &Batch, new: &Batch) -> Result<Option<Verdict>, String> {
+        if (old.slot, old.events, old.bytes) != (new.slot, new.events, new.bytes) {
+            return Err(format!("batch {:x} became another", old.id));
+        }
+        if new.written && !old.written {
+            self.published_batch(change, old, new)?;
+            return Ok(None);
+        }
+        let is_mine = old.lease.is_some_and(|lease| lease.holder == change.code);
+        if new.next != old.next {
+            let verdict = self
+                .verdict(change, old, &[Meaning::Delivered, Meaning::Rejected])
+                .filter(|_| is_mine && new.next as usize == old.part().end)
+                .ok_or_else(|| format!("events of batch {:x} were settled for no reason", old.id))?;
+            let at = self.settled_part(old, &verdict)?;
+            if let Some(book) = self.vms.get_mut(&change.vm) {
+                book.counted[at] += old.part().len() as i64;
+            }
+            return Ok(Some(verdict));
+        }
+        if new.lease == old.lease {
+            return Ok(None);
+        }
+        if new.lease.is_some_and(|lease| lease.holder == change.code) {
+            self.granted(change, old, new)?;
+            return Ok(None);
+        }
+        if new.lease.is_some() || (!is_mine && is_valid(old.lease, change.now_ms)) {
+            return Err(format!("batch {:x} was taken from its holder", old.id));
+        }
+        if !is_mine {
+            return Err(format!("vm {} let go of a batch that is not its own", change.vm));
+        }
+        let verdict = self
+            .verdict(change, old, &[Meaning::Keep, Meaning::Split])
+            .ok_or_else(|| format!("batch {:x} was let go without an answer", old.id))?;
+        let half = old.part().len().div_ceil(2) as u32;
+        if verdict.meaning == Meaning::Split && new.part_max != half {
+            return Err(format!("batch {:x} was not split: {} events at once", old.id, new.part_max));
+        }
+        Ok(Some(verdict))
+    }
+
+    /// Takes what the VM heard of the part of `batch` that is on its way.
+    fn verdict(&mut self, change: &Change<'_>, batch: &Batch, meanings: &[Meaning]) -> Option<Verdict> {
+        let book = self.vms.get_mut(&change.vm)?;
+        let part = Part { batch: batch.id, range: batch.part() };
+        let at = book.verdicts.iter().position(|one| one.part == part && meanings.contains(&one.meaning))?;
+        Some(book.verdicts.remove(at))
+    }
+
+    fn settled_part(&mut self, batch: &Batch, verdict: &Verdict) -> Result<usize, String> {
+        let key = key(batch);
+        self.settled.insert(key);
+        match verdict.meaning {
+            Meaning::Delivered if !self.accepted.contains_key(&key) => {
+                Err(format!("{key:x} counts as delivered, and the service does not have it"))
+            }
+            Meaning::Delivered => Ok(DELIVERED),
+            _ => Ok(REJECTED),
+        }
+    }
+
+    /// A reservation became a batch: its events leave the VM's buffer.
+    fn published_batch(&mut self, change: &Change<'_>, old: &Batch, new: &Batch) -> Result<(), String> {
+        if old.lease.is_none_or(|lease| lease.holder != change.code) {
+            return Err(format!("vm {} published another VM's batch", change.vm));
+        }
+        if !self.slot_holds(change.process, new.slot, new.id) {
+            return Err(format!("batch {:x} was published, and slot {} does not hold it", new.id, new.slot));
+        }
+        let events = self.batches.get(&new.id).cloned().unwrap_or_default();
+        let others = change.new.batches.iter().filter(|batch| batch.id != new.id && is_valid(batch.lease, change.now_ms));
+        let has_room = change.old.failures == 0 && others.count() < 8;
+        let book = self.vms.get_mut(&change.vm).ok_or("a VM that is not there")?;
+        // What was dropped for want of room before it is known by this alone until the count is handed over.
+        let dropped = (0..book.buffer.len()).find(|at| book.buffer.range(*at..).take(events.len()).eq(events.iter()));
+        let Some(dropped) = dropped.filter(|_| !events.is_empty() && events.len() == new.events as usize) else {
+            return Err(format!("batch {:x} is not what vm {} had in its buffer", new.id, change.vm));
+        };
+        book.counted[OVERFLOW] += dropped as i64;
+        book.buffer.drain(..dropped + events.len());
+        let part = Part { batch: new.id, range: new.part() };
+        if new.lease.is_some() && book.job != "shut_down" {
+            let until_ms = new.lease.map_or(0, |lease| lease.until_ms);
+            book.grants.push(Grant { key: key(new), part: part.clone(), until_ms });
+        } else if has_room && book.job != "shut_down" {
+            return Err(format!("the fresh batch {:x} has to wait while there is room for its call", new.id));
+        }
+        self.name(key(new), part);
+        Ok(())
+    }
+
+    /// A VM got the lease of a batch that waited.
+    fn granted(&mut self, change: &Change<'_>, old: &Batch, new: &Batch) -> Result<(), String> {
+        if is_valid(old.lease, change.now_ms) {
+            return Err(format!("vm {} took batch {:x}, which is leased", change.vm, old.id));
+        }
+        let in_flight = change.old.batches.iter().filter(|batch| is_valid(batch.lease, change.now_ms)).count();
+        let down = change.old.failures > 0;
+        if down && in_flight > 0 {
+            return Err("the service is down, and more than one call probes it".to_owned());
+        }
+        let set_back = change.old.failed_at_ms - change.now_ms > CLOCK_SKEW_MS_MAX;
+        if down && change.now_ms < change.old.retry_at_ms && !set_back {
+            return Err(format!("vm {} probes the service before its back-off is over", change.vm));
+        }
+        if !down && in_flight >= BACKLOG_CALLS_IN_FLIGHT_MAX {
+            return Err("batches that waited take the room of fresh ones".to_owned());
+        }
+        let part = Part { batch: new.id, range: new.part() };
+        self.name(key(new), part.clone());
+        if let Some(book) = self.vms.get_mut(&change.vm) {
+            let until_ms = new.lease.map_or(0, |lease| lease.until_ms);
+            book.grants.push(Grant { key: key(new), part, until_ms });
+        }
+        Ok(())
+    }
+
+    /// What the index says of the service's health: only answers change it, and bad ones do.
+    fn health(&mut self, change: &Change<'_>, used: Option<Verdict>) -> Result<(), String> {
+        let (old, new) = (&change.old, &change.new);
+        let book = self.vms.get_mut(&change.vm).ok_or("a VM that is not there")?;
+        let verdict = used.or_else(|| {
+            let changed = (old.failures, old.retry_at_ms) != (new.failures, new.retry_at_ms);
+            // The answer to a call whose batch is another's by now says something of the service all the same.
+            let at = book.verdicts.iter().position(|one| (one.meaning == Meaning::Keep) == (new.failures > 0))?;
+            changed.then(|| book.verdicts.remove(at))
+        });
+        let Some(verdict) = verdict else {
+            let mended = new.retry_at_ms < old.retry_at_ms && new.failures == old.failures;
+            let same = (old.failures, old.retry_at_ms) == (new.failures, new.retry_at_ms);
+            return if same || mended { Ok(()) } else { Err("the service's health changed without an answer".to_owned()) };
+        };
+        if verdict.meaning != Meaning::Keep {
+            return if new.failures == 0 { Ok(()) } else { Err("the service answered and counts as down".to_owned()) };
+        }
+        let set_back = old.failed_at_ms - change.now_ms > CLOCK_SKEW_MS_MAX;
+        let is_news = old.failures == 0 || verdict.sent_ms >= old.failed_at_ms;
+        if !is_news && !set_back {
+            return Ok(());
+        }
+        if !is_news && new.failures == old.failures {
+            return Err("the service failed, and nobody waits: the clock was set back before".to_owned());
+        }
+        let wait_ms = new.retry_at_ms - change.now_ms;
+        let Scenario { backoff_min_ms, backoff_max_ms, .. } = *change.scenario;
+        let ceiling = backoff_max_ms.min(backoff_min_ms.saturating_mul(1 << new.failures.min(20)));
+        let longest = ceiling.max(backoff_min_ms).max(verdict.retry_after_ms) as i64;
+        let shortest = backoff_min_ms.max(verdict.retry_after_ms) as i64;
+        if new.failures == 0 || !(shortest..=longest).contains(&wait_ms) {
+            return Err(format!("after {} failures the service is left alone for {wait_ms} ms, not {shortest} to {longest}", new.failures));
+        }
+        Ok(())
+    }
+}
+
+impl Change<'_> {
+    fn bounds(&self) -> Result<(), String> {
+        let (batches, bytes) = (self.new.batches.len(), bytes(&self.new));
+        if batches > self.scenario.outbox_batches || bytes > self.scenario.outbox_bytes {
+            return Err(format!("the outbox holds {batches} batches, {bytes} bytes: more than it may"));
+        }
+        for (at, batch) in self.new.batches.iter().enumerate() {
+            if self.new.batches.iter().skip(at + 1).any(|other| other.slot == batch.slot || other.id == batch.id) {
+                return Err(format!("slot {} or the id {:x} is used twice", batch.slot, batch.id));
+            }
+        }
+        Ok(())
+    }
+}

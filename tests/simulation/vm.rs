@@ -1,0 +1,211 @@
+//! A VM: the real worker, run as a coroutine, so that it can lose its thread at every host call, or its life.
+
+use crate::host::{Crash, Go, SimHost, SimReply};
+use crate::network::Answer;
+use crate::sim::Sim;
+use crate::workload::Visit;
+use corosensei::stack::DefaultStack;
+use corosensei::{Coroutine, CoroutineResult};
+use edgesplit::events::event::{derived_id, random_id};
+use edgesplit::filter::request::{Flow, on_request};
+use edgesplit::filter::response::{Pending, on_response};
+use edgesplit::filter::worker::Worker;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+
+/// What a VM is told to do.
+#[derive(Debug, Clone)]
+pub enum Job {
+    /// Begin.
+    Configure,
+    /// The regular work.
+    Tick,
+    /// Take in a reply.
+    Reply(u32, Answer),
+    /// Handle a request's headers.
+    Request(u64, Visit),
+    /// Handle the headers of the response to it.
+    Response(u64),
+    /// End.
+    ShutDown,
+}
+
+impl Job {
+    fn name(&self) -> &'static str {
+        match self {
+            Job::Configure => "configure",
+            Job::Tick => "tick",
+            Job::Reply(..) => "reply",
+            Job::Request(..) => "request",
+            Job::Response(_) => "response",
+            Job::ShutDown => "shut_down",
+        }
+    }
+}
+
+/// How a job ended.
+#[derive(Debug)]
+pub enum End {
+    /// As it should.
+    Done,
+    /// With the VM.
+    Crashed,
+    /// With a panic of the filter's own.
+    Panicked(String),
+}
+
+/// What a VM has in its memory.
+#[derive(Debug, Default)]
+pub struct Memory {
+    /// The worker, once it is configured.
+    pub worker: RefCell<Option<Worker>>,
+    /// Requests whose responses are on their way.
+    streams: RefCell<BTreeMap<u64, (Visit, Option<Box<Pending>>)>>,
+}
+
+/// Stacks of coroutines that ended.
+pub type Stacks = Vec<DefaultStack>;
+
+/// A VM.
+pub struct Vm {
+    /// Its number: no other VM of the run ever has it.
+    pub life: u64,
+    /// Its memory.
+    pub memory: Rc<Memory>,
+    /// What it has to do next.
+    pub inbox: VecDeque<Job>,
+    /// It takes no new requests and will be shut down.
+    pub draining: bool,
+    running: Option<Coroutine<Go, (), End, DefaultStack>>,
+}
+
+impl Vm {
+    /// A VM that has to be configured.
+    pub fn new(life: u64) -> Vm {
+        let inbox = VecDeque::from([Job::Configure]);
+        Vm { life, memory: Rc::default(), inbox, draining: false, running: None }
+    }
+
+    /// Whether it is in the middle of a job.
+    pub fn is_busy(&self) -> bool {
+        self.running.is_some()
+    }
+
+    /// Begins the next job, if it has time for one. True where it did.
+    pub fn begin(&mut self, sim: &Rc<RefCell<Sim>>, stacks: &mut Stacks) -> bool {
+        if self.is_busy() {
+            return false;
+        }
+        let Some(job) = self.inbox.pop_front() else { return false };
+        {
+            let mut sim = sim.borrow_mut();
+            let now_us = sim.now_us;
+            sim.note(job.name(), self.life, String::new);
+            sim.books.begin(self.life, job.name(), now_us);
+            if let Job::Reply(token, answer) = &job {
+                sim.note("answer", self.life, || format!("token {token}: {:?}", answer.headers));
+                sim.books.replied(self.life, *token, answer);
+            }
+        }
+        let (sim, memory, vm) = (Rc::clone(sim), Rc::clone(&self.memory), self.life);
+        let stack = stacks.pop().unwrap_or_else(|| DefaultStack::new(512 << 10).unwrap());
+        self.running = Some(Coroutine::with_stack(stack, move |yielder, _| {
+            let host = SimHost { sim: &sim, yielder, vm, headers: Vec::new(), written: RefCell::default() };
+            match catch_unwind(AssertUnwindSafe(|| run(host, &memory, job))) {
+                Ok(()) => End::Done,
+                Err(payload) if payload.is::<Crash>() => End::Crashed,
+                Err(payload) => End::Panicked(
+                    payload.downcast_ref::<String>().cloned().or_else(|| payload.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default(),
+                ),
+            }
+        }));
+        true
+    }
+
+    /// Runs on; gives the end of the job, if it came to that.
+    pub fn run(&mut self, go: Go, stacks: &mut Stacks) -> Option<End> {
+        let running = self.running.as_mut()?;
+        match running.resume(go) {
+            CoroutineResult::Yield(()) => None,
+            CoroutineResult::Return(end) => {
+                stacks.extend(self.running.take().map(Coroutine::into_stack));
+                Some(end)
+            }
+        }
+    }
+}
+
+/// One callback.
+fn run(mut host: SimHost<'_>, memory: &Memory, job: Job) {
+    let sim = Rc::clone(host.sim);
+    let vm = host.vm;
+    if let Job::Configure = job {
+        let config = {
+            let sim = sim.borrow();
+            sim.scenario.plugin_config(sim.mutant)
+        };
+        match Worker::configure(&host, crate::scenario::PLUGIN, &config) {
+            Ok(worker) => *memory.worker.borrow_mut() = Some(worker),
+            Err(problems) => {
+                let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+                sim.borrow_mut().violated(format!("the configuration is refused: {problems:?}"));
+            }
+        }
+        return;
+    }
+    let mut worker = memory.worker.borrow_mut();
+    let Some(worker) = worker.as_mut() else { return };
+    match job {
+        Job::Configure => {}
+        Job::Tick => worker.tick(&host),
+        Job::Reply(token, answer) => worker.on_reply(&host, token, &SimReply { host: &host, answer }),
+        Job::ShutDown => worker.shut_down(&host),
+        Job::Request(stream, visit) => {
+            host.headers = vec![
+                (":method", "GET".to_owned()),
+                (":authority", "shop.example".to_owned()),
+                (":path", visit.path.to_owned()),
+                ("x-user-id", visit.visitor.clone()),
+            ];
+            let revision = worker.snapshot.as_ref().map(|snapshot| snapshot.revision.clone().unwrap_or_default());
+            let (Flow::Continue(pending) | Flow::Answered(pending)) = on_request(worker, &host);
+            let written = host.written.borrow();
+            let assigned = written.iter().find(|(name, _)| name == "x-ab-assignments").map(|(_, value)| value);
+            let mut sim = sim.borrow_mut();
+            let expected = revision
+                .as_ref()
+                .and_then(|revision| sim.docs.get(revision))
+                .and_then(|doc| doc.assignments(&visit.visitor, visit.path));
+            if expected.as_ref() != assigned {
+                let Visit { visitor, path, .. } = &visit;
+                sim.violated(format!("{visitor} on {path}: {assigned:?} under {revision:?}, expected {expected:?}"));
+            }
+            drop(sim);
+            memory.streams.borrow_mut().insert(stream, (visit, pending));
+        }
+        Job::Response(stream) => {
+            let Some((visit, Some(pending))) = memory.streams.borrow_mut().remove(&stream) else { return };
+            host.headers = vec![(":status", visit.status.to_owned())];
+            let Some(pipeline) = &worker.pipeline else { return };
+            let mut exposures = Vec::new();
+            for exposure in &pending.exposures {
+                if !pipeline.dedupe.has_seen(exposure.fingerprint, exposure.window) {
+                    exposures.push(derived_id(exposure.fingerprint).as_u128());
+                }
+            }
+            on_response(worker, &host, &pending);
+            let mut sim = sim.borrow_mut();
+            let sim = &mut *sim;
+            let randoms = sim.books.vms.get(&vm).map(|book| book.randoms.clone()).unwrap_or_default();
+            let goals: Vec<u128> = randoms.into_iter().map(|random| random_id(random).as_u128()).collect();
+            let expected = usize::from(visit.path == "/api/orders" && visit.status.starts_with('2'));
+            if goals.len() != expected {
+                sim.violated(format!("{} goals for {visit:?}", goals.len()));
+            }
+            let result = sim.books.emitted(&sim.scenario, vm, &exposures, &goals);
+            sim.check(result);
+        }
+    }
+}
