@@ -16,14 +16,16 @@ pub const DELIVERED: usize = 1;
 pub const REJECTED: usize = 2;
 pub const OVERFLOW: usize = 3;
 pub const EXPIRED: usize = 4;
+pub const DIVERTED: usize = 5;
 
 /// The counters of these, behind `edgesplit.<plugin>.`.
-pub const NAMES: [&str; 6] = [
+pub const NAMES: [&str; 7] = [
     "events.emitted",
     "events.delivered",
     "events.rejected",
     "events.dropped_overflow",
     "events.dropped_expired",
+    "events.diverted",
     "errors.events_lost",
 ];
 
@@ -62,6 +64,8 @@ pub struct Grant {
     pub key: u128,
     pub part: Part,
     pub until_ms: i64,
+    /// Why it may not be used to send: leases are also taken to add events.
+    pub forbidden: Option<String>,
 }
 
 /// What a VM heard of a part and has to write down.
@@ -91,12 +95,15 @@ pub struct VmBook {
     /// Events in its buffer, the oldest first.
     pub buffer: VecDeque<u128>,
     /// What became of events by its hand, and what it handed over of that.
-    pub counted: [i64; 6],
-    pub flushed: [i64; 6],
+    pub counted: [i64; NAMES.len()],
+    pub flushed: [i64; NAMES.len()],
     pub verdicts: Vec<Verdict>,
     pub grants: Vec<Grant>,
     /// Its calls on their way, with the time it believed when it sent them.
     pub sent: BTreeMap<u32, (Part, i64)>,
+    /// What it took out of the outbox before it was done: to the fallback with it, or it counts as dropped, as this place
+    /// says.
+    pub evicted: Vec<(usize, Vec<u128>)>,
     /// Slots it has to clear.
     pub to_clear: Vec<(u32, u128)>,
     pub may_fetch: bool,
@@ -125,8 +132,8 @@ pub struct Books {
     /// Every event there ever was.
     known: HashSet<u128>,
     /// Of VMs that are gone: what they counted, and what of it they took with them.
-    pub past: [i64; 6],
-    pub uncounted: [i64; 6],
+    pub past: [i64; NAMES.len()],
+    pub uncounted: [i64; NAMES.len()],
     /// Events that were in buffers of VMs that died.
     pub buried: i64,
     /// Slots whose VM died before it could clear them.
@@ -135,7 +142,7 @@ pub struct Books {
     pub published: Option<(u64, Option<String>)>,
     pub config: State,
     /// Totals of the whole run, for the summary.
-    pub totals: [i64; 6],
+    pub totals: [i64; NAMES.len()],
 }
 
 /// An id as a number; 0 for what is none.
@@ -161,6 +168,20 @@ pub fn event_ids(body: &[u8]) -> Vec<u128> {
         }
     }
     ids
+}
+
+impl VmBook {
+    /// Where `ids` stand in the buffer.
+    pub fn position(&self, ids: &[u128]) -> Option<usize> {
+        (0..self.buffer.len()).find(|at| self.buffer.range(*at..).take(ids.len()).eq(ids.iter()))
+    }
+
+    /// What it took out of the outbox and did not divert is dropped.
+    pub fn drop_evicted(&mut self) {
+        for (at, events) in std::mem::take(&mut self.evicted) {
+            self.counted[at] += events.len() as i64;
+        }
+    }
 }
 
 impl Books {
@@ -256,7 +277,7 @@ impl Books {
         let book = self.vms.get_mut(&vm).ok_or("a VM that is not there")?;
         let ids = event_ids(body);
         if self.batches.get(&part.batch).and_then(|events| events.get(part.range.clone())) != Some(&ids[..]) {
-            return Err(format!("vm {vm} sent {key:x} with other events than it was sealed with"));
+            return Err(format!("vm {vm} sent {key:x} with other events than its batch has"));
         }
         if self.bodies.entry(key).or_insert_with(|| body.to_vec()) != body {
             return Err(format!("vm {vm} sent {key:x} with another body than before"));
@@ -268,6 +289,7 @@ impl Books {
             Some(grant) if wall_ms < grant.until_ms && self.settled.contains(&key) => {
                 return Err(format!("vm {vm} sent {key:x} again, which is settled"));
             }
+            Some(Grant { forbidden: Some(why), .. }) => return Err(why),
             Some(_) => {}
         }
         match token {
@@ -278,6 +300,26 @@ impl Books {
                 let sent_ms = book.now_ms;
                 book.verdicts.push(Verdict { part, meaning: Meaning::Keep, sent_ms, retry_after_ms: 0 });
             }
+        }
+        Ok(())
+    }
+
+    /// A VM sends events to the fallback, which count as diverted if the call starts.
+    pub fn diverted(&mut self, vm: u64, started: bool, body: &[u8]) -> Result<(), String> {
+        let ids = event_ids(body);
+        let book = self.vms.get_mut(&vm).ok_or("a VM that is not there")?;
+        if let Some(at) = book.evicted.iter().position(|(_, evicted)| *evicted == ids) {
+            if started {
+                book.evicted.remove(at);
+                book.counted[DIVERTED] += ids.len() as i64;
+            }
+            return Ok(());
+        }
+        let before = book.position(&ids).ok_or_else(|| format!("vm {vm} diverts events that are not its own"))?;
+        if started {
+            book.counted[OVERFLOW] += before as i64;
+            book.counted[DIVERTED] += ids.len() as i64;
+            book.buffer.drain(..before + ids.len());
         }
         Ok(())
     }
@@ -328,7 +370,8 @@ impl Books {
 
     /// A VM is gone, with what it had. `buried`: it did not go by itself.
     pub fn gone(&mut self, vm: u64, process: &Process) {
-        let Some(book) = self.vms.remove(&vm) else { return };
+        let Some(mut book) = self.vms.remove(&vm) else { return };
+        book.drop_evicted();
         self.buried += book.buffer.len() as i64;
         for at in 0..NAMES.len() {
             self.past[at] += book.counted[at];

@@ -42,6 +42,7 @@ impl Books {
         if matches!(book.job, "request" | "response") {
             return Ok(());
         }
+        book.drop_evicted();
         self.dropped_before_the_outbox(scenario, book)?;
         if book.counted != book.flushed {
             let (counted, flushed) = (book.counted, book.flushed);
@@ -71,7 +72,10 @@ impl Books {
                 return Err(format!("vm {vm} freed batch {batch:x} and left it in slot {slot}"));
             }
         }
-        let too_old = |age_ms: i64| age_ms > (scenario.outbox_age_ms + scenario.lease_ms + 3_000) as i64;
+        let too_old = |age_ms: i64| {
+            let per_tidy_ms = scenario.outbox_batches as u64 / 16 * 1_000;
+            age_ms > (scenario.outbox_age_ms + scenario.lease_ms + 3_000 + per_tidy_ms) as i64
+        };
         let old = self.index.batches.iter().find(|batch| {
             batch.written && batch.lease.is_none() && too_old(book.now_ms - batch.sealed_at_ms)
         });
@@ -105,7 +109,7 @@ impl Books {
     /// At rest every event is accounted for, and nothing is left over.
     pub fn at_rest(&mut self, process: &Process) -> Result<(), String> {
         let Outbox { batches, vms, failures, .. } = &self.index;
-        if !batches.is_empty() || *failures > 0 {
+        if !batches.is_empty() {
             let (first, len) = (batches.first(), batches.len());
             return Err(format!("the outbox is not empty in time: {len} batches, {failures} failures, {first:?}"));
         }

@@ -71,7 +71,7 @@ fn sweep(start: u64, seeds: u64) {
     let began = Instant::now();
     let next = AtomicU64::new(start);
     let found = Mutex::new(Vec::new());
-    let totals = Mutex::new((0_u64, 0_u64, [0_i64; 6]));
+    let totals = Mutex::new((0_u64, 0_u64, [0_i64; books::NAMES.len()]));
     std::thread::scope(|scope| {
         for _ in 0..THREADS {
             scope.spawn(|| {

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 /// The services' numbers.
 pub const COLLECTOR: usize = 0;
 const EXPERIMENTS: usize = 1;
+const BACKUP: usize = 2;
 
 /// How a service is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,7 +90,7 @@ pub struct Network {
     /// Calls by their number.
     pub calls: BTreeMap<u64, InFlight>,
     /// How the services are.
-    pub health: [Health; 2],
+    pub health: [Health; 3],
     /// The experiments that are served.
     pub doc: Doc,
     last_call: u64,
@@ -100,14 +101,18 @@ pub struct Network {
 impl Network {
     /// Both services are well.
     pub fn new(doc: Doc) -> Network {
-        Network { calls: BTreeMap::new(), health: [Health::Well; 2], doc, last_call: 0, docs: 1 }
+        Network { calls: BTreeMap::new(), health: [Health::Well; 3], doc, last_call: 0, docs: 1 }
     }
 }
 
 impl Sim {
     /// Starts a call. `None`: the host refuses.
     pub fn dispatch(&mut self, vm: u64, call: &Call<'_>) -> Option<u32> {
-        let service = if call.cluster == "collector" { COLLECTOR } else { EXPERIMENTS };
+        let service = match call.cluster {
+            "collector" => COLLECTOR,
+            "experiments" => EXPERIMENTS,
+            _ => BACKUP,
+        };
         let health = self.network.health[service];
         let started = health != Health::NoCluster;
         let wall_ms = self.wall_ms();
@@ -116,6 +121,7 @@ impl Sim {
         let token = self.network.last_call as u32 + 1;
         let result = match service {
             COLLECTOR => self.books.dispatched(vm, started.then_some(token), key, call.body, wall_ms),
+            BACKUP => self.books.diverted(vm, started, call.body),
             _ => self.books.fetched(vm, started, &self.process, wall_ms),
         };
         self.check(result);
@@ -211,7 +217,7 @@ impl Sim {
             }
             return answer;
         }
-        if !(200..300).contains(&status) {
+        if !(200..300).contains(&status) || service == BACKUP {
             return answer;
         }
         let tag = format!("\"{}\"", self.network.doc.revision);
@@ -270,6 +276,7 @@ impl Sim {
                 let events = self.rng.range(0, 6) as usize;
                 [Health::Slow, Health::Says(status), Health::Says(503), Health::SaysAnything, Health::Takes(events)]
             }
+            BACKUP => [Health::Well, Health::Slow, Health::Says(status), Health::SaysAnything, Health::Well],
             _ => {
                 let broken = Health::Broken(self.rng.range(0, 4) as u8);
                 [Health::Slow, Health::Says(status), broken, broken, Health::SaysAnything]

@@ -63,8 +63,10 @@ impl Books {
             let events = Events::decode(value, batch).ok_or("a slot cannot be read")?;
             let lines = events.body(EventFormat::Ndjson, &part_id(batch, &(0..0), 1), 0..events.len());
             let ids = event_ids(&lines);
-            if self.batches.get(&batch).is_some_and(|known| *known != ids) {
-                return Err(format!("batch {batch:x} was sealed twice with different events"));
+            // What somebody broke off adding may be overwritten, what the index counts may not.
+            let counted = find(&self.index, batch).filter(|batch| batch.written).map_or(0, |batch| batch.events as usize);
+            if self.batches.get(&batch).is_some_and(|known| known.get(..counted) != ids.get(..counted)) {
+                return Err(format!("the events of batch {batch:x} were overwritten"));
             }
             self.batches.insert(batch, ids);
         }
@@ -137,8 +139,13 @@ impl Books {
             (None, None) if change.now_ms - batch.sealed_at_ms >= change.scenario.outbox_age_ms as i64 => EXPIRED,
             (None, None) => return Err(format!("batch {:x} left the outbox for no reason", batch.id)),
         };
+        let events = self.batches.get(&batch.id).and_then(|events| events.get(batch.next as usize..batch.events as usize));
+        let events = events.map(<[u128]>::to_vec).unwrap_or_default();
         if let Some(book) = self.vms.get_mut(&change.vm) {
-            book.counted[at] += left;
+            match at {
+                OVERFLOW | EXPIRED => book.evicted.push((at, events)),
+                _ => book.counted[at] += left,
+            }
             book.to_clear.push((batch.slot, batch.id));
         }
         Ok(verdict)
@@ -146,8 +153,12 @@ impl Books {
 
     /// A batch stayed, perhaps with another lease or fewer events left.
     fn changed(&mut self, change: &Change<'_>, old: &Batch, new: &Batch) -> Result<Option<Verdict>, String> {
-        if (old.slot, old.events, old.bytes) != (new.slot, new.events, new.bytes) {
+        if old.slot != new.slot {
             return Err(format!("batch {:x} became another", old.id));
+        }
+        if (old.events, old.bytes) != (new.events, new.bytes) {
+            self.joined(change, old, new)?;
+            return Ok(None);
         }
         if new.written && !old.written {
             self.published_batch(change, old, new)?;
@@ -217,24 +228,49 @@ impl Books {
             return Err(format!("batch {:x} was published, and slot {} does not hold it", new.id, new.slot));
         }
         let events = self.batches.get(&new.id).cloned().unwrap_or_default();
+        if events.len() != new.events as usize {
+            return Err(format!("batch {:x} has {} events and its slot {}", new.id, new.events, events.len()));
+        }
+        self.leaves_buffer(change, &events)?;
         let others = change.new.batches.iter().filter(|batch| batch.id != new.id && is_valid(batch.lease, change.now_ms));
         let has_room = change.old.failures == 0 && others.count() < 8;
         let book = self.vms.get_mut(&change.vm).ok_or("a VM that is not there")?;
-        // What was dropped for want of room before it is known by this alone until the count is handed over.
-        let dropped = (0..book.buffer.len()).find(|at| book.buffer.range(*at..).take(events.len()).eq(events.iter()));
-        let Some(dropped) = dropped.filter(|_| !events.is_empty() && events.len() == new.events as usize) else {
-            return Err(format!("batch {:x} is not what vm {} had in its buffer", new.id, change.vm));
-        };
-        book.counted[OVERFLOW] += dropped as i64;
-        book.buffer.drain(..dropped + events.len());
         let part = Part { batch: new.id, range: new.part() };
         if new.lease.is_some() && book.job != "shut_down" {
             let until_ms = new.lease.map_or(0, |lease| lease.until_ms);
-            book.grants.push(Grant { key: key(new), part: part.clone(), until_ms });
+            book.grants.push(Grant { key: key(new), part: part.clone(), until_ms, forbidden: None });
         } else if has_room && book.job != "shut_down" {
             return Err(format!("the fresh batch {:x} has to wait while there is room for its call", new.id));
         }
         self.name(key(new), part);
+        Ok(())
+    }
+
+    /// Events join a batch that waits: they leave the VM's buffer.
+    fn joined(&mut self, change: &Change<'_>, old: &Batch, new: &Batch) -> Result<(), String> {
+        let is_mine = old.lease.is_some_and(|lease| lease.holder == change.code);
+        if !is_mine || !old.written || new.events < old.events || new.lease.is_some() || new.next != 0 {
+            return Err(format!("vm {} added to batch {:x} by no right", change.vm, old.id));
+        }
+        if !self.slot_holds(change.process, new.slot, new.id) {
+            return Err(format!("batch {:x} grew, and slot {} does not hold it", new.id, new.slot));
+        }
+        let events = self.batches.get(&new.id).and_then(|events| events.get(old.events as usize..new.events as usize));
+        let events = events.ok_or_else(|| format!("batch {:x} grew by more than its slot", new.id))?.to_vec();
+        if let Some(book) = self.vms.get_mut(&change.vm) {
+            book.grants.retain(|grant| grant.part.batch != new.id);
+        }
+        self.leaves_buffer(change, &events)
+    }
+
+    /// Events leave the buffer for the outbox.
+    fn leaves_buffer(&mut self, change: &Change<'_>, events: &[u128]) -> Result<(), String> {
+        let book = self.vms.get_mut(&change.vm).ok_or("a VM that is not there")?;
+        // What was dropped for want of room before it is known by this alone until the count is handed over.
+        let dropped = book.position(events).filter(|_| !events.is_empty());
+        let dropped = dropped.ok_or_else(|| format!("vm {} sealed what it did not have in its buffer", change.vm))?;
+        book.counted[OVERFLOW] += dropped as i64;
+        book.buffer.drain(..dropped + events.len());
         Ok(())
     }
 
@@ -245,21 +281,22 @@ impl Books {
         }
         let in_flight = change.old.batches.iter().filter(|batch| is_valid(batch.lease, change.now_ms)).count();
         let down = change.old.failures > 0;
-        if down && in_flight > 0 {
-            return Err("the service is down, and more than one call probes it".to_owned());
-        }
         let set_back = change.old.failed_at_ms - change.now_ms > CLOCK_SKEW_MS_MAX;
-        if down && change.now_ms < change.old.retry_at_ms && !set_back {
-            return Err(format!("vm {} probes the service before its back-off is over", change.vm));
-        }
-        if !down && in_flight >= BACKLOG_CALLS_IN_FLIGHT_MAX {
-            return Err("batches that waited take the room of fresh ones".to_owned());
-        }
+        // Events may be added to it all the same.
+        let forbidden = if down && in_flight > 0 {
+            Some("the service is down, and more than one call probes it".to_owned())
+        } else if down && change.now_ms < change.old.retry_at_ms && !set_back {
+            Some(format!("vm {} probes the service before its back-off is over", change.vm))
+        } else if !down && in_flight >= BACKLOG_CALLS_IN_FLIGHT_MAX {
+            Some("batches that waited take the room of fresh ones".to_owned())
+        } else {
+            None
+        };
         let part = Part { batch: new.id, range: new.part() };
         self.name(key(new), part.clone());
         if let Some(book) = self.vms.get_mut(&change.vm) {
             let until_ms = new.lease.map_or(0, |lease| lease.until_ms);
-            book.grants.push(Grant { key: key(new), part, until_ms });
+            book.grants.push(Grant { key: key(new), part, until_ms, forbidden });
         }
         Ok(())
     }

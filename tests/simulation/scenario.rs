@@ -42,6 +42,8 @@ pub struct Scenario {
     pub visitors: u64,
     /// Calls that the network drops, doubles or delays while a service is well, per million.
     pub noise: u32,
+    /// There is a fallback.
+    pub fallback: bool,
     /// Events as lines.
     pub ndjson: bool,
     /// `experiments.refresh`.
@@ -95,6 +97,7 @@ impl Scenario {
             request_ms: rng.pick(&[10, 40, 150]),
             visitors: rng.pick(&[20, 1_000, 1_000_000]),
             noise: rng.pick(&[0, 20_000, 200_000]),
+            fallback: rng.next() % 3 == 0,
             ndjson: rng.next() % 4 == 0,
             refresh_ms: rng.pick(&[500, 2_000, 5_000]),
             timeout_ms,
@@ -136,6 +139,7 @@ impl Scenario {
             "events": {
                 "format": if self.ndjson { "ndjson" } else { "native" },
                 "cluster": "collector", "path": "/v1/events", "timeout": ms(self.timeout_ms),
+                "fallback": self.fallback.then(|| json!({"cluster": "backup", "path": "/"})),
                 "batch": {
                     "max_events": self.batch_events, "max_bytes": self.batch_bytes, "max_age": ms(self.batch_age_ms),
                 },

@@ -77,6 +77,7 @@ impl World {
         sim.note("scenario", 0, || format!("{scenario:#?}"));
         sim.after(1_000_000, Event::Shift(0));
         sim.after(1_000_000, Event::Shift(1));
+        sim.after(1_000_000, Event::Shift(2));
         sim.after(200_000, Event::Request);
         sim.after(scenario.config_ms * 1_000, Event::Config);
         for (mean_ms, event) in [
@@ -360,7 +361,7 @@ impl World {
         let mut sim = self.sim.borrow_mut();
         sim.quiet = true;
         sim.note("quiet", 0, String::new);
-        sim.network.health = [Health::Well; 2];
+        sim.network.health = [Health::Well; 3];
         sim.retain(|event| {
             !matches!(event, Event::Shift(_) | Event::Config | Event::Jump | Event::Reload | Event::Restart)
         });
