@@ -280,11 +280,17 @@ impl Outbox {
         Some(may_send)
     }
 
-    /// Gives a reservation back. True where there was one.
+    /// Gives a reservation back, or the lease of a batch that others can send. True where there was one.
     pub fn cancel(&mut self, id: u128, holder: u64) -> bool {
-        let is_mine = self.held_by(id, holder).is_some_and(|batch| !batch.written);
-        self.batches.retain(|batch| !(is_mine && batch.id == id));
-        is_mine
+        let Some(batch) = self.held_by(id, holder) else { return false };
+        batch.lease = None;
+        self.batches.retain(|batch| batch.written || batch.id != id);
+        true
+    }
+
+    /// Whether `id` is leased to `holder`, be it that its time is over: as long as nobody took it over.
+    pub fn is_held(&self, id: u128, holder: u64) -> bool {
+        self.batches.iter().any(|batch| batch.id == id && batch.lease.is_some_and(|lease| lease.holder == holder))
     }
 
     /// Gives `lease` on a batch that waits, if one may be sent now: the one tried least often, then the oldest. While the

@@ -208,7 +208,7 @@ impl Pipeline {
             Err(HostError) => return false,
         };
         let vm = self.vm;
-        if self.write_slot(host, slot, &events.encode(id), metrics).is_err() {
+        if self.write_slot(host, slot, id, &events, metrics).is_err() {
             // The slot is another's by now: give the reservation back and try again with the next tick.
             let _ = self.update(host, metrics, |outbox, _| outbox.cancel(id, vm).then_some(()));
             return false;
@@ -245,10 +245,11 @@ impl Pipeline {
             return false;
         };
         all.append(events);
-        if self.write_slot(host, batch.slot, &all.encode(batch.id), metrics).is_err() {
+        let (id, vm) = (batch.id, self.vm);
+        if self.write_slot(host, batch.slot, id, &all, metrics).is_err() {
+            let _ = self.update(host, metrics, |outbox, _| outbox.cancel(id, vm).then_some(()));
             return false;
         }
-        let (id, vm) = (batch.id, self.vm);
         let (left, left_bytes) = self.left_without(events);
         let joined = self.update(host, metrics, |outbox, _| {
             outbox.buffered(vm, left, left_bytes, now_ms);
@@ -267,13 +268,26 @@ impl Pipeline {
         (left as u32, bytes as u32)
     }
 
-    /// Writes a slot that is reserved for this VM. Compare-and-swap here too: a VM that slept through its lease must not
-    /// write over its successor.
-    fn write_slot(&self, host: &impl Host, slot: u32, bytes: &[u8], metrics: &mut Metrics) -> Result<(), SetError> {
+    /// Writes a slot that is leased to this VM for `batch`. Compare-and-swap here too: a VM that slept through its lease must
+    /// not write over its successor. The lease is looked at after the slot was: whoever takes the slot over later writes
+    /// later too, and is seen.
+    fn write_slot(
+        &self,
+        host: &impl Host,
+        slot: u32,
+        batch: u128,
+        events: &Events,
+        metrics: &mut Metrics,
+    ) -> Result<(), SetError> {
         let key = format!("{}/{slot}", self.slot_key);
-        let written = match host.shared_get(&key) {
-            Ok(shared) => host.shared_set(&key, bytes, shared.cas),
-            Err(HostError) => Err(SetError::Failed),
+        let written = match (host.shared_get(&key), host.shared_get(&self.index_key)) {
+            (Ok(shared), Ok(index)) => {
+                match Outbox::decode(&index.value).is_some_and(|outbox| outbox.is_held(batch, self.vm)) {
+                    true => host.shared_set(&key, &events.encode(batch), shared.cas),
+                    false => Err(SetError::Stale),
+                }
+            }
+            _ => Err(SetError::Failed),
         };
         if written == Err(SetError::Failed) {
             metrics.add(Counter::SharedData, 1);
