@@ -251,9 +251,12 @@ impl Outbox {
         Some(batch.clone())
     }
 
-    /// Declares that the slot of `id` holds the events of `sealing` too, behind its own. False where the lease was lost:
-    /// they do not count then.
-    pub fn joined(&mut self, id: u128, holder: u64, sealing: Sealing) -> bool {
+    /// Declares that the slot of `id` holds the events of `sealing` too, behind its own. False where the lease was lost, or
+    /// the room to another VM: they do not count then.
+    pub fn joined(&mut self, id: u128, holder: u64, sealing: Sealing, limits: &OutboxLimits) -> bool {
+        if self.bytes() + u64::from(sealing.bytes) > limits.max_bytes as u64 {
+            return false;
+        }
         let Some(batch) = self.held_by(id, holder) else { return false };
         batch.events = batch.events.saturating_add(sealing.events);
         batch.bytes = batch.bytes.saturating_add(sealing.bytes);

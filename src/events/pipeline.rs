@@ -245,7 +245,7 @@ impl Pipeline {
             return false;
         };
         all.append(events);
-        let (id, vm) = (batch.id, self.vm);
+        let (id, vm, limits) = (batch.id, self.vm, self.config.outbox);
         if self.write_slot(host, batch.slot, id, &all, metrics).is_err() {
             let _ = self.update(host, metrics, |outbox, _| outbox.cancel(id, vm).then_some(()));
             return false;
@@ -253,9 +253,12 @@ impl Pipeline {
         let (left, left_bytes) = self.left_without(events);
         let joined = self.update(host, metrics, |outbox, _| {
             outbox.buffered(vm, left, left_bytes, now_ms);
-            outbox.joined(id, vm, sealing).then_some(())
+            outbox.joined(id, vm, sealing, &limits).then_some(())
         });
-        let Ok(Some(())) = joined else { return false };
+        let Ok(Some(())) = joined else {
+            let _ = self.update(host, metrics, |outbox, _| outbox.cancel(id, vm).then_some(()));
+            return false;
+        };
         self.has_word = left > 0;
         self.buffer.remove(events.len());
         true
