@@ -126,6 +126,17 @@ pub enum Why {
     Expired,
 }
 
+/// Whether a batch is sent once it is sealed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sending {
+    /// If the service is well and not too many calls are in flight.
+    IfAllowed,
+    /// In any case: it is the last chance.
+    Anyway,
+    /// Somebody else will.
+    Not,
+}
+
 /// What a VM wants to put into the outbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sealing {
@@ -227,7 +238,8 @@ impl Outbox {
     }
 
     /// Leases a batch that `sealing` can join: only where it would have to wait anyway, and behind events that nobody has
-    /// tried to send. So an outage fills batches before it fills slots.
+    /// tried to send, for the service may know a batch by its id. A lease that ran out was one for sending, perhaps. So an
+    /// outage fills batches before it fills slots.
     pub fn join(
         &mut self,
         sealing: Sealing,
@@ -245,7 +257,7 @@ impl Outbox {
                 && events <= batch_limits.max_events
                 && bytes.saturating_add(FRAME_BYTES_MAX) <= batch_limits.max_bytes
         };
-        let free = |batch: &&mut Batch| !batch.is_leased(lease.since_ms);
+        let free = |batch: &&mut Batch| batch.lease.is_none();
         let batch = self.batches.iter_mut().filter(|_| waits && has_room).filter(free).rfind(fits)?;
         batch.lease = Some(lease);
         Some(batch.clone())
@@ -270,17 +282,21 @@ impl Outbox {
         self.batches.iter().map(|batch| u64::from(batch.bytes)).sum()
     }
 
-    /// Declares the slot of `id` written. True where the holder may send it right away, and keeps its lease for that; else
-    /// the batch waits its turn. `None`: the reservation was lost, and the events are not in the outbox.
-    pub fn publish(&mut self, id: u128, holder: u64, now_ms: i64) -> Option<bool> {
-        // The batch itself counts as in flight.
-        let may_send = !self.is_down() && self.in_flight(now_ms) <= CALLS_IN_FLIGHT_MAX;
+    /// Declares the slot of `id` written. True where the holder sends it right away, as `sending` allows, and keeps its lease
+    /// for that; else the batch waits its turn. `None`: the reservation was lost, and the events are not in the outbox.
+    pub fn publish(&mut self, id: u128, holder: u64, sending: Sending, now_ms: i64) -> Option<bool> {
+        let sends = match sending {
+            // The batch itself counts as in flight.
+            Sending::IfAllowed => !self.is_down() && self.in_flight(now_ms) <= CALLS_IN_FLIGHT_MAX,
+            Sending::Anyway => true,
+            Sending::Not => false,
+        };
         let batch = self.held_by(id, holder)?;
         batch.written = true;
-        if !may_send {
+        if !sends {
             batch.lease = None;
         }
-        Some(may_send)
+        Some(sends)
     }
 
     /// Gives a reservation back, or the lease of a batch that others can send. True where there was one.

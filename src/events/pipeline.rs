@@ -4,7 +4,7 @@ use super::backoff::{Backoff, retry_after_ms};
 use super::buffer::Buffer;
 use super::dedupe::Dedupe;
 use super::event::Event;
-use super::outbox::{BACKLOG_CALLS_IN_FLIGHT_MAX, Batch, Evicted, Lease, Outbox, Sealing, Settled, Why};
+use super::outbox::{BACKLOG_CALLS_IN_FLIGHT_MAX, Batch, Evicted, Lease, Outbox, Sealing, Sending, Settled, Why};
 use super::outcome::{Outcome, outcome};
 use super::slot::{Events, part_id};
 use crate::host::{Call, Host, HostError, Reply, SetError, status};
@@ -53,17 +53,6 @@ struct Sent {
     batch: u128,
     part: Range<usize>,
     at_ms: i64,
-}
-
-/// Whether a batch is sent once it is sealed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Sending {
-    /// If the service is well and not too many calls are in flight.
-    IfAllowed,
-    /// In any case: it is the last chance.
-    Anyway,
-    /// Somebody else will.
-    Not,
 }
 
 /// Where events go when they are sealed.
@@ -216,13 +205,13 @@ impl Pipeline {
         let (left, left_bytes) = self.left_without(&events);
         let published = self.update(host, metrics, |outbox, _| {
             outbox.buffered(vm, left, left_bytes, now_ms);
-            outbox.publish(id, vm, now_ms)
+            outbox.publish(id, vm, sending, now_ms)
         });
         // Where the reservation was lost, the events are still in the buffer, and only there.
-        let Ok(Some(may_send)) = published else { return false };
+        let Ok(Some(sends)) = published else { return false };
         self.has_word = left > 0;
         self.buffer.remove(count);
-        if sending == Sending::Anyway || (may_send && sending == Sending::IfAllowed) {
+        if sends {
             self.send(host, now_ms, id, &events, 0..count, metrics);
         }
         true
