@@ -4,7 +4,6 @@
 //! doing. It is changed by compare-and-swap only, so its bounds hold exactly over all workers. This file is the state
 //! machine alone: time, randomness and limits come in as arguments, and what happened to events comes out.
 
-use super::backoff::Backoff;
 use super::slot::FRAME_BYTES_MAX;
 use crate::plugin_config::{Batch as BatchLimits, OnFull, OutboxLimits};
 use std::ops::Range;
@@ -190,6 +189,11 @@ impl Outbox {
         self.failures > 0
     }
 
+    /// Whether the clock was set back since the service failed: nobody knows then how long it has been left alone.
+    fn was_set_back(&self, now_ms: i64) -> bool {
+        self.failed_at_ms.saturating_sub(now_ms) > CLOCK_SKEW_MS_MAX
+    }
+
     fn in_flight(&self, now_ms: i64) -> usize {
         self.batches.iter().filter(|batch| batch.is_leased(now_ms)).count()
     }
@@ -318,8 +322,7 @@ impl Outbox {
         let now_ms = lease.since_ms;
         let in_flight = self.in_flight(now_ms);
         let may = match self.is_down() {
-            // A wait from the future is longer than any wait: the clock was set back.
-            true => in_flight == 0 && now_ms >= self.retry_at_ms,
+            true => in_flight == 0 && (now_ms >= self.retry_at_ms || self.was_set_back(now_ms)),
             false => in_flight < BACKLOG_CALLS_IN_FLIGHT_MAX,
         };
         let waits = |batch: &&mut Batch| batch.written && !batch.is_leased(now_ms);
@@ -383,7 +386,7 @@ impl Outbox {
         now_ms: i64,
         wait_ms: impl FnOnce(u32) -> u64,
     ) -> bool {
-        if !self.is_down() || sent_at_ms >= self.failed_at_ms {
+        if !self.is_down() || sent_at_ms >= self.failed_at_ms || self.was_set_back(now_ms) {
             self.failures = self.failures.saturating_add(1);
             self.failed_at_ms = now_ms;
             let wait_ms = i64::try_from(wait_ms(self.failures)).unwrap_or(i64::MAX);
@@ -406,8 +409,8 @@ impl Outbox {
     /// Removes what is too old, and what a VM reserved and never wrote: it has the events still, or died with them.
     /// Forgets VMs that say nothing any more.
     /// True where that changed anything.
-    pub fn tidy(&mut self, now_ms: i64, backoff: Backoff, max_age_ms: u64, settled: &mut Settled) -> bool {
-        let before = (self.batches.len(), self.vms.len(), self.retry_at_ms);
+    pub fn tidy(&mut self, now_ms: i64, max_age_ms: u64, settled: &mut Settled) -> bool {
+        let before = (self.batches.len(), self.vms.len());
         let max_age_ms = i64::try_from(max_age_ms).unwrap_or(i64::MAX);
         let mut expired = 0;
         self.batches.retain(|batch| {
@@ -423,10 +426,7 @@ impl Outbox {
             batch.written
         });
         self.vms.retain(|vm| now_ms < vm.until_ms && vm.until_ms - now_ms <= VM_WORD_MS);
-        // No wait is longer than this: the clock was set back.
-        let wait_ms_max = i64::try_from(backoff.max_ms.max(super::backoff::RETRY_AFTER_MS_MAX)).unwrap_or(i64::MAX);
-        self.retry_at_ms = self.retry_at_ms.min(now_ms.saturating_add(wait_ms_max));
-        before != (self.batches.len(), self.vms.len(), self.retry_at_ms)
+        before != (self.batches.len(), self.vms.len())
     }
 
     /// Takes down what a VM has in its buffer. True where that changed anything.

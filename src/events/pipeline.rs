@@ -433,13 +433,13 @@ impl Pipeline {
     }
 
     fn tidy(&mut self, host: &impl Host, now_ms: i64, metrics: &mut Metrics) {
-        let (vm, backoff, max_age_ms) = (self.vm, self.backoff(), self.config.outbox.max_age_ms);
+        let (vm, max_age_ms) = (self.vm, self.config.outbox.max_age_ms);
         let (events, bytes) = (self.buffer.events().len() as u32, self.buffer.events().bytes() as u32);
         let has_word = events > 0 || self.has_word;
         let mut seen = None;
         let changed = self.update(host, metrics, |outbox, settled| {
             let said = has_word && outbox.buffered(vm, events, bytes, now_ms);
-            let tidied = outbox.tidy(now_ms, backoff, max_age_ms, settled);
+            let tidied = outbox.tidy(now_ms, max_age_ms, settled);
             seen = Some((outbox.queued_events(), outbox.queued_bytes()));
             (said || tidied).then_some(())
         });
