@@ -198,6 +198,13 @@ impl Outbox {
         self.batches.iter().filter(|batch| batch.is_leased(now_ms)).count()
     }
 
+    /// The batch under the lease that was given at `since_ms`: a call that a VM gave up for lost says nothing of the lease
+    /// that it took since.
+    fn held_since(&mut self, id: u128, holder: u64, since_ms: i64) -> Option<&mut Batch> {
+        let same = |batch: &&mut Batch| batch.lease.is_some_and(|lease| lease.since_ms == since_ms);
+        self.held_by(id, holder).filter(same)
+    }
+
     fn held_by(&mut self, id: u128, holder: u64) -> Option<&mut Batch> {
         let mine = |batch: &&mut Batch| batch.id == id && batch.lease.is_some_and(|lease| lease.holder == holder);
         self.batches.iter_mut().find(mine)
@@ -365,12 +372,19 @@ impl Outbox {
 
     /// The events in `part` were too many at once: halves what is sent of this batch. A single event that is too large is
     /// rejected.
-    pub fn too_large(&mut self, id: u128, holder: u64, part: &Range<usize>, settled: &mut Settled) -> bool {
+    pub fn too_large(
+        &mut self,
+        id: u128,
+        holder: u64,
+        part: &Range<usize>,
+        sent_at_ms: i64,
+        settled: &mut Settled,
+    ) -> bool {
         if part.len() <= 1 {
             return self.rejected(id, holder, part, settled);
         }
         self.failures = 0;
-        let Some(batch) = self.held_by(id, holder) else { return false };
+        let Some(batch) = self.held_since(id, holder, sent_at_ms) else { return false };
         batch.part_max = (part.len() as u32).div_ceil(2);
         batch.lease = None;
         true
@@ -392,7 +406,7 @@ impl Outbox {
             let wait_ms = i64::try_from(wait_ms(self.failures)).unwrap_or(i64::MAX);
             self.retry_at_ms = now_ms.saturating_add(wait_ms);
         }
-        let Some(batch) = self.held_by(id, holder) else { return false };
+        let Some(batch) = self.held_since(id, holder, sent_at_ms) else { return false };
         batch.tries = batch.tries.saturating_add(1);
         batch.lease = None;
         true

@@ -414,7 +414,7 @@ impl Pipeline {
             let was_mine = match verdict {
                 Verdict::Answered(Outcome::Delivered, _) => outbox.delivered(batch, vm, part, settled),
                 Verdict::Answered(Outcome::Reject, _) => outbox.rejected(batch, vm, part, settled),
-                Verdict::Answered(Outcome::Split, _) => outbox.too_large(batch, vm, part, settled),
+                Verdict::Answered(Outcome::Split, _) => outbox.too_large(batch, vm, part, sent.at_ms, settled),
                 Verdict::Answered(Outcome::Keep, retry_after_ms) => {
                     outbox.kept(batch, vm, sent.at_ms, now_ms, |failures| {
                         backoff.wait_ms(failures, retry_after_ms, random)
