@@ -227,9 +227,10 @@ impl Outbox {
             let oldest = self.batches.iter().position(|batch| !batch.is_leased(lease.since_ms));
             let oldest = oldest.filter(|_| limits.on_full == OnFull::DropOldest)?;
             let dropped = self.batches.remove(oldest);
-            // What was reserved and never written is still counted where it came from.
-            if dropped.written {
-                settled.evicted.push(Evicted { batch: dropped, why: Why::Overflow });
+            match dropped.written {
+                true => settled.evicted.push(Evicted { batch: dropped, why: Why::Overflow }),
+                // Its events are still counted where they came from, but they may be in the slot already.
+                false => settled.freed.push((dropped.slot, dropped.id)),
             }
         }
         let slot = (0..).find(|slot| self.batches.iter().all(|batch| batch.slot != *slot))?;
@@ -436,6 +437,9 @@ impl Outbox {
                 expired += 1;
                 settled.evicted.push(Evicted { batch: batch.clone(), why: Why::Expired });
                 return false;
+            }
+            if !batch.written {
+                settled.freed.push((batch.slot, batch.id));
             }
             batch.written
         });

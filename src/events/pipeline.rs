@@ -207,8 +207,15 @@ impl Pipeline {
             outbox.buffered(vm, left, left_bytes, now_ms);
             outbox.publish(id, vm, sending, now_ms)
         });
-        // Where the reservation was lost, the events are still in the buffer, and only there.
-        let Ok(Some(sends)) = published else { return false };
+        let sends = match published {
+            Ok(Some(sends)) => sends,
+            Ok(None) => {
+                // The reservation was lost: the events are still in the buffer, and only there.
+                self.clear_slot(host, slot, id);
+                return false;
+            }
+            Err(HostError) => return false,
+        };
         self.has_word = left > 0;
         self.buffer.remove(count);
         if sends {
