@@ -76,9 +76,11 @@ impl Books {
             let per_tidy_ms = scenario.outbox_batches as u64 / 16 * 1_000;
             age_ms > (scenario.outbox_age_ms + scenario.lease_ms + 3_000 + per_tidy_ms) as i64
         };
-        let old = self.index.batches.iter().find(|batch| {
-            batch.written && batch.lease.is_none() && too_old(book.now_ms - batch.sealed_at_ms)
-        });
+        let old = self
+            .index
+            .batches
+            .iter()
+            .find(|batch| batch.written && batch.lease.is_none() && too_old(book.now_ms - batch.sealed_at_ms));
         if let (Some(batch), "tick") = (old, book.job)
             && book.stale_in_job == 0
             && book.paused_us == 0

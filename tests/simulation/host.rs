@@ -6,9 +6,7 @@ use crate::network::Answer;
 use crate::sim::{Fate, Sim};
 use crate::tamper;
 use corosensei::Yielder;
-use edgesplit::host::{
-    Call, Headers, Host, HostError, MetricKind, Reply, SetError, Shared, StreamHost,
-};
+use edgesplit::host::{Call, Headers, Host, HostError, MetricKind, Reply, SetError, Shared, StreamHost};
 use edgesplit::http::headers::HeaderMap;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};

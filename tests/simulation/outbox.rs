@@ -64,7 +64,8 @@ impl Books {
             let lines = events.body(EventFormat::Ndjson, &part_id(batch, &(0..0), 1), 0..events.len());
             let ids = event_ids(&lines);
             // What somebody broke off adding may be overwritten, what the index counts may not.
-            let counted = find(&self.index, batch).filter(|batch| batch.written).map_or(0, |batch| batch.events as usize);
+            let counted =
+                find(&self.index, batch).filter(|batch| batch.written).map_or(0, |batch| batch.events as usize);
             if self.batches.get(&batch).is_some_and(|known| known.get(..counted) != ids.get(..counted)) {
                 return Err(format!("the events of batch {batch:x} were overwritten"));
             }
@@ -139,7 +140,8 @@ impl Books {
             (None, None) if change.now_ms - batch.sealed_at_ms >= change.scenario.outbox_age_ms as i64 => EXPIRED,
             (None, None) => return Err(format!("batch {:x} left the outbox for no reason", batch.id)),
         };
-        let events = self.batches.get(&batch.id).and_then(|events| events.get(batch.next as usize..batch.events as usize));
+        let events =
+            self.batches.get(&batch.id).and_then(|events| events.get(batch.next as usize..batch.events as usize));
         let events = events.map(<[u128]>::to_vec).unwrap_or_default();
         if let Some(book) = self.vms.get_mut(&change.vm) {
             match at {
@@ -189,8 +191,16 @@ impl Books {
         if !is_mine {
             return Err(format!("vm {} let go of a batch that is not its own", change.vm));
         }
+        if let Some(book) = self.vms.get_mut(&change.vm)
+            && let Some(at) = book.grants.iter().position(|grant| grant.part.batch == old.id)
+        {
+            // It was not sent under this lease.
+            book.grants.remove(at);
+            return Ok(None);
+        }
         let verdict = self
             .verdict(change, old, &[Meaning::Keep, Meaning::Split])
+            .filter(|verdict| old.lease.is_some_and(|lease| lease.since_ms == verdict.sent_ms))
             .ok_or_else(|| format!("batch {:x} was let go without an answer", old.id))?;
         let half = old.part().len().div_ceil(2) as u32;
         if verdict.meaning == Meaning::Split && new.part_max != half {
@@ -232,7 +242,8 @@ impl Books {
             return Err(format!("batch {:x} has {} events and its slot {}", new.id, new.events, events.len()));
         }
         self.leaves_buffer(change, &events)?;
-        let others = change.new.batches.iter().filter(|batch| batch.id != new.id && is_valid(batch.lease, change.now_ms));
+        let others =
+            change.new.batches.iter().filter(|batch| batch.id != new.id && is_valid(batch.lease, change.now_ms));
         let has_room = change.old.failures == 0 && others.count() < 8;
         let book = self.vms.get_mut(&change.vm).ok_or("a VM that is not there")?;
         let part = Part { batch: new.id, range: new.part() };
@@ -314,7 +325,11 @@ impl Books {
         let Some(verdict) = verdict else {
             let mended = new.retry_at_ms < old.retry_at_ms && new.failures == old.failures;
             let same = (old.failures, old.retry_at_ms) == (new.failures, new.retry_at_ms);
-            return if same || mended { Ok(()) } else { Err("the service's health changed without an answer".to_owned()) };
+            return if same || mended {
+                Ok(())
+            } else {
+                Err("the service's health changed without an answer".to_owned())
+            };
         };
         if verdict.meaning != Meaning::Keep {
             return if new.failures == 0 { Ok(()) } else { Err("the service answered and counts as down".to_owned()) };
@@ -333,7 +348,10 @@ impl Books {
         let longest = ceiling.max(backoff_min_ms).max(verdict.retry_after_ms) as i64;
         let shortest = backoff_min_ms.max(verdict.retry_after_ms) as i64;
         if new.failures == 0 || !(shortest..=longest).contains(&wait_ms) {
-            return Err(format!("after {} failures the service is left alone for {wait_ms} ms, not {shortest} to {longest}", new.failures));
+            return Err(format!(
+                "after {} failures the service is left alone for {wait_ms} ms, not {shortest} to {longest}",
+                new.failures
+            ));
         }
         Ok(())
     }

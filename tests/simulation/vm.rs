@@ -117,7 +117,11 @@ impl Vm {
                 Ok(()) => End::Done,
                 Err(payload) if payload.is::<Crash>() => End::Crashed,
                 Err(payload) => End::Panicked(
-                    payload.downcast_ref::<String>().cloned().or_else(|| payload.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default(),
+                    payload
+                        .downcast_ref::<String>()
+                        .cloned()
+                        .or_else(|| payload.downcast_ref::<&str>().map(|text| (*text).to_owned()))
+                        .unwrap_or_default(),
                 ),
             }
         }));

@@ -324,7 +324,7 @@ impl World {
             sim.books.process_gone();
             sim.retain(|event| !matches!(event, Event::Tick(_) | Event::Wake(_) | Event::ShutDown(_)));
             let mean_ms = sim.scenario.restart_ms;
-        sim.some_time(mean_ms, Event::Restart);
+            sim.some_time(mean_ms, Event::Restart);
         }
         self.start_process();
     }
