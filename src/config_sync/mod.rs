@@ -111,8 +111,9 @@ impl ConfigSync {
         if state.version != 0 {
             self.confirmed_ms = Some(state.confirmed_ms);
         }
-        if self.call.is_none() && state.is_due(now_ms) {
-            self.fetch_if(host, now_ms, metrics, |state| state.is_due(now_ms));
+        let refresh_ms = self.source.refresh_ms;
+        if self.call.is_none() && state.is_due(now_ms, refresh_ms) {
+            self.fetch_if(host, now_ms, metrics, |state| state.is_due(now_ms, refresh_ms));
         }
         loaded
     }

@@ -7,9 +7,6 @@ const BODY_MAGIC: [u8; 4] = *b"ESd\x01";
 /// How far two workers' readings of the clock may be apart.
 const CLOCK_SKEW_MS_MAX: i64 = 5_000;
 
-/// No refresh interval and no timeout is longer: what is further away was noted before the clock was set back.
-const AHEAD_MS_MAX: i64 = 25 * 3_600_000;
-
 /// Who fetches, and what was fetched.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct State {
@@ -34,10 +31,12 @@ pub struct State {
 }
 
 impl State {
-    /// Whether somebody has to fetch now. What lies too far ahead was noted before the clock was set back.
-    pub fn is_due(&self, now_ms: i64) -> bool {
+    /// Whether somebody has to fetch now, where that is done every `refresh_ms`. What lies further ahead was noted before the
+    /// clock was set back.
+    pub fn is_due(&self, now_ms: i64, refresh_ms: u64) -> bool {
+        let wait_ms_max = i64::try_from(refresh_ms).unwrap_or(i64::MAX).saturating_add(CLOCK_SKEW_MS_MAX);
         let leased = now_ms < self.lease_until_ms && self.leased_ms.saturating_sub(now_ms) <= CLOCK_SKEW_MS_MAX;
-        let waits = now_ms < self.next_fetch_ms && self.next_fetch_ms.saturating_sub(now_ms) <= AHEAD_MS_MAX;
+        let waits = now_ms < self.next_fetch_ms && self.next_fetch_ms.saturating_sub(now_ms) <= wait_ms_max;
         !leased && !waits
     }
 
@@ -151,11 +150,11 @@ mod tests {
 
     #[test]
     fn a_fetch_is_due_when_nobody_fetches_and_it_is_time() {
-        assert!(State::default().is_due(1_000));
-        assert!(!state().is_due(2_999), "somebody fetches");
-        assert!(!state().is_due(9_999), "it is not time");
-        assert!(state().is_due(10_000));
-        // The clock was set back by a year: neither the lease nor the wait is believed.
-        assert!(state().is_due(-31_536_000_000));
+        assert!(State::default().is_due(1_000, 10_000));
+        assert!(!state().is_due(2_999, 10_000), "somebody fetches");
+        assert!(!state().is_due(9_999, 10_000), "it is not time");
+        assert!(state().is_due(10_000, 10_000));
+        // The clock was set back by a minute: neither the lease nor the wait is believed.
+        assert!(state().is_due(-60_000, 10_000));
     }
 }
