@@ -107,8 +107,6 @@ pub struct VmBook {
     /// Slots it has to clear.
     pub to_clear: Vec<(u32, u128)>,
     pub may_fetch: bool,
-    /// Exposures it reported.
-    pub reported: HashSet<u128>,
 }
 
 /// The books of the process that runs, and of the services.
@@ -223,14 +221,8 @@ impl Books {
     }
 
     /// A VM put events into its buffer: exposures with derived ids, goals with ids of their own.
-    pub fn emitted(&mut self, scenario: &Scenario, vm: u64, exposures: &[u128], goals: &[u128]) -> Result<(), String> {
+    pub fn emitted(&mut self, vm: u64, exposures: &[u128], goals: &[u128]) -> Result<(), String> {
         let book = self.vms.get_mut(&vm).ok_or("a VM that is not there")?;
-        for id in exposures {
-            let forgot = book.reported.len() >= scenario.dedupe_entries.div_ceil(2);
-            if !book.reported.insert(*id) && !forgot {
-                return Err(format!("vm {vm} reported the exposure {id:x} twice within its window"));
-            }
-        }
         for id in goals {
             if self.known.contains(id) {
                 return Err(format!("the goal {id:x} has an id that was used before"));

@@ -6,6 +6,7 @@ use crate::sim::Sim;
 use crate::workload::Visit;
 use corosensei::stack::DefaultStack;
 use corosensei::{Coroutine, CoroutineResult};
+use edgesplit::events::dedupe::Dedupe;
 use edgesplit::events::event::{derived_id, random_id};
 use edgesplit::filter::request::{Flow, on_request};
 use edgesplit::filter::response::{Pending, on_response};
@@ -62,6 +63,8 @@ pub struct Memory {
     /// The worker, once it is configured.
     pub worker: RefCell<Option<Worker>>,
     /// Requests whose responses are on their way.
+    /// The exposures it has to have reported, in a memory like its own.
+    reported: RefCell<Option<Dedupe>>,
     streams: RefCell<BTreeMap<u64, (Visit, Option<Box<Pending>>)>>,
 }
 
@@ -192,10 +195,16 @@ fn run(mut host: SimHost<'_>, memory: &Memory, job: Job) {
         Job::Response(stream) => {
             let Some((visit, Some(pending))) = memory.streams.borrow_mut().remove(&stream) else { return };
             host.headers = vec![(":status", visit.status.to_owned())];
-            let Some(pipeline) = &worker.pipeline else { return };
+            let (window_ms, entries) = {
+                let scenario = &sim.borrow().scenario;
+                (scenario.window_ms, scenario.dedupe_entries)
+            };
+            let mut reported = memory.reported.borrow_mut();
+            let reported = reported.get_or_insert_with(|| Dedupe::new(window_ms, entries));
             let mut exposures = Vec::new();
             for exposure in &pending.exposures {
-                if !pipeline.dedupe.has_seen(exposure.fingerprint, exposure.window) {
+                if !reported.has_seen(exposure.fingerprint, exposure.window) {
+                    reported.remember(exposure.fingerprint, exposure.window);
                     exposures.push(derived_id(exposure.fingerprint).as_u128());
                 }
             }
@@ -208,7 +217,7 @@ fn run(mut host: SimHost<'_>, memory: &Memory, job: Job) {
             if goals.len() != expected {
                 sim.violated(format!("{} goals for {visit:?}", goals.len()));
             }
-            let result = sim.books.emitted(&sim.scenario, vm, &exposures, &goals);
+            let result = sim.books.emitted(vm, &exposures, &goals);
             sim.check(result);
         }
     }
