@@ -11,7 +11,7 @@ use harness::envoy::Envoy;
 use harness::load::{self, Pace};
 use harness::roles::Collector;
 use harness::server::Behaviour;
-use harness::stack::{Accounts, Services, document, experiment, merged};
+use harness::stack::{Accounts, Services, document, experiment, merge, merged};
 use harness::{DEADLINE, eventually, eventually_eq};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -145,6 +145,38 @@ fn a_full_outbox_drops_what_it_is_told_to_and_counts_every_event() {
             // A last batch that is small may still fit in where others did not.
             _ => assert!(first, "{limits}: {kept:?}"),
         }
+    }
+}
+
+#[test]
+fn what_would_be_dropped_goes_to_the_fallback_once() {
+    let full = json!({"batch": {"max_events": 5}, "outbox": {"max_batches": 3}});
+    for (limits, stays) in [(full, true), (json!({"outbox": {"max_age": "1s"}}), false)] {
+        let (services, backup) = (Services::start(&json!({})), Collector::start().unwrap());
+        services.collector.server.set(Behaviour::Refuse);
+        let fallback = json!({"fallback": {"cluster": "backup", "authority": "backup.internal", "path": "/backup"}});
+        let backup_cluster = services.options(&json!({})).collector(backup.port()).bootstrap();
+        let mut backup_cluster = backup_cluster["static_resources"]["clusters"][2].clone();
+        merge(&mut backup_cluster, json!({"name": "backup", "load_assignment": {"cluster_name": "backup"}}));
+        let options = services.options(&plugin(merged(limits.clone(), fallback))).adjust(move |bootstrap| {
+            let clusters = bootstrap["static_resources"]["clusters"].as_array_mut().unwrap();
+            clusters.push(backup_cluster.clone());
+        });
+        let envoy = Envoy::start(&options);
+        let mut clients = envoy.clients(2);
+        for number in 0..80 {
+            visit(&mut clients[number % 2], &number.to_string());
+        }
+        let full = at_rest(&envoy, 80, |queued| (queued > 0) == stays);
+        assert_eq!((full.diverted + full.queued, full.diverted > 0), (80, true), "{limits}: {full:?}");
+        eventually_eq("the fallback has them", full.diverted, || backup.events().len() as u64);
+        assert!(backup.repeats() == 0 && backup.batches().iter().all(|batch| batch.path == "/backup"));
+
+        services.collector.server.set(Behaviour::Respond);
+        let end = at_rest(&envoy, 80, |queued| queued == 0);
+        assert_eq!(end, Accounts { delivered: full.queued, queued: 0, ..full }, "{limits}");
+        let (delivered, diverted) = (visitors(&services.collector), visitors(&backup));
+        assert!(delivered.is_disjoint(&diverted) && delivered.len() + diverted.len() == 80, "{limits}");
     }
 }
 
