@@ -22,6 +22,9 @@ pub const VMS_MAX: usize = 256;
 /// How long a VM's word about its buffer counts without being renewed.
 pub const VM_WORD_MS: i64 = 5_000;
 
+/// A batch takes others in for this part of its longest life.
+const JOIN_AGE_PART: i64 = 10;
+
 /// How many batches expire in one go: each may be a call to the fallback.
 pub const EXPIRED_PER_TIDY_MAX: usize = 16;
 
@@ -251,7 +254,7 @@ impl Outbox {
 
     /// Leases a batch that `sealing` can join: only where it would have to wait anyway, and behind events that nobody has
     /// tried to send, for the service may know a batch by its id. A lease that ran out was one for sending, perhaps. So an
-    /// outage fills batches before it fills slots.
+    /// outage fills batches before it fills slots. What joins expires with the batch, so one that waited for long takes nothing in.
     pub fn join(
         &mut self,
         sealing: Sealing,
@@ -261,11 +264,13 @@ impl Outbox {
     ) -> Option<Batch> {
         let waits = self.is_down() || self.in_flight(lease.since_ms) >= CALLS_IN_FLIGHT_MAX;
         let has_room = self.bytes() + u64::from(sealing.bytes) <= limits.max_bytes as u64;
+        let young_ms = i64::try_from(limits.max_age_ms).unwrap_or(i64::MAX) / JOIN_AGE_PART;
         let fits = |batch: &&mut Batch| {
             let events = batch.events.saturating_add(sealing.events) as usize;
             let bytes = batch.bytes.saturating_add(sealing.bytes) as usize;
             let untouched = batch.written && batch.tries == 0 && batch.next == 0 && batch.part_max == batch.events;
             untouched
+                && lease.since_ms.saturating_sub(batch.sealed_at_ms) <= young_ms
                 && events <= batch_limits.max_events
                 && bytes.saturating_add(FRAME_BYTES_MAX) <= batch_limits.max_bytes
         };
