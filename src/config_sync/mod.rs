@@ -256,7 +256,7 @@ impl ConfigSync {
         log_problems(host, "the config that was fetched", &compiled.problems);
         // A version is a name, not a count: two VMs that both publish never mean the same by it.
         let version = (host.random() as u64).max(1);
-        let stored = Body { etag: etag.clone(), text: body };
+        let stored = Body { version, etag: etag.clone(), text: body };
         if !self.store(host, &stored, metrics) {
             self.failed_quietly(host, now_ms, metrics);
             return None;
@@ -337,6 +337,19 @@ impl ConfigSync {
             metrics.add(Counter::SharedDataCorrupt, 1);
             return None;
         };
+        if body.version != state.version {
+            // Its publisher died before it said so, or two published at once. Left alone, this VM would answer for it with its
+            // entity tag, and the others would never get it.
+            let known = state.version;
+            let published = self.update(host, metrics, |state| {
+                let may = state.version == known;
+                state.version = body.version;
+                may
+            });
+            if published {
+                self.loaded = body.version;
+            }
+        }
         self.body_id = fingerprint(&[&body.text]);
         self.etag = body.etag;
         self.confirmed_ms = Some(state.confirmed_ms);

@@ -2,7 +2,7 @@
 
 /// Marks and versions of what follows them.
 const STATE_MAGIC: [u8; 4] = *b"ESc\x01";
-const BODY_MAGIC: [u8; 4] = *b"ESd\x01";
+const BODY_MAGIC: [u8; 4] = *b"ESd\x02";
 
 /// How far two workers' readings of the clock may be apart.
 const CLOCK_SKEW_MS_MAX: i64 = 5_000;
@@ -80,6 +80,8 @@ impl State {
 /// The last good config as it came.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Body {
+    /// The version of the state that goes with it.
+    pub version: u64,
     /// Its entity tag.
     pub etag: Option<String>,
     /// Its bytes.
@@ -90,9 +92,10 @@ impl Body {
     /// The bytes that are stored for `source`.
     pub fn encode(&self, source: u64) -> Vec<u8> {
         let etag = self.etag.as_deref().unwrap_or_default();
-        let mut bytes = Vec::with_capacity(16 + etag.len() + self.text.len());
+        let mut bytes = Vec::with_capacity(24 + etag.len() + self.text.len());
         bytes.extend_from_slice(&BODY_MAGIC);
         bytes.extend_from_slice(&source.to_le_bytes());
+        bytes.extend_from_slice(&self.version.to_le_bytes());
         bytes.extend_from_slice(&(etag.len() as u32).to_le_bytes());
         bytes.extend_from_slice(etag.as_bytes());
         bytes.extend_from_slice(&self.text);
@@ -102,10 +105,12 @@ impl Body {
     /// Reads what [`Body::encode`] wrote for `source`; `None` for anything else.
     pub fn decode(bytes: &[u8], source: u64) -> Option<Body> {
         let rest = bytes.strip_prefix(&BODY_MAGIC)?.strip_prefix(&source.to_le_bytes())?;
+        let (version, rest) = rest.split_first_chunk()?;
         let (length, rest) = rest.split_first_chunk()?;
         let (etag, text) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
         let etag = std::str::from_utf8(etag).ok()?;
-        Some(Body { etag: (!etag.is_empty()).then(|| etag.to_owned()), text: text.to_vec() })
+        let version = u64::from_le_bytes(*version);
+        Some(Body { version, etag: (!etag.is_empty()).then(|| etag.to_owned()), text: text.to_vec() })
     }
 }
 
@@ -140,12 +145,12 @@ mod tests {
     #[test]
     fn the_body_survives_its_encoding_and_is_one_source_s() {
         for etag in [None, Some("\"v1\"".to_owned())] {
-            let body = Body { etag, text: b"{}".to_vec() };
+            let body = Body { version: 7, etag, text: b"{}".to_vec() };
             let bytes = body.encode(9);
             assert_eq!(Body::decode(&bytes, 9), Some(body));
             assert_eq!(Body::decode(&bytes, 8), None);
         }
-        assert_eq!(Body::decode(b"ESd\x01", 0), None);
+        assert_eq!(Body::decode(b"ESd\x02", 0), None);
     }
 
     #[test]
