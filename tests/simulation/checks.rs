@@ -58,7 +58,8 @@ impl Books {
         for verdict in std::mem::take(&mut book.verdicts) {
             let batch = self.index.batches.iter().find(|batch| batch.id == verdict.part.batch);
             let open = batch.is_some_and(|batch| {
-                batch.part() == verdict.part.range && batch.lease.is_some_and(|lease| lease.holder == book.code)
+                let mine = batch.lease.filter(|lease| lease.holder == book.code);
+                batch.part() == verdict.part.range && mine.is_some_and(|lease| lease.since_ms == verdict.sent_ms)
             });
             if open && book.stale_in_job < CAS_TRIES_MAX {
                 return Err(format!("vm {vm} did not write down that it heard {verdict:?}"));
