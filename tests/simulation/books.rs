@@ -91,6 +91,8 @@ pub struct VmBook {
     pub calls_in_job: u32,
     pub stale_in_job: u32,
     pub paused_us: u64,
+    /// The most batches and bytes that the outbox held since the job began.
+    pub peak: (usize, usize),
     pub randoms: Vec<u128>,
     /// Events in its buffer, the oldest first.
     pub buffer: VecDeque<u128>,
@@ -139,6 +141,8 @@ pub struct Books {
     /// When experiments were published last, and which.
     pub published: Option<(u64, Option<String>)>,
     pub config: State,
+    /// Since when batches are too old.
+    pub too_old: BTreeMap<u128, u64>,
     /// Totals of the whole run, for the summary.
     pub totals: [i64; NAMES.len()],
 }
@@ -185,7 +189,9 @@ impl VmBook {
 impl Books {
     /// A VM begins a job.
     pub fn begin(&mut self, vm: u64, job: &'static str, now_us: u64) {
+        let bytes = self.index.batches.iter().map(|batch| batch.bytes as usize).sum();
         let book = self.vms.entry(vm).or_default();
+        book.peak = (self.index.batches.len(), bytes);
         book.job = job;
         book.began_us = now_us;
         (book.calls_in_job, book.stale_in_job, book.paused_us) = (0, 0, 0);
@@ -212,7 +218,7 @@ impl Books {
         if key == tamper::state_key() {
             let old = State::decode(old).unwrap_or_default();
             let new = State::decode(new).ok_or("the config's state cannot be read")?;
-            return self.state_changed(process, vm, &old, &new, now_us);
+            return self.state_changed(scenario, process, vm, &old, &new, now_us);
         }
         match tamper::slot(key) {
             Some(slot) => self.slot_changed(slot, new),

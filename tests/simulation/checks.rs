@@ -4,7 +4,7 @@ use crate::books::{Books, EMITTED, NAMES, OVERFLOW, VmBook};
 use crate::host::Process;
 use crate::scenario::{PLUGIN, RETRY_AFTER_S_MAX, Scenario};
 use crate::tamper;
-use edgesplit::events::outbox::Outbox;
+use edgesplit::events::outbox::{Batch, Outbox};
 
 /// Failed writes after which a VM may leave a change for the next tick.
 const CAS_TRIES_MAX: u32 = 16;
@@ -25,9 +25,9 @@ pub const FRESH_MS: u64 = 4_000;
 
 impl Books {
     /// A VM ended a job in peace.
-    pub fn finished(&mut self, scenario: &Scenario, process: &Process, vm: u64) -> Result<(), String> {
+    pub fn finished(&mut self, scenario: &Scenario, process: &Process, vm: u64, now_us: u64) -> Result<(), String> {
         let Some(mut book) = self.vms.remove(&vm) else { return Ok(()) };
-        let result = self.finished_book(scenario, process, vm, &mut book);
+        let result = self.finished_book(scenario, process, vm, now_us, &mut book);
         self.vms.insert(vm, book);
         result
     }
@@ -37,6 +37,7 @@ impl Books {
         scenario: &Scenario,
         process: &Process,
         vm: u64,
+        now_us: u64,
         book: &mut VmBook,
     ) -> Result<(), String> {
         if matches!(book.job, "request" | "response") {
@@ -73,20 +74,25 @@ impl Books {
                 return Err(format!("vm {vm} freed batch {batch:x} and left it in slot {slot}"));
             }
         }
-        let too_old = |age_ms: i64| {
-            let per_tidy_ms = scenario.outbox_batches as u64 / 16 * 1_000;
-            age_ms > (scenario.outbox_age_ms + scenario.lease_ms + 3_000 + per_tidy_ms) as i64
-        };
-        let old = self
-            .index
-            .batches
-            .iter()
-            .find(|batch| batch.written && batch.lease.is_none() && too_old(book.now_ms - batch.sealed_at_ms));
-        if let (Some(batch), "tick") = (old, book.job)
-            && book.stale_in_job == 0
-            && book.paused_us == 0
-        {
-            return Err(format!("batch {:x} is too old and stays in the outbox", batch.id));
+        if book.job == "tick" {
+            self.nothing_is_too_old(scenario, book.now_ms, now_us)?;
+        }
+        Ok(())
+    }
+
+    /// Batches that are too old leave the outbox soon: so many in a second.
+    fn nothing_is_too_old(&mut self, scenario: &Scenario, now_ms: i64, now_us: u64) -> Result<(), String> {
+        let Books { index, too_old, .. } = self;
+        let is_old = |batch: &&Batch| now_ms - batch.sealed_at_ms >= scenario.outbox_age_ms as i64;
+        let old: Vec<u128> = index.batches.iter().filter(is_old).map(|batch| batch.id).collect();
+        too_old.retain(|id, _| old.contains(id));
+        // While its lease runs a batch stays; a VM may sleep through its turn.
+        let patience_us = (scenario.lease_ms + 5_000 + 1_000 * old.len() as u64 / 16) * 1_000 + 14_000_000;
+        for id in old {
+            let since_us = *too_old.entry(id).or_insert(now_us);
+            if now_us - since_us > patience_us {
+                return Err(format!("batch {id:x} is too old and stays in the outbox"));
+            }
         }
         Ok(())
     }
@@ -97,9 +103,9 @@ impl Books {
         if dropped <= 0 {
             return Ok(());
         }
-        let bytes: usize = self.index.batches.iter().map(|batch| batch.bytes as usize).sum();
+        let (batches, bytes) = book.peak;
         let others = self.vms.len() + 1;
-        let was_full = self.index.batches.len() + others >= scenario.outbox_batches
+        let was_full = batches + others >= scenario.outbox_batches
             || bytes + (others + 1) * scenario.batch_bytes.max(3_000) >= scenario.outbox_bytes;
         if !was_full || dropped as usize > book.buffer.len() {
             return Err(format!("{dropped} events were dropped for want of room, and there was room"));

@@ -2,7 +2,7 @@
 
 use crate::books::Books;
 use crate::host::Process;
-use crate::scenario::PLUGIN;
+use crate::scenario::{PLUGIN, Scenario};
 use edgesplit::config_sync::state::{Body, State};
 
 /// VMs that may fetch before anything is there.
@@ -25,6 +25,7 @@ impl Books {
     /// The state was written.
     pub fn state_changed(
         &mut self,
+        scenario: &Scenario,
         process: &Process,
         vm: u64,
         old: &State,
@@ -42,8 +43,11 @@ impl Books {
             if is_leased && !at_start {
                 return Err(format!("vm {vm} fetches the experiments while another one does"));
             }
-            if now_ms < old.next_fetch_ms && old.confirmed_ms <= now_ms && old.leased_ms <= now_ms && !at_start {
-                return Err(format!("vm {vm} fetches the experiments {} ms early", old.next_fetch_ms - now_ms));
+            // A wait longer than any is one from before the clock was set back.
+            let wait_ms = old.next_fetch_ms - now_ms;
+            let waits = (1..=scenario.refresh_ms as i64 + CLOCK_SKEW_MS_MAX).contains(&wait_ms);
+            if waits && old.confirmed_ms <= now_ms && old.leased_ms <= now_ms && !at_start {
+                return Err(format!("vm {vm} fetches the experiments {wait_ms} ms early"));
             }
             book.may_fetch = true;
         }

@@ -84,6 +84,9 @@ impl Books {
         wall_ms: i64,
     ) -> Result<(), String> {
         let old = std::mem::replace(&mut self.index, new.clone());
+        for book in self.vms.values_mut() {
+            book.peak = (book.peak.0.max(new.batches.len()), book.peak.1.max(bytes(&new)));
+        }
         let book = self.vms.get(&vm).ok_or("a VM that is not there")?;
         let change = Change { scenario, process, vm, code: book.code, now_ms: book.now_ms, old, new };
         change.bounds()?;
@@ -200,7 +203,6 @@ impl Books {
         }
         let verdict = self
             .verdict(change, old, &[Meaning::Keep, Meaning::Split])
-            .filter(|verdict| old.lease.is_some_and(|lease| lease.since_ms == verdict.sent_ms))
             .ok_or_else(|| format!("batch {:x} was let go without an answer", old.id))?;
         let half = old.part().len().div_ceil(2) as u32;
         if verdict.meaning == Meaning::Split && new.part_max != half {
@@ -213,7 +215,13 @@ impl Books {
     fn verdict(&mut self, change: &Change<'_>, batch: &Batch, meanings: &[Meaning]) -> Option<Verdict> {
         let book = self.vms.get_mut(&change.vm)?;
         let part = Part { batch: batch.id, range: batch.part() };
-        let at = book.verdicts.iter().position(|one| one.part == part && meanings.contains(&one.meaning))?;
+        // A bad answer ends the lease under which the call was made; a good one settles the part, whenever it was sent.
+        let ends = |one: &Verdict| {
+            matches!(one.meaning, Meaning::Delivered | Meaning::Rejected)
+                || batch.lease.is_some_and(|lease| lease.since_ms == one.sent_ms)
+        };
+        let fits = |one: &Verdict| one.part == part && meanings.contains(&one.meaning) && ends(one);
+        let at = book.verdicts.iter().position(fits)?;
         Some(book.verdicts.remove(at))
     }
 

@@ -189,7 +189,7 @@ impl World {
         let Some(vm) = self.vms.get(&life) else { return };
         let mut sim = self.sim.borrow_mut();
         let sim = &mut *sim;
-        let result = sim.books.finished(&sim.scenario, &sim.process, life);
+        let result = sim.books.finished(&sim.scenario, &sim.process, life, sim.now_us);
         sim.check(result);
         if sim.scenario.is_calm() && sim.scenario.lease_ms >= sim.scenario.timeout_ms + 500 && sim.mutant.is_none() {
             let result = sim.books.calls_are_bounded();
