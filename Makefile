@@ -6,10 +6,10 @@ WASM_TARGET := wasm32-wasip1
 LOCKED := --locked
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test check load fuzz clean
+.PHONY: help setup build run test check sim sim-mutants load fuzz clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install what is missing: the wasm target, an Envoy (into .setup/)
 	@envoy/setup.sh
@@ -33,6 +33,13 @@ check: build ## format, lints, docs and all tests
 	cargo clippy $(LOCKED) --lib --target $(WASM_TARGET) -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc $(LOCKED) --no-deps
 	$(MAKE) test
+
+sim: ## simulate faults: SEEDS=1000 from START=1 on, or SEED=4711 alone, told step by step
+	SEEDS=$(or $(SEEDS),1000) START=$(START) SEED=$(SEED) MUTANT=$(MUTANT) \
+	  cargo test $(LOCKED) --profile sim --test simulation
+
+sim-mutants: ## plant bugs and see that the simulation finds each
+	MUTANTS=1 cargo test $(LOCKED) --profile sim --test simulation
 
 load: build ## 3 minutes of traffic with the A/B service away for one: LOAD_RATE=1000 LOAD_SECONDS=180
 	cargo test $(LOCKED) --release --test load -- --ignored --nocapture

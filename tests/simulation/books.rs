@@ -270,6 +270,7 @@ impl Books {
         key: u128,
         body: &[u8],
         wall_ms: i64,
+        lease_us: u64,
     ) -> Result<(), String> {
         let part = self.keys.get(&key).ok_or_else(|| format!("vm {vm} sent {key:x}, which is no batch's"))?.clone();
         let book = self.vms.get_mut(&vm).ok_or("a VM that is not there")?;
@@ -281,10 +282,11 @@ impl Books {
             return Err(format!("vm {vm} sent {key:x} with another body than before"));
         }
         let grant = book.grants.iter().position(|grant| grant.key == key).map(|at| book.grants.remove(at));
+        let overslept = book.paused_us >= lease_us;
         match grant {
             None if book.job == "shut_down" => {}
             None => return Err(format!("vm {vm} sent {key:x} without a lease, or twice under one")),
-            Some(grant) if wall_ms < grant.until_ms && self.settled.contains(&key) => {
+            Some(grant) if wall_ms < grant.until_ms && !overslept && self.settled.contains(&key) => {
                 return Err(format!("vm {vm} sent {key:x} again, which is settled"));
             }
             Some(Grant { forbidden: Some(why), .. }) => return Err(why),

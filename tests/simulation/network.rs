@@ -121,7 +121,10 @@ impl Sim {
         let key = crate::books::id(header("idempotency-key").unwrap_or_default().as_bytes());
         let token = self.network.last_call as u32 + 1;
         let result = match service {
-            COLLECTOR => self.books.dispatched(vm, started.then_some(token), key, call.body, wall_ms),
+            COLLECTOR => {
+                let lease_us = self.scenario.lease_ms * 1_000;
+                self.books.dispatched(vm, started.then_some(token), key, call.body, wall_ms, lease_us)
+            }
             BACKUP => self.books.diverted(vm, started, call.body),
             _ => self.books.fetched(vm, started, &self.process, wall_ms),
         };

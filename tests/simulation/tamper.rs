@@ -1,6 +1,7 @@
 //! How each planted bug is played: on the bytes between the filter and its host.
 
 use crate::mutants::Mutant;
+use crate::network::Answer;
 use crate::rng::Rng;
 use crate::scenario::PLUGIN;
 use edgesplit::config_sync::state::State;
@@ -67,6 +68,11 @@ pub fn write(mutant: Mutant, key: &str, old: &[u8], value: &mut Vec<u8>, rng: &m
         _ => {}
     }
     Write::Do
+}
+
+/// Whether a VM never hears of a reply.
+pub fn drops(mutant: Mutant, answer: &Answer) -> bool {
+    mutant == Mutant::DropsReplies && answer.is_events && answer.status() != Some(200)
 }
 
 /// Changes the headers of a reply.

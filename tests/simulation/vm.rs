@@ -3,6 +3,7 @@
 use crate::host::{Crash, Go, SimHost, SimReply};
 use crate::network::Answer;
 use crate::sim::Sim;
+use crate::tamper;
 use crate::workload::Visit;
 use corosensei::stack::DefaultStack;
 use corosensei::{Coroutine, CoroutineResult};
@@ -167,6 +168,7 @@ fn run(mut host: SimHost<'_>, memory: &Memory, job: Job) {
     match job {
         Job::Configure => {}
         Job::Tick => worker.tick(&host),
+        Job::Reply(_, answer) if sim.borrow().mutant.is_some_and(|mutant| tamper::drops(mutant, &answer)) => {}
         Job::Reply(token, answer) => worker.on_reply(&host, token, &SimReply { host: &host, answer }),
         Job::ShutDown => worker.shut_down(&host),
         Job::Request(stream, visit) => {
