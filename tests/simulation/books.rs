@@ -63,7 +63,6 @@ pub struct Part {
 pub struct Grant {
     pub key: u128,
     pub part: Part,
-    pub until_ms: i64,
     /// Why it may not be used to send: leases are also taken to add events.
     pub forbidden: Option<String>,
 }
@@ -122,6 +121,8 @@ pub struct Books {
     pub batches: HashMap<u128, Vec<u128>>,
     /// What each idempotency key stands for.
     keys: HashMap<u128, Part>,
+    /// Who got the lease of each batch last.
+    pub holders: HashMap<u128, u64>,
     /// Keys whose events were settled for good.
     pub settled: HashSet<u128>,
     /// Keys that the service took, with how often.
@@ -263,15 +264,7 @@ impl Books {
     }
 
     /// A VM sends events; `token` is `None` where the call does not start.
-    pub fn dispatched(
-        &mut self,
-        vm: u64,
-        token: Option<u32>,
-        key: u128,
-        body: &[u8],
-        wall_ms: i64,
-        lease_us: u64,
-    ) -> Result<(), String> {
+    pub fn dispatched(&mut self, vm: u64, token: Option<u32>, key: u128, body: &[u8]) -> Result<(), String> {
         let part = self.keys.get(&key).ok_or_else(|| format!("vm {vm} sent {key:x}, which is no batch's"))?.clone();
         let book = self.vms.get_mut(&vm).ok_or("a VM that is not there")?;
         let ids = event_ids(body);
@@ -282,11 +275,12 @@ impl Books {
             return Err(format!("vm {vm} sent {key:x} with another body than before"));
         }
         let grant = book.grants.iter().position(|grant| grant.key == key).map(|at| book.grants.remove(at));
-        let overslept = book.paused_us >= lease_us;
+        // Whoever overslept its lease may find the batch settled by its successor.
+        let is_last = self.holders.get(&part.batch) == Some(&vm);
         match grant {
             None if book.job == "shut_down" => {}
             None => return Err(format!("vm {vm} sent {key:x} without a lease, or twice under one")),
-            Some(grant) if wall_ms < grant.until_ms && !overslept && self.settled.contains(&key) => {
+            Some(_) if is_last && self.settled.contains(&key) => {
                 return Err(format!("vm {vm} sent {key:x} again, which is settled"));
             }
             Some(Grant { forbidden: Some(why), .. }) => return Err(why),

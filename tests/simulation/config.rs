@@ -57,8 +57,8 @@ impl Books {
         Ok(())
     }
 
-    /// A VM fetches; `started` is false where the call does not start.
-    pub fn fetched(&mut self, vm: u64, _started: bool, _process: &Process, _wall_ms: i64) -> Result<(), String> {
+    /// A VM fetches.
+    pub fn fetched(&mut self, vm: u64) -> Result<(), String> {
         let book = self.vms.get_mut(&vm).ok_or("a VM that is not there")?;
         if !std::mem::take(&mut book.may_fetch) {
             return Err(format!("vm {vm} fetches the experiments without the lease"));

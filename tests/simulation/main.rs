@@ -87,7 +87,7 @@ fn sweep(start: u64, seeds: u64) {
                         return;
                     }
                     let outcome = world::run(seed, None, false);
-                    if seed % REPEAT_EVERY == 0 {
+                    if seed.is_multiple_of(REPEAT_EVERY) {
                         let again = world::run(seed, None, false);
                         assert_eq!(outcome.hash, again.hash, "seed {seed} is not the same twice");
                     }

@@ -116,17 +116,13 @@ impl Sim {
         };
         let health = self.network.health[service];
         let started = health != Health::NoCluster;
-        let wall_ms = self.wall_ms();
         let header = |name: &str| call.headers.iter().find(|(found, _)| *found == name).map(|(_, value)| *value);
         let key = crate::books::id(header("idempotency-key").unwrap_or_default().as_bytes());
         let token = self.network.last_call as u32 + 1;
         let result = match service {
-            COLLECTOR => {
-                let lease_us = self.scenario.lease_ms * 1_000;
-                self.books.dispatched(vm, started.then_some(token), key, call.body, wall_ms, lease_us)
-            }
+            COLLECTOR => self.books.dispatched(vm, started.then_some(token), key, call.body),
             BACKUP => self.books.diverted(vm, started, call.body),
-            _ => self.books.fetched(vm, started, &self.process, wall_ms),
+            _ => self.books.fetched(vm),
         };
         self.check(result);
         self.note("dispatch", vm, || format!("{} {key:x} {} bytes, {health:?}", call.cluster, call.body.len()));

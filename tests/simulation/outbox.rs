@@ -256,8 +256,8 @@ impl Books {
         let book = self.vms.get_mut(&change.vm).ok_or("a VM that is not there")?;
         let part = Part { batch: new.id, range: new.part() };
         if new.lease.is_some() && book.job != "shut_down" {
-            let until_ms = new.lease.map_or(0, |lease| lease.until_ms);
-            book.grants.push(Grant { key: key(new), part: part.clone(), until_ms, forbidden: None });
+            book.grants.push(Grant { key: key(new), part: part.clone(), forbidden: None });
+            self.holders.insert(new.id, change.vm);
         } else if has_room && book.job != "shut_down" {
             return Err(format!("the fresh batch {:x} has to wait while there is room for its call", new.id));
         }
@@ -314,8 +314,8 @@ impl Books {
         let part = Part { batch: new.id, range: new.part() };
         self.name(key(new), part.clone());
         if let Some(book) = self.vms.get_mut(&change.vm) {
-            let until_ms = new.lease.map_or(0, |lease| lease.until_ms);
-            book.grants.push(Grant { key: key(new), part, until_ms, forbidden });
+            book.grants.push(Grant { key: key(new), part, forbidden });
+            self.holders.insert(new.id, change.vm);
         }
         Ok(())
     }

@@ -26,6 +26,11 @@ impl Rng {
         low + self.next() % (high - low + 1)
     }
 
+    /// True once in `odds` times.
+    pub fn one_in(&mut self, odds: u64) -> bool {
+        self.next().is_multiple_of(odds)
+    }
+
     /// True `per_million` times in a million.
     pub fn chance(&mut self, per_million: u32) -> bool {
         per_million > 0 && self.next() % 1_000_000 < u64::from(per_million)

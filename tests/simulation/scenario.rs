@@ -79,7 +79,7 @@ pub struct Scenario {
 impl Scenario {
     /// The scenario of a seed.
     pub fn new(rng: &mut Rng) -> Scenario {
-        let sometimes = |rng: &mut Rng, odds: u64, mean: u64| if rng.next() % odds == 0 { mean } else { 0 };
+        let sometimes = |rng: &mut Rng, odds: u64, mean: u64| if rng.one_in(odds) { mean } else { 0 };
         let batch_bytes = rng.pick(&[700, 2_000, 8_000, 262_144]);
         let timeout_ms = rng.pick(&[300, 1_000, 2_000]);
         let backoff_min_ms = rng.pick(&[200, 1_000]);
@@ -97,8 +97,8 @@ impl Scenario {
             request_ms: rng.pick(&[10, 40, 150]),
             visitors: rng.pick(&[20, 1_000, 1_000_000]),
             noise: rng.pick(&[0, 20_000, 200_000]),
-            fallback: rng.next() % 3 == 0,
-            ndjson: rng.next() % 4 == 0,
+            fallback: rng.one_in(3),
+            ndjson: rng.one_in(4),
             refresh_ms: rng.pick(&[500, 2_000, 5_000]),
             timeout_ms,
             batch_events: rng.pick(&[1, 3, 10, 500]),
@@ -107,7 +107,7 @@ impl Scenario {
             outbox_bytes: rng.pick(&[batch_bytes, batch_bytes * 3, batch_bytes + 6_000, 16 << 20]),
             outbox_batches: rng.pick(&[1, 3, 12, 256]),
             outbox_age_ms: rng.pick(&[4_000, 20_000, 24 * 3_600_000, 24 * 3_600_000]),
-            drop_newest: rng.next() % 3 == 0,
+            drop_newest: rng.one_in(3),
             backoff_min_ms,
             backoff_max_ms: backoff_min_ms * rng.pick(&[1, 4, 10]),
             lease_ms: timeout_ms + rng.pick(&[1, 500, 5_000]),

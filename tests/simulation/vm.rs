@@ -58,6 +58,9 @@ pub enum End {
     Panicked(String),
 }
 
+/// A request whose response is on its way, and what is left to do with it.
+type Stream = (Visit, Option<Box<Pending>>);
+
 /// What a VM has in its memory.
 #[derive(Debug, Default)]
 pub struct Memory {
@@ -66,7 +69,7 @@ pub struct Memory {
     /// Requests whose responses are on their way.
     /// The exposures it has to have reported, in a memory like its own.
     reported: RefCell<Option<Dedupe>>,
-    streams: RefCell<BTreeMap<u64, (Visit, Option<Box<Pending>>)>>,
+    streams: RefCell<BTreeMap<u64, Stream>>,
 }
 
 /// Stacks of coroutines that ended.

@@ -33,7 +33,7 @@ impl Doc {
             share: rng.pick(&[2_000, 10_000]),
             weight: rng.pick(&[0, 5_000, 9_000]),
             state: rng.pick(&["running", "running", "running", "paused", "concluded"]),
-            broken: rng.next() % 6 == 0,
+            broken: rng.one_in(6),
         });
         Doc { experiments: experiments.collect(), revision: format!("r{number}") }
     }
