@@ -94,6 +94,8 @@ pub struct Sim {
     pub hash: u64,
     /// How much happened.
     pub steps: u64,
+    /// The largest linear memory that a VM had, in bytes.
+    pub memory_bytes: usize,
     tracing: bool,
     queue: BinaryHeap<Reverse<(u64, u64, Event)>>,
 }
@@ -118,6 +120,7 @@ impl Sim {
             violation: None,
             hash: seed,
             steps: 0,
+            memory_bytes: 0,
             tracing,
             queue: BinaryHeap::new(),
         }

@@ -1,6 +1,8 @@
 //! A VM: the real worker, run as a coroutine, so that it can lose its thread at every host call, or its life.
 
+use crate::built;
 use crate::host::{Crash, Go, SimHost, SimReply};
+use crate::module::{Compiled, ModuleVm};
 use crate::network::Answer;
 use crate::sim::Sim;
 use crate::tamper;
@@ -35,7 +37,8 @@ pub enum Job {
 }
 
 impl Job {
-    fn name(&self) -> &'static str {
+    /// Its name.
+    pub fn name(&self) -> &'static str {
         match self {
             Job::Configure => "configure",
             Job::Tick => "tick",
@@ -62,14 +65,27 @@ pub enum End {
 type Stream = (Visit, Option<Box<Pending>>);
 
 /// What a VM has in its memory.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Memory {
-    /// The worker, once it is configured.
+    /// The worker, once it is configured; in module mode its twin.
     pub worker: RefCell<Option<Worker>>,
-    /// Requests whose responses are on their way.
+    /// The built module, where that is what runs.
+    pub module: RefCell<Option<ModuleVm>>,
     /// The exposures it has to have reported, in a memory like its own.
     reported: RefCell<Option<Dedupe>>,
-    streams: RefCell<BTreeMap<u64, Stream>>,
+    /// Requests whose responses are on their way.
+    pub streams: RefCell<BTreeMap<u64, Stream>>,
+}
+
+impl Memory {
+    /// How often it wants to tick, if it can be asked.
+    pub fn tick_period_ms(&self) -> Option<u64> {
+        let module = self.module.try_borrow().ok()?;
+        if let Some(module) = &*module {
+            return Some(u64::from(module.tick_period_ms()));
+        }
+        self.worker.try_borrow().ok()?.as_ref().map(Worker::tick_period_ms)
+    }
 }
 
 /// Stacks of coroutines that ended.
@@ -100,8 +116,8 @@ impl Vm {
         self.running.is_some()
     }
 
-    /// Begins the next job, if it has time for one. True where it did.
-    pub fn begin(&mut self, sim: &Rc<RefCell<Sim>>, stacks: &mut Stacks) -> bool {
+    /// Begins the next job, if it has time for one. True where it did. `module`: it is what runs.
+    pub fn begin(&mut self, sim: &Rc<RefCell<Sim>>, stacks: &mut Stacks, module: Option<&'static Compiled>) -> bool {
         if self.is_busy() {
             return false;
         }
@@ -117,10 +133,15 @@ impl Vm {
             }
         }
         let (sim, memory, vm) = (Rc::clone(sim), Rc::clone(&self.memory), self.life);
-        let stack = stacks.pop().unwrap_or_else(|| DefaultStack::new(512 << 10).unwrap());
+        let stack_bytes = if module.is_some() { built::STACK_BYTES } else { 512 << 10 };
+        let stack = stacks.pop().unwrap_or_else(|| DefaultStack::new(stack_bytes).unwrap());
         self.running = Some(Coroutine::with_stack(stack, move |yielder, _| {
             let host = SimHost { sim: &sim, yielder, vm, headers: Vec::new(), written: RefCell::default() };
-            match catch_unwind(AssertUnwindSafe(|| run(host, &memory, job))) {
+            let run = || match module {
+                Some(compiled) => built::run(compiled, host, &memory, job),
+                None => run(host, &memory, job),
+            };
+            match catch_unwind(AssertUnwindSafe(run)) {
                 Ok(()) => End::Done,
                 Err(payload) if payload.is::<Crash>() => End::Crashed,
                 Err(payload) => End::Panicked(
@@ -151,7 +172,6 @@ impl Vm {
 /// One callback.
 fn run(mut host: SimHost<'_>, memory: &Memory, job: Job) {
     let sim = Rc::clone(host.sim);
-    let vm = host.vm;
     if let Job::Configure = job {
         let config = {
             let sim = sim.borrow();
@@ -175,55 +195,63 @@ fn run(mut host: SimHost<'_>, memory: &Memory, job: Job) {
         Job::Reply(token, answer) => worker.on_reply(&host, token, &SimReply { host: &host, answer }),
         Job::ShutDown => worker.shut_down(&host),
         Job::Request(stream, visit) => {
-            host.headers = vec![
-                (":method", "GET".to_owned()),
-                (":authority", "shop.example".to_owned()),
-                (":path", visit.path.to_owned()),
-                ("x-user-id", visit.visitor.clone()),
-            ];
+            host.headers = visit.request_headers();
             let revision = worker.snapshot.as_ref().map(|snapshot| snapshot.revision.clone().unwrap_or_default());
             let (Flow::Continue(pending) | Flow::Answered(pending)) = on_request(worker, &host);
-            let written = host.written.borrow();
-            let assigned = written.iter().find(|(name, _)| name == "x-ab-assignments").map(|(_, value)| value);
-            let mut sim = sim.borrow_mut();
-            let expected = revision
-                .as_ref()
-                .and_then(|revision| sim.docs.get(revision))
-                .and_then(|doc| doc.assignments(&visit.visitor, visit.path));
-            if expected.as_ref() != assigned {
-                let Visit { visitor, path, .. } = &visit;
-                sim.violated(format!("{visitor} on {path}: {assigned:?} under {revision:?}, expected {expected:?}"));
-            }
-            drop(sim);
+            check_request(&host, &visit, revision.as_deref());
             memory.streams.borrow_mut().insert(stream, (visit, pending));
         }
         Job::Response(stream) => {
             let Some((visit, Some(pending))) = memory.streams.borrow_mut().remove(&stream) else { return };
-            host.headers = vec![(":status", visit.status.to_owned())];
-            let (window_ms, entries) = {
-                let scenario = &sim.borrow().scenario;
-                (scenario.window_ms, scenario.dedupe_entries)
-            };
-            let mut reported = memory.reported.borrow_mut();
-            let reported = reported.get_or_insert_with(|| Dedupe::new(window_ms, entries));
-            let mut exposures = Vec::new();
-            for exposure in &pending.exposures {
-                if !reported.has_seen(exposure.fingerprint, exposure.window) {
-                    reported.remember(exposure.fingerprint, exposure.window);
-                    exposures.push(derived_id(exposure.fingerprint).as_u128());
-                }
-            }
+            host.headers = visit.response_headers();
+            let exposures = repeats_left_out(&host, memory, &pending);
             on_response(worker, &host, &pending);
-            let mut sim = sim.borrow_mut();
-            let sim = &mut *sim;
-            let randoms = sim.books.vms.get(&vm).map(|book| book.randoms.clone()).unwrap_or_default();
-            let goals: Vec<u128> = randoms.into_iter().map(|random| random_id(random).as_u128()).collect();
-            let expected = usize::from(visit.path == "/api/orders" && visit.status.starts_with('2'));
-            if goals.len() != expected {
-                sim.violated(format!("{} goals for {visit:?}", goals.len()));
-            }
-            let result = sim.books.emitted(vm, &exposures, &goals);
-            sim.check(result);
+            check_response(&host, &visit, &exposures);
         }
     }
+}
+
+/// The request went on with the assignments that these experiments give.
+pub fn check_request(host: &SimHost<'_>, visit: &Visit, revision: Option<&str>) {
+    let written = host.written.borrow();
+    let assigned = written.iter().find(|(name, _)| name == "x-ab-assignments").map(|(_, value)| value);
+    let mut sim = host.sim.borrow_mut();
+    let doc = revision.and_then(|revision| sim.docs.get(revision));
+    let expected = doc.and_then(|doc| doc.assignments(&visit.visitor, visit.path));
+    if expected.as_ref() != assigned {
+        let Visit { visitor, path, .. } = visit;
+        sim.violated(format!("{visitor} on {path}: {assigned:?} under {revision:?}, expected {expected:?}"));
+    }
+}
+
+/// The ids of the exposures that a response has to report.
+pub fn repeats_left_out(host: &SimHost<'_>, memory: &Memory, pending: &Pending) -> Vec<u128> {
+    let (window_ms, entries) = {
+        let scenario = &host.sim.borrow().scenario;
+        (scenario.window_ms, scenario.dedupe_entries)
+    };
+    let mut reported = memory.reported.borrow_mut();
+    let reported = reported.get_or_insert_with(|| Dedupe::new(window_ms, entries));
+    let mut exposures = Vec::new();
+    for exposure in &pending.exposures {
+        if !reported.has_seen(exposure.fingerprint, exposure.window) {
+            reported.remember(exposure.fingerprint, exposure.window);
+            exposures.push(derived_id(exposure.fingerprint).as_u128());
+        }
+    }
+    exposures
+}
+
+/// A response was handled: the goals it reached, and the events that are in the buffer now.
+pub fn check_response(host: &SimHost<'_>, visit: &Visit, exposures: &[u128]) {
+    let mut sim = host.sim.borrow_mut();
+    let sim = &mut *sim;
+    let randoms = sim.books.vms.get(&host.vm).map(|book| book.randoms.clone()).unwrap_or_default();
+    let goals: Vec<u128> = randoms.into_iter().map(|random| random_id(random).as_u128()).collect();
+    let expected = usize::from(visit.path == "/api/orders" && visit.status.starts_with('2'));
+    if goals.len() != expected {
+        sim.violated(format!("{} goals for {visit:?}", goals.len()));
+    }
+    let result = sim.books.emitted(host.vm, exposures, &goals);
+    sim.check(result);
 }

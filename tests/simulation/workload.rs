@@ -123,4 +123,19 @@ impl Visit {
             status: rng.pick(&["200", "200", "204", "404", "503"]),
         }
     }
+
+    /// The headers of the request.
+    pub fn request_headers(&self) -> Vec<(&'static str, String)> {
+        vec![
+            (":method", "GET".to_owned()),
+            (":authority", "shop.example".to_owned()),
+            (":path", self.path.to_owned()),
+            ("x-user-id", self.visitor.clone()),
+        ]
+    }
+
+    /// The headers of the response to it.
+    pub fn response_headers(&self) -> Vec<(&'static str, String)> {
+        vec![(":status", self.status.to_owned())]
+    }
 }

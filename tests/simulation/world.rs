@@ -3,6 +3,7 @@
 use crate::books::NAMES;
 use crate::checks::{FRESH_MS, recovery_ms};
 use crate::host::{Go, Process};
+use crate::module::Compiled;
 use crate::mutants::Mutant;
 use crate::network::Health;
 use crate::sim::{Event, Sim};
@@ -25,6 +26,8 @@ pub struct Outcome {
     pub simulated_ms: u64,
     /// Events by what became of them.
     pub totals: [i64; NAMES.len()],
+    /// The largest linear memory that a VM had, in bytes; 0 where VMs are native.
+    pub memory_bytes: usize,
 }
 
 struct World {
@@ -33,12 +36,14 @@ struct World {
     /// Who serves on each worker thread.
     seats: Vec<Option<u64>>,
     stacks: Stacks,
+    /// What VMs run, if not the native worker.
+    module: Option<&'static Compiled>,
     last_life: u64,
     last_stream: u64,
 }
 
-/// Runs a seed from its beginning to its end.
-pub fn run(seed: u64, mutant: Option<Mutant>, tracing: bool) -> Outcome {
+/// Runs a seed from its beginning to its end: in native workers, or in the built module.
+pub fn run(seed: u64, mutant: Option<Mutant>, module: Option<&'static Compiled>, tracing: bool) -> Outcome {
     let sim = Rc::new(RefCell::new(Sim::new(seed, mutant, tracing)));
     let workers = sim.borrow().scenario.workers;
     let mut world = World {
@@ -46,6 +51,7 @@ pub fn run(seed: u64, mutant: Option<Mutant>, tracing: bool) -> Outcome {
         sim,
         vms: BTreeMap::new(),
         stacks: Stacks::new(),
+        module,
         last_life: 0,
         last_stream: 0,
     };
@@ -66,6 +72,7 @@ pub fn run(seed: u64, mutant: Option<Mutant>, tracing: bool) -> Outcome {
         steps: sim.steps,
         simulated_ms: sim.now_us / 1_000,
         totals: sim.books.totals,
+        memory_bytes: sim.memory_bytes,
     }
 }
 
@@ -157,7 +164,7 @@ impl World {
 
     fn proceed_if_idle(&mut self, life: u64) {
         while let Some(vm) = self.vms.get_mut(&life)
-            && vm.begin(&self.sim, &mut self.stacks)
+            && vm.begin(&self.sim, &mut self.stacks, self.module)
         {
             self.proceed(life, Go::On);
         }
@@ -207,8 +214,7 @@ impl World {
 
     fn tick(&mut self, life: u64) {
         let Some(vm) = self.vms.get_mut(&life) else { return };
-        let configured = vm.memory.worker.try_borrow().ok();
-        let period_ms = configured.and_then(|worker| worker.as_ref().map(|worker| worker.tick_period_ms()));
+        let period_ms = vm.memory.tick_period_ms();
         // The host ticks on; what a VM has no time for is not made up for.
         if !vm.is_busy() && !vm.inbox.iter().any(|job| matches!(job, Job::Tick | Job::Configure)) {
             vm.inbox.push_back(Job::Tick);
