@@ -6,7 +6,7 @@ WASM_TARGET := wasm32-wasip1
 LOCKED := --locked
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test check sim sim-mutants load fuzz clean
+.PHONY: help setup build run test check sim sim-module sim-mutants load fuzz clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,10 @@ check: build ## format, lints, docs and all tests
 
 sim: ## simulate faults: SEEDS=1000 from START=1 on, or SEED=4711 alone, told step by step
 	SEEDS=$(or $(SEEDS),1000) START=$(START) SEED=$(SEED) MUTANT=$(MUTANT) \
+	  cargo test $(LOCKED) --profile sim --test simulation
+
+sim-module: build ## simulate faults in the built module: SEEDS=300 from START=1 on, or SEED=4711 alone
+	MODULE=1 SEEDS=$(or $(SEEDS),300) START=$(START) SEED=$(SEED) \
 	  cargo test $(LOCKED) --profile sim --test simulation
 
 sim-mutants: ## plant bugs and see that the simulation finds each
