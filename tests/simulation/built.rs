@@ -315,6 +315,14 @@ impl StreamHost for Recorder<'_, '_> {
     }
 }
 
+/// The likely reason of a difference.
+const STALE: &str = "is dist/edgesplit.wasm of this source? `make build` makes it";
+
+/// The beginning of what is shown.
+fn cut(what: &impl std::fmt::Debug) -> String {
+    format!("{what:?}").chars().take(200).collect()
+}
+
 /// A host that answers as another one did, to whoever asks the same.
 struct Tape(RefCell<VecDeque<(Ask, Heard)>>);
 
@@ -331,7 +339,10 @@ impl Tape {
         };
         match at.and_then(|at| tape.remove(at)) {
             Some((_, heard)) => heard,
-            None => panic!("the source would ask {ask:?}, the module asked {:?}", tape.front()),
+            None => {
+                let asked = tape.front().map(|(asked, _)| asked);
+                panic!("the source would ask {}, the module asked {} ({STALE})", cut(ask), cut(&asked));
+            }
         }
     }
 
@@ -339,7 +350,7 @@ impl Tape {
     fn end(&self, what: &str) {
         let tape = self.0.borrow();
         let more = tape.iter().find(|(asked, _)| *asked != Ask::Random);
-        assert!(more.is_none(), "{what}: the module asked {more:?}, the source would not");
+        assert!(more.is_none(), "{what}: the module asked {}, the source would not ({STALE})", cut(&more));
     }
 }
 

@@ -64,7 +64,8 @@ fn number(name: &str) -> Option<u64> {
 fn main() {
     let seeds = number("SEEDS");
     let start = number("START").unwrap_or(1);
-    let module = number("MODULE").map(|_| built::compiled().expect("dist/edgesplit.wasm is missing: run `make build`"));
+    let module = number("MODULE")
+        .map(|_| built::compiled().unwrap_or_else(|| panic!("dist/edgesplit.wasm is missing: run `make build`")));
     if let Some(seed) = number("SEED") {
         replay(seed, module);
     } else if number("MUTANTS").is_some() {

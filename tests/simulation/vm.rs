@@ -61,8 +61,8 @@ pub enum End {
     Panicked(String),
 }
 
-/// A request whose response is on its way, and what is left to do with it.
-type Stream = (Visit, Option<Box<Pending>>);
+/// A request whose response is on its way, with what is left to do for that.
+pub type Stream = (Visit, Option<Box<Pending>>);
 
 /// What a VM has in its memory.
 #[derive(Default)]
