@@ -208,13 +208,12 @@ impl Books {
         vm: u64,
         key: &str,
         old: &[u8],
-        wall_ms: i64,
         now_us: u64,
     ) -> Result<(), String> {
         let new = process.get(key);
         if key == tamper::index_key() {
             let index = Outbox::decode(new).ok_or("the index cannot be read")?;
-            return self.index_changed(scenario, process, vm, index, wall_ms);
+            return self.index_changed(scenario, process, vm, index);
         }
         if key == tamper::state_key() {
             let old = State::decode(old).unwrap_or_default();

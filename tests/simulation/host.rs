@@ -185,8 +185,7 @@ impl Host for SimHost<'_> {
         sim.note("set", self.vm, || format!("{key}: {} bytes, cas {cas}: {done:?}", value.len()));
         match done {
             Ok(()) => {
-                let wall_ms = sim.wall_ms();
-                let result = sim.books.written(&sim.scenario, &sim.process, self.vm, key, &old, wall_ms, sim.now_us);
+                let result = sim.books.written(&sim.scenario, &sim.process, self.vm, key, &old, sim.now_us);
                 sim.check(result);
                 Ok(())
             }

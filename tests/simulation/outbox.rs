@@ -81,7 +81,6 @@ impl Books {
         process: &Process,
         vm: u64,
         new: Outbox,
-        wall_ms: i64,
     ) -> Result<(), String> {
         let old = std::mem::replace(&mut self.index, new.clone());
         for book in self.vms.values_mut() {
@@ -105,12 +104,6 @@ impl Books {
             }
         }
         self.health(&change, used)?;
-        // Reservations count until they are written.
-        let leased = change.new.batches.iter().filter(|batch| batch.written && is_valid(batch.lease, wall_ms)).count();
-        let before = change.old.batches.iter().filter(|batch| batch.written && is_valid(batch.lease, wall_ms)).count();
-        if leased > before && leased > 8 + self.vms.len() {
-            return Err(format!("{leased} batches are leased at once"));
-        }
         Ok(())
     }
 
@@ -258,6 +251,9 @@ impl Books {
         if new.lease.is_some() && book.job != "shut_down" {
             book.grants.push(Grant { key: key(new), part: part.clone(), forbidden: None });
             self.holders.insert(new.id, change.vm);
+            if !has_room {
+                return Err(format!("the fresh batch {:x} is sent while there is no room for its call", new.id));
+            }
         } else if has_room && book.job != "shut_down" {
             return Err(format!("the fresh batch {:x} has to wait while there is room for its call", new.id));
         }
