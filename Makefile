@@ -24,7 +24,13 @@ build: setup ## build the filter and the command into dist/
 run: build ## start everything on loopback: Envoy with the filter, an origin, the A/B service
 	cargo run $(LOCKED) --quiet --example demo
 
-test: build ## run all tests, in a real Envoy too
+# A module that crashes when asked to. It stays out of dist/ but for the tests' own folder.
+dist/test/edgesplit-crash.wasm: $(shell find src -name '*.rs') Cargo.toml Cargo.lock | setup
+	cargo build $(LOCKED) --release --lib --target $(WASM_TARGET) --features crash-trigger --target-dir $(CARGO_TARGET_DIR)/crash
+	@mkdir -p dist/test
+	cp $(CARGO_TARGET_DIR)/crash/$(WASM_TARGET)/release/edgesplit.wasm $@
+
+test: build dist/test/edgesplit-crash.wasm ## run all tests, in a real Envoy too
 	cargo test $(LOCKED)
 
 check: build ## format, lints, docs and all tests

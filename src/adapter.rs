@@ -335,6 +335,10 @@ impl Context for Stream {}
 
 impl HttpContext for Stream {
     fn on_http_request_headers(&mut self, _headers: usize, _end_of_stream: bool) -> Action {
+        #[cfg(feature = "crash-trigger")]
+        if Proxy.headers(Headers::Request).get("x-edgesplit-crash").is_some() {
+            core::arch::wasm32::unreachable();
+        }
         let Some(mut worker) = self.worker.as_ref().and_then(|worker| worker.try_borrow_mut().ok()) else {
             return Action::Continue;
         };

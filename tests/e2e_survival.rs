@@ -1,0 +1,157 @@
+//! What outlives a VM: leases, batches and experiments, when a worker crashes and when a listener is replaced.
+#![allow(missing_docs)]
+// Helpers of tests fail as tests do: by panicking.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod harness;
+
+use harness::bootstrap::{EnvoyOptions, Plugin};
+use harness::client::Client;
+use harness::envoy::Envoy;
+use harness::server::Behaviour;
+use harness::stack::{Accounts, Services, document, echoed, experiment, merged};
+use harness::{DEADLINE, eventually, eventually_eq};
+use serde_json::{Value, json};
+use std::path::Path;
+
+fn plugin(with: Value) -> Value {
+    let plain = json!({
+        "experiments": {"cluster": "experiments", "refresh": "200ms", "timeout": "150ms"},
+        "visitor": {"id": [{"header": "x-user-id"}]},
+        "events": {"cluster": "collector", "timeout": "1s", "batch": {"max_age": "100ms"},
+                   "retry": {"backoff_min": "100ms", "backoff_max": "500ms", "lease": "1500ms"}},
+    });
+    merged(plain, with)
+}
+
+/// Sends a request of each visitor; all have to be in the experiment.
+#[track_caller]
+fn visit(client: &mut Client, visitors: std::ops::Range<u32>) {
+    for visitor in visitors {
+        let reply = client.get("/").header("x-user-id", format!("visitor-{visitor}")).send();
+        assert_eq!((reply.status, echoed(&reply, "x-ab-assignments")), (200, vec!["nav=green".to_owned()]));
+    }
+}
+
+fn ready(envoy: &Envoy) {
+    for mut client in envoy.clients(4) {
+        eventually(DEADLINE, "every worker has the experiments", || {
+            let reply = client.get("/").send();
+            (reply.status == 200 && envoy.counter("edgesplit.demo.config.fetch_success") > 0).then_some(())
+        });
+    }
+}
+
+#[test]
+fn a_worker_dies_while_it_holds_leases_and_nothing_sealed_is_lost() {
+    let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("dist/test/edgesplit-crash.wasm");
+    assert!(module.exists(), "{} is missing: run `make test`, which builds it", module.display());
+    let services = Services::start(&document(&[experiment("nav", json!({}))]));
+    let crashing = Plugin { module, ..Plugin::new(plugin(json!({}))) };
+    let envoy = Envoy::start(&services.options(&json!({})).plugin(crashing));
+    ready(&envoy);
+
+    // The service takes calls and answers none: whoever sends a batch holds its lease.
+    services.collector.server.set(Behaviour::Hang);
+    let mut clients = envoy.clients(4);
+    for (number, client) in (0_u32..).zip(&mut clients) {
+        visit(client, number * 10..number * 10 + 10);
+    }
+    eventually_eq("everything is sealed", 40, || Accounts::of(&envoy).queued);
+    eventually(DEADLINE, "a call is on its way", || (services.collector.server.requests_received() > 0).then_some(()));
+    // Both workers die. The config service is away, so what they know afterwards they know from shared data.
+    services.configs.server.set(Behaviour::Refuse);
+    for client in &mut clients {
+        assert_eq!(client.get("/").header("x-edgesplit-crash", "1").send().status, 503);
+    }
+    for mut client in envoy.clients(4) {
+        eventually(DEADLINE, "the worker has a VM again", || (client.get("/").send().status == 200).then_some(()));
+        visit(&mut client, 0..1);
+    }
+    assert!(envoy.log().contains("wasm"), "the crashes are in the log");
+
+    services.collector.server.set(Behaviour::Respond);
+    eventually(DEADLINE, "every visitor's exposure arrives", || {
+        let units: std::collections::BTreeSet<String> = services
+            .collector
+            .events()
+            .values()
+            .map(|received| received.event["unit"].as_str().unwrap_or_default().to_owned())
+            .collect();
+        (units.len() == 40).then_some(())
+    });
+    eventually(DEADLINE, "the accounts are settled", || {
+        let accounts = Accounts::of(&envoy);
+        (accounts.queued == 0 && accounts.emitted == accounts.accounted()).then_some(())
+    });
+    assert_eq!(envoy.counter("edgesplit.demo.errors.events_lost"), 0);
+}
+
+#[test]
+fn a_listener_is_replaced_and_the_outbox_and_the_experiments_stay() {
+    let services = Services::start(&document(&[experiment("nav", json!({}))]));
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("replaced_listener.json");
+    let offer = |configuration: &Value| {
+        let mut listener = services.options(configuration).bootstrap()["static_resources"]["listeners"][0].take();
+        listener["@type"] = json!("type.googleapis.com/envoy.config.listener.v3.Listener");
+        listener["name"] = json!("replaced");
+        // Envoy looks when a file is moved into place.
+        let next = file.with_extension("next");
+        std::fs::write(&next, json!({"resources": [listener]}).to_string()).unwrap();
+        std::fs::rename(&next, &file).unwrap();
+    };
+    offer(&plugin(json!({})));
+    let path = file.clone();
+    let options = EnvoyOptions::new(services.origin.port())
+        .experiments(services.configs.port())
+        .collector(services.collector.port())
+        .adjust(move |bootstrap| {
+            bootstrap["node"] = json!({"id": "test", "cluster": "test"});
+            bootstrap["dynamic_resources"] = json!({"lds_config": {"path_config_source": {"path": path}}});
+        });
+    let envoy = Envoy::start(&options);
+    let port = eventually(DEADLINE, "the listener is there", || {
+        let listeners = envoy.admin("/listeners?format=json").json();
+        let listeners = listeners["listener_statuses"].as_array().cloned().unwrap_or_default();
+        let listener = listeners.into_iter().find(|listener| listener["name"] == "replaced")?;
+        u16::try_from(listener["local_address"]["socket_address"]["port_value"].as_u64()?).ok()
+    });
+    eventually(DEADLINE, "the experiments are there", || {
+        (!echoed(&Client::new(port).get("/").header("x-user-id", "first").send(), "x-ab-assignments").is_empty())
+            .then_some(())
+    });
+    eventually_eq("the first exposures are delivered", 0, || {
+        let accounts = Accounts::of(&envoy);
+        accounts.emitted.abs_diff(accounts.delivered) + u64::from(accounts.emitted == 0)
+    });
+
+    services.collector.server.set(Behaviour::Refuse);
+    let before = Accounts::of(&envoy);
+    visit(&mut Client::new(port), 0..30);
+    eventually_eq("the outbox holds what cannot be delivered", 30, || Accounts::of(&envoy).queued);
+    services.configs.server.set(Behaviour::Refuse);
+    offer(&plugin(json!({"request": {"assignments_header": "x-variants"}})));
+    eventually_eq("the new listener is in force", 2, || envoy.counter("listener_manager.lds.update_success"));
+    // New VMs know the experiments at once, though the config service is away.
+    eventually(DEADLINE, "new connections meet the new filter", || {
+        let reply = Client::new(port).get("/").header("x-user-id", "visitor-0").send();
+        (echoed(&reply, "x-variants") == ["nav=green"]).then_some(())
+    });
+    services.collector.server.set(Behaviour::Respond);
+    eventually(DEADLINE, "the events of before are delivered", || {
+        let units: std::collections::BTreeSet<String> = services
+            .collector
+            .events()
+            .values()
+            .map(|received| received.event["unit"].as_str().unwrap_or_default().to_owned())
+            .collect();
+        (0..30).all(|visitor| units.contains(&format!("visitor-{visitor}"))).then_some(())
+    });
+    eventually(DEADLINE, "the accounts are settled", || {
+        let accounts = Accounts::of(&envoy);
+        (accounts.queued == 0
+            && accounts.emitted == accounts.accounted()
+            && accounts.delivered >= before.delivered + 30)
+            .then_some(())
+    });
+}
