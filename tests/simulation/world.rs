@@ -133,7 +133,10 @@ impl World {
 
     fn happen(&mut self, event: Event) {
         match event {
-            Event::Wake(life) => self.proceed(life, Go::On),
+            Event::Wake(life) => {
+                self.proceed(life, Go::On);
+                self.proceed_if_idle(life);
+            }
             Event::Tick(life) => self.tick(life),
             Event::Response(life, stream) => self.give(life, Job::Response(stream)),
             Event::Arrive(call) => self.sim.borrow_mut().arrive(call),
@@ -185,9 +188,7 @@ impl World {
                 let shut_down = self.sim.borrow().books.vms.get(&life).is_some_and(|book| book.job == "shut_down");
                 if shut_down {
                     self.leave(life, 200_000);
-                    return;
                 }
-                self.proceed_if_idle(life);
             }
         }
     }
