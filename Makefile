@@ -52,15 +52,16 @@ sim-mutants: ## plant bugs and see that the simulation finds each
 	MUTANTS=1 cargo test $(LOCKED) --profile sim --test simulation
 
 load: build ## 3 minutes of traffic with the A/B service away for one: LOAD_RATE=1000 LOAD_SECONDS=180
-	cargo test $(LOCKED) --release --test load -- --ignored --nocapture
+	cargo test $(LOCKED) --profile sim --test load -- --ignored --nocapture
 
 TARGET ?= request
 SECONDS ?= 60
 # cargo-fuzz wants compiler flags that a stable toolchain only takes this way.
 fuzz: ## fuzz TARGET (request plugin_config native shared_data reply) for SECONDS
 	@command -v cargo-fuzz >/dev/null || cargo install --locked --quiet --root .setup cargo-fuzz
-	cd tests/fuzz && PATH="$(CURDIR)/.setup/bin:$$PATH" RUSTC_BOOTSTRAP=1 \
-	  cargo fuzz run --fuzz-dir . $(TARGET) -- -max_total_time=$(SECONDS) -timeout=10 -rss_limit_mb=4096
+	@mkdir -p tests/fuzz/found/$(TARGET)
+	cd tests/fuzz && PATH="$(CURDIR)/.setup/bin:$$PATH" RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir . \
+	  $(TARGET) found/$(TARGET) corpus/$(TARGET) -- -max_total_time=$(SECONDS) -timeout=10 -rss_limit_mb=4096
 
 clean: ## remove what was built and installed
 	cargo clean

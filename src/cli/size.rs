@@ -3,7 +3,7 @@
 use super::{PROBLEMS, WELL, read, tell};
 use crate::events::event::{Event, Kind, derived_id};
 use crate::events::slot::FRAME_BYTES_MAX;
-use crate::plugin_config::{Batch, OutboxLimits, PluginConfig};
+use crate::plugin_config::{Batch, OUTBOX_BATCHES_MAX, OUTBOX_BYTES_MAX, OutboxLimits, PluginConfig};
 use std::path::Path;
 
 /// Room beside the events of the outage: for what was there when it began, and for rates that are not even.
@@ -60,11 +60,19 @@ pub(super) fn run(question: Question, plugin: Option<&Path>) -> Result<u8, Strin
         outbox.max_batches,
         duration(answer.survives_ms)
     );
-    if u128::from(question.outage_ms) > u128::from(outbox.max_age_ms) {
-        println!("events older than outbox.max_age ({}) are dropped: raise it too", duration(outbox.max_age_ms));
-        return Ok(PROBLEMS);
+    let mut code = WELL;
+    if answer.max_bytes > u64::from(OUTBOX_BYTES_MAX) || answer.max_batches > u64::from(OUTBOX_BATCHES_MAX) {
+        println!(
+            "that is more than an outbox can be given ({}, {OUTBOX_BATCHES_MAX} batches): give the service a fallback",
+            mebibytes(u64::from(OUTBOX_BYTES_MAX))
+        );
+        code = PROBLEMS;
     }
-    Ok(WELL)
+    if question.outage_ms > outbox.max_age_ms {
+        println!("events older than outbox.max_age ({}) are dropped: raise it too", duration(outbox.max_age_ms));
+        code = PROBLEMS;
+    }
+    Ok(code)
 }
 
 fn answer(question: Question, event_bytes: u64, batch: &Batch, outbox: &OutboxLimits) -> Answer {

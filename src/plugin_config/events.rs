@@ -12,8 +12,12 @@ const BATCH_BOUNDS_BYTES: RangeInclusive<u32> = 1..=16 << 20;
 const BATCH_AGE_BOUNDS_MS: RangeInclusive<u64> = 10..=24 * HOUR_MS;
 const DEDUPE_WINDOW_BOUNDS_MS: RangeInclusive<u64> = 10..=720 * HOUR_MS;
 const DEDUPE_BOUNDS_ENTRIES: RangeInclusive<u32> = 1..=10_000_000;
-const OUTBOX_BOUNDS_BYTES: RangeInclusive<u32> = 1..=1 << 30;
-const OUTBOX_BOUNDS_BATCHES: RangeInclusive<u32> = 1..=4096;
+/// The most bytes that an outbox can be given.
+pub const OUTBOX_BYTES_MAX: u32 = 1 << 30;
+/// The most batches that an outbox can be given.
+pub const OUTBOX_BATCHES_MAX: u32 = 4096;
+const OUTBOX_BOUNDS_BYTES: RangeInclusive<u32> = 1..=OUTBOX_BYTES_MAX;
+const OUTBOX_BOUNDS_BATCHES: RangeInclusive<u32> = 1..=OUTBOX_BATCHES_MAX;
 const OUTBOX_AGE_BOUNDS_MS: RangeInclusive<u64> = 10..=720 * HOUR_MS;
 const BACKOFF_BOUNDS_MS: RangeInclusive<u64> = 1..=24 * HOUR_MS;
 const LEASE_BOUNDS_MS: RangeInclusive<u64> = 2..=24 * HOUR_MS;

@@ -19,7 +19,9 @@ mod tests;
 
 pub use duration::parse_duration_ms;
 pub use endpoint::Endpoint;
-pub use events::{Batch, Dedupe, EventFormat, Events, OnFull, OutboxLimits, Retry};
+pub use events::{
+    Batch, Dedupe, EventFormat, Events, OUTBOX_BATCHES_MAX, OUTBOX_BYTES_MAX, OnFull, OutboxLimits, Retry,
+};
 pub use experiments::{Experiments, Source};
 pub use request::{CacheKey, Paths, Request, Response};
 pub use visitor::{Consent, IdSource, Mint, SameSite, Visitor};
