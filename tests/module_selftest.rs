@@ -4,7 +4,7 @@ mod module;
 
 use edgesplit::host::{Call, Headers, Host, HostError, MetricKind, SetError, Shared, StreamHost};
 use edgesplit::http::headers::HeaderMap;
-use module::{Compiled, Death, ModuleVm};
+use module::{Compiled, Death, ModuleVm, NoHost};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
@@ -112,44 +112,5 @@ fn a_wrong_configuration_is_refused_with_its_path() {
 fn a_host_that_gives_up_ends_the_vm_and_not_the_test() {
     let host = Quiet::default();
     let mut vm = ModuleVm::start(&compiled(), &host, "demo").unwrap();
-    assert!(matches!(vm.configure(&Broken, CONFIG.as_bytes()), Err(Death::Host(_))));
-}
-
-/// A host that unwinds at once.
-struct Broken;
-
-impl Host for Broken {
-    fn now_ms(&self) -> i64 {
-        std::panic::resume_unwind(Box::new("gone"))
-    }
-    fn random(&self) -> u128 {
-        0
-    }
-    fn log(&self, _level: log::Level, _message: &str) {}
-    fn shared_get(&self, _key: &str) -> Result<Shared, HostError> {
-        Err(HostError)
-    }
-    fn shared_set(&self, _key: &str, _value: &[u8], _cas: u32) -> Result<(), SetError> {
-        Err(SetError::Failed)
-    }
-    fn dispatch(&self, _call: &Call<'_>) -> Result<u32, HostError> {
-        Err(HostError)
-    }
-    fn define_metric(&self, _kind: MetricKind, _name: &str) -> Option<u32> {
-        None
-    }
-    fn increment(&self, _metric: u32, _by: i64) {}
-    fn record(&self, _metric: u32, _value: u64) {}
-}
-
-impl StreamHost for Broken {
-    fn headers(&self, _which: Headers) -> HeaderMap {
-        HeaderMap::default()
-    }
-    fn set_header(&self, _which: Headers, _name: &str, _value: &[u8]) {}
-    fn add_header(&self, _which: Headers, _name: &str, _value: &[u8]) {}
-    fn remove_header(&self, _which: Headers, _name: &str) {}
-    fn respond(&self, _status: u32, _headers: &[(&str, &str)]) -> bool {
-        false
-    }
+    assert!(matches!(vm.configure(&NoHost, CONFIG.as_bytes()), Err(Death::Host(_))));
 }

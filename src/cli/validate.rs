@@ -3,6 +3,7 @@
 use super::{PROBLEMS, WELL, read, tell};
 use crate::native;
 use crate::plugin_config::{PluginConfig, Request};
+use crate::problem::Severity;
 use std::path::Path;
 
 pub(super) fn run(plugin: Option<&Path>, file: &Path) -> Result<u8, String> {
@@ -16,7 +17,8 @@ pub(super) fn run(plugin: Option<&Path>, file: &Path) -> Result<u8, String> {
     }
     let compiled = native::compile_bytes(&read(file)?, budget);
     for problem in compiled.problems.iter() {
-        println!("{problem}");
+        let kind = if problem.severity == Severity::Warning { "warning: " } else { "" };
+        println!("{kind}{problem}");
     }
     wrong |= compiled.problems.errors() > 0;
     match &compiled.snapshot {

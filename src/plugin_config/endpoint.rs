@@ -33,7 +33,9 @@ pub(super) fn read(block: &Block<'_>, problems: &mut Problems) -> Option<Endpoin
             names::text(node, "a host, with or without a port", problems, names::is_authority)
         })
     } else {
-        let fallback = cluster.clone().filter(|cluster| names::is_authority(cluster));
+        // Istio names its clusters `outbound|80||service.namespace.svc.cluster.local`: the host stands last.
+        let host = cluster.as_deref().and_then(|cluster| cluster.rsplit('|').next()).map(str::to_owned);
+        let fallback = host.filter(|host| names::is_authority(host));
         if fallback.is_none() && cluster.is_some() {
             let message = "missing; the name of the cluster, which is its default, is no host";
             problems.error(&block.path().field("authority"), message);

@@ -341,3 +341,14 @@ fn the_fallback_is_an_endpoint_of_its_own() {
     );
     assert_eq!(fallback.headers, [("x-key".to_owned(), "k".to_owned())]);
 }
+
+#[test]
+fn the_authority_is_the_host_of_the_cluster_s_name() {
+    for (cluster, expected) in [
+        ("collector", "collector"),
+        ("outbound|80||collector.analytics.svc.cluster.local", "collector.analytics.svc.cluster.local"),
+    ] {
+        let config = PluginConfig::from_value(&json!({"experiments": {"cluster": cluster}})).unwrap();
+        assert_eq!(config.experiments.source.unwrap().endpoint.authority, expected);
+    }
+}

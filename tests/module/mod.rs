@@ -194,42 +194,58 @@ impl ModuleVm {
     }
 }
 
-/// Stands for the host between callbacks, where there is none.
-struct NoHost;
+/// Stands for the host between callbacks, where there is none: whoever calls it unwinds.
+pub struct NoHost;
+
+fn gone() -> ! {
+    std::panic::resume_unwind(Box::new("there is no host"))
+}
 
 impl Host for NoHost {
     fn now_ms(&self) -> i64 {
-        0
+        gone()
     }
     fn random(&self) -> u128 {
-        0
+        gone()
     }
-    fn log(&self, _level: log::Level, _message: &str) {}
+    fn log(&self, _level: log::Level, _message: &str) {
+        gone()
+    }
     fn shared_get(&self, _key: &str) -> Result<edgesplit::host::Shared, HostError> {
-        Err(HostError)
+        gone()
     }
     fn shared_set(&self, _key: &str, _value: &[u8], _cas: u32) -> Result<(), SetError> {
-        Err(SetError::Failed)
+        gone()
     }
     fn dispatch(&self, _call: &Call<'_>) -> Result<u32, HostError> {
-        Err(HostError)
+        gone()
     }
     fn define_metric(&self, _kind: MetricKind, _name: &str) -> Option<u32> {
-        None
+        gone()
     }
-    fn increment(&self, _metric: u32, _by: i64) {}
-    fn record(&self, _metric: u32, _value: u64) {}
+    fn increment(&self, _metric: u32, _by: i64) {
+        gone()
+    }
+    fn record(&self, _metric: u32, _value: u64) {
+        gone()
+    }
 }
 
 impl StreamHost for NoHost {
     fn headers(&self, _which: Headers) -> HeaderMap {
-        HeaderMap::default()
+        gone()
     }
-    fn set_header(&self, _which: Headers, _name: &str, _value: &[u8]) {}
-    fn add_header(&self, _which: Headers, _name: &str, _value: &[u8]) {}
-    fn remove_header(&self, _which: Headers, _name: &str) {}
+    fn set_header(&self, _which: Headers, _name: &str, _value: &[u8]) {
+        gone()
+    }
+    fn add_header(&self, _which: Headers, _name: &str, _value: &[u8]) {
+        gone()
+    }
+    fn remove_header(&self, _which: Headers, _name: &str) {
+        gone()
+    }
     fn respond(&self, _status: u32, _headers: &[(&str, &str)]) -> bool {
-        false
+        gone()
     }
 }
 
