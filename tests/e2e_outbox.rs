@@ -33,10 +33,17 @@ fn visit(client: &mut Client, id: &str) {
 /// Waits until every event is accounted for, and gives the accounts.
 #[track_caller]
 fn at_rest(envoy: &Envoy, emitted: u64, queued: impl Fn(u64) -> bool) -> Accounts {
+    // What workers have in their buffers counts as queued and is told once a second: what stays the same for longer is in
+    // the outbox.
+    const QUIET: Duration = Duration::from_millis(1_500);
+    let mut last = (Accounts::default(), Instant::now());
     eventually(DEADLINE, "every event is accounted for", || {
         let accounts = Accounts::of(envoy);
-        let is_at_rest = accounts.emitted == emitted && accounts.accounted() == emitted && queued(accounts.queued);
-        is_at_rest.then_some(accounts)
+        if accounts != last.0 {
+            last = (accounts, Instant::now());
+        }
+        let is_exact = accounts.emitted == emitted && accounts.accounted() == emitted && queued(accounts.queued);
+        (is_exact && last.1.elapsed() >= QUIET).then_some(accounts)
     })
 }
 
