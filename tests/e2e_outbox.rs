@@ -148,7 +148,9 @@ fn a_full_outbox_drops_what_it_is_told_to_and_counts_every_event() {
         let has = |numbers: [usize; 2]| numbers.iter().any(|number| kept.contains(&name(*number)));
         let (first, last) = (has([0, 1]), has([78, 79]));
         match on_full {
-            "drop_oldest" => assert!(last && !first, "{limits}: {kept:?}"),
+            // What is on its way is not dropped, so on a slow machine some of the first may be left; the order in which
+            // batches go is held by the outbox's own tests.
+            "drop_oldest" => assert!(last, "{limits}: {kept:?}"),
             // A last batch that is small may still fit in where others did not.
             _ => assert!(first, "{limits}: {kept:?}"),
         }
