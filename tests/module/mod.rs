@@ -71,8 +71,6 @@ struct State {
     last_log: String,
     /// The tick period that the module asked for.
     tick_period_ms: u32,
-    /// Host calls since the VM began.
-    host_calls: u64,
 }
 
 impl State {
@@ -104,7 +102,6 @@ impl ModuleVm {
             unwound: None,
             last_log: String::new(),
             tick_period_ms: 0,
-            host_calls: 0,
         };
         let mut store = Store::new(&compiled.engine, state);
         store.set_fuel(FUEL_PER_CALLBACK_MAX).unwrap();
@@ -253,7 +250,6 @@ type Env<'a> = Caller<'a, State>;
 
 /// Runs `work` with the host. Where the host unwinds, the module traps.
 fn with_host<T>(caller: &mut Env<'_>, work: impl FnOnce(&dyn ModuleHost) -> T) -> Result<T, Error> {
-    caller.data_mut().host_calls += 1;
     let done = catch_unwind(AssertUnwindSafe(|| work(caller.data().host())));
     done.map_err(|payload| {
         caller.data_mut().unwound = Some(payload);
