@@ -13,7 +13,7 @@ use harness::stack::{Accounts, Services, document, echoed, experiment, merged};
 use harness::{DEADLINE, eventually, eventually_eq};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 fn plugin(with: Value) -> Value {
     let plain = json!({
@@ -94,68 +94,111 @@ fn a_worker_dies_while_it_holds_leases_and_nothing_sealed_is_lost() {
     assert_eq!(envoy.counter("edgesplit.demo.errors.events_lost"), 0);
 }
 
+/// An Envoy whose listener comes from a file and is replaced when the file is.
+struct Replaceable<'a> {
+    services: &'a Services,
+    file: PathBuf,
+    envoy: Envoy,
+    port: u16,
+}
+
+impl<'a> Replaceable<'a> {
+    /// Starts with this configuration of the filter. `name` names the file.
+    fn start(services: &'a Services, name: &str, configuration: &Value) -> Replaceable<'a> {
+        let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.json"));
+        offer(services, &file, configuration);
+        let path = file.clone();
+        let options = EnvoyOptions::new(services.origin.port())
+            .experiments(services.configs.port())
+            .collector(services.collector.port())
+            .adjust(move |bootstrap| {
+                bootstrap["node"] = json!({"id": "test", "cluster": "test"});
+                bootstrap["dynamic_resources"] = json!({"lds_config": {"path_config_source": {"path": path}}});
+            });
+        let envoy = Envoy::start(&options);
+        let port = eventually(DEADLINE, "the listener is there", || {
+            let listeners = envoy.admin("/listeners?format=json").json();
+            let listeners = listeners["listener_statuses"].as_array().cloned().unwrap_or_default();
+            let listener = listeners.into_iter().find(|listener| listener["name"] == "replaced")?;
+            u16::try_from(listener["local_address"]["socket_address"]["port_value"].as_u64()?).ok()
+        });
+        Replaceable { services, file, envoy, port }
+    }
+
+    /// Replaces the listener by one with this configuration of the filter.
+    fn replace(&self, configuration: &Value) {
+        let updates = || self.envoy.counter("listener_manager.lds.update_success");
+        let before = updates();
+        offer(self.services, &self.file, configuration);
+        eventually_eq("the new listener is in force", before + 1, updates);
+    }
+
+    /// Waits until new connections get this value of the assignments header of this name.
+    #[track_caller]
+    fn wait_for(&self, header: &str, assignments: &str) {
+        eventually(DEADLINE, "new connections meet the new filter", || {
+            let reply = Client::new(self.port).get("/").header("x-user-id", "first").send();
+            (echoed(&reply, header) == [assignments]).then_some(())
+        });
+    }
+}
+
+fn offer(services: &Services, file: &Path, configuration: &Value) {
+    let mut listener = services.options(configuration).bootstrap()["static_resources"]["listeners"][0].take();
+    listener["@type"] = json!("type.googleapis.com/envoy.config.listener.v3.Listener");
+    listener["name"] = json!("replaced");
+    // Envoy looks when a file is moved into place.
+    let next = file.with_extension("next");
+    std::fs::write(&next, json!({"resources": [listener]}).to_string()).unwrap();
+    std::fs::rename(&next, file).unwrap();
+}
+
 #[test]
 fn a_listener_is_replaced_and_the_outbox_and_the_experiments_stay() {
     let services = Services::start(&document(&[experiment("nav", json!({}))]));
-    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("replaced_listener.json");
-    let offer = |configuration: &Value| {
-        let mut listener = services.options(configuration).bootstrap()["static_resources"]["listeners"][0].take();
-        listener["@type"] = json!("type.googleapis.com/envoy.config.listener.v3.Listener");
-        listener["name"] = json!("replaced");
-        // Envoy looks when a file is moved into place.
-        let next = file.with_extension("next");
-        std::fs::write(&next, json!({"resources": [listener]}).to_string()).unwrap();
-        std::fs::rename(&next, &file).unwrap();
-    };
-    offer(&plugin(json!({})));
-    let path = file.clone();
-    let options = EnvoyOptions::new(services.origin.port())
-        .experiments(services.configs.port())
-        .collector(services.collector.port())
-        .adjust(move |bootstrap| {
-            bootstrap["node"] = json!({"id": "test", "cluster": "test"});
-            bootstrap["dynamic_resources"] = json!({"lds_config": {"path_config_source": {"path": path}}});
-        });
-    let envoy = Envoy::start(&options);
-    let port = eventually(DEADLINE, "the listener is there", || {
-        let listeners = envoy.admin("/listeners?format=json").json();
-        let listeners = listeners["listener_statuses"].as_array().cloned().unwrap_or_default();
-        let listener = listeners.into_iter().find(|listener| listener["name"] == "replaced")?;
-        u16::try_from(listener["local_address"]["socket_address"]["port_value"].as_u64()?).ok()
-    });
-    eventually(DEADLINE, "the experiments are there", || {
-        (!echoed(&Client::new(port).get("/").header("x-user-id", "first").send(), "x-ab-assignments").is_empty())
-            .then_some(())
-    });
+    let proxy = Replaceable::start(&services, "replaced_listener", &plugin(json!({})));
+    let envoy = &proxy.envoy;
+    proxy.wait_for("x-ab-assignments", "nav=green");
     eventually_eq("the first exposures are delivered", 0, || {
-        let accounts = Accounts::of(&envoy);
+        let accounts = Accounts::of(envoy);
         accounts.emitted.abs_diff(accounts.delivered) + u64::from(accounts.emitted == 0)
     });
 
     services.collector.server.set(Behaviour::Refuse);
-    let before = Accounts::of(&envoy);
-    visit(&mut Client::new(port), 0..30);
+    let before = Accounts::of(envoy);
+    visit(&mut Client::new(proxy.port), 0..30);
     eventually(DEADLINE, "the outbox holds what cannot be delivered", || {
-        (Accounts::of(&envoy).queued >= 30).then_some(())
+        (Accounts::of(envoy).queued >= 30).then_some(())
     });
     services.configs.server.set(Behaviour::Refuse);
-    offer(&plugin(json!({"request": {"assignments_header": "x-variants"}})));
-    eventually_eq("the new listener is in force", 2, || envoy.counter("listener_manager.lds.update_success"));
+    proxy.replace(&plugin(json!({"request": {"assignments_header": "x-variants"}})));
     // New VMs know the experiments at once, though the config service is away.
-    eventually(DEADLINE, "new connections meet the new filter", || {
-        let reply = Client::new(port).get("/").header("x-user-id", "visitor-0").send();
-        (echoed(&reply, "x-variants") == ["nav=green"]).then_some(())
-    });
+    proxy.wait_for("x-variants", "nav=green");
     services.collector.server.set(Behaviour::Respond);
     eventually(DEADLINE, "the events of before are delivered", || {
         let units = arrived(&services);
         (0..30).all(|visitor| units.contains(&format!("visitor-{visitor}"))).then_some(())
     });
     eventually(DEADLINE, "the accounts are settled", || {
-        let accounts = Accounts::of(&envoy);
+        let accounts = Accounts::of(envoy);
         (accounts.queued == 0
             && accounts.emitted == accounts.accounted()
             && accounts.delivered >= before.delivered + 30)
             .then_some(())
     });
+}
+
+#[test]
+fn a_change_of_the_source_that_is_taken_back_is_followed_again() {
+    let services = Services::start(&document(&[experiment("nav", json!({}))]));
+    let first = plugin(json!({}));
+    let proxy = Replaceable::start(&services, "source_taken_back", &first);
+    proxy.wait_for("x-ab-assignments", "nav=green");
+    proxy.replace(&plugin(json!({
+        "experiments": {"path": "/other"}, "request": {"assignments_header": "x-variants"}})));
+    proxy.wait_for("x-variants", "nav=green");
+    // The VMs of the first listener still drain and are taken into use again: they were configured before those of the second.
+    proxy.replace(&first);
+    services.configs.set_document(&document(&[experiment("menu", json!({}))]));
+    proxy.wait_for("x-ab-assignments", "menu=green");
 }

@@ -1,7 +1,9 @@
 //! Getting the experiments: one VM of the process fetches them on a tick, the others pick the result up from shared data.
 //!
-//! Two shared values: a small [`state`] that every tick looks at, and the body of the last good config. A body is only
-//! stored once it compiled, so whatever is there can be loaded by a VM that starts later: it is warm at once.
+//! Two shared values per source: a small [`state`] that every tick looks at, and the body of the last good config. A body is
+//! only stored once it compiled, so whatever is there can be loaded by a VM that starts later: it is warm at once. Sources do
+//! not share them, since VMs of several are in use at once while listeners drain; a list of the sources bounds how many there
+//! are.
 
 pub mod state;
 
@@ -12,7 +14,7 @@ use crate::metrics::{Counter, Metrics};
 use crate::native;
 use crate::plugin_config::Source;
 use crate::problem::{Problems, Severity};
-use state::{Body, State};
+use state::{Body, Sources, State};
 
 /// How often a change of the state is tried before it is left for the next tick.
 pub const CAS_TRIES_MAX: u32 = 8;
@@ -33,11 +35,13 @@ pub struct ConfigSync {
     source: Source,
     /// Bounds the cache-key combinations of a route.
     budget: u64,
-    /// Names the source: a changed configuration does not believe what another one fetched.
+    /// Names the source.
     source_id: u64,
     /// Tells this VM from the others.
     vm: u64,
     configured_ms: i64,
+    /// What the keys in shared data begin with.
+    prefix: String,
     state_key: String,
     body_key: String,
     /// The version of the state that was last loaded.
@@ -49,8 +53,6 @@ pub struct ConfigSync {
     call: Option<u32>,
     /// When the source last confirmed the config, as far as this VM has seen.
     confirmed_ms: Option<i64>,
-    /// Whether the log already says that another source took over.
-    told_superseded: bool,
 }
 
 impl ConfigSync {
@@ -60,19 +62,21 @@ impl ConfigSync {
         let mut parts: Vec<&[u8]> =
             vec![endpoint.cluster.as_bytes(), endpoint.authority.as_bytes(), endpoint.path.as_bytes()];
         parts.extend(endpoint.headers.iter().flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()]));
+        let source_id = fingerprint(&parts) as u64;
+        let (state_key, body_key) = keys(prefix, source_id);
         ConfigSync {
-            source_id: fingerprint(&parts) as u64,
+            source_id,
             budget,
             vm,
             configured_ms: now_ms,
-            state_key: format!("{prefix}/config"),
-            body_key: format!("{prefix}/config/body"),
+            prefix: prefix.to_owned(),
+            state_key,
+            body_key,
             loaded: 0,
             etag: None,
             body_id: 0,
             call: None,
             confirmed_ms: None,
-            told_superseded: false,
             source,
         }
     }
@@ -84,6 +88,7 @@ impl ConfigSync {
 
     /// Before the first tick: loads what is there, or starts the first fetch.
     pub fn start(&mut self, host: &impl Host, now_ms: i64, metrics: &mut Metrics) -> Option<Snapshot> {
+        self.register(host, metrics);
         let state = self.read(host, metrics)?;
         if state.version != 0 {
             return self.load(host, &state, metrics);
@@ -107,8 +112,15 @@ impl ConfigSync {
     /// The regular work: loads what another VM fetched, or fetches when it is time. Gives a new snapshot, if there is one.
     pub fn tick(&mut self, host: &impl Host, now_ms: i64, metrics: &mut Metrics) -> Option<Snapshot> {
         let state = self.read(host, metrics)?;
-        let loaded = if state.version == self.loaded { None } else { self.load(host, &state, metrics) };
-        if state.version != 0 {
+        let mut loaded = None;
+        if state.version == 0 {
+            // Nobody published yet, or the source made room for others: the next fetch is for everybody, not for this VM alone.
+            self.loaded = 0;
+            self.etag = None;
+        } else {
+            if state.version != self.loaded {
+                loaded = self.load(host, &state, metrics);
+            }
             self.confirmed_ms = Some(state.confirmed_ms);
         }
         let refresh_ms = self.source.refresh_ms;
@@ -118,36 +130,42 @@ impl ConfigSync {
         loaded
     }
 
-    /// The state as this VM may believe it: what another source left there counts as nothing, unless that source is
-    /// configured later than this one; then this VM is on its way out and leaves the state alone.
-    fn read(&mut self, host: &impl Host, metrics: &mut Metrics) -> Option<State> {
+    /// Puts the source on the list of those that are kept, and clears what is kept of the one that leaves it.
+    fn register(&self, host: &impl Host, metrics: &mut Metrics) {
+        let key = format!("{}/config", self.prefix);
+        for _ in 0..CAS_TRIES_MAX {
+            let Ok(shared) = host.shared_get(&key) else { break };
+            let mut sources = Sources::decode(&shared.value).unwrap_or_default();
+            let Some(gone) = sources.configured(self.source_id) else { return };
+            match host.shared_set(&key, &sources.encode(), shared.cas) {
+                Ok(()) => {
+                    for key in gone.map(|gone| keys(&self.prefix, gone)).into_iter().flat_map(<[String; 2]>::from) {
+                        // Where somebody else writes just now, the source is still in use: its VMs mend it.
+                        let _ = host.shared_get(&key).map(|shared| host.shared_set(&key, &[], shared.cas));
+                    }
+                    return;
+                }
+                Err(SetError::Stale) => {}
+                Err(SetError::Failed) => break,
+            }
+        }
+        metrics.add(Counter::CasExhausted, 1);
+    }
+
+    fn read(&self, host: &impl Host, metrics: &mut Metrics) -> Option<State> {
         let Ok(shared) = host.shared_get(&self.state_key) else {
             metrics.add(Counter::SharedData, 1);
             return None;
         };
-        let state = self.believed(&shared.value);
-        if state.is_none() && !self.told_superseded {
-            self.told_superseded = true;
-            let told = "another source of experiments was configured under this plugin's name: this one fetches no more. \
-                        That is well while a listener is replaced; else give every plugin a name of its own";
-            host.log(log::Level::Warn, told);
-        }
-        state
-    }
-
-    fn believed(&self, bytes: &[u8]) -> Option<State> {
-        match State::decode(bytes) {
-            Some(state) if state.source == self.source_id => Some(state),
-            Some(state) if state.configured_ms > self.configured_ms => None,
-            _ => Some(State { source: self.source_id, configured_ms: self.configured_ms, ..State::default() }),
-        }
+        // What cannot be read counts as nothing, and is written over.
+        Some(State::decode(&shared.value).unwrap_or_default())
     }
 
     /// Changes the state by compare-and-swap; `change` says whether it wants to. False where nothing was written.
     fn update(&self, host: &impl Host, metrics: &mut Metrics, change: impl Fn(&mut State) -> bool) -> bool {
         for _ in 0..CAS_TRIES_MAX {
             let Ok(shared) = host.shared_get(&self.state_key) else { break };
-            let Some(mut state) = self.believed(&shared.value) else { return false };
+            let mut state = State::decode(&shared.value).unwrap_or_default();
             if !change(&mut state) {
                 return false;
             }
@@ -275,7 +293,7 @@ impl ConfigSync {
     fn store(&self, host: &impl Host, body: &Body, metrics: &mut Metrics) -> bool {
         let stored = host
             .shared_get(&self.body_key)
-            .is_ok_and(|shared| host.shared_set(&self.body_key, &body.encode(self.source_id), shared.cas).is_ok());
+            .is_ok_and(|shared| host.shared_set(&self.body_key, &body.encode(), shared.cas).is_ok());
         if !stored {
             metrics.add(Counter::SharedData, 1);
         }
@@ -333,7 +351,7 @@ impl ConfigSync {
         let shared = host.shared_get(&self.body_key).ok()?;
         // Whatever comes of it, this version is not tried again on every tick: the next fetch mends it.
         self.loaded = state.version;
-        let Some(body) = Body::decode(&shared.value, self.source_id) else {
+        let Some(body) = Body::decode(&shared.value) else {
             metrics.add(Counter::SharedDataCorrupt, 1);
             return None;
         };
@@ -355,6 +373,13 @@ impl ConfigSync {
         self.confirmed_ms = Some(state.confirmed_ms);
         native::compile_bytes(&body.text, self.budget).snapshot
     }
+}
+
+/// Where the state and the body of a source are.
+fn keys(prefix: &str, source_id: u64) -> (String, String) {
+    let state = format!("{prefix}/config/{source_id:016x}");
+    let body = format!("{state}/body");
+    (state, body)
 }
 
 /// Writes what is wrong with a config to the proxy's log.

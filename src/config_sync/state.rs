@@ -1,8 +1,12 @@
 //! What VMs share about the config, as versioned bytes that are checked before they are believed.
 
 /// Marks and versions of what follows them.
-const STATE_MAGIC: [u8; 4] = *b"ESc\x01";
-const BODY_MAGIC: [u8; 4] = *b"ESd\x02";
+const STATE_MAGIC: [u8; 4] = *b"ESc\x02";
+const BODY_MAGIC: [u8; 4] = *b"ESd\x03";
+const SOURCES_MAGIC: [u8; 4] = *b"ESs\x01";
+
+/// How many sources are kept at once. There is one as a rule, and one more for every listener that still drains.
+pub const SOURCES_MAX: usize = 8;
 
 /// How far two workers' readings of the clock may be apart.
 const CLOCK_SKEW_MS_MAX: i64 = 5_000;
@@ -10,10 +14,6 @@ const CLOCK_SKEW_MS_MAX: i64 = 5_000;
 /// Who fetches, and what was fetched.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct State {
-    /// Which source this is about.
-    pub source: u64,
-    /// When the VM that began this state was configured.
-    pub configured_ms: i64,
     /// Names the stored body; 0: there is none.
     pub version: u64,
     /// When the source last said that this is the current config.
@@ -43,10 +43,10 @@ impl State {
     /// The bytes of the state.
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = STATE_MAGIC.to_vec();
-        for number in [self.source, self.version, self.holder] {
+        for number in [self.version, self.holder] {
             bytes.extend_from_slice(&number.to_le_bytes());
         }
-        for moment in [self.configured_ms, self.confirmed_ms, self.next_fetch_ms, self.leased_ms, self.lease_until_ms] {
+        for moment in [self.confirmed_ms, self.next_fetch_ms, self.leased_ms, self.lease_until_ms] {
             bytes.extend_from_slice(&moment.to_le_bytes());
         }
         bytes.push(self.start_fetches);
@@ -56,16 +56,13 @@ impl State {
     /// Reads what [`State::encode`] wrote; `None` for anything else.
     pub fn decode(bytes: &[u8]) -> Option<State> {
         let rest = bytes.strip_prefix(&STATE_MAGIC)?;
-        let (numbers, start_fetches) = rest.split_at_checked(64)?;
+        let (numbers, start_fetches) = rest.split_at_checked(48)?;
         let [start_fetches] = start_fetches else { return None };
         let mut numbers = numbers.chunks_exact(8).filter_map(|bytes| bytes.first_chunk().copied());
-        let [source, version, holder] = [numbers.next()?, numbers.next()?, numbers.next()?].map(u64::from_le_bytes);
-        let [configured_ms, confirmed_ms, next_fetch_ms, leased_ms, lease_until_ms] =
-            [numbers.next()?, numbers.next()?, numbers.next()?, numbers.next()?, numbers.next()?]
-                .map(i64::from_le_bytes);
+        let [version, holder] = [numbers.next()?, numbers.next()?].map(u64::from_le_bytes);
+        let [confirmed_ms, next_fetch_ms, leased_ms, lease_until_ms] =
+            [numbers.next()?, numbers.next()?, numbers.next()?, numbers.next()?].map(i64::from_le_bytes);
         Some(State {
-            source,
-            configured_ms,
             version,
             confirmed_ms,
             next_fetch_ms,
@@ -89,12 +86,11 @@ pub struct Body {
 }
 
 impl Body {
-    /// The bytes that are stored for `source`.
-    pub fn encode(&self, source: u64) -> Vec<u8> {
+    /// The bytes of the body.
+    pub fn encode(&self) -> Vec<u8> {
         let etag = self.etag.as_deref().unwrap_or_default();
-        let mut bytes = Vec::with_capacity(24 + etag.len() + self.text.len());
+        let mut bytes = Vec::with_capacity(16 + etag.len() + self.text.len());
         bytes.extend_from_slice(&BODY_MAGIC);
-        bytes.extend_from_slice(&source.to_le_bytes());
         bytes.extend_from_slice(&self.version.to_le_bytes());
         bytes.extend_from_slice(&(etag.len() as u32).to_le_bytes());
         bytes.extend_from_slice(etag.as_bytes());
@@ -102,9 +98,9 @@ impl Body {
         bytes
     }
 
-    /// Reads what [`Body::encode`] wrote for `source`; `None` for anything else.
-    pub fn decode(bytes: &[u8], source: u64) -> Option<Body> {
-        let rest = bytes.strip_prefix(&BODY_MAGIC)?.strip_prefix(&source.to_le_bytes())?;
+    /// Reads what [`Body::encode`] wrote; `None` for anything else.
+    pub fn decode(bytes: &[u8]) -> Option<Body> {
+        let rest = bytes.strip_prefix(&BODY_MAGIC)?;
         let (version, rest) = rest.split_first_chunk()?;
         let (length, rest) = rest.split_first_chunk()?;
         let (etag, text) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
@@ -114,14 +110,42 @@ impl Body {
     }
 }
 
+/// The sources that are kept, the one that was configured last in front.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sources(Vec<u64>);
+
+impl Sources {
+    /// Puts a source in front. Gives the one that there is no more room for, and nothing at all where it is in front already.
+    pub fn configured(&mut self, source: u64) -> Option<Option<u64>> {
+        if self.0.first() == Some(&source) {
+            return None;
+        }
+        self.0.retain(|known| *known != source);
+        self.0.insert(0, source);
+        Some(if self.0.len() > SOURCES_MAX { self.0.pop() } else { None })
+    }
+
+    /// The bytes of the list.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = SOURCES_MAGIC.to_vec();
+        bytes.extend(self.0.iter().flat_map(|source| source.to_le_bytes()));
+        bytes
+    }
+
+    /// Reads what [`Sources::encode`] wrote; `None` for anything else.
+    pub fn decode(bytes: &[u8]) -> Option<Sources> {
+        let sources = bytes.strip_prefix(&SOURCES_MAGIC)?.chunks(8);
+        let sources: Option<Vec<u64>> = sources.map(|bytes| bytes.try_into().ok().map(u64::from_le_bytes)).collect();
+        sources.filter(|sources| sources.len() <= SOURCES_MAX).map(Sources)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn state() -> State {
         State {
-            source: 1,
-            configured_ms: 2,
             version: u64::MAX,
             confirmed_ms: -4,
             next_fetch_ms: 10_000,
@@ -143,14 +167,27 @@ mod tests {
     }
 
     #[test]
-    fn the_body_survives_its_encoding_and_is_one_source_s() {
+    fn the_body_survives_its_encoding() {
         for etag in [None, Some("\"v1\"".to_owned())] {
             let body = Body { version: 7, etag, text: b"{}".to_vec() };
-            let bytes = body.encode(9);
-            assert_eq!(Body::decode(&bytes, 9), Some(body));
-            assert_eq!(Body::decode(&bytes, 8), None);
+            assert_eq!(Body::decode(&body.encode()), Some(body));
         }
-        assert_eq!(Body::decode(b"ESd\x02", 0), None);
+        assert_eq!(Body::decode(b"ESd\x03"), None);
+    }
+
+    #[test]
+    fn only_so_many_sources_are_kept() {
+        let mut sources = Sources::default();
+        for source in 0..SOURCES_MAX as u64 {
+            assert_eq!(sources.configured(source), Some(None));
+        }
+        assert_eq!(sources.configured(SOURCES_MAX as u64 - 1), None, "it is in front");
+        assert_eq!(sources.configured(0), Some(None), "it is known");
+        assert_eq!(sources.configured(100), Some(Some(1)), "the one that was configured longest ago goes");
+        let bytes = sources.encode();
+        assert_eq!(Sources::decode(&bytes), Some(sources));
+        assert_eq!(Sources::decode(&bytes[..bytes.len() - 1]), None);
+        assert_eq!(Sources::decode(&[&bytes[..], &[0; 8]].concat()), None, "more than are ever written");
     }
 
     #[test]

@@ -215,10 +215,10 @@ impl Books {
             let index = Outbox::decode(new).ok_or("the index cannot be read")?;
             return self.index_changed(scenario, process, vm, index);
         }
-        if key == tamper::state_key() {
+        if tamper::is_state(key) {
             let old = State::decode(old).unwrap_or_default();
             let new = State::decode(new).ok_or("the config's state cannot be read")?;
-            return self.state_changed(scenario, process, vm, &old, &new, now_us);
+            return self.state_changed(scenario, process, vm, (key, &old, &new), now_us);
         }
         match tamper::slot(key) {
             Some(slot) => self.slot_changed(slot, new),

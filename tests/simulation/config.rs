@@ -2,7 +2,7 @@
 
 use crate::books::Books;
 use crate::host::Process;
-use crate::scenario::{PLUGIN, Scenario};
+use crate::scenario::Scenario;
 use edgesplit::config_sync::state::{Body, State};
 
 /// VMs that may fetch before anything is there.
@@ -15,21 +15,20 @@ const CLOCK_SKEW_MS_MAX: i64 = 5_000;
 pub const SPREAD_US_MAX: u64 = 2_000_000;
 
 /// The revision of the experiments in shared data.
-fn stored_revision(process: &Process, source: u64) -> Option<String> {
-    let body = Body::decode(process.get(&format!("edgesplit/{PLUGIN}/config/body")), source)?;
+fn stored_revision(process: &Process, state_key: &str) -> Option<String> {
+    let body = Body::decode(process.get(&format!("{state_key}/body")))?;
     let document: serde_json::Value = serde_json::from_slice(&body.text).ok()?;
     document["revision"].as_str().map(str::to_owned)
 }
 
 impl Books {
-    /// The state was written.
+    /// The state under a key was written: from, to.
     pub fn state_changed(
         &mut self,
         scenario: &Scenario,
         process: &Process,
         vm: u64,
-        old: &State,
-        new: &State,
+        (key, old, new): (&str, &State, &State),
         now_us: u64,
     ) -> Result<(), String> {
         self.config = *new;
@@ -52,7 +51,7 @@ impl Books {
             book.may_fetch = true;
         }
         if new.version != old.version {
-            self.published = Some((now_us, stored_revision(process, new.source)));
+            self.published = Some((now_us, stored_revision(process, key)));
         }
         Ok(())
     }

@@ -21,9 +21,10 @@ pub fn index_key() -> String {
     format!("edgesplit/{PLUGIN}/outbox")
 }
 
-/// The key of the config's state.
-pub fn state_key() -> String {
-    format!("edgesplit/{PLUGIN}/config")
+/// Whether this is the key of the config's state.
+pub fn is_state(key: &str) -> bool {
+    let source = key.strip_prefix("edgesplit/").and_then(|key| key.strip_prefix(PLUGIN)?.strip_prefix("/config/"));
+    source.is_some_and(|source| !source.contains('/'))
 }
 
 /// The number of the slot under `key`.
@@ -41,7 +42,7 @@ pub fn read(mutant: Mutant, key: &str, code: u64, value: &mut Vec<u8>) {
             }
             *value = outbox.encode();
         }
-        Mutant::EveryoneFetches if key == state_key() => {
+        Mutant::EveryoneFetches if is_state(key) => {
             let Some(state) = State::decode(value) else { return };
             *value = State { next_fetch_ms: 0, lease_until_ms: 0, ..state }.encode();
         }
@@ -59,7 +60,7 @@ pub fn write(mutant: Mutant, key: &str, old: &[u8], value: &mut Vec<u8>, rng: &m
                 *value = Outbox { retry_at_ms: 0, ..outbox }.encode();
             }
         }
-        Mutant::NotPublished if key == state_key() => {
+        Mutant::NotPublished if is_state(key) => {
             let (Some(old), Some(new)) = (State::decode(old), State::decode(value)) else { return Write::Do };
             if old.version != 0 {
                 *value = State { version: old.version, ..new }.encode();

@@ -1,30 +1,6 @@
-//! Whatever the config service sends; what compiles is also decided.
 #![no_main]
 
-use edgesplit::engine::assignments::{assignments, cache_key};
-use edgesplit::engine::decide::{Visit, decide};
-use edgesplit::engine::route::RequestLine;
-use edgesplit::engine::snapshot::Choice;
-use edgesplit::native::compile_bytes;
-use libfuzzer_sys::fuzz_target;
-use serde_json::json;
+#[path = "../inputs/native.rs"]
+mod native;
 
-fuzz_target!(|data: &[u8]| {
-    let compiled = compile_bytes(data, 64);
-    let Some(snapshot) = compiled.snapshot else {
-        assert!(compiled.problems.errors() > 0, "refused without a reason");
-        return;
-    };
-    assert!(snapshot.disabled.is_empty() || compiled.problems.errors() > 0, "disabled without a reason");
-    let attributes = json!({"id": "u1", "country": "DE", "tags": ["a", 1, null], "nested": {"a": {"b": "1.2.3"}}});
-    let line = RequestLine { host: b"shop.example", path: b"/checkout/1", method: b"GET" };
-    let visit = Visit { now_ms: 1_795_392_000_000, path_included: true, consent: true, bot: false };
-    let choices: Vec<Choice> = (snapshot.experiments.iter().enumerate())
-        .filter_map(|(position, experiment)| {
-            let decision = decide(&snapshot, experiment, &line, &visit, &attributes);
-            Some(Choice { experiment: position, variant: decision.variant? })
-        })
-        .collect();
-    let text = assignments(&snapshot, &choices) + &cache_key(&snapshot, &choices);
-    assert!(text.is_ascii() && !text.contains(['\r', '\n', '\0']), "not fit for a header");
-});
+libfuzzer_sys::fuzz_target!(|data: &[u8]| native::run(data));

@@ -1,0 +1,10 @@
+//! Whatever stands in the proxy's configuration: JSON, an encoded Struct, neither.
+
+use edgesplit::plugin_config::PluginConfig;
+
+/// Takes one input.
+pub fn run(data: &[u8]) {
+    if let Err(problems) = PluginConfig::parse(data) {
+        assert!(problems.errors() > 0, "refused without a reason");
+    }
+}

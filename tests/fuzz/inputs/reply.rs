@@ -1,0 +1,20 @@
+//! Whatever a service answers: statuses, `retry-after`, header blocks.
+
+use edgesplit::events::backoff::{Backoff, RETRY_AFTER_MS_MAX, retry_after_ms};
+use edgesplit::events::outcome::outcome;
+use edgesplit::host::status;
+use edgesplit::http::headers::HeaderMap;
+
+/// Takes one input.
+pub fn run(data: &[u8]) {
+    for headers in
+        [HeaderMap::from_block(data.to_vec()), HeaderMap::from_pairs(&[(":status", data), ("retry-after", data)])]
+    {
+        let _ = outcome(status(&headers));
+        let wait_ms = headers.get("retry-after").and_then(|value| retry_after_ms(value, 1_795_392_000_000));
+        let backoff = Backoff { min_ms: 1_000, max_ms: 60_000 };
+        let random = data.iter().fold(0_u64, |sum, byte| sum.rotate_left(9) ^ u64::from(*byte));
+        let wait_ms = backoff.wait_ms(random as u32, wait_ms, random);
+        assert!((1_000..=RETRY_AFTER_MS_MAX).contains(&wait_ms));
+    }
+}

@@ -1,0 +1,44 @@
+//! Whatever a client sends: header blocks with lying lengths, cookies, URLs, user agents, `cache-control` values.
+
+use edgesplit::engine::attribute::{AttributeName, Attributes};
+use edgesplit::http::{cache_control, cookies, headers::HeaderMap, url};
+use edgesplit::plugin_config::PluginConfig;
+use edgesplit::visit::{self, RequestView};
+use std::sync::LazyLock;
+
+static CONFIG: LazyLock<PluginConfig> = LazyLock::new(|| {
+    let text = br#"{"experiments": {"cluster": "c"}, "visitor": {
+        "id": [{"header": "x-user-id"}, {"cookie": "uid"}], "mint": {}, "honor": ["gpc", "dnt"],
+        "consent": {"cookie": "consent", "contains": "x"},
+        "attributes": {"country": "header.x-country", "plan": "cookie.plan", "utm": "query.utm"}}}"#;
+    PluginConfig::parse(text).unwrap_or_else(|problems| panic!("{problems:?}"))
+});
+
+/// Takes one input.
+pub fn run(data: &[u8]) {
+    // Once as the whole block, with whatever lengths it claims, and once as values of headers that are looked at.
+    let block = HeaderMap::from_block(data.to_vec());
+    let values: Vec<&[u8]> = data.split(|&byte| byte == b'\n').collect();
+    let names =
+        [":path", ":authority", ":method", "cookie", "cookie", "user-agent", "x-user-id", "sec-gpc", "x-country"];
+    let pairs: Vec<(&str, &[u8])> = names.into_iter().zip(values).collect();
+    for headers in [block, HeaderMap::from_pairs(&pairs)] {
+        let visitor = &CONFIG.visitor;
+        let mut view = RequestView::new(&headers, visitor);
+        view.id = visit::id(&headers, visitor);
+        let _ = visit::visit(&view, visitor, true, 0);
+        for name in ["id", "host", "path", "url", "method", "country", "plan", "utm", "query.a", "cookie.b", "header.c"]
+        {
+            let _ = view.attribute(&AttributeName::parse(name));
+        }
+        let _ = cookies::cookie(&headers, "uid");
+        let _ = cache_control::made_private(headers.iter().map(|(_, value)| value));
+    }
+    for value in ["", "k.v~a.b"] {
+        let target = url::with_parameter(data, "__ab", Some(value));
+        let (_, query) = url::path_and_query(&target);
+        assert!(query.is_some_and(|query| url::has_parameter(query, "__ab")));
+        let without = url::with_parameter(&target, "__ab", None);
+        assert!(!url::path_and_query(&without).1.is_some_and(|query| url::has_parameter(query, "__ab")));
+    }
+}

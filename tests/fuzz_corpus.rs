@@ -1,0 +1,53 @@
+//! Every input that fuzzing kept, through the code that is fuzzed. `make fuzz` finds more.
+#![allow(missing_docs)]
+// Helpers of tests fail as tests do: by panicking.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "fuzz/inputs/native.rs"]
+mod native;
+#[path = "fuzz/inputs/plugin_config.rs"]
+mod plugin_config;
+#[path = "fuzz/inputs/reply.rs"]
+mod reply;
+#[path = "fuzz/inputs/request.rs"]
+mod request;
+#[path = "fuzz/inputs/shared_data.rs"]
+mod shared_data;
+
+use std::path::Path;
+
+/// Runs the corpus of one target.
+fn run_all(target: &str, run: fn(&[u8])) {
+    let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz");
+    let mut inputs = 0;
+    for entry in std::fs::read_dir(fuzz.join("corpus").join(target)).unwrap() {
+        run(&std::fs::read(entry.unwrap().path()).unwrap());
+        inputs += 1;
+    }
+    assert!(inputs > 0, "{target} has no corpus");
+}
+
+#[test]
+fn requests() {
+    run_all("request", request::run);
+}
+
+#[test]
+fn plugin_configurations() {
+    run_all("plugin_config", plugin_config::run);
+}
+
+#[test]
+fn experiments() {
+    run_all("native", native::run);
+}
+
+#[test]
+fn bytes_in_shared_data() {
+    run_all("shared_data", shared_data::run);
+}
+
+#[test]
+fn replies() {
+    run_all("reply", reply::run);
+}
