@@ -8,7 +8,7 @@ use edgesplit::native::compile_bytes;
 use serde_json::json;
 
 /// Takes one input.
-pub fn run(data: &[u8]) {
+pub(crate) fn run(data: &[u8]) {
     let compiled = compile_bytes(data, 64);
     let Some(snapshot) = compiled.snapshot else {
         assert!(compiled.problems.errors() > 0, "refused without a reason");

@@ -3,7 +3,7 @@
 use edgesplit::plugin_config::PluginConfig;
 
 /// Takes one input.
-pub fn run(data: &[u8]) {
+pub(crate) fn run(data: &[u8]) {
     if let Err(problems) = PluginConfig::parse(data) {
         assert!(problems.errors() > 0, "refused without a reason");
     }

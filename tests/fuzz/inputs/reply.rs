@@ -6,7 +6,7 @@ use edgesplit::host::status;
 use edgesplit::http::headers::HeaderMap;
 
 /// Takes one input.
-pub fn run(data: &[u8]) {
+pub(crate) fn run(data: &[u8]) {
     for headers in
         [HeaderMap::from_block(data.to_vec()), HeaderMap::from_pairs(&[(":status", data), ("retry-after", data)])]
     {

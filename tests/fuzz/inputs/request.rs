@@ -15,7 +15,7 @@ static CONFIG: LazyLock<PluginConfig> = LazyLock::new(|| {
 });
 
 /// Takes one input.
-pub fn run(data: &[u8]) {
+pub(crate) fn run(data: &[u8]) {
     // Once as the whole block, with whatever lengths it claims, and once as values of headers that are looked at.
     let block = HeaderMap::from_block(data.to_vec());
     let values: Vec<&[u8]> = data.split(|&byte| byte == b'\n').collect();

@@ -6,7 +6,7 @@ use edgesplit::events::slot::Events;
 use edgesplit::plugin_config::{Batch, EventFormat, OutboxLimits};
 
 /// Takes one input.
-pub fn run(data: &[u8]) {
+pub(crate) fn run(data: &[u8]) {
     if let Some(state) = State::decode(data) {
         assert_eq!(State::decode(&state.encode()), Some(state));
         let _ = state.is_due(0, 10_000);
