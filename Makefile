@@ -24,13 +24,13 @@ build: setup ## build the filter and the command into dist/
 run: build ## start everything on loopback: Envoy with the filter, an origin, the A/B service
 	cargo run $(LOCKED) --quiet --example demo
 
-# A module that crashes when asked to. It stays out of dist/ but for the tests' own folder.
-dist/test/edgesplit-crash.wasm: $(shell find src -name '*.rs') Cargo.toml Cargo.lock | setup
-	cargo build $(LOCKED) --release --lib --target $(WASM_TARGET) --features crash-trigger --target-dir $(CARGO_TARGET_DIR)/crash
+# A module that crashes when asked to and counts its allocations. It stays out of dist/ but for the tests' own folder.
+dist/test/edgesplit-hooks.wasm: $(shell find src -name '*.rs') Cargo.toml Cargo.lock .cargo/link-wasm.sh | setup
+	cargo build $(LOCKED) --release --lib --target $(WASM_TARGET) --features test-hooks --target-dir $(CARGO_TARGET_DIR)/hooks
 	@mkdir -p dist/test
-	cp $(CARGO_TARGET_DIR)/crash/$(WASM_TARGET)/release/edgesplit.wasm $@
+	cp $(CARGO_TARGET_DIR)/hooks/$(WASM_TARGET)/release/edgesplit.wasm $@
 
-test: build dist/test/edgesplit-crash.wasm ## run all tests, in a real Envoy too
+test: build dist/test/edgesplit-hooks.wasm ## run all tests, in a real Envoy too
 	cargo test $(LOCKED)
 
 check: build ## format, lints, docs and all tests

@@ -335,7 +335,7 @@ impl Context for Stream {}
 
 impl HttpContext for Stream {
     fn on_http_request_headers(&mut self, _headers: usize, _end_of_stream: bool) -> Action {
-        #[cfg(feature = "crash-trigger")]
+        #[cfg(feature = "test-hooks")]
         if Proxy.headers(Headers::Request).get("x-edgesplit-crash").is_some() {
             core::arch::wasm32::unreachable();
         }
@@ -360,5 +360,45 @@ impl HttpContext for Stream {
             on_response(&mut worker, &Proxy, &pending);
         }
         Action::Continue
+    }
+}
+
+/// What only the module for tests has.
+#[cfg(feature = "test-hooks")]
+mod test_hooks {
+    use std::alloc::{GlobalAlloc, Layout, System};
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+    struct Counting;
+
+    // SAFETY: everything is the system's allocator's.
+    unsafe impl GlobalAlloc for Counting {
+        unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+            ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+            // SAFETY: as the caller promises.
+            unsafe { System.alloc(layout) }
+        }
+
+        unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+            // SAFETY: as the caller promises.
+            unsafe { System.dealloc(at, layout) }
+        }
+
+        unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+            ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+            // SAFETY: as the caller promises.
+            unsafe { System.realloc(at, layout, size) }
+        }
+    }
+
+    #[global_allocator]
+    static ALLOCATOR: Counting = Counting;
+
+    /// How often memory was allocated so far.
+    #[unsafe(no_mangle)]
+    extern "C" fn edgesplit_allocations() -> u64 {
+        ALLOCATIONS.load(Ordering::Relaxed)
     }
 }

@@ -56,7 +56,7 @@ fn arrived(services: &Services) -> BTreeSet<String> {
 
 #[test]
 fn a_worker_dies_while_it_holds_leases_and_nothing_sealed_is_lost() {
-    let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("dist/test/edgesplit-crash.wasm");
+    let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("dist/test/edgesplit-hooks.wasm");
     assert!(module.exists(), "{} is missing: run `make test`, which builds it", module.display());
     let services = Services::start(&document(&[experiment("nav", json!({}))]));
     let crashing = Plugin { module, ..Plugin::new(plugin(json!({}))) };

@@ -9,6 +9,8 @@
     reason = "a broken test environment is a failed test"
 )]
 
+pub mod quiet;
+
 use edgesplit::host::{Call, Headers, Host, HostError, MetricKind, Reply, SetError, StreamHost};
 use edgesplit::http::headers::HeaderMap;
 use std::any::Any;
@@ -85,6 +87,16 @@ impl State {
 pub struct ModuleVm {
     store: Store<State>,
     instance: Instance,
+    work: Work,
+}
+
+/// What callbacks cost.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Work {
+    /// Calls from the proxy into the module, each a crossing of the border.
+    pub callbacks: u64,
+    /// Instructions of the module, in the interpreter's fuel: one each, more for those that copy many bytes.
+    pub instructions: u64,
 }
 
 /// Fuel for one callback: far more than any needs. A callback that uses it up does not end.
@@ -108,7 +120,7 @@ impl ModuleVm {
         let linker = linker(&compiled.engine, &compiled.module);
         let instance = linker.instantiate_and_start(&mut store, &compiled.module).expect("all imports are there");
         store.data_mut().memory = instance.get_memory(&store, "memory");
-        let mut vm = ModuleVm { store, instance };
+        let mut vm = ModuleVm { store, instance, work: Work::default() };
         vm.call(host, "_initialize", &[])?;
         vm.call(host, "proxy_on_context_create", &[ROOT, 0])?;
         vm.call(host, "proxy_on_vm_start", &[ROOT, 0])?;
@@ -158,6 +170,22 @@ impl ModuleVm {
         self.call(host, "proxy_on_done", &[ROOT]).map(drop)
     }
 
+    /// What was done since the last time this was asked.
+    pub fn work(&mut self) -> Work {
+        std::mem::take(&mut self.work)
+    }
+
+    /// How often the module has allocated memory so far. Only the module for tests tells.
+    pub fn allocations(&mut self) -> Option<u64> {
+        let counter = self.instance.get_typed_func::<(), u64>(&self.store, "edgesplit_allocations").ok()?;
+        counter.call(&mut self.store, ()).ok()
+    }
+
+    /// The callbacks that the module has.
+    pub fn exports(&self) -> Vec<String> {
+        self.instance.exports(&self.store).map(|export| export.name().to_owned()).collect()
+    }
+
     /// The size of the VM's memory in bytes. It never shrinks.
     pub fn memory_bytes(&self) -> usize {
         self.store.data().memory.map_or(0, |memory| memory.data_size(&self.store))
@@ -179,6 +207,8 @@ impl ModuleVm {
             unsafe { std::mem::transmute::<*const dyn ModuleHost, *const dyn ModuleHost>(std::ptr::from_ref(host)) };
         self.store.set_fuel(FUEL_PER_CALLBACK_MAX).unwrap();
         let done = function.call(&mut self.store, &arguments, &mut results);
+        self.work.callbacks += 1;
+        self.work.instructions += FUEL_PER_CALLBACK_MAX - self.store.get_fuel().unwrap_or(0);
         self.store.data_mut().host = std::ptr::null::<NoHost>();
         match (done, self.store.data_mut().unwound.take()) {
             (_, Some(payload)) => Err(Death::Host(payload)),

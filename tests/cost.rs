@@ -1,0 +1,222 @@
+//! What a request costs, counted: calls of the host, callbacks, instructions and allocations, through the built module in an
+//! interpreter. The same on every machine, so that a change that makes requests dearer fails here. `benches/budget.json` says
+//! what they may cost; `UPDATE_BUDGET=1` writes it anew.
+#![allow(missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod module;
+
+use edgesplit::http::headers::HeaderMap;
+use module::quiet::Quiet;
+use module::{Compiled, ModuleVm, Work};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// How much more than the budget a figure may be before it fails: compilers differ a little.
+const TOLERANCE: f64 = 1.05;
+
+/// Requests before the one that is counted.
+const WARM_UP: u32 = 50;
+
+fn root(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// `matching` experiments on `/shop`, and others elsewhere until there are `all`.
+fn experiments(matching: usize, all: usize) -> Value {
+    let experiments: Vec<Value> = (0..all)
+        .map(|number| {
+            // Spread over the config, as they would be.
+            let matches = number % (all / matching) == 0 && number / (all / matching) < matching;
+            let path = if matches { "/shop*".to_owned() } else { format!("/elsewhere/{number}*") };
+            json!({"key": format!("experiment-{number}"), "state": "running", "route": {"paths": [path]},
+                   "variants": [{"key": "control", "weight": 5000, "baseline": true}, {"key": "treatment", "weight": 5000}]})
+        })
+        .collect();
+    json!({"schema": 1, "revision": "r1", "experiments": experiments})
+}
+
+fn plugin(matching: usize, all: usize, events: bool) -> Value {
+    let mut plugin = json!({
+        "experiments": {"inline": experiments(matching, all)},
+        "visitor": {"id": [{"cookie": "uid"}], "mint": {"cookie": "ab_visitor"}},
+    });
+    if events {
+        plugin["events"] = json!({"cluster": "collector"});
+    }
+    plugin
+}
+
+/// What a browser sends: 13 headers.
+fn request(path: &str, cookie: &str) -> HeaderMap {
+    HeaderMap::from_pairs(&[
+        (":authority", "shop.example"),
+        (":path", path),
+        (":method", "GET"),
+        (":scheme", "https"),
+        ("user-agent", "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0"),
+        ("accept", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"),
+        ("accept-language", "en-US,en;q=0.5"),
+        ("accept-encoding", "gzip, deflate, br, zstd"),
+        ("referer", "https://shop.example/"),
+        ("cookie", cookie),
+        ("x-forwarded-proto", "https"),
+        ("x-request-id", "3f5a3c5e-1c9b-4b7e-9a53-0a0d3c1f7c11"),
+        ("x-forwarded-for", "203.0.113.7"),
+    ])
+}
+
+fn response() -> HeaderMap {
+    HeaderMap::from_pairs(&[
+        (":status", "200"),
+        ("content-type", "text/html; charset=utf-8"),
+        ("content-length", "5124"),
+        ("date", "Mon, 23 Nov 2026 08:00:00 GMT"),
+        ("server", "envoy"),
+        ("x-envoy-upstream-service-time", "12"),
+    ])
+}
+
+/// One phase of a request.
+#[derive(Debug, Clone, Default)]
+struct Phase {
+    host_calls: Vec<&'static str>,
+    work: Work,
+    allocations: u64,
+}
+
+/// A request as the proxy plays it: its headers, the response's, its end.
+fn one(vm: &mut ModuleVm, host: &Quiet, stream: u32) -> [Phase; 2] {
+    let mut before = vm.allocations();
+    let mut phase = |vm: &mut ModuleVm| {
+        let after = vm.allocations();
+        let allocations = after.zip(before).map_or(0, |(after, before)| after - before);
+        before = after;
+        Phase { host_calls: host.asked.take(), work: vm.work(), allocations }
+    };
+    vm.request(host, stream).unwrap();
+    let request = phase(vm);
+    vm.response(host, stream).unwrap();
+    [request, phase(vm)]
+}
+
+/// What one kind of request costs once everything is warm.
+fn cost(
+    compiled: &[Compiled; 2],
+    plugin: &Value,
+    path: &str,
+    cookie: &dyn Fn(u32) -> String,
+) -> BTreeMap<String, Value> {
+    let mut figures = BTreeMap::new();
+    for (compiled, counts_allocations) in compiled.iter().zip([false, true]) {
+        let mut host = Quiet { response: response(), ..Quiet::default() };
+        let mut vm = ModuleVm::start(compiled, &host, "bench").unwrap();
+        assert!(vm.configure(&host, plugin.to_string().as_bytes()).unwrap(), "{:?}", host.log.borrow());
+        for stream in 2..WARM_UP {
+            host.request = request(path, &cookie(stream));
+            one(&mut vm, &host, stream);
+        }
+        vm.tick(&host).unwrap();
+        (vm.work(), host.asked.take());
+        host.request = request(path, &cookie(WARM_UP));
+        for (name, phase) in ["request", "response"].into_iter().zip(one(&mut vm, &host, WARM_UP)) {
+            if counts_allocations {
+                figures.insert(format!("{name}.allocations"), json!(phase.allocations));
+            } else {
+                figures.insert(format!("{name}.host_calls"), json!(phase.host_calls.len()));
+                figures.insert(format!("{name}.callbacks"), json!(phase.work.callbacks));
+                figures.insert(format!("{name}.instructions"), json!(phase.work.instructions));
+            }
+        }
+    }
+    figures
+}
+
+/// The kinds of requests, by their names.
+fn costs() -> BTreeMap<&'static str, BTreeMap<String, Value>> {
+    let compiled = ["dist/edgesplit.wasm", "dist/test/edgesplit-hooks.wasm"].map(|file| Compiled::load(&root(file)));
+    let known = |_: u32| "session=8f14e45fceea167a5a36dedd4bea2543; uid=visitor-4711; theme=dark".to_owned();
+    let always_new =
+        |number: u32| format!("session=8f14e45fceea167a5a36dedd4bea2543; uid=visitor-{number}; theme=dark");
+    let nobody = |_: u32| "session=8f14e45fceea167a5a36dedd4bea2543; theme=dark".to_owned();
+    let rows: [(&'static str, (usize, usize), bool, &str, &dyn Fn(u32) -> String); 8] = [
+        ("no experiment on the route", (5, 5), true, "/about?ref=1", &known),
+        ("known visitor, 5 of 5, no events", (5, 5), false, "/shop/1?ref=1", &known),
+        ("known visitor, 5 of 5", (5, 5), true, "/shop/1?ref=1", &known),
+        ("known visitor, 5 of 100", (5, 100), true, "/shop/1?ref=1", &known),
+        ("known visitor, 5 of 1,000", (5, 1_000), true, "/shop/1?ref=1", &known),
+        ("known visitor, 1 of 1", (1, 1), true, "/shop/1?ref=1", &known),
+        ("first visit, 5 of 5", (5, 5), true, "/shop/1?ref=1", &always_new),
+        ("minted visitor, 5 of 5", (5, 5), true, "/shop/1?ref=1", &nobody),
+    ];
+    rows.map(|(name, (matching, all), events, path, cookie)| {
+        (name, cost(&compiled, &plugin(matching, all, events), path, cookie))
+    })
+    .into()
+}
+
+#[test]
+fn requests_cost_no_more_than_their_budget() {
+    let costs = costs();
+    let file = root("benches/budget.json");
+    if std::env::var_os("UPDATE_BUDGET").is_some() {
+        std::fs::write(&file, format!("{:#}\n", json!(costs))).unwrap();
+    }
+    let budget: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    let mut over = Vec::new();
+    println!("{:36} {:>12} {:>10} {:>14} {:>12}", "", "host calls", "callbacks", "instructions", "allocations");
+    for (name, figures) in &costs {
+        for phase in ["request", "response"] {
+            let shown = |what: &str| figures[&format!("{phase}.{what}")].to_string();
+            let [calls, callbacks, instructions, allocations] =
+                ["host_calls", "callbacks", "instructions", "allocations"].map(shown);
+            println!(
+                "{:36} {calls:>12} {callbacks:>10} {instructions:>14} {allocations:>12}",
+                format!("{name}: {phase}")
+            );
+        }
+        for (figure, found) in figures {
+            let allowed = budget[name][figure].as_f64().unwrap_or_else(|| panic!("the budget has no {name}.{figure}"));
+            let tolerance = if figure.ends_with("instructions") { TOLERANCE } else { 1.0 };
+            if found.as_f64().unwrap() > allowed * tolerance {
+                over.push(format!("{name}: {figure} is {found}, the budget {allowed}"));
+            }
+        }
+    }
+    assert!(over.is_empty(), "dearer than benches/budget.json allows:\n{}", over.join("\n"));
+
+    let figure = |name: &str, figure: &str| costs[name][figure].as_f64().unwrap();
+    // What is promised, whatever the budget file says.
+    assert!(figure("known visitor, 5 of 5", "request.host_calls") <= 3.0);
+    assert!(figure("known visitor, 5 of 5", "response.host_calls") <= 2.0);
+    assert!(figure("no experiment on the route", "request.host_calls") <= 1.0);
+    assert!(figure("no experiment on the route", "response.host_calls") == 0.0);
+    let whole = |name: &str| figure(name, "request.instructions") + figure(name, "response.instructions");
+    assert!(whole("known visitor, 5 of 1,000") <= 1.15 * whole("known visitor, 5 of 5"));
+}
+
+/// Every callback that is exported is called, and every call costs.
+#[test]
+fn only_callbacks_in_use_are_exported() {
+    let host = Quiet::default();
+    let vm = ModuleVm::start(&Compiled::load(&root("dist/edgesplit.wasm")), &host, "bench").unwrap();
+    let mut exports = vm.exports();
+    exports.sort();
+    let expected = [
+        "_initialize",
+        "memory",
+        "proxy_abi_version_0_2_1",
+        "proxy_on_configure",
+        "proxy_on_context_create",
+        "proxy_on_delete",
+        "proxy_on_done",
+        "proxy_on_http_call_response",
+        "proxy_on_memory_allocate",
+        "proxy_on_request_headers",
+        "proxy_on_response_headers",
+        "proxy_on_tick",
+        "proxy_on_vm_start",
+    ];
+    assert_eq!(exports, expected);
+}
