@@ -6,7 +6,7 @@ WASM_TARGET := wasm32-wasip1
 LOCKED := --locked
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test check sim sim-module sim-mutants load fuzz clean
+.PHONY: help setup build run test check sim sim-module sim-mutants load bench fuzz clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +53,17 @@ sim-mutants: ## plant bugs and see that the simulation finds each
 
 load: build ## 3 minutes of traffic with the A/B service away for one: LOAD_RATE=1000 LOAD_SECONDS=180
 	cargo test $(LOCKED) --profile sim --test load -- --ignored --nocapture
+
+# What the benchmark compares with.
+dist/bench/%.wasm: benches/filters/src/lib.rs benches/filters/Cargo.toml | setup
+	cargo build --release --manifest-path benches/filters/Cargo.toml --target $(WASM_TARGET) \
+	  --target-dir $(CARGO_TARGET_DIR)/bench-$* $(if $(filter bare,$*),--features bare)
+	@mkdir -p dist/bench
+	cp $(CARGO_TARGET_DIR)/bench-$*/$(WASM_TARGET)/release/filters.wasm $@
+
+bench: build dist/test/edgesplit-hooks.wasm dist/bench/empty.wasm dist/bench/bare.wasm ## what a request costs: counted, and timed in a real Envoy
+	cargo test $(LOCKED) --test cost -- --nocapture
+	cargo bench $(LOCKED) --bench timed
 
 TARGET ?= request
 SECONDS ?= 60

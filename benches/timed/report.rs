@@ -1,0 +1,111 @@
+//! The table and the picture of what was timed.
+
+use crate::harness::envoy::Envoy;
+use std::fmt::Write;
+use std::path::Path;
+
+/// One way to do it.
+pub struct Contender {
+    pub name: &'static str,
+    pub envoy: Envoy,
+    pub rows: Vec<Row>,
+}
+
+/// CPU time per request, round by round.
+pub struct Row {
+    pub setting: &'static str,
+    pub micros: Vec<f64>,
+}
+
+/// Between these lines of the page stands what is written here.
+const BEGIN: &str = "<!-- timed: written by `make bench` -->\n";
+const END: &str = "<!-- end of what is timed -->\n";
+
+pub fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    if sorted.len() % 2 == 1 { sorted[middle] } else { (sorted[middle - 1] + sorted[middle]) / 2.0 }
+}
+
+/// What a contender adds to the first one, round by round.
+fn added(contenders: &[Contender], contender: &Contender, setting: usize) -> Vec<f64> {
+    let base = &contenders[0].rows[setting].micros;
+    contender.rows[setting].micros.iter().zip(base).map(|(with, without)| with - without).collect()
+}
+
+fn tables(contenders: &[Contender]) -> String {
+    let mut text = String::new();
+    for (at, row) in contenders[0].rows.iter().enumerate() {
+        let of = |name: &str| contenders.iter().find(|contender| contender.name.starts_with(name));
+        let median_of = |name: &str| of(name).map_or(f64::NAN, |contender| median(&added(contenders, contender, at)));
+        let (bare, lua) = (median_of("bare filter"), median_of("Lua"));
+        let _ = writeln!(text, "### {}\n", row.setting);
+        let _ = writeln!(text, "| | CPU µs a request | added | lowest to highest | to bare | to Lua |\n|---|--:|--:|--:|--:|--:|");
+        for contender in contenders {
+            let micros = median(&contender.rows[at].micros);
+            let added = added(contenders, contender, at);
+            let middle = median(&added);
+            let low = added.iter().copied().fold(f64::INFINITY, f64::min);
+            let high = added.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let columns = if contender.name == contenders[0].name {
+                "| | | |".to_owned()
+            } else {
+                format!("{middle:.1} | {low:.1} to {high:.1} | {:.2} | {:.2}", middle / bare, middle / lua)
+            };
+            let _ = writeln!(text, "| {} | {micros:.1} | {columns} |", contender.name);
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// Bars of what each adds, one group a setting.
+fn picture(contenders: &[Contender]) -> String {
+    const COLOURS: [&str; 6] = ["#9aa0a6", "#bdc1c6", "#80868b", "#f9ab00", "#1a73e8", "#12509e"];
+    let settings = contenders[0].rows.len();
+    let medians: Vec<Vec<f64>> = (0..settings)
+        .map(|at| contenders.iter().skip(1).map(|one| median(&added(contenders, one, at)).max(0.0)).collect())
+        .collect();
+    let most = medians.iter().flatten().copied().fold(1.0, f64::max);
+    let (bar, gap, label, width) = (18.0, 34.0, 190.0, 780.0);
+    let height = settings as f64 * (medians[0].len() as f64 * bar + gap) + 20.0;
+    let mut svg = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" font-family=\"sans-serif\" \
+         font-size=\"12\" role=\"img\">\n<title>CPU time that each filter adds to a request, in microseconds</title>\n\
+         <rect width=\"{width}\" height=\"{height}\" fill=\"#ffffff\"/>\n"
+    );
+    let mut y = 22.0;
+    for (at, row) in contenders[0].rows.iter().enumerate() {
+        let _ = writeln!(svg, "<text x=\"8\" y=\"{y}\" font-weight=\"bold\" fill=\"#202124\">{}: added CPU time a request</text>", row.setting);
+        y += 8.0;
+        for (number, contender) in contenders.iter().skip(1).enumerate() {
+            let value = medians[at][number];
+            let length = value / most * (width - label - 70.0);
+            let colour = COLOURS[number % COLOURS.len()];
+            let _ = writeln!(
+                svg,
+                "<text x=\"{}\" y=\"{}\" text-anchor=\"end\" fill=\"#202124\">{}</text><rect x=\"{label}\" y=\"{}\" \
+                 width=\"{length:.1}\" height=\"{}\" fill=\"{colour}\"/><text x=\"{:.1}\" y=\"{}\" fill=\"#202124\">{value:.1} µs</text>",
+                label - 8.0, y + bar - 5.0, contender.name, y + 2.0, bar - 4.0, label + length + 6.0, y + bar - 5.0
+            );
+            y += bar;
+        }
+        y += gap - 8.0;
+    }
+    svg.push_str("</svg>\n");
+    svg
+}
+
+/// Prints the table, and puts it and the picture into the docs.
+pub fn write(contenders: &[Contender], rounds: usize, requests: usize, docs: &Path) {
+    let table = tables(contenders);
+    println!("{rounds} rounds of {requests} requests each, medians\n\n{table}");
+    let page = docs.join("performance.md");
+    let text = std::fs::read_to_string(&page).unwrap_or_default();
+    let Some((before, rest)) = text.split_once(BEGIN) else { return };
+    let after = rest.split_once(END).map_or("", |(_, after)| after);
+    let told = format!("{rounds} interleaved rounds of {requests} requests each; medians.\n\n{table}");
+    std::fs::write(&page, [before, BEGIN, &told, END, after].concat()).unwrap();
+    std::fs::write(docs.join("performance.svg"), picture(contenders)).unwrap();
+}
