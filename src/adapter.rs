@@ -322,13 +322,13 @@ impl RootContext for Root {
     }
 
     fn create_http_context(&self, _id: u32) -> Option<Box<dyn HttpContext>> {
-        Some(Box::new(Stream { worker: self.worker.clone(), pending: None }))
+        Some(Box::new(Stream { worker: self.worker.clone(), pending: Pending::default() }))
     }
 }
 
 struct Stream {
     worker: Option<Rc<RefCell<Worker>>>,
-    pending: Option<Box<Pending>>,
+    pending: Pending,
 }
 
 impl Context for Stream {}
@@ -355,9 +355,10 @@ impl HttpContext for Stream {
     }
 
     fn on_http_response_headers(&mut self, _headers: usize, _end_of_stream: bool) -> Action {
-        let worker = self.worker.as_ref().and_then(|worker| worker.try_borrow_mut().ok());
-        if let (Some(pending), Some(mut worker)) = (self.pending.take(), worker) {
-            on_response(&mut worker, &Proxy, &pending);
+        if !self.pending.is_idle()
+            && let Some(mut worker) = self.worker.as_ref().and_then(|worker| worker.try_borrow_mut().ok())
+        {
+            on_response(&mut worker, &Proxy, &std::mem::take(&mut self.pending));
         }
         Action::Continue
     }

@@ -1,5 +1,5 @@
 //! What Edgesplit costs in a real Envoy, timed: CPU time of the proxy per request, from the kernel's accounting, beside other
-//! ways to do it. All proxies run at once and take turns, so that what disturbs the machine disturbs all alike.
+//! ways to do it. All proxies run at once and take turns of 400 requests, so that what disturbs the machine disturbs all alike.
 //!
 //! `make bench` runs it, and writes the table into `docs/performance.md`. `ROUNDS=7 REQUESTS=4000` are the defaults.
 #![allow(missing_docs, unreachable_pub)]
@@ -21,17 +21,27 @@ use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
 /// Requests on their way at once, each on a connection of its own.
-const CONNECTIONS: usize = 8;
+const CONNECTIONS: u64 = 8;
 
 /// Requests of one visitor, the first of which is an exposure of five experiments.
 const REQUESTS_PER_VISITOR: u64 = 10;
+
+/// Visitors that a connection brings in one turn of a proxy.
+const VISITORS_PER_TURN: u64 = 5;
 
 fn root(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-fn number(name: &str, default: usize) -> usize {
+fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
+}
+
+/// How the proxies are spoken to, and what for.
+struct Setting {
+    name: &'static str,
+    protocol: Protocol,
+    path: &'static str,
 }
 
 /// Five experiments, all on the route.
@@ -80,25 +90,42 @@ fn with_direct_response(options: EnvoyOptions) -> EnvoyOptions {
     })
 }
 
-/// Sends `requests` requests, the first by the visitor after `first`; gives the CPU time that one took, in microseconds.
-fn measure(cpu_ns: &dyn Fn() -> u64, port: u16, protocol: Protocol, path: &str, first: u64, requests: usize) -> f64 {
-    let failed = |error| panic!("port {port}, {protocol:?}, {path}: {error}");
-    let mut connections: Vec<Connection> = (0..CONNECTIONS)
-        .map(|_| Connection::open(port, protocol).unwrap_or_else(failed))
-        .collect();
-    let rounds = requests / CONNECTIONS;
-    let before = cpu_ns();
-    for round in 0..rounds as u64 {
-        for (at, connection) in (0..).zip(&mut connections) {
-            let visitor = first + (round / REQUESTS_PER_VISITOR) * CONNECTIONS as u64 + at;
+/// A turn of one proxy: requests on each connection, all connections at once.
+fn turn(connections: &mut [Connection], path: &str, first_visitor: u64) -> std::io::Result<()> {
+    for number in 0..VISITORS_PER_TURN * REQUESTS_PER_VISITOR {
+        let first = first_visitor + number / REQUESTS_PER_VISITOR * CONNECTIONS;
+        for (visitor, connection) in (first..).zip(&mut *connections) {
             let cookie = format!("session=8f14e45fceea167a5a36dedd4bea2543; uid=visitor-{visitor}; theme=dark");
-            connection.send(&Request { path, cookie: &cookie }).unwrap_or_else(|error| panic!("{error}"));
+            connection.send(&Request { path, cookie: &cookie })?;
         }
-        for connection in &mut connections {
-            connection.receive().unwrap_or_else(|error| panic!("port {port}, {protocol:?}, {path}: {error}"));
+        for connection in &mut *connections {
+            connection.receive()?;
         }
     }
-    (cpu_ns() - before) as f64 / 1_000.0 / (rounds * CONNECTIONS) as f64
+    Ok(())
+}
+
+/// Has all proxies take turns until each has served `requests`; gives the CPU time that one request took each of them, in
+/// microseconds, its share of ticks included.
+fn round(contenders: &[Contender], setting: &Setting, first_visitor: u64, requests: u64) -> Vec<f64> {
+    let failed = |name: &str, error: std::io::Error| -> ! { panic!("{name}, {}: {error}", setting.name) };
+    let mut connections: Vec<Vec<Connection>> = (contenders.iter())
+        .map(|contender| {
+            let open = || Connection::open(contender.envoy.port(), setting.protocol);
+            (0..CONNECTIONS).map(|_| open().unwrap_or_else(|error| failed(contender.name, error))).collect()
+        })
+        .collect();
+    let before: Vec<u64> = contenders.iter().map(|contender| contender.envoy.cpu_ns()).collect();
+    let visitors_per_turn = CONNECTIONS * VISITORS_PER_TURN;
+    let turns = requests.div_ceil(visitors_per_turn * REQUESTS_PER_VISITOR);
+    for number in 0..turns {
+        for (contender, connections) in contenders.iter().zip(&mut connections) {
+            turn(connections, setting.path, first_visitor + number * visitors_per_turn)
+                .unwrap_or_else(|error| failed(contender.name, error));
+        }
+    }
+    let used = contenders.iter().zip(before).map(|(contender, before)| contender.envoy.cpu_ns() - before);
+    used.map(|used| used as f64 / 1_000.0 / (turns * visitors_per_turn * REQUESTS_PER_VISITOR) as f64).collect()
 }
 
 fn main() {
@@ -117,30 +144,32 @@ fn main() {
     ];
     let mut contenders: Vec<Contender> = contenders
         .into_iter()
-        .map(|(name, options)| Contender { name, envoy: Envoy::start(&with_direct_response(options)), rows: Vec::new() })
+        .map(|(name, options)| Contender {
+            name,
+            envoy: Envoy::start(&with_direct_response(options)),
+            rows: Vec::new(),
+        })
         .collect();
 
+    let setting = |name, protocol, path| Setting { name, protocol, path };
     let settings = [
-        ("HTTP/1.1, direct response", Protocol::Http1, "/shop/direct"),
-        ("HTTP/2, direct response", Protocol::Http2, "/shop/direct"),
-        ("HTTP/1.1, to the origin", Protocol::Http1, "/shop/1"),
-        ("HTTP/2, to the origin", Protocol::Http2, "/shop/1"),
+        setting("HTTP/1.1, direct response", Protocol::Http1, "/shop/direct"),
+        setting("HTTP/2, direct response", Protocol::Http2, "/shop/direct"),
+        setting("HTTP/1.1, to the origin", Protocol::Http1, "/shop/1"),
+        setting("HTTP/2, to the origin", Protocol::Http2, "/shop/1"),
     ];
     let mut visitor = 0;
-    for (setting, protocol, path) in settings {
+    for setting in &settings {
         for contender in &mut contenders {
-            contender.rows.push(Row { setting, micros: Vec::new() });
+            contender.rows.push(Row { setting: setting.name, micros: Vec::new() });
         }
-        for round in 0..=rounds {
-            eprintln!("{setting}: round {round} of {rounds}{}", if round == 0 { " (warm-up)" } else { "" });
-            for contender in &mut contenders {
-                let envoy = &contender.envoy;
-                let micros = measure(&|| envoy.cpu_ns(), envoy.port(), protocol, path, visitor, requests);
-                if let Some(row) = contender.rows.last_mut().filter(|_| round > 0) {
-                    row.micros.push(micros);
-                }
+        for number in 0..=rounds {
+            eprintln!("{}: round {number} of {rounds}{}", setting.name, if number == 0 { " (warm-up)" } else { "" });
+            let micros = round(&contenders, setting, visitor, requests);
+            visitor += requests;
+            for (contender, micros) in contenders.iter_mut().zip(micros).filter(|_| number > 0) {
+                contender.rows.last_mut().expect("it was just pushed").micros.push(micros);
             }
-            visitor += requests as u64;
         }
     }
     report::write(&contenders, rounds, requests, &root("docs"));

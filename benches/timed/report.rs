@@ -41,7 +41,10 @@ fn tables(contenders: &[Contender]) -> String {
         let median_of = |name: &str| of(name).map_or(f64::NAN, |contender| median(&added(contenders, contender, at)));
         let (bare, lua) = (median_of("bare filter"), median_of("Lua"));
         let _ = writeln!(text, "### {}\n", row.setting);
-        let _ = writeln!(text, "| | CPU µs a request | added | lowest to highest | to bare | to Lua |\n|---|--:|--:|--:|--:|--:|");
+        let _ = writeln!(
+            text,
+            "| | CPU µs a request | added | lowest to highest | to bare | to Lua |\n|---|--:|--:|--:|--:|--:|"
+        );
         for contender in contenders {
             let micros = median(&contender.rows[at].micros);
             let added = added(contenders, contender, at);
@@ -77,7 +80,11 @@ fn picture(contenders: &[Contender]) -> String {
     );
     let mut y = 22.0;
     for (at, row) in contenders[0].rows.iter().enumerate() {
-        let _ = writeln!(svg, "<text x=\"8\" y=\"{y}\" font-weight=\"bold\" fill=\"#202124\">{}: added CPU time a request</text>", row.setting);
+        let _ = writeln!(
+            svg,
+            "<text x=\"8\" y=\"{y}\" font-weight=\"bold\" fill=\"#202124\">{}: added CPU time a request</text>",
+            row.setting
+        );
         y += 8.0;
         for (number, contender) in contenders.iter().skip(1).enumerate() {
             let value = medians[at][number];
@@ -87,7 +94,13 @@ fn picture(contenders: &[Contender]) -> String {
                 svg,
                 "<text x=\"{}\" y=\"{}\" text-anchor=\"end\" fill=\"#202124\">{}</text><rect x=\"{label}\" y=\"{}\" \
                  width=\"{length:.1}\" height=\"{}\" fill=\"{colour}\"/><text x=\"{:.1}\" y=\"{}\" fill=\"#202124\">{value:.1} µs</text>",
-                label - 8.0, y + bar - 5.0, contender.name, y + 2.0, bar - 4.0, label + length + 6.0, y + bar - 5.0
+                label - 8.0,
+                y + bar - 5.0,
+                contender.name,
+                y + 2.0,
+                bar - 4.0,
+                label + length + 6.0,
+                y + bar - 5.0
             );
             y += bar;
         }
@@ -98,7 +111,7 @@ fn picture(contenders: &[Contender]) -> String {
 }
 
 /// Prints the table, and puts it and the picture into the docs.
-pub fn write(contenders: &[Contender], rounds: usize, requests: usize, docs: &Path) {
+pub fn write(contenders: &[Contender], rounds: u64, requests: u64, docs: &Path) {
     let table = tables(contenders);
     println!("{rounds} rounds of {requests} requests each, medians\n\n{table}");
     let page = docs.join("performance.md");

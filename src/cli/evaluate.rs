@@ -1,7 +1,7 @@
 //! `edgesplit evaluate`: requests in, decisions out, a line each.
 
 use super::{PROBLEMS, WELL, read, tell};
-use crate::engine::assignments::{assignments, cache_key};
+use crate::engine::assignments::{sort_by_key, write_assignments, write_cache_key};
 use crate::engine::decide::{Visit, decide};
 use crate::engine::reason::Reason;
 use crate::engine::snapshot::{Choice, Snapshot};
@@ -105,10 +105,14 @@ impl Evaluation<'_> {
             decisions.extend(shown.map(|shown| (disabled.position, shown)));
         }
         decisions.sort_by_key(|(position, _)| *position);
+        let (mut assignments, mut cache_key) = (String::new(), String::new());
+        sort_by_key(self.snapshot, &mut choices);
+        write_assignments(self.snapshot, &choices, &mut assignments);
+        write_cache_key(self.snapshot, &choices, &mut cache_key);
         json!({
             "decisions": decisions.into_iter().map(|(_, shown)| shown).collect::<Vec<_>>(),
-            "assignments": assignments(self.snapshot, &choices),
-            "cache_key": cache_key(self.snapshot, &choices),
+            "assignments": assignments,
+            "cache_key": cache_key,
         })
     }
 }

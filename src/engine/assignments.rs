@@ -1,39 +1,41 @@
 //! The two texts that tell the origin and its caches what was decided.
 
-use super::snapshot::{Choice, Snapshot};
+use super::snapshot::{Choice, Snapshot, Variant};
 use std::fmt::Write;
 
-/// `key=variant` for every choice, sorted by key; empty without one. Baselines stand in it too.
-pub fn assignments(snapshot: &Snapshot, choices: &[Choice]) -> String {
-    joined(snapshot, choices, ", ", |variant| Some(&variant.assignment))
+/// Writes `key=variant` for every choice into `text`, instead of what is there; empty without one. Baselines stand in it too.
+/// The choices are in the order of the experiments' keys.
+pub fn write_assignments(snapshot: &Snapshot, choices: &[Choice], text: &mut String) {
+    join(snapshot, choices, ", ", text, |variant| Some(&variant.assignment));
 }
 
-/// `key.variant` for every choice that is not a baseline, sorted by key; empty without one, so that the baseline shares
-/// its cached objects with visitors who are in no experiment.
-pub fn cache_key(snapshot: &Snapshot, choices: &[Choice]) -> String {
-    joined(snapshot, choices, "~", |variant| variant.cache_pair.as_ref())
+/// Writes `key.variant` for every choice that is not a baseline into `text`, instead of what is there; empty without one, so
+/// that the baseline shares its cached objects with visitors who are in no experiment. The choices are in the order of the
+/// experiments' keys.
+pub fn write_cache_key(snapshot: &Snapshot, choices: &[Choice], text: &mut String) {
+    join(snapshot, choices, "~", text, |variant| variant.cache_pair.as_ref());
 }
 
-fn joined<'a>(
+fn join<'a>(
     snapshot: &'a Snapshot,
     choices: &[Choice],
     separator: &str,
-    pair: impl Fn(&'a super::snapshot::Variant) -> Option<&'a String>,
-) -> String {
-    let mut pairs: Vec<(usize, &str)> = choices
-        .iter()
-        .filter_map(|choice| snapshot.choice(*choice))
-        .filter_map(|(experiment, variant)| Some((experiment.rank, pair(variant)?.as_str())))
-        .collect();
-    pairs.sort_unstable();
-    let mut text = String::with_capacity(pairs.iter().map(|(_, pair)| pair.len() + separator.len()).sum());
-    for (_, pair) in pairs {
+    text: &mut String,
+    pair: impl Fn(&'a Variant) -> Option<&'a String>,
+) {
+    text.clear();
+    for pair in choices.iter().filter_map(|choice| pair(snapshot.choice(*choice)?.1)) {
         if !text.is_empty() {
             text.push_str(separator);
         }
         text.push_str(pair);
     }
-    text
+}
+
+/// `choices` in the order of the experiments' keys.
+pub fn sort_by_key(snapshot: &Snapshot, choices: &mut [Choice]) {
+    choices
+        .sort_unstable_by_key(|choice| snapshot.experiments.get(choice.experiment).map(|experiment| experiment.rank));
 }
 
 /// A variant's pair in the assignments header.

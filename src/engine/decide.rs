@@ -1,7 +1,7 @@
 //! Deciding: which variant of an experiment a visitor gets, and why. Deciding does not send, log or count.
 
 use super::attribute::{AttributeName, AttributeValue, Attributes};
-use super::hash::bucket;
+use super::hash::BUCKETS;
 use super::reason::Reason;
 use super::route::RequestLine;
 use super::snapshot::{Experiment, Snapshot, State};
@@ -91,16 +91,17 @@ pub fn decide_routed(
     if experiment.audience.as_ref().is_some_and(|audience| !audience.matches(attributes)) {
         return Decision::no(Reason::Audience);
     }
-    if snapshot.holdout.as_ref().is_some_and(|holdout| bucket(&holdout.salt, &unit) < holdout.share) {
+    if snapshot.holdout.as_ref().is_some_and(|holdout| holdout.salt.bucket(&unit) < holdout.share) {
         return Decision::no(Reason::Holdout);
     }
-    if experiment.layer.as_ref().is_some_and(|layer| !(layer.from..layer.to).contains(&bucket(&layer.salt, &unit))) {
+    if experiment.layer.as_ref().is_some_and(|layer| !(layer.from..layer.to).contains(&layer.salt.bucket(&unit))) {
         return Decision::no(Reason::Layer);
     }
-    if bucket(&experiment.traffic_salt, &unit) >= experiment.traffic_share(visit.now_ms) {
+    let share = experiment.traffic_share(visit.now_ms);
+    if share < BUCKETS && experiment.traffic_salt.bucket(&unit) >= share {
         return Decision::no(Reason::Traffic);
     }
-    let bucket = bucket(&experiment.variant_salt, &unit);
+    let bucket = experiment.variant_salt.bucket(&unit);
     match experiment.variants.iter().position(|variant| bucket < variant.bucket_end) {
         Some(variant) => Decision::yes(variant, Reason::Bucketed),
         // Weights add up to all buckets, so this is not reached; nobody is in a variant that does not exist.

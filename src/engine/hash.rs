@@ -2,17 +2,80 @@
 //!
 //! `h(s)` is murmur3_x86_32 over the UTF-8 bytes of `s` with seed 0; a bucket is `h(s) * 10000 / 2^32`, rounded down.
 
-use std::io::Read;
-
 /// How many buckets there are: shares, weights and slots are counted in them.
 pub const BUCKETS: u32 = 10_000;
 
-/// The bucket, from 0 to 9,999, of the text that `salt` and `unit` make together.
-pub fn bucket(salt: &str, unit: &str) -> u32 {
-    let mut text = salt.as_bytes().chain(unit.as_bytes());
-    // Reading from memory cannot fail.
-    let hash = murmur3::murmur3_32(&mut text, 0).unwrap_or_default();
-    ((u64::from(hash) * u64::from(BUCKETS)) >> 32) as u32
+/// murmur3_x86_32 that can be stopped and gone on with. (The `murmur3` crate reads its whole input at every call; it is what
+/// this is tested against.)
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Murmur3 {
+    state: u32,
+    /// The bytes that no whole block is made of yet, little-endian.
+    rest: u32,
+    length: u32,
+}
+
+impl Murmur3 {
+    fn new(seed: u32) -> Murmur3 {
+        Murmur3 { state: seed, rest: 0, length: 0 }
+    }
+
+    fn write(mut self, bytes: &[u8]) -> Murmur3 {
+        for &byte in bytes {
+            self.rest |= u32::from(byte) << (8 * (self.length % 4));
+            self.length = self.length.wrapping_add(1);
+            if self.length.is_multiple_of(4) {
+                let mixed = (self.state ^ scrambled(self.rest)).rotate_left(13);
+                self.state = mixed.wrapping_mul(5).wrapping_add(0xe654_6b64);
+                self.rest = 0;
+            }
+        }
+        self
+    }
+
+    fn finish(self) -> u32 {
+        // An empty rest scrambles to 0.
+        let mut hash = self.state ^ scrambled(self.rest) ^ self.length;
+        hash = (hash ^ (hash >> 16)).wrapping_mul(0x85eb_ca6b);
+        hash = (hash ^ (hash >> 13)).wrapping_mul(0xc2b2_ae35);
+        hash ^ (hash >> 16)
+    }
+}
+
+fn scrambled(block: u32) -> u32 {
+    block.wrapping_mul(0xcc9e_2d51).rotate_left(15).wrapping_mul(0x1b87_3593)
+}
+
+/// What is hashed in front of a unit, hashed already when the config is compiled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Salt {
+    text: Box<str>,
+    hashed: Murmur3,
+}
+
+impl Salt {
+    /// The salt of this text.
+    pub fn new(text: impl Into<Box<str>>) -> Salt {
+        let text = text.into();
+        Salt { hashed: Murmur3::new(0).write(text.as_bytes()), text }
+    }
+
+    /// Its text.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The bucket, from 0 to 9,999, of the text that the salt and `unit` make together.
+    pub fn bucket(&self, unit: &str) -> u32 {
+        let hash = self.hashed.write(unit.as_bytes()).finish();
+        ((u64::from(hash) * u64::from(BUCKETS)) >> 32) as u32
+    }
+}
+
+/// 64 bits of `text` that nobody can foresee who does not know `seed`, quickly.
+pub fn seeded(seed: u64, text: &str) -> u64 {
+    let half = |seed: u32| u64::from(Murmur3::new(seed).write(text.as_bytes()).finish());
+    half(seed as u32) | (half((seed >> 32) as u32) << 32)
 }
 
 /// 128 bits that name the list `parts`: the same parts give the same bits in every worker, proxy and retry.
@@ -34,17 +97,32 @@ mod tests {
     fn buckets_follow_the_formula() {
         // Values from an independent implementation: pure Python, checked against vendors' murmur3 vectors.
         for (salt, unit, expected) in HASHES {
-            assert_eq!(bucket(salt, unit), *expected, "{salt}{unit}");
+            assert_eq!(Salt::new(*salt).bucket(unit), *expected, "{salt}{unit}");
         }
     }
 
     /// Vendor-asserted murmur3_x86_32 values with seed 0 that sit on the edges (flagd's testbed).
     #[test]
     fn buckets_reach_both_ends() {
-        assert_eq!(bucket("", "ejOoVL"), 0, "hash 0");
-        assert_eq!(bucket("", "ceQdGm"), 9_999, "hash 2^32 - 1");
-        assert_eq!(bucket("SI7", "p-"), 4_999, "hash 2^31 - 1");
-        assert_eq!(bucket("6LvT", "0"), 5_000, "hash 2^31");
+        assert_eq!(Salt::new("").bucket("ejOoVL"), 0, "hash 0");
+        assert_eq!(Salt::new("").bucket("ceQdGm"), 9_999, "hash 2^32 - 1");
+        assert_eq!(Salt::new("SI7").bucket("p-"), 4_999, "hash 2^31 - 1");
+        assert_eq!(Salt::new("6LvT").bucket("0"), 5_000, "hash 2^31");
+    }
+
+    #[test]
+    fn however_a_text_is_cut_its_hash_is_the_same() {
+        let text = "experiment/variant/ünïcødé-4711";
+        for end in 0..=text.len() {
+            let whole = &text.as_bytes()[..end];
+            let expected = murmur3::murmur3_32(&mut &whole[..], 7).unwrap();
+            for at in 0..=end {
+                let (salt, unit) = whole.split_at(at);
+                assert_eq!(Murmur3::new(7).write(salt).write(unit).finish(), expected, "{end} cut at {at}");
+            }
+        }
+        assert_ne!(seeded(1, "a"), seeded(2, "a"));
+        assert_ne!(seeded(1, "a"), seeded(1, "b"));
     }
 
     #[test]

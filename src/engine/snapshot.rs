@@ -2,7 +2,9 @@
 
 use super::attribute::AttributeName;
 use super::condition::Condition;
+use super::hash::{Salt, fingerprint};
 use super::route::{Route, RouteIndex};
+use crate::http::headers::NameSet;
 use std::collections::HashMap;
 
 /// Everything the engine knows of one config.
@@ -24,8 +26,8 @@ pub struct Snapshot {
     pub goal_index: RouteIndex,
     /// How many experiments are paused.
     pub paused: usize,
-    /// Every request header that some variant sets, in lower case, sorted: clients may not send them.
-    pub owned_request_headers: Vec<String>,
+    /// Every request header that some variant sets, in lower case: clients may not send them.
+    pub owned_request_headers: NameSet,
 }
 
 /// An experiment that the config got wrong.
@@ -43,7 +45,7 @@ pub struct Disabled {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holdout {
     /// What is hashed in front of the unit.
-    pub salt: String,
+    pub salt: Salt,
     /// Buckets below it are held out.
     pub share: u32,
 }
@@ -68,9 +70,9 @@ pub struct Experiment {
     /// The share that takes part, by time: sorted, the last step that has begun counts.
     pub traffic: Vec<TrafficStep>,
     /// What is hashed in front of the unit to tell who takes part.
-    pub traffic_salt: String,
+    pub traffic_salt: Salt,
     /// What is hashed in front of the unit to choose the variant.
-    pub variant_salt: String,
+    pub variant_salt: Salt,
     /// When it starts, in milliseconds since the epoch.
     pub starts_ms: Option<i64>,
     /// When it has ended, in milliseconds since the epoch.
@@ -98,7 +100,7 @@ pub enum State {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layer {
     /// What is hashed in front of the unit.
-    pub salt: String,
+    pub salt: Salt,
     /// The first bucket that belongs to the experiment.
     pub from: u32,
     /// The first one that no longer does.
@@ -129,6 +131,8 @@ pub struct Variant {
     pub cache_pair: Option<String>,
     /// What it does to the request and its response.
     pub effects: Effects,
+    /// Tells it from the variants of all experiments; set by [`Snapshot::indexed`].
+    pub tag: u64,
 }
 
 /// What a variant does to a request and its response.
@@ -183,12 +187,15 @@ impl Snapshot {
                 experiment.rank = rank;
             }
         }
+        for experiment in &mut self.experiments {
+            for variant in &mut experiment.variants {
+                variant.tag = fingerprint(&[experiment.key.as_bytes(), variant.key.as_bytes()]) as u64;
+            }
+        }
         let active = (0..).zip(&self.experiments).filter(|(_, experiment)| experiment.state != State::Paused);
         self.paused = self.experiments.iter().filter(|experiment| experiment.state == State::Paused).count();
         self.experiment_index = RouteIndex::new(active.map(|(number, experiment)| (number, &experiment.route)));
         self.goal_index = RouteIndex::new((0..).zip(&self.goals).map(|(number, goal)| (number, &goal.route)));
-        self.owned_request_headers.sort();
-        self.owned_request_headers.dedup();
         self
     }
 

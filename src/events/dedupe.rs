@@ -1,27 +1,54 @@
 //! Which exposures this worker has already reported in the current window.
 
+use crate::engine::hash::seeded;
 use std::collections::HashSet;
+use std::hash::{BuildHasherDefault, Hasher};
 
-/// Remembers exposures by their fingerprint: in two generations, so that a full memory forgets its older half and not
+/// Exposures by 64 bits each: with 100,000 of them the odds that another is taken for one of them are 1 in 10^14.
+type Seen = HashSet<u64, BuildHasherDefault<AsItIs>>;
+
+/// Hashes what is a hash already.
+#[derive(Debug, Default)]
+struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        // Not called for a u64, which is all that is hashed here.
+        self.0 = bytes.iter().fold(self.0, |hash, byte| hash.rotate_left(8) ^ u64::from(*byte));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = number;
+    }
+}
+
+/// Remembers exposures: in two generations, so that a full memory forgets its older half and not
 /// everything. What is forgotten is reported once more, under the same id.
 #[derive(Debug)]
 pub struct Dedupe {
+    /// Nobody outside the VM knows it, so that nobody can make up an id that passes for another's.
+    seed: u64,
     window_ms: u64,
     generation_entries_max: usize,
     window: i64,
-    current: HashSet<u64>,
-    previous: HashSet<u64>,
+    current: Seen,
+    previous: Seen,
 }
 
 impl Dedupe {
     /// An empty memory of at most `max_entries` exposures.
-    pub fn new(window_ms: u64, max_entries: usize) -> Dedupe {
+    pub fn new(seed: u64, window_ms: u64, max_entries: usize) -> Dedupe {
         Dedupe {
+            seed,
             window_ms: window_ms.max(1),
             generation_entries_max: max_entries.div_ceil(2),
             window: 0,
-            current: HashSet::new(),
-            previous: HashSet::new(),
+            current: Seen::default(),
+            previous: Seen::default(),
         }
     }
 
@@ -30,15 +57,18 @@ impl Dedupe {
         now_ms.div_euclid(i64::try_from(self.window_ms).unwrap_or(i64::MAX))
     }
 
-    /// Whether the exposure was reported in `window`.
-    pub fn has_seen(&self, fingerprint: u128, window: i64) -> bool {
-        // Half of the bits tell well enough: with 100,000 entries the odds of a mix-up are 1 in 10^14.
-        let short = fingerprint as u64;
-        window == self.window && (self.current.contains(&short) || self.previous.contains(&short))
+    /// The visitor's share of an exposure's name.
+    pub fn visitor(&self, unit: &str) -> u64 {
+        seeded(self.seed, unit)
+    }
+
+    /// Whether the exposure was reported in `window`. It is named by its visitor and its variant: `visitor ^ tag`.
+    pub fn has_seen(&self, exposure: u64, window: i64) -> bool {
+        window == self.window && (self.current.contains(&exposure) || self.previous.contains(&exposure))
     }
 
     /// Remembers the exposure. Call it once the event is in the buffer.
-    pub fn remember(&mut self, fingerprint: u128, window: i64) {
+    pub fn remember(&mut self, exposure: u64, window: i64) {
         if window != self.window {
             self.window = window;
             self.current.clear();
@@ -47,7 +77,7 @@ impl Dedupe {
         if self.current.len() >= self.generation_entries_max {
             self.previous = std::mem::take(&mut self.current);
         }
-        self.current.insert(fingerprint as u64);
+        self.current.insert(exposure);
     }
 }
 
@@ -57,7 +87,7 @@ mod tests {
 
     #[test]
     fn an_exposure_is_seen_once_a_window() {
-        let mut dedupe = Dedupe::new(1_000, 100);
+        let mut dedupe = Dedupe::new(7, 1_000, 100);
         let window = dedupe.window(5_999);
         assert_eq!(window, 5);
         assert!(!dedupe.has_seen(7, window));
@@ -71,13 +101,14 @@ mod tests {
 
     #[test]
     fn memory_is_bounded_and_keeps_the_newer_half() {
-        let mut dedupe = Dedupe::new(1_000, 100);
-        for fingerprint in 0..10_000 {
-            dedupe.remember(fingerprint, 1);
+        let mut dedupe = Dedupe::new(7, 1_000, 100);
+        for number in 0..10_000_u64 {
+            let exposure = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            dedupe.remember(exposure, 1);
             assert!(dedupe.current.len() + dedupe.previous.len() <= 100);
-            assert!(dedupe.has_seen(fingerprint, 1));
+            assert!(dedupe.has_seen(exposure, 1));
         }
-        assert!((9_950..10_000).all(|fingerprint| dedupe.has_seen(fingerprint, 1)));
+        assert!((9_950..10_000_u64).all(|number| dedupe.has_seen(number.wrapping_mul(0x9e37_79b9_7f4a_7c15), 1)));
         assert!(!dedupe.has_seen(0, 1));
     }
 }

@@ -71,7 +71,7 @@ impl Pipeline {
     pub fn new(config: plugin_config::Events, vm: u64, prefix: &str, tick_ms: u64) -> Pipeline {
         Pipeline {
             buffer: Buffer::new(config.batch),
-            dedupe: Dedupe::new(config.dedupe.window_ms, config.dedupe.max_entries),
+            dedupe: Dedupe::new(vm, config.dedupe.window_ms, config.dedupe.max_entries),
             vm,
             index_key: format!("{prefix}/outbox"),
             slot_key: format!("{prefix}/slot"),

@@ -9,11 +9,18 @@ use crate::http::cache_control::made_private;
 use std::rc::Rc;
 
 /// What a request left to do for its response.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Pending {
-    snapshot: Rc<Snapshot>,
     /// Keep the response out of shared caches.
     private: bool,
+    /// Whatever else there is, which for most requests is nothing.
+    work: Option<Box<Work>>,
+}
+
+/// What few requests leave to do.
+#[derive(Debug)]
+pub struct Work {
+    snapshot: Rc<Snapshot>,
     /// Choices whose variants set response headers.
     pub choices: Vec<Choice>,
     /// Exposures that were not reported yet.
@@ -39,55 +46,71 @@ pub struct Exposure {
     pub choice: Choice,
     /// The visitor as bucketed.
     pub unit: String,
-    /// Tells it from others in its window.
+    /// What this VM remembers of it.
+    pub name: u64,
+    /// Tells it from others, everywhere.
     pub fingerprint: u128,
     /// The number of the window.
     pub window: i64,
 }
 
 impl Pending {
-    /// Nothing to do yet but, if `private`, to keep the response out of shared caches.
-    pub fn new(snapshot: &Rc<Snapshot>, private: bool) -> Pending {
-        Pending {
-            snapshot: Rc::clone(snapshot),
-            private,
-            choices: Vec::new(),
-            exposures: Vec::new(),
-            goals: Vec::new(),
-            goal_unit: String::new(),
-            set_cookie: None,
-            host: String::new(),
-            path: String::new(),
-            attributes: Vec::new(),
-        }
+    /// Nothing to do but, if `private`, to keep the response out of shared caches.
+    pub fn new(private: bool) -> Pending {
+        Pending { private, work: None }
+    }
+
+    /// What else there is to do, to add to it. `snapshot` is the one in force.
+    pub fn work(&mut self, snapshot: &Rc<Snapshot>) -> &mut Work {
+        self.work.get_or_insert_with(|| {
+            Box::new(Work {
+                snapshot: Rc::clone(snapshot),
+                choices: Vec::new(),
+                exposures: Vec::new(),
+                goals: Vec::new(),
+                goal_unit: String::new(),
+                set_cookie: None,
+                host: String::new(),
+                path: String::new(),
+                attributes: Vec::new(),
+            })
+        })
+    }
+
+    /// The exposures that wait for the response.
+    pub fn exposures(&self) -> &[Exposure] {
+        self.work.as_ref().map_or(&[], |work| &work.exposures)
+    }
+
+    /// Whether events may come of it.
+    pub fn has_events(&self) -> bool {
+        self.work.as_ref().is_some_and(|work| !work.exposures.is_empty() || !work.goals.is_empty())
     }
 
     /// Whether the response can pass unseen.
     pub fn is_idle(&self) -> bool {
-        !self.private
-            && self.choices.is_empty()
-            && self.exposures.is_empty()
-            && self.goals.is_empty()
-            && self.set_cookie.is_none()
+        !self.private && self.work.is_none()
     }
 }
 
 /// Handles the headers of a response.
 pub fn on_response(worker: &mut Worker, host: &(impl Host + StreamHost), pending: &Pending) {
-    let has_events = !pending.exposures.is_empty() || !pending.goals.is_empty();
-    if pending.private || has_events {
+    if pending.private || pending.has_events() {
         let headers = host.headers(Headers::Response);
         if pending.private {
             keep_private(host, &headers);
         }
-        emit(worker, host, pending, status(&headers));
+        if let Some(work) = &pending.work {
+            emit(worker, host, work, status(&headers));
+        }
     }
-    let set = pending.choices.iter().filter_map(|choice| pending.snapshot.choice(*choice));
+    let Some(work) = &pending.work else { return };
+    let set = work.choices.iter().filter_map(|choice| work.snapshot.choice(*choice));
     for (name, value) in set.flat_map(|(_, variant)| &variant.effects.response_headers) {
         host.remove_header(Headers::Response, name);
         host.add_header(Headers::Response, name, value.as_bytes());
     }
-    if let Some(cookie) = &pending.set_cookie {
+    if let Some(cookie) = &work.set_cookie {
         host.add_header(Headers::Response, "set-cookie", cookie.as_bytes());
     }
 }
@@ -112,9 +135,9 @@ fn keep_private(host: &impl StreamHost, headers: &crate::http::headers::HeaderMa
     }
 }
 
-fn emit(worker: &mut Worker, host: &impl Host, pending: &Pending, status: Option<u16>) {
+fn emit(worker: &mut Worker, host: &impl Host, work: &Work, status: Option<u16>) {
     let Worker { pipeline: Some(pipeline), metrics, now_ms, .. } = worker else { return };
-    let snapshot = &pending.snapshot;
+    let snapshot = &work.snapshot;
     let event = |id, kind, unit| Event {
         id,
         kind,
@@ -123,30 +146,30 @@ fn emit(worker: &mut Worker, host: &impl Host, pending: &Pending, status: Option
         exposure: None,
         goal: None,
         revision: snapshot.revision.as_deref(),
-        host: &pending.host,
-        path: &pending.path,
+        host: &work.host,
+        path: &work.path,
         status,
-        attributes: &pending.attributes,
+        attributes: &work.attributes,
     };
-    for exposure in &pending.exposures {
+    for exposure in &work.exposures {
         let Some((experiment, variant)) = snapshot.choice(exposure.choice) else { continue };
         // Another request of the same visitor may have been delivered since.
-        if pipeline.dedupe.has_seen(exposure.fingerprint, exposure.window) {
+        if pipeline.dedupe.has_seen(exposure.name, exposure.window) {
             continue;
         }
         let id = derived_id(exposure.fingerprint);
         let exposed = Some((experiment.key.as_str(), variant.key.as_str()));
         if pipeline.emit(&Event { exposure: exposed, ..event(id, Kind::Exposure, &exposure.unit) }, metrics) {
-            pipeline.dedupe.remember(exposure.fingerprint, exposure.window);
+            pipeline.dedupe.remember(exposure.name, exposure.window);
         }
         metrics.exposed(&experiment.key, &variant.key);
     }
-    let reached = pending.goals.iter().filter_map(|&at| snapshot.goals.get(at as usize)).filter(|goal| {
+    let reached = work.goals.iter().filter_map(|&at| snapshot.goals.get(at as usize)).filter(|goal| {
         goal.statuses.is_empty()
             || status.is_some_and(|status| goal.statuses.iter().any(|class| class.contains(status)))
     });
     for goal in reached {
         let id = random_id(host.random());
-        pipeline.emit(&Event { goal: Some(&goal.key), ..event(id, Kind::Goal, &pending.goal_unit) }, metrics);
+        pipeline.emit(&Event { goal: Some(&goal.key), ..event(id, Kind::Goal, &work.goal_unit) }, metrics);
     }
 }

@@ -1,5 +1,6 @@
 //! What a worker's VM keeps between requests, and its regular work.
 
+use super::request::Room;
 use crate::config_sync::{ConfigSync, log_problems};
 use crate::engine::snapshot::Snapshot;
 use crate::events::pipeline::Pipeline;
@@ -33,10 +34,8 @@ pub struct Worker {
     pub metrics: Metrics,
     /// The events, where there are any.
     pub pipeline: Option<Pipeline>,
-    /// Room for the experiments and goals of a request, kept so that requests need not allocate it.
-    pub candidates: Vec<u32>,
-    /// See `candidates`.
-    pub goal_candidates: Vec<u32>,
+    /// Room for what is found out about a request.
+    pub room: Room,
     sync: Option<ConfigSync>,
     configured_ms: i64,
     gauges_ms: i64,
@@ -65,8 +64,7 @@ impl Worker {
                 .source
                 .clone()
                 .map(|source| ConfigSync::new(source, config.request.cache_key.budget, vm, &prefix, now_ms)),
-            candidates: Vec::new(),
-            goal_candidates: Vec::new(),
+            room: Room::default(),
             configured_ms: now_ms,
             gauges_ms: i64::MIN,
             now_ms,

@@ -1,18 +1,34 @@
 //! A header map as the proxy hands it over: one block of bytes, read in place, so that looking at a request copies
 //! nothing. Lying lengths end the map early; they never read past the block.
 
+use std::slice::ChunksExact;
+
 /// Header names and values in their order. Values are bytes: clients send what they like.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HeaderMap {
     /// Little-endian u32 numbers: how many pairs, then each pair's two lengths; then each name and value, a NUL behind
     /// each.
     block: Vec<u8>,
+    /// How many pairs there really are.
+    pairs: usize,
+    /// Where the first name is.
+    text: usize,
 }
 
 impl HeaderMap {
     /// Takes over a block in the proxy's encoding.
     pub fn from_block(block: Vec<u8>) -> HeaderMap {
-        HeaderMap { block }
+        let claimed = block.first_chunk().map_or(0, |count| u32::from_le_bytes(*count)) as usize;
+        // A count that the block has no room for is a lie: then there are no pairs.
+        let text = claimed.checked_mul(8).and_then(|lengths| lengths.checked_add(4));
+        let lengths = text.and_then(|text| block.get(4..text)).unwrap_or_default();
+        let room = block.len().saturating_sub(4).saturating_sub(lengths.len());
+        let ends = lengths.chunks_exact(8).map(pair_lengths).scan(0_usize, |end, (name, value)| {
+            *end = end.checked_add(name)?.checked_add(value)?.checked_add(2)?;
+            // The NUL behind the last value may be missing.
+            (*end <= room.saturating_add(1)).then_some(())
+        });
+        HeaderMap { pairs: ends.count(), text: lengths.len() + 4, block }
     }
 
     /// Encodes pairs as the proxy would.
@@ -29,7 +45,7 @@ impl HeaderMap {
                 block.push(0);
             }
         }
-        HeaderMap { block }
+        HeaderMap::from_block(block)
     }
 
     /// The block in the proxy's encoding.
@@ -39,21 +55,20 @@ impl HeaderMap {
 
     /// Every header in order.
     pub fn iter(&self) -> Iter<'_> {
-        let pairs = length(&self.block, 0).unwrap_or(0);
-        // A count that the block has no room for is a lie: then there are no pairs.
-        let text = pairs.checked_mul(8).and_then(|lengths| lengths.checked_add(4));
-        let text = text.filter(|&text| text <= self.block.len());
-        Iter { block: &self.block, lengths: 4, left: if text.is_some() { pairs } else { 0 }, text: text.unwrap_or(0) }
+        let lengths = self.block.get(4..self.text).unwrap_or_default();
+        let lengths = lengths.get(..self.pairs * 8).unwrap_or_default();
+        Iter { block: &self.block, lengths: lengths.chunks_exact(8), text: self.text }
     }
 
     /// The first header called `name`, which is in lower case.
     pub fn get(&self, name: &str) -> Option<&[u8]> {
-        self.iter().find(|(found, _)| found.eq_ignore_ascii_case(name.as_bytes())).map(|(_, value)| value)
+        self.iter().next_called(name.as_bytes())
     }
 
     /// Every header called `name`, which is in lower case.
     pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> + 'a {
-        self.iter().filter(move |(found, _)| found.eq_ignore_ascii_case(name.as_bytes())).map(|(_, value)| value)
+        let mut rest = self.iter();
+        std::iter::from_fn(move || rest.next_called(name.as_bytes()))
     }
 }
 
@@ -61,10 +76,7 @@ impl HeaderMap {
 #[derive(Debug, Clone)]
 pub struct Iter<'a> {
     block: &'a [u8],
-    /// Where the next pair's lengths are.
-    lengths: usize,
-    /// How many pairs are left.
-    left: usize,
+    lengths: ChunksExact<'a, u8>,
     /// Where the next name is.
     text: usize,
 }
@@ -73,26 +85,86 @@ impl<'a> Iterator for Iter<'a> {
     type Item = (&'a [u8], &'a [u8]);
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.left = self.left.checked_sub(1)?;
-        let name = self.take(length(self.block, self.lengths)?)?;
-        let value = self.take(length(self.block, self.lengths + 4)?)?;
-        self.lengths += 8;
-        Some((name, value))
+        let (name, value) = pair_lengths(self.lengths.next()?);
+        let value_at = self.text + name + 1;
+        let pair = (self.block.get(self.text..self.text + name)?, self.block.get(value_at..value_at + value)?);
+        self.text = value_at + value + 1;
+        Some(pair)
     }
 }
 
 impl<'a> Iter<'a> {
-    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
-        let end = self.text.checked_add(length)?;
-        let text = self.block.get(self.text..end)?;
-        self.text = end + 1;
-        Some(text)
+    /// The next value of a header called `wanted`. Only names of its length are looked at.
+    fn next_called(&mut self, wanted: &[u8]) -> Option<&'a [u8]> {
+        for lengths in self.lengths.by_ref() {
+            let (name, value) = pair_lengths(lengths);
+            let name_at = self.text;
+            let value_at = name_at + name + 1;
+            self.text = value_at + value + 1;
+            if name == wanted.len()
+                && self.block.get(name_at..name_at + name).is_some_and(|found| is_name(found, wanted))
+            {
+                return self.block.get(value_at..value_at + value);
+            }
+        }
+        None
     }
 }
 
-fn length(block: &[u8], at: usize) -> Option<usize> {
-    let bytes = block.get(at..)?.first_chunk()?;
-    Some(u32::from_le_bytes(*bytes) as usize)
+/// Whether `found` is the name `wanted`, which is in lower case. Some hosts hand names over as clients wrote them.
+pub fn is_name(found: &[u8], wanted: &[u8]) -> bool {
+    found.len() == wanted.len()
+        && found.iter().zip(wanted).all(|(found, wanted)| found == wanted || found.to_ascii_lowercase() == *wanted)
+}
+
+/// The lengths of a name and of its value.
+fn pair_lengths(lengths: &[u8]) -> (usize, usize) {
+    let length = |at: usize| {
+        lengths.get(at..).and_then(|bytes| bytes.first_chunk()).map_or(0, |bytes| u32::from_le_bytes(*bytes))
+    };
+    (length(0) as usize, length(4) as usize)
+}
+
+/// Names of headers, found by their length first: most headers of a request have none of these lengths.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NameSet {
+    /// In lower case, each once.
+    names: Vec<String>,
+    /// Bit `n` is set where a name has `n` bytes, or `n` and more for the last bit.
+    lengths: u64,
+}
+
+impl NameSet {
+    /// The set of these names, which are in lower case.
+    pub fn new(mut names: Vec<String>) -> NameSet {
+        names.sort();
+        names.dedup();
+        let lengths = names.iter().fold(0, |lengths, name| lengths | length_bit(name.len()));
+        NameSet { names, lengths }
+    }
+
+    /// The names, sorted.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// Whether `name` is one of them, however it is written.
+    pub fn contains(&self, name: &[u8]) -> bool {
+        self.lengths & length_bit(name.len()) != 0
+            && if name.iter().any(u8::is_ascii_uppercase) {
+                self.has(&name.to_ascii_lowercase())
+            } else {
+                self.has(name)
+            }
+    }
+
+    fn has(&self, name: &[u8]) -> bool {
+        self.names.binary_search_by(|own| own.as_bytes().cmp(name)).is_ok()
+    }
+}
+
+fn length_bit(length: usize) -> u64 {
+    1 << length.min(63)
 }
 
 #[cfg(test)]
@@ -124,5 +196,17 @@ mod tests {
             assert!(HeaderMap::from_block(lying).iter().count() <= 2, "byte {at}");
         }
         assert_eq!(HeaderMap::default().iter().count(), 0);
+    }
+
+    #[test]
+    fn names_are_found_by_length_and_without_case() {
+        let long = "x-".repeat(50);
+        let set = NameSet::new(vec!["x-b".to_owned(), "x-abc".to_owned(), "x-b".to_owned(), long.clone()]);
+        assert_eq!(set.names(), ["x-abc", "x-b", long.as_str()]);
+        for (name, expected) in
+            [("x-b", true), ("X-B", true), ("x-c", false), ("x-abcd", false), (&long, true), ("", false)]
+        {
+            assert_eq!(set.contains(name.as_bytes()), expected, "{name}");
+        }
     }
 }

@@ -4,7 +4,7 @@ use super::{effects, key, member, required, route};
 use crate::engine::assignments;
 use crate::engine::attribute::AttributeName;
 use crate::engine::condition::Condition;
-use crate::engine::hash::BUCKETS;
+use crate::engine::hash::{BUCKETS, Salt};
 use crate::engine::snapshot::{Experiment, Layer, State, TrafficStep, Variant};
 use crate::problem::{Node, Problems, Severity};
 use serde_json::Value;
@@ -66,8 +66,8 @@ pub(super) fn compile(node: Node<'_>, position: usize, problems: &mut Problems) 
     let (key, salt) = (key?, salt?);
     let salt = salt.unwrap_or_else(|| key.clone());
     Some(Experiment {
-        traffic_salt: format!("{salt}/traffic/"),
-        variant_salt: format!("{salt}/variant/"),
+        traffic_salt: Salt::new(format!("{salt}/traffic/")),
+        variant_salt: Salt::new(format!("{salt}/variant/")),
         state: state?,
         unit: unit?.unwrap_or(AttributeName::Id),
         route: route?.unwrap_or_default(),
@@ -146,7 +146,7 @@ fn layer(node: Node<'_>, problems: &mut Problems) -> Option<Layer> {
         Some((from, to))
     });
     let (name, (from, to)) = (name?, slots?);
-    Some(Layer { salt: format!("layer/{name}/"), from, to })
+    Some(Layer { salt: Salt::new(format!("layer/{name}/")), from, to })
 }
 
 /// A share, weight or slot: 1/10,000 each.
@@ -251,6 +251,7 @@ fn variant(node: Node<'_>, experiment: Option<&str>, total: &mut u32, problems: 
         assignment: assignments::assignment_pair(experiment, &key),
         cache_pair: (!baseline).then(|| assignments::cache_pair(experiment, &key)),
         effects: effects?.unwrap_or_default(),
+        tag: 0,
         key,
     })
 }

@@ -7,7 +7,9 @@ mod effects;
 mod experiment;
 mod route;
 
+use crate::engine::hash::Salt;
 use crate::engine::snapshot::{Disabled, Experiment, Goal, Holdout, Snapshot, State, StatusClass};
+use crate::http::headers::NameSet;
 use crate::problem::{Node, Path, Problem, Problems, Severity};
 use serde_json::Value;
 use std::collections::HashSet;
@@ -94,7 +96,7 @@ fn holdout(node: Node<'_>, problems: &mut Problems) -> Option<Holdout> {
     node.unknown_fields(&["key", "share"], Severity::Warning, problems);
     let key = required(node, "key", problems, key)?;
     let share = required(node, "share", problems, experiment::share)?;
-    Some(Holdout { salt: format!("holdout/{key}/"), share })
+    Some(Holdout { salt: Salt::new(format!("holdout/{key}/")), share })
 }
 
 /// Reads the member `name` with `read`; a problem where it is not there.
@@ -127,10 +129,11 @@ fn key(node: Node<'_>, problems: &mut Problems) -> Option<String> {
 /// Compiles every experiment and disables those that are wrong, in themselves or beside those before them.
 fn experiments(list: &[Value], path: &Path<'_>, budget: u64, snapshot: &mut Snapshot, problems: &mut Problems) {
     let mut keys = HashSet::new();
+    let mut owned = Vec::new();
     for (position, value) in list.iter().enumerate() {
         let path = path.index(position);
         let node = Node { value, path: &path };
-        effects::collect_owned(value, &mut snapshot.owned_request_headers);
+        effects::collect_owned(value, &mut owned);
         let mut own = Problems::new();
         let experiment = experiment::compile(node, position, &mut own);
         let key = value.get("key").and_then(Value::as_str).map(str::to_owned);
@@ -153,6 +156,7 @@ fn experiments(list: &[Value], path: &Path<'_>, budget: u64, snapshot: &mut Snap
         }
         problems.append(own);
     }
+    snapshot.owned_request_headers = NameSet::new(owned);
 }
 
 fn first_error(problems: &Problems) -> Option<&Problem> {

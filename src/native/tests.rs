@@ -49,7 +49,7 @@ fn the_least_that_must_be_there_takes_the_defaults() {
     assert_eq!(problems(&compiled), [""; 0]);
     let snapshot = compiled.snapshot.unwrap();
     let a = &snapshot.experiments[0];
-    assert_eq!((a.traffic_salt.as_str(), a.variant_salt.as_str()), ("a/traffic/", "a/variant/"));
+    assert_eq!((a.traffic_salt.text(), a.variant_salt.text()), ("a/traffic/", "a/variant/"));
     assert_eq!((&a.unit, a.traffic_share(0)), (&AttributeName::Id, 10_000));
     assert_eq!(a.variants[0].cache_pair.as_deref(), Some("a.on"), "what is not marked a baseline is none");
     assert_eq!(decided(&snapshot, "u1", 0), [(Some("on".to_owned()), Reason::Bucketed)]);
@@ -296,7 +296,7 @@ fn every_header_that_a_variant_sets_is_owned_even_of_disabled_experiments() {
         experiment("cookie", json!({"variants": set("Cookie")})),
     ];
     let snapshot = compile(&config(experiments), BUDGET).snapshot.unwrap();
-    assert_eq!(snapshot.owned_request_headers, ["x-a", "x-bad", "x-p"]);
+    assert_eq!(snapshot.owned_request_headers.names(), ["x-a", "x-bad", "x-p"]);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use super::block::{self, Block};
 use super::names;
 use crate::engine::pattern::Pattern;
+use crate::http::headers::is_name;
 use crate::problem::{Node, Problems};
 use std::ops::RangeInclusive;
 
@@ -35,6 +36,14 @@ pub struct Request {
 impl Default for Request {
     fn default() -> Request {
         Request { assignments_header: "x-ab-assignments".to_owned(), cache_key: CacheKey::default() }
+    }
+}
+
+impl Request {
+    /// Whether the filter itself writes the request header `name`, however that is written.
+    pub fn owns(&self, name: &[u8]) -> bool {
+        is_name(name, self.assignments_header.as_bytes())
+            || self.cache_key.header.as_ref().is_some_and(|own| is_name(name, own.as_bytes()))
     }
 }
 

@@ -21,9 +21,11 @@ pub struct RequestView<'a> {
     pub headers: &'a HeaderMap,
     /// Host without port, in lower case.
     pub host: Cow<'a, [u8]>,
-    /// The path without its query, as the client sent it.
+    /// The request target as the client sent it.
+    pub target: &'a [u8],
+    /// Its path.
     pub path: &'a [u8],
-    /// The query without its question mark.
+    /// Its query, without the question mark.
     pub query: Option<&'a [u8]>,
     /// The method.
     pub method: &'a [u8],
@@ -39,10 +41,12 @@ impl<'a> RequestView<'a> {
     /// Reads the request line out of `headers`.
     pub fn new(headers: &'a HeaderMap, visitor: &'a Visitor) -> RequestView<'a> {
         let authority = headers.get(":authority").or_else(|| headers.get("host")).unwrap_or_default();
-        let (path, query) = url::path_and_query(headers.get(":path").unwrap_or_default());
+        let target = headers.get(":path").unwrap_or_default();
+        let (path, query) = url::path_and_query(target);
         RequestView {
             headers,
             host: url::host(authority),
+            target,
             path,
             query,
             method: headers.get(":method").unwrap_or_default(),
@@ -61,8 +65,7 @@ impl<'a> RequestView<'a> {
     fn url(&self) -> Option<String> {
         let scheme = self.headers.get(":scheme").or_else(|| self.headers.get("x-forwarded-proto")).unwrap_or(b"https");
         let authority = self.headers.get(":authority").or_else(|| self.headers.get("host")).unwrap_or_default();
-        let target = self.headers.get(":path").unwrap_or_default();
-        String::from_utf8([scheme, b"://", authority, target].concat()).ok()
+        String::from_utf8([scheme, b"://", authority, self.target].concat()).ok()
     }
 }
 

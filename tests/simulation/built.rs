@@ -118,18 +118,18 @@ pub fn run(compiled: &Compiled, mut host: SimHost<'_>, memory: &Memory, job: Job
         Job::Response(stream) => {
             let Some((visit, pending)) = memory.streams.borrow_mut().remove(&stream) else { return };
             host.headers = visit.response_headers();
-            let exposures = pending.as_ref().map(|pending| repeats_left_out(&host, memory, pending));
+            let exposures = repeats_left_out(&host, memory, &pending);
             let recorder = Recorder::new(&host);
             // A proxy tells of every response, also where there is nothing left to do.
             alive(module.response(&recorder, (FIRST_STREAM + stream) as u32));
             let tape = recorder.end();
             let mut worker = memory.worker.borrow_mut();
             let Some(worker) = worker.as_mut() else { return };
-            if let Some(pending) = &pending {
-                on_response(worker, &tape, pending);
+            if !pending.is_idle() {
+                on_response(worker, &tape, &pending);
             }
             tape.end(what);
-            if let Some(exposures) = exposures {
+            if !pending.is_idle() {
                 check_response(&host, &visit, &exposures);
             }
         }

@@ -62,7 +62,7 @@ pub enum End {
 }
 
 /// A request whose response is on its way, with what is left to do for that.
-pub type Stream = (Visit, Option<Box<Pending>>);
+pub type Stream = (Visit, Pending);
 
 /// What a VM has in its memory.
 #[derive(Default)]
@@ -202,7 +202,10 @@ fn run(mut host: SimHost<'_>, memory: &Memory, job: Job) {
             memory.streams.borrow_mut().insert(stream, (visit, pending));
         }
         Job::Response(stream) => {
-            let Some((visit, Some(pending))) = memory.streams.borrow_mut().remove(&stream) else { return };
+            let Some((visit, pending)) = memory.streams.borrow_mut().remove(&stream) else { return };
+            if pending.is_idle() {
+                return;
+            }
             host.headers = visit.response_headers();
             let exposures = repeats_left_out(&host, memory, &pending);
             on_response(worker, &host, &pending);
@@ -231,11 +234,11 @@ pub fn repeats_left_out(host: &SimHost<'_>, memory: &Memory, pending: &Pending) 
         (scenario.window_ms, scenario.dedupe_entries)
     };
     let mut reported = memory.reported.borrow_mut();
-    let reported = reported.get_or_insert_with(|| Dedupe::new(window_ms, entries));
+    let reported = reported.get_or_insert_with(|| Dedupe::new(0, window_ms, entries));
     let mut exposures = Vec::new();
-    for exposure in &pending.exposures {
-        if !reported.has_seen(exposure.fingerprint, exposure.window) {
-            reported.remember(exposure.fingerprint, exposure.window);
+    for exposure in pending.exposures() {
+        if !reported.has_seen(exposure.fingerprint as u64, exposure.window) {
+            reported.remember(exposure.fingerprint as u64, exposure.window);
             exposures.push(derived_id(exposure.fingerprint).as_u128());
         }
     }

@@ -1,6 +1,6 @@
 //! Whatever the config service sends; what compiles is also decided.
 
-use edgesplit::engine::assignments::{assignments, cache_key};
+use edgesplit::engine::assignments::{sort_by_key, write_assignments, write_cache_key};
 use edgesplit::engine::decide::{Visit, decide};
 use edgesplit::engine::route::RequestLine;
 use edgesplit::engine::snapshot::Choice;
@@ -18,12 +18,16 @@ pub(crate) fn run(data: &[u8]) {
     let attributes = json!({"id": "u1", "country": "DE", "tags": ["a", 1, null], "nested": {"a": {"b": "1.2.3"}}});
     let line = RequestLine { host: b"shop.example", path: b"/checkout/1", method: b"GET" };
     let visit = Visit { now_ms: 1_795_392_000_000, path_included: true, consent: true, bot: false };
-    let choices: Vec<Choice> = (snapshot.experiments.iter().enumerate())
+    let mut choices: Vec<Choice> = (snapshot.experiments.iter().enumerate())
         .filter_map(|(position, experiment)| {
             let decision = decide(&snapshot, experiment, &line, &visit, &attributes);
             Some(Choice { experiment: position, variant: decision.variant? })
         })
         .collect();
-    let text = assignments(&snapshot, &choices) + &cache_key(&snapshot, &choices);
+    sort_by_key(&snapshot, &mut choices);
+    let mut texts = [String::new(), String::new()];
+    write_assignments(&snapshot, &choices, &mut texts[0]);
+    write_cache_key(&snapshot, &choices, &mut texts[1]);
+    let text = texts.concat();
     assert!(text.is_ascii() && !text.contains(['\r', '\n', '\0']), "not fit for a header");
 }
