@@ -106,7 +106,7 @@ fn turn(connections: &mut [Connection], path: &str, first_visitor: u64) -> std::
 }
 
 /// Has all proxies take turns until each has served `requests`; gives the CPU time that one request took each of them, in
-/// microseconds, its share of ticks included.
+/// microseconds.
 fn round(contenders: &[Contender], setting: &Setting, first_visitor: u64, requests: u64) -> Vec<f64> {
     let failed = |name: &str, error: std::io::Error| -> ! { panic!("{name}, {}: {error}", setting.name) };
     let mut connections: Vec<Vec<Connection>> = (contenders.iter())
@@ -115,17 +115,20 @@ fn round(contenders: &[Contender], setting: &Setting, first_visitor: u64, reques
             (0..CONNECTIONS).map(|_| open().unwrap_or_else(|error| failed(contender.name, error))).collect()
         })
         .collect();
-    let before: Vec<u64> = contenders.iter().map(|contender| contender.envoy.cpu_ns()).collect();
     let visitors_per_turn = CONNECTIONS * VISITORS_PER_TURN;
     let turns = requests.div_ceil(visitors_per_turn * REQUESTS_PER_VISITOR);
+    let mut used = vec![0; contenders.len()];
     for number in 0..turns {
-        for (contender, connections) in contenders.iter().zip(&mut connections) {
+        for ((contender, connections), used) in contenders.iter().zip(&mut connections).zip(&mut used) {
+            // What a proxy does while the others have their turns, its ticks, is not what a request costs.
+            let before = contender.envoy.cpu_ns();
             turn(connections, setting.path, first_visitor + number * visitors_per_turn)
                 .unwrap_or_else(|error| failed(contender.name, error));
+            *used += contender.envoy.cpu_ns() - before;
         }
     }
-    let used = contenders.iter().zip(before).map(|(contender, before)| contender.envoy.cpu_ns() - before);
-    used.map(|used| used as f64 / 1_000.0 / (turns * visitors_per_turn * REQUESTS_PER_VISITOR) as f64).collect()
+    let served = (turns * visitors_per_turn * REQUESTS_PER_VISITOR) as f64;
+    used.into_iter().map(|used| used as f64 / 1_000.0 / served).collect()
 }
 
 fn main() {

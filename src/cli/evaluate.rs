@@ -87,7 +87,7 @@ impl Evaluation<'_> {
         };
         view.id = match &request.id {
             Some(id) => Some(Cow::Borrowed(id.as_str())),
-            None => visit::id(&request.headers, visitor),
+            None => visit::id(&view, visitor),
         };
 
         let mut choices = Vec::new();

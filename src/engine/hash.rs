@@ -21,16 +21,29 @@ impl Murmur3 {
     }
 
     fn write(mut self, bytes: &[u8]) -> Murmur3 {
-        for &byte in bytes {
-            self.rest |= u32::from(byte) << (8 * (self.length % 4));
-            self.length = self.length.wrapping_add(1);
-            if self.length.is_multiple_of(4) {
-                let mixed = (self.state ^ scrambled(self.rest)).rotate_left(13);
-                self.state = mixed.wrapping_mul(5).wrapping_add(0xe654_6b64);
-                self.rest = 0;
-            }
+        let bits = 8 * (self.length % 4);
+        let mut blocks = bytes.chunks_exact(4);
+        for block in blocks.by_ref() {
+            let block = block.first_chunk().map_or(0, |block| u32::from_le_bytes(*block));
+            let shifted = u64::from(self.rest) | u64::from(block) << bits;
+            self.mix(shifted as u32);
+            self.rest = (shifted >> 32) as u32;
         }
+        let rest = blocks.remainder();
+        let last = rest.iter().rev().fold(0, |last, byte| last << 8 | u64::from(*byte));
+        let shifted = u64::from(self.rest) | last << bits;
+        self.rest = shifted as u32;
+        if bits as usize / 8 + rest.len() >= 4 {
+            self.mix(self.rest);
+            self.rest = (shifted >> 32) as u32;
+        }
+        self.length = self.length.wrapping_add(bytes.len() as u32);
         self
+    }
+
+    fn mix(&mut self, block: u32) {
+        let mixed = (self.state ^ scrambled(block)).rotate_left(13);
+        self.state = mixed.wrapping_mul(5).wrapping_add(0xe654_6b64);
     }
 
     fn finish(self) -> u32 {

@@ -28,6 +28,11 @@ impl Pattern {
         self.pieces.len() == 1
     }
 
+    /// Whether every text matches that starts with the prefix.
+    pub fn is_prefix(&self) -> bool {
+        matches!(self.pieces.as_slice(), [_, rest] if rest.is_empty())
+    }
+
     /// Whether `text` matches. The work is bounded by the two lengths multiplied, and linear in practice: a literal
     /// piece is taken at its first place, which is never worse than a later one.
     pub fn matches(&self, text: &[u8]) -> bool {

@@ -34,6 +34,16 @@ impl Route {
             })
     }
 
+    /// Whether all requests match whose path a [`RouteIndex`] finds the route by.
+    fn is_found_by_index(&self) -> bool {
+        let path = match self.paths.as_slice() {
+            [] => true,
+            [path] => path.is_prefix() || path.is_exact(),
+            _ => false,
+        };
+        path && self.hosts.is_empty() && self.methods.is_empty()
+    }
+
     /// Whether some request can match both routes.
     pub fn meets(&self, other: &Route) -> bool {
         any_pair(&self.paths, &other.paths, Pattern::meets)
@@ -61,6 +71,8 @@ pub struct RouteIndex {
     exact: Vec<(Box<[u8]>, u32)>,
     /// Routes that say nothing about how a path starts.
     anywhere: Vec<u32>,
+    /// Routes that ask for more than what they are found by, sorted.
+    asks_more: Vec<u32>,
 }
 
 #[derive(Debug, Clone)]
@@ -77,6 +89,9 @@ impl RouteIndex {
         let mut index = RouteIndex::default();
         let mut by_prefix = std::collections::BTreeMap::<&[u8], Vec<u32>>::new();
         for (number, route) in routes {
+            if !route.is_found_by_index() {
+                index.asks_more.push(number);
+            }
             if any(&route.paths, |path| path.prefix().is_empty() && !path.is_exact()) {
                 index.anywhere.push(number);
                 continue;
@@ -90,6 +105,7 @@ impl RouteIndex {
             }
         }
         index.exact.sort();
+        index.asks_more.sort_unstable();
         // In sorted order the prefixes of a text stand before it, the longest last: a stack holds the open ones.
         let mut open: Vec<usize> = Vec::new();
         for (text, routes) in by_prefix {
@@ -103,9 +119,18 @@ impl RouteIndex {
         index
     }
 
-    /// Puts the numbers of all routes whose paths can match `path` into `found`, sorted, each once. They still have to
-    /// be asked with [`Route::matches`].
-    pub fn candidates(&self, path: &[u8], found: &mut Vec<u32>) {
+    /// Puts the numbers of all routes that match `line` into `found`, sorted, each once. `route` gives a route by its number.
+    pub fn find<'a>(&self, line: &RequestLine<'_>, route: impl Fn(u32) -> Option<&'a Route>, found: &mut Vec<u32>) {
+        self.candidates(line.path, found);
+        if !self.asks_more.is_empty() {
+            found.retain(|number| {
+                self.asks_more.binary_search(number).is_err() || route(*number).is_some_and(|route| route.matches(line))
+            });
+        }
+    }
+
+    /// Puts the numbers of all routes whose paths can match `path` into `found`, sorted, each once.
+    fn candidates(&self, path: &[u8], found: &mut Vec<u32>) {
         found.clear();
         found.extend_from_slice(&self.anywhere);
         let start = self.exact.partition_point(|(text, _)| **text < *path);
@@ -157,14 +182,15 @@ mod tests {
         let mut routes: Vec<Route> = paths.iter().map(|path| route(&[path])).collect();
         routes.push(route(&["/a*", "/a/b*", "/a/b"]));
         routes.push(Route::default());
+        routes.push(Route { hosts: vec![Pattern::new("other")], ..route(&["/a*"]) });
+        routes.push(Route { methods: vec!["POST".to_owned()], ..Route::default() });
         let index = RouteIndex::new(routes.iter().enumerate().map(|(number, route)| (number as u32, route)));
         let mut found = Vec::new();
         for path in
             ["", "/", "/a", "/a/", "/a/b", "/a/b/c", "/a/b/c/d", "/ab", "/abc", "/bxc", "/b", "/x.js", "/zz", "/~"]
         {
-            index.candidates(path.as_bytes(), &mut found);
-            let mut matching = found.clone();
-            matching.retain(|number| routes[*number as usize].matches(&line("GET", "h", path)));
+            index.find(&line("GET", "h", path), |number| routes.get(number as usize), &mut found);
+            let matching = found.clone();
             let expected: Vec<u32> = (0..routes.len() as u32)
                 .filter(|number| routes[*number as usize].matches(&line("GET", "h", path)))
                 .collect();

@@ -26,6 +26,8 @@ pub struct Snapshot {
     pub goal_index: RouteIndex,
     /// How many experiments are paused.
     pub paused: usize,
+    /// Whether any variant does anything but stand in the assignments and in the cache key.
+    pub has_effects: bool,
     /// Every request header that some variant sets, in lower case: clients may not send them.
     pub owned_request_headers: NameSet,
 }
@@ -187,6 +189,8 @@ impl Snapshot {
                 experiment.rank = rank;
             }
         }
+        let variants = self.experiments.iter().flat_map(|experiment| &experiment.variants);
+        self.has_effects = variants.into_iter().any(|variant| variant.effects != Effects::default());
         for experiment in &mut self.experiments {
             for variant in &mut experiment.variants {
                 variant.tag = fingerprint(&[experiment.key.as_bytes(), variant.key.as_bytes()]) as u64;

@@ -70,7 +70,7 @@ fn handle(worker: &mut Worker, host: &(impl Host + StreamHost), room: &mut Room)
     }
 
     let visit = visit::visit(&view, &config.visitor, true, now_ms);
-    view.id = visit::id(&headers, &config.visitor);
+    view.id = visit::id(&view, &config.visitor);
     let minted = mint(config, host, snapshot, candidates, &view, &visit);
     if let Some((id, _)) = &minted {
         view.id = Some(Cow::Borrowed(id));
@@ -100,14 +100,16 @@ fn handle(worker: &mut Worker, host: &(impl Host + StreamHost), room: &mut Room)
     if pending.has_events() {
         pending.work(snapshot).describe(&view, config);
     }
-    for choice in choices.iter().filter(|choice| has_response_headers(snapshot, **choice)) {
-        pending.work(snapshot).choices.push(*choice);
+    if snapshot.has_effects {
+        for choice in choices.iter().filter(|choice| has_response_headers(snapshot, **choice)) {
+            pending.work(snapshot).choices.push(*choice);
+        }
     }
     if let Some((_, cookie)) = &minted {
         pending.work(snapshot).set_cookie = Some(cookie.clone());
     }
 
-    let redirect = writes.effects(snapshot, choices, &view);
+    let redirect = if snapshot.has_effects { writes.effects(snapshot, choices, &view) } else { None };
     // From here on in the order of their keys.
     sort_by_key(snapshot, choices);
     write_assignments(snapshot, choices, assignments);
@@ -131,19 +133,16 @@ fn find_candidates(
     metrics: &mut Metrics,
 ) {
     let line = view.line();
-    snapshot.experiment_index.candidates(view.path, &mut room.candidates);
-    room.candidates.retain(|&number| {
-        snapshot.experiments.get(number as usize).is_some_and(|experiment| experiment.route.matches(&line))
-    });
+    let route = |number: u32| snapshot.experiments.get(number as usize).map(|experiment| &experiment.route);
+    snapshot.experiment_index.find(&line, route, &mut room.candidates);
     let others = snapshot.experiments.len() - snapshot.paused - room.candidates.len();
     metrics.decided(Reason::Route, others as u64);
     metrics.decided(Reason::Paused, snapshot.paused as u64);
     metrics.decided(Reason::Disabled, snapshot.disabled.len() as u64);
     room.goal_candidates.clear();
     if has_events && !snapshot.goals.is_empty() {
-        snapshot.goal_index.candidates(view.path, &mut room.goal_candidates);
-        room.goal_candidates
-            .retain(|&number| snapshot.goals.get(number as usize).is_some_and(|goal| goal.route.matches(&line)));
+        let route = |number: u32| snapshot.goals.get(number as usize).map(|goal| &goal.route);
+        snapshot.goal_index.find(&line, route, &mut room.goal_candidates);
     }
 }
 

@@ -1,13 +1,19 @@
 //! Cookies of a request. HTTP/2 clients may split them over several headers; the first of a name wins.
 
-use super::headers::HeaderMap;
+use super::headers::{HeaderMap, is_name};
 
 /// The value of the cookie `name`, as the client sent it.
-pub fn cookie<'a>(headers: &'a HeaderMap, name: &'a str) -> Option<&'a [u8]> {
-    headers.all("cookie").flat_map(|header| header.split(|&byte| byte == b';')).find_map(|pair| {
-        let at = pair.iter().position(|&byte| byte == b'=')?;
-        let (found, value) = pair.split_at_checked(at)?;
-        (found.trim_ascii() == name.as_bytes()).then(|| value.get(1..).unwrap_or_default().trim_ascii())
+pub fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
+    let mut headers = headers.iter().filter(|(header, _)| is_name(header, b"cookie"));
+    headers.find_map(|(_, header)| cookie_in(header, name))
+}
+
+/// The value of the cookie `name` in the value of one header.
+pub fn cookie_in<'a>(header: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    header.split(|&byte| byte == b';').find_map(|pair| {
+        let value = pair.trim_ascii_start().strip_prefix(name.as_bytes())?;
+        // Nothing but spaces may stand between the name and the sign.
+        Some(value.trim_ascii_start().strip_prefix(b"=")?.trim_ascii())
     })
 }
 

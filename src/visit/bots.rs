@@ -33,34 +33,44 @@ const PATTERNS: &[&str] = &[
     "yandeximages",
 ];
 
-/// Which pairs of letters some pattern starts with: bit `b` of entry `a`, counted from `a` and in lower case. Most places of
+/// Which pairs of ASCII bytes some pattern starts with, in either case: bit `b % 64` of entry `2 * a + b / 64`. Most places of
 /// a user agent start none, and cost one look each.
 #[allow(
     clippy::indexing_slicing,
     clippy::panic,
     reason = "computed when the crate is compiled, which fails if it is wrong"
 )]
-const STARTS: [u32; 32] = {
-    let mut starts = [0; 32];
+const STARTS: [u64; 256] = {
+    let mut starts = [0; 256];
     let mut at = 0;
     while at < PATTERNS.len() {
         let [first, second, ..] = PATTERNS[at].as_bytes() else { panic!("a pattern of less than two letters") };
-        starts[(*first & 31) as usize] |= 1 << (*second & 31);
+        let (firsts, seconds) = ([*first, first.to_ascii_uppercase()], [*second, second.to_ascii_uppercase()]);
+        let mut case = 0;
+        while case < 4 {
+            let (first, second) = (firsts[case / 2], seconds[case % 2]);
+            starts[2 * first as usize + second as usize / 64] |= 1 << (second % 64);
+            case += 1;
+        }
         at += 1;
     }
     starts
 };
+
+/// Whether some pattern starts with these two bytes.
+fn starts(first: u8, second: u8) -> bool {
+    // What is not ASCII is taken for what has the same lowest bits, and looked at for nothing.
+    let entry = 2 * usize::from(first & 127) + usize::from(second >> 6 & 1);
+    STARTS.get(entry).is_some_and(|seconds| seconds >> (second & 63) & 1 == 1)
+}
 
 /// A telephone maker's name that ends like a bot's.
 const NOT_A_BOT: &[u8] = b"cubot";
 
 /// Whether `user_agent` names a bot.
 pub fn is_bot(user_agent: &[u8]) -> bool {
-    let pairs = user_agent.iter().zip(user_agent.iter().skip(1)).enumerate();
-    // The lowest five bits tell letters apart without their case; digits and signs may pass for letters here.
-    let places = pairs.filter(|(_, (first, second))| {
-        STARTS.get(usize::from(**first & 31)).is_some_and(|seconds| seconds >> (**second & 31) & 1 == 1)
-    });
+    let pairs = user_agent.windows(2).enumerate();
+    let places = pairs.filter(|(_, pair)| matches!(pair, [first, second] if starts(*first, *second)));
     places.map(|(at, _)| at).any(|at| {
         let rest = user_agent.get(at..).unwrap_or_default();
         let found = PATTERNS.iter().find(|pattern| starts_with(rest, pattern.as_bytes()));

@@ -6,8 +6,8 @@ pub mod bots;
 use crate::engine::attribute::{AttributeName, AttributeValue, Attributes, json_attribute};
 use crate::engine::decide::{Visit, is_unit};
 use crate::engine::route::RequestLine;
-use crate::http::cookies::cookie;
-use crate::http::headers::HeaderMap;
+use crate::http::cookies::{cookie, cookie_in};
+use crate::http::headers::{HeaderMap, is_name};
 use crate::http::url;
 use crate::plugin_config::{IdSource, Paths, Visitor};
 use serde_json::Value;
@@ -29,6 +29,14 @@ pub struct RequestView<'a> {
     pub query: Option<&'a [u8]>,
     /// The method.
     pub method: &'a [u8],
+    /// The host as the client sent it.
+    authority: &'a [u8],
+    user_agent: Option<&'a [u8]>,
+    gpc: Option<&'a [u8]>,
+    dnt: Option<&'a [u8]>,
+    /// The first header with cookies, and whether there are more: HTTP/2 clients may split them.
+    cookies: Option<&'a [u8]>,
+    has_more_cookies: bool,
     /// The visitor's id, once it is known.
     pub id: Option<Cow<'a, str>>,
     /// Names under which attributes are also known.
@@ -38,10 +46,30 @@ pub struct RequestView<'a> {
 }
 
 impl<'a> RequestView<'a> {
-    /// Reads the request line out of `headers`.
+    /// Reads what every request is asked for out of `headers`, in one go.
     pub fn new(headers: &'a HeaderMap, visitor: &'a Visitor) -> RequestView<'a> {
-        let authority = headers.get(":authority").or_else(|| headers.get("host")).unwrap_or_default();
-        let target = headers.get(":path").unwrap_or_default();
+        let [mut target, mut authority, mut host, mut method] = [None; 4];
+        let [mut user_agent, mut gpc, mut dnt, mut cookies] = [None; 4];
+        let mut has_more_cookies = false;
+        for (name, value) in headers.iter() {
+            let (place, wanted): (_, &[u8]) = match name.len() {
+                3 => (&mut dnt, b"dnt"),
+                4 => (&mut host, b"host"),
+                5 => (&mut target, b":path"),
+                6 => (&mut cookies, b"cookie"),
+                7 if name.first() == Some(&b':') => (&mut method, b":method"),
+                7 => (&mut gpc, b"sec-gpc"),
+                10 if name.first() == Some(&b':') => (&mut authority, b":authority"),
+                10 => (&mut user_agent, b"user-agent"),
+                _ => continue,
+            };
+            if is_name(name, wanted) {
+                has_more_cookies |= name.len() == 6 && place.is_some();
+                // The first of a name counts.
+                *place = place.or(Some(value));
+            }
+        }
+        let (target, authority) = (target.unwrap_or_default(), authority.or(host).unwrap_or_default());
         let (path, query) = url::path_and_query(target);
         RequestView {
             headers,
@@ -49,11 +77,22 @@ impl<'a> RequestView<'a> {
             target,
             path,
             query,
-            method: headers.get(":method").unwrap_or_default(),
+            method: method.unwrap_or_default(),
+            authority,
+            user_agent,
+            gpc,
+            dnt,
+            cookies,
+            has_more_cookies,
             id: None,
             aliases: &visitor.attributes,
             typed: None,
         }
+    }
+
+    /// The value of the cookie `name`, as the client sent it.
+    pub fn cookie(&self, name: &str) -> Option<&'a [u8]> {
+        if self.has_more_cookies { cookie(self.headers, name) } else { cookie_in(self.cookies?, name) }
     }
 
     /// What routes are compared with.
@@ -64,8 +103,7 @@ impl<'a> RequestView<'a> {
     /// The whole URL. The proxy knows the scheme that the client used; where nobody says, it is https.
     fn url(&self) -> Option<String> {
         let scheme = self.headers.get(":scheme").or_else(|| self.headers.get("x-forwarded-proto")).unwrap_or(b"https");
-        let authority = self.headers.get(":authority").or_else(|| self.headers.get("host")).unwrap_or_default();
-        String::from_utf8([scheme, b"://", authority, self.target].concat()).ok()
+        String::from_utf8([scheme, b"://", self.authority, self.target].concat()).ok()
     }
 }
 
@@ -102,10 +140,10 @@ impl Attributes for RequestView<'_> {
             AttributeName::Url => self.url().map_or(AttributeValue::Missing, |url| AttributeValue::Text(url.into())),
             AttributeName::Method => text(Some(self.method)),
             AttributeName::Header(name) if name == "host" => {
-                text(self.headers.get(":authority").or_else(|| self.headers.get("host")))
+                text(Some(self.authority).filter(|authority| !authority.is_empty()))
             }
             AttributeName::Header(name) => text(self.headers.get(name)),
-            AttributeName::Cookie(name) => text(cookie(self.headers, name)),
+            AttributeName::Cookie(name) => text(self.cookie(name)),
             AttributeName::Query(name) => match self.query.and_then(|query| url::parameter(query, name)) {
                 Some(Cow::Borrowed(value)) => text(Some(value)),
                 Some(Cow::Owned(value)) => {
@@ -127,18 +165,19 @@ pub fn visit(view: &RequestView<'_>, visitor: &Visitor, path_included: bool, now
     Visit {
         now_ms,
         path_included,
-        consent: has_consent(view.headers, visitor),
-        bot: visitor.exclude_bots && view.headers.get("user-agent").is_some_and(bots::is_bot),
+        consent: has_consent(view, visitor),
+        bot: visitor.exclude_bots && view.user_agent.is_some_and(bots::is_bot),
     }
 }
 
-fn has_consent(headers: &HeaderMap, visitor: &Visitor) -> bool {
-    let objects = |honored: bool, name| honored && headers.get(name).is_some_and(|value| value.trim_ascii() == b"1");
-    if objects(visitor.honor_gpc, "sec-gpc") || objects(visitor.honor_dnt, "dnt") {
+fn has_consent(view: &RequestView<'_>, visitor: &Visitor) -> bool {
+    let objects =
+        |honored: bool, value: Option<&[u8]>| honored && value.is_some_and(|value| value.trim_ascii() == b"1");
+    if objects(visitor.honor_gpc, view.gpc) || objects(visitor.honor_dnt, view.dnt) {
         return false;
     }
     visitor.consent.as_ref().is_none_or(|consent| {
-        let given = cookie(headers, &consent.cookie).unwrap_or_default();
+        let given = view.cookie(&consent.cookie).unwrap_or_default();
         let wanted = consent.contains.as_bytes();
         wanted.is_empty() || given.windows(wanted.len()).any(|part| part == wanted)
     })
@@ -151,15 +190,15 @@ pub fn is_included(paths: &Paths, path: &[u8]) -> bool {
 }
 
 /// The visitor's id: the first source that has one; then the minted one.
-pub fn id<'a>(headers: &'a HeaderMap, visitor: &'a Visitor) -> Option<Cow<'a, str>> {
+pub fn id<'a>(view: &RequestView<'a>, visitor: &Visitor) -> Option<Cow<'a, str>> {
     let configured = visitor.id.iter().find_map(|source| {
         id_text(match source {
-            IdSource::Header(name) => headers.get(name),
-            IdSource::Cookie(name) => cookie(headers, name),
+            IdSource::Header(name) => view.headers.get(name),
+            IdSource::Cookie(name) => view.cookie(name),
         })
     });
     configured.or_else(|| {
-        let minted = id_text(cookie(headers, &visitor.mint.as_ref()?.cookie))?;
+        let minted = id_text(view.cookie(&visitor.mint.as_ref()?.cookie))?;
         is_minted(&minted).then_some(minted)
     })
 }
@@ -208,10 +247,10 @@ mod tests {
             (vec![("cookie", "ab=forged")], None),
             (vec![], None),
         ] {
-            assert_eq!(id(&headers(&pairs), &visitor).as_deref(), expected, "{pairs:?}");
+            assert_eq!(id(&RequestView::new(&headers(&pairs), &visitor), &visitor).as_deref(), expected, "{pairs:?}");
         }
         let not_text = HeaderMap::from_pairs(&[("x-user-id", b"\xff")]);
-        assert_eq!(id(&not_text, &visitor), None);
+        assert_eq!(id(&RequestView::new(&not_text, &visitor), &visitor), None);
     }
 
     #[test]
@@ -236,11 +275,14 @@ mod tests {
             (vec![("cookie", "consent=experiments"), ("dnt", "1")], false),
             (vec![("cookie", "consent=experiments"), ("dnt", "0")], true),
         ] {
-            assert_eq!(has_consent(&headers(&pairs), &asked), expected, "{pairs:?}");
+            assert_eq!(has_consent(&RequestView::new(&headers(&pairs), &asked), &asked), expected, "{pairs:?}");
         }
         let default = visitor(json!({}));
-        assert!(has_consent(&headers(&[("dnt", "1")]), &default), "dnt is honoured only where it is configured");
-        assert!(!has_consent(&headers(&[("sec-gpc", "1")]), &default));
+        assert!(
+            has_consent(&RequestView::new(&headers(&[("dnt", "1")]), &default), &default),
+            "dnt is honoured only where it is configured"
+        );
+        assert!(!has_consent(&RequestView::new(&headers(&[("sec-gpc", "1")]), &default), &default));
     }
 
     #[test]

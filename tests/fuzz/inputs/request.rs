@@ -25,7 +25,7 @@ pub(crate) fn run(data: &[u8]) {
     for headers in [block, HeaderMap::from_pairs(&pairs)] {
         let visitor = &CONFIG.visitor;
         let mut view = RequestView::new(&headers, visitor);
-        view.id = visit::id(&headers, visitor);
+        view.id = visit::id(&view, visitor);
         let _ = visit::visit(&view, visitor, true, 0);
         for name in ["id", "host", "path", "url", "method", "country", "plan", "utm", "query.a", "cookie.b", "header.c"]
         {
