@@ -2,6 +2,7 @@
 //! build it the same way, so that they decide the same.
 
 pub mod bots;
+pub mod preview;
 
 use crate::engine::attribute::{AttributeName, AttributeValue, Attributes, json_attribute};
 use crate::engine::decide::{Visit, is_unit};
