@@ -3,6 +3,7 @@
 
 pub mod bots;
 pub mod preview;
+pub mod sticky;
 
 use crate::engine::attribute::{AttributeName, AttributeValue, Attributes, json_attribute};
 use crate::engine::decide::{Visit, is_unit};
