@@ -2,6 +2,7 @@
 //! build it the same way, so that they decide the same.
 
 pub mod bots;
+pub mod jwt;
 pub mod preview;
 pub mod sticky;
 
