@@ -93,7 +93,8 @@ mod tests {
         for text in [bare.clone(), format!("Bearer {bare}"), format!("bearer   {bare} "), padded] {
             assert_eq!(claim(text.as_bytes(), "sub").as_deref(), Some("u1"), "{text}");
         }
-        for text in ["", "Bearer ", "Basic dTpw", "a.b", "a.b.c.d.e", "...", "a.!!!.c", &bare[..bare.len() - 5]] {
+        for text in ["", "Bearer ", "Basic dTpw", "a.b", "a.b.c.d.e", "...", "a.!!!.c", bare.trim_end_matches(".c2ln")]
+        {
             assert_eq!(claim(text.as_bytes(), "sub"), None, "{text}");
         }
         let large = token(&format!(r#"{{"sub":"u1","x":"{}"}}"#, "x".repeat(TOKEN_BYTES_MAX)));
