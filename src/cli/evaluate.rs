@@ -13,7 +13,6 @@ use crate::visit::{self, RequestView};
 use serde_json::{Map, Value, json};
 use std::borrow::Cow;
 use std::io::{BufRead, BufWriter, Write};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 pub(super) fn run(
     config: &std::path::Path,
@@ -36,10 +35,7 @@ pub(super) fn run(
     tell(config, &compiled.problems);
     let Some(snapshot) = compiled.snapshot else { return Ok(PROBLEMS) };
     let mut wrong = false;
-    let now_ms = now_ms.unwrap_or_else(|| {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-    });
+    let now_ms = now_ms.unwrap_or_else(super::now_ms);
     let evaluation = Evaluation { snapshot: &snapshot, plugin: plugin.as_ref(), now_ms };
 
     let mut out = BufWriter::new(std::io::stdout().lock());
