@@ -98,3 +98,57 @@ fn a_preview_is_signed_with_the_secret_from_wherever_it_comes() {
         assert_eq!(printed.out.is_empty(), code != 0, "{options:?}");
     }
 }
+
+#[test]
+fn explain_lists_the_cache_keys_of_a_route() {
+    let config = file("explain-route.json", &experiments());
+    let printed = edgesplit(&["explain", "--config", &config, "--route", "/checkout"], &[]);
+    let expected = "\
+GET /checkout on any host: 2 experiments
+  checkout-button: green, or nothing for its baseline control and who is not in it
+  nav: mega, or nothing for its baseline plain and who is not in it
+
+4 cache keys; the budget allows 64
+  (none)  baselines, and who is in no experiment
+  checkout-button.green  green of checkout-button
+  nav.mega  mega of nav
+  checkout-button.green~nav.mega  green of checkout-button and mega of nav
+";
+    assert_eq!((printed.code, printed.out.as_str()), (0, expected), "{}", printed.err);
+}
+
+#[test]
+fn explain_tells_a_visitor_s_decisions_step_by_step() {
+    let config = file("explain-visitor.json", &experiments());
+    let ask = |more: &[&str]| edgesplit(&[&["explain", "--config", &config, "--now", NOW], more].concat(), &[]);
+    let printed = ask(&["--id", "u2", "--path", "/checkout"]);
+    // The buckets are those of the formulas in docs/configuration.md, computed elsewhere.
+    let expected = "\
+checkout-button: green (bucketed)
+  path      the filter acts on it
+  state     not paused
+  route     GET /checkout on \"\" matches
+  schedule  it is its time
+  bot       no bot
+  consent   nothing against it
+  unit      id is \"u2\"
+  forced    no variant is forced
+  audience  everybody
+  traffic   bucket 8903; takes part below 10000: in
+  variant   bucket 6055 of control [0, 5000), green [5000, 10000)
+nav: not in it (traffic)
+";
+    assert_eq!(printed.code, 0, "{}", printed.err);
+    assert!(printed.out.starts_with(expected), "{}", printed.out);
+    assert!(printed.out.ends_with("\nassignments  checkout-button=green\ncache key    checkout-button.green\n"));
+    let printed = ask(&["--path", "/", "--header", "user-agent=Googlebot"]);
+    assert!(printed.out.contains("nav: not in it (no_unit)") && printed.out.ends_with("cache key    (none)\n"));
+    let plugin = file("explain-plugin.json", &json!({"experiments": {"inline": {}}}).to_string());
+    let printed = ask(&["--plugin", &plugin, "--id", "qa", "--path", "/checkout", "--header", "user-agent=Googlebot"]);
+    assert!(printed.out.contains("checkout-button: not in it (bot)"), "{}", printed.out);
+    let printed = ask(&["--attributes", "{\"id\": \"qa\"}", "--path", "/checkout"]);
+    assert!(printed.out.contains("checkout-button: green (forced)"), "{}", printed.out);
+    for wrong in [&[][..], &["--id", "u1", "--route", "/"], &["--path", "/", "--attributes", "[]"]] {
+        assert_eq!(ask(wrong).code, 2, "{wrong:?}");
+    }
+}

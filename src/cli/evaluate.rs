@@ -122,14 +122,14 @@ fn shown(key: &str, variant: Option<&str>, reason: Reason) -> Value {
 }
 
 /// A request as it stands on a line.
-struct Request<'a> {
-    id: Option<String>,
-    attributes: Option<&'a Value>,
-    headers: HeaderMap,
+pub(super) struct Request<'a> {
+    pub(super) id: Option<String>,
+    pub(super) attributes: Option<&'a Value>,
+    pub(super) headers: HeaderMap,
 }
 
 impl<'a> Request<'a> {
-    fn read(node: Node<'a>, problems: &mut Problems) -> Option<Request<'a>> {
+    pub(super) fn read(node: Node<'a>, problems: &mut Problems) -> Option<Request<'a>> {
         let object = node.object(problems)?;
         let known = ["id", "attributes", "host", "path", "method", "headers", "cookies"];
         node.unknown_fields(&known, Severity::Error, problems);

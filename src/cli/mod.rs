@@ -1,6 +1,7 @@
 //! The command: the same engine for people and for CI.
 
 mod evaluate;
+mod explain;
 mod preview;
 mod size;
 mod validate;
@@ -64,6 +65,11 @@ enum Command {
         #[arg(long, value_name = "TIME", value_parser = moment_ms)]
         now: Option<i64>,
     },
+    /// Tell a person why: the cache keys that a page can have, or the decisions for one visitor, step by step.
+    #[command(
+        after_help = "Examples:\n  edgesplit explain --config experiments.json --route /checkout\n  edgesplit explain --config experiments.json --id u1 --path /checkout"
+    )]
+    Explain(explain::Arguments),
     /// Make a link that shows chosen variants until it expires. A preview is in no event and in no cache.
     #[command(
         after_help = "The secret is that of request.preview. Without --secret, --secret-file and --plugin it is taken from the variable\nEDGESPLIT_PREVIEW_SECRET.\n\nExamples:\n  edgesplit preview --secret-file secret --expires 2h checkout-button=green\n  edgesplit preview --plugin plugin.json --expires 30m --url https://shop.example/cart checkout-button=green nav=mega"
@@ -101,6 +107,7 @@ pub fn run() -> ExitCode {
         Command::Evaluate { format: Format::Native, config, plugin, now } => {
             evaluate::run(&config, plugin.as_deref(), now)
         }
+        Command::Explain(asked) => explain::run(&asked),
         Command::Preview(asked) => preview::run(&asked),
         Command::Size { rate, outage, event_bytes, plugin } => {
             let question = size::Question { per_second: rate, outage_ms: outage, event_bytes };
