@@ -118,7 +118,8 @@ fn cost(
             one(&mut vm, &host, stream);
         }
         vm.tick(&host).unwrap();
-        (vm.work(), host.asked.take());
+        vm.work();
+        host.asked.take();
         host.request = request(path, &cookie(WARM_UP));
         for (name, phase) in ["request", "response"].into_iter().zip(one(&mut vm, &host, WARM_UP)) {
             if counts_allocations {
@@ -133,6 +134,9 @@ fn cost(
     figures
 }
 
+/// A kind of requests: its name, how many experiments match of how many, whether there are events, the path, the cookies.
+type Kind<'a> = (&'static str, (usize, usize), bool, &'a str, &'a dyn Fn(u32) -> String);
+
 /// The kinds of requests, by their names.
 fn costs() -> BTreeMap<&'static str, BTreeMap<String, Value>> {
     let compiled = ["dist/edgesplit.wasm", "dist/test/edgesplit-hooks.wasm"].map(|file| Compiled::load(&root(file)));
@@ -140,7 +144,7 @@ fn costs() -> BTreeMap<&'static str, BTreeMap<String, Value>> {
     let always_new =
         |number: u32| format!("session=8f14e45fceea167a5a36dedd4bea2543; uid=visitor-{number}; theme=dark");
     let nobody = |_: u32| "session=8f14e45fceea167a5a36dedd4bea2543; theme=dark".to_owned();
-    let rows: [(&'static str, (usize, usize), bool, &str, &dyn Fn(u32) -> String); 8] = [
+    let rows: [Kind<'_>; 8] = [
         ("no experiment on the route", (5, 5), true, "/about?ref=1", &known),
         ("known visitor, 5 of 5, no events", (5, 5), false, "/shop/1?ref=1", &known),
         ("known visitor, 5 of 5", (5, 5), true, "/shop/1?ref=1", &known),

@@ -141,6 +141,36 @@ fn without_consent_and_for_bots_there_is_no_id_no_variant_and_no_event() {
     assert_eq!(Accounts::of(&envoy).emitted, 2);
 }
 
+#[test]
+fn an_id_may_come_from_a_token_and_bots_may_be_told_by_patterns_of_ones_own() {
+    let services = Services::start(&json!({}));
+    let envoy = services.envoy(&plugin(
+        &[experiment("nav", json!({"forced": {"u1": "control"}}))],
+        json!({"visitor": {"id": [{"jwt_claim": "sub", "header": "authorization"}, {"jwt_claim": "uid", "cookie": "session"}],
+                           "bot_patterns": ["Shop-Probe"]}}),
+    ));
+    let mut client = envoy.client();
+    // {"sub":"u1"}, {"sub":"u2"} and {"uid":7}
+    let [u1, u2, u7] =
+        ["eyJzdWIiOiJ1MSJ9", "eyJzdWIiOiJ1MiJ9", "eyJ1aWQiOjd9"].map(|claims| format!("e30.{claims}.c2ln"));
+    let session = format!("session={u7}");
+    let (bearer1, bearer2) = (format!("Bearer {u1}"), format!("bearer {u2}"));
+    for (headers, expected) in [
+        (vec![("authorization", bearer1.as_str())], Some("nav=control")),
+        (vec![("authorization", &bearer2), ("cookie", &session)], Some("nav=green")),
+        (vec![("authorization", "Basic dTpw"), ("cookie", &session)], Some("nav=green")),
+        (vec![("authorization", "Bearer a.b.c"), ("cookie", "session=%%%")], None),
+        (vec![("authorization", &bearer1), ("user-agent", "shop-probe/2")], None),
+        // The list is another one: the built-in one is not asked.
+        (vec![("authorization", &bearer1), ("user-agent", "Googlebot")], Some("nav=control")),
+    ] {
+        let request = headers.iter().fold(client.get("/"), |request, (name, value)| request.header(name, value));
+        let reply = request.send();
+        assert_eq!(reply.status, 200);
+        assert_eq!(echoed(&reply, "x-ab-assignments"), Vec::from_iter(expected), "{headers:?}");
+    }
+}
+
 /// How many VMs were made, and how many there are: a crash makes one more.
 fn vms(envoy: &Envoy) -> BTreeMap<String, u64> {
     let vms = envoy.stats(r"^wasm\.envoy\.wasm\.runtime\.v8\.(created|active)$");

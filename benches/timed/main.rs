@@ -6,7 +6,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 #[path = "../../tests/harness/mod.rs"]
-#[allow(dead_code)]
 mod harness;
 mod load;
 mod report;

@@ -1,7 +1,7 @@
 //! `edgesplit evaluate`: requests in, decisions out, a line each.
 
 use super::{PROBLEMS, WELL, read, tell};
-use crate::engine::assignments::{sort_by_key, write_assignments, write_cache_key};
+use crate::engine::assignments;
 use crate::engine::decide::{Visit, decide};
 use crate::engine::reason::Reason;
 use crate::engine::snapshot::{Choice, Snapshot};
@@ -13,7 +13,6 @@ use crate::visit::{self, RequestView};
 use serde_json::{Map, Value, json};
 use std::borrow::Cow;
 use std::io::{BufRead, BufWriter, Write};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 pub(super) fn run(
     config: &std::path::Path,
@@ -36,10 +35,7 @@ pub(super) fn run(
     tell(config, &compiled.problems);
     let Some(snapshot) = compiled.snapshot else { return Ok(PROBLEMS) };
     let mut wrong = false;
-    let now_ms = now_ms.unwrap_or_else(|| {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-    });
+    let now_ms = now_ms.unwrap_or_else(super::now_ms);
     let evaluation = Evaluation { snapshot: &snapshot, plugin: plugin.as_ref(), now_ms };
 
     let mut out = BufWriter::new(std::io::stdout().lock());
@@ -105,10 +101,7 @@ impl Evaluation<'_> {
             decisions.extend(shown.map(|shown| (disabled.position, shown)));
         }
         decisions.sort_by_key(|(position, _)| *position);
-        let (mut assignments, mut cache_key) = (String::new(), String::new());
-        sort_by_key(self.snapshot, &mut choices);
-        write_assignments(self.snapshot, &choices, &mut assignments);
-        write_cache_key(self.snapshot, &choices, &mut cache_key);
+        let (assignments, cache_key) = assignments::texts(self.snapshot, &mut choices);
         json!({
             "decisions": decisions.into_iter().map(|(_, shown)| shown).collect::<Vec<_>>(),
             "assignments": assignments,
@@ -130,14 +123,14 @@ fn shown(key: &str, variant: Option<&str>, reason: Reason) -> Value {
 }
 
 /// A request as it stands on a line.
-struct Request<'a> {
-    id: Option<String>,
-    attributes: Option<&'a Value>,
-    headers: HeaderMap,
+pub(super) struct Request<'a> {
+    pub(super) id: Option<String>,
+    pub(super) attributes: Option<&'a Value>,
+    pub(super) headers: HeaderMap,
 }
 
 impl<'a> Request<'a> {
-    fn read(node: Node<'a>, problems: &mut Problems) -> Option<Request<'a>> {
+    pub(super) fn read(node: Node<'a>, problems: &mut Problems) -> Option<Request<'a>> {
         let object = node.object(problems)?;
         let known = ["id", "attributes", "host", "path", "method", "headers", "cookies"];
         node.unknown_fields(&known, Severity::Error, problems);

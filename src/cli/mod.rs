@@ -1,6 +1,8 @@
 //! The command: the same engine for people and for CI.
 
 mod evaluate;
+mod explain;
+mod preview;
 mod size;
 mod validate;
 
@@ -8,6 +10,7 @@ use crate::plugin_config::parse_duration_ms;
 use clap::{Parser, Subcommand, ValueEnum};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// All is well.
 pub const WELL: u8 = 0;
@@ -62,6 +65,16 @@ enum Command {
         #[arg(long, value_name = "TIME", value_parser = moment_ms)]
         now: Option<i64>,
     },
+    /// Tell a person why: the cache keys that a page can have, or the decisions for one visitor, step by step.
+    #[command(
+        after_help = "Examples:\n  edgesplit explain --config experiments.json --route /checkout\n  edgesplit explain --config experiments.json --id u1 --path /checkout"
+    )]
+    Explain(explain::Arguments),
+    /// Make a link that shows chosen variants until it expires. A preview is in no event and in no cache.
+    #[command(
+        after_help = "The secret is that of request.preview. Without --secret, --secret-file and --plugin it is taken from the variable\nEDGESPLIT_PREVIEW_SECRET.\n\nExamples:\n  edgesplit preview --secret-file secret --expires 2h checkout-button=green\n  edgesplit preview --plugin plugin.json --expires 30m --url https://shop.example/cart checkout-button=green nav=mega"
+    )]
+    Preview(preview::Arguments),
     /// Tell how large an outbox has to be for an outage, and how long a given one lasts.
     #[command(after_help = "Example:\n  edgesplit size --rate 1000/s --outage 10m")]
     Size {
@@ -94,6 +107,8 @@ pub fn run() -> ExitCode {
         Command::Evaluate { format: Format::Native, config, plugin, now } => {
             evaluate::run(&config, plugin.as_deref(), now)
         }
+        Command::Explain(asked) => explain::run(&asked),
+        Command::Preview(asked) => preview::run(&asked),
         Command::Size { rate, outage, event_bytes, plugin } => {
             let question = size::Question { per_second: rate, outage_ms: outage, event_bytes };
             size::run(question, plugin.as_deref())
@@ -107,6 +122,11 @@ pub fn run() -> ExitCode {
 
 fn read(file: &Path) -> Result<Vec<u8>, String> {
     std::fs::read(file).map_err(|error| format!("cannot read {}: {error}", file.display()))
+}
+
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 fn moment_ms(text: &str) -> Result<i64, String> {

@@ -1,6 +1,7 @@
 //! The two texts that tell the origin and its caches what was decided.
 
 use super::snapshot::{Choice, Snapshot, Variant};
+use std::borrow::Cow;
 use std::fmt::Write;
 
 /// Writes `key=variant` for every choice into `text`, instead of what is there; empty without one. Baselines stand in it too.
@@ -38,6 +39,15 @@ pub fn sort_by_key(snapshot: &Snapshot, choices: &mut [Choice]) {
         .sort_unstable_by_key(|choice| snapshot.experiments.get(choice.experiment).map(|experiment| experiment.rank));
 }
 
+/// Both texts for choices in any order.
+pub fn texts(snapshot: &Snapshot, choices: &mut [Choice]) -> (String, String) {
+    let (mut assignments, mut cache_key) = (String::new(), String::new());
+    sort_by_key(snapshot, choices);
+    write_assignments(snapshot, choices, &mut assignments);
+    write_cache_key(snapshot, choices, &mut cache_key);
+    (assignments, cache_key)
+}
+
 /// A variant's pair in the assignments header.
 pub fn assignment_pair(experiment: &str, variant: &str) -> String {
     format!("{}={}", percent_encoded(experiment, ""), percent_encoded(variant, ""))
@@ -49,7 +59,7 @@ pub fn cache_pair(experiment: &str, variant: &str) -> String {
 }
 
 /// `text` with every byte outside `[A-Za-z0-9_.~-]`, and those in `also`, as `%XX`.
-fn percent_encoded(text: &str, also: &str) -> String {
+pub(crate) fn percent_encoded(text: &str, also: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
         let plain = byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'~' | b'-');
@@ -63,6 +73,31 @@ fn percent_encoded(text: &str, also: &str) -> String {
     encoded
 }
 
+/// Undoes [`percent_encoded`]; `None` where `text` is nothing that it writes.
+pub(crate) fn percent_decoded(text: &str) -> Option<Cow<'_, str>> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'~' | b'-');
+    if text.bytes().all(plain) {
+        return Some(Cow::Borrowed(text));
+    }
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, after @ ..] = rest {
+        rest = match (first, after) {
+            (b'%', [high, low, after @ ..]) => {
+                decoded.push((digit(*high)? << 4) | digit(*low)?);
+                after
+            }
+            (&byte, _) if plain(byte) => {
+                decoded.push(byte);
+                after
+            }
+            _ => return None,
+        };
+    }
+    String::from_utf8(decoded).ok().map(Cow::Owned)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,5 +106,17 @@ mod tests {
     fn names_are_encoded_where_they_could_be_misread() {
         assert_eq!(assignment_pair("nav.v2~x", "grün=1"), "nav.v2~x=gr%C3%BCn%3D1");
         assert_eq!(cache_pair("nav.v2~x", "b-1_c"), "nav%2Ev2%7Ex.b-1_c");
+    }
+
+    #[test]
+    fn names_come_back_and_what_is_none_does_not() {
+        for name in ["", "checkout-button", "nav.v2~x", "grün 1%", "\u{1f600}\0"] {
+            for also in ["", ".~"] {
+                assert_eq!(percent_decoded(&percent_encoded(name, also)).as_deref(), Some(name));
+            }
+        }
+        for odd in ["%", "%4", "%4g", "%%41", "a b", "a=b", "ü", "%ff"] {
+            assert_eq!(percent_decoded(odd), None, "{odd}");
+        }
     }
 }

@@ -32,6 +32,8 @@ reasons! {
     Paused = "paused",
     /// The experiment is about other requests.
     Route = "route",
+    /// A preview link asks for this variant.
+    Preview = "preview",
     /// The experiment is concluded: everyone gets the winner.
     Winner = "winner",
     /// It is before `starts`.
@@ -52,6 +54,8 @@ reasons! {
     Holdout = "holdout",
     /// The visitor's slot of the layer belongs to another experiment.
     Layer = "layer",
+    /// The visitor's browser has had this variant before.
+    Sticky = "sticky",
     /// The visitor is not in the share that takes part.
     Traffic = "traffic",
     /// The variant is the one of the visitor's bucket.

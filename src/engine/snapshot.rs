@@ -81,6 +81,8 @@ pub struct Experiment {
     pub ends_ms: Option<i64>,
     /// The variant's position by the unit whose variant is fixed.
     pub forced: HashMap<String, usize>,
+    /// The version of its sticky buckets; `None`: visitors are not kept in the variant that they once had.
+    pub sticky: Option<u32>,
     /// The variants, in the order in which their weights are cumulated.
     pub variants: Vec<Variant>,
     /// Its place among all experiments sorted by key.

@@ -173,7 +173,7 @@ fn mint(
 }
 
 fn set_cookie(mint: &Mint, id: &str) -> String {
-    let Mint { cookie, max_age_s, path, domain, same_site, secure } = mint;
+    let Mint { cookie, max_age_s, path, domain, same_site, secure, .. } = mint;
     let same_site = match same_site {
         SameSite::Strict => "Strict",
         SameSite::Lax => "Lax",

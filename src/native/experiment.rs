@@ -56,13 +56,10 @@ pub(super) fn compile(node: Node<'_>, position: usize, problems: &mut Problems) 
     let forced = member(node, "forced", problems, |node, problems| {
         forced(node, variants.as_deref().unwrap_or_default(), problems)
     });
-    member(node, "sticky", problems, |node, problems| {
-        if node.boolean(problems)? {
-            problems.error(node.path, "sticky bucketing is not built yet: only false is possible");
-        }
-        Some(())
+    let sticky = member(node, "sticky", problems, |node, problems| node.boolean(problems));
+    let sticky_version = member(node, "sticky_version", problems, |node, problems| {
+        u32::try_from(node.integer(0..=u64::from(u32::MAX), problems)?).ok()
     });
-    member(node, "sticky_version", problems, |node, problems| node.integer(0..=u64::from(u32::MAX), problems));
     let (key, salt) = (key?, salt?);
     let salt = salt.unwrap_or_else(|| key.clone());
     Some(Experiment {
@@ -77,6 +74,7 @@ pub(super) fn compile(node: Node<'_>, position: usize, problems: &mut Problems) 
         starts_ms: starts_ms?,
         ends_ms: ends_ms?,
         forced: forced?.unwrap_or_default(),
+        sticky: sticky_version?.or(Some(0)).filter(|_| sticky == Some(Some(true))),
         variants: variants?,
         rank: 0,
         position,

@@ -57,6 +57,22 @@ fn the_least_that_must_be_there_takes_the_defaults() {
 }
 
 #[test]
+fn sticky_is_a_version_or_nothing() {
+    for (more, expected) in [
+        (json!({}), None),
+        (json!({"sticky": null, "sticky_version": 3}), None),
+        (json!({"sticky": false, "sticky_version": 3}), None),
+        (json!({"sticky": true}), Some(0)),
+        (json!({"sticky": true, "sticky_version": null}), Some(0)),
+        (json!({"sticky": true, "sticky_version": 4_294_967_295_u32}), Some(u32::MAX)),
+    ] {
+        let compiled = compile(&config(vec![experiment("a", more.clone())]), BUDGET);
+        assert_eq!(problems(&compiled), [""; 0], "{more}");
+        assert_eq!(compiled.snapshot.unwrap().experiments[0].sticky, expected, "{more}");
+    }
+}
+
+#[test]
 fn a_document_that_cannot_be_trusted_is_refused_whole() {
     for (bytes, says) in [
         (&b"<html>"[..], "not JSON: expected value at line 1 column 1"),
@@ -120,7 +136,8 @@ fn a_wrong_experiment_is_disabled_alone_with_its_path() {
             "experiments[1].ends: not after `starts`",
         ),
         (json!({"forced": {"qa": "blue"}}), "experiments[1].forced.qa: expected the key of a variant (control, green)"),
-        (json!({"sticky": true}), "experiments[1].sticky: sticky bucketing is not built yet"),
+        (json!({"sticky": "yes"}), "experiments[1].sticky: expected true or false"),
+        (json!({"sticky_version": -1}), "experiments[1].sticky_version: expected a whole number"),
         (variants(json!([])), "experiments[1].variants: expected at least one variant"),
         (
             variants(json!([{"key": "a", "weight": 9999}])),

@@ -104,13 +104,6 @@ impl<'a> Block<'a> {
             usize::try_from(size).ok() // bounds of 32 bits fit everywhere
         })
     }
-
-    /// Refuses a documented feature that is not built yet, unless it is off. `why` may be empty.
-    pub(super) fn not_built(&self, name: &str, why: &str, problems: &mut Problems) {
-        if self.members.get(name).is_some_and(|value| !value.is_null()) {
-            problems.error(&self.path.field(name), format!("not built yet{why}; leave it out or set it to null"));
-        }
-    }
 }
 
 /// One of the `choices`, by its name.

@@ -10,6 +10,7 @@ mod endpoint;
 mod events;
 mod experiments;
 mod names;
+mod own_cookie;
 mod protobuf_struct;
 mod request;
 mod visitor;
@@ -23,8 +24,9 @@ pub use events::{
     Batch, Dedupe, EventFormat, Events, OUTBOX_BATCHES_MAX, OUTBOX_BYTES_MAX, OnFull, OutboxLimits, Retry,
 };
 pub use experiments::{Experiments, Source};
-pub use request::{CacheKey, Paths, Request, Response};
-pub use visitor::{Consent, IdSource, Mint, SameSite, Visitor};
+pub use own_cookie::{OwnCookie, SameSite};
+pub use request::{CacheKey, PREVIEW_PARAMETER, Paths, Preview, Request, Response, Secret};
+pub use visitor::{Consent, IdSource, Mint, TokenSource, Visitor};
 
 use crate::engine::attribute::AttributeName;
 use crate::problem::{Node, Path, Problems};
@@ -66,7 +68,7 @@ impl PluginConfig {
     pub fn from_value(value: &Value) -> Result<PluginConfig, Problems> {
         let mut problems = Problems::new();
         match read(Node::root(value), &mut problems) {
-            // A feature that is not built leaves a problem, not a hole: only the count tells.
+            // A problem may stand beside a value that could be read: only the count tells.
             Some(config) if problems.errors() == 0 => Ok(config),
             _ => Err(problems),
         }
@@ -107,6 +109,11 @@ fn read(node: Node<'_>, problems: &mut Problems) -> Option<PluginConfig> {
 
     if let (Some(visitor), Some(request)) = (&visitor, &request) {
         refuse_owned_sources(visitor, request, &block, problems);
+        refuse_shared_cookies(visitor, request, &block, problems);
+    }
+    if let (Some(Request { preview: None, .. }), Some(Response { debug_header: Some(_), .. })) = (&request, &response) {
+        let message = "needs request.preview: only who has a valid preview link gets the header";
+        problems.error(&block.path().field("response").field("debug_header"), message);
     }
     Some(PluginConfig {
         experiments: experiments?,
@@ -123,12 +130,18 @@ fn read(node: Node<'_>, problems: &mut Problems) -> Option<PluginConfig> {
 fn refuse_owned_sources(visitor: &Visitor, request: &Request, block: &Block<'_>, problems: &mut Problems) {
     let owned_header =
         |name: &String| *name == request.assignments_header || request.cache_key.header.as_ref() == Some(name);
+    let preview = request.preview.as_ref().map(|preview| &preview.parameter);
+    let owned_parameter = |name: &String| request.cache_key.query.as_ref() == Some(name) || preview == Some(name);
     let message = |what: &str| format!("never has a value: the filter owns this {what} and removes it from requests");
     let path = block.path().field("visitor");
 
     let ids = path.field("id");
     for (index, source) in visitor.id.iter().enumerate() {
-        if matches!(source, IdSource::Header(name) if owned_header(name)) {
+        let header = match source {
+            IdSource::Header(name) | IdSource::JwtClaim { token: TokenSource::Header(name), .. } => Some(name),
+            IdSource::Cookie(_) | IdSource::JwtClaim { token: TokenSource::Cookie(_), .. } => None,
+        };
+        if header.is_some_and(owned_header) {
             problems.error(&ids.index(index).field("header"), message("header"));
         }
     }
@@ -138,10 +151,30 @@ fn refuse_owned_sources(visitor: &Visitor, request: &Request, block: &Block<'_>,
             AttributeName::Header(name) if owned_header(name) => {
                 problems.error(&attributes.field(alias), message("header"));
             }
-            AttributeName::Query(name) if request.cache_key.query.as_ref() == Some(name) => {
+            AttributeName::Query(name) if owned_parameter(name) => {
                 problems.error(&attributes.field(alias), message("query parameter"));
             }
             _ => {}
         }
     }
+}
+
+/// Refuses a sticky cookie that is another cookie too: one would overwrite the other.
+fn refuse_shared_cookies(visitor: &Visitor, request: &Request, block: &Block<'_>, problems: &mut Problems) {
+    let Some(sticky) = &request.sticky else { return };
+    let is_id = |source: &IdSource| match source {
+        IdSource::Cookie(name) | IdSource::JwtClaim { token: TokenSource::Cookie(name), .. } => *name == sticky.cookie,
+        IdSource::Header(_) | IdSource::JwtClaim { token: TokenSource::Header(_), .. } => false,
+    };
+    let other = if visitor.mint.as_ref().is_some_and(|mint| mint.cookie == sticky.cookie) {
+        "visitor.mint"
+    } else if visitor.consent.as_ref().is_some_and(|consent| consent.cookie == sticky.cookie) {
+        "visitor.consent"
+    } else if visitor.id.iter().any(is_id) {
+        "visitor.id"
+    } else {
+        return;
+    };
+    let message = format!("{} is the cookie of {other}, which sticky buckets would overwrite", sticky.cookie);
+    problems.error(&block.path().field("request").field("sticky").field("cookie"), message);
 }

@@ -73,6 +73,33 @@ pub(super) fn owned_header_name(node: Node<'_>, problems: &mut Problems) -> Opti
     Some(name)
 }
 
+/// Headers of responses that say something to the client already.
+const RESPONSE_NAMES_TAKEN: [&str; 13] = [
+    "age",
+    "alt-svc",
+    "content-security-policy",
+    "etag",
+    "expires",
+    "last-modified",
+    "location",
+    "retry-after",
+    "server",
+    "set-cookie",
+    "strict-transport-security",
+    "vary",
+    "www-authenticate",
+];
+
+/// The name of a header that the filter may add to responses, in lower case.
+pub(super) fn own_response_header_name(node: Node<'_>, problems: &mut Problems) -> Option<String> {
+    let name = header_name(node, problems)?;
+    if NOT_OWNABLE.contains(&name.as_str()) || RESPONSE_NAMES_TAKEN.contains(&name.as_str()) {
+        problems.error(node.path, format!("{name} cannot be taken: it has a meaning of its own in responses"));
+        return None;
+    }
+    Some(name)
+}
+
 /// A text of visible ASCII, spaces and tabs, else what is wrong with it. Does not repeat the text: it may be a secret.
 pub(super) fn check_header_value(value: &str) -> Result<(), &'static str> {
     let bad = value.bytes().find(|byte| !matches!(byte, b'\t' | b' '..=b'~'));

@@ -2,11 +2,17 @@
 
 use super::block::{self, Block};
 use super::names;
+use super::own_cookie::{self, OwnCookie};
 use crate::engine::pattern::Pattern;
 use crate::http::headers::is_name;
 use crate::problem::{Node, Problems};
+use std::fmt;
 use std::ops::RangeInclusive;
 
+/// How long sticky buckets are kept after they have changed last: 90 days.
+const STICKY_AGE_S: u64 = 2160 * 3600;
+/// The key of HMAC-SHA-256 has 64 bytes; longer ones are hashed first and gain nothing.
+const SECRET_BYTES_MAX: usize = 1024;
 const BUDGET_BOUNDS: RangeInclusive<u64> = 1..=1_000_000;
 
 /// The paths on which the filter acts: those that match an entry of `include` and none of `exclude`.
@@ -31,11 +37,49 @@ pub struct Request {
     pub assignments_header: String,
     /// How caches tell variants apart.
     pub cache_key: CacheKey,
+    /// The cookie of sticky bucketing; `None`: visitors are bucketed anew with every request.
+    pub sticky: Option<OwnCookie>,
+    /// Links that show chosen variants; `None`: there are none.
+    pub preview: Option<Preview>,
 }
 
 impl Default for Request {
     fn default() -> Request {
-        Request { assignments_header: "x-ab-assignments".to_owned(), cache_key: CacheKey::default() }
+        Request {
+            assignments_header: "x-ab-assignments".to_owned(),
+            cache_key: CacheKey::default(),
+            sticky: None,
+            preview: None,
+        }
+    }
+}
+
+/// Links that show chosen variants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Preview {
+    /// The query parameter that carries the token; a name that needs no percent-encoding.
+    pub parameter: String,
+    /// What tokens are signed with.
+    pub secret: Secret,
+}
+
+/// The parameter of preview links where the configuration names no other.
+pub const PREVIEW_PARAMETER: &str = "__ab_preview";
+
+/// A text that is never shown; not empty.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Its bytes.
+    pub fn bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
     }
 }
 
@@ -65,16 +109,18 @@ impl Default for CacheKey {
 }
 
 /// What is done to responses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Response {
     /// Whether responses on routes with an experiment are made private to the browser, so that no cache in front of the
     /// proxy keeps one visitor's variant.
     pub downstream_private: bool,
+    /// The header that tells decisions and reasons to who has a valid preview link; in lower case.
+    pub debug_header: Option<String>,
 }
 
 impl Default for Response {
     fn default() -> Response {
-        Response { downstream_private: true }
+        Response { downstream_private: true, debug_header: None }
     }
 }
 
@@ -108,8 +154,10 @@ pub(super) fn read(node: Node<'_>, problems: &mut Problems) -> Option<Request> {
     let assignments_header =
         block.or("assignments_header", defaults.assignments_header, problems, names::owned_header_name);
     let cache_key = block.or("cache_key", defaults.cache_key, problems, read_cache_key);
-    block.not_built("sticky", "", problems);
-    block.not_built("preview", "", problems);
+    let sticky = block.nullable("sticky", problems, |node, problems| {
+        own_cookie::read(node, OwnCookie::new("ab_sticky", STICKY_AGE_S), problems)
+    });
+    let preview = block.nullable("preview", problems, read_preview);
 
     if let (Some(assignments), Some(CacheKey { header: Some(cache_key), .. })) = (&assignments_header, &cache_key)
         && assignments == cache_key
@@ -117,7 +165,27 @@ pub(super) fn read(node: Node<'_>, problems: &mut Problems) -> Option<Request> {
         let message = format!("{cache_key} is the assignments_header too; expected two different names");
         problems.error(&block.path().field("cache_key").field("header"), message);
     }
-    Some(Request { assignments_header: assignments_header?, cache_key: cache_key? })
+    if let (Some(CacheKey { query: Some(query), .. }), Some(Some(preview))) = (&cache_key, &preview)
+        && *query == preview.parameter
+    {
+        let message = format!("{query} is the cache key's parameter too; expected two different names");
+        problems.error(&block.path().field("preview").field("parameter"), message);
+    }
+    Some(Request { assignments_header: assignments_header?, cache_key: cache_key?, sticky: sticky?, preview: preview? })
+}
+
+fn read_preview(node: Node<'_>, problems: &mut Problems) -> Option<Preview> {
+    let block = Block::open(node, &["parameter", "secret"], problems)?;
+    let parameter = block.or("parameter", PREVIEW_PARAMETER.to_owned(), problems, names::owned_parameter_name);
+    let secret = block.required("secret", "the text that preview links are signed with", problems, |node, problems| {
+        let secret = node.value.as_str().filter(|secret| (1..=SECRET_BYTES_MAX).contains(&secret.len()));
+        if secret.is_none() {
+            // What was found is not shown.
+            problems.error(node.path, format!("expected a text of 1 to {SECRET_BYTES_MAX} bytes"));
+        }
+        secret.map(|secret| Secret(secret.to_owned()))
+    });
+    Some(Preview { parameter: parameter?, secret: secret? })
 }
 
 fn read_cache_key(node: Node<'_>, problems: &mut Problems) -> Option<CacheKey> {
@@ -145,6 +213,6 @@ pub(super) fn read_response(node: Node<'_>, problems: &mut Problems) -> Option<R
     let downstream_private = block.or("downstream_caching", defaults.downstream_private, problems, |node, problems| {
         block::choice(node, &[("private", true), ("unchanged", false)], problems)
     });
-    block.not_built("debug_header", ": it needs request.preview, which is not either", problems);
-    Some(Response { downstream_private: downstream_private? })
+    let debug_header = block.nullable("debug_header", problems, names::own_response_header_name);
+    Some(Response { downstream_private: downstream_private?, debug_header: debug_header? })
 }

@@ -1,6 +1,7 @@
 use super::protobuf_struct::tests::encode;
 use super::*;
 use crate::engine::pattern::Pattern;
+use crate::visit::bots::BotPatterns;
 use serde_json::json;
 
 fn shown(problems: &Problems) -> Vec<String> {
@@ -95,20 +96,24 @@ fn one_cluster_is_enough_and_the_rest_has_defaults() {
             honor_gpc: true,
             honor_dnt: false,
             exclude_bots: true,
+            bot_patterns: BotPatterns::default(),
+            expire_cookies: true,
         },
         paths: Paths { include: vec![Pattern::new("/*")], exclude: vec![] },
         request: Request {
             assignments_header: "x-ab-assignments".to_owned(),
             cache_key: CacheKey { header: Some("x-ab-cache-key".to_owned()), query: None, budget: 64 },
+            sticky: None,
+            preview: None,
         },
-        response: Response { downstream_private: true },
+        response: Response { downstream_private: true, debug_header: None },
         events: None,
     };
     assert_eq!(config, expected);
 
     let all_empty = json!({
         "experiments": {"cluster": "experiments", "headers": {}, "routes": [], "inline": null},
-        "visitor": {"mint": null, "consent": null}, "paths": {}, "response": {"debug_header": null}, "events": null,
+        "visitor": {"mint": null, "consent": null, "bot_patterns": null}, "paths": {}, "response": {"debug_header": null}, "events": null,
         "request": {"cache_key": {"query": null}, "sticky": null, "preview": null},
     });
     assert_eq!(accepted(&all_empty), expected);
@@ -127,8 +132,14 @@ fn blocks_that_are_given_have_defaults_too() {
         domain: None,
         same_site: SameSite::Lax,
         secure: true,
+        http_only: false,
     };
-    assert_eq!(config.visitor.mint, Some(mint));
+    assert_eq!(config.visitor.mint, Some(mint.clone()));
+    let config_with = accepted(&json!({
+        "experiments": {"inline": {}}, "request": {"sticky": {}, "preview": {"secret": "s"}}}));
+    let sticky = OwnCookie { cookie: "ab_sticky".to_owned(), max_age_s: 7_776_000, ..mint };
+    assert_eq!(config_with.request.sticky, Some(sticky));
+    assert_eq!(config_with.request.preview.unwrap().parameter, "__ab_preview");
     let events = Events {
         format: EventFormat::Native,
         endpoint: source("collector"),
@@ -160,16 +171,21 @@ fn full() -> Value {
             "routes": [],
         },
         "visitor": {
-            "id": [{"header": "X-User-Id"}, {"cookie": "uid"}],
+            "id": [{"header": "X-User-Id"}, {"cookie": "uid"}, {"jwt_claim": "sub", "header": "Authorization"},
+                   {"jwt_claim": "uid", "cookie": "session"}],
             "mint": {"cookie": "v", "max_age": "1.5h", "path": "/shop", "domain": ".shop.example", "same_site": "none",
-                     "secure": true},
+                     "secure": true, "http_only": true},
             "attributes": {"country": "header.X-Country", "plan": "cookie.plan", "utm": "query.utm_source",
                            "site": "host", "where.to": "path"},
             "consent": {"cookie": "consent", "contains": "experiments"}, "honor": ["dnt"], "bots": "include",
+            "bot_patterns": ["Shop-Probe", "builtin"], "expire_cookies": false,
         },
         "paths": {"include": ["/shop/*", "*.html"], "exclude": ["/shop/health"]},
-        "request": {"assignments_header": "X-Variants", "cache_key": {"header": null, "query": "__ab", "budget": 8}},
-        "response": {"downstream_caching": "unchanged"},
+        "request": {"assignments_header": "X-Variants", "cache_key": {"header": null, "query": "__ab", "budget": 8},
+                    "sticky": {"cookie": "buckets", "max_age": "1h", "path": "/shop", "domain": "shop.example",
+                               "same_site": "strict", "secure": false, "http_only": true},
+                    "preview": {"parameter": "preview", "secret": "never shown"}},
+        "response": {"downstream_caching": "unchanged", "debug_header": "X-Debug"},
         "events": {
             "format": "ndjson", "cluster": "collector", "authority": "collector.internal", "path": "/v1/events",
             "headers": {"x-key": "k"}, "timeout": "100ms",
@@ -195,7 +211,12 @@ fn everything_that_is_given_is_taken() {
     let expected = PluginConfig {
         experiments: Experiments { source: Some(source), inline: Some(json!({"schema": 1, "experiments": []})) },
         visitor: Visitor {
-            id: vec![IdSource::Header(text("x-user-id")), IdSource::Cookie(text("uid"))],
+            id: vec![
+                IdSource::Header(text("x-user-id")),
+                IdSource::Cookie(text("uid")),
+                IdSource::JwtClaim { claim: text("sub"), token: TokenSource::Header(text("authorization")) },
+                IdSource::JwtClaim { claim: text("uid"), token: TokenSource::Cookie(text("session")) },
+            ],
             mint: Some(Mint {
                 cookie: text("v"),
                 max_age_s: 5400,
@@ -203,6 +224,7 @@ fn everything_that_is_given_is_taken() {
                 domain: Some(text(".shop.example")),
                 same_site: SameSite::None,
                 secure: true,
+                http_only: true,
             }),
             attributes: vec![
                 (text("country"), AttributeName::Header(text("x-country"))),
@@ -215,6 +237,8 @@ fn everything_that_is_given_is_taken() {
             honor_gpc: false,
             honor_dnt: true,
             exclude_bots: false,
+            bot_patterns: BotPatterns::new(["shop-probe", "builtin"].into_iter()),
+            expire_cookies: false,
         },
         paths: Paths {
             include: vec![Pattern::new("/shop/*"), Pattern::new("*.html")],
@@ -223,8 +247,18 @@ fn everything_that_is_given_is_taken() {
         request: Request {
             assignments_header: text("x-variants"),
             cache_key: CacheKey { header: None, query: Some(text("__ab")), budget: 8 },
+            sticky: Some(OwnCookie {
+                cookie: text("buckets"),
+                max_age_s: 3600,
+                path: text("/shop"),
+                domain: Some(text("shop.example")),
+                same_site: SameSite::Strict,
+                secure: false,
+                http_only: true,
+            }),
+            preview: config.request.preview.clone(),
         },
-        response: Response { downstream_private: false },
+        response: Response { downstream_private: false, debug_header: Some(text("x-debug")) },
         events: Some(Events {
             format: EventFormat::Ndjson,
             endpoint: Endpoint {
@@ -242,6 +276,9 @@ fn everything_that_is_given_is_taken() {
         }),
     };
     assert_eq!(config, expected);
+    let preview = config.request.preview.as_ref().unwrap();
+    assert_eq!((preview.parameter.as_str(), preview.secret.bytes()), ("preview", &b"never shown"[..]));
+    assert!(!format!("{config:?}").contains("never shown"));
 }
 
 #[test]

@@ -1,20 +1,21 @@
 //! Who the visitor is, what is known of them, and who takes no part.
 
 use super::block::{self, Block};
-use super::duration::{self, HOUR_MS, SECOND_MS};
 use super::names;
+use super::own_cookie::{self, OwnCookie};
 use crate::engine::attribute::AttributeName;
 use crate::problem::{Node, Problems};
-use std::ops::RangeInclusive;
+use crate::visit::bots::{self, BotPatterns};
 
-const COOKIE_AGE_BOUNDS_MS: RangeInclusive<u64> = SECOND_MS..=87_600 * HOUR_MS;
+/// How long a minted id is kept: a year.
+const MINT_AGE_S: u64 = 8760 * 3600;
 
 /// Who the visitor is, what is known of them, and who takes no part.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Visitor {
     /// Where the id is looked for: the first that is present and not empty wins.
     pub id: Vec<IdSource>,
-    /// How an id is made for a visitor who has none; `None`: not at all.
+    /// The cookie of an id that is made for a visitor who has none; `None`: no id is made.
     pub mint: Option<Mint>,
     /// Aliases and the attributes they stand for, in the order of the aliases. No alias hides a built-in attribute, and
     /// none stands for [`AttributeName::Named`].
@@ -27,7 +28,14 @@ pub struct Visitor {
     pub honor_dnt: bool,
     /// Whether bots, told by their user agent, are left out.
     pub exclude_bots: bool,
+    /// What tells a bot.
+    pub bot_patterns: BotPatterns,
+    /// Whether cookies that the filter has set are taken away from a visitor who has not consented, or objects.
+    pub expire_cookies: bool,
 }
+
+/// The cookie of a minted id.
+pub type Mint = OwnCookie;
 
 impl Default for Visitor {
     fn default() -> Visitor {
@@ -39,6 +47,8 @@ impl Default for Visitor {
             honor_gpc: true,
             honor_dnt: false,
             exclude_bots: true,
+            bot_patterns: BotPatterns::default(),
+            expire_cookies: true,
         }
     }
 }
@@ -50,47 +60,22 @@ pub enum IdSource {
     Header(String),
     /// A cookie.
     Cookie(String),
+    /// A claim of a JSON Web Token that has been verified before.
+    JwtClaim {
+        /// The claim.
+        claim: String,
+        /// Where the token stands.
+        token: TokenSource,
+    },
 }
 
-/// The cookie that carries a minted id.
+/// A place where a token may stand.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mint {
-    /// Its name.
-    pub cookie: String,
-    /// Its `Max-Age`, in seconds.
-    pub max_age_s: u64,
-    /// Its `Path`.
-    pub path: String,
-    /// Its `Domain`; `None`: the host that answers.
-    pub domain: Option<String>,
-    /// Its `SameSite`.
-    pub same_site: SameSite,
-    /// Whether it is `Secure`.
-    pub secure: bool,
-}
-
-impl Default for Mint {
-    fn default() -> Mint {
-        Mint {
-            cookie: "ab_visitor".to_owned(),
-            max_age_s: 8760 * 3600,
-            path: "/".to_owned(),
-            domain: None,
-            same_site: SameSite::Lax,
-            secure: true,
-        }
-    }
-}
-
-/// The `SameSite` of a cookie.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SameSite {
-    /// Sent on requests from the same site only.
-    Strict,
-    /// Sent on navigation from elsewhere too.
-    Lax,
-    /// Always sent; browsers ask that such a cookie is secure.
-    None,
+pub enum TokenSource {
+    /// A request header, with or without `Bearer`; the name is in lower case.
+    Header(String),
+    /// A cookie.
+    Cookie(String),
 }
 
 /// Consent, as a consent manager leaves it in a cookie.
@@ -103,11 +88,14 @@ pub struct Consent {
 }
 
 pub(super) fn read(node: Node<'_>, problems: &mut Problems) -> Option<Visitor> {
-    let block = Block::open(node, &["id", "mint", "attributes", "consent", "honor", "bots"], problems)?;
+    let known = ["id", "mint", "attributes", "consent", "honor", "bots", "bot_patterns", "expire_cookies"];
+    let block = Block::open(node, &known, problems)?;
     let defaults = Visitor::default();
 
     let id = block.or("id", defaults.id, problems, |node, problems| block::list(node, problems, read_id_source));
-    let mint = block.nullable("mint", problems, read_mint);
+    let mint = block.nullable("mint", problems, |node, problems| {
+        own_cookie::read(node, OwnCookie::new("ab_visitor", MINT_AGE_S), problems)
+    });
     let attributes = block
         .or("attributes", defaults.attributes, problems, |node, problems| block::map(node, problems, read_attribute));
     let consent = block.nullable("consent", problems, read_consent);
@@ -120,6 +108,9 @@ pub(super) fn read(node: Node<'_>, problems: &mut Problems) -> Option<Visitor> {
     let exclude_bots = block.or("bots", defaults.exclude_bots, problems, |node, problems| {
         block::choice(node, &[("exclude", true), ("include", false)], problems)
     });
+    let bot_patterns = block.nullable("bot_patterns", problems, read_bot_patterns);
+    let expire_cookies =
+        block.or("expire_cookies", defaults.expire_cookies, problems, |node, problems| node.boolean(problems));
 
     if let (Some(Some(mint)), Some(Some(consent))) = (&mint, &consent)
         && mint.cookie == consent.cookie
@@ -136,6 +127,8 @@ pub(super) fn read(node: Node<'_>, problems: &mut Problems) -> Option<Visitor> {
         honor_gpc,
         honor_dnt,
         exclude_bots: exclude_bots?,
+        bot_patterns: bot_patterns?.unwrap_or(defaults.bot_patterns),
+        expire_cookies: expire_cookies?,
     })
 }
 
@@ -147,77 +140,49 @@ enum Signal {
 
 fn read_id_source(node: Node<'_>, problems: &mut Problems) -> Option<IdSource> {
     let errors = problems.errors();
-    let block = Block::open(node, &["header", "cookie"], problems)?;
+    let block = Block::open(node, &["header", "cookie", "jwt_claim"], problems)?;
     if block.has("header") == block.has("cookie") {
         // An unknown field has said so already.
         if problems.errors() == errors {
-            node.expected(problems, r#"either {"header": NAME} or {"cookie": NAME}"#);
+            node.expected(
+                problems,
+                r#"either {"header": NAME} or {"cookie": NAME}, and "jwt_claim" where a token is there"#,
+            );
         }
         return None;
     }
-    if block.has("header") {
-        block.required("header", "", problems, names::header_name).map(IdSource::Header)
+    let place = if block.has("header") {
+        block.required("header", "", problems, names::header_name).map(TokenSource::Header)
     } else {
-        block.required("cookie", "", problems, names::cookie_name).map(IdSource::Cookie)
-    }
-}
-
-fn read_mint(node: Node<'_>, problems: &mut Problems) -> Option<Mint> {
-    let block = Block::open(node, &["cookie", "max_age", "path", "domain", "same_site", "secure"], problems)?;
-    let defaults = Mint::default();
-
-    let cookie = block.or("cookie", defaults.cookie, problems, names::cookie_name);
-    let max_age_s = block.or("max_age", defaults.max_age_s, problems, |node, problems| {
-        let ms = duration::read_ms(node, &COOKIE_AGE_BOUNDS_MS, problems)?;
-        if !ms.is_multiple_of(SECOND_MS) {
-            node.expected(problems, "a duration of whole seconds");
-            return None;
-        }
-        Some(ms / SECOND_MS)
-    });
-    let path = block.or("path", defaults.path, problems, |node, problems| {
-        names::text(node, "a path that starts with / and is visible ASCII without ;", problems, |text| {
-            text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b';')
-        })
-    });
-    let domain = block.nullable("domain", problems, |node, problems| {
-        names::text(node, "a host name, or null for the host that answers", problems, names::is_domain)
-    });
-    let same_site = block.or("same_site", defaults.same_site, problems, |node, problems| {
-        let choices = [("strict", SameSite::Strict), ("lax", SameSite::Lax), ("none", SameSite::None)];
-        block::choice(node, &choices, problems)
-    });
-    let secure = block.or("secure", defaults.secure, problems, |node, problems| node.boolean(problems));
-
-    let mint = Mint {
-        cookie: cookie?,
-        max_age_s: max_age_s?,
-        path: path?,
-        domain: domain?,
-        same_site: same_site?,
-        secure: secure?,
+        block.required("cookie", "", problems, names::cookie_name).map(TokenSource::Cookie)
     };
-    refuse_what_browsers_drop(&mint, &block, problems);
-    Some(mint)
+    if block.has("jwt_claim") {
+        let claim = block.required("jwt_claim", "", problems, |node, problems| {
+            names::text(node, "the name of a claim, such as sub", problems, |text| !text.is_empty())
+        });
+        return Some(IdSource::JwtClaim { claim: claim?, token: place? });
+    }
+    Some(match place? {
+        TokenSource::Header(name) => IdSource::Header(name),
+        TokenSource::Cookie(name) => IdSource::Cookie(name),
+    })
 }
 
-/// Browsers drop such cookies without a word, and every page view would be a new visitor.
-/// The prefixes are those of RFC 6265bis, section 4.1.3.
-fn refuse_what_browsers_drop(mint: &Mint, block: &Block<'_>, problems: &mut Problems) {
-    if mint.same_site == SameSite::None && !mint.secure {
-        let message = "browsers drop a cookie with same_site none unless it is secure; expected secure: true";
-        problems.error(&block.path().field("same_site"), message);
+fn read_bot_patterns(node: Node<'_>, problems: &mut Problems) -> Option<BotPatterns> {
+    let texts = block::list(node, problems, |node, problems| {
+        let expected =
+            format!("a part of a user agent: 1 to {} bytes of visible ASCII and spaces", bots::PATTERN_BYTES_MAX);
+        names::text(node, &expected, problems, |text| {
+            (1..=bots::PATTERN_BYTES_MAX).contains(&text.len())
+                && text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ')
+                && !text.trim().is_empty()
+        })
+    })?;
+    if texts.len() > bots::PATTERNS_MAX {
+        problems.error(node.path, format!("expected at most {} patterns, found {}", bots::PATTERNS_MAX, texts.len()));
+        return None;
     }
-    let cookie = mint.cookie.to_ascii_lowercase();
-    let host_only = mint.secure && mint.domain.is_none() && mint.path == "/";
-    if cookie.starts_with("__host-") && !host_only {
-        let message = "browsers drop a cookie of the prefix __Host- unless it has secure: true, path: / and no domain";
-        problems.error(&block.path().field("cookie"), message);
-    }
-    if cookie.starts_with("__secure-") && !mint.secure {
-        let message = "browsers drop a cookie of the prefix __Secure- unless it has secure: true";
-        problems.error(&block.path().field("cookie"), message);
-    }
+    Some(BotPatterns::new(texts.iter().map(String::as_str)))
 }
 
 fn read_attribute(alias: &str, node: Node<'_>, problems: &mut Problems) -> Option<(String, AttributeName)> {

@@ -1,28 +1,50 @@
 //! Which user agents are bots: those that say so. HTTP libraries are not in the list, since services call each other
 //! with them.
 
+/// How many patterns a configuration may have.
+pub const PATTERNS_MAX: usize = 256;
+
+/// How long each of them may be.
+pub const PATTERN_BYTES_MAX: usize = 128;
+
+/// The entry of a configured list that stands for the patterns here.
+pub const BUILTIN: &str = "builtin";
+
 /// What bots put into their user agent, in lower case. Most have "bot" in their name.
 const PATTERNS: &[&str] = &[
+    "anthropic-ai",
     "archiver",
+    "bingpreview",
     "bot",
+    "chatgpt-user",
     "chrome-lighthouse",
+    "claude-user",
+    "claude-web",
+    "cloudflare-alwaysonline",
+    "cohere-ai",
     "crawl",
     "datadogsynthetics",
     "embedly",
-    "facebookexternalhit",
     "facebookcatalog",
+    "facebookexternalhit",
     "feedfetcher",
     "google-inspectiontool",
+    "google-read-aloud",
     "googleother",
+    "gtmetrix",
     "headlesschrome",
     "mediapartners-google",
     "meta-externalagent",
+    "meta-externalfetcher",
+    "newrelicpinger",
     "pagespeed",
+    "perplexity-user",
     "phantomjs",
     "pingdom",
     "pinterest/0",
     "quora link preview",
     "scrapy",
+    "site24x7",
     "skypeuripreview",
     "slurp",
     "spider",
@@ -67,7 +89,42 @@ fn starts(first: u8, second: u8) -> bool {
 /// A telephone maker's name that ends like a bot's.
 const NOT_A_BOT: &[u8] = b"cubot";
 
-/// Whether `user_agent` names a bot.
+/// What tells a bot: the patterns here, those of a configuration, or both.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BotPatterns {
+    builtin: bool,
+    /// In lower case.
+    own: Vec<Box<[u8]>>,
+}
+
+impl Default for BotPatterns {
+    fn default() -> BotPatterns {
+        BotPatterns { builtin: true, own: Vec::new() }
+    }
+}
+
+impl BotPatterns {
+    /// These texts instead of the patterns here; [`BUILTIN`] among them means those too.
+    pub fn new<'a>(texts: impl Iterator<Item = &'a str>) -> BotPatterns {
+        let mut patterns = BotPatterns { builtin: false, own: Vec::new() };
+        for text in texts {
+            if text == BUILTIN {
+                patterns.builtin = true;
+            } else {
+                patterns.own.push(text.to_ascii_lowercase().into_bytes().into());
+            }
+        }
+        patterns
+    }
+
+    /// Whether `user_agent` names a bot.
+    pub fn match_bot(&self, user_agent: &[u8]) -> bool {
+        let own = |pattern: &[u8]| user_agent.windows(pattern.len().max(1)).any(|part| starts_with(part, pattern));
+        (self.builtin && is_bot(user_agent)) || self.own.iter().any(|pattern| own(pattern))
+    }
+}
+
+/// Whether `user_agent` names a bot, by the patterns here.
 pub fn is_bot(user_agent: &[u8]) -> bool {
     let pairs = user_agent.windows(2).enumerate();
     let places = pairs.filter(|(_, pair)| matches!(pair, [first, second] if starts(*first, *second)));
@@ -113,5 +170,28 @@ mod tests {
             assert!(!is_bot(other.as_bytes()), "{other}");
         }
         assert!(!is_bot(b"\xff\xfe"));
+    }
+
+    #[test]
+    fn a_configured_list_replaces_or_extends_the_built_in_one() {
+        let (google, probe) = (&b"Mozilla/5.0 (compatible; Googlebot/2.1)"[..], &b"Shop-Probe/1.0 (internal)"[..]);
+        for (texts, of_google, of_probe) in [
+            (&[][..], false, false),
+            (&["SHOP-probe/"], false, true),
+            (&["builtin"], true, false),
+            (&["shop-probe/", "builtin"], true, true),
+            (&["shop-probe/2"], false, false),
+        ] {
+            let patterns = BotPatterns::new(texts.iter().copied());
+            assert_eq!((patterns.match_bot(google), patterns.match_bot(probe)), (of_google, of_probe), "{texts:?}");
+            assert!(!patterns.match_bot(b"") && !patterns.match_bot(b"shop"));
+        }
+        assert!(BotPatterns::default().match_bot(google) && !BotPatterns::default().match_bot(probe));
+    }
+
+    #[test]
+    fn patterns_are_sorted_and_in_lower_case() {
+        assert!(PATTERNS.is_sorted() && PATTERNS.iter().all(|pattern| *pattern == pattern.to_ascii_lowercase()));
+        assert!(!PATTERNS.contains(&BUILTIN));
     }
 }

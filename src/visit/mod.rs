@@ -2,6 +2,9 @@
 //! build it the same way, so that they decide the same.
 
 pub mod bots;
+pub mod jwt;
+pub mod preview;
+pub mod sticky;
 
 use crate::engine::attribute::{AttributeName, AttributeValue, Attributes, json_attribute};
 use crate::engine::decide::{Visit, is_unit};
@@ -9,7 +12,7 @@ use crate::engine::route::RequestLine;
 use crate::http::cookies::{cookie, cookie_in};
 use crate::http::headers::{HeaderMap, is_name};
 use crate::http::url;
-use crate::plugin_config::{IdSource, Paths, Visitor};
+use crate::plugin_config::{IdSource, Paths, TokenSource, Visitor};
 use serde_json::Value;
 use std::borrow::Cow;
 use uuid::Uuid;
@@ -166,7 +169,7 @@ pub fn visit(view: &RequestView<'_>, visitor: &Visitor, path_included: bool, now
         now_ms,
         path_included,
         consent: has_consent(view, visitor),
-        bot: visitor.exclude_bots && view.user_agent.is_some_and(bots::is_bot),
+        bot: visitor.exclude_bots && view.user_agent.is_some_and(|name| visitor.bot_patterns.match_bot(name)),
     }
 }
 
@@ -191,11 +194,17 @@ pub fn is_included(paths: &Paths, path: &[u8]) -> bool {
 
 /// The visitor's id: the first source that has one; then the minted one.
 pub fn id<'a>(view: &RequestView<'a>, visitor: &Visitor) -> Option<Cow<'a, str>> {
-    let configured = visitor.id.iter().find_map(|source| {
-        id_text(match source {
-            IdSource::Header(name) => view.headers.get(name),
-            IdSource::Cookie(name) => view.cookie(name),
-        })
+    let configured = visitor.id.iter().find_map(|source| match source {
+        IdSource::Header(name) => id_text(view.headers.get(name)),
+        IdSource::Cookie(name) => id_text(view.cookie(name)),
+        IdSource::JwtClaim { claim, token } => {
+            let token = match token {
+                TokenSource::Header(name) => view.headers.get(name),
+                TokenSource::Cookie(name) => view.cookie(name),
+            };
+            let id = jwt::claim(token?, claim)?;
+            id_text(Some(id.as_bytes())).map(|id| Cow::Owned(id.into_owned()))
+        }
     });
     configured.or_else(|| {
         let minted = id_text(view.cookie(&visitor.mint.as_ref()?.cookie))?;
@@ -251,6 +260,22 @@ mod tests {
         }
         let not_text = HeaderMap::from_pairs(&[("x-user-id", b"\xff")]);
         assert_eq!(id(&RequestView::new(&not_text, &visitor), &visitor), None);
+    }
+
+    #[test]
+    fn an_id_may_be_a_claim_of_a_token() {
+        let visitor = visitor(json!({"id": [
+            {"jwt_claim": "sub", "header": "authorization"}, {"jwt_claim": "uid", "cookie": "session"},
+            {"cookie": "uid"}]}));
+        // {"sub":"u1"}, {"uid":7} and {"sub":" "}
+        for (pairs, expected) in [
+            (vec![("authorization", "Bearer e30.eyJzdWIiOiJ1MSJ9.c2ln"), ("cookie", "uid=u2")], Some("u1")),
+            (vec![("authorization", "Basic dTpw"), ("cookie", "session=e30.eyJ1aWQiOjd9.c2ln; uid=u2")], Some("7")),
+            (vec![("authorization", "Bearer e30.eyJzdWIiOiIgIn0.c2ln"), ("cookie", "uid=u2")], Some("u2")),
+            (vec![], None),
+        ] {
+            assert_eq!(id(&RequestView::new(&headers(&pairs), &visitor), &visitor).as_deref(), expected, "{pairs:?}");
+        }
     }
 
     #[test]

@@ -248,11 +248,11 @@ impl Drop for Process {
     }
 }
 
-/// A directory of its own for an Envoy. It goes with it, but for a test that fails: that may want its log.
-struct Directory(PathBuf);
+/// A directory of its own for a process. It goes with it, but for a test that fails: that may want its log.
+pub(super) struct Directory(PathBuf);
 
 impl Directory {
-    fn new() -> std::io::Result<Directory> {
+    pub(super) fn new() -> std::io::Result<Directory> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         // The time, too: the number of a process comes again, and what failed tests kept is still there.
         let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
@@ -263,7 +263,7 @@ impl Directory {
         Ok(Directory(directory))
     }
 
-    fn file(&self, name: &str) -> PathBuf {
+    pub(super) fn file(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 }
@@ -271,7 +271,7 @@ impl Directory {
 impl Drop for Directory {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("Envoy's bootstrap and log are kept in {}", self.0.display());
+            eprintln!("what the process had is kept in {}", self.0.display());
         } else {
             // What cannot be removed stays among the temporary files.
             let _ = fs::remove_dir_all(&self.0);

@@ -1,6 +1,6 @@
 //! Whatever the config service sends; what compiles is also decided.
 
-use edgesplit::engine::assignments::{sort_by_key, write_assignments, write_cache_key};
+use edgesplit::engine::assignments::texts;
 use edgesplit::engine::decide::{Visit, decide};
 use edgesplit::engine::route::RequestLine;
 use edgesplit::engine::snapshot::Choice;
@@ -24,10 +24,7 @@ pub(crate) fn run(data: &[u8]) {
             Some(Choice { experiment: position, variant: decision.variant? })
         })
         .collect();
-    sort_by_key(&snapshot, &mut choices);
-    let mut texts = [String::new(), String::new()];
-    write_assignments(&snapshot, &choices, &mut texts[0]);
-    write_cache_key(&snapshot, &choices, &mut texts[1]);
-    let text = texts.concat();
+    let (assignments, cache_key) = texts(&snapshot, &mut choices);
+    let text = assignments + &cache_key;
     assert!(text.is_ascii() && !text.contains(['\r', '\n', '\0']), "not fit for a header");
 }

@@ -1,0 +1,197 @@
+//! The cache keys that a page can have, and what makes each of them.
+
+use crate::engine::route::RequestLine;
+use crate::engine::snapshot::{Experiment, Snapshot, State};
+use crate::http::url;
+use std::fmt::Write;
+
+/// How many cache keys are listed; more are counted.
+const KEYS_SHOWN_MAX: usize = 100;
+
+/// A page whose cache keys are asked for.
+pub(super) struct Page<'a> {
+    pub(super) path: &'a str,
+    /// Any, without one.
+    pub(super) host: Option<&'a str>,
+    pub(super) method: &'a str,
+}
+
+impl Page<'_> {
+    fn is_on_route(&self, experiment: &Experiment) -> bool {
+        let host = self.host.map(|host| url::host(host.as_bytes()));
+        let (path, _) = url::path_and_query(self.path.as_bytes());
+        let line = RequestLine { host: host.as_deref().unwrap_or_default(), path, method: self.method.as_bytes() };
+        if host.is_some() {
+            return experiment.route.matches(&line);
+        }
+        let mut anywhere = experiment.route.clone();
+        anywhere.hosts.clear();
+        anywhere.matches(&line)
+    }
+}
+
+/// The pairs that an experiment can put into a cache key, each with its variant's key.
+fn pairs(experiment: &Experiment) -> Vec<(&str, &str)> {
+    let variants = experiment.variants.iter().enumerate().filter(|(at, _)| match experiment.state {
+        State::Running => true,
+        State::Paused => false,
+        State::Concluded(winner) => winner == *at,
+    });
+    variants.filter_map(|(_, variant)| Some((variant.cache_pair.as_deref()?, variant.key.as_str()))).collect()
+}
+
+/// Tells the cache keys of `page`.
+pub(super) fn cache_keys(snapshot: &Snapshot, page: &Page<'_>, budget: u64) -> String {
+    let here: Vec<&Experiment> = snapshot.experiments.iter().filter(|one| page.is_on_route(one)).collect();
+    let combinations = combinations(&here);
+    let mut text = String::new();
+    let host = page.host.unwrap_or("any host");
+    // Writing to a string cannot fail, here and below.
+    let _ = writeln!(text, "{} {} on {host}: {}", page.method, page.path, number(here.len(), "experiment"));
+    for experiment in &here {
+        let _ = writeln!(text, "  {}", what_it_adds(experiment));
+    }
+    let _ = writeln!(text, "\n{}; the budget allows {budget}", number(combinations.len(), "cache key"));
+    for combination in combinations.iter().take(KEYS_SHOWN_MAX) {
+        let _ = writeln!(text, "  {}", line(combination));
+    }
+    if let Some(more) = combinations.len().checked_sub(KEYS_SHOWN_MAX).filter(|more| *more > 0) {
+        let _ = writeln!(text, "  … and {more} more");
+    }
+    text
+}
+
+fn what_it_adds(experiment: &Experiment) -> String {
+    let baseline = experiment.variants.iter().find(|variant| variant.baseline).map(|variant| variant.key.as_str());
+    let variants: Vec<&str> = pairs(experiment).into_iter().map(|(_, variant)| variant).collect();
+    let key = &experiment.key;
+    match (experiment.state, baseline) {
+        (State::Paused, _) => format!("{key}: paused, adds nothing"),
+        (State::Concluded(_), _) if variants.is_empty() => format!("{key}: concluded with its baseline, adds nothing"),
+        (State::Concluded(_), _) => format!("{key}: concluded, everyone gets {}", variants.join(", ")),
+        (State::Running, Some(baseline)) if variants.is_empty() => {
+            format!("{key}: only its baseline {baseline}, adds nothing")
+        }
+        (State::Running, Some(baseline)) => {
+            format!("{key}: {}, or nothing for its baseline {baseline} and who is not in it", variants.join(", "))
+        }
+        (State::Running, None) => {
+            format!("{key}: {}, or nothing for who is not in it; no variant is marked as baseline", variants.join(", "))
+        }
+    }
+}
+
+/// A cache key, and what makes it.
+struct Combination<'a> {
+    /// Experiments with their pair, in the order of the config.
+    pairs: Vec<(&'a Experiment, &'a str, &'a str)>,
+}
+
+/// Every combination of pairs of experiments that one request can match. A concluded experiment has its pair in all.
+fn combinations<'a>(here: &[&'a Experiment]) -> Vec<Combination<'a>> {
+    let mut found = vec![Combination { pairs: Vec::new() }];
+    for experiment in here {
+        let own = pairs(experiment);
+        let everyone = matches!(experiment.state, State::Concluded(_)) && !own.is_empty();
+        let mut next = Vec::new();
+        for combination in found {
+            let together = combination.pairs.iter().all(|(other, ..)| other.route.meets(&experiment.route));
+            if together {
+                let with = own.iter().map(|(pair, variant)| {
+                    let added = std::iter::once((*experiment, *pair, *variant));
+                    Combination { pairs: combination.pairs.iter().copied().chain(added).collect() }
+                });
+                next.extend(with.collect::<Vec<_>>());
+            }
+            if !(everyone && together) {
+                next.push(combination);
+            }
+        }
+        found = next;
+    }
+    // The baseline first, then those of one variant, and so on.
+    found.sort_by_key(|combination| combination.pairs.len());
+    found
+}
+
+fn line(combination: &Combination<'_>) -> String {
+    if combination.pairs.is_empty() {
+        return "(none)  baselines, and who is in no experiment".to_owned();
+    }
+    let mut sorted: Vec<_> = combination.pairs.iter().collect();
+    sorted.sort_by_key(|(experiment, ..)| experiment.rank);
+    let key: Vec<&str> = sorted.iter().map(|(_, pair, _)| *pair).collect();
+    let makes: Vec<String> =
+        sorted.iter().map(|(experiment, _, variant)| format!("{variant} of {}", experiment.key)).collect();
+    let layer = |at: usize, one: &Experiment| {
+        let own = one.layer.as_ref().filter(|_| one.state == State::Running);
+        own.is_some_and(|own| {
+            let rest = sorted.iter().skip(at + 1).filter(|(other, ..)| other.state == State::Running);
+            rest.filter_map(|(other, ..)| other.layer.as_ref()).any(|other| other.salt == own.salt)
+        })
+    };
+    let exclusive = sorted.iter().enumerate().any(|(at, (experiment, ..))| layer(at, experiment));
+    let forced = if exclusive { "; they share a layer, so only for forced visitors and previews" } else { "" };
+    format!("{}  {}{forced}", key.join("~"), makes.join(" and "))
+}
+
+fn number(number: usize, what: &str) -> String {
+    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{snapshot, with};
+    use super::*;
+    use serde_json::json;
+
+    fn keys(snapshot: &Snapshot, path: &str, host: Option<&str>) -> Vec<String> {
+        let text = cache_keys(snapshot, &Page { path, host, method: "GET" }, 64);
+        let (_, keys) = text.split_once("the budget allows 64\n").unwrap();
+        keys.lines().map(|line| line.trim_start().split_once("  ").unwrap().0.to_owned()).collect()
+    }
+
+    #[test]
+    fn every_cache_key_of_a_page_is_listed_once() {
+        let more = json!({"variants": [
+            {"key": "control", "weight": 5000, "baseline": true},
+            {"key": "green", "weight": 3000}, {"key": "blue", "weight": 2000}]});
+        let mut button = with("button", more);
+        button["route"] = json!({"paths": ["/checkout*"]});
+        let snapshot = snapshot(json!([
+            with("nav", json!({})),
+            button,
+            with("old", json!({"state": "concluded", "winner": "green", "route": {"paths": ["/old"]}})),
+            with("off", json!({"state": "paused"})),
+            with("de", json!({"route": {"hosts": ["shop.de"], "paths": ["/land"]}})),
+            with("at", json!({"route": {"hosts": ["shop.at"], "paths": ["/land"]}})),
+        ]));
+        assert_eq!(keys(&snapshot, "/", None), ["(none)", "nav.green"]);
+        assert_eq!(
+            keys(&snapshot, "/checkout?a=1", None),
+            ["(none)", "nav.green", "button.green", "button.blue", "button.green~nav.green", "button.blue~nav.green"]
+        );
+        assert_eq!(keys(&snapshot, "/old", None), ["old.green", "nav.green~old.green"]);
+        // No request is on both hosts.
+        assert_eq!(
+            keys(&snapshot, "/land", None),
+            ["(none)", "nav.green", "de.green", "at.green", "de.green~nav.green", "at.green~nav.green"]
+        );
+        assert_eq!(
+            keys(&snapshot, "/land", Some("Shop.at:443")),
+            ["(none)", "nav.green", "at.green", "at.green~nav.green"]
+        );
+    }
+
+    #[test]
+    fn experiments_of_one_layer_are_said_to_be_exclusive() {
+        let snapshot = snapshot(json!([
+            with("a", json!({"layer": {"name": "l", "slots": [0, 5000]}})),
+            with("b", json!({"layer": {"name": "l", "slots": [5000, 10000]}})),
+        ]));
+        let text = cache_keys(&snapshot, &Page { path: "/", host: None, method: "GET" }, 64);
+        let lines: Vec<&str> = text.lines().filter(|line| line.contains("share a layer")).collect();
+        assert_eq!(lines.len(), 1, "{text}");
+        assert!(lines[0].contains("a.green~b.green"));
+    }
+}

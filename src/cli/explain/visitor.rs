@@ -1,0 +1,229 @@
+//! The decisions for one visitor, step by step.
+
+use super::Arguments;
+use crate::cli::evaluate::Request;
+use crate::cli::now_ms;
+use crate::engine::assignments;
+use crate::engine::attribute::Attributes;
+use crate::engine::decide::{self, Visit, decide};
+use crate::engine::hash::BUCKETS;
+use crate::engine::reason::Reason;
+use crate::engine::route::RequestLine;
+use crate::engine::snapshot::{Choice, Experiment, Snapshot, State};
+use crate::plugin_config::{PluginConfig, Visitor};
+use crate::problem::{Node, Problems};
+use crate::visit::{self, RequestView};
+use serde_json::{Map, Value, json};
+use std::borrow::Cow;
+use std::fmt::Write;
+
+/// The decisions for one visitor.
+pub(super) fn visitor(snapshot: &Snapshot, plugin: Option<&PluginConfig>, asked: &Arguments) -> Result<String, String> {
+    let texts = |pairs: &[(String, String)]| -> Map<String, Value> {
+        pairs.iter().map(|(name, value)| (name.clone(), json!(value))).collect()
+    };
+    let line = json!({
+        "id": asked.id, "attributes": asked.attributes, "host": asked.host, "path": asked.path,
+        "method": asked.method, "headers": texts(&asked.headers), "cookies": texts(&asked.cookies),
+    });
+    let mut problems = Problems::new();
+    let request = Request::read(Node::root(&line), &mut problems).filter(|_| problems.errors() == 0);
+    let request = request.ok_or_else(|| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
+
+    let default = Visitor::default();
+    let known = plugin.map_or(&default, |plugin| &plugin.visitor);
+    let mut view = RequestView::new(&request.headers, known);
+    view.typed = request.attributes;
+    let now_ms = asked.now.unwrap_or_else(now_ms);
+    let included = plugin.is_none_or(|plugin| visit::is_included(&plugin.paths, view.path));
+    let visit = match plugin {
+        Some(plugin) => visit::visit(&view, &plugin.visitor, included, now_ms),
+        None => Visit { now_ms, path_included: true, consent: true, bot: false },
+    };
+    view.id = match &request.id {
+        Some(id) => Some(Cow::Borrowed(id.as_str())),
+        None => visit::id(&view, known),
+    };
+
+    let mut text = String::new();
+    let mut choices = Vec::new();
+    for (position, experiment) in snapshot.experiments.iter().enumerate() {
+        let decision = decide(snapshot, experiment, &view.line(), &visit, &view);
+        let variant = decision.variant.and_then(|variant| snapshot.choice(Choice { experiment: position, variant }));
+        choices.extend(decision.variant.map(|variant| Choice { experiment: position, variant }));
+        let outcome = variant.map_or("not in it", |(_, variant)| variant.key.as_str());
+        let _ = writeln!(text, "{}: {outcome} ({})", experiment.key, decision.reason.name());
+        for step in steps(snapshot, experiment, &view.line(), &visit, &view) {
+            let _ = writeln!(text, "  {:<9} {}", step.name, step.says);
+        }
+    }
+    for disabled in &snapshot.disabled {
+        let name = disabled.key.as_deref().unwrap_or("an experiment without a key");
+        let _ = writeln!(text, "{name}: not in it ({})\n  {}", Reason::Disabled.name(), disabled.problem);
+    }
+    let shown = |text: String| if text.is_empty() { "(none)".to_owned() } else { text };
+    let (assignments, cache_key) = assignments::texts(snapshot, &mut choices);
+    let _ = writeln!(text, "\nassignments  {}", shown(assignments));
+    let _ = writeln!(text, "cache key    {}", shown(cache_key));
+    Ok(text)
+}
+
+/// One step on the way to a decision. The last one of a list is the one that decided.
+struct Step {
+    name: &'static str,
+    says: String,
+    /// The reason that it gives, if it decides.
+    #[cfg_attr(not(test), expect(dead_code, reason = "tests compare it with the engine's"))]
+    reason: Option<Reason>,
+}
+
+/// The steps of [`decide`], each with what it found, up to the one that decides.
+fn steps(
+    snapshot: &Snapshot,
+    experiment: &Experiment,
+    line: &RequestLine<'_>,
+    visit: &Visit,
+    attributes: &impl Attributes,
+) -> Vec<Step> {
+    let mut steps = Vec::new();
+    // A way out at the first step that decides.
+    let _ = walk(snapshot, experiment, line, visit, attributes, &mut |name, says, reason| {
+        steps.push(Step { name, says, reason });
+        if reason.is_some() { None } else { Some(()) }
+    });
+    steps
+}
+
+/// Tells `step` every step with what it found; `None` from there ends the walk.
+fn walk(
+    snapshot: &Snapshot,
+    experiment: &Experiment,
+    line: &RequestLine<'_>,
+    visit: &Visit,
+    attributes: &impl Attributes,
+    step: &mut impl FnMut(&'static str, String, Option<Reason>) -> Option<()>,
+) -> Option<()> {
+    let either = |good: bool, yes: &str, no: &str| if good { yes.to_owned() } else { no.to_owned() };
+    let unless = |good: bool, reason: Reason| (!good).then_some(reason);
+
+    let included = visit.path_included;
+    step(
+        "path",
+        either(included, "the filter acts on it", "the plugin configuration keeps the filter off it"),
+        unless(included, Reason::PathExcluded),
+    )?;
+    let paused = experiment.state == State::Paused;
+    step("state", either(paused, "paused: nobody is in it", "not paused"), unless(!paused, Reason::Paused))?;
+    let on_route = experiment.route.matches(line);
+    let path = String::from_utf8_lossy(line.path);
+    let request =
+        format!("{} {path} on {:?}", String::from_utf8_lossy(line.method), String::from_utf8_lossy(line.host));
+    step(
+        "route",
+        format!("{request} {}", either(on_route, "matches", "does not match")),
+        unless(on_route, Reason::Route),
+    )?;
+    if let State::Concluded(winner) = experiment.state {
+        let key = experiment.variants.get(winner).map_or("", |variant| variant.key.as_str());
+        step("winner", format!("concluded: everyone gets {key}"), Some(Reason::Winner))?;
+    }
+    match decide::not_scheduled(experiment, visit.now_ms) {
+        Some(reason) => {
+            step("schedule", either(reason == Reason::Ended, "has ended", "has not started"), Some(reason))?
+        }
+        None => step("schedule", "it is its time".to_owned(), None)?,
+    }
+    step("bot", either(visit.bot, "the user agent is a bot's", "no bot"), unless(!visit.bot, Reason::Bot))?;
+    step(
+        "consent",
+        either(visit.consent, "nothing against it", "not given, or an objection was sent"),
+        unless(visit.consent, Reason::NoConsent),
+    )?;
+    let name = experiment.unit.written();
+    let Some(unit) = decide::unit(&experiment.unit, attributes) else {
+        return step("unit", format!("{name} has no value to bucket by"), Some(Reason::NoUnit));
+    };
+    step("unit", format!("{name} is {unit:?}"), None)?;
+    match experiment.forced.get(&*unit).and_then(|at| experiment.variants.get(*at)) {
+        Some(variant) => step("forced", format!("the config forces {} for it", variant.key), Some(Reason::Forced))?,
+        None => step("forced", "no variant is forced".to_owned(), None)?,
+    }
+    match &experiment.audience {
+        Some(audience) => {
+            let matches = audience.matches(attributes);
+            let says = either(matches, "the visitor is in it", "the visitor is not in it");
+            step("audience", says, unless(matches, Reason::Audience))?;
+        }
+        None => step("audience", "everybody".to_owned(), None)?,
+    }
+    if let Some(holdout) = &snapshot.holdout {
+        let bucket = holdout.salt.bucket(&unit);
+        let held = bucket < holdout.share;
+        let says = format!("bucket {bucket}; held out below {}: {}", holdout.share, either(held, "held out", "not"));
+        step("holdout", says, unless(!held, Reason::Holdout))?;
+    }
+    if let Some(layer) = &experiment.layer {
+        let bucket = layer.salt.bucket(&unit);
+        let inside = (layer.from..layer.to).contains(&bucket);
+        let says =
+            format!("bucket {bucket}; its slots are [{}, {}): {}", layer.from, layer.to, either(inside, "in", "out"));
+        step("layer", says, unless(inside, Reason::Layer))?;
+    }
+    let (taking_part, share) = (experiment.traffic_salt.bucket(&unit), experiment.traffic_share(visit.now_ms));
+    let inside = taking_part < share;
+    step(
+        "traffic",
+        format!("bucket {taking_part}; takes part below {share}: {}", either(inside, "in", "out")),
+        unless(inside, Reason::Traffic),
+    )?;
+    let bucket = experiment.variant_salt.bucket(&unit);
+    let starts = std::iter::once(0).chain(experiment.variants.iter().map(|variant| variant.bucket_end));
+    let ranges = experiment.variants.iter().zip(starts);
+    let ranges: Vec<String> =
+        ranges.map(|(variant, start)| format!("{} [{start}, {})", variant.key, variant.bucket_end)).collect();
+    debug_assert!(bucket < BUCKETS);
+    step("variant", format!("bucket {bucket} of {}", ranges.join(", ")), Some(Reason::Bucketed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{snapshot, with};
+    use super::*;
+
+    #[test]
+    fn the_last_step_is_the_engine_s_reason() {
+        let snapshot = snapshot(json!([
+            with("paused", json!({"state": "paused"})),
+            with("route", json!({"route": {"paths": ["/a"], "methods": ["POST"]}})),
+            with("won", json!({"state": "concluded", "winner": "green"})),
+            with("later", json!({"starts": "2026-12-01T00:00:00Z"})),
+            with("over", json!({"ends": "2020-12-01T00:00:00Z"})),
+            with("forced", json!({"forced": {"u7": "green"}})),
+            with("audience", json!({"audience": {"id": {"$regex": "[02468]$"}}})),
+            with("layer", json!({"layer": {"name": "l", "slots": [0, 5000]}})),
+            with("traffic", json!({"traffic": 5000})),
+            with("no unit", json!({"unit": "cookie.none"})),
+        ]));
+        let mut seen = std::collections::HashSet::new();
+        for number in 0..200 {
+            for (path_included, consent, bot) in
+                [(true, true, false), (false, true, false), (true, false, false), (true, true, true)]
+            {
+                let visit = Visit { now_ms: 1_780_000_000_000, path_included, consent, bot };
+                let line = RequestLine { host: b"h", path: b"/a", method: b"GET" };
+                let attributes = json!({"id": format!("u{number}")});
+                for experiment in &snapshot.experiments {
+                    let decision = decide(&snapshot, experiment, &line, &visit, &attributes);
+                    let steps = steps(&snapshot, experiment, &line, &visit, &attributes);
+                    let (last, before) = steps.split_last().unwrap();
+                    assert_eq!(last.reason, Some(decision.reason), "{}: {}", experiment.key, last.says);
+                    assert!(before.iter().all(|step| step.reason.is_none()));
+                    seen.insert(decision.reason);
+                }
+            }
+        }
+        // Those that a valid experiment can give: disabled ones have no steps, and previews and cookies need a request.
+        let missing: Vec<_> = Reason::ALL.iter().filter(|reason| !seen.contains(reason)).collect();
+        assert_eq!(missing, [&Reason::Disabled, &Reason::Preview, &Reason::Sticky]);
+    }
+}
