@@ -9,9 +9,14 @@ pub const BUCKETS: u32 = 10_000;
 
 /// The bucket, from 0 to 9,999, of the text that `salt` and `unit` make together.
 pub fn bucket(salt: &str, unit: &str) -> u32 {
-    let mut text = salt.as_bytes().chain(unit.as_bytes());
+    seeded_bucket(0, salt, unit)
+}
+
+/// The bucket, from 0 to 9,999, of the text that `start` and `end` make together, hashed with `seed`.
+pub fn seeded_bucket(seed: u32, start: &str, end: &str) -> u32 {
+    let mut text = start.as_bytes().chain(end.as_bytes());
     // Reading from memory cannot fail.
-    let hash = murmur3::murmur3_32(&mut text, 0).unwrap_or_default();
+    let hash = murmur3::murmur3_32(&mut text, seed).unwrap_or_default();
     ((u64::from(hash) * u64::from(BUCKETS)) >> 32) as u32
 }
 
