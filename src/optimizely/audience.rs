@@ -10,14 +10,14 @@ mod version;
 pub(super) use compile::{Compiler, attribute_name};
 
 use crate::engine::attribute::{AttributeName, AttributeValue, Attributes};
-use serde_json::Value;
+use serde_json::{Number, Value};
 use std::cmp::Ordering;
 
 /// How many conditions may stand inside each other. It bounds the stack that compiling and matching take.
 pub const AUDIENCE_DEPTH_MAX: usize = 64;
 
 /// Larger numbers are not exact as doubles; the SDKs compare nothing with them.
-const NUMBER_MAX: f64 = 9_007_199_254_740_992.0; // 2^53
+const NUMBER_MAX: u64 = 1 << 53;
 
 /// A tree of conditions.
 #[derive(Debug, Clone, PartialEq)]
@@ -146,13 +146,18 @@ fn number(actual: &AttributeValue<'_>) -> Option<f64> {
     let number = match actual {
         // Rust would also read `inf` and `nan`.
         AttributeValue::Text(text) if text.ends_with(|last: char| last.is_ascii_digit()) => text.parse().ok(),
-        AttributeValue::Json(value) => value.as_f64(),
-        AttributeValue::Text(_) | AttributeValue::Missing => None,
+        AttributeValue::Json(Value::Number(number)) => exact(number),
+        AttributeValue::Text(_) | AttributeValue::Json(_) | AttributeValue::Missing => None,
     };
-    number.filter(|number| is_exact(*number))
+    number.filter(|number| number.abs() <= NUMBER_MAX as f64)
 }
 
-/// Whether the SDKs compare with `number` at all.
-fn is_exact(number: f64) -> bool {
-    number.abs() <= NUMBER_MAX
+/// The number as a double, where the SDKs compare it with anything.
+pub(super) fn exact(number: &Number) -> Option<f64> {
+    let is_exact = match (number.as_u64(), number.as_i64()) {
+        (Some(number), _) => number <= NUMBER_MAX,
+        (None, Some(number)) => number.unsigned_abs() <= NUMBER_MAX,
+        (None, None) => number.as_f64().is_some_and(|number| number.abs() <= NUMBER_MAX as f64),
+    };
+    number.as_f64().filter(|_| is_exact)
 }

@@ -4,6 +4,7 @@
 //! [`Project::write_batch`] puts the batch around them when it is sent. Source: Optimizely's event API, and what its
 //! SDKs send.
 
+use super::audience::exact;
 use super::datafile::Project;
 use crate::engine::attribute::{AttributeName, AttributeValue, Attributes};
 use serde_json::{Map, Value, json};
@@ -18,9 +19,6 @@ const IMPRESSION_KEY: &str = "campaign_activated";
 const RESERVED_ATTRIBUTES: [&str; 2] = ["$opt_bucketing_id", "$opt_user_agent"];
 
 const BOT_FILTERING: &str = "$opt_bot_filtering";
-
-/// Optimizely takes numbers up to here.
-const NUMBER_MAX: f64 = 9_007_199_254_740_992.0; // 2^53
 
 /// What an event says of an outcome of a flag.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -225,10 +223,7 @@ fn reported_value(value: &AttributeValue<'_>) -> Option<Value> {
     match value {
         AttributeValue::Text(text) => Some(Value::from(text.as_ref())),
         AttributeValue::Json(value @ (Value::String(_) | Value::Bool(_))) => Some((*value).clone()),
-        AttributeValue::Json(Value::Number(number)) => {
-            let is_exact = number.as_f64().is_some_and(|number| number.abs() <= NUMBER_MAX);
-            is_exact.then(|| number.clone().into())
-        }
+        AttributeValue::Json(Value::Number(number)) => exact(number).map(|_| number.clone().into()),
         AttributeValue::Json(_) | AttributeValue::Missing => None,
     }
 }

@@ -2,11 +2,11 @@
 //!
 //! What is decided is each flag, and each experiment that no flag uses. The semantics are those of the SDKs of 2026:
 //! holdouts of every flag and of single rules, feature rollouts, typed and untyped audiences, groups, whitelists,
-//! `$opt_bucketing_id`. A contextual bandit (CMAB) asks Optimizely at every decision, which no request waits for: whoever
-//! takes part in one gets the default, with the reason `cmab`.
+//! `$opt_bucketing_id`. A contextual bandit (CMAB) asks Optimizely at every decision, which no request waits for:
+//! whoever takes part in one gets the default, with the reason `cmab`.
 //!
-//! A datafile that is not JSON or has another version is refused whole. All else that is wrong is reported with its path
-//! and disables what it touches:
+//! A datafile that is not JSON or has another version is refused whole. All else that is wrong is reported with its
+//! path and disables what it touches:
 //!
 //! - A flag, experiment, rollout or holdout of a wrong shape is disabled alone; so is a flag that needs a disabled one,
 //!   since deciding without it would hand its visitors to the next rule.

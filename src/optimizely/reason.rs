@@ -13,7 +13,8 @@ pub enum Reason {
     Forced,
     /// Held out, of everything or of a rule.
     Holdout,
-    /// The experiment chooses by a call to Optimizely for each decision (a contextual bandit), which no request waits for.
+    /// The experiment is a contextual bandit: it chooses by a call to Optimizely for each decision, and no request waits
+    /// for that.
     Cmab,
     /// There is no rule to decide by.
     NoRule,

@@ -1,8 +1,11 @@
-//! What the SDKs' public cases do not reach: holdouts of single rules, bandits, attributes out of requests, and what a
-//! wrong datafile does to the rest of it.
+//! What the SDKs' public cases do not reach: holdouts of single rules, bandits, single conditions (`audience`), and
+//! what a wrong datafile does to the rest of it (`isolation`).
+
+mod audience;
+mod isolation;
 
 use super::*;
-use crate::engine::attribute::{AttributeName, AttributeValue, Attributes};
+use crate::engine::attribute::Attributes;
 use serde_json::json;
 
 /// An experiment or a rule with one variation, `VARIATION-of-ID`, for a share of visitors.
@@ -21,6 +24,10 @@ fn with(mut value: Value, members: Value) -> Value {
         value[name] = member.clone();
     }
     value
+}
+
+fn paused(rule: Value) -> Value {
+    with(rule, json!({"status": "Paused"}))
 }
 
 fn holdout(id: &str, members: Value) -> Value {
@@ -73,6 +80,7 @@ fn outcome(document: &Value) -> (Option<String>, &'static str) {
 fn experiments_come_before_the_rollout() {
     let rollout = |first: Value, second: Value| json!([{"id": "5", "experiments": [first, second]}]);
     let nobody = json!({"audienceIds": ["nobody"]});
+    let without_rules = json!([{"id": "4", "key": "flag", "experimentIds": [], "rolloutId": "", "variables": []}]);
     let audiences = json!([{"id": "nobody", "name": "", "conditions": "[\"or\"]"}]);
     let cases = [
         (json!({}), (Some("in-1"), "feature_test")),
@@ -81,11 +89,11 @@ fn experiments_come_before_the_rollout() {
             (Some("in-1"), "forced"),
         ),
         (json!({"experiments": [rule("1", 0)]}), (Some("in-2"), "rollout")),
-        (json!({"experiments": [with(rule("1", 10_000), json!({"status": "Paused"}))]}), (Some("in-2"), "rollout")),
+        (json!({"experiments": [paused(rule("1", 10_000))]}), (Some("in-2"), "rollout")),
         (json!({"experiments": [with(rule("1", 10_000), nobody.clone())]}), (Some("in-2"), "rollout")),
         // Rollouts are not asked whether they run.
         (
-            json!({"experiments": [rule("1", 0)], "rollouts": rollout(with(rule("2", 10_000), json!({"status": "Paused"})), rule("3", 0))}),
+            json!({"experiments": [rule("1", 0)], "rollouts": rollout(paused(rule("2", 10_000)), rule("3", 0))}),
             (Some("in-2"), "rollout"),
         ),
         (
@@ -97,10 +105,7 @@ fn experiments_come_before_the_rollout() {
             (None, "traffic"),
         ),
         (json!({"experiments": [rule("1", 0)], "rollouts": []}), (None, "traffic")),
-        (
-            json!({"featureFlags": [{"id": "4", "key": "flag", "experimentIds": [], "rolloutId": "", "variables": []}]}),
-            (None, "no_rule"),
-        ),
+        (json!({"featureFlags": without_rules}), (None, "no_rule")),
     ];
     for (members, (variant, reason)) in cases {
         let document = with(document(members.clone()), json!({"audiences": audiences}));
@@ -124,6 +129,7 @@ fn holdouts_come_before_all_else_and_rule_holdouts_before_their_rule() {
     };
     let local = |rules: Value, members: Value| with(holdout("8", json!({"includedRules": rules})), members);
     let no_rollout = json!([{"id": "5", "experiments": []}]);
+    let spared = local(json!(["2"]), json!({"excludeTargetedDeliveries": true}));
     let cases = [
         (json!({"holdouts": [holdout("7", json!({}))]}), "in-7", "holdout"),
         (json!({"holdouts": [holdout("7", json!({"includedFlags": ["other"]}))]}), "in-7", "holdout"),
@@ -135,18 +141,14 @@ fn holdouts_come_before_all_else_and_rule_holdouts_before_their_rule() {
         (json!({"localHoldouts": [local(json!(["1"]), json!({}))]}), "in-8", "holdout"),
         // Also where the rule itself does not run.
         (
-            json!({"localHoldouts": [local(json!(["1"]), json!({}))], "experiments": [with(rule("1", 0), json!({"status": "Paused"}))]}),
+            json!({"localHoldouts": [local(json!(["1"]), json!({}))], "experiments": [paused(rule("1", 0))]}),
             "in-8",
             "holdout",
         ),
         (json!({"localHoldouts": [local(json!(["2"]), json!({}))]}), "in-1", "feature_test"),
         (json!({"localHoldouts": [local(json!([]), json!({}))]}), "in-1", "feature_test"),
         (json!({"localHoldouts": [local(json!(["2"]), json!({}))], "experiments": [rule("1", 0)]}), "in-8", "holdout"),
-        (
-            json!({"localHoldouts": [local(json!(["2"]), json!({"excludeTargetedDeliveries": true}))], "experiments": [rule("1", 0)]}),
-            "in-2",
-            "rollout",
-        ),
+        (json!({"localHoldouts": [spared], "experiments": [rule("1", 0)]}), "in-2", "rollout"),
         (
             json!({"localHoldouts": [local(json!(["1"]), json!({"excludeTargetedDeliveries": true}))]}),
             "in-8",
@@ -271,101 +273,6 @@ fn variables_are_read_by_their_types() {
         experiment["variations"][0]["featureEnabled"] = enabled.into();
         let datafile = compiled(&document(json!({"experiments": [experiment]})));
         assert_eq!(datafile.flags[0].outcomes()[1].value, json!({"size": expected}));
-    }
-}
-
-/// A visitor of whom all that is known comes out of a request, and so is text.
-struct Request(&'static [(&'static str, &'static str)]);
-
-impl Attributes for Request {
-    fn attribute<'a>(&'a self, name: &'a AttributeName) -> AttributeValue<'a> {
-        let found = self.0.iter().find(|(known, _)| *known == name.written());
-        found.map_or(AttributeValue::Missing, |(_, text)| AttributeValue::Text((*text).into()))
-    }
-}
-
-fn targeted(conditions: Value) -> Datafile {
-    let audiences = json!([{"id": "a", "name": "", "conditions": conditions}]);
-    let experiment = with(rule("1", 10_000), json!({"audienceIds": ["a"]}));
-    compiled(&document(json!({"experiments": [experiment], "typedAudiences": audiences, "rollouts": []})))
-}
-
-#[test]
-fn conditions_hold_do_not_hold_or_are_unknown() {
-    let condition = |operator: &str, value: Value| json!({"type": "custom_attribute", "name": "a", "match": operator, "value": value});
-    let cases = [
-        (condition("exact", json!("x")), json!({"a": "x"}), Some(true)),
-        (condition("exact", json!("x")), json!({"a": "y"}), Some(false)),
-        (condition("exact", json!("x")), json!({"a": 1}), None),
-        (condition("exact", json!("x")), json!({}), None),
-        (condition("exact", json!("x")), json!({"a": null}), None),
-        (condition("exact", json!(1)), json!({"a": 1.0}), Some(true)),
-        (condition("exact", json!(1)), json!({"a": true}), None),
-        (condition("exact", json!(true)), json!({"a": 1}), None),
-        (condition("exact", json!(true)), json!({"a": false}), Some(false)),
-        (condition("exact", json!(1)), json!({"a": 9_007_199_254_740_994_u64}), None),
-        (condition("exact", json!([])), json!({"a": []}), None),
-        (condition("exists", json!(null)), json!({"a": false}), Some(true)),
-        (condition("exists", json!(null)), json!({"a": null}), Some(false)),
-        (condition("exists", json!(null)), json!({}), Some(false)),
-        (condition("substring", json!("b")), json!({"a": "abc"}), Some(true)),
-        (condition("substring", json!("d")), json!({"a": "abc"}), Some(false)),
-        (condition("substring", json!("1")), json!({"a": 1}), None),
-        (condition("gt", json!(1)), json!({"a": 1.5}), Some(true)),
-        (condition("gt", json!(1)), json!({"a": 1}), Some(false)),
-        (condition("ge", json!(1)), json!({"a": 1}), Some(true)),
-        (condition("lt", json!(1)), json!({"a": 1}), Some(false)),
-        (condition("le", json!(1)), json!({"a": 1}), Some(true)),
-        (condition("gt", json!(1)), json!({"a": "2"}), None),
-        (condition("gt", json!(1)), json!({"a": true}), None),
-        (condition("gt", json!("1")), json!({"a": 2}), None),
-        (condition("semver_eq", json!("2.1")), json!({"a": "2.1.9"}), Some(true)),
-        (condition("semver_gt", json!("2.1")), json!({"a": "2.1.9"}), Some(false)),
-        (condition("semver_ge", json!("2.1")), json!({"a": "2.1.9"}), Some(true)),
-        (condition("semver_lt", json!("2.1")), json!({"a": "2.0"}), Some(true)),
-        (condition("semver_le", json!("2.1")), json!({"a": 2}), None),
-        (condition("semver_le", json!(2)), json!({"a": "2"}), None),
-        (condition("semver_ne", json!("2")), json!({"a": "2"}), None),
-        (condition("like", json!("x")), json!({"a": "x"}), None),
-        (condition("qualified", json!("segment")), json!({}), Some(false)),
-        (json!({"type": "other", "name": "a", "match": "exact", "value": "x"}), json!({"a": "x"}), None),
-        (json!({"type": "custom_attribute", "name": "a", "value": "x"}), json!({"a": "x"}), Some(true)),
-        (json!([]), json!({}), Some(false)),
-        (json!(["and"]), json!({}), Some(true)),
-        (json!(["not"]), json!({}), None),
-        (json!(["not", ["or"], ["and"]]), json!({}), Some(true)),
-        (json!([["and"], ["or"]]), json!({}), Some(true)),
-        (json!(["and", ["not"], ["or"]]), json!({}), Some(false)),
-        (json!(["and", ["not"], ["and"]]), json!({}), None),
-        (json!(["or", ["not"], ["and"]]), json!({}), Some(true)),
-        (json!(["or", ["not"], ["or"]]), json!({}), None),
-        (json!("text"), json!({}), None),
-    ];
-    for (condition, attributes, expected) in cases {
-        let holds = |condition: Value| decided(&targeted(condition), 0, &attributes)[1].is_some();
-        // Only what is known to hold lets anybody in, and so does only what is known not to hold, once negated.
-        let actual = (holds(condition.clone()), holds(json!(["not", condition])));
-        assert_eq!(actual, (expected == Some(true), expected == Some(false)), "{condition} {attributes}");
-    }
-}
-
-#[test]
-fn text_out_of_a_request_is_read_as_what_the_condition_asks_for() {
-    let number = json!({"type": "custom_attribute", "name": "header.x-age", "match": "gt", "value": 17});
-    let truth = json!({"type": "custom_attribute", "name": "cookie.beta", "match": "exact", "value": true});
-    let datafile = targeted(json!(["and", number, truth]));
-    let is_in = |attributes: Request| decided(&datafile, 0, &attributes)[1].is_some();
-    assert!(is_in(Request(&[("header.x-age", "18"), ("cookie.beta", "true")])));
-    for age in ["17", "old", "", "inf", "nan", "1e400"] {
-        let attributes: &[(&str, &str)] = match age {
-            "17" => &[("header.x-age", "17"), ("cookie.beta", "true")],
-            "old" => &[("header.x-age", "old"), ("cookie.beta", "true")],
-            "inf" => &[("header.x-age", "inf"), ("cookie.beta", "true")],
-            "nan" => &[("header.x-age", "nan"), ("cookie.beta", "true")],
-            "1e400" => &[("header.x-age", "1e400"), ("cookie.beta", "true")],
-            _ => &[("header.x-age", ""), ("cookie.beta", "true")],
-        };
-        assert!(!is_in(Request(attributes)), "{age}");
     }
 }
 

@@ -4,7 +4,7 @@
 //! leaves are ids of audiences in an experiment, and objects about one attribute in an audience. `audiences` hold them
 //! as JSON in a text, `typedAudiences` as they are.
 
-use super::{AUDIENCE_DEPTH_MAX, Accepts, Check, Tree, is_exact, version};
+use super::{AUDIENCE_DEPTH_MAX, Accepts, Check, Tree, exact, version};
 use crate::engine::attribute::AttributeName;
 use crate::optimizely::wire::{optional, required, string};
 use crate::problem::{Node, Problems, Severity};
@@ -141,7 +141,7 @@ impl Compiler<'_> {
         };
         let path = node.path.field("value");
         let value = Node { value: node.value.get("value").unwrap_or(&Value::Null), path: &path };
-        let number = || value.value.as_f64().filter(|number| is_exact(*number));
+        let number = || value.value.as_number().and_then(exact);
         let text = || value.value.as_str().map(str::to_owned);
         let (check, expected) = match operator {
             "exact" => {

@@ -1,5 +1,5 @@
-//! Semantic versions as the SDKs compare them, which is not quite as semver.org has it: a target of fewer parts, such as
-//! `2.1`, stands for everything that begins with it, and what follows the `-` or the `+` is compared as one text.
+//! Semantic versions as the SDKs compare them, which is not quite as semver.org has it: a target of fewer parts, such
+//! as `2.1`, stands for everything that begins with it, and what follows the `-` or the `+` is compared as one text.
 
 use std::cmp::Ordering;
 
