@@ -19,6 +19,7 @@
 //! |---|---|
 //! | [`engine`] | the decision engine: pure, no host, no clock, no I/O |
 //! | [`native`] | the native experiment format: JSON to snapshot |
+//! | [`optimizely`] | Optimizely's datafiles: JSON to decisions and events as its own SDKs make them |
 //! | [`plugin_config`] | the plugin configuration: bytes to validated types |
 //! | [`problem`] | what is wrong with a document, and where |
 //! | [`http`] | header maps, cookies, URLs, `cache-control` |
@@ -43,6 +44,7 @@ pub mod host;
 pub mod http;
 pub mod metrics;
 pub mod native;
+pub mod optimizely;
 pub mod plugin_config;
 pub mod problem;
 pub mod visit;

@@ -53,6 +53,10 @@ impl Murmur3 {
         hash = (hash ^ (hash >> 13)).wrapping_mul(0xc2b2_ae35);
         hash ^ (hash >> 16)
     }
+
+    fn bucket(self) -> u32 {
+        ((u64::from(self.finish()) * u64::from(BUCKETS)) >> 32) as u32
+    }
 }
 
 fn scrambled(block: u32) -> u32 {
@@ -80,9 +84,13 @@ impl Salt {
 
     /// The bucket, from 0 to 9,999, of the text that the salt and `unit` make together.
     pub fn bucket(&self, unit: &str) -> u32 {
-        let hash = self.hashed.write(unit.as_bytes()).finish();
-        ((u64::from(hash) * u64::from(BUCKETS)) >> 32) as u32
+        self.hashed.write(unit.as_bytes()).bucket()
     }
+}
+
+/// The bucket, from 0 to 9,999, of the text that `start` and `end` make together, hashed with `seed`.
+pub fn seeded_bucket(seed: u32, start: &str, end: &str) -> u32 {
+    Murmur3::new(seed).write(start.as_bytes()).write(end.as_bytes()).bucket()
 }
 
 /// 64 bits of `text` that nobody can foresee who does not know `seed`, quickly.
