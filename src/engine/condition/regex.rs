@@ -22,18 +22,30 @@ const NOT_SPACE: &str = r"\x00-\x08\x0E-\x1F\x21-\x{9F}\x{A1}-\x{167F}\x{1681}-\
 /// What `.` stands for in JavaScript.
 const NOT_LINE_END: &str = r"[^\n\r\x{2028}\x{2029}]";
 
-/// Compiles a JavaScript pattern, with the flag `i` where `folded`. The error says what is wrong with it.
-pub(super) fn compile(pattern: &str, folded: bool) -> Result<Regex, String> {
-    if pattern.len() > REGEX_PATTERN_BYTES_MAX {
-        return Err(format!("is longer than {REGEX_PATTERN_BYTES_MAX} bytes"));
+/// A compiled JavaScript pattern.
+#[derive(Debug, Clone)]
+pub(crate) struct JsRegex(Regex);
+
+impl JsRegex {
+    /// Compiles a JavaScript pattern, with the flag `i` where `folded`. The error says what is wrong with it.
+    pub(crate) fn compile(pattern: &str, folded: bool) -> Result<JsRegex, String> {
+        if pattern.len() > REGEX_PATTERN_BYTES_MAX {
+            return Err(format!("is longer than {REGEX_PATTERN_BYTES_MAX} bytes"));
+        }
+        let mut translator = Translator { pattern: pattern.chars().collect(), folded, ..Translator::default() };
+        translator.run()?;
+        RegexBuilder::new(&translator.out)
+            .case_insensitive(folded)
+            .size_limit(REGEX_COMPILED_BYTES_MAX)
+            .build()
+            .map(JsRegex)
+            .map_err(|error| format!("cannot be used: {error}"))
     }
-    let mut translator = Translator { pattern: pattern.chars().collect(), folded, ..Translator::default() };
-    translator.run()?;
-    RegexBuilder::new(&translator.out)
-        .case_insensitive(folded)
-        .size_limit(REGEX_COMPILED_BYTES_MAX)
-        .build()
-        .map_err(|error| format!("cannot be used: {error}"))
+
+    /// Whether some part of `text` matches.
+    pub(crate) fn is_match(&self, text: &str) -> bool {
+        self.0.is_match(text)
+    }
 }
 
 #[derive(Default)]
@@ -355,7 +367,7 @@ impl Translator {
 }
 
 /// What JavaScript compares without case: the upper case, where it is one character and does not turn into ASCII.
-fn upper(ch: char) -> char {
+pub(crate) fn upper(ch: char) -> char {
     single(ch.to_uppercase()).filter(|upper| ch.is_ascii() || !upper.is_ascii()).unwrap_or(ch)
 }
 
