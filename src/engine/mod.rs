@@ -8,6 +8,7 @@ pub mod assignments;
 pub mod attribute;
 pub mod condition;
 pub mod decide;
+pub mod flag;
 pub mod hash;
 pub mod pattern;
 pub mod reason;
