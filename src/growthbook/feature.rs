@@ -77,6 +77,8 @@ pub(super) struct Track {
     pub(super) variation: String,
     pub(super) attribute: String,
     pub(super) unit: String,
+    /// The variation's number.
+    pub(super) number: Option<usize>,
 }
 
 const RULE_FIELDS: &[&str] = &[
@@ -212,10 +214,11 @@ fn tracks(scope: &mut Scope<'_>, node: Node<'_>) -> Option<Vec<Track>> {
                     None
                 }
             });
-            Some((variation?, attribute.unwrap_or_else(|| "id".to_owned()), unit?))
+            let number = scope.number(node, "variationId").map(|number| number as usize);
+            Some((variation?, attribute.unwrap_or_else(|| "id".to_owned()), unit?, number))
         });
-        let (variation, attribute, unit) = result?;
-        Some(Track { experiment: experiment?, variation, attribute, unit })
+        let (variation, attribute, unit, number) = result?;
+        Some(Track { experiment: experiment?, variation, attribute, unit, number })
     })
 }
 

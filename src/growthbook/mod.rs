@@ -3,11 +3,12 @@
 //!
 //! - [`payload`] reads the document, `feature`, `experiment`, `redirect` and `target` its parts; a feature that is wrong is
 //!   disabled alone;
-//! - [`evaluate`] and `run` decide for one visitor;
+//! - [`evaluate`] and `run` decide for one visitor, in terms of `decision`;
 //! - [`hash`], [`sticky`], [`url`], [`decrypt`] are what they are made of;
 //! - [`ingest`] writes events for GrowthBook's event ingestor.
 
 mod chain;
+mod decision;
 pub mod decrypt;
 pub mod evaluate;
 mod experiment;
@@ -22,7 +23,8 @@ mod target;
 pub mod url;
 mod wire;
 
-pub use evaluate::{BanditResult, Context, Evaluation, ExperimentResult, Exposure, FeatureDecision, Overrides, Reason};
+pub use decision::{BanditResult, Context, ExperimentResult, Exposure, FeatureDecision, Overrides, Reason};
+pub use evaluate::Evaluation;
 pub use experiment::{Experiment, FALLBACK_LEAF};
 pub use feature::{DEFAULT_VALUE, Feature, NO_VALUE};
 pub use payload::{Compiled, Payload, compile, compile_at, compile_bytes};

@@ -1,6 +1,7 @@
 //! Running one experiment, step by step, and the redirect tests among them.
 
-use super::evaluate::{Evaluation, ExperimentResult, Parents};
+use super::decision::ExperimentResult;
+use super::evaluate::{Evaluation, Parents};
 use super::experiment::{Experiment, Sticky};
 use super::hash::{choose_variation, in_range};
 use super::sticky::Kept;

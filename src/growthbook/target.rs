@@ -113,7 +113,7 @@ impl Matcher {
         Some(Matcher::Simple {
             host: Part::new(url.host()),
             path: Part::new(path.strip_suffix('/').unwrap_or(path)),
-            fragment: url.fragment().map(Part::new),
+            fragment: url.fragment().as_deref().map(Part::new),
             parameters: url.parameters().into_iter().map(|(name, value)| (name, Part::new(&value))).collect(),
         })
     }
@@ -121,15 +121,15 @@ impl Matcher {
     fn matches(&self, url: &Url) -> bool {
         match self {
             Matcher::Regex(regex) => {
-                let (text, path_at) = url.text();
-                regex.is_match(&text) || text.get(path_at..).is_some_and(|path| regex.is_match(path))
+                let (text, origin) = url.text();
+                regex.is_match(&text) || text.get(origin..).is_some_and(|path| regex.is_match(path))
             }
             Matcher::Simple { host, path, fragment, parameters } => {
                 let actual = url.parameters();
                 let value = |name: &str| actual.iter().find(|(other, _)| other == name).map_or("", |(_, value)| value);
                 host.matches(url.host())
                     && path.matches_path(url.path())
-                    && fragment.as_ref().is_none_or(|part| part.matches(url.fragment().unwrap_or_default()))
+                    && fragment.as_ref().is_none_or(|part| part.matches(&url.fragment().unwrap_or_default()))
                     && parameters.iter().all(|(name, part)| part.matches(value(name)))
             }
         }

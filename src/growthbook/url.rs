@@ -1,6 +1,6 @@
 //! URLs as browsers read them (the URL Standard of WHATWG), as far as URL targeting and redirects need it.
 //!
-//! Names and passwords in front of the host are dropped, and a host is in ASCII or it is none: the filter sees no others.
+//! A host is in ASCII or it is none: the filter sees no others.
 
 use std::borrow::Cow;
 
@@ -8,6 +8,8 @@ use std::borrow::Cow;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Url {
     scheme: String,
+    /// The name and the password in front of the host, with their `@`, if there are any.
+    credentials: String,
     /// The host, with its port if that is not the scheme's own.
     host: String,
     path: String,
@@ -16,9 +18,11 @@ pub struct Url {
 }
 
 /// What percent-encoding leaves as it is, beside letters and digits.
-const PATH_PLAIN: &[u8] = b"!$%&'()*+,-./:;=@[\\]_|~";
+const PATH_PLAIN: &[u8] = b"!$%&'()*+,-./:;=@[\\]^_|~";
 const QUERY_PLAIN: &[u8] = b"!$%&()*+,-./:;=?@[\\]^_`{|}~";
 const FRAGMENT_PLAIN: &[u8] = b"!#$%&'()*+,-./:;=?@[\\]^_{|}~";
+const OPAQUE_PLAIN: &[u8] = b" !\"$%&'()*+,-./:;<=>@[\\]^_`{|}~";
+const OPAQUE_QUERY_PLAIN: &[u8] = b"!$%&'()*+,-./:;=?@[\\]^_`{|}~";
 const FORM_PLAIN: &[u8] = b"*-._";
 
 impl Url {
@@ -35,13 +39,20 @@ impl Url {
             let (path, query) = split(text, '?');
             (path.to_owned(), query.map(|query| encoded(query, QUERY_PLAIN)))
         };
+        let mut text = text;
         if let Some((scheme, rest)) = scheme(text) {
             if default_port(&scheme).is_none() {
                 // Other schemes have no structure that anything here asks for.
-                let (path, query) = with_query(rest);
-                return Some(Url { scheme, host: String::new(), path, query, fragment });
+                let (path, query) = split(rest, '?');
+                let path = encoded(path, OPAQUE_PLAIN);
+                let query = query.map(|query| encoded(query, OPAQUE_QUERY_PLAIN));
+                return Some(Url { scheme, credentials: String::new(), host: String::new(), path, query, fragment });
             }
-            return Url::with_authority(&scheme, rest.trim_start_matches(['/', '\\']), fragment);
+            if rest.starts_with("//") || base.is_none_or(|base| base.scheme != scheme) {
+                return Url::with_authority(&scheme, rest.trim_start_matches(['/', '\\']), fragment);
+            }
+            // A scheme that is the base's own, without a host, says nothing.
+            text = rest;
         }
         let base = base?;
         let slashes = text.chars().take_while(|ch| matches!(ch, '/' | '\\')).count();
@@ -64,10 +75,12 @@ impl Url {
     fn with_authority(scheme: &str, rest: &str, fragment: Option<String>) -> Option<Url> {
         let (rest, query) = split(rest, '?');
         let (authority, path) = rest.split_at_checked(rest.find(['/', '\\']).unwrap_or(rest.len()))?;
-        let host = host(scheme, authority.rsplit_once('@').map_or(authority, |(_, host)| host))?;
+        let (credentials, name) = authority.rsplit_once('@').unwrap_or(("", authority));
+        let at = if credentials.is_empty() { "" } else { "@" };
         Some(Url {
             scheme: scheme.to_owned(),
-            host,
+            credentials: encoded(credentials, PATH_PLAIN) + at,
+            host: host(scheme, name)?,
             path: normal_path(path),
             query: query.map(|query| encoded(query, QUERY_PLAIN)),
             fragment,
@@ -84,9 +97,9 @@ impl Url {
         &self.path
     }
 
-    /// What follows the `#`, if that is anything.
-    pub fn fragment(&self) -> Option<&str> {
-        self.fragment.as_deref().filter(|fragment| !fragment.is_empty())
+    /// The `#` and what follows it, if that is anything.
+    pub fn fragment(&self) -> Option<String> {
+        self.fragment.as_ref().filter(|fragment| !fragment.is_empty()).map(|fragment| format!("#{fragment}"))
     }
 
     /// The parameters of the query, decoded.
@@ -95,21 +108,21 @@ impl Url {
         pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).map(|(k, v)| (decoded(k), decoded(v))).collect()
     }
 
-    /// The whole URL, and where its path begins.
+    /// The whole URL, and how long its scheme and host are together.
     pub fn text(&self) -> (String, usize) {
-        let origin = match self.host.is_empty() {
+        let mut text = match self.host.is_empty() {
             true => format!("{}:", self.scheme),
-            false => format!("{}://{}", self.scheme, self.host),
+            false => format!("{}://{}{}", self.scheme, self.credentials, self.host),
         };
-        let path_at = origin.len();
-        let mut text = origin + &self.path;
+        let origin = text.len() - self.credentials.len();
+        text.push_str(&self.path);
         for (mark, part) in [('?', &self.query), ('#', &self.fragment)] {
             if let Some(part) = part {
                 text.push(mark);
                 text.push_str(part);
             }
         }
-        (text, path_at)
+        (text, origin)
     }
 }
 
@@ -187,9 +200,12 @@ fn host(scheme: &str, text: &str) -> Option<String> {
         true => name.to_ascii_lowercase(),
         false => percent_decoded(name).to_ascii_lowercase(),
     };
-    let allowed = |byte: u8| byte.is_ascii_graphic() && !b"#/<>?@\\^|%".contains(&byte);
-    let bracketed = name.starts_with('[') && name.ends_with(']');
-    if name.is_empty() || !name.bytes().all(allowed) || (!bracketed && name.contains(['[', ']', ':'])) {
+    let allowed = |byte: u8| byte.is_ascii_graphic() && !b"#/<>?@[\\^|%".contains(&byte);
+    let is_host = match name.strip_prefix('[') {
+        Some(address) => address.strip_suffix(']')?.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => !name.is_empty() && name.bytes().all(allowed) && !name.contains([']', ':']),
+    };
+    if !is_host {
         return None;
     }
     if port.is_empty() {
