@@ -370,3 +370,71 @@ fn events_are_written_as_the_ingestor_takes_them() {
 /// `{"f":{"defaultValue":"ü"}}` and `{}x`, encrypted by Node's `crypto`.
 const FEATURES_ENCRYPTED: &str = "EBESExQVFhcYGRobHB0eHw==.dn+mCWdaqSmwZtJ+VpM4B66uhuSd0k6CKAiAo+4apqE=";
 const NO_JSON_ENCRYPTED: &str = "EBESExQVFhcYGRobHB0eHw==.ZgjYVYwzZYhw7oQo5j+xyw==";
+
+/// Puts `odd` in the place of the `at`-th value of `value`, counted depth first. None where there are fewer.
+fn replaced(value: &Value, at: &mut usize, odd: &Value) -> Value {
+    if *at == 0 {
+        *at = usize::MAX;
+        return odd.clone();
+    }
+    *at = at.saturating_sub(usize::from(*at != usize::MAX));
+    match value {
+        Value::Array(list) => list.iter().map(|value| replaced(value, at, odd)).collect(),
+        Value::Object(members) => {
+            members.iter().map(|(name, value)| (name.clone(), replaced(value, at, odd))).collect()
+        }
+        value => value.clone(),
+    }
+}
+
+#[test]
+fn no_odd_value_anywhere_breaks_more_than_its_feature() {
+    let document = json!({
+        "features": {
+            "a": {"defaultValue": 1, "rules": [
+                {"parentConditions": [{"id": "b", "condition": {"value.x": {"$gt": 1}}, "gate": true}], "force": 1, "coverage": 0.5,
+                 "range": [0, 0.5], "tracks": [{"experiment": {"key": "t"}, "result": {"key": "1", "hashValue": "u"}}]},
+                {"variations": [1, 2], "weights": [0.5, 0.5], "ranges": [[0, 1], [0, 0]], "meta": [{"key": "0"}, {"name": "x"}],
+                 "namespace": ["n", 0, 1], "filters": [{"seed": "s", "ranges": [[0, 1]], "attribute": "id", "hashVersion": 2}],
+                 "bucketVersion": 1, "minBucketVersion": 1, "hashVersion": 2, "seed": "s", "condition": {"id": {"$inGroup": "g"}}},
+                {"contextualVariations": [1, 2], "contextualBanditRef": "c"},
+            ]},
+            "b": {"defaultValue": {"x": 2}},
+            "untouched": {"defaultValue": true},
+        },
+        "savedGroups": {"g": {"type": "list", "attributeKey": "id", "values": ["u1"]}},
+        "contextualBandits": {"c": {"banditVersion": 1, "contexts": [{"leafId": 1, "condition": {"id": "u1"}, "weights": [1, 0]}]}},
+        "experiments": [{"key": "r", "variations": [{}, {"urlRedirect": "https://shop.example/b"}], "persistQueryString": true,
+                         "urlPatterns": [{"type": "simple", "include": true, "pattern": "/a*"}, {"type": "regex", "pattern": "^x"}]}],
+    });
+    let odd = [
+        json!(null),
+        json!(-1),
+        json!(1e300),
+        json!(""),
+        json!("ä("),
+        json!([]),
+        json!([[null]]),
+        json!({}),
+        json!({"$a": 1}),
+    ];
+    let attributes = json!({"id": "u1"});
+    let context = context(&attributes, "https://shop.example/a?x=ä%");
+    for odd in &odd {
+        for nth in 1.. {
+            let mut at = nth;
+            let document = replaced(&document, &mut at, odd);
+            if at != usize::MAX {
+                break;
+            }
+            let Some(payload) = compile(&document, None).payload else { continue };
+            let mut evaluation = Evaluation::new(&payload, &context, Some(StickyDocuments::default()));
+            let features = payload.features().iter().enumerate();
+            let kept = features.filter(|(at, _)| evaluation.feature(*at).reason == Reason::DefaultValue).count();
+            evaluation.redirect();
+            // The features stand first, and the last of them is no part of the others.
+            let is_features = document["features"]["untouched"]["defaultValue"] != json!(true);
+            assert!(kept > 0 || is_features, "{document}");
+        }
+    }
+}
