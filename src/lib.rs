@@ -19,6 +19,7 @@
 //! |---|---|
 //! | [`engine`] | the decision engine: pure, no host, no clock, no I/O |
 //! | [`native`] | the native experiment format: JSON to snapshot |
+//! | [`growthbook`] | GrowthBook's SDK payload: JSON to features, and their decisions |
 //! | [`optimizely`] | Optimizely's datafiles: JSON to decisions and events as its own SDKs make them |
 //! | [`plugin_config`] | the plugin configuration: bytes to validated types |
 //! | [`problem`] | what is wrong with a document, and where |
@@ -40,6 +41,7 @@ pub mod config_sync;
 pub mod engine;
 pub mod events;
 pub mod filter;
+pub mod growthbook;
 pub mod host;
 pub mod http;
 pub mod metrics;

@@ -6,22 +6,29 @@
 //! missing attribute is `null`, which counts as 0 in a numeric comparison and so passes `{"$lt": 10}`.
 //!
 //! - `compile`: JSON to the tree of this file, with problems;
+//! - `groups`: saved groups, which conditions refer to by their ids;
 //! - `value`: what JavaScript makes of a value: text, number, truth, order;
 //! - `regex`: JavaScript's regular expressions, brought to what `regex-lite` reads.
 
 mod compile;
-mod regex;
-mod value;
+mod groups;
+pub(crate) mod regex;
+pub(crate) mod value;
 
 use super::attribute::{AttributeName, Attributes};
 use crate::problem::{Node, Problems};
-use regex_lite::Regex;
+pub use groups::SavedGroups;
+use regex::JsRegex;
 use serde_json::Value;
 use std::cmp::Ordering;
+use std::sync::Arc;
 use value::{Actual, Members};
 
 /// How many conditions may stand inside each other. It bounds the stack that compiling and matching take.
 pub const CONDITION_DEPTH_MAX: usize = 32;
+
+/// How many tests one condition may come to, the conditions of the saved groups it names included.
+pub const CONDITION_TESTS_MAX: usize = 10_000;
 
 /// A compiled condition: all of its tests must hold. Without any it matches everything.
 #[derive(Debug, Clone)]
@@ -78,7 +85,7 @@ enum Operator {
     /// `$exists`
     Exists(bool),
     /// `$in`, `$ini`, `$inGroup` (true) and `$nin`, `$nini`, `$notInGroup` (false).
-    In(Members, bool),
+    In(Arc<Members>, bool),
     /// `$not`
     Not(Box<Check>),
     /// `$size`: the number of a list's elements passes.
@@ -90,7 +97,7 @@ enum Operator {
     /// `$all`, `$alli`: each of these passes for some element.
     Every(Vec<Check>),
     /// `$regex`, `$regexi`
-    Regex(Regex),
+    Regex(JsRegex),
     /// `$type`
     Type(Box<str>),
     /// What cannot be understood matches nothing.
@@ -104,7 +111,16 @@ impl Condition {
     /// What is wrong is reported and still compiled, to what GrowthBook's SDK makes of it: the native format disables
     /// an experiment whose condition has errors, a GrowthBook payload is decided as its own SDK would.
     pub fn compile(node: &Node<'_>, groups: &Value, problems: &mut Problems) -> Condition {
-        compile::Compiler { groups, problems }.condition(node, compile::Scope::Request, 1)
+        let mut groups = SavedGroups::new(groups.clone());
+        compile::Compiler::new(&mut groups, problems).condition(node, compile::Scope::Request, 1)
+    }
+
+    /// Compiles the condition at `node` as [`Condition::compile`] does; none where a limit of this module, not the SDK's
+    /// own meaning, decides over a part of it.
+    pub fn compile_as_sdk(node: &Node<'_>, groups: &mut SavedGroups, problems: &mut Problems) -> Option<Condition> {
+        let mut compiler = compile::Compiler::new(groups, problems);
+        let condition = compiler.condition(node, compile::Scope::Request, 1);
+        (!compiler.limited).then_some(condition)
     }
 
     /// Whether the condition holds for these attributes.

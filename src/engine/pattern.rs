@@ -13,6 +13,11 @@ impl Pattern {
         Pattern { pieces: text.as_bytes().split(|&byte| byte == b'*').map(Box::from).collect() }
     }
 
+    /// A pattern whose stars stand between the literal `pieces`.
+    pub fn of_pieces<'a>(pieces: impl Iterator<Item = &'a str>) -> Pattern {
+        Pattern { pieces: pieces.map(|piece| Box::from(piece.as_bytes())).collect() }
+    }
+
     /// Compiles `text` for names that are compared without case, such as hosts: match it against lower case.
     pub fn ignoring_case(text: &str) -> Pattern {
         Pattern::new(&text.to_ascii_lowercase())

@@ -1,10 +1,14 @@
 //! JSON to a compiled condition, with the problems in it.
 
-use super::{CONDITION_DEPTH_MAX, Check, Condition, Operator, Test, regex, value};
+use super::groups::Group;
+use super::{
+    CONDITION_DEPTH_MAX, CONDITION_TESTS_MAX, Check, Condition, Operator, SavedGroups, Test, regex::JsRegex, value,
+};
 use crate::engine::attribute::AttributeName;
 use crate::problem::{Node, Problems, found};
 use serde_json::Value;
 use std::cmp::Ordering;
+use std::sync::Arc;
 use value::{Actual, Members};
 
 /// Whose members the names in a condition are.
@@ -14,6 +18,16 @@ pub(super) enum Scope {
     Request,
     /// Members of a list's element, below `$elemMatch`.
     Element,
+}
+
+impl Scope {
+    fn attribute(self, name: &str) -> AttributeName {
+        match self {
+            Scope::Request => AttributeName::parse(name),
+            // An element has no headers and no cookies: its names mean its members.
+            Scope::Element => AttributeName::Named(name.to_owned()),
+        }
+    }
 }
 
 /// The one attribute that GrowthBook names like an operator.
@@ -27,11 +41,21 @@ const OPERATORS: &str = "$eq, $ne, $lt, $lte, $gt, $gte, $in, $nin, $ini, $nini,
 
 /// What compiling needs at hand.
 pub(super) struct Compiler<'a> {
-    pub(super) groups: &'a Value,
-    pub(super) problems: &'a mut Problems,
+    groups: &'a mut SavedGroups,
+    problems: &'a mut Problems,
+    /// The ids of the groups whose conditions are being compiled, from the outermost on.
+    within: Vec<String>,
+    /// How many tests there are so far.
+    tests: usize,
+    /// Whether a limit of this module cut something off that the SDK would evaluate.
+    pub(super) limited: bool,
 }
 
-impl Compiler<'_> {
+impl<'a> Compiler<'a> {
+    pub(super) fn new(groups: &'a mut SavedGroups, problems: &'a mut Problems) -> Compiler<'a> {
+        Compiler { groups, problems, within: Vec::new(), tests: 0, limited: false }
+    }
+
     /// The condition at `node`, which is the `depth`-th around itself.
     pub(super) fn condition(&mut self, node: &Node<'_>, scope: Scope, depth: usize) -> Condition {
         if self.too_deep(node, depth) {
@@ -49,7 +73,16 @@ impl Compiler<'_> {
     }
 
     fn test(&mut self, name: &str, node: &Node<'_>, scope: Scope, depth: usize) -> Test {
+        self.tests += 1;
+        if self.tests > CONDITION_TESTS_MAX {
+            if self.tests == CONDITION_TESTS_MAX + 1 {
+                self.problems.error(node.path, format!("a condition may come to at most {CONDITION_TESTS_MAX} tests"));
+            }
+            self.limited = true;
+            return Test::Never;
+        }
         match name {
+            "$savedGroup" => self.saved_group(node, scope, depth),
             "$or" => self.any(node, scope, depth),
             "$nor" => Test::Not(Condition::of(self.any(node, scope, depth))),
             "$and" => match self.conditions(node, scope, depth) {
@@ -62,15 +95,57 @@ impl Compiler<'_> {
                     // The SDK looks for an attribute of this name and finds none.
                     self.problems.error(
                         node.path,
-                        "unknown operator where an attribute is expected; known here: $and, $or, $nor, $not",
+                        "unknown operator where an attribute is expected; known here: $and, $or, $nor, $not, \
+                         $savedGroup",
                     );
                 }
-                let attribute = match scope {
-                    Scope::Request => AttributeName::parse(name),
-                    // An element has no headers and no cookies: its names mean its members.
-                    Scope::Element => AttributeName::Named(name.to_owned()),
-                };
-                Test::Attribute(attribute, self.check(node, false, depth))
+                Test::Attribute(scope.attribute(name), self.check(node, false, depth))
+            }
+        }
+    }
+
+    /// A reference to a saved group that brings its own attribute or condition. What it cannot resolve matches nobody.
+    fn saved_group(&mut self, node: &Node<'_>, scope: Scope, depth: usize) -> Test {
+        let Some(members) = node.object(self.problems) else { return Test::Never };
+        let id_path = node.path.field("id");
+        let Some(id) = members.get("id").and_then(Value::as_str) else {
+            self.problems.error(&id_path, "missing; expected the id of a saved group");
+            return Test::Never;
+        };
+        let attribute = members.get("attributeKey");
+        if attribute.is_some_and(|attribute| !attribute.is_string()) {
+            self.problems.error(&node.path.field("attributeKey"), "expected the name of an attribute");
+            return Test::Never;
+        }
+        if self.within.iter().any(|other| other == id) {
+            self.problems.error(&id_path, format!("the saved group {id:?} refers to itself"));
+            return Test::Never;
+        }
+        match self.groups.get(id) {
+            Group::List(members, own) => match attribute.and_then(Value::as_str).or(own.as_deref()) {
+                Some(name) => {
+                    let check = Check::Operators(vec![Operator::In(members, true)]);
+                    Test::Attribute(scope.attribute(name), check)
+                }
+                None => {
+                    self.problems
+                        .error(node.path, format!("neither this nor the saved group {id:?} names an attribute"));
+                    Test::Never
+                }
+            },
+            Group::Condition(condition) => {
+                self.within.push(id.to_owned());
+                let condition = self.condition(&Node { value: &condition, path: node.path }, scope, depth + 1);
+                self.within.pop();
+                Test::All(vec![condition])
+            }
+            Group::Absent => {
+                self.problems.warning(&id_path, format!("there is no saved group {id:?}"));
+                Test::Never
+            }
+            Group::Malformed => {
+                self.problems.error(&id_path, format!("the saved group {id:?} is neither a list nor a condition"));
+                Test::Never
             }
         }
     }
@@ -197,6 +272,7 @@ impl Compiler<'_> {
             node.expected(self.problems, "a number or a text");
         }
         if is_deeper(node.value, CONDITION_DEPTH_MAX) {
+            self.limited = true;
             return Operator::Never; // reported above
         }
         Operator::Order(accepts, node.value.clone())
@@ -214,40 +290,37 @@ impl Compiler<'_> {
         for (index, value) in values.iter().enumerate().filter(|(_, value)| value.is_array() || value.is_object()) {
             self.problems.warning(&node.path.index(index), format!("{} equals no value", found(value)));
         }
-        Operator::In(Members::new(values, folded), expected)
+        Operator::In(Arc::new(Members::new(values, folded)), expected)
     }
 
     fn group(&mut self, node: &Node<'_>, expected: bool) -> Operator {
         let Some(id) = node.string(self.problems) else {
             // The SDK looks for a group of that text, which no vendor's payload has.
-            return Operator::In(Members::new(&[], false), expected);
+            return Operator::In(Arc::new(Members::new(&[], false)), expected);
         };
         match self.groups.get(id) {
-            Some(Value::Array(values)) => Operator::In(Members::new(values, false), expected),
-            // The newer form of a list. Of what cannot be read nobody is in, and nobody known to be out.
-            Some(group) => match (group.get("type").and_then(Value::as_str), group.get("values")) {
-                (Some("list"), Some(Value::Array(values))) => Operator::In(Members::new(values, false), expected),
-                _ => {
-                    self.problems.error(node.path, format!("the saved group {id:?} is not a list"));
-                    Operator::Never
-                }
-            },
-            None => {
+            Group::List(members, _) => Operator::In(members, expected),
+            // Of what cannot be read nobody is in, and nobody known to be out.
+            Group::Condition(_) | Group::Malformed => {
+                self.problems.error(node.path, format!("the saved group {id:?} is not a list"));
+                Operator::Never
+            }
+            Group::Absent => {
                 let message = format!("there is no saved group {id:?}");
-                if self.groups.is_null() {
+                if self.groups.are_missing() {
                     self.problems.error(node.path, message);
                 } else {
                     // A payload may lack a group that was emptied: to the SDK it has no members.
                     self.problems.warning(node.path, message);
                 }
-                Operator::In(Members::new(&[], false), expected)
+                Operator::In(Arc::new(Members::new(&[], false)), expected)
             }
         }
     }
 
     fn regex(&mut self, node: &Node<'_>, folded: bool) -> Operator {
         let Some(pattern) = node.string(self.problems) else { return Operator::Never };
-        match regex::compile(pattern, folded) {
+        match JsRegex::compile(pattern, folded) {
             Ok(regex) => Operator::Regex(regex),
             Err(reason) => {
                 self.problems.error(node.path, format!("as a pattern, {} {reason}", found(node.value)));
@@ -277,6 +350,7 @@ impl Compiler<'_> {
     fn too_deep(&mut self, node: &Node<'_>, depth: usize) -> bool {
         let over = depth > CONDITION_DEPTH_MAX;
         if over {
+            self.limited = true;
             self.problems.error(node.path, format!("conditions may be nested at most {CONDITION_DEPTH_MAX} deep"));
         }
         over

@@ -1,10 +1,14 @@
 //! JavaScript's regular expressions, brought to what `regex-lite` reads.
 //!
 //! `regex-lite` matches in time bounded by pattern times text, and is small. Its syntax is Rust's, so a pattern is read
-//! here as JavaScript reads it without flags or with `i` (ECMA-262, with its Annex B) and written anew. What is left
-//! over: look-around and back-references are refused; a character beyond U+FFFF is one character here, two there; and
-//! without case, a long range of characters beyond ASCII keeps its case.
+//! here as JavaScript reads it without flags or with `i` (ECMA-262, with its Annex B) and written anew. Patterns with
+//! look-around or back-references, which it does not have, go to `backtrack`. What is left over: a character beyond
+//! U+FFFF is one character here, two there; and without case, a long range of characters beyond ASCII keeps its case.
 
+mod backtrack;
+mod parse;
+
+use backtrack::Program;
 use regex_lite::{Regex, RegexBuilder};
 
 /// How much memory a compiled pattern may take, which also bounds the time a match takes.
@@ -22,18 +26,43 @@ const NOT_SPACE: &str = r"\x00-\x08\x0E-\x1F\x21-\x{9F}\x{A1}-\x{167F}\x{1681}-\
 /// What `.` stands for in JavaScript.
 const NOT_LINE_END: &str = r"[^\n\r\x{2028}\x{2029}]";
 
-/// Compiles a JavaScript pattern, with the flag `i` where `folded`. The error says what is wrong with it.
-pub(super) fn compile(pattern: &str, folded: bool) -> Result<Regex, String> {
-    if pattern.len() > REGEX_PATTERN_BYTES_MAX {
-        return Err(format!("is longer than {REGEX_PATTERN_BYTES_MAX} bytes"));
+/// A compiled JavaScript pattern.
+#[derive(Debug, Clone)]
+pub(crate) enum JsRegex {
+    /// In time bounded by pattern times text.
+    Linear(Regex),
+    /// In a bounded number of steps, after which nothing matches.
+    Backtracking(Program),
+}
+
+impl JsRegex {
+    /// Compiles a JavaScript pattern, with the flag `i` where `folded`. The error says what is wrong with it.
+    pub(crate) fn compile(pattern: &str, folded: bool) -> Result<JsRegex, String> {
+        if pattern.len() > REGEX_PATTERN_BYTES_MAX {
+            return Err(format!("is longer than {REGEX_PATTERN_BYTES_MAX} bytes"));
+        }
+        let mut translator = Translator { pattern: pattern.chars().collect(), folded, ..Translator::default() };
+        if let Err(reason) = translator.run() {
+            return match translator.backtracks {
+                true => Program::compile(pattern, folded).map(JsRegex::Backtracking),
+                false => Err(reason),
+            };
+        }
+        RegexBuilder::new(&translator.out)
+            .case_insensitive(folded)
+            .size_limit(REGEX_COMPILED_BYTES_MAX)
+            .build()
+            .map(JsRegex::Linear)
+            .map_err(|error| format!("cannot be used: {error}"))
     }
-    let mut translator = Translator { pattern: pattern.chars().collect(), folded, ..Translator::default() };
-    translator.run()?;
-    RegexBuilder::new(&translator.out)
-        .case_insensitive(folded)
-        .size_limit(REGEX_COMPILED_BYTES_MAX)
-        .build()
-        .map_err(|error| format!("cannot be used: {error}"))
+
+    /// Whether some part of `text` matches.
+    pub(crate) fn is_match(&self, text: &str) -> bool {
+        match self {
+            JsRegex::Linear(regex) => regex.is_match(text),
+            JsRegex::Backtracking(program) => program.is_match(text),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -45,8 +74,10 @@ struct Translator {
     open: usize,
     /// Whether what was written last may be repeated.
     repeatable: bool,
-    /// The names of groups so far.
-    names: Vec<String>,
+    /// The names of groups so far, with the groups' numbers.
+    names: Vec<(String, usize)>,
+    /// Whether what stopped the translation is something that only backtracking can match.
+    backtracks: bool,
     folded: bool,
     out: String,
 }
@@ -54,8 +85,8 @@ struct Translator {
 /// What can stand in a class.
 enum Item {
     Char(char),
-    /// Several characters, as they are written inside a class.
-    Set(&'static str),
+    /// Several characters, by the letter of their escape.
+    Set(char),
 }
 
 impl Translator {
@@ -158,25 +189,13 @@ impl Translator {
         if self.skip('?') {
             match (self.next(), self.peek(0)) {
                 (Some(':'), _) => {}
-                (Some('=' | '!'), _) | (Some('<'), Some('=' | '!')) => {
-                    return Err("uses look-around, which is not supported yet".to_owned());
-                }
+                (Some('=' | '!'), _) | (Some('<'), Some('=' | '!')) => return Err(self.backtracking()),
                 (Some('<'), _) => {
-                    let mut name = String::new();
-                    loop {
-                        match self.next().ok_or("has a group name without its >")? {
-                            '>' => break,
-                            ch => name.push(ch),
-                        }
-                    }
-                    let starts_well = name.starts_with(|ch: char| ch.is_alphabetic() || matches!(ch, '_' | '$'));
-                    if !starts_well || !name.chars().all(|ch| ch.is_alphanumeric() || matches!(ch, '_' | '$')) {
-                        return Err(format!("has an invalid group name: {name:?}"));
-                    }
-                    if self.names.contains(&name) {
+                    let name = self.name()?;
+                    if self.names.iter().any(|(other, _)| *other == name) {
                         return Err(format!("has two groups of the name {name:?}"));
                     }
-                    self.names.push(name);
+                    self.names.push((name, 0));
                 }
                 _ => return Err("has an invalid group: after (? only : and <name> may stand".to_owned()),
             }
@@ -185,6 +204,28 @@ impl Translator {
         self.out.push_str("(?:");
         self.repeatable = false;
         Ok(())
+    }
+
+    /// The name of a group, up to its `>`.
+    fn name(&mut self) -> Result<String, String> {
+        let mut name = String::new();
+        loop {
+            match self.next().ok_or("has a group name without its >")? {
+                '>' => break,
+                ch => name.push(ch),
+            }
+        }
+        let starts_well = name.starts_with(|ch: char| ch.is_alphabetic() || matches!(ch, '_' | '$'));
+        if !starts_well || !name.chars().all(|ch| ch.is_alphanumeric() || matches!(ch, '_' | '$')) {
+            return Err(format!("has an invalid group name: {name:?}"));
+        }
+        Ok(name)
+    }
+
+    /// Leaves the pattern to the matcher that backtracks.
+    fn backtracking(&mut self) -> String {
+        self.backtracks = true;
+        "uses look-around or a back-reference".to_owned()
     }
 
     /// What follows a `\` outside of a class.
@@ -198,8 +239,8 @@ impl Translator {
                 self.out.push(ch);
                 self.repeatable = false;
             }
-            'k' if self.peek(0) == Some('<') => return Err("uses a back-reference, which is not supported".to_owned()),
-            '1'..='9' => return Err("uses a back-reference, which is not supported".to_owned()),
+            'k' if self.peek(0) == Some('<') => return Err(self.backtracking()),
+            '1'..='9' => return Err(self.backtracking()),
             ch => match self.set(ch) {
                 Some(set) => self.atom(&format!("[{set}]")),
                 None => {
@@ -316,7 +357,7 @@ impl Translator {
             '\\' => match self.next().ok_or("ends with \\")? {
                 'b' => Item::Char('\u{8}'),
                 ch => match self.set(ch) {
-                    Some(set) => Item::Set(set),
+                    Some(_) => Item::Set(ch),
                     None => Item::Char(self.escaped_char(ch)?),
                 },
             },
@@ -328,7 +369,7 @@ impl Translator {
     fn class_write(&mut self, item: &Item) {
         match item {
             Item::Char(ch) => self.class_char(*ch),
-            Item::Set(set) => self.out.push_str(set),
+            Item::Set(name) => self.out.push_str(self.set(*name).unwrap_or_default()),
         }
     }
 
@@ -355,7 +396,7 @@ impl Translator {
 }
 
 /// What JavaScript compares without case: the upper case, where it is one character and does not turn into ASCII.
-fn upper(ch: char) -> char {
+pub(crate) fn upper(ch: char) -> char {
     single(ch.to_uppercase()).filter(|upper| ch.is_ascii() || !upper.is_ascii()).unwrap_or(ch)
 }
 

@@ -120,8 +120,8 @@ fn what_is_wrong_is_reported_where_it_stands() {
         (json!({"a": {"$regex": 5}}), "a.$regex: expected a string"),
         (json!({"a": {"$regex": "("}}), "a.$regex: as a pattern, the string \"(\" has a ( without its )"),
         (
-            json!({"a": {"$not": {"$regexi": "x(?=y)"}}}),
-            "a.$not.$regexi: as a pattern, the string \"x(?=y)\" uses look-around",
+            json!({"a": {"$not": {"$regexi": "x(?=y"}}}),
+            "a.$not.$regexi: as a pattern, the string \"x(?=y\" has a ( without its )",
         ),
     ] {
         let (_, problems) = compile(&condition);
@@ -209,15 +209,27 @@ fn patterns_are_javascript_patterns() {
         (r"^(?<year>\d{4})$", "2026", true),
         (r"\<b\>", "<b>", true),
         ("^$", "", true),
+        (r"^(?!.*bot).*$", "a robot", false),
+        (r"^(?!.*bot).*$", "a person", true),
+        (r"\d+(?= ?EUR)", "12 EUR", true),
+        (r"(?<=\$)\d+(?!\d|\.)", "$12.5", false),
+        (r"(?<!\$)\b\d+$", "$12", false),
+        (r"^(?<q>['\x22]).*\k<q>$", "'it\"", false),
+        (r"^(?<q>['\x22]).*\k<q>$", "'it'", true),
+        (r"^(?:(a)|b)*\1(?=$)", "ab", true),
     ] {
         assert_eq!(passes(json!({"$regex": pattern}), json!(text)), expected, "{pattern} on {text:?}");
     }
     assert!(passes(json!({"$regexi": "^[à-ö]É$"}), json!("Äé")));
+    assert!(passes(json!({"$regexi": r"(É)\1(?!x)"}), json!("éÉ")));
     let long = "a".repeat(5000);
     for (pattern, reason) in [
         ("a**", "has nothing before * to repeat"),
-        (r"(a)\1", "uses a back-reference, which is not supported"),
-        ("(?<!a)b", "uses look-around, which is not supported yet"),
+        (r"(a)\2", "refers back to a group that it does not have"),
+        (r"(?<x>a)\k<y>", "refers back to a group that it does not have"),
+        ("(?<!a)*b", "has nothing to repeat before a quantifier"),
+        ("(?=a){9,2}", "repeats from more times to fewer"),
+        ("(?=a)b{99999}", "is too large"),
         ("(?i)a", "has an invalid group"),
         ("[b-a]", "has a range whose ends are the wrong way round"),
         ("[a", "has a [ without its ]"),
@@ -232,4 +244,50 @@ fn patterns_are_javascript_patterns() {
         assert!(problems[0].contains(reason), "{pattern}: {problems:?}");
         assert!(!condition.matches(&json!({"a": pattern})), "{pattern}");
     }
+}
+
+#[test]
+fn a_match_that_would_take_too_long_is_none() {
+    let pattern = r"^(?=(a+)+$)(a+)+$";
+    assert!(passes(json!({"$regex": pattern}), json!("aaaa")));
+    assert!(!passes(json!({"$regex": pattern}), json!(format!("{}b", "a".repeat(5000)))));
+}
+
+#[test]
+fn a_saved_group_brings_its_own_attribute_or_condition() {
+    let groups = json!({
+        "list": {"type": "list", "attributeKey": "id", "values": ["u1"]},
+        "rule": {"type": "condition", "condition": {"plan": "pro", "$not": {"$savedGroup": {"id": "list"}}}},
+        "loop": {"type": "condition", "condition": {"$savedGroup": {"id": "loop"}}},
+        "old": ["u1"],
+    });
+    for (reference, attributes, expected, errors) in [
+        (json!({"id": "list"}), json!({"id": "u1"}), true, 0),
+        (json!({"id": "list"}), json!({"id": "u2"}), false, 0),
+        (json!({"id": "list", "attributeKey": "account"}), json!({"account": "u1"}), true, 0),
+        (json!({"id": "rule"}), json!({"id": "u2", "plan": "pro"}), true, 0),
+        (json!({"id": "rule"}), json!({"id": "u1", "plan": "pro"}), false, 0),
+        (json!({"id": "loop"}), json!({}), false, 1),
+        (json!({"id": "old"}), json!({"id": "u1"}), false, 1),
+        (json!({"id": "none"}), json!({}), false, 0),
+        (json!({}), json!({}), false, 1),
+        (json!("list"), json!({"id": "u1"}), false, 1),
+    ] {
+        let mut problems = Problems::new();
+        let condition = json!({ "$savedGroup": reference });
+        let condition = Condition::compile(&Node::root(&condition), &groups, &mut problems);
+        assert_eq!((condition.matches(&attributes), problems.errors()), (expected, errors), "{reference}");
+    }
+}
+
+#[test]
+fn conditions_that_grow_out_of_groups_are_limited() {
+    let doubled =
+        |id: usize| json!({"$and": [{"$savedGroup": {"id": id.to_string()}}, {"$savedGroup": {"id": id.to_string()}}]});
+    let group = |id: usize| (id.to_string(), json!({"type": "condition", "condition": doubled(id + 1)}));
+    let mut groups = SavedGroups::new(Value::Object((0..15).map(group).collect()));
+    let mut problems = Problems::new();
+    let condition = doubled(0);
+    assert!(Condition::compile_as_sdk(&Node::root(&condition), &mut groups, &mut problems).is_none());
+    assert!(problems.iter().any(|problem| problem.message.contains("at most 10000 tests")), "{problems:?}");
 }

@@ -10,7 +10,7 @@ use std::iter::repeat_n;
 
 /// The value a check looks at. Text that comes from a request and text in JSON are the same thing here.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Actual<'a> {
+pub(crate) enum Actual<'a> {
     /// Null; a missing attribute is null too.
     Null,
     Bool(bool),
@@ -36,7 +36,7 @@ impl<'a> From<&'a Value> for Actual<'a> {
 
 impl<'a> Actual<'a> {
     /// The value of an attribute.
-    pub(super) fn of(attribute: &'a AttributeValue<'a>) -> Actual<'a> {
+    pub(crate) fn of(attribute: &'a AttributeValue<'a>) -> Actual<'a> {
         match attribute {
             AttributeValue::Missing => Actual::Null,
             AttributeValue::Text(text) => Actual::Text(text),
@@ -44,12 +44,12 @@ impl<'a> Actual<'a> {
         }
     }
 
-    pub(super) fn is_null(self) -> bool {
+    pub(crate) fn is_null(self) -> bool {
         matches!(self, Actual::Null)
     }
 
     /// What `!!value` gives.
-    pub(super) fn is_true(self) -> bool {
+    pub(crate) fn is_true(self) -> bool {
         match self {
             Actual::Null => false,
             Actual::Bool(truth) => truth,
@@ -60,7 +60,7 @@ impl<'a> Actual<'a> {
     }
 
     /// What `typeof` gives, but for null and lists, which GrowthBook tells from objects.
-    pub(super) fn type_name(self) -> &'static str {
+    pub(crate) fn type_name(self) -> &'static str {
         match self {
             Actual::Null => "null",
             Actual::Bool(_) => "boolean",
@@ -71,7 +71,7 @@ impl<'a> Actual<'a> {
         }
     }
 
-    pub(super) fn list(self) -> Option<&'a [Value]> {
+    pub(crate) fn list(self) -> Option<&'a [Value]> {
         match self {
             Actual::List(elements) => Some(elements),
             _ => None,
@@ -79,7 +79,7 @@ impl<'a> Actual<'a> {
     }
 
     /// What `String(value)` gives. The recursion into lists is bounded by what the JSON parser lets in.
-    pub(super) fn text(self) -> Cow<'a, str> {
+    pub(crate) fn text(self) -> Cow<'a, str> {
         match self {
             Actual::Null => "null".into(),
             Actual::Bool(true) => "true".into(),
@@ -103,7 +103,7 @@ impl<'a> Actual<'a> {
     }
 
     /// What `Number(value)` gives; NaN where there is none.
-    pub(super) fn number(self) -> f64 {
+    pub(crate) fn number(self) -> f64 {
         match self {
             Actual::Null => 0.0,
             Actual::Bool(truth) => f64::from(u8::from(truth)),
@@ -115,7 +115,7 @@ impl<'a> Actual<'a> {
     }
 
     /// What GrowthBook reads as a version: text or a number, else `0`.
-    pub(super) fn version(self) -> Cow<'a, str> {
+    pub(crate) fn version(self) -> Cow<'a, str> {
         match self {
             Actual::Number(_) => self.text(),
             Actual::Text(text) if !text.is_empty() => text.into(),
@@ -124,7 +124,7 @@ impl<'a> Actual<'a> {
     }
 
     /// `===`. Lists and objects are themselves only, so one from a config is never one from a request.
-    pub(super) fn is_identical(self, value: &Value) -> bool {
+    pub(crate) fn is_identical(self, value: &Value) -> bool {
         match (self, Actual::from(value)) {
             (Actual::Null, Actual::Null) => true,
             (Actual::Bool(a), Actual::Bool(b)) => a == b,
@@ -136,7 +136,7 @@ impl<'a> Actual<'a> {
 
     /// Whether both are written alike in JSON. The members of an object may stand in any order: the parser does not
     /// keep it.
-    pub(super) fn is_same(self, value: &Value) -> bool {
+    pub(crate) fn is_same(self, value: &Value) -> bool {
         match (self, Actual::from(value)) {
             (Actual::List(a), Actual::List(b)) => {
                 a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Actual::from(a).is_same(b))
@@ -150,7 +150,7 @@ impl<'a> Actual<'a> {
     }
 
     /// The order behind `<` and its like: two texts by their UTF-16 units, all else as numbers. None with a NaN.
-    pub(super) fn compare(self, other: Actual<'_>) -> Option<Ordering> {
+    pub(crate) fn compare(self, other: Actual<'_>) -> Option<Ordering> {
         match (self.as_text(), other.as_text()) {
             (Some(a), Some(b)) => Some(a.encode_utf16().cmp(b.encode_utf16())),
             _ => self.number().partial_cmp(&other.number()),
@@ -207,7 +207,7 @@ fn is_space(ch: char) -> bool {
 }
 
 /// `text` in lower case, borrowed where it is so already.
-pub(super) fn lower_case(text: &str) -> Cow<'_, str> {
+pub(crate) fn lower_case(text: &str) -> Cow<'_, str> {
     if text.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase()) {
         text.into()
     } else {
@@ -217,7 +217,7 @@ pub(super) fn lower_case(text: &str) -> Cow<'_, str> {
 
 /// A version in a spelling whose UTF-16 units sort as versions do: without a leading `v` and the build after `+`, numbers
 /// padded to five places, and `~`, which sorts after any pre-release, where a version of three parts has none.
-pub(super) fn padded_version(version: &str) -> impl Iterator<Item = u16> {
+pub(crate) fn padded_version(version: &str) -> impl Iterator<Item = u16> {
     const NUMBER_PLACES: usize = 5;
     let version = version.strip_prefix('v').unwrap_or(version);
     let version = version.split_once('+').map_or(version, |(version, _build)| version);
@@ -233,7 +233,7 @@ pub(super) fn padded_version(version: &str) -> impl Iterator<Item = u16> {
 
 /// The operand of `$in` and its like, sorted: a saved group may have many thousand members.
 #[derive(Debug, Clone)]
-pub(super) struct Members {
+pub(crate) struct Members {
     texts: Box<[Box<str>]>,
     numbers: Box<[f64]>,
     /// Null, false and true.
@@ -243,7 +243,7 @@ pub(super) struct Members {
 
 impl Members {
     /// The members in `values`; lists and objects among them equal nothing. `folded` ignores the case of texts.
-    pub(super) fn new(values: &[Value], folded: bool) -> Members {
+    pub(crate) fn new(values: &[Value], folded: bool) -> Members {
         let (mut texts, mut numbers, mut others) = (Vec::new(), Vec::new(), [false; 3]);
         for value in values {
             match Actual::from(value) {
@@ -263,7 +263,7 @@ impl Members {
     }
 
     /// Whether `actual` is a member, or, where it is a list, one of its elements is.
-    pub(super) fn meet(&self, actual: Actual<'_>) -> bool {
+    pub(crate) fn meet(&self, actual: Actual<'_>) -> bool {
         match actual {
             Actual::List(elements) => elements.iter().any(|element| self.contain(Actual::from(element))),
             _ => self.contain(actual),
