@@ -2,6 +2,7 @@
 //! a request pays an addition for them; the proxy adds up all workers.
 
 use crate::engine::reason::Reason;
+use crate::engine::snapshot::Variant;
 use crate::host::{Host, MetricKind};
 use std::collections::HashMap;
 
@@ -13,6 +14,9 @@ pub const NAME_PART_BYTES_MAX: usize = 100;
 
 /// The name under which exposures are counted that are over the bound.
 pub const OTHER: &str = "_other";
+
+/// The tag that stands for them.
+const OTHER_TAG: u64 = 0;
 
 /// Declares a set of metrics once: the enum, its names and the list of all.
 macro_rules! metric_names {
@@ -119,7 +123,8 @@ pub struct Metrics {
     prefix: String,
     counters: Vec<Count>,
     reasons: Vec<Count>,
-    exposures: HashMap<String, Count>,
+    /// By the variant's tag. The name is made up once.
+    exposures: HashMap<u64, (String, Count)>,
     gauges: Vec<Option<u32>>,
 }
 
@@ -155,12 +160,18 @@ impl Metrics {
     }
 
     /// Counts an exposure of a variant.
-    pub fn exposed(&mut self, experiment: &str, variant: &str) {
-        let mut name = exposure_name(experiment, variant);
-        if self.exposures.len() >= EXPOSURE_NAMES_MAX && !self.exposures.contains_key(&name) {
-            name = exposure_name(OTHER, OTHER);
-        }
-        self.exposures.entry(name).or_default().pending += 1;
+    pub fn exposed(&mut self, experiment: &str, variant: &Variant) {
+        let tag = if self.exposures.len() < EXPOSURE_NAMES_MAX || self.exposures.contains_key(&variant.tag) {
+            variant.tag
+        } else {
+            OTHER_TAG
+        };
+        let (_, count) = self.exposures.entry(tag).or_insert_with(|| {
+            let name =
+                if tag == OTHER_TAG { exposure_name(OTHER, OTHER) } else { exposure_name(experiment, &variant.key) };
+            (name, Count::default())
+        });
+        count.pending += 1;
     }
 
     /// Hands everything over that was counted since the last time.
@@ -168,7 +179,7 @@ impl Metrics {
         for count in self.counters.iter_mut().chain(&mut self.reasons) {
             count.flush(host);
         }
-        for (name, count) in self.exposures.iter_mut().filter(|(_, count)| count.pending > 0) {
+        for (name, count) in self.exposures.values_mut().filter(|(_, count)| count.pending > 0) {
             // A metric gets its id once: hosts give a new one at every call and take a lock for it.
             count.id = count.id.or_else(|| host.define_metric(MetricKind::Counter, &format!("{}{name}", self.prefix)));
             count.flush(host);

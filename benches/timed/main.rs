@@ -18,12 +18,17 @@ use load::{Connection, Protocol, Request};
 use report::{Contender, Row};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// Requests on their way at once, each on a connection of its own.
 const CONNECTIONS: u64 = 8;
 
 /// Requests of one visitor, the first of which is an exposure of five experiments.
 const REQUESTS_PER_VISITOR: u64 = 10;
+
+/// Requests that each proxy serves before anything is timed. The runtime compiles a module quickly first, and function by
+/// function anew, well, after so many bytes of it were executed: a filter's rarer functions take tens of thousands of requests.
+const WARM_UP: u64 = 40_000;
 
 /// Visitors that a connection brings in one turn of a proxy.
 const VISITORS_PER_TURN: u64 = 5;
@@ -130,6 +135,12 @@ fn round(contenders: &[Contender], setting: &Setting, first_visitor: u64, reques
     used.into_iter().map(|used| used as f64 / 1_000.0 / served).collect()
 }
 
+/// Keeps a process with all its threads on one core.
+fn pin(process: u32, core: &str) -> bool {
+    let pinned = Command::new("taskset").args(["-a", "-p", "-c", core, &process.to_string()]).output();
+    pinned.is_ok_and(|output| output.status.success())
+}
+
 fn main() {
     let (rounds, requests) = (number("ROUNDS", 7), number("REQUESTS", 4_000));
     let origin = Origin::start().unwrap();
@@ -154,6 +165,11 @@ fn main() {
         .collect();
 
     let setting = |name, protocol, path| Setting { name, protocol, path };
+    // Proxies on one core, load and origin on the other: then none of them waits for another's.
+    let pinned = contenders.iter().all(|contender| pin(contender.envoy.pid(), "1")) && pin(std::process::id(), "0");
+    if !pinned {
+        eprintln!("cannot pin processes to cores (`taskset`): figures will vary more");
+    }
     let settings = [
         setting("HTTP/1.1, direct response", Protocol::Http1, "/shop/direct"),
         setting("HTTP/2, direct response", Protocol::Http2, "/shop/direct"),
@@ -161,6 +177,9 @@ fn main() {
         setting("HTTP/2, to the origin", Protocol::Http2, "/shop/1"),
     ];
     let mut visitor = 0;
+    eprintln!("warm-up: {WARM_UP} requests each");
+    round(&contenders, &settings[0], visitor, WARM_UP);
+    visitor += WARM_UP;
     for setting in &settings {
         for contender in &mut contenders {
             contender.rows.push(Row { setting: setting.name, micros: Vec::new() });

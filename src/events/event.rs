@@ -1,8 +1,6 @@
 //! Events as the native format writes them, and their ids.
 
 use crate::engine::hash::fingerprint;
-use serde_json::Value;
-use std::io::Write;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -67,60 +65,85 @@ impl Event<'_> {
             Kind::Exposure => "exposure",
             Kind::Goal => "goal",
         };
-        // Writing to memory cannot fail, and neither can turning a text into JSON.
-        let _ =
-            write!(out, r#"{{"id":"{}","type":"{kind}","time":"{}""#, self.id.hyphenated(), Rfc3339Ms(self.time_ms));
         let (experiment, variant) = self.exposure.unzip();
-        let texts = [
-            ("unit", Some(self.unit)),
-            ("experiment", experiment),
-            ("variant", variant),
-            ("goal", self.goal),
-            ("revision", self.revision),
-            ("host", Some(self.host)),
-            ("path", Some(cut(self.path))),
-        ];
-        for (name, text) in texts {
-            let _ = write!(out, r#","{name}":"#);
-            write_json(out, &text.map_or(Value::Null, Value::from));
+        out.extend_from_slice(b"{\"id\":\"");
+        out.extend_from_slice(self.id.hyphenated().encode_lower(&mut Uuid::encode_buffer()).as_bytes());
+        out.extend_from_slice(b"\",\"type\":\"");
+        out.extend_from_slice(kind.as_bytes());
+        out.extend_from_slice(b"\",\"time\":\"");
+        write_rfc3339_ms(out, self.time_ms);
+        out.push(b'"');
+        for (name, text) in [
+            (",\"unit\":", Some(self.unit)),
+            (",\"experiment\":", experiment),
+            (",\"variant\":", variant),
+            (",\"goal\":", self.goal),
+            (",\"revision\":", self.revision),
+            (",\"host\":", Some(self.host)),
+            (",\"path\":", Some(cut(self.path))),
+        ] {
+            out.extend_from_slice(name.as_bytes());
+            match text {
+                Some(text) => write_json(out, text),
+                None => out.extend_from_slice(b"null"),
+            }
         }
-        out.extend_from_slice(br#","status":"#);
-        write_json(out, &self.status.map_or(Value::Null, Value::from));
-        if !self.attributes.is_empty() {
-            out.extend_from_slice(br#","attributes":"#);
-            let attributes = self.attributes.iter().map(|(name, value)| (name.clone(), Value::from(value.as_str())));
-            write_json(out, &Value::Object(attributes.collect()));
+        out.extend_from_slice(b",\"status\":");
+        match self.status {
+            Some(status) => write_digits(out, u32::from(status), 3),
+            None => out.extend_from_slice(b"null"),
         }
-        out.push(b'}');
+        for (at, (name, value)) in self.attributes.iter().enumerate() {
+            out.extend_from_slice(if at == 0 { b",\"attributes\":{" } else { b"," });
+            write_json(out, name);
+            out.push(b':');
+            write_json(out, value);
+        }
+        out.extend_from_slice(if self.attributes.is_empty() { b"}" } else { b"}}" });
     }
 }
 
-fn write_json(out: &mut Vec<u8>, value: &Value) {
-    let _ = serde_json::to_writer(out, value);
+fn write_json(out: &mut Vec<u8>, text: &str) {
+    // Writing to memory cannot fail, and neither can turning a text into JSON.
+    let _ = serde_json::to_writer(out, text);
+}
+
+/// Appends the last `digits` decimal digits of `number`.
+fn write_digits(out: &mut Vec<u8>, number: u32, digits: u32) {
+    for place in (0..digits).rev() {
+        out.push(b'0' + (number / 10_u32.pow(place) % 10) as u8);
+    }
 }
 
 fn cut(path: &str) -> &str {
     path.get(..path.floor_char_boundary(PATH_BYTES_MAX)).unwrap_or(path)
 }
 
-/// Shows a moment in RFC 3339, in UTC, with milliseconds.
-struct Rfc3339Ms(i64);
-
-impl std::fmt::Display for Rfc3339Ms {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let moment = OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000_000)
-            .unwrap_or(OffsetDateTime::UNIX_EPOCH);
-        let (date, time) = (moment.date(), moment.time());
-        let (year, month, day) = (date.year(), u8::from(date.month()), date.day());
-        let (hour, minute, second, milli) = time.as_hms_milli();
-        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z")
+/// Appends a moment in RFC 3339, in UTC, with milliseconds.
+fn write_rfc3339_ms(out: &mut Vec<u8>, time_ms: i64) {
+    let moment = OffsetDateTime::from_unix_timestamp_nanos(i128::from(time_ms) * 1_000_000)
+        .unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    let (date, (hour, minute, second, milli)) = (moment.date(), moment.time().as_hms_milli());
+    // Years before 0 and after 9999 are no moments here.
+    write_digits(out, date.year().unsigned_abs(), 4);
+    for (sign, number, digits) in [
+        (b'-', u32::from(u8::from(date.month())), 2),
+        (b'-', u32::from(date.day()), 2),
+        (b'T', u32::from(hour), 2),
+        (b':', u32::from(minute), 2),
+        (b':', u32::from(second), 2),
+        (b'.', u32::from(milli), 3),
+    ] {
+        out.push(sign);
+        write_digits(out, number, digits);
     }
+    out.push(b'Z');
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     fn exposure<'a>() -> Event<'a> {
         Event {

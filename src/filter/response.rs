@@ -6,7 +6,12 @@ use crate::engine::snapshot::{Choice, Snapshot};
 use crate::events::event::{Event, Kind, derived_id, random_id};
 use crate::host::{Headers, Host, StreamHost, status};
 use crate::http::cache_control::made_private;
+use crate::http::headers::{HeaderMap, is_name};
 use std::rc::Rc;
+
+const CACHE_CONTROL: &str = "cache-control";
+const SURROGATE_CONTROL: &str = "surrogate-control";
+const CDN_CACHE_CONTROL: &str = "cdn-cache-control";
 
 /// What a request left to do for its response.
 #[derive(Debug, Default)]
@@ -116,22 +121,35 @@ pub fn on_response(worker: &mut Worker, host: &(impl Host + StreamHost), pending
 }
 
 /// Keeps caches in front of the proxy from pinning one visitor's variant on others.
-fn keep_private(host: &impl StreamHost, headers: &crate::http::headers::HeaderMap) {
-    if let Some(value) = made_private(headers.all("cache-control")) {
-        match headers.all("cache-control").count() {
-            0 => host.add_header(Headers::Response, "cache-control", value.as_bytes()),
-            1 => host.set_header(Headers::Response, "cache-control", value.as_bytes()),
-            // Replacing changes the first of a name only.
-            _ => {
-                host.remove_header(Headers::Response, "cache-control");
-                host.add_header(Headers::Response, "cache-control", value.as_bytes());
+fn keep_private(host: &impl StreamHost, headers: &HeaderMap) {
+    let (mut cache_controls, mut surrogate, mut cdn) = (0, false, false);
+    for (name, _) in headers.iter() {
+        match name.len() {
+            13 if is_name(name, CACHE_CONTROL.as_bytes()) => cache_controls += 1,
+            17 => {
+                surrogate |= is_name(name, SURROGATE_CONTROL.as_bytes());
+                cdn |= is_name(name, CDN_CACHE_CONTROL.as_bytes());
             }
+            _ => {}
         }
     }
-    for name in ["surrogate-control", "cdn-cache-control"] {
-        if headers.get(name).is_some() {
-            host.remove_header(Headers::Response, name);
-        }
+    match cache_controls {
+        0 => host.add_header(Headers::Response, CACHE_CONTROL, b"private"),
+        many => match made_private(headers.all(CACHE_CONTROL)) {
+            None => {}
+            Some(value) if many == 1 => host.set_header(Headers::Response, CACHE_CONTROL, value.as_bytes()),
+            Some(value) => {
+                // Replacing changes the first of a name only.
+                host.remove_header(Headers::Response, CACHE_CONTROL);
+                host.add_header(Headers::Response, CACHE_CONTROL, value.as_bytes());
+            }
+        },
+    }
+    for name in [(surrogate, SURROGATE_CONTROL), (cdn, CDN_CACHE_CONTROL)]
+        .into_iter()
+        .filter_map(|(is, name)| is.then_some(name))
+    {
+        host.remove_header(Headers::Response, name);
     }
 }
 
@@ -162,7 +180,7 @@ fn emit(worker: &mut Worker, host: &impl Host, work: &Work, status: Option<u16>)
         if pipeline.emit(&Event { exposure: exposed, ..event(id, Kind::Exposure, &exposure.unit) }, metrics) {
             pipeline.dedupe.remember(exposure.name, exposure.window);
         }
-        metrics.exposed(&experiment.key, &variant.key);
+        metrics.exposed(&experiment.key, variant);
     }
     let reached = work.goals.iter().filter_map(|&at| snapshot.goals.get(at as usize)).filter(|goal| {
         goal.statuses.is_empty()

@@ -131,6 +131,11 @@ impl Envoy {
         kib.expect("/proc tells VmRSS") * 1024
     }
 
+    /// The process's number.
+    pub fn pid(&self) -> u32 {
+        self.process.child.id()
+    }
+
     /// CPU time that all its threads took so far, in nanoseconds, from the kernel's accounting. Linux only.
     pub fn cpu_ns(&self) -> u64 {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.process.child.id())).expect("/proc tells the threads");
