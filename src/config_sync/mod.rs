@@ -7,11 +7,11 @@
 
 pub mod state;
 
-use crate::engine::hash::fingerprint;
+use crate::engine::hash::{content_id, fingerprint};
 use crate::engine::snapshot::Snapshot;
 use crate::host::{Call, Host, HostError, Reply, SetError, status};
 use crate::metrics::{Counter, Metrics};
-use crate::native;
+use crate::native::{Compilation, Compiled};
 use crate::plugin_config::Source;
 use crate::problem::{Problems, Severity};
 use state::{Body, Sources, State};
@@ -23,8 +23,11 @@ pub const CAS_TRIES_MAX: u32 = 8;
 /// calls, so that a second one has to get a chance for the config to be there before the first request.
 pub const START_FETCHES_MAX: u8 = 2;
 
-/// How much longer than its call a fetch lease lasts.
-const LEASE_GRACE_MS: u64 = 1_000;
+/// How much longer than its call a fetch lease lasts: what was fetched has to be compiled.
+const LEASE_GRACE_MS: u64 = 5_000;
+
+/// How much of a config is compiled at a time, between which the worker serves requests. A smaller one is compiled at once.
+pub const COMPILED_BYTES_PER_STEP: usize = 16 << 10;
 
 /// How many problems of one config are written to the log.
 pub const LOGGED_PROBLEMS_MAX: usize = 20;
@@ -51,8 +54,27 @@ pub struct ConfigSync {
     /// Names the bytes of the body in force.
     body_id: u128,
     call: Option<u32>,
+    compiling: Option<Compiling>,
     /// When the source last confirmed the config, as far as this VM has seen.
     confirmed_ms: Option<i64>,
+}
+
+/// A config that is compiled bit by bit.
+#[derive(Debug)]
+struct Compiling {
+    compilation: Compilation,
+    etag: Option<String>,
+    body_id: u128,
+    origin: Origin,
+}
+
+/// Where it came from.
+#[derive(Debug)]
+enum Origin {
+    /// From the source: the others get it from here.
+    Fetched,
+    /// From shared data, where this version was.
+    Shared(State),
 }
 
 impl ConfigSync {
@@ -76,6 +98,7 @@ impl ConfigSync {
             etag: None,
             body_id: 0,
             call: None,
+            compiling: None,
             confirmed_ms: None,
             source,
         }
@@ -86,12 +109,19 @@ impl ConfigSync {
         now_ms.saturating_sub(self.confirmed_ms.unwrap_or(self.configured_ms)).max(0)
     }
 
+    /// Whether there is something to go on with soon.
+    pub fn is_compiling(&self) -> bool {
+        self.compiling.is_some()
+    }
+
     /// Before the first tick: loads what is there, or starts the first fetch.
     pub fn start(&mut self, host: &impl Host, now_ms: i64, metrics: &mut Metrics) -> Option<Snapshot> {
         self.register(host, metrics);
         let state = self.read(host, metrics)?;
         if state.version != 0 {
-            return self.load(host, &state, metrics);
+            // No request waits yet but the one that this VM was made for.
+            self.load(host, &state, metrics);
+            return self.compile_on(host, now_ms, usize::MAX, metrics);
         }
         self.fetch_if(host, now_ms, metrics, |state| {
             let may = state.version == 0 && state.start_fetches < START_FETCHES_MAX;
@@ -111,6 +141,9 @@ impl ConfigSync {
 
     /// The regular work: loads what another VM fetched, or fetches when it is time. Gives a new snapshot, if there is one.
     pub fn tick(&mut self, host: &impl Host, now_ms: i64, metrics: &mut Metrics) -> Option<Snapshot> {
+        if self.compiling.is_some() {
+            return self.compile_on(host, now_ms, COMPILED_BYTES_PER_STEP, metrics);
+        }
         let state = self.read(host, metrics)?;
         let mut loaded = None;
         if state.version == 0 {
@@ -119,12 +152,13 @@ impl ConfigSync {
             self.etag = None;
         } else {
             if state.version != self.loaded {
-                loaded = self.load(host, &state, metrics);
+                self.load(host, &state, metrics);
+                loaded = self.compile_on(host, now_ms, COMPILED_BYTES_PER_STEP, metrics);
             }
             self.confirmed_ms = Some(state.confirmed_ms);
         }
         let refresh_ms = self.source.refresh_ms;
-        if self.call.is_none() && state.is_due(now_ms, refresh_ms) {
+        if self.call.is_none() && self.compiling.is_none() && state.is_due(now_ms, refresh_ms) {
             self.fetch_if(host, now_ms, metrics, |state| state.is_due(now_ms, refresh_ms));
         }
         loaded
@@ -256,7 +290,7 @@ impl ConfigSync {
             return None;
         }
         let body = reply.body(self.source.max_bytes);
-        let body_id = fingerprint(&[&body]);
+        let body_id = content_id(&body);
         let etag = headers.get("etag").and_then(|etag| std::str::from_utf8(etag).ok()).map(str::to_owned);
         if self.loaded != 0 && body_id == self.body_id {
             metrics.add(Counter::FetchSuccess, 1);
@@ -264,7 +298,49 @@ impl ConfigSync {
             self.confirmed(host, now_ms, None, metrics);
             return None;
         }
-        let compiled = native::compile_bytes(&body, self.budget);
+        let compilation = Compilation::new(body, self.budget);
+        self.compiling = Some(Compiling { compilation, etag, body_id, origin: Origin::Fetched });
+        self.compile_on(host, now_ms, COMPILED_BYTES_PER_STEP, metrics)
+    }
+
+    /// Compiles the next `bytes_max` bytes of the config that is being compiled. Gives the snapshot once it is in force.
+    fn compile_on(
+        &mut self,
+        host: &impl Host,
+        now_ms: i64,
+        bytes_max: usize,
+        metrics: &mut Metrics,
+    ) -> Option<Snapshot> {
+        let mut compiling = self.compiling.take()?;
+        if !compiling.compilation.advance(bytes_max) {
+            self.compiling = Some(compiling);
+            return None;
+        }
+        let Compiling { compilation, etag, body_id, origin } = compiling;
+        let (compiled, text) = compilation.finish();
+        match origin {
+            Origin::Fetched => {
+                let snapshot = self.publish(host, now_ms, compiled, etag.clone(), text, metrics)?;
+                (self.etag, self.body_id) = (etag, body_id);
+                Some(snapshot)
+            }
+            Origin::Shared(state) => {
+                (self.etag, self.body_id, self.confirmed_ms) = (etag, body_id, Some(state.confirmed_ms));
+                compiled.snapshot
+            }
+        }
+    }
+
+    /// Gives a config that was fetched to the other VMs. Nothing comes back where it cannot be in force.
+    fn publish(
+        &mut self,
+        host: &impl Host,
+        now_ms: i64,
+        compiled: Compiled,
+        etag: Option<String>,
+        text: Vec<u8>,
+        metrics: &mut Metrics,
+    ) -> Option<Snapshot> {
         let Some(snapshot) = compiled.snapshot else {
             let first = compiled.problems.iter().find(|problem| problem.severity == Severity::Error);
             self.refused(host, now_ms, &first.map(ToString::to_string).unwrap_or_default(), metrics);
@@ -274,8 +350,7 @@ impl ConfigSync {
         log_problems(host, "the config that was fetched", &compiled.problems);
         // A version is a name, not a count: two VMs that both publish never mean the same by it.
         let version = (host.random() as u64).max(1);
-        let stored = Body { version, etag: etag.clone(), text: body };
-        if !self.store(host, &stored, metrics) {
+        if !self.store(host, &Body { version, etag, text }, metrics) {
             self.failed_quietly(host, now_ms, metrics);
             return None;
         }
@@ -285,8 +360,6 @@ impl ConfigSync {
             return None;
         }
         self.loaded = version;
-        self.etag = etag;
-        self.body_id = body_id;
         Some(snapshot)
     }
 
@@ -346,14 +419,14 @@ impl ConfigSync {
         now_ms.saturating_add(i64::try_from(refresh_ms - jitter).unwrap_or(i64::MAX))
     }
 
-    /// Loads the body that another VM stored.
-    fn load(&mut self, host: &impl Host, state: &State, metrics: &mut Metrics) -> Option<Snapshot> {
-        let shared = host.shared_get(&self.body_key).ok()?;
+    /// Begins to compile the body that another VM stored.
+    fn load(&mut self, host: &impl Host, state: &State, metrics: &mut Metrics) {
+        let Ok(shared) = host.shared_get(&self.body_key) else { return };
         // Whatever comes of it, this version is not tried again on every tick: the next fetch mends it.
         self.loaded = state.version;
         let Some(body) = Body::decode(&shared.value) else {
             metrics.add(Counter::SharedDataCorrupt, 1);
-            return None;
+            return;
         };
         if body.version != state.version {
             // Its publisher died before it said so, or two published at once. Left alone, this VM would answer for it with its
@@ -368,10 +441,9 @@ impl ConfigSync {
                 self.loaded = body.version;
             }
         }
-        self.body_id = fingerprint(&[&body.text]);
-        self.etag = body.etag;
-        self.confirmed_ms = Some(state.confirmed_ms);
-        native::compile_bytes(&body.text, self.budget).snapshot
+        let Body { etag, text, .. } = body;
+        let (body_id, compilation) = (content_id(&text), Compilation::new(text, self.budget));
+        self.compiling = Some(Compiling { compilation, etag, body_id, origin: Origin::Shared(*state) });
     }
 }
 

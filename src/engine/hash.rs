@@ -110,6 +110,11 @@ pub fn fingerprint(parts: &[&[u8]]) -> u128 {
     murmur3::murmur3_x64_128(&mut text.as_slice(), 0).unwrap_or_default()
 }
 
+/// 128 bits that name these bytes, for comparisons within one process.
+pub fn content_id(mut bytes: &[u8]) -> u128 {
+    murmur3::murmur3_x64_128(&mut bytes, 0).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

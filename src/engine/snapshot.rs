@@ -135,7 +135,7 @@ pub struct Variant {
     pub cache_pair: Option<String>,
     /// What it does to the request and its response.
     pub effects: Effects,
-    /// Tells it from the variants of all experiments; set by [`Snapshot::indexed`].
+    /// Tells it from the variants of all experiments.
     pub tag: u64,
 }
 
@@ -185,7 +185,8 @@ impl Snapshot {
     /// Writes the indexes and ranks out of what the lists hold: the last step of compiling a config.
     pub fn indexed(mut self) -> Snapshot {
         let mut by_key: Vec<usize> = (0..self.experiments.len()).collect();
-        by_key.sort_by_key(|&position| self.experiments.get(position).map(|experiment| experiment.key.clone()));
+        let key = |position: &usize| self.experiments.get(*position).map(|experiment| &experiment.key);
+        by_key.sort_by(|a, b| key(a).cmp(&key(b)));
         for (rank, position) in by_key.into_iter().enumerate() {
             if let Some(experiment) = self.experiments.get_mut(position) {
                 experiment.rank = rank;
@@ -193,11 +194,6 @@ impl Snapshot {
         }
         let variants = self.experiments.iter().flat_map(|experiment| &experiment.variants);
         self.has_effects = variants.into_iter().any(|variant| variant.effects != Effects::default());
-        for experiment in &mut self.experiments {
-            for variant in &mut experiment.variants {
-                variant.tag = fingerprint(&[experiment.key.as_bytes(), variant.key.as_bytes()]) as u64;
-            }
-        }
         let active = (0..).zip(&self.experiments).filter(|(_, experiment)| experiment.state != State::Paused);
         self.paused = self.experiments.iter().filter(|experiment| experiment.state == State::Paused).count();
         self.experiment_index = RouteIndex::new(active.map(|(number, experiment)| (number, &experiment.route)));
@@ -219,6 +215,13 @@ pub struct Choice {
     pub experiment: usize,
     /// Position in [`Experiment::variants`].
     pub variant: usize,
+}
+
+impl Variant {
+    /// What tells a variant from those of all experiments.
+    pub fn tag(experiment: &str, variant: &str) -> u64 {
+        fingerprint(&[experiment.as_bytes(), variant.as_bytes()]) as u64
+    }
 }
 
 impl StatusClass {

@@ -14,7 +14,7 @@ use std::rc::Rc;
 /// How often a VM does its regular work.
 pub const TICK_MS: u64 = 100;
 
-/// How often while it waits for its first config, and for how long it does so.
+/// How often while it compiles a config or waits for its first one, and for how long it does the latter.
 pub const FIRST_TICK_MS: u64 = 10;
 const FIRST_TICKS_FOR_MS: i64 = 2_000;
 
@@ -88,7 +88,9 @@ impl Worker {
     pub fn tick_period_ms(&self) -> u64 {
         let waits = self.sync.is_some() && self.snapshot.is_none();
         let waited_ms = self.now_ms.saturating_sub(self.configured_ms);
-        if waits && (0..FIRST_TICKS_FOR_MS).contains(&waited_ms) { FIRST_TICK_MS } else { TICK_MS }
+        let is_compiling = self.sync.as_ref().is_some_and(ConfigSync::is_compiling);
+        let soon = is_compiling || (waits && (0..FIRST_TICKS_FOR_MS).contains(&waited_ms));
+        if soon { FIRST_TICK_MS } else { TICK_MS }
     }
 
     /// The regular work.

@@ -249,7 +249,7 @@ fn variant(node: Node<'_>, experiment: Option<&str>, total: &mut u32, problems: 
         assignment: assignments::assignment_pair(experiment, &key),
         cache_pair: (!baseline).then(|| assignments::cache_pair(experiment, &key)),
         effects: effects?.unwrap_or_default(),
-        tag: 0,
+        tag: Variant::tag(experiment, &key),
         key,
     })
 }

@@ -3,9 +3,12 @@
 //! What is wrong inside one experiment disables that experiment alone; what is wrong with the document refuses it whole.
 
 mod budget;
+mod compilation;
 mod effects;
 mod experiment;
 mod route;
+
+pub use compilation::Compilation;
 
 use crate::engine::hash::Salt;
 use crate::engine::snapshot::{Disabled, Experiment, Goal, Holdout, Snapshot, State, StatusClass};
@@ -31,14 +34,9 @@ pub struct Compiled {
 
 /// Parses and compiles `bytes`. `budget` bounds the cache-key combinations of a route.
 pub fn compile_bytes(bytes: &[u8], budget: u64) -> Compiled {
-    match serde_json::from_slice::<Value>(bytes) {
-        Ok(value) => compile(&value, budget),
-        Err(error) => {
-            let mut problems = Problems::new();
-            problems.error(&Path::Root, format!("not JSON: {error}"));
-            Compiled { snapshot: None, problems }
-        }
-    }
+    let mut compilation = Compilation::new(bytes.to_vec(), budget);
+    while !compilation.advance(usize::MAX) {}
+    compilation.finish().0
 }
 
 /// Compiles the document `value`. `budget` bounds the cache-key combinations of a route.
@@ -54,6 +52,22 @@ pub fn compile_at(value: &Value, path: &Path<'_>, budget: u64) -> Compiled {
 }
 
 fn document(node: Node<'_>, budget: u64, problems: &mut Problems) -> Option<Snapshot> {
+    let snapshot = head(node, problems)?;
+    let list_path = node.path.field("experiments");
+    let Some(list) = node.value.get("experiments") else {
+        problems.error(&list_path, "missing; expected a list of experiments");
+        return None;
+    };
+    let list = Node { value: list, path: &list_path }.array(problems)?;
+    let mut experiments = Experiments::new(snapshot, budget);
+    for (position, value) in list.iter().enumerate() {
+        experiments.add(Node { value, path: &list_path.index(position) }, position, problems);
+    }
+    Some(experiments.finish(node, problems))
+}
+
+/// What stands around the experiments.
+fn head(node: Node<'_>, problems: &mut Problems) -> Option<Snapshot> {
     let object = node.object(problems)?;
     let schema_path = node.path.field("schema");
     match object.get("schema") {
@@ -66,16 +80,7 @@ fn document(node: Node<'_>, budget: u64, problems: &mut Problems) -> Option<Snap
     node.unknown_fields(&["schema", "revision", "holdout", "experiments", "goals"], Severity::Warning, problems);
     let revision = member(node, "revision", problems, |node, problems| node.string(problems).map(str::to_owned))?;
     let holdout = member(node, "holdout", problems, holdout)?;
-    let list_path = node.path.field("experiments");
-    let Some(list) = object.get("experiments") else {
-        problems.error(&list_path, "missing; expected a list of experiments");
-        return None;
-    };
-    let list = Node { value: list, path: &list_path }.array(problems)?;
-    let mut snapshot = Snapshot { revision, holdout, ..Snapshot::default() };
-    experiments(list, &list_path, budget, &mut snapshot, problems);
-    goals(node, &mut snapshot, problems);
-    Some(snapshot.indexed())
+    Some(Snapshot { revision, holdout, ..Snapshot::default() })
 }
 
 /// Reads the member `name` with `read`, if it is there and not null. `None` where it is wrong.
@@ -126,14 +131,26 @@ fn key(node: Node<'_>, problems: &mut Problems) -> Option<String> {
     None
 }
 
-/// Compiles every experiment and disables those that are wrong, in themselves or beside those before them.
-fn experiments(list: &[Value], path: &Path<'_>, budget: u64, snapshot: &mut Snapshot, problems: &mut Problems) {
-    let mut keys = HashSet::new();
-    let mut owned = Vec::new();
-    for (position, value) in list.iter().enumerate() {
-        let path = path.index(position);
-        let node = Node { value, path: &path };
-        effects::collect_owned(value, &mut owned);
+/// The experiments of a document, as they are compiled one after the other.
+#[derive(Debug, Default)]
+struct Experiments {
+    snapshot: Snapshot,
+    budget: u64,
+    keys: HashSet<String>,
+    /// Names of headers that variants set.
+    owned: Vec<String>,
+}
+
+impl Experiments {
+    fn new(snapshot: Snapshot, budget: u64) -> Experiments {
+        Experiments { snapshot, budget, keys: HashSet::new(), owned: Vec::new() }
+    }
+
+    /// Compiles the next one, and disables it if it is wrong, in itself or beside those before it.
+    fn add(&mut self, node: Node<'_>, position: usize, problems: &mut Problems) {
+        let Experiments { snapshot, budget, keys, owned } = self;
+        let Node { value, path } = node;
+        effects::collect_owned(value, owned);
         let mut own = Problems::new();
         let experiment = experiment::compile(node, position, &mut own);
         let key = value.get("key").and_then(Value::as_str).map(str::to_owned);
@@ -142,8 +159,8 @@ fn experiments(list: &[Value], path: &Path<'_>, budget: u64, snapshot: &mut Snap
             own.error(&path.field("key"), format!("duplicate key {:?}", key.as_deref().unwrap_or_default()));
         }
         let experiment = experiment.filter(|_| own.errors() == 0).filter(|experiment| {
-            beside_others(experiment, &path, &snapshot.experiments, &mut own);
-            budget::check(experiment, &path, &snapshot.experiments, budget, &mut own);
+            beside_others(experiment, path, &snapshot.experiments, &mut own);
+            budget::check(experiment, path, &snapshot.experiments, *budget, &mut own);
             own.errors() == 0
         });
         match experiment {
@@ -156,7 +173,13 @@ fn experiments(list: &[Value], path: &Path<'_>, budget: u64, snapshot: &mut Snap
         }
         problems.append(own);
     }
-    snapshot.owned_request_headers = NameSet::new(owned);
+
+    /// Compiles the goals of the document and makes a snapshot of everything.
+    fn finish(mut self, document: Node<'_>, problems: &mut Problems) -> Snapshot {
+        goals(document, &mut self.snapshot, problems);
+        self.snapshot.owned_request_headers = NameSet::new(self.owned);
+        self.snapshot.indexed()
+    }
 }
 
 fn first_error(problems: &Problems) -> Option<&Problem> {

@@ -1,0 +1,145 @@
+//! Compiling a document bit by bit. A worker does it between its requests, none of which should wait for a thousand
+//! experiments; and there is never more of the document in memory as values than one experiment.
+
+use super::{Compiled, Experiments, document, head};
+use crate::engine::snapshot::Snapshot;
+use crate::problem::{Node, Path, Problems};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+/// A document in the native format on its way to a snapshot.
+#[derive(Debug)]
+pub struct Compilation {
+    text: Vec<u8>,
+    stage: Stage,
+    problems: Problems,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// The experiments from `next` on are still to be compiled; each is a part of the text.
+    Experiments { head: Value, parts: Vec<Range<usize>>, next: usize, done: Box<Experiments> },
+    /// Everything was compiled, or refused whole.
+    Done(Option<Box<Snapshot>>),
+}
+
+impl Compilation {
+    /// Begins with the document in `text`. `budget` bounds the cache-key combinations of a route.
+    pub fn new(text: Vec<u8>, budget: u64) -> Compilation {
+        let mut problems = Problems::new();
+        let stage = match parts(&text) {
+            Some((head_value, parts)) => {
+                let node = Node { value: &head_value, path: &Path::Root };
+                match head(node, &mut problems) {
+                    Some(snapshot) => {
+                        let done = Box::new(Experiments::new(snapshot, budget));
+                        Stage::Experiments { head: head_value, parts, next: 0, done }
+                    }
+                    None => Stage::Done(None),
+                }
+            }
+            // It is no JSON, or not of this shape: read as a whole, which says what is wrong and where.
+            None => Stage::Done(whole(&text, budget, &mut problems).map(Box::new)),
+        };
+        Compilation { text, stage, problems }
+    }
+
+    /// Compiles the next experiments, one at least, about `bytes_max` bytes of them. True once nothing is left to do.
+    pub fn advance(&mut self, bytes_max: usize) -> bool {
+        let Stage::Experiments { head, parts, next, done } = &mut self.stage else { return true };
+        let list_path = Path::Root.field("experiments");
+        let mut bytes = 0_usize;
+        while bytes <= bytes_max
+            && let Some(part) = parts.get(*next)
+        {
+            bytes = bytes.saturating_add(part.len());
+            // It was read once already, so that this does not fail.
+            let value =
+                self.text.get(part.clone()).and_then(|text| serde_json::from_slice(text).ok()).unwrap_or_default();
+            done.add(Node { value: &value, path: &list_path.index(*next) }, *next, &mut self.problems);
+            *next += 1;
+        }
+        if *next < parts.len() {
+            return false;
+        }
+        let (head, done) = (std::mem::take(head), std::mem::take(done));
+        let snapshot = done.finish(Node { value: &head, path: &Path::Root }, &mut self.problems);
+        self.stage = Stage::Done(Some(Box::new(snapshot)));
+        true
+    }
+
+    /// What came out, nothing if there is something left to do, and the text.
+    pub fn finish(self) -> (Compiled, Vec<u8>) {
+        let snapshot = match self.stage {
+            Stage::Done(snapshot) => snapshot.map(|snapshot| *snapshot),
+            Stage::Experiments { .. } => None,
+        };
+        (Compiled { snapshot, problems: self.problems }, self.text)
+    }
+}
+
+/// The document without its experiments, and where each of these stands.
+fn parts(text: &[u8]) -> Option<(Value, Vec<Range<usize>>)> {
+    let members: BTreeMap<String, &RawValue> = serde_json::from_slice(text).ok()?;
+    let experiments: Vec<&RawValue> = serde_json::from_str(members.get("experiments")?.get()).ok()?;
+    let start = text.as_ptr().addr();
+    let parts = experiments.iter().map(|experiment| {
+        let at = experiment.get().as_ptr().addr().wrapping_sub(start);
+        at..at.wrapping_add(experiment.get().len())
+    });
+    let parts = parts.collect();
+    let head = members
+        .iter()
+        .filter(|(name, _)| *name != "experiments")
+        .map(|(name, value)| Some((name.clone(), serde_json::from_str(value.get()).ok()?)));
+    let head: Option<Map<String, Value>> = head.collect();
+    Some((Value::Object(head?), parts))
+}
+
+fn whole(text: &[u8], budget: u64, problems: &mut Problems) -> Option<Snapshot> {
+    match serde_json::from_slice::<Value>(text) {
+        Ok(value) => document(Node { value: &value, path: &Path::Root }, budget, problems),
+        Err(error) => {
+            problems.error(&Path::Root, format!("not JSON: {error}"));
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn bit_by_bit_comes_out_as_at_once() {
+        let variants = json!([{"key": "a", "weight": 5000, "baseline": true}, {"key": "b", "weight": 5000}]);
+        let good = |key: &str| json!({"key": key, "state": "running", "variants": variants});
+        let documents = [
+            json!({"schema": 1, "revision": "r", "experiments": [good("x"), good("y"), {"key": 7}, good("x"), good("z")],
+                   "goals": [{"key": "g"}, {"key": "g"}], "odd": 1}),
+            json!({"experiments": []}),
+            json!({"experiments": {"a": 1}}),
+            json!({"schema": 2, "experiments": []}),
+            json!({"schema": 1}),
+            json!([1]),
+            json!("experiments"),
+        ];
+        let texts = documents.iter().map(ToString::to_string);
+        let odd = ["", "{", "{\"experiments\": [{}]", "\u{feff}{}", "{\"experiments\": [], \"experiments\": [{}]}"];
+        for text in texts.chain(odd.map(str::to_owned)) {
+            let mut problems = Problems::new();
+            let expected = whole(text.as_bytes(), 64, &mut problems);
+            let mut compilation = Compilation::new(text.clone().into_bytes(), 64);
+            let steps = (0..100).take_while(|_| !compilation.advance(0)).count();
+            let (compiled, back) = compilation.finish();
+            assert_eq!(back, text.as_bytes());
+            assert!(steps < 10, "{text}: one experiment a step");
+            let told = |problems: &Problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>();
+            assert_eq!(told(&compiled.problems), told(&problems), "{text}");
+            assert_eq!(format!("{:?}", compiled.snapshot), format!("{expected:?}"), "{text}");
+        }
+    }
+}
