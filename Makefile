@@ -65,7 +65,7 @@ dist/bench/%.wasm: benches/filters/src/lib.rs benches/filters/Cargo.toml | setup
 	cp $(CARGO_TARGET_DIR)/bench-$*/$(WASM_TARGET)/release/filters.wasm $@
 
 bench: build dist/test/edgesplit-hooks.wasm dist/bench/empty.wasm dist/bench/bare.wasm ## what a request costs: counted, and timed in a real Envoy
-	cargo test $(LOCKED) --test cost -- --nocapture
+	cargo test $(LOCKED) --profile sim --test cost -- --include-ignored --nocapture --test-threads 1
 	cargo bench $(LOCKED) --bench timed
 
 TARGET ?= request

@@ -224,3 +224,94 @@ fn only_callbacks_in_use_are_exported() {
     ];
     assert_eq!(exports, expected);
 }
+
+/// The largest linear memory that a VM may have with 1,000 experiments.
+const MEMORY_BYTES_MAX: usize = 8 << 20;
+
+/// 1,000 experiments in about 1 MB.
+fn large_config(revision: &str) -> Vec<u8> {
+    let mut config = experiments(5, 1_000);
+    config["revision"] = json!(revision);
+    for experiment in config["experiments"].as_array_mut().unwrap() {
+        experiment["audience"] = json!({"country": {"$nin": ["US", "CA", "MX"]}, "plan": {"$ne": "free"}});
+        experiment["forced"] = json!({"qa-1": "treatment"});
+        experiment["description"] = json!("x".repeat(700));
+    }
+    let bytes = config.to_string().into_bytes();
+    assert!((900_000..1_200_000).contains(&bytes.len()), "{} bytes", bytes.len());
+    bytes
+}
+
+#[test]
+fn a_thousand_new_experiments_never_hold_a_worker_up() {
+    let host = Quiet { request: request("/shop/1", "uid=visitor-1"), response: response(), ..Quiet::default() };
+    let mut vm = ModuleVm::start(&Compiled::load(&root("dist/edgesplit.wasm")), &host, "bench").unwrap();
+    let plugin = json!({"experiments": {"cluster": "experiments"}, "visitor": {"id": [{"cookie": "uid"}]}});
+    assert!(vm.configure(&host, plugin.to_string().as_bytes()).unwrap());
+    let after_start = vm.memory_bytes();
+    for (revision, token) in [("r1", 1), ("r2", 2)] {
+        let mut steps = Vec::new();
+        vm.work();
+        vm.reply(&host, token, HeaderMap::from_pairs(&[(":status", "200")]), large_config(revision)).unwrap();
+        steps.push(vm.work().instructions);
+        while vm.tick_period_ms() < 100 {
+            vm.tick(&host).unwrap();
+            steps.push(vm.work().instructions);
+        }
+        let (all, largest) = (steps.iter().sum::<u64>(), steps.iter().max().copied().unwrap());
+        let place = steps.iter().position(|step| *step == largest).unwrap() + 1;
+        println!(
+            "{revision}: {all} instructions in {} callbacks, {largest} at most in one, the {place}th",
+            steps.len()
+        );
+        // All of it takes some 50 ms: a fifth is what a worker may stand still.
+        assert!(largest * 5 < all, "{largest} of {all} instructions in one callback");
+        // The next fetch: the clock stands still, so a new interval is made by a VM that starts.
+        if revision == "r1" {
+            assert!(vm.request(&host, 7).unwrap());
+            vm.response(&host, 7).unwrap();
+            assert!(
+                host.written.borrow().iter().any(|header| header.starts_with("x-ab-assignments")),
+                "it is in force"
+            );
+            host.clock_ms.set(host.clock_ms.get() + 3_600_000);
+            vm.tick(&host).unwrap();
+        }
+    }
+    println!("linear memory: {after_start} bytes after the start, {} with 1,000 experiments", vm.memory_bytes());
+    assert!(vm.memory_bytes() <= MEMORY_BYTES_MAX, "{} bytes", vm.memory_bytes());
+}
+
+/// Plays requests of ever new visitors, ticks in between, and gives the memory before and after.
+fn memory_over(requests: u32) -> (usize, usize) {
+    let mut host = Quiet { response: response(), ..Quiet::default() };
+    let mut vm = ModuleVm::start(&Compiled::load(&root("dist/edgesplit.wasm")), &host, "bench").unwrap();
+    assert!(vm.configure(&host, plugin(5, 5, true).to_string().as_bytes()).unwrap());
+    let mut before = 0;
+    for stream in 2..requests {
+        host.request = request("/shop/1", &format!("uid=visitor-{}", stream % 50_000));
+        one(&mut vm, &host, stream);
+        if stream % 100 == 0 {
+            host.clock_ms.set(host.clock_ms.get() + 100);
+            vm.tick(&host).unwrap();
+            // Whatever is sent arrives.
+            for token in host.take_calls() {
+                vm.reply(&host, token, HeaderMap::from_pairs(&[(":status", "204")]), Vec::new()).unwrap();
+            }
+            host.written.take();
+        }
+        // The memory of repeats is full by then: 100,000 exposures are remembered.
+        if stream == requests / 4 {
+            before = vm.memory_bytes();
+        }
+    }
+    (before, vm.memory_bytes())
+}
+
+#[test]
+#[ignore = "takes minutes: run it with `make bench`"]
+fn a_million_requests_need_no_more_memory() {
+    let (before, after) = memory_over(1_000_000);
+    println!("linear memory: {before} bytes after 250,000 requests, {after} after 1,000,000");
+    assert_eq!(before, after);
+}

@@ -7,7 +7,7 @@
 
 pub mod state;
 
-use crate::engine::hash::{content_id, fingerprint};
+use crate::engine::hash::{fingerprint, seeded};
 use crate::engine::snapshot::Snapshot;
 use crate::host::{Call, Host, HostError, Reply, SetError, status};
 use crate::metrics::{Counter, Metrics};
@@ -52,7 +52,7 @@ pub struct ConfigSync {
     /// What the body in force answers to `if-none-match` with.
     etag: Option<String>,
     /// Names the bytes of the body in force.
-    body_id: u128,
+    body_id: u64,
     call: Option<u32>,
     compiling: Option<Compiling>,
     /// When the source last confirmed the config, as far as this VM has seen.
@@ -64,7 +64,7 @@ pub struct ConfigSync {
 struct Compiling {
     compilation: Compilation,
     etag: Option<String>,
-    body_id: u128,
+    body_id: u64,
     origin: Origin,
 }
 
@@ -290,7 +290,7 @@ impl ConfigSync {
             return None;
         }
         let body = reply.body(self.source.max_bytes);
-        let body_id = content_id(&body);
+        let body_id = seeded(self.vm, &body);
         let etag = headers.get("etag").and_then(|etag| std::str::from_utf8(etag).ok()).map(str::to_owned);
         if self.loaded != 0 && body_id == self.body_id {
             metrics.add(Counter::FetchSuccess, 1);
@@ -442,7 +442,7 @@ impl ConfigSync {
             }
         }
         let Body { etag, text, .. } = body;
-        let (body_id, compilation) = (content_id(&text), Compilation::new(text, self.budget));
+        let (body_id, compilation) = (seeded(self.vm, &text), Compilation::new(text, self.budget));
         self.compiling = Some(Compiling { compilation, etag, body_id, origin: Origin::Shared(*state) });
     }
 }

@@ -59,7 +59,7 @@ impl Dedupe {
 
     /// The visitor's share of an exposure's name.
     pub fn visitor(&self, unit: &str) -> u64 {
-        seeded(self.seed, unit)
+        seeded(self.seed, unit.as_bytes())
     }
 
     /// Whether the exposure was reported in `window`. It is named by its visitor and its variant: `visitor ^ tag`.

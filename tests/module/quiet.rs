@@ -2,7 +2,7 @@
 
 use edgesplit::host::{Call, Headers, Host, HostError, MetricKind, SetError, Shared, StreamHost};
 use edgesplit::http::headers::HeaderMap;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
 /// A host in which nothing happens but what is asked.
@@ -17,10 +17,21 @@ pub struct Quiet {
     /// The HTTP calls: cluster and body.
     pub calls: RefCell<Vec<String>>,
     pub log: RefCell<Vec<String>>,
+    /// How far the clock has gone.
+    pub clock_ms: Cell<i64>,
+    /// HTTP calls that were taken away.
+    pub taken: Cell<u32>,
     pub shared: RefCell<BTreeMap<String, (Vec<u8>, u32)>>,
 }
 
 impl Quiet {
+    /// Takes the HTTP calls away that were made since the last time, and gives their tokens.
+    pub fn take_calls(&self) -> std::ops::RangeInclusive<u32> {
+        let first = self.taken.get() + 1;
+        self.taken.set(self.taken.get() + self.calls.take().len() as u32);
+        first..=self.taken.get()
+    }
+
     fn asked(&self, what: &'static str) {
         self.asked.borrow_mut().push(what);
     }
@@ -29,7 +40,7 @@ impl Quiet {
 impl Host for Quiet {
     fn now_ms(&self) -> i64 {
         self.asked("clock");
-        1_795_392_000_000
+        1_795_392_000_000 + self.clock_ms.get()
     }
     fn random(&self) -> u128 {
         self.asked("random");
@@ -58,7 +69,7 @@ impl Host for Quiet {
         self.asked("HTTP call");
         let mut calls = self.calls.borrow_mut();
         calls.push(format!("{} {}", call.cluster, String::from_utf8_lossy(call.body)));
-        Ok(calls.len() as u32)
+        Ok(self.taken.get() + calls.len() as u32)
     }
     fn define_metric(&self, _kind: MetricKind, _name: &str) -> Option<u32> {
         self.asked("define metric");
