@@ -64,9 +64,15 @@ dist/bench/%.wasm: benches/filters/src/lib.rs benches/filters/Cargo.toml | setup
 	@mkdir -p dist/bench
 	cp $(CARGO_TARGET_DIR)/bench-$*/$(WASM_TARGET)/release/filters.wasm $@
 
-bench: build dist/test/edgesplit-hooks.wasm dist/bench/empty.wasm dist/bench/bare.wasm ## what a request costs: counted, and timed in a real Envoy
+# An edge worker to compare with, where there is npm. Without it the benchmark says so.
+benches/workerd/bundle.mjs: benches/workerd/package.json benches/workerd/worker.mjs benches/workerd/datafile.mjs
+	@if command -v npm >/dev/null; then cd benches/workerd && npm install --no-audit --no-fund --silent && \
+	  npx esbuild worker.mjs --bundle --format=esm --minify --platform=browser --log-level=warning --outfile=bundle.mjs; \
+	else echo "no npm: the benchmark goes without workerd"; fi
+
+bench: benches/workerd/bundle.mjs build dist/test/edgesplit-hooks.wasm dist/bench/empty.wasm dist/bench/bare.wasm ## what a request costs: counted, and timed in a real Envoy
 	cargo test $(LOCKED) --profile sim --test cost -- --include-ignored --nocapture --test-threads 1
-	cargo bench $(LOCKED) --bench timed
+	cargo bench $(LOCKED) --profile sim --bench timed
 
 TARGET ?= request
 SECONDS ?= 60

@@ -42,6 +42,7 @@ fn number(name: &str, default: u64) -> u64 {
 }
 
 /// How the proxies are spoken to, and what for.
+#[derive(Clone, Copy)]
 struct Setting {
     name: &'static str,
     protocol: Protocol,
@@ -115,7 +116,7 @@ fn round(contenders: &[Contender], setting: &Setting, first_visitor: u64, reques
     let failed = |name: &str, error: std::io::Error| -> ! { panic!("{name}, {}: {error}", setting.name) };
     let mut connections: Vec<Vec<Connection>> = (contenders.iter())
         .map(|contender| {
-            let open = || Connection::open(contender.envoy.port(), setting.protocol);
+            let open = || Connection::open(contender.port, setting.protocol);
             (0..CONNECTIONS).map(|_| open().unwrap_or_else(|error| failed(contender.name, error))).collect()
         })
         .collect();
@@ -125,14 +126,55 @@ fn round(contenders: &[Contender], setting: &Setting, first_visitor: u64, reques
     for number in 0..turns {
         for ((contender, connections), used) in contenders.iter().zip(&mut connections).zip(&mut used) {
             // What a proxy does while the others have their turns, its ticks, is not what a request costs.
-            let before = contender.envoy.cpu_ns();
+            let before = cpu_ns(contender.pid);
             turn(connections, setting.path, first_visitor + number * visitors_per_turn)
                 .unwrap_or_else(|error| failed(contender.name, error));
-            *used += contender.envoy.cpu_ns() - before;
+            *used += cpu_ns(contender.pid) - before;
         }
     }
     let served = (turns * visitors_per_turn * REQUESTS_PER_VISITOR) as f64;
     used.into_iter().map(|used| used as f64 / 1_000.0 / served).collect()
+}
+
+/// CPU time that all threads of a process took so far, in nanoseconds, from the kernel's accounting. Linux only.
+fn cpu_ns(process: u32) -> u64 {
+    let tasks = std::fs::read_dir(format!("/proc/{process}/task")).expect("/proc tells the threads");
+    let times = tasks.flatten().filter_map(|task| std::fs::read_to_string(task.path().join("schedstat")).ok());
+    times.filter_map(|text| text.split(' ').next()?.parse::<u64>().ok()).sum()
+}
+
+/// An edge worker that does the same with Optimizely's SDK. `None`, and why, where it cannot be had.
+fn workerd(origin: u16) -> Option<Contender> {
+    let folder = root("benches/workerd");
+    let binary = folder.join("node_modules/.bin/workerd");
+    if !binary.is_file() || !folder.join("bundle.mjs").is_file() {
+        eprintln!("without workerd: `make bench` installs it where there is npm");
+        return None;
+    }
+    // A port that is free now: the worker cannot be asked which one it took.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").ok()?.local_addr().ok()?.port();
+    let child = Command::new(folder.join("node_modules/workerd/bin/workerd"))
+        .arg("serve")
+        .arg(folder.join("config.capnp"))
+        .args([format!("--external-addr=origin=127.0.0.1:{origin}"), format!("--socket-addr=http=127.0.0.1:{port}")])
+        .spawn()
+        .ok()?;
+    let process = Killed(child);
+    let serves = || std::net::TcpStream::connect(("127.0.0.1", port)).ok();
+    harness::eventually(harness::DEADLINE, "workerd serves", serves);
+    let pid = process.0.id();
+    Some(Contender { name: "workerd, Optimizely's SDK", port, pid, process: Box::new(process), rows: Vec::new() })
+}
+
+/// A process that ends with its owner.
+struct Killed(std::process::Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// Keeps a process with all its threads on one core.
@@ -157,16 +199,15 @@ fn main() {
     ];
     let mut contenders: Vec<Contender> = contenders
         .into_iter()
-        .map(|(name, options)| Contender {
-            name,
-            envoy: Envoy::start(&with_direct_response(options)),
-            rows: Vec::new(),
+        .map(|(name, options)| {
+            let envoy = Envoy::start(&with_direct_response(options));
+            Contender { name, port: envoy.port(), pid: envoy.pid(), process: Box::new(envoy), rows: Vec::new() }
         })
         .collect();
+    let worker = workerd(origin.port());
 
-    let setting = |name, protocol, path| Setting { name, protocol, path };
     // Proxies on one core, load and origin on the other: then none of them waits for another's.
-    let pinned = contenders.iter().all(|contender| pin(contender.envoy.pid(), "1")) && pin(std::process::id(), "0");
+    let pinned = contenders.iter().all(|contender| pin(contender.pid, "1")) && pin(std::process::id(), "0");
     if !pinned {
         eprintln!("cannot pin processes to cores (`taskset`): figures will vary more");
     }
@@ -189,6 +230,27 @@ fn main() {
             let micros = round(&contenders, setting, visitor, requests);
             visitor += requests;
             for (contender, micros) in contenders.iter_mut().zip(micros).filter(|_| number > 0) {
+                contender.rows.last_mut().expect("it was just pushed").micros.push(micros);
+            }
+        }
+    }
+    if let Some(worker) = worker {
+        pin(worker.pid, "1");
+        // It has the last setting that it can do: HTTP/1.1, to the origin, beside the two that do the same.
+        contenders.push(worker);
+        let setting = Setting { name: "HTTP/1.1, to the origin, beside workerd", ..settings[2] };
+        eprintln!("{}: warm-up", setting.name);
+        round(&contenders, &setting, visitor, WARM_UP);
+        visitor += WARM_UP;
+        for contender in &mut contenders {
+            contender.rows.resize_with(settings.len(), || Row { setting: "", micros: Vec::new() });
+            contender.rows.push(Row { setting: setting.name, micros: Vec::new() });
+        }
+        for number in 1..=rounds {
+            eprintln!("{}: round {number} of {rounds}", setting.name);
+            let micros = round(&contenders, &setting, visitor, requests);
+            visitor += requests;
+            for (contender, micros) in contenders.iter_mut().zip(micros) {
                 contender.rows.last_mut().expect("it was just pushed").micros.push(micros);
             }
         }

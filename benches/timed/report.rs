@@ -1,13 +1,16 @@
 //! The table and the picture of what was timed.
 
-use crate::harness::envoy::Envoy;
+use std::any::Any;
 use std::fmt::Write;
 use std::path::Path;
 
 /// One way to do it.
 pub struct Contender {
     pub name: &'static str,
-    pub envoy: Envoy,
+    pub port: u16,
+    pub pid: u32,
+    /// Ends with the contender.
+    pub process: Box<dyn Any>,
     pub rows: Vec<Row>,
 }
 
@@ -29,8 +32,8 @@ pub fn median(values: &[f64]) -> f64 {
 }
 
 /// What a contender adds to the first one, round by round.
-fn added(contenders: &[Contender], contender: &Contender, setting: usize) -> Vec<f64> {
-    let base = &contenders[0].rows[setting].micros;
+fn added(first: &Contender, contender: &Contender, setting: usize) -> Vec<f64> {
+    let base = &first.rows[setting].micros;
     contender.rows[setting].micros.iter().zip(base).map(|(with, without)| with - without).collect()
 }
 
@@ -38,16 +41,17 @@ fn tables(contenders: &[Contender]) -> String {
     let mut text = String::new();
     for (at, row) in contenders[0].rows.iter().enumerate() {
         let of = |name: &str| contenders.iter().find(|contender| contender.name.starts_with(name));
-        let median_of = |name: &str| of(name).map_or(f64::NAN, |contender| median(&added(contenders, contender, at)));
+        let median_of =
+            |name: &str| of(name).map_or(f64::NAN, |contender| median(&added(&contenders[0], contender, at)));
         let (bare, lua) = (median_of("bare filter"), median_of("Lua"));
         let _ = writeln!(text, "### {}\n", row.setting);
         let _ = writeln!(
             text,
             "| | CPU µs a request | added | lowest to highest | to bare | to Lua |\n|---|--:|--:|--:|--:|--:|"
         );
-        for contender in contenders {
+        for contender in contenders.iter().filter(|contender| !contender.rows[at].micros.is_empty()) {
             let micros = median(&contender.rows[at].micros);
-            let added = added(contenders, contender, at);
+            let added = added(&contenders[0], contender, at);
             let middle = median(&added);
             let low = added.iter().copied().fold(f64::INFINITY, f64::min);
             let high = added.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -65,10 +69,12 @@ fn tables(contenders: &[Contender]) -> String {
 
 /// Bars of what each adds, one group a setting.
 fn picture(contenders: &[Contender]) -> String {
+    let all = |contender: &&Contender| contender.rows.iter().all(|row| !row.micros.is_empty());
+    let contenders: Vec<&Contender> = contenders.iter().filter(all).collect();
     const COLOURS: [&str; 6] = ["#9aa0a6", "#bdc1c6", "#80868b", "#f9ab00", "#1a73e8", "#12509e"];
     let settings = contenders[0].rows.len();
     let medians: Vec<Vec<f64>> = (0..settings)
-        .map(|at| contenders.iter().skip(1).map(|one| median(&added(contenders, one, at)).max(0.0)).collect())
+        .map(|at| contenders.iter().skip(1).map(|one| median(&added(contenders[0], one, at)).max(0.0)).collect())
         .collect();
     let most = medians.iter().flatten().copied().fold(1.0, f64::max);
     let (bar, gap, label, width) = (18.0, 34.0, 190.0, 780.0);

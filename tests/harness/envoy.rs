@@ -136,13 +136,6 @@ impl Envoy {
         self.process.child.id()
     }
 
-    /// CPU time that all its threads took so far, in nanoseconds, from the kernel's accounting. Linux only.
-    pub fn cpu_ns(&self) -> u64 {
-        let tasks = fs::read_dir(format!("/proc/{}/task", self.process.child.id())).expect("/proc tells the threads");
-        let times = tasks.flatten().filter_map(|task| fs::read_to_string(task.path().join("schedstat")).ok());
-        times.filter_map(|text| text.split(' ').next()?.parse::<u64>().ok()).sum()
-    }
-
     /// A page of the admin interface.
     pub fn admin(&self, path: &str) -> Reply {
         let reply = Client::new(self.admin_port).get(path).send();
