@@ -211,6 +211,7 @@ fn main() {
     if !pinned {
         eprintln!("cannot pin processes to cores (`taskset`): figures will vary more");
     }
+    let setting = |name, protocol, path| Setting { name, protocol, path };
     let settings = [
         setting("HTTP/1.1, direct response", Protocol::Http1, "/shop/direct"),
         setting("HTTP/2, direct response", Protocol::Http2, "/shop/direct"),
