@@ -150,17 +150,18 @@ fn handle(worker: &mut Worker, host: &(impl Host + StreamHost), room: &mut Room)
         pending.work(snapshot).debug = debug_text(snapshot, candidates, &visit, &view);
     }
     if let (Some(mint), Some(id)) = (&config.visitor.mint, &minted) {
-        pending.work(snapshot).set_cookies.push(mint.set(id));
+        pending.work(snapshot).set_cookies = [Some(mint.set(id)), None];
     }
     if let (Some((cookie, sent)), Some(buckets)) = (sticky, &mut buckets)
         && preview.is_none()
         && let Some(value) = remembered(snapshot, buckets, &newly_bucketed, cookie, sent)
     {
-        let set_cookies = &mut pending.work(snapshot).set_cookies;
         // An id that was minted before is renewed where a cookie is written anyway: both then last equally long.
-        let known = config.visitor.mint.as_ref().filter(|_| minted.is_none());
-        set_cookies.extend(known.and_then(|mint| Some(mint.set(&visit::minted_id(&view, mint)?))));
-        set_cookies.push(cookie.set(&value));
+        let renewed = config.visitor.mint.as_ref().filter(|_| minted.is_none());
+        let renewed = renewed.and_then(|mint| Some(mint.set(&visit::minted_id(&view, mint)?)));
+        let [id_cookie, sticky_cookie] = &mut pending.work(snapshot).set_cookies;
+        *id_cookie = id_cookie.take().or(renewed);
+        *sticky_cookie = Some(cookie.set(&value));
     }
 
     let redirect = if snapshot.has_effects { writes.effects(snapshot, choices, &view) } else { None };
@@ -206,7 +207,7 @@ fn count_others(snapshot: &Snapshot, candidates: usize, metrics: &mut Metrics) {
 #[cold]
 fn expire_cookies(config: &PluginConfig, snapshot: &Rc<Snapshot>, view: &RequestView<'_>, pending: &mut Pending) {
     let expired = visit::expired_cookies(view, &config.visitor, &config.request);
-    if !expired.is_empty() {
+    if expired.iter().any(Option::is_some) {
         // Nobody else may be given what takes cookies away, also on a page without experiments.
         pending.caching = Caching::Private;
         pending.work(snapshot).set_cookies = expired;
@@ -394,8 +395,7 @@ impl<'a> Writes<'a> {
 
     /// Asks caches to keep nothing of what comes back, whatever the client has asked of them.
     fn store_nothing(&mut self, headers: &'a HeaderMap) {
-        let sent = headers.iter().filter(|(name, _)| is_name(name, CACHE_CONTROL.as_bytes()));
-        if let times @ 1.. = sent.count() {
+        if let times @ 1.. = headers.all(CACHE_CONTROL).count() {
             self.spoofed.push((CACHE_CONTROL.as_bytes(), times));
         }
         self.sets.push((CACHE_CONTROL, "no-store"));

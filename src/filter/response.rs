@@ -47,8 +47,8 @@ pub struct Work {
     pub goals: Vec<u32>,
     /// The visitor who would reach them.
     pub goal_unit: String,
-    /// The cookies to set, or to take away.
-    pub set_cookies: Vec<String>,
+    /// The `Set-Cookie`s of a minted id and of sticky buckets, to set them or to take them away.
+    pub set_cookies: [Option<String>; 2],
     /// What the debug header says, for a preview.
     pub debug: Option<String>,
     /// The request's host, where there may be events.
@@ -84,7 +84,7 @@ impl Pending {
                 exposures: Vec::new(),
                 goals: Vec::new(),
                 goal_unit: String::new(),
-                set_cookies: Vec::new(),
+                set_cookies: [None, None],
                 debug: None,
                 host: String::new(),
                 path: String::new(),
@@ -122,17 +122,23 @@ pub fn on_response(worker: &mut Worker, host: &(impl Host + StreamHost), pending
     }
     let Some(work) = &pending.work else { return };
     let set = work.choices.iter().filter_map(|choice| work.snapshot.choice(*choice));
-    for (name, value) in set.flat_map(|(_, variant)| &variant.effects.response_headers) {
+    let set = set.flat_map(|(_, variant)| &variant.effects.response_headers);
+    // Not even a variant may say that its preview can be kept.
+    for (name, value) in set.filter(|(name, _)| pending.caching != Caching::NoStore || !is_for_caches(name)) {
         host.remove_header(Headers::Response, name);
         host.add_header(Headers::Response, name, value.as_bytes());
     }
-    for cookie in &work.set_cookies {
+    for cookie in work.set_cookies.iter().flatten() {
         host.add_header(Headers::Response, "set-cookie", cookie.as_bytes());
     }
     if let (Some(name), Some(text)) = (&worker.config.response.debug_header, &work.debug) {
         host.remove_header(Headers::Response, name);
         host.add_header(Headers::Response, name, text.as_bytes());
     }
+}
+
+fn is_for_caches(name: &str) -> bool {
+    matches!(name, CACHE_CONTROL | SURROGATE_CONTROL | CDN_CACHE_CONTROL)
 }
 
 /// Keeps caches in front of the proxy from pinning one visitor's variant on others.

@@ -204,11 +204,11 @@ pub fn sticky_value<'a>(view: &RequestView<'a>, request: &Request) -> Option<&'a
 }
 
 /// The `Set-Cookie`s that take away what the filter has set in the browser of `view`: of those that it has sent.
-pub fn expired_cookies(view: &RequestView<'_>, visitor: &Visitor, request: &Request) -> Vec<String> {
+pub fn expired_cookies(view: &RequestView<'_>, visitor: &Visitor, request: &Request) -> [Option<String>; 2] {
     // A cookie of the minted id's name may be the site's own: it is ours if it looks like it.
     let mint = visitor.mint.as_ref().filter(|mint| minted_id(view, mint).is_some());
     let sticky = request.sticky.as_ref().filter(|sticky| view.cookie(&sticky.cookie).is_some());
-    mint.into_iter().chain(sticky).map(OwnCookie::expired).collect()
+    [mint, sticky].map(|cookie| cookie.map(OwnCookie::expired))
 }
 
 /// Whether the user agent is a bot's, and bots take no part.
