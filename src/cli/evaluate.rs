@@ -7,8 +7,10 @@ use crate::engine::reason::Reason;
 use crate::engine::snapshot::{Choice, Snapshot};
 use crate::http::headers::HeaderMap;
 use crate::native;
-use crate::plugin_config::{PluginConfig, Visitor};
+use crate::plugin_config::{self, PluginConfig, Visitor};
 use crate::problem::{Node, Path, Problems, Severity};
+use crate::visit::preview::{NotValid, Preview};
+use crate::visit::sticky::StickyBuckets;
 use crate::visit::{self, RequestView};
 use serde_json::{Map, Value, json};
 use std::borrow::Cow;
@@ -72,42 +74,76 @@ impl Evaluation<'_> {
     }
 
     fn decide(&self, request: &Request<'_>) -> Value {
-        let default = Visitor::default();
-        let visitor = self.plugin.map_or(&default, |plugin| &plugin.visitor);
-        let mut view = RequestView::new(&request.headers, visitor);
-        view.typed = request.attributes;
-        let included = self.plugin.is_none_or(|plugin| visit::is_included(&plugin.paths, view.path));
-        let visit = match self.plugin {
-            Some(plugin) => visit::visit(&view, &plugin.visitor, included, self.now_ms),
-            None => Visit { now_ms: self.now_ms, path_included: true, consent: true, bot: false },
-        };
-        view.id = match &request.id {
-            Some(id) => Some(Cow::Borrowed(id.as_str())),
-            None => visit::id(&view, visitor),
-        };
-
-        let mut choices = Vec::new();
-        let mut decisions = Vec::new();
-        for (position, experiment) in self.snapshot.experiments.iter().enumerate() {
-            let decision = decide(self.snapshot, experiment, &view.line(), &visit, &view);
-            let choice = decision.variant.map(|variant| Choice { experiment: position, variant });
-            choices.extend(choice);
-            let variant =
-                choice.and_then(|choice| self.snapshot.choice(choice)).map(|(_, variant)| variant.key.as_str());
-            decisions.push((experiment.position, shown(&experiment.key, variant, decision.reason)));
-        }
-        for disabled in &self.snapshot.disabled {
-            let shown = disabled.key.as_ref().map(|key| shown(key, None, Reason::Disabled));
-            decisions.extend(shown.map(|shown| (disabled.position, shown)));
-        }
-        decisions.sort_by_key(|(position, _)| *position);
-        let (assignments, cache_key) = assignments::texts(self.snapshot, &mut choices);
-        json!({
-            "decisions": decisions.into_iter().map(|(_, shown)| shown).collect::<Vec<_>>(),
-            "assignments": assignments,
-            "cache_key": cache_key,
+        with_visit(request, self.plugin, self.now_ms, |view, visit, link| {
+            let mut choices = Vec::new();
+            let mut decisions = Vec::new();
+            for (position, experiment) in self.snapshot.experiments.iter().enumerate() {
+                let decision = decide(self.snapshot, experiment, &view.line(), visit, view);
+                let choice = decision.variant.map(|variant| Choice { experiment: position, variant });
+                choices.extend(choice);
+                let variant =
+                    choice.and_then(|choice| self.snapshot.choice(choice)).map(|(_, variant)| variant.key.as_str());
+                decisions.push((experiment.position, shown(&experiment.key, variant, decision.reason)));
+            }
+            for disabled in &self.snapshot.disabled {
+                let shown = disabled.key.as_ref().map(|key| shown(key, None, Reason::Disabled));
+                decisions.extend(shown.map(|shown| (disabled.position, shown)));
+            }
+            decisions.sort_by_key(|(position, _)| *position);
+            let (assignments, cache_key) = texts(self.snapshot, &mut choices, link);
+            json!({
+                "decisions": decisions.into_iter().map(|(_, shown)| shown).collect::<Vec<_>>(),
+                "assignments": assignments,
+                "cache_key": cache_key,
+            })
         })
     }
+}
+
+/// What became of a preview link's token; `None`: there is none, or the filter does not act here.
+pub(super) type Link<'a> = Option<&'a Result<Preview, NotValid>>;
+
+/// Reads a request as the filter would, and hands on what decisions need of it.
+pub(super) fn with_visit<T>(
+    request: &Request<'_>,
+    plugin: Option<&PluginConfig>,
+    now_ms: i64,
+    decide: impl FnOnce(&RequestView<'_>, &Visit<'_>, Link<'_>) -> T,
+) -> T {
+    let (default_visitor, default_rules) = (Visitor::default(), plugin_config::Request::default());
+    let visitor = plugin.map_or(&default_visitor, |plugin| &plugin.visitor);
+    let rules = plugin.map_or(&default_rules, |plugin| &plugin.request);
+    let mut view = RequestView::new(&request.headers, visitor);
+    view.typed = request.attributes;
+    let token = visit::preview_token(&view, rules);
+    let unowned_target = visit::target_without_owned(&view, rules);
+    view.retarget(unowned_target.as_deref().unwrap_or(view.target));
+    view.id = match &request.id {
+        Some(id) => Some(Cow::Borrowed(id.as_str())),
+        None => visit::id(&view, visitor),
+    };
+
+    let mut visit = match plugin {
+        Some(plugin) => visit::visit(&view, visitor, visit::is_included(&plugin.paths, view.path), now_ms),
+        None => Visit { now_ms, path_included: true, consent: true, bot: false, preview: &[], sticky: &[] },
+    };
+    let link = token.filter(|_| visit.path_included).and_then(|token| visit::preview(&token, rules, now_ms));
+    visit.preview = match &link {
+        Some(Ok(preview)) => &preview.pairs,
+        Some(Err(_)) | None => &[],
+    };
+    let sticky = visit::sticky_value(&view, rules).map(StickyBuckets::parse).unwrap_or_default();
+    visit.sticky = sticky.buckets();
+    decide(&view, &visit, link.as_ref())
+}
+
+/// The assignments and the cache key of these choices. The filter puts a random number behind the mark of a preview.
+pub(super) fn texts(snapshot: &Snapshot, choices: &mut [Choice], link: Link<'_>) -> (String, String) {
+    let (assignments, mut cache_key) = assignments::texts(snapshot, choices);
+    if let Some(Ok(_)) = link {
+        assignments::mark_preview(&mut cache_key, None);
+    }
+    (assignments, cache_key)
 }
 
 /// A decision as it is printed. In the native format an experiment has no key beside its own, and a variant no value.
@@ -151,10 +187,10 @@ impl<'a> Request<'a> {
             (":path".to_owned(), path.unwrap_or_else(|| "/".to_owned())),
             (":authority".to_owned(), host.unwrap_or_default()),
         ];
-        for (name, value) in texts("headers", member("headers", problems), problems) {
+        for (name, value) in members("headers", member("headers", problems), problems) {
             pairs.push((name.to_ascii_lowercase(), value.to_owned()));
         }
-        for (name, value) in texts("cookies", member("cookies", problems), problems) {
+        for (name, value) in members("cookies", member("cookies", problems), problems) {
             pairs.push(("cookie".to_owned(), format!("{name}={value}")));
         }
         Some(Request {
@@ -166,7 +202,7 @@ impl<'a> Request<'a> {
 }
 
 /// The members of `object`, which is the member `name` of a request, as texts.
-fn texts<'a>(name: &str, object: Option<&'a Map<String, Value>>, problems: &mut Problems) -> Vec<(&'a str, &'a str)> {
+fn members<'a>(name: &str, object: Option<&'a Map<String, Value>>, problems: &mut Problems) -> Vec<(&'a str, &'a str)> {
     let root = Path::Root;
     let path = root.field(name);
     let members = object.into_iter().flatten();

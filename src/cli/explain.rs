@@ -97,7 +97,7 @@ mod tests {
 
     pub(super) fn snapshot(experiments: Value) -> Snapshot {
         let value = json!({"schema": 1, "holdout": {"key": "h", "share": 1000}, "experiments": experiments});
-        let compiled = native::compile(&value, 1024);
+        let compiled = native::compile(&value, 1 << 20);
         let problems: Vec<String> = compiled.problems.iter().map(ToString::to_string).collect();
         assert_eq!(problems, [""; 0]);
         compiled.snapshot.unwrap()

@@ -17,6 +17,17 @@ pub fn write_cache_key(snapshot: &Snapshot, choices: &[Choice], text: &mut Strin
     join(snapshot, choices, "~", text, |variant| variant.cache_pair.as_ref());
 }
 
+/// What a preview's cache key begins with. It has no `.`, so that it is no variant's pair.
+pub const PREVIEW_MARKER: &str = "preview";
+
+/// Makes the cache key of a preview out of that of its choices. With a `nonce` that nobody has used before, no cache has
+/// an object for it, nor will anybody ask for the one that it may leave.
+pub fn mark_preview(cache_key: &mut String, nonce: Option<u128>) {
+    let nonce = nonce.map(|nonce| format!("~{nonce:032x}")).unwrap_or_default();
+    let separator = if cache_key.is_empty() { "" } else { "~" };
+    cache_key.insert_str(0, &format!("{PREVIEW_MARKER}{nonce}{separator}"));
+}
+
 fn join<'a>(
     snapshot: &'a Snapshot,
     choices: &[Choice],

@@ -13,7 +13,7 @@ pub const UNIT_BYTES_MAX: usize = 512;
 
 /// What is known of a visit beside its attributes.
 #[derive(Debug, Clone, Copy)]
-pub struct Visit {
+pub struct Visit<'a> {
     /// Milliseconds since the epoch.
     pub now_ms: i64,
     /// The filter acts on this path.
@@ -22,6 +22,21 @@ pub struct Visit {
     pub consent: bool,
     /// The user agent is a bot's, and bots take no part.
     pub bot: bool,
+    /// Experiments and the variants of them that a preview link shows, by their keys. Those that are unknown do nothing.
+    pub preview: &'a [(String, String)],
+    /// The variants that the visitor's browser was given before. Those that are unknown do nothing.
+    pub sticky: &'a [StickyBucket<'a>],
+}
+
+/// A variant that a browser was given before, each experiment once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StickyBucket<'a> {
+    /// The key of the experiment.
+    pub experiment: Cow<'a, str>,
+    /// The version of its sticky buckets then.
+    pub version: u32,
+    /// The key of the variant.
+    pub variant: Cow<'a, str>,
 }
 
 /// What came out for one experiment.
@@ -48,7 +63,7 @@ pub fn decide(
     snapshot: &Snapshot,
     experiment: &Experiment,
     line: &RequestLine<'_>,
-    visit: &Visit,
+    visit: &Visit<'_>,
     attributes: &impl Attributes,
 ) -> Decision {
     if !visit.path_included {
@@ -67,9 +82,12 @@ pub fn decide(
 pub fn decide_routed(
     snapshot: &Snapshot,
     experiment: &Experiment,
-    visit: &Visit,
+    visit: &Visit<'_>,
     attributes: &impl Attributes,
 ) -> Decision {
+    if let Some(variant) = previewed(experiment, visit) {
+        return Decision::yes(variant, Reason::Preview);
+    }
     if let State::Concluded(winner) = experiment.state {
         return Decision::yes(winner, Reason::Winner);
     }
@@ -97,6 +115,9 @@ pub fn decide_routed(
     if experiment.layer.as_ref().is_some_and(|layer| !(layer.from..layer.to).contains(&layer.salt.bucket(&unit))) {
         return Decision::no(Reason::Layer);
     }
+    if let Some(variant) = remembered(experiment, visit) {
+        return Decision::yes(variant, Reason::Sticky);
+    }
     let share = experiment.traffic_share(visit.now_ms);
     if share < BUCKETS && experiment.traffic_salt.bucket(&unit) >= share {
         return Decision::no(Reason::Traffic);
@@ -107,6 +128,19 @@ pub fn decide_routed(
         // Weights add up to all buckets, so this is not reached; nobody is in a variant that does not exist.
         None => Decision::no(Reason::Traffic),
     }
+}
+
+/// The variant that a preview link shows, if it names one that there is.
+pub fn previewed(experiment: &Experiment, visit: &Visit<'_>) -> Option<usize> {
+    let (_, variant) = visit.preview.iter().find(|(key, _)| *key == experiment.key)?;
+    experiment.variant(variant)
+}
+
+/// The variant that the visitor's browser was given before, if the experiment keeps visitors in theirs and still has it.
+pub fn remembered(experiment: &Experiment, visit: &Visit<'_>) -> Option<usize> {
+    let version = experiment.sticky?;
+    let bucket = visit.sticky.iter().find(|bucket| bucket.experiment == experiment.key)?;
+    if bucket.version == version { experiment.variant(&bucket.variant) } else { None }
 }
 
 /// Why the schedule keeps everybody out at `now_ms`, if it does.
@@ -139,4 +173,132 @@ pub fn unit<'a>(name: &'a AttributeName, attributes: &'a impl Attributes) -> Opt
 /// Whether `text` can be an id.
 pub fn is_unit(text: &str) -> bool {
     (1..=UNIT_BYTES_MAX).contains(&text.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::native;
+    use serde_json::json;
+
+    const NOW_MS: i64 = 1_780_000_000_000;
+
+    fn snapshot(more: &Value) -> Snapshot {
+        let mut experiment = json!({"key": "nav", "state": "running", "variants": [
+            {"key": "plain", "weight": 5000, "baseline": true}, {"key": "mega", "weight": 5000},
+            {"key": "never", "weight": 0}]});
+        experiment.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let holdout = experiment.as_object_mut().unwrap().remove("holdout");
+        let config = json!({"schema": 1, "holdout": holdout, "experiments": [experiment]});
+        native::compile(&config, 64).snapshot.unwrap()
+    }
+
+    fn decided(snapshot: &Snapshot, visit: &Visit<'_>, unit: Option<&str>) -> (Option<String>, &'static str) {
+        let line = RequestLine { host: b"h", path: b"/", method: b"GET" };
+        let experiment = &snapshot.experiments[0];
+        let decision = decide(snapshot, experiment, &line, visit, &json!({ "id": unit }));
+        (decision.variant.map(|variant| experiment.variants[variant].key.clone()), decision.reason.name())
+    }
+
+    const VISIT: Visit<'_> =
+        Visit { now_ms: NOW_MS, path_included: true, consent: true, bot: false, preview: &[], sticky: &[] };
+
+    fn remembered(experiment: &str, version: u32, variant: &str) -> [StickyBucket<'static>; 1] {
+        [StickyBucket { experiment: experiment.to_owned().into(), version, variant: variant.to_owned().into() }]
+    }
+
+    #[test]
+    fn a_preview_comes_behind_the_route_and_before_everything_about_the_visitor() {
+        let link = |variant: &str| [("other".to_owned(), "x".to_owned()), ("nav".to_owned(), variant.to_owned())];
+        let (never, gone) = (link("never"), link("gone"));
+        for (more, visit, unit, expected) in [
+            (json!({}), VISIT, Some("u1"), "preview"),
+            (json!({"state": "concluded", "winner": "mega"}), VISIT, None, "preview"),
+            (json!({"starts": "2100-01-01T00:00:00Z"}), VISIT, None, "preview"),
+            (json!({"ends": "2000-01-01T00:00:00Z"}), VISIT, None, "preview"),
+            (json!({}), Visit { bot: true, ..VISIT }, None, "preview"),
+            (json!({}), Visit { consent: false, ..VISIT }, None, "preview"),
+            (json!({"forced": {"u1": "plain"}, "audience": {"id": "u2"}}), VISIT, Some("u1"), "preview"),
+            (json!({"traffic": 0}), VISIT, Some("u1"), "preview"),
+            (json!({"state": "paused"}), VISIT, Some("u1"), "paused"),
+            (json!({"route": {"paths": ["/other"]}}), VISIT, Some("u1"), "route"),
+            (json!({}), Visit { path_included: false, ..VISIT }, Some("u1"), "path_excluded"),
+        ] {
+            let snapshot = snapshot(&more);
+            let variant = (expected == "preview").then(|| "never".to_owned());
+            let decision = decided(&snapshot, &Visit { preview: &never, ..visit }, unit);
+            assert_eq!(decision, (variant, expected), "{more}");
+            // A variant that is not there shows nothing, and changes nothing.
+            let with_gone = Visit { preview: &gone, ..visit };
+            assert_eq!(decided(&snapshot, &with_gone, unit), decided(&snapshot, &visit, unit), "{more}");
+        }
+    }
+
+    #[test]
+    fn a_sticky_variant_comes_behind_the_layer_and_before_the_traffic() {
+        let sticky = |more: Value| {
+            let mut all = json!({"sticky": true});
+            all.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            all
+        };
+        let never = remembered("nav", 0, "never");
+        for (more, visit, unit, expected) in [
+            (json!({}), VISIT, Some("u1"), "sticky"),
+            (json!({"traffic": 0}), VISIT, Some("u1"), "sticky"),
+            (json!({"state": "concluded", "winner": "mega"}), VISIT, Some("u1"), "winner"),
+            (json!({"ends": "2000-01-01T00:00:00Z"}), VISIT, Some("u1"), "ended"),
+            (json!({}), Visit { bot: true, ..VISIT }, Some("u1"), "bot"),
+            (json!({}), Visit { consent: false, ..VISIT }, Some("u1"), "no_consent"),
+            (json!({}), VISIT, None, "no_unit"),
+            (json!({"forced": {"u1": "plain"}}), VISIT, Some("u1"), "forced"),
+            (json!({"audience": {"id": "u2"}}), VISIT, Some("u1"), "audience"),
+            (json!({"holdout": {"key": "q", "share": 10000}}), VISIT, Some("u1"), "holdout"),
+            (json!({"layer": {"name": "l", "slots": [0, 1]}}), VISIT, Some("u1"), "layer"),
+        ] {
+            let snapshot = snapshot(&sticky(more.clone()));
+            let (variant, reason) = decided(&snapshot, &Visit { sticky: &never, ..visit }, unit);
+            assert_eq!(reason, expected, "{more}");
+            assert_eq!(variant.as_deref() == Some("never"), expected == "sticky", "{more}");
+        }
+        // What does not fit the experiment is no bucket of it.
+        for (more, odd) in [
+            (json!({}), remembered("nav", 0, "gone")),
+            (json!({}), remembered("other", 0, "never")),
+            (json!({}), remembered("nav", 1, "never")),
+            (json!({"sticky_version": 2}), remembered("nav", 1, "never")),
+            (json!({"sticky": false}), remembered("nav", 0, "never")),
+        ] {
+            let snapshot = snapshot(&sticky(more.clone()));
+            let (variant, reason) = decided(&snapshot, &Visit { sticky: &odd, ..VISIT }, Some("u1"));
+            assert_eq!(reason, "bucketed", "{more} {odd:?}");
+            assert_ne!(variant.as_deref(), Some("never"));
+        }
+    }
+
+    #[test]
+    fn more_traffic_and_other_weights_move_nobody_whose_browser_remembers() {
+        let at = |traffic: u32, mega: u32| {
+            snapshot(&json!({"sticky": true, "traffic": traffic, "variants": [
+                {"key": "plain", "weight": 10_000 - mega}, {"key": "mega", "weight": mega}]}))
+        };
+        let (before, more_traffic, other_weights) = (at(1_000, 5_000), at(5_000, 5_000), at(5_000, 1_000));
+        let (mut known, mut joined, mut moved) = (0, 0, 0);
+        for number in 0..10_000 {
+            let unit = format!("visitor-{number}");
+            let first = decided(&before, &VISIT, Some(&unit)).0;
+            let second = decided(&more_traffic, &VISIT, Some(&unit)).0;
+            joined += usize::from(first.is_none() && second.is_some());
+            let Some(variant) = first else { continue };
+            known += 1;
+            assert_eq!(second.as_ref(), Some(&variant), "{unit}");
+            moved += usize::from(decided(&other_weights, &VISIT, Some(&unit)).0.as_ref() != Some(&variant));
+            let buckets = remembered("nav", 0, &variant);
+            let visit = Visit { sticky: &buckets, ..VISIT };
+            for snapshot in [&more_traffic, &other_weights] {
+                assert_eq!(decided(snapshot, &visit, Some(&unit)), (Some(variant.clone()), "sticky"), "{unit}");
+            }
+        }
+        assert!((900..1_100).contains(&known) && (3_800..4_200).contains(&joined), "{known} and {joined} more");
+        assert!((300..500).contains(&moved), "without the cookie {moved} of {known} move");
+    }
 }

@@ -28,6 +28,8 @@ pub struct Snapshot {
     pub paused: usize,
     /// Whether any variant does anything but stand in the assignments and in the cache key.
     pub has_effects: bool,
+    /// Whether any experiment keeps visitors in the variant that they once had.
+    pub has_sticky: bool,
     /// Every request header that some variant sets, in lower case: clients may not send them.
     pub owned_request_headers: NameSet,
 }
@@ -194,6 +196,7 @@ impl Snapshot {
         }
         let variants = self.experiments.iter().flat_map(|experiment| &experiment.variants);
         self.has_effects = variants.into_iter().any(|variant| variant.effects != Effects::default());
+        self.has_sticky = self.experiments.iter().any(|experiment| experiment.sticky.is_some());
         let active = (0..).zip(&self.experiments).filter(|(_, experiment)| experiment.state != State::Paused);
         self.paused = self.experiments.iter().filter(|experiment| experiment.state == State::Paused).count();
         self.experiment_index = RouteIndex::new(active.map(|(number, experiment)| (number, &experiment.route)));
@@ -232,6 +235,11 @@ impl StatusClass {
 }
 
 impl Experiment {
+    /// The position of the variant called `key`.
+    pub fn variant(&self, key: &str) -> Option<usize> {
+        self.variants.iter().position(|variant| variant.key == key)
+    }
+
     /// The share that takes part at `now_ms`; before the first step, nobody.
     pub fn traffic_share(&self, now_ms: i64) -> u32 {
         self.traffic.iter().rev().find(|step| step.from_ms <= now_ms).map_or(0, |step| step.share)

@@ -1,11 +1,11 @@
 //! The request path: what is read of a request, what is decided, what is written. Top to bottom in one place, since every
 //! request of a site pays for it: one read of all headers, and a write for what has to change.
 
-use super::response::{Exposure, Pending, Work};
+use super::response::{Caching, Exposure, Pending, Work};
 use super::worker::Worker;
-use crate::engine::assignments::{sort_by_key, write_assignments, write_cache_key};
+use crate::engine::assignments::{assignment_pair, mark_preview, sort_by_key, write_assignments, write_cache_key};
 use crate::engine::attribute::{AttributeName, AttributeValue, Attributes};
-use crate::engine::decide::{self, Visit, decide_routed};
+use crate::engine::decide::{self, Decision, Visit, decide_routed};
 use crate::engine::reason::Reason;
 use crate::engine::snapshot::{Choice, Effects, Snapshot, State};
 use crate::events::event::exposure_fingerprint;
@@ -14,9 +14,17 @@ use crate::host::{Headers, Host, StreamHost};
 use crate::http::headers::{HeaderMap, is_name};
 use crate::http::url;
 use crate::metrics::{Counter, Metrics};
-use crate::plugin_config::{self, Mint, PluginConfig, SameSite};
+use crate::plugin_config::{self, OwnCookie, PluginConfig};
+use crate::visit::sticky::StickyBuckets;
 use crate::visit::{self, RequestView};
 use std::borrow::Cow;
+use std::fmt::Write;
+use std::rc::Rc;
+
+/// The longest debug header, roughly: Envoy would refuse a response whose headers are too large.
+const DEBUG_BYTES_MAX: usize = 8 << 10;
+
+const CACHE_CONTROL: &str = "cache-control";
 
 /// What becomes of a request.
 #[derive(Debug)]
@@ -50,8 +58,15 @@ fn handle(worker: &mut Worker, host: &(impl Host + StreamHost), room: &mut Room)
     let headers = host.headers(Headers::Request);
     let Worker { config, snapshot, metrics, pipeline, now_ms, .. } = worker;
     let (config, pipeline, now_ms) = (&**config, pipeline.as_ref(), *now_ms);
+    let unowned_target;
     let mut view = RequestView::new(&headers, &config.visitor);
     let mut writes = Writes::new(&headers, &view, config, snapshot.as_deref());
+    let token = visit::preview_token(&view, &config.request);
+    if let Some(target) = visit::target_without_owned(&view, &config.request) {
+        unowned_target = target;
+        view.retarget(&unowned_target);
+        writes.new_target = Some(unowned_target.clone());
+    }
     let Some(snapshot) = snapshot.as_ref() else {
         metrics.add(Counter::NoConfig, 1);
         writes.apply(host);
@@ -62,34 +77,60 @@ fn handle(worker: &mut Worker, host: &(impl Host + StreamHost), room: &mut Room)
         writes.apply(host);
         return Flow::Continue(Pending::default());
     }
-    find_candidates(room, snapshot, &view, pipeline.is_some(), metrics);
+    // A preview is nobody's visit: it counts in nothing, reports nothing, and leaves nothing in the browser.
+    let preview = token.and_then(|token| visit::preview(&token, &config.request, now_ms)?.ok());
+    let pipeline = pipeline.filter(|_| preview.is_none());
+    find_candidates(room, snapshot, &view, pipeline.is_some());
+    if preview.is_none() {
+        count_others(snapshot, room.candidates.len(), metrics);
+    }
     let Room { candidates, goal_candidates, choices, assignments, cache_key } = room;
-    if candidates.is_empty() && goal_candidates.is_empty() {
+    let mut pending = Pending::default();
+    let consent = visit::has_consent(&view, &config.visitor);
+    if !consent && config.visitor.expire_cookies {
+        expire_cookies(config, snapshot, &view, &mut pending);
+    }
+    if candidates.is_empty() && goal_candidates.is_empty() && preview.is_none() {
         writes.apply(host);
-        return Flow::Continue(Pending::default());
+        return Flow::Continue(pending);
     }
 
-    let visit = visit::visit(&view, &config.visitor, true, now_ms);
+    let bot = visit::is_bot(&view, &config.visitor);
+    let mut visit = Visit { now_ms, path_included: true, consent, bot, preview: &[], sticky: &[] };
     view.id = visit::id(&view, &config.visitor);
-    let minted = mint(config, host, snapshot, candidates, &view, &visit);
-    if let Some((id, _)) = &minted {
+    let minted = mint(config, host, snapshot, candidates, &view, &visit).filter(|_| preview.is_none());
+    if let Some(id) = &minted {
         view.id = Some(Cow::Borrowed(id));
     }
-    let mut pending = Pending::new(config.response.downstream_private && !candidates.is_empty());
+    let sticky = sticky(config, snapshot, candidates, &view, &visit);
+    let mut buckets = sticky.as_ref().map(|(_, sent)| StickyBuckets::parse(sent));
+    visit.sticky = buckets.as_ref().map_or(&[], StickyBuckets::buckets);
+    if let Some(preview) = &preview {
+        visit.preview = &preview.pairs;
+        pending.caching = Caching::NoStore;
+    } else if config.response.downstream_private && !candidates.is_empty() {
+        pending.caching = Caching::Private;
+    }
     let mut reports =
         pipeline.map(|pipeline| Reports { window: pipeline.dedupe.window(now_ms), visitor: None, pipeline });
+    let mut newly_bucketed = Vec::new();
     choices.clear();
     for &number in &*candidates {
         let Some(experiment) = snapshot.experiments.get(number as usize) else { continue };
         let decision = decide_routed(snapshot, experiment, &visit, &view);
-        metrics.decided(decision.reason, 1);
+        if preview.is_none() {
+            metrics.decided(decision.reason, 1);
+        }
         let Some(variant) = decision.variant else { continue };
         let choice = Choice { experiment: number as usize, variant };
         choices.push(choice);
-        if decision.reason == Reason::Bucketed
+        if matches!(decision.reason, Reason::Bucketed | Reason::Sticky)
             && let Some(exposure) = reports.as_mut().and_then(|reports| reports.exposure(snapshot, choice, &view))
         {
             pending.work(snapshot).exposures.push(exposure);
+        }
+        if decision.reason == Reason::Bucketed && experiment.sticky.is_some() && sticky.is_some() {
+            newly_bucketed.push(choice);
         }
     }
     if let Some((unit, goals)) = reachable_goals(goal_candidates, &visit, &view) {
@@ -105,8 +146,22 @@ fn handle(worker: &mut Worker, host: &(impl Host + StreamHost), room: &mut Room)
             pending.work(snapshot).choices.push(*choice);
         }
     }
-    if let Some((_, cookie)) = &minted {
-        pending.work(snapshot).set_cookie = Some(cookie.clone());
+    if preview.is_some() && config.response.debug_header.is_some() {
+        pending.work(snapshot).debug = debug_text(snapshot, candidates, &visit, &view);
+    }
+    if let (Some(mint), Some(id)) = (&config.visitor.mint, &minted) {
+        pending.work(snapshot).set_cookies = [Some(mint.set(id)), None];
+    }
+    if let (Some((cookie, sent)), Some(buckets)) = (sticky, &mut buckets)
+        && preview.is_none()
+        && let Some(value) = remembered(snapshot, buckets, &newly_bucketed, cookie, sent)
+    {
+        // An id that was minted before is renewed where a cookie is written anyway: both then last equally long.
+        let renewed = config.visitor.mint.as_ref().filter(|_| minted.is_none());
+        let renewed = renewed.and_then(|mint| Some(mint.set(&visit::minted_id(&view, mint)?)));
+        let [id_cookie, sticky_cookie] = &mut pending.work(snapshot).set_cookies;
+        *id_cookie = id_cookie.take().or(renewed);
+        *sticky_cookie = Some(cookie.set(&value));
     }
 
     let redirect = if snapshot.has_effects { writes.effects(snapshot, choices, &view) } else { None };
@@ -114,6 +169,10 @@ fn handle(worker: &mut Worker, host: &(impl Host + StreamHost), room: &mut Room)
     sort_by_key(snapshot, choices);
     write_assignments(snapshot, choices, assignments);
     write_cache_key(snapshot, choices, cache_key);
+    if preview.is_some() {
+        mark_preview(cache_key, Some(host.random()));
+        writes.store_nothing(&headers);
+    }
     writes.tell(assignments, cache_key);
     match redirect {
         Some(location) => redirected(metrics, host, &location, view.method, pending, &writes),
@@ -124,21 +183,11 @@ fn handle(worker: &mut Worker, host: &(impl Host + StreamHost), room: &mut Room)
     }
 }
 
-/// Finds the experiments and goals whose routes match, and counts the experiments whose do not.
-fn find_candidates(
-    room: &mut Room,
-    snapshot: &Snapshot,
-    view: &RequestView<'_>,
-    has_events: bool,
-    metrics: &mut Metrics,
-) {
+/// Finds the experiments and goals whose routes match.
+fn find_candidates(room: &mut Room, snapshot: &Snapshot, view: &RequestView<'_>, has_events: bool) {
     let line = view.line();
     let route = |number: u32| snapshot.experiments.get(number as usize).map(|experiment| &experiment.route);
     snapshot.experiment_index.find(&line, route, &mut room.candidates);
-    let others = snapshot.experiments.len() - snapshot.paused - room.candidates.len();
-    metrics.decided(Reason::Route, others as u64);
-    metrics.decided(Reason::Paused, snapshot.paused as u64);
-    metrics.decided(Reason::Disabled, snapshot.disabled.len() as u64);
     room.goal_candidates.clear();
     if has_events && !snapshot.goals.is_empty() {
         let route = |number: u32| snapshot.goals.get(number as usize).map(|goal| &goal.route);
@@ -146,18 +195,35 @@ fn find_candidates(
     }
 }
 
-/// A new id for a visitor without one, with its cookie: only where an experiment could use it, and only for those who may
-/// be told apart.
+/// Counts the experiments that are not among the candidates.
+fn count_others(snapshot: &Snapshot, candidates: usize, metrics: &mut Metrics) {
+    let others = snapshot.experiments.len() - snapshot.paused - candidates;
+    metrics.decided(Reason::Route, others as u64);
+    metrics.decided(Reason::Paused, snapshot.paused as u64);
+    metrics.decided(Reason::Disabled, snapshot.disabled.len() as u64);
+}
+
+/// Takes our cookies away from a visitor who may not be told apart.
+#[cold]
+fn expire_cookies(config: &PluginConfig, snapshot: &Rc<Snapshot>, view: &RequestView<'_>, pending: &mut Pending) {
+    let expired = visit::expired_cookies(view, &config.visitor, &config.request);
+    if expired.iter().any(Option::is_some) {
+        // Nobody else may be given what takes cookies away, also on a page without experiments.
+        pending.caching = Caching::Private;
+        pending.work(snapshot).set_cookies = expired;
+    }
+}
+
+/// A new id for a visitor without one: only where an experiment could use it, and only for those who may be told apart.
 fn mint(
     config: &PluginConfig,
     host: &impl Host,
     snapshot: &Snapshot,
     candidates: &[u32],
     view: &RequestView<'_>,
-    visit: &Visit,
-) -> Option<(String, String)> {
-    let mint = config.visitor.mint.as_ref()?;
-    if view.id.is_some() || visit.bot || !visit.consent {
+    visit: &Visit<'_>,
+) -> Option<String> {
+    if config.visitor.mint.is_none() || view.id.is_some() || visit.bot || !visit.consent {
         return None;
     }
     let useful = candidates.iter().filter_map(|&number| snapshot.experiments.get(number as usize)).any(|one| {
@@ -165,23 +231,60 @@ fn mint(
             && one.unit == AttributeName::Id
             && decide::not_scheduled(one, visit.now_ms).is_none()
     });
-    useful.then(|| {
-        let id = visit::minted(host.random());
-        let cookie = set_cookie(mint, &id);
-        (id, cookie)
-    })
+    useful.then(|| visit::minted(host.random()))
 }
 
-fn set_cookie(mint: &Mint, id: &str) -> String {
-    let Mint { cookie, max_age_s, path, domain, same_site, secure, .. } = mint;
-    let same_site = match same_site {
-        SameSite::Strict => "Strict",
-        SameSite::Lax => "Lax",
-        SameSite::None => "None",
-    };
-    let domain = domain.as_ref().map(|domain| format!("; Domain={domain}")).unwrap_or_default();
-    let secure = if *secure { "; Secure" } else { "" };
-    format!("{cookie}={id}; Path={path}{domain}; Max-Age={max_age_s}; SameSite={same_site}{secure}")
+/// The cookie of sticky buckets with the value that the client sent, where an experiment could use it and the visitor may
+/// be told apart.
+fn sticky<'a>(
+    config: &'a PluginConfig,
+    snapshot: &Snapshot,
+    candidates: &[u32],
+    view: &RequestView<'a>,
+    visit: &Visit<'_>,
+) -> Option<(&'a OwnCookie, &'a [u8])> {
+    let cookie = config.request.sticky.as_ref().filter(|_| snapshot.has_sticky && visit.consent && !visit.bot)?;
+    let mut candidates = candidates.iter().filter_map(|&number| snapshot.experiments.get(number as usize));
+    let useful = candidates.any(|one| one.sticky.is_some() && one.state == State::Running);
+    useful.then(|| (cookie, view.cookie(&cookie.cookie).unwrap_or_default()))
+}
+
+/// The new value of the sticky cookie, if it is another than the one that the client sent.
+fn remembered<'a>(
+    snapshot: &'a Snapshot,
+    buckets: &mut StickyBuckets<'a>,
+    newly_bucketed: &[Choice],
+    cookie: &OwnCookie,
+    sent: &[u8],
+) -> Option<String> {
+    for (experiment, variant) in newly_bucketed.iter().filter_map(|choice| snapshot.choice(*choice)) {
+        buckets.remember(&experiment.key, experiment.sticky?, &variant.key);
+    }
+    let value = buckets.changed().then(|| buckets.value(cookie.other_bytes()))?;
+    // What does not fit is forgotten again: that is no reason to write the same with every response.
+    (value.as_bytes() != sent).then_some(value)
+}
+
+/// The decisions that a preview shows, for a person: those of the experiments of this page, and of others that its link
+/// names.
+fn debug_text(snapshot: &Snapshot, candidates: &[u32], visit: &Visit<'_>, view: &RequestView<'_>) -> Option<String> {
+    let (mut text, line) = (String::new(), view.line());
+    for (number, experiment) in (0..).zip(&snapshot.experiments) {
+        let is_named = visit.preview.iter().any(|(key, _)| *key == experiment.key);
+        if !is_named && !candidates.contains(&number) {
+            continue;
+        }
+        let Decision { variant, reason } = decide::decide(snapshot, experiment, &line, visit, view);
+        let variant = variant.and_then(|variant| experiment.variants.get(variant));
+        let pair = assignment_pair(&experiment.key, variant.map_or("", |variant| variant.key.as_str()));
+        if text.len() + pair.len() > DEBUG_BYTES_MAX {
+            break;
+        }
+        let separator = if text.is_empty() { "" } else { ", " };
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{separator}{pair};{}", reason.name());
+    }
+    (!text.is_empty()).then_some(text)
 }
 
 /// What has to be known to report exposures.
@@ -220,7 +323,7 @@ impl Reports<'_> {
 /// The goals that the response may reach, and who would: a visitor who is known and may be told apart.
 fn reachable_goals<'a>(
     goals: &'a [u32],
-    visit: &Visit,
+    visit: &Visit<'_>,
     view: &'a RequestView<'_>,
 ) -> Option<(Cow<'a, str>, &'a [u32])> {
     let identified = visit.consent && !visit.bot && !goals.is_empty();
@@ -254,7 +357,7 @@ fn redirected(
 #[derive(Debug)]
 struct Writes<'a> {
     config: &'a plugin_config::Request,
-    /// Names the filter owns that the client sent, each with how often.
+    /// Names the filter owns or overrules that the client sent, each with how often.
     spoofed: Vec<(&'a [u8], usize)>,
     /// The values of the filter's own headers; empty where there are none.
     assignments: &'a str,
@@ -286,14 +389,16 @@ impl<'a> Writes<'a> {
                 }
             }
         }
-        let new_target = match (config.request.cache_key.query.as_deref(), view.query) {
-            (Some(name), Some(query)) if url::has_parameter(query, name) => {
-                Some(url::with_parameter(view.target, name, None))
-            }
-            _ => None,
-        };
         let (config, target) = (&config.request, view.target);
-        Writes { config, spoofed, assignments: "", cache_key: "", sets: Vec::new(), target, new_target }
+        Writes { config, spoofed, assignments: "", cache_key: "", sets: Vec::new(), target, new_target: None }
+    }
+
+    /// Asks caches to keep nothing of what comes back, whatever the client has asked of them.
+    fn store_nothing(&mut self, headers: &'a HeaderMap) {
+        if let times @ 1.. = headers.all(CACHE_CONTROL).count() {
+            self.spoofed.push((CACHE_CONTROL.as_bytes(), times));
+        }
+        self.sets.push((CACHE_CONTROL, "no-store"));
     }
 
     /// The assignments and the cache key.

@@ -7,17 +7,30 @@ use crate::events::event::{Event, Kind, derived_id, random_id};
 use crate::host::{Headers, Host, StreamHost, status};
 use crate::http::cache_control::made_private;
 use crate::http::headers::{HeaderMap, is_name};
+use std::borrow::Cow;
 use std::rc::Rc;
 
 const CACHE_CONTROL: &str = "cache-control";
 const SURROGATE_CONTROL: &str = "surrogate-control";
 const CDN_CACHE_CONTROL: &str = "cdn-cache-control";
 
+/// What caches towards the client are told.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Caching {
+    /// What the origin says.
+    #[default]
+    Unchanged,
+    /// That the response is for one visitor.
+    Private,
+    /// That the response is not to be kept at all.
+    NoStore,
+}
+
 /// What a request left to do for its response.
 #[derive(Debug, Default)]
 pub struct Pending {
-    /// Keep the response out of shared caches.
-    private: bool,
+    /// What caches are told.
+    pub caching: Caching,
     /// Whatever else there is, which for most requests is nothing.
     work: Option<Box<Work>>,
 }
@@ -34,8 +47,10 @@ pub struct Work {
     pub goals: Vec<u32>,
     /// The visitor who would reach them.
     pub goal_unit: String,
-    /// The cookie of a minted id.
-    pub set_cookie: Option<String>,
+    /// The `Set-Cookie`s of a minted id and of sticky buckets, to set them or to take them away.
+    pub set_cookies: [Option<String>; 2],
+    /// What the debug header says, for a preview.
+    pub debug: Option<String>,
     /// The request's host, where there may be events.
     pub host: String,
     /// The request's path without its query, where there may be events.
@@ -60,11 +75,6 @@ pub struct Exposure {
 }
 
 impl Pending {
-    /// Nothing to do but, if `private`, to keep the response out of shared caches.
-    pub fn new(private: bool) -> Pending {
-        Pending { private, work: None }
-    }
-
     /// What else there is to do, to add to it. `snapshot` is the one in force.
     pub fn work(&mut self, snapshot: &Rc<Snapshot>) -> &mut Work {
         self.work.get_or_insert_with(|| {
@@ -74,7 +84,8 @@ impl Pending {
                 exposures: Vec::new(),
                 goals: Vec::new(),
                 goal_unit: String::new(),
-                set_cookie: None,
+                set_cookies: [None, None],
+                debug: None,
                 host: String::new(),
                 path: String::new(),
                 attributes: Vec::new(),
@@ -94,16 +105,16 @@ impl Pending {
 
     /// Whether the response can pass unseen.
     pub fn is_idle(&self) -> bool {
-        !self.private && self.work.is_none()
+        self.caching == Caching::Unchanged && self.work.is_none()
     }
 }
 
 /// Handles the headers of a response.
 pub fn on_response(worker: &mut Worker, host: &(impl Host + StreamHost), pending: &Pending) {
-    if pending.private || pending.has_events() {
+    if pending.caching != Caching::Unchanged || pending.has_events() {
         let headers = host.headers(Headers::Response);
-        if pending.private {
-            keep_private(host, &headers);
+        if pending.caching != Caching::Unchanged {
+            keep_from_others(host, &headers, pending.caching);
         }
         if let Some(work) = &pending.work {
             emit(worker, host, work, status(&headers));
@@ -111,17 +122,27 @@ pub fn on_response(worker: &mut Worker, host: &(impl Host + StreamHost), pending
     }
     let Some(work) = &pending.work else { return };
     let set = work.choices.iter().filter_map(|choice| work.snapshot.choice(*choice));
-    for (name, value) in set.flat_map(|(_, variant)| &variant.effects.response_headers) {
+    let set = set.flat_map(|(_, variant)| &variant.effects.response_headers);
+    // Not even a variant may say that its preview can be kept.
+    for (name, value) in set.filter(|(name, _)| pending.caching != Caching::NoStore || !is_for_caches(name)) {
         host.remove_header(Headers::Response, name);
         host.add_header(Headers::Response, name, value.as_bytes());
     }
-    if let Some(cookie) = &work.set_cookie {
+    for cookie in work.set_cookies.iter().flatten() {
         host.add_header(Headers::Response, "set-cookie", cookie.as_bytes());
+    }
+    if let (Some(name), Some(text)) = (&worker.config.response.debug_header, &work.debug) {
+        host.remove_header(Headers::Response, name);
+        host.add_header(Headers::Response, name, text.as_bytes());
     }
 }
 
+fn is_for_caches(name: &str) -> bool {
+    matches!(name, CACHE_CONTROL | SURROGATE_CONTROL | CDN_CACHE_CONTROL)
+}
+
 /// Keeps caches in front of the proxy from pinning one visitor's variant on others.
-fn keep_private(host: &impl StreamHost, headers: &HeaderMap) {
+fn keep_from_others(host: &impl StreamHost, headers: &HeaderMap, caching: Caching) {
     let (mut cache_controls, mut surrogate, mut cdn) = (0, false, false);
     for (name, _) in headers.iter() {
         match name.len() {
@@ -133,17 +154,21 @@ fn keep_private(host: &impl StreamHost, headers: &HeaderMap) {
             _ => {}
         }
     }
-    match cache_controls {
-        0 => host.add_header(Headers::Response, CACHE_CONTROL, b"private"),
-        many => match made_private(headers.all(CACHE_CONTROL)) {
-            None => {}
-            Some(value) if many == 1 => host.set_header(Headers::Response, CACHE_CONTROL, value.as_bytes()),
-            Some(value) => {
-                // Replacing changes the first of a name only.
-                host.remove_header(Headers::Response, CACHE_CONTROL);
-                host.add_header(Headers::Response, CACHE_CONTROL, value.as_bytes());
-            }
-        },
+    let value = match caching {
+        Caching::Unchanged => None,
+        Caching::Private if cache_controls == 0 => Some(Cow::Borrowed("private")),
+        Caching::Private => made_private(headers.all(CACHE_CONTROL)).map(Cow::Owned),
+        Caching::NoStore => Some(Cow::Borrowed("no-store")),
+    };
+    match (value, cache_controls) {
+        (None, _) => {}
+        (Some(value), 0) => host.add_header(Headers::Response, CACHE_CONTROL, value.as_bytes()),
+        (Some(value), 1) => host.set_header(Headers::Response, CACHE_CONTROL, value.as_bytes()),
+        (Some(value), _) => {
+            // Replacing changes the first of a name only.
+            host.remove_header(Headers::Response, CACHE_CONTROL);
+            host.add_header(Headers::Response, CACHE_CONTROL, value.as_bytes());
+        }
     }
     for name in [(surrogate, SURROGATE_CONTROL), (cdn, CDN_CACHE_CONTROL)]
         .into_iter()

@@ -4,9 +4,13 @@ use super::block::{self, Block};
 use super::duration::{self, HOUR_MS, SECOND_MS};
 use super::names;
 use crate::problem::{Node, Problems};
+use std::fmt::Write;
 use std::ops::RangeInclusive;
 
 const AGE_BOUNDS_MS: RangeInclusive<u64> = SECOND_MS..=87_600 * HOUR_MS;
+
+/// The most bytes of a `Set-Cookie` beside the configured texts and the value.
+const FIXED_BYTES_MAX: usize = 96;
 
 /// A cookie that the filter sets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,18 +47,14 @@ impl OwnCookie {
 
     /// The `Set-Cookie` that gives it this value, which holds no `;`, space or control character.
     pub fn set(&self, value: &str) -> String {
-        let mut text = format!("{}={value}", self.cookie);
-        self.write_attributes(&mut text, self.max_age_s);
-        text
+        self.written(value, self.max_age_s)
     }
 
     /// The `Set-Cookie` that takes it away from the browser.
     pub fn expired(&self) -> String {
-        let mut text = format!("{}=", self.cookie);
         // Browsers know a cookie by its name, domain and path: the others are there because they judge a cookie that
         // is to be taken away as they do one that is to be kept.
-        self.write_attributes(&mut text, 0);
-        text
+        self.written("", 0)
     }
 
     /// How many bytes of the `Set-Cookie` are not the value.
@@ -62,15 +62,21 @@ impl OwnCookie {
         self.set("").len()
     }
 
-    fn write_attributes(&self, text: &mut String, max_age_s: u64) {
+    fn written(&self, value: &str, max_age_s: u64) -> String {
+        let domain_bytes = self.domain.as_ref().map_or(0, String::len);
+        let mut text =
+            String::with_capacity(self.cookie.len() + value.len() + self.path.len() + domain_bytes + FIXED_BYTES_MAX);
+        text.push_str(&self.cookie);
+        text.push('=');
+        text.push_str(value);
         text.push_str("; Path=");
         text.push_str(&self.path);
         if let Some(domain) = &self.domain {
             text.push_str("; Domain=");
             text.push_str(domain);
         }
-        text.push_str("; Max-Age=");
-        text.push_str(&max_age_s.to_string());
+        // Writing to a string cannot fail.
+        let _ = write!(text, "; Max-Age={max_age_s}");
         text.push_str(match self.same_site {
             SameSite::Strict => "; SameSite=Strict",
             SameSite::Lax => "; SameSite=Lax",
@@ -82,6 +88,7 @@ impl OwnCookie {
         if self.http_only {
             text.push_str("; HttpOnly");
         }
+        text
     }
 }
 

@@ -12,7 +12,8 @@ use crate::engine::route::RequestLine;
 use crate::http::cookies::{cookie, cookie_in};
 use crate::http::headers::{HeaderMap, is_name};
 use crate::http::url;
-use crate::plugin_config::{IdSource, Paths, TokenSource, Visitor};
+use crate::plugin_config::{IdSource, OwnCookie, Paths, Request, TokenSource, Visitor};
+use crate::visit::preview::{NotValid, Preview};
 use serde_json::Value;
 use std::borrow::Cow;
 use uuid::Uuid;
@@ -93,6 +94,12 @@ impl<'a> RequestView<'a> {
         }
     }
 
+    /// Takes `target` for what the client sent: the request target without what the filter owns of it.
+    pub fn retarget(&mut self, target: &'a [u8]) {
+        self.target = target;
+        (self.path, self.query) = url::path_and_query(target);
+    }
+
     /// The value of the cookie `name`, as the client sent it.
     pub fn cookie(&self, name: &str) -> Option<&'a [u8]> {
         if self.has_more_cookies { cookie(self.headers, name) } else { cookie_in(self.cookies?, name) }
@@ -164,16 +171,53 @@ impl Attributes for RequestView<'_> {
 }
 
 /// What the configuration allows to know of the visitor of `view`.
-pub fn visit(view: &RequestView<'_>, visitor: &Visitor, path_included: bool, now_ms: i64) -> Visit {
-    Visit {
-        now_ms,
-        path_included,
-        consent: has_consent(view, visitor),
-        bot: visitor.exclude_bots && view.user_agent.is_some_and(|name| visitor.bot_patterns.match_bot(name)),
-    }
+pub fn visit(view: &RequestView<'_>, visitor: &Visitor, path_included: bool, now_ms: i64) -> Visit<'static> {
+    let (consent, bot) = (has_consent(view, visitor), is_bot(view, visitor));
+    Visit { now_ms, path_included, consent, bot, preview: &[], sticky: &[] }
 }
 
-fn has_consent(view: &RequestView<'_>, visitor: &Visitor) -> bool {
+/// The request target of `view` without the parameters that the filter owns, where there are any.
+pub fn target_without_owned(view: &RequestView<'_>, request: &Request) -> Option<Vec<u8>> {
+    let without = |target: &[u8], name: &str| {
+        let has_it = url::path_and_query(target).1.is_some_and(|query| url::has_parameter(query, name));
+        has_it.then(|| url::with_parameter(target, name, None))
+    };
+    let first = request.cache_key.query.as_deref().and_then(|name| without(view.target, name));
+    let Some(preview) = &request.preview else { return first };
+    without(first.as_deref().unwrap_or(view.target), &preview.parameter).or(first)
+}
+
+/// The token of a preview link in the request target as the client sent it, whether it is valid or not.
+pub fn preview_token<'a>(view: &RequestView<'a>, request: &Request) -> Option<Cow<'a, [u8]>> {
+    let preview = request.preview.as_ref()?;
+    url::parameter(view.query?, &preview.parameter)
+}
+
+/// What a token says, or why it does not count; `None` where there are no preview links.
+pub fn preview(token: &[u8], request: &Request, now_ms: i64) -> Option<Result<Preview, NotValid>> {
+    Some(preview::check(request.preview.as_ref()?.secret.bytes(), token, now_ms))
+}
+
+/// The value of the cookie of sticky buckets, empty where there is none; `None`: there is no sticky bucketing.
+pub fn sticky_value<'a>(view: &RequestView<'a>, request: &Request) -> Option<&'a [u8]> {
+    Some(view.cookie(&request.sticky.as_ref()?.cookie).unwrap_or_default())
+}
+
+/// The `Set-Cookie`s that take away what the filter has set in the browser of `view`: of those that it has sent.
+pub fn expired_cookies(view: &RequestView<'_>, visitor: &Visitor, request: &Request) -> [Option<String>; 2] {
+    // A cookie of the minted id's name may be the site's own: it is ours if it looks like it.
+    let mint = visitor.mint.as_ref().filter(|mint| minted_id(view, mint).is_some());
+    let sticky = request.sticky.as_ref().filter(|sticky| view.cookie(&sticky.cookie).is_some());
+    [mint, sticky].map(|cookie| cookie.map(OwnCookie::expired))
+}
+
+/// Whether the user agent is a bot's, and bots take no part.
+pub fn is_bot(view: &RequestView<'_>, visitor: &Visitor) -> bool {
+    visitor.exclude_bots && view.user_agent.is_some_and(|name| visitor.bot_patterns.match_bot(name))
+}
+
+/// Whether the visitor may be told apart from others.
+pub fn has_consent(view: &RequestView<'_>, visitor: &Visitor) -> bool {
     let objects =
         |honored: bool, value: Option<&[u8]>| honored && value.is_some_and(|value| value.trim_ascii() == b"1");
     if objects(visitor.honor_gpc, view.gpc) || objects(visitor.honor_dnt, view.dnt) {
@@ -206,10 +250,12 @@ pub fn id<'a>(view: &RequestView<'a>, visitor: &Visitor) -> Option<Cow<'a, str>>
             id_text(Some(id.as_bytes())).map(|id| Cow::Owned(id.into_owned()))
         }
     });
-    configured.or_else(|| {
-        let minted = id_text(view.cookie(&visitor.mint.as_ref()?.cookie))?;
-        is_minted(&minted).then_some(minted)
-    })
+    configured.or_else(|| minted_id(view, visitor.mint.as_ref()?))
+}
+
+/// The minted id that the client sent.
+pub fn minted_id<'a>(view: &RequestView<'a>, mint: &OwnCookie) -> Option<Cow<'a, str>> {
+    id_text(view.cookie(&mint.cookie)).filter(|id| is_minted(id))
 }
 
 fn id_text(bytes: Option<&[u8]>) -> Option<Cow<'_, str>> {

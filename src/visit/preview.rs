@@ -84,6 +84,16 @@ pub enum NotValid {
     Expired,
 }
 
+impl fmt::Display for NotValid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            NotValid::Malformed => "no preview link's token",
+            NotValid::Forged => "signed with another secret, or altered",
+            NotValid::Expired => "its time is over",
+        })
+    }
+}
+
 /// The token that chooses `pairs` of experiment and variant until `expires_s`, in seconds since the epoch.
 ///
 /// It is text of `[A-Za-z0-9_.~%-]`. As the value of a URL's parameter its `%` has to be encoded once more:

@@ -11,6 +11,7 @@
 //! odd in it is passed over.
 
 use crate::engine::assignments::{percent_decoded, percent_encoded};
+use crate::engine::decide::StickyBucket;
 use std::borrow::Cow;
 use std::fmt::Write;
 
@@ -27,15 +28,8 @@ const VERSION: &str = "1";
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StickyBuckets<'a> {
     /// The oldest first.
-    entries: Vec<Entry<'a>>,
+    entries: Vec<StickyBucket<'a>>,
     changed: bool,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Entry<'a> {
-    experiment: Cow<'a, str>,
-    version: u32,
-    variant: Cow<'a, str>,
 }
 
 impl<'a> StickyBuckets<'a> {
@@ -48,7 +42,7 @@ impl<'a> StickyBuckets<'a> {
         if parts.next() != Some(VERSION) {
             return buckets;
         }
-        for entry in parts.filter_map(Entry::parse) {
+        for entry in parts.filter_map(parsed) {
             if buckets.entries.len() == ENTRIES_MAX {
                 break;
             }
@@ -57,6 +51,11 @@ impl<'a> StickyBuckets<'a> {
             }
         }
         buckets
+    }
+
+    /// All that is remembered, the oldest first.
+    pub fn buckets(&self) -> &[StickyBucket<'a>] {
+        &self.entries
     }
 
     /// The variant that was remembered for this version of the experiment. Whether there is such a variant is for the
@@ -72,7 +71,8 @@ impl<'a> StickyBuckets<'a> {
         }
         self.changed = true;
         self.entries.retain(|entry| entry.experiment != experiment);
-        self.entries.push(Entry { experiment: Cow::Borrowed(experiment), version, variant: Cow::Borrowed(variant) });
+        let (experiment, variant) = (Cow::Borrowed(experiment), Cow::Borrowed(variant));
+        self.entries.push(StickyBucket { experiment, version, variant });
     }
 
     /// Whether the browser has to be told.
@@ -84,7 +84,7 @@ impl<'a> StickyBuckets<'a> {
     /// room for, of which the oldest give way.
     pub fn value(&self, other_bytes: usize) -> String {
         let bytes_max = COOKIE_BYTES_MAX.saturating_sub(other_bytes);
-        let texts: Vec<String> = self.entries.iter().map(Entry::text).collect();
+        let texts: Vec<String> = self.entries.iter().map(written).collect();
         let mut bytes = VERSION.len();
         let newest = texts.iter().rev().take(ENTRIES_MAX).take_while(|text| {
             bytes += text.len();
@@ -96,31 +96,30 @@ impl<'a> StickyBuckets<'a> {
         value
     }
 
-    fn find(&self, experiment: &str) -> Option<&Entry<'a>> {
+    fn find(&self, experiment: &str) -> Option<&StickyBucket<'a>> {
         self.entries.iter().find(|entry| entry.experiment == experiment)
     }
 }
 
-impl<'a> Entry<'a> {
-    fn parse(text: &'a str) -> Option<Entry<'a>> {
-        let (experiment, rest) = text.split_once('.')?;
-        let (version, variant) = rest.split_once('.')?;
-        let digits = !version.is_empty() && version.bytes().all(|byte| byte.is_ascii_digit());
-        let entry = Entry {
-            experiment: percent_decoded(experiment)?,
-            version: if digits { version.parse().ok()? } else { return None },
-            variant: percent_decoded(variant)?,
-        };
-        (!entry.experiment.is_empty() && !entry.variant.is_empty()).then_some(entry)
-    }
+/// An entry of the value.
+fn parsed(text: &str) -> Option<StickyBucket<'_>> {
+    let (experiment, rest) = text.split_once('.')?;
+    let (version, variant) = rest.split_once('.')?;
+    let digits = !version.is_empty() && version.bytes().all(|byte| byte.is_ascii_digit());
+    let bucket = StickyBucket {
+        experiment: percent_decoded(experiment)?,
+        version: if digits { version.parse().ok()? } else { return None },
+        variant: percent_decoded(variant)?,
+    };
+    (!bucket.experiment.is_empty() && !bucket.variant.is_empty()).then_some(bucket)
+}
 
-    /// As it stands in the value, with the `~` in front of it.
-    fn text(&self) -> String {
-        let mut text = format!("~{}.", percent_encoded(&self.experiment, ".~"));
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{}.{}", self.version, percent_encoded(&self.variant, ".~"));
-        text
-    }
+/// A bucket as it stands in the value, with the `~` in front of it.
+fn written(bucket: &StickyBucket<'_>) -> String {
+    let mut text = format!("~{}.", percent_encoded(&bucket.experiment, ".~"));
+    // Writing to a string cannot fail.
+    let _ = write!(text, "{}.{}", bucket.version, percent_encoded(&bucket.variant, ".~"));
+    text
 }
 
 #[cfg(test)]

@@ -1,20 +1,17 @@
 //! The decisions for one visitor, step by step.
 
 use super::Arguments;
-use crate::cli::evaluate::Request;
+use crate::cli::evaluate::{self, Request, with_visit};
 use crate::cli::now_ms;
-use crate::engine::assignments;
 use crate::engine::attribute::Attributes;
 use crate::engine::decide::{self, Visit, decide};
 use crate::engine::hash::BUCKETS;
 use crate::engine::reason::Reason;
 use crate::engine::route::RequestLine;
 use crate::engine::snapshot::{Choice, Experiment, Snapshot, State};
-use crate::plugin_config::{PluginConfig, Visitor};
+use crate::plugin_config::PluginConfig;
 use crate::problem::{Node, Problems};
-use crate::visit::{self, RequestView};
 use serde_json::{Map, Value, json};
-use std::borrow::Cow;
 use std::fmt::Write;
 
 /// The decisions for one visitor.
@@ -30,42 +27,34 @@ pub(super) fn visitor(snapshot: &Snapshot, plugin: Option<&PluginConfig>, asked:
     let request = Request::read(Node::root(&line), &mut problems).filter(|_| problems.errors() == 0);
     let request = request.ok_or_else(|| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
 
-    let default = Visitor::default();
-    let known = plugin.map_or(&default, |plugin| &plugin.visitor);
-    let mut view = RequestView::new(&request.headers, known);
-    view.typed = request.attributes;
     let now_ms = asked.now.unwrap_or_else(now_ms);
-    let included = plugin.is_none_or(|plugin| visit::is_included(&plugin.paths, view.path));
-    let visit = match plugin {
-        Some(plugin) => visit::visit(&view, &plugin.visitor, included, now_ms),
-        None => Visit { now_ms, path_included: true, consent: true, bot: false },
-    };
-    view.id = match &request.id {
-        Some(id) => Some(Cow::Borrowed(id.as_str())),
-        None => visit::id(&view, known),
-    };
-
-    let mut text = String::new();
-    let mut choices = Vec::new();
-    for (position, experiment) in snapshot.experiments.iter().enumerate() {
-        let decision = decide(snapshot, experiment, &view.line(), &visit, &view);
-        let variant = decision.variant.and_then(|variant| snapshot.choice(Choice { experiment: position, variant }));
-        choices.extend(decision.variant.map(|variant| Choice { experiment: position, variant }));
-        let outcome = variant.map_or("not in it", |(_, variant)| variant.key.as_str());
-        let _ = writeln!(text, "{}: {outcome} ({})", experiment.key, decision.reason.name());
-        for step in steps(snapshot, experiment, &view.line(), &visit, &view) {
-            let _ = writeln!(text, "  {:<9} {}", step.name, step.says);
+    Ok(with_visit(&request, plugin, now_ms, |view, visit, link| {
+        let mut text = String::new();
+        if let Some(Err(problem)) = link {
+            let _ = writeln!(text, "the preview link is ignored: {problem}");
         }
-    }
-    for disabled in &snapshot.disabled {
-        let name = disabled.key.as_deref().unwrap_or("an experiment without a key");
-        let _ = writeln!(text, "{name}: not in it ({})\n  {}", Reason::Disabled.name(), disabled.problem);
-    }
-    let shown = |text: String| if text.is_empty() { "(none)".to_owned() } else { text };
-    let (assignments, cache_key) = assignments::texts(snapshot, &mut choices);
-    let _ = writeln!(text, "\nassignments  {}", shown(assignments));
-    let _ = writeln!(text, "cache key    {}", shown(cache_key));
-    Ok(text)
+        let mut choices = Vec::new();
+        for (position, experiment) in snapshot.experiments.iter().enumerate() {
+            let decision = decide(snapshot, experiment, &view.line(), visit, view);
+            let choice = decision.variant.map(|variant| Choice { experiment: position, variant });
+            choices.extend(choice);
+            let variant = choice.and_then(|choice| snapshot.choice(choice));
+            let outcome = variant.map_or("not in it", |(_, variant)| variant.key.as_str());
+            let _ = writeln!(text, "{}: {outcome} ({})", experiment.key, decision.reason.name());
+            for step in steps(snapshot, experiment, &view.line(), visit, view) {
+                let _ = writeln!(text, "  {:<9} {}", step.name, step.says);
+            }
+        }
+        for disabled in &snapshot.disabled {
+            let name = disabled.key.as_deref().unwrap_or("an experiment without a key");
+            let _ = writeln!(text, "{name}: not in it ({})\n  {}", Reason::Disabled.name(), disabled.problem);
+        }
+        let shown = |text: String| if text.is_empty() { "(none)".to_owned() } else { text };
+        let (assignments, cache_key) = evaluate::texts(snapshot, &mut choices, link);
+        let _ = writeln!(text, "\nassignments  {}", shown(assignments));
+        let _ = writeln!(text, "cache key    {}", shown(cache_key));
+        text
+    }))
 }
 
 /// One step on the way to a decision. The last one of a list is the one that decided.
@@ -82,7 +71,7 @@ fn steps(
     snapshot: &Snapshot,
     experiment: &Experiment,
     line: &RequestLine<'_>,
-    visit: &Visit,
+    visit: &Visit<'_>,
     attributes: &impl Attributes,
 ) -> Vec<Step> {
     let mut steps = Vec::new();
@@ -99,7 +88,7 @@ fn walk(
     snapshot: &Snapshot,
     experiment: &Experiment,
     line: &RequestLine<'_>,
-    visit: &Visit,
+    visit: &Visit<'_>,
     attributes: &impl Attributes,
     step: &mut impl FnMut(&'static str, String, Option<Reason>) -> Option<()>,
 ) -> Option<()> {
@@ -123,6 +112,13 @@ fn walk(
         format!("{request} {}", either(on_route, "matches", "does not match")),
         unless(on_route, Reason::Route),
     )?;
+    if !visit.preview.is_empty() {
+        let key = |at: usize| experiment.variants.get(at).map_or("", |variant| variant.key.as_str());
+        match decide::previewed(experiment, visit) {
+            Some(variant) => step("preview", format!("the link shows {}", key(variant)), Some(Reason::Preview))?,
+            None => step("preview", "the link shows no variant that it has".to_owned(), None)?,
+        }
+    }
     if let State::Concluded(winner) = experiment.state {
         let key = experiment.variants.get(winner).map_or("", |variant| variant.key.as_str());
         step("winner", format!("concluded: everyone gets {key}"), Some(Reason::Winner))?;
@@ -169,6 +165,10 @@ fn walk(
             format!("bucket {bucket}; its slots are [{}, {}): {}", layer.from, layer.to, either(inside, "in", "out"));
         step("layer", says, unless(inside, Reason::Layer))?;
     }
+    if let Some(version) = experiment.sticky {
+        let (says, reason) = sticky(experiment, version, visit);
+        step("sticky", says, reason)?;
+    }
     let (taking_part, share) = (experiment.traffic_salt.bucket(&unit), experiment.traffic_share(visit.now_ms));
     let inside = taking_part < share;
     step(
@@ -185,10 +185,26 @@ fn walk(
     step("variant", format!("bucket {bucket} of {}", ranges.join(", ")), Some(Reason::Bucketed))
 }
 
+/// What the browser's cookie says of a sticky experiment.
+fn sticky(experiment: &Experiment, version: u32, visit: &Visit<'_>) -> (String, Option<Reason>) {
+    let Some(bucket) = visit.sticky.iter().find(|bucket| bucket.experiment == experiment.key) else {
+        return ("the browser remembers no variant of it".to_owned(), None);
+    };
+    let variant = &bucket.variant;
+    if decide::remembered(experiment, visit).is_some() {
+        (format!("the browser remembers {variant}"), Some(Reason::Sticky))
+    } else if bucket.version == version {
+        (format!("the browser remembers {variant:?}, which it does not have"), None)
+    } else {
+        (format!("the browser remembers {variant:?} of version {}; it is version {version} now", bucket.version), None)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::tests::{snapshot, with};
     use super::*;
+    use crate::engine::decide::StickyBucket;
 
     #[test]
     fn the_last_step_is_the_engine_s_reason() {
@@ -203,13 +219,24 @@ mod tests {
             with("layer", json!({"layer": {"name": "l", "slots": [0, 5000]}})),
             with("traffic", json!({"traffic": 5000})),
             with("no unit", json!({"unit": "cookie.none"})),
+            with("sticky", json!({"sticky": true, "sticky_version": 2})),
+            with("sticky too", json!({"sticky": true, "sticky_version": 1})),
+            with("gone", json!({"sticky": true})),
         ]));
+        let preview = [("won".to_owned(), "control".to_owned()), ("over".to_owned(), "gone".to_owned())];
+        let bucket = |experiment: &str, version, variant: &str| StickyBucket {
+            experiment: experiment.to_owned().into(),
+            version,
+            variant: variant.to_owned().into(),
+        };
+        let sticky = [bucket("sticky", 2, "green"), bucket("sticky too", 0, "green"), bucket("gone", 0, "none")];
         let mut seen = std::collections::HashSet::new();
         for number in 0..200 {
             for (path_included, consent, bot) in
                 [(true, true, false), (false, true, false), (true, false, false), (true, true, true)]
             {
-                let visit = Visit { now_ms: 1_780_000_000_000, path_included, consent, bot };
+                let preview = if number % 2 == 0 { &preview[..] } else { &[] };
+                let visit = Visit { now_ms: 1_780_000_000_000, path_included, consent, bot, preview, sticky: &sticky };
                 let line = RequestLine { host: b"h", path: b"/a", method: b"GET" };
                 let attributes = json!({"id": format!("u{number}")});
                 for experiment in &snapshot.experiments {
@@ -222,8 +249,8 @@ mod tests {
                 }
             }
         }
-        // Those that a valid experiment can give: disabled ones have no steps, and previews and cookies need a request.
+        // Those that a valid experiment can give: disabled ones have no steps.
         let missing: Vec<_> = Reason::ALL.iter().filter(|reason| !seen.contains(reason)).collect();
-        assert_eq!(missing, [&Reason::Disabled, &Reason::Preview, &Reason::Sticky]);
+        assert_eq!(missing, [&Reason::Disabled]);
     }
 }
