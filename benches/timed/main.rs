@@ -163,7 +163,7 @@ fn workerd(origin: u16) -> Option<Contender> {
     let serves = || std::net::TcpStream::connect(("127.0.0.1", port)).ok();
     harness::eventually(harness::DEADLINE, "workerd serves", serves);
     let pid = process.0.id();
-    Some(Contender { name: "workerd, Optimizely's SDK", port, pid, process: Box::new(process), rows: Vec::new() })
+    Some(Contender { name: "workerd, Optimizely's SDK", port, pid, _process: Box::new(process), rows: Vec::new() })
 }
 
 /// A process that ends with its owner.
@@ -201,7 +201,7 @@ fn main() {
         .into_iter()
         .map(|(name, options)| {
             let envoy = Envoy::start(&with_direct_response(options));
-            Contender { name, port: envoy.port(), pid: envoy.pid(), process: Box::new(envoy), rows: Vec::new() }
+            Contender { name, port: envoy.port(), pid: envoy.pid(), _process: Box::new(envoy), rows: Vec::new() }
         })
         .collect();
     let worker = workerd(origin.port());

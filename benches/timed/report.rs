@@ -10,7 +10,7 @@ pub struct Contender {
     pub port: u16,
     pub pid: u32,
     /// Ends with the contender.
-    pub process: Box<dyn Any>,
+    pub _process: Box<dyn Any>,
     pub rows: Vec<Row>,
 }
 
