@@ -62,6 +62,39 @@ fn a_change_is_in_force_on_all_workers_within_the_refresh_interval() {
     assert_eq!(request.header("authorization").as_deref(), Some("Bearer t"));
 }
 
+/// `first` and 999 others that match nothing here: a megabyte.
+fn a_thousand(first: &str) -> Value {
+    let others = (1..1_000).map(|number| {
+        let with = json!({"route": {"paths": [format!("/elsewhere/{number}*")]}, "description": "x".repeat(800)});
+        experiment(&format!("other-{number}"), with)
+    });
+    document(&std::iter::once(experiment(first, json!({}))).chain(others).collect::<Vec<_>>())
+}
+
+#[test]
+fn a_thousand_experiments_change_on_all_workers_while_requests_go_on() {
+    let services = Services::start(&a_thousand("first"));
+    let envoy = Envoy::start(&services.options(&plugin(json!({}))).workers(2));
+    let mut clients = envoy.clients(2);
+    for client in &mut clients {
+        eventually_eq("the first config", "first=green".to_owned(), || assignments(client));
+    }
+    for key in ["second", "third"] {
+        services.configs.set_document(&a_thousand(key));
+        // Every answer on the way is a 200 with either config whole: `assignments` asserts the one, this the other.
+        for client in &mut clients {
+            let mut seen = std::collections::BTreeSet::new();
+            eventually_eq(key, format!("{key}=green"), || {
+                let assignments = assignments(client);
+                seen.insert(assignments.clone());
+                assignments
+            });
+            assert!(seen.len() <= 2 && !seen.contains(""), "{seen:?}");
+        }
+    }
+    assert_eq!(config(&envoy, "rejected"), 0);
+}
+
 #[test]
 fn one_of_five_vms_fetches_an_interval_and_most_answers_are_304() {
     let services = Services::start(&one("nav"));
