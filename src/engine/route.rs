@@ -84,7 +84,7 @@ struct Prefix {
 }
 
 impl RouteIndex {
-    /// Indexes `routes`, each with the number that [`RouteIndex::candidates`] gives back for it.
+    /// Indexes `routes`, each with the number that [`RouteIndex::find`] gives back for it.
     pub fn new<'a>(routes: impl Iterator<Item = (u32, &'a Route)>) -> RouteIndex {
         let mut index = RouteIndex::default();
         let mut by_prefix = std::collections::BTreeMap::<&[u8], Vec<u32>>::new();
