@@ -29,6 +29,7 @@ pub use request::{CacheKey, PREVIEW_PARAMETER, Paths, Preview, Request, Response
 pub use visitor::{Consent, IdSource, Mint, TokenSource, Visitor};
 
 use crate::engine::attribute::AttributeName;
+use crate::format::Options;
 use crate::problem::{Node, Path, Problems};
 use block::Block;
 use serde_json::{Map, Value};
@@ -71,6 +72,19 @@ impl PluginConfig {
             // A problem may stand beside a value that could be read: only the count tells.
             Some(config) if problems.errors() == 0 => Ok(config),
             _ => Err(problems),
+        }
+    }
+
+    /// What compiling the experiments needs beside them.
+    pub fn compile_options(&self) -> Options {
+        let Experiments { format, decryption_key, routes, goals, .. } = &self.experiments;
+        Options {
+            format: *format,
+            budget: self.request.cache_key.budget,
+            is_budget_kept: self.request.cache_key.is_budget_given,
+            decryption_key: decryption_key.clone(),
+            routes: routes.clone(),
+            goals: goals.clone(),
         }
     }
 }
