@@ -28,6 +28,17 @@ pub enum Format {
     Growthbook,
 }
 
+impl Format {
+    /// Its name in configurations.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Format::Native => "native",
+            Format::Optimizely => "optimizely",
+            Format::Growthbook => "growthbook",
+        }
+    }
+}
+
 /// What compiling a config needs beside it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
@@ -89,6 +100,52 @@ pub struct Compiled {
     pub snapshot: Option<Snapshot>,
     /// Everything that is wrong, warnings included.
     pub problems: Problems,
+}
+
+/// A config on its way to a snapshot: bit by bit, so that no request of the worker waits for all of it, where the format
+/// can be read so.
+#[derive(Debug)]
+pub enum Compilation {
+    /// A native document: experiment by experiment.
+    Native(native::Compilation),
+    /// A vendor's, whose parts name each other: in one go.
+    Vendors {
+        /// The config as it came.
+        text: Vec<u8>,
+        /// What it is compiled with.
+        options: Options,
+    },
+}
+
+impl Compilation {
+    /// Begins with the config in `text`.
+    pub fn new(text: Vec<u8>, options: &Options) -> Compilation {
+        match options.format {
+            Format::Native => Compilation::Native(native::Compilation::new(text, options.budget)),
+            Format::Optimizely | Format::Growthbook => Compilation::Vendors { text, options: options.clone() },
+        }
+    }
+
+    /// Compiles the next part, about `bytes_max` bytes of it. True once nothing is left to do but to [`finish`].
+    ///
+    /// [`finish`]: Compilation::finish
+    pub fn advance(&mut self, bytes_max: usize) -> bool {
+        match self {
+            Compilation::Native(compilation) => compilation.advance(bytes_max),
+            Compilation::Vendors { .. } => true,
+        }
+    }
+
+    /// What came out, and the text.
+    pub fn finish(self) -> (Compiled, Vec<u8>) {
+        match self {
+            Compilation::Native(compilation) => {
+                let (native::Compiled { snapshot, problems }, text) = compilation.finish();
+                (Compiled { snapshot, problems }, text)
+            }
+            Compilation::Vendors { text, options } => (compile_bytes(&text, &options), text),
+        }
+    }
 }
 
 /// Parses and compiles `bytes`.

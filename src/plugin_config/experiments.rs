@@ -65,8 +65,7 @@ pub(super) fn read(node: Node<'_>, problems: &mut Problems) -> Option<Experiment
     let block = Block::open(node, &known, problems)?;
 
     let format = block.or("format", Format::Native, problems, |node, problems| {
-        let built =
-            [("native", Format::Native), ("optimizely", Format::Optimizely), ("growthbook", Format::Growthbook)];
+        let built = [Format::Native, Format::Optimizely, Format::Growthbook].map(|format| (format.name(), format));
         block::format(node, &built, &[], problems)
     });
     let decryption_key = block.nullable("decryption_key", problems, |node, problems| {

@@ -29,7 +29,7 @@ pub use request::{CacheKey, PREVIEW_PARAMETER, Paths, Preview, Request, Response
 pub use visitor::{Consent, IdSource, Mint, TokenSource, Visitor};
 
 use crate::engine::attribute::AttributeName;
-use crate::format::Options;
+use crate::format::{Format, Options};
 use crate::problem::{Node, Path, Problems};
 use block::Block;
 use serde_json::{Map, Value};
@@ -128,6 +128,13 @@ fn read(node: Node<'_>, problems: &mut Problems) -> Option<PluginConfig> {
     if let (Some(Request { preview: None, .. }), Some(Response { debug_header: Some(_), .. })) = (&request, &response) {
         let message = "needs request.preview: only who has a valid preview link gets the header";
         problems.error(&block.path().field("response").field("debug_header"), message);
+    }
+    if let (Some(experiments), Some(Some(events))) = (&experiments, &events)
+        && events.format == EventFormat::Optimizely
+        && experiments.format != Format::Optimizely
+    {
+        let message = "needs experiments.format optimizely: such events name what a datafile numbers";
+        problems.error(&block.path().field("events").field("format"), message);
     }
     Some(PluginConfig {
         experiments: experiments?,
