@@ -18,6 +18,7 @@
 //! | module | what it is for |
 //! |---|---|
 //! | [`engine`] | the decision engine: pure, no host, no clock, no I/O |
+//! | [`format`] | the formats of configs: each compiles to a snapshot |
 //! | [`native`] | the native experiment format: JSON to snapshot |
 //! | [`growthbook`] | GrowthBook's SDK payload: JSON to features, and their decisions |
 //! | [`optimizely`] | Optimizely's datafiles: JSON to decisions and events as its own SDKs make them |
@@ -41,6 +42,7 @@ pub mod config_sync;
 pub mod engine;
 pub mod events;
 pub mod filter;
+pub mod format;
 pub mod growthbook;
 pub mod host;
 pub mod http;

@@ -136,7 +136,10 @@ impl Metrics {
             |name: &str| Count { id: host.define_metric(MetricKind::Counter, &format!("{prefix}{name}")), pending: 0 };
         Metrics {
             counters: Counter::ALL.iter().map(|metric| counter(metric.name())).collect(),
-            reasons: Reason::ALL.iter().map(|reason| counter(&format!("decisions.reason.{}", reason.name()))).collect(),
+            // Those of vendors are defined when they are first counted: most plugins never meet them.
+            reasons: (Reason::ALL.iter())
+                .map(|reason| if reason.is_vendors() { Count::default() } else { counter(&reason_name(*reason)) })
+                .collect(),
             exposures: HashMap::new(),
             gauges: (Gauge::ALL.iter())
                 .map(|metric| host.define_metric(MetricKind::Gauge, &format!("{prefix}{}", metric.name())))
@@ -176,7 +179,14 @@ impl Metrics {
 
     /// Hands everything over that was counted since the last time.
     pub fn flush(&mut self, host: &impl Host) {
-        for count in self.counters.iter_mut().chain(&mut self.reasons) {
+        for count in &mut self.counters {
+            count.flush(host);
+        }
+        for (count, reason) in self.reasons.iter_mut().zip(Reason::ALL) {
+            if count.pending > 0 && count.id.is_none() {
+                let name = format!("{}{}", self.prefix, reason_name(*reason));
+                count.id = host.define_metric(MetricKind::Counter, &name);
+            }
             count.flush(host);
         }
         for (name, count) in self.exposures.values_mut().filter(|(_, count)| count.pending > 0) {
@@ -192,6 +202,10 @@ impl Metrics {
             host.record(*id, value);
         }
     }
+}
+
+fn reason_name(reason: Reason) -> String {
+    format!("decisions.reason.{}", reason.name())
 }
 
 fn exposure_name(experiment: &str, variant: &str) -> String {

@@ -152,3 +152,129 @@ nav: not in it (traffic)
         assert_eq!(ask(wrong).code, 2, "{wrong:?}");
     }
 }
+
+/// Two flags of one rollout each, and an experiment that no flag uses.
+fn datafile() -> serde_json::Value {
+    let rule = |id: &str, key: &str, enabled: bool, variables: serde_json::Value| {
+        json!({"id": id, "key": key, "status": "Running", "layerId": format!("layer-{id}"), "audienceIds": [],
+               "forcedVariations": {}, "trafficAllocation": [{"entityId": format!("{id}1"), "endOfRange": 10000}],
+               "variations": [{"id": format!("{id}1"), "key": "on", "featureEnabled": enabled, "variables": variables}]})
+    };
+    json!({"version": "4", "accountId": "10", "projectId": "11", "revision": "12", "audiences": [], "attributes": [],
+           "events": [], "groups": [],
+           "experiments": [rule("1", "checkout_test", true, json!([{"id": "7", "value": "green"}])),
+                           rule("2", "alone", true, json!([]))],
+           "rollouts": [{"id": "5", "experiments": [rule("3", "everyone", true, json!([]))]}],
+           "featureFlags": [
+               {"id": "40", "key": "checkout", "experimentIds": ["1"], "rolloutId": "", "variables": [
+                   {"id": "7", "key": "color", "type": "string", "defaultValue": "grey"}]},
+               {"id": "41", "key": "nav", "experimentIds": [], "rolloutId": "5", "variables": []},
+               {"id": "42", "key": "broken", "experimentIds": 5, "rolloutId": "5", "variables": []}]})
+}
+
+fn evaluate(arguments: &[&str], line: &str) -> (serde_json::Value, String) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_edgesplit"))
+        .arg("evaluate")
+        .args(arguments)
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), line.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let err = String::from_utf8(output.stderr).unwrap();
+    (serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {err}")), err)
+}
+
+#[test]
+fn an_optimizely_datafile_is_decided_flag_by_flag() {
+    let config = file("datafile.json", &datafile().to_string());
+    let (result, err) = evaluate(&["--format", "optimizely", "--config", &config], r#"{"id": "u1"}"#);
+    assert!(err.contains("featureFlags[2].experimentIds: expected a list"), "{err}");
+    let row = |key: &str, experiment: Option<&str>, variant: Option<&str>, value, reason: &str, is_in: bool| {
+        json!({"key": key, "experiment": experiment, "variant": variant, "value": value, "reason": reason,
+               "in_experiment": is_in})
+    };
+    let expected = json!({
+        "decisions": [
+            row("checkout", Some("checkout_test"), Some("on"), json!({"color": "green"}), "feature_test", true),
+            row("nav", Some("everyone"), Some("on"), json!({}), "rollout", false),
+            row("broken", None, None, json!(null), "disabled", false),
+            row("alone", None, Some("on"), json!(null), "experiment", true),
+        ],
+        "assignments": "alone=on, checkout=on",
+        "cache_key": "alone.on~checkout.on",
+    });
+    assert_eq!(result, expected);
+
+    // Without an id nobody is decided about, and the routes are those of the plugin configuration.
+    let plugin = file(
+        "optimizely-plugin.json",
+        &json!({"visitor": {"id": [{"header": "x-user-id"}]}, "experiments": {"inline": {}, "format": "optimizely", "routes": [
+            {"keys": ["check*"], "paths": ["/checkout*"], "baseline": "on"}, {"keys": ["check*", "nav"], "hosts": ["h"]}]}})
+        .to_string(),
+    );
+    let reasons = |line: &str| {
+        let (result, _) = evaluate(&["--plugin", &plugin, "--config", &config], line);
+        let rows = result["decisions"].as_array().unwrap();
+        let reasons: Vec<_> = rows.iter().map(|row| row["reason"].as_str().unwrap().to_owned()).collect();
+        (reasons, result["cache_key"].as_str().unwrap().to_owned())
+    };
+    let of = |reasons: [&str; 4], key: &str| (reasons.map(str::to_owned).to_vec(), key.to_owned());
+    assert_eq!(reasons("{}"), of(["route", "route", "disabled", "no_unit"], ""));
+    assert_eq!(
+        reasons(r#"{"headers": {"X-User-Id": "u1"}, "path": "/checkout/2", "host": "h"}"#),
+        of(["feature_test", "rollout", "disabled", "experiment"], "alone.on")
+    );
+    assert_eq!(reasons(r#"{"id": "u1", "headers": {"sec-gpc": "1"}}"#).0, ["route", "route", "disabled", "no_consent"]);
+}
+
+#[test]
+fn a_growthbook_payload_is_decided_feature_by_feature() {
+    let payload = json!({"features": {
+        "button": {"defaultValue": "grey", "rules": [
+            {"condition": {"plan": "pro", "path": {"$exists": false}}, "key": "colors", "hashAttribute": "id",
+             "variations": ["grey", {"edgesplit": {"request_headers": {"x-button": "green"}}}], "weights": [0, 1],
+             "meta": [{"key": "control"}, {"key": "green"}]}]},
+        "wide": {"defaultValue": 1, "rules": [{"force": {"edgesplit": {"response_headers": {"x-wide": "yes"}}}}]},
+        "wrong": {"defaultValue": {"edgesplit": {"request_headers": {"cookie": "x"}}}}}});
+    let config = file("payload.json", &payload.to_string());
+    let ask = |line: &str| evaluate(&["--format", "growthbook", "--config", &config], line);
+    let (result, err) = ask(r#"{"id": "u1", "attributes": {"plan": "pro"}}"#);
+    assert!(err.contains("features.wrong.edgesplit.request_headers.cookie: no variant may set this header"), "{err}");
+    assert_eq!(result["assignments"], "button=green");
+    assert_eq!(result["cache_key"], "button.green~wide.outcome-2");
+    assert_eq!(
+        result["decisions"][0],
+        json!({"key": "button", "experiment": "colors", "variant": "green", "reason": "experiment", "in_experiment": true,
+               "value": {"edgesplit": {"request_headers": {"x-button": "green"}}}})
+    );
+    assert_eq!(
+        (&result["decisions"][1]["reason"], &result["decisions"][1]["variant"]),
+        (&json!("force"), &json!(null))
+    );
+    assert_eq!(result["decisions"][2]["reason"], "disabled");
+    // The path is an attribute only where the line says one, and typed attributes beat the line's id.
+    let reason = |line: &str| ask(line).0["decisions"][0]["reason"].clone();
+    assert_eq!(reason(r#"{"id": "u1", "path": "/", "attributes": {"plan": "pro"}}"#), "default_value");
+    assert_eq!(reason(r#"{"id": "u1", "attributes": {"plan": "pro", "id": null}}"#), "default_value");
+    assert_eq!(reason(r#"{"attributes": {"plan": "pro", "id": 5}}"#), "experiment");
+}
+
+#[test]
+fn an_encrypted_payload_needs_the_key_of_the_plugin_configuration() {
+    // {"f": {"defaultValue": "ü"}}, as GrowthBook's SDKs decrypt it.
+    let config = file(
+        "encrypted.json",
+        r#"{"features": {}, "encryptedFeatures": "EBESExQVFhcYGRobHB0eHw==.dn+mCWdaqSmwZtJ+VpM4B66uhuSd0k6CKAiAo+4apqE="}"#,
+    );
+    let printed = edgesplit(&["validate", "--format", "growthbook", &config], &[]);
+    assert_eq!(printed.code, 1);
+    assert!(printed.out.contains("encryptedFeatures: is encrypted, and no key is configured"), "{}", printed.out);
+    let plugin =
+        json!({"experiments": {"inline": {}, "format": "growthbook", "decryption_key": "AAECAwQFBgcICQoLDA0ODw=="}});
+    let plugin = file("encrypted-plugin.json", &plugin.to_string());
+    let printed = edgesplit(&["validate", "--plugin", &plugin, &config], &[]);
+    assert_eq!((printed.code, printed.out.as_str()), (0, ""), "{}", printed.err);
+}

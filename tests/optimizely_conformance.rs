@@ -51,10 +51,10 @@ fn decide(datafile: &Datafile, key: &str, user_id: &str, attributes: &Value) -> 
     };
     let decision = datafile.decide(flag, user_id, attributes);
     let outcome = &flag.outcomes()[decision.outcome];
-    assert!(Reason::ALL.iter().any(|reason| reason.name() == decision.reason), "{}", decision.reason);
+    assert!(Reason::ALL.iter().any(|reason| reason.reason() == decision.reason), "{:?}", decision.reason);
     assert_eq!(
         outcome.in_experiment,
-        outcome.variant.is_some() && matches!(decision.reason, "feature_test" | "forced")
+        outcome.variant.is_some() && matches!(decision.reason.name(), "feature_test" | "forced")
     );
     json!({
         "variationKey": outcome.variant,

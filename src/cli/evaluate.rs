@@ -1,12 +1,16 @@
 //! `edgesplit evaluate`: requests in, decisions out, a line each.
 
-use super::{PROBLEMS, WELL, read, tell};
+mod flags;
+
+pub(super) use flags::decide as decide_flags;
+
+use super::{PROBLEMS, WELL, options, read, tell};
 use crate::engine::assignments;
 use crate::engine::decide::{Visit, decide};
 use crate::engine::reason::Reason;
 use crate::engine::snapshot::{Choice, Snapshot};
+use crate::format::{self, Format};
 use crate::http::headers::HeaderMap;
-use crate::native;
 use crate::plugin_config::{self, PluginConfig, Visitor};
 use crate::problem::{Node, Path, Problems, Severity};
 use crate::visit::preview::{NotValid, Preview};
@@ -17,6 +21,7 @@ use std::borrow::Cow;
 use std::io::{BufRead, BufWriter, Write};
 
 pub(super) fn run(
+    format: Option<Format>,
     config: &std::path::Path,
     plugin: Option<&std::path::Path>,
     now_ms: Option<i64>,
@@ -31,8 +36,7 @@ pub(super) fn run(
             }
         },
     };
-    let request = plugin.as_ref().map(|plugin| plugin.request.clone()).unwrap_or_default();
-    let compiled = native::compile_bytes(&read(config)?, request.cache_key.budget);
+    let compiled = format::compile_bytes(&read(config)?, &options(format, plugin.as_ref()));
     // A disabled experiment is told, but does not spoil the answers for the others.
     tell(config, &compiled.problems);
     let Some(snapshot) = compiled.snapshot else { return Ok(PROBLEMS) };
@@ -75,6 +79,9 @@ impl Evaluation<'_> {
 
     fn decide(&self, request: &Request<'_>) -> Value {
         with_visit(request, self.plugin, self.now_ms, |view, visit, link| {
+            if let Some(rules) = self.snapshot.rules.as_deref() {
+                return flags::decide(self.snapshot, rules, request, view, visit, link);
+            }
             let mut choices = Vec::new();
             let mut decisions = Vec::new();
             for (position, experiment) in self.snapshot.experiments.iter().enumerate() {
@@ -163,6 +170,10 @@ pub(super) struct Request<'a> {
     pub(super) id: Option<String>,
     pub(super) attributes: Option<&'a Value>,
     pub(super) headers: HeaderMap,
+    /// Whether the line says which host, path and method it is.
+    pub(super) has_host: bool,
+    pub(super) has_path: bool,
+    pub(super) has_method: bool,
 }
 
 impl<'a> Request<'a> {
@@ -182,6 +193,7 @@ impl<'a> Request<'a> {
             value.as_object()
         };
         member("attributes", problems);
+        let [has_host, has_path, has_method] = [host.is_some(), path.is_some(), method.is_some()];
         let mut pairs = vec![
             (":method".to_owned(), method.unwrap_or_else(|| "GET".to_owned())),
             (":path".to_owned(), path.unwrap_or_else(|| "/".to_owned())),
@@ -197,6 +209,9 @@ impl<'a> Request<'a> {
             id,
             attributes: object.get("attributes").filter(|value| value.is_object()),
             headers: HeaderMap::from_pairs(&pairs),
+            has_host,
+            has_path,
+            has_method,
         })
     }
 }

@@ -4,8 +4,8 @@
 mod keys;
 mod visitor;
 
-use super::{Format, PROBLEMS, WELL, read, tell};
-use crate::native;
+use super::{PROBLEMS, WELL, options, read, tell};
+use crate::format::{self, Format};
 use crate::plugin_config::PluginConfig;
 use serde_json::Value;
 use std::path::PathBuf;
@@ -13,9 +13,9 @@ use std::path::PathBuf;
 /// What is asked.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// The format of the config.
-    #[arg(long, value_enum, default_value_t = Format::Native)]
-    format: Format,
+    /// The format of the config; that of the plugin configuration, else native, if not given.
+    #[arg(long, value_enum)]
+    format: Option<Format>,
     /// The experiment config.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
@@ -72,16 +72,14 @@ pub(super) fn run(asked: &Arguments) -> Result<u8, String> {
             }
         },
     };
-    let request = plugin.as_ref().map(|plugin| plugin.request.clone()).unwrap_or_default();
-    let budget = request.cache_key.budget;
-    let Format::Native = asked.format;
-    let compiled = native::compile_bytes(&read(&asked.config)?, budget);
+    let options = options(asked.format, plugin.as_ref());
+    let compiled = format::compile_bytes(&read(&asked.config)?, &options);
     tell(&asked.config, &compiled.problems);
     let Some(snapshot) = compiled.snapshot else { return Ok(PROBLEMS) };
     let text = match &asked.route {
         Some(route) => {
             let page = keys::Page { path: route, host: asked.host.as_deref(), method: &asked.method };
-            keys::cache_keys(&snapshot, &page, budget)
+            keys::cache_keys(&snapshot, &page, options.budget)
         }
         None => visitor::visitor(&snapshot, plugin.as_ref(), asked)?,
     };
@@ -93,6 +91,7 @@ pub(super) fn run(asked: &Arguments) -> Result<u8, String> {
 mod tests {
     use super::*;
     use crate::engine::snapshot::Snapshot;
+    use crate::native;
     use serde_json::json;
 
     pub(super) fn snapshot(experiments: Value) -> Snapshot {

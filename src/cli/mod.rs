@@ -6,8 +6,9 @@ mod preview;
 mod size;
 mod validate;
 
-use crate::plugin_config::parse_duration_ms;
-use clap::{Parser, Subcommand, ValueEnum};
+use crate::format::{Format, Options};
+use crate::plugin_config::{self, PluginConfig, parse_duration_ms};
+use clap::{Parser, Subcommand};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -35,12 +36,12 @@ struct Arguments {
 enum Command {
     /// Tell every problem of an experiment config, each with its JSON path.
     #[command(
-        after_help = "Example:\n  edgesplit validate experiments.json\n  edgesplit validate --plugin plugin.json experiments.json"
+        after_help = "Example:\n  edgesplit validate experiments.json\n  edgesplit validate --plugin plugin.json experiments.json\n  edgesplit validate --format optimizely datafile.json"
     )]
     Validate {
-        /// The format of the config.
-        #[arg(long, value_enum, default_value_t = Format::Native)]
-        format: Format,
+        /// The format of the config; that of the plugin configuration, else native, if not given.
+        #[arg(long, value_enum)]
+        format: Option<Format>,
         /// A plugin configuration (JSON): it is checked too, and its cache-key budget is the one that counts.
         #[arg(long, value_name = "FILE")]
         plugin: Option<PathBuf>,
@@ -52,9 +53,9 @@ enum Command {
         after_help = "Example:\n  echo '{\"id\": \"u1\", \"path\": \"/checkout\"}' | edgesplit evaluate --config experiments.json\n\nA request: {\"id\"?, \"attributes\"?: {}, \"host\"?, \"path\"?, \"method\"?, \"headers\"?: {}, \"cookies\"?: {}}"
     )]
     Evaluate {
-        /// The format of the config.
-        #[arg(long, value_enum, default_value_t = Format::Native)]
-        format: Format,
+        /// The format of the config; that of the plugin configuration, else native, if not given.
+        #[arg(long, value_enum)]
+        format: Option<Format>,
         /// The experiment config.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
@@ -93,20 +94,11 @@ enum Command {
     },
 }
 
-/// Experiment formats.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// Edgesplit's own, schema 1.
-    Native,
-}
-
 /// Runs the command with the process's arguments.
 pub fn run() -> ExitCode {
     let code = match Arguments::parse().command {
-        Command::Validate { format: Format::Native, plugin, file } => validate::run(plugin.as_deref(), &file),
-        Command::Evaluate { format: Format::Native, config, plugin, now } => {
-            evaluate::run(&config, plugin.as_deref(), now)
-        }
+        Command::Validate { format, plugin, file } => validate::run(format, plugin.as_deref(), &file),
+        Command::Evaluate { format, config, plugin, now } => evaluate::run(format, &config, plugin.as_deref(), now),
         Command::Explain(asked) => explain::run(&asked),
         Command::Preview(asked) => preview::run(&asked),
         Command::Size { rate, outage, event_bytes, plugin } => {
@@ -122,6 +114,13 @@ pub fn run() -> ExitCode {
 
 fn read(file: &Path) -> Result<Vec<u8>, String> {
     std::fs::read(file).map_err(|error| format!("cannot read {}: {error}", file.display()))
+}
+
+/// What a config is compiled with: as the plugin configuration has it, but in the format that was asked for, if one was.
+fn options(format: Option<Format>, plugin: Option<&PluginConfig>) -> Options {
+    let default = || Options::new(Format::Native, plugin_config::Request::default().cache_key.budget);
+    let options = plugin.map_or_else(default, PluginConfig::compile_options);
+    Options { format: format.unwrap_or(options.format), ..options }
 }
 
 fn now_ms() -> i64 {

@@ -1,8 +1,8 @@
 //! `edgesplit preview`: a signed link that shows chosen variants.
 
-use super::{PROBLEMS, WELL, read, tell};
+use super::{PROBLEMS, WELL, options, read, tell};
+use crate::format::{self, Format, Options};
 use crate::http::url;
-use crate::native;
 use crate::plugin_config::{PREVIEW_PARAMETER, PluginConfig};
 use crate::visit::preview;
 use std::path::{Path, PathBuf};
@@ -39,6 +39,9 @@ pub(super) struct Arguments {
     /// The name of the parameter, if the plugin configuration gives it another one.
     #[arg(long, value_name = "NAME", conflicts_with = "plugin")]
     parameter: Option<String>,
+    /// The format of the config; that of the plugin configuration, else native, if not given.
+    #[arg(long, value_enum, requires = "config")]
+    format: Option<Format>,
     /// An experiment config: the experiments and variants have to be there.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -48,9 +51,11 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(asked: &Arguments) -> Result<u8, String> {
+    let mut options = options(asked.format, None);
     let (secret, parameter) = match &asked.plugin {
         Some(file) => match PluginConfig::parse(&read(file)?) {
             Ok(config) => {
+                options = super::options(asked.format, Some(&config));
                 let missing = || format!("{} has no request.preview", file.display());
                 let preview = config.request.preview.ok_or_else(missing)?;
                 (preview.secret.bytes().to_vec(), preview.parameter)
@@ -66,7 +71,7 @@ pub(super) fn run(asked: &Arguments) -> Result<u8, String> {
         }
     };
     if let Some(file) = &asked.config
-        && !are_known(&asked.pairs, file)?
+        && !are_known(&asked.pairs, file, options)?
     {
         return Ok(PROBLEMS);
     }
@@ -103,9 +108,9 @@ fn secret(asked: &Arguments) -> Result<Vec<u8>, String> {
 }
 
 /// Whether the config in `file` has every experiment and variant; tells those that it has not.
-fn are_known(pairs: &[(String, String)], file: &Path) -> Result<bool, String> {
+fn are_known(pairs: &[(String, String)], file: &Path, options: Options) -> Result<bool, String> {
     // No budget: whether a cache can keep all combinations is not the question.
-    let compiled = native::compile_bytes(&read(file)?, u64::MAX);
+    let compiled = format::compile_bytes(&read(file)?, &Options { budget: u64::MAX, ..options });
     let Some(snapshot) = compiled.snapshot else {
         tell(file, &compiled.problems);
         return Ok(false);
@@ -116,7 +121,8 @@ fn are_known(pairs: &[(String, String)], file: &Path) -> Result<bool, String> {
         let problem = match found {
             None => format!("no experiment {experiment:?} in force"),
             Some(found) if found.variants.iter().all(|one| one.key != *variant) => {
-                let keys: Vec<&str> = found.variants.iter().map(|one| one.key.as_str()).collect();
+                let keys = found.variants.iter().map(|one| one.key.as_str());
+                let keys: Vec<&str> = keys.filter(|key| !key.is_empty()).collect();
                 format!("the experiment {experiment:?} has no variant {variant:?}, but {}", keys.join(", "))
             }
             Some(_) => continue,

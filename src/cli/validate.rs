@@ -1,21 +1,21 @@
 //! `edgesplit validate`
 
-use super::{PROBLEMS, WELL, read, tell};
-use crate::native;
-use crate::plugin_config::{PluginConfig, Request};
+use super::{PROBLEMS, WELL, options, read, tell};
+use crate::format::{self, Format};
+use crate::plugin_config::PluginConfig;
 use crate::problem::Severity;
 use std::path::Path;
 
-pub(super) fn run(plugin: Option<&Path>, file: &Path) -> Result<u8, String> {
-    let mut budget = Request::default().cache_key.budget;
+pub(super) fn run(format: Option<Format>, plugin: Option<&Path>, file: &Path) -> Result<u8, String> {
+    let mut config = None;
     let mut wrong = false;
     if let Some(plugin) = plugin {
         match PluginConfig::parse(&read(plugin)?) {
-            Ok(config) => budget = config.request.cache_key.budget,
+            Ok(read) => config = Some(read),
             Err(problems) => wrong |= tell(plugin, &problems),
         }
     }
-    let compiled = native::compile_bytes(&read(file)?, budget);
+    let compiled = format::compile_bytes(&read(file)?, &options(format, config.as_ref()));
     for problem in compiled.problems.iter() {
         let kind = if problem.severity == Severity::Warning { "warning: " } else { "" };
         println!("{kind}{problem}");

@@ -9,12 +9,12 @@ pub mod state;
 
 use crate::engine::hash::{fingerprint, seeded};
 use crate::engine::snapshot::Snapshot;
+use crate::format::{Compilation, Compiled, Format, Options};
 use crate::host::{Call, Host, HostError, Reply, SetError, status};
 use crate::metrics::{Counter, Metrics};
-use crate::native::{Compilation, Compiled};
 use crate::plugin_config::Source;
 use crate::problem::{Problems, Severity};
-use state::{Body, Sources, State};
+use state::{Body, Sources, State, Validator};
 
 /// How often a change of the state is tried before it is left for the next tick.
 pub const CAS_TRIES_MAX: u32 = 8;
@@ -36,8 +36,8 @@ pub const LOGGED_PROBLEMS_MAX: usize = 20;
 #[derive(Debug)]
 pub struct ConfigSync {
     source: Source,
-    /// Bounds the cache-key combinations of a route.
-    budget: u64,
+    /// What the configs are compiled with.
+    options: Options,
     /// Names the source.
     source_id: u64,
     /// Tells this VM from the others.
@@ -49,8 +49,8 @@ pub struct ConfigSync {
     body_key: String,
     /// The version of the state that was last loaded.
     loaded: u64,
-    /// What the body in force answers to `if-none-match` with.
-    etag: Option<String>,
+    /// What the source tells the body in force from a newer one by.
+    validator: Option<Validator>,
     /// Names the bytes of the body in force.
     body_id: u64,
     call: Option<u32>,
@@ -63,7 +63,7 @@ pub struct ConfigSync {
 #[derive(Debug)]
 struct Compiling {
     compilation: Compilation,
-    etag: Option<String>,
+    validator: Option<Validator>,
     body_id: u64,
     origin: Origin,
 }
@@ -79,23 +79,25 @@ enum Origin {
 
 impl ConfigSync {
     /// Starts with nothing loaded. `prefix` is put in front of all keys in shared data.
-    pub fn new(source: Source, budget: u64, vm: u64, prefix: &str, now_ms: i64) -> ConfigSync {
+    pub fn new(source: Source, options: Options, vm: u64, prefix: &str, now_ms: i64) -> ConfigSync {
         let endpoint = &source.endpoint;
         let mut parts: Vec<&[u8]> =
             vec![endpoint.cluster.as_bytes(), endpoint.authority.as_bytes(), endpoint.path.as_bytes()];
+        // What one format takes is nothing to another. Native sources keep the names that they have always had.
+        parts.extend((options.format != Format::Native).then_some(options.format.name().as_bytes()));
         parts.extend(endpoint.headers.iter().flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()]));
         let source_id = fingerprint(&parts) as u64;
         let (state_key, body_key) = keys(prefix, source_id);
         ConfigSync {
             source_id,
-            budget,
+            options,
             vm,
             configured_ms: now_ms,
             prefix: prefix.to_owned(),
             state_key,
             body_key,
             loaded: 0,
-            etag: None,
+            validator: None,
             body_id: 0,
             call: None,
             compiling: None,
@@ -149,7 +151,7 @@ impl ConfigSync {
         if state.version == 0 {
             // Nobody published yet, or the source made room for others: the next fetch is for everybody, not for this VM alone.
             self.loaded = 0;
-            self.etag = None;
+            self.validator = None;
         } else {
             if state.version != self.loaded {
                 self.load(host, &state, metrics);
@@ -236,7 +238,7 @@ impl ConfigSync {
             ("accept", "application/json"),
         ];
         headers.extend(endpoint.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())));
-        headers.extend(self.etag.as_deref().map(|etag| ("if-none-match", etag)));
+        headers.extend(self.validator.as_ref().map(Validator::condition));
         let call = Call { cluster: &endpoint.cluster, headers, body: &[], timeout_ms: self.source.timeout_ms };
         match host.dispatch(&call) {
             Ok(token) => self.call = Some(token),
@@ -261,7 +263,7 @@ impl ConfigSync {
         let headers = reply.headers();
         let status = status(&headers);
         match status {
-            Some(304) if self.etag.is_some() => {
+            Some(304) if self.validator.is_some() => {
                 metrics.add(Counter::FetchNotModified, 1);
                 self.confirmed(host, now_ms, None, metrics);
                 Some(None)
@@ -291,15 +293,15 @@ impl ConfigSync {
         }
         let body = reply.body(self.source.max_bytes);
         let body_id = seeded(self.vm, &body);
-        let etag = headers.get("etag").and_then(|etag| std::str::from_utf8(etag).ok()).map(str::to_owned);
+        let validator = Validator::of(headers);
         if self.loaded != 0 && body_id == self.body_id {
             metrics.add(Counter::FetchSuccess, 1);
-            self.etag = etag;
+            self.validator = validator;
             self.confirmed(host, now_ms, None, metrics);
             return None;
         }
-        let compilation = Compilation::new(body, self.budget);
-        self.compiling = Some(Compiling { compilation, etag, body_id, origin: Origin::Fetched });
+        let compilation = Compilation::new(body, &self.options);
+        self.compiling = Some(Compiling { compilation, validator, body_id, origin: Origin::Fetched });
         self.compile_on(host, now_ms, COMPILED_BYTES_PER_STEP, metrics)
     }
 
@@ -316,16 +318,16 @@ impl ConfigSync {
             self.compiling = Some(compiling);
             return None;
         }
-        let Compiling { compilation, etag, body_id, origin } = compiling;
+        let Compiling { compilation, validator, body_id, origin } = compiling;
         let (compiled, text) = compilation.finish();
         match origin {
             Origin::Fetched => {
-                let snapshot = self.publish(host, now_ms, compiled, etag.clone(), text, metrics)?;
-                (self.etag, self.body_id) = (etag, body_id);
+                let snapshot = self.publish(host, now_ms, compiled, validator.clone(), text, metrics)?;
+                (self.validator, self.body_id) = (validator, body_id);
                 Some(snapshot)
             }
             Origin::Shared(state) => {
-                (self.etag, self.body_id, self.confirmed_ms) = (etag, body_id, Some(state.confirmed_ms));
+                (self.validator, self.body_id, self.confirmed_ms) = (validator, body_id, Some(state.confirmed_ms));
                 compiled.snapshot
             }
         }
@@ -337,7 +339,7 @@ impl ConfigSync {
         host: &impl Host,
         now_ms: i64,
         compiled: Compiled,
-        etag: Option<String>,
+        validator: Option<Validator>,
         text: Vec<u8>,
         metrics: &mut Metrics,
     ) -> Option<Snapshot> {
@@ -350,12 +352,12 @@ impl ConfigSync {
         log_problems(host, "the config that was fetched", &compiled.problems);
         // A version is a name, not a count: two VMs that both publish never mean the same by it.
         let version = (host.random() as u64).max(1);
-        if !self.store(host, &Body { version, etag, text }, metrics) {
+        if !self.store(host, &Body { version, validator, text }, metrics) {
             self.failed_quietly(host, now_ms, metrics);
             return None;
         }
         if !self.confirmed(host, now_ms, Some(version), metrics) {
-            // Not in force anywhere: a VM with a config of its own would answer for it with its entity tag, and the others
+            // Not in force anywhere: a VM with a config of its own would answer for it with its validator, and the others
             // would never get it. The next fetch brings it again.
             return None;
         }
@@ -430,7 +432,7 @@ impl ConfigSync {
         };
         if body.version != state.version {
             // Its publisher died before it said so, or two published at once. Left alone, this VM would answer for it with its
-            // entity tag, and the others would never get it.
+            // validator, and the others would never get it.
             let known = state.version;
             let published = self.update(host, metrics, |state| {
                 let may = state.version == known;
@@ -441,9 +443,9 @@ impl ConfigSync {
                 self.loaded = body.version;
             }
         }
-        let Body { etag, text, .. } = body;
-        let (body_id, compilation) = (seeded(self.vm, &text), Compilation::new(text, self.budget));
-        self.compiling = Some(Compiling { compilation, etag, body_id, origin: Origin::Shared(*state) });
+        let Body { validator, text, .. } = body;
+        let (body_id, compilation) = (seeded(self.vm, &text), Compilation::new(text, &self.options));
+        self.compiling = Some(Compiling { compilation, validator, body_id, origin: Origin::Shared(*state) });
     }
 }
 

@@ -1,8 +1,10 @@
 //! What VMs share about the config, as versioned bytes that are checked before they are believed.
 
+use crate::http::headers::HeaderMap;
+
 /// Marks and versions of what follows them.
 const STATE_MAGIC: [u8; 4] = *b"ESc\x02";
-const BODY_MAGIC: [u8; 4] = *b"ESd\x03";
+const BODY_MAGIC: [u8; 4] = *b"ESd\x04";
 const SOURCES_MAGIC: [u8; 4] = *b"ESs\x01";
 
 /// How many sources are kept at once. There is one as a rule, and one more for every listener that still drains.
@@ -74,13 +76,41 @@ impl State {
     }
 }
 
+/// What a source tells one state of its config from another by, as it said it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Validator {
+    /// Its entity tag.
+    Etag(String),
+    /// When it was last modified: of sources that give no entity tag.
+    LastModified(String),
+}
+
+impl Validator {
+    /// What the headers of a reply say.
+    pub fn of(headers: &HeaderMap) -> Option<Validator> {
+        let text = |name: &str| {
+            let text = std::str::from_utf8(headers.get(name)?).ok()?;
+            (!text.is_empty()).then(|| text.to_owned())
+        };
+        text("etag").map(Validator::Etag).or_else(|| text("last-modified").map(Validator::LastModified))
+    }
+
+    /// The header that asks for a newer state only.
+    pub fn condition(&self) -> (&str, &str) {
+        match self {
+            Validator::Etag(etag) => ("if-none-match", etag),
+            Validator::LastModified(date) => ("if-modified-since", date),
+        }
+    }
+}
+
 /// The last good config as it came.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Body {
     /// The version of the state that goes with it.
     pub version: u64,
-    /// Its entity tag.
-    pub etag: Option<String>,
+    /// What the source tells it from a newer one by.
+    pub validator: Option<Validator>,
     /// Its bytes.
     pub text: Vec<u8>,
 }
@@ -88,12 +118,17 @@ pub struct Body {
 impl Body {
     /// The bytes of the body.
     pub fn encode(&self) -> Vec<u8> {
-        let etag = self.etag.as_deref().unwrap_or_default();
-        let mut bytes = Vec::with_capacity(16 + etag.len() + self.text.len());
+        let (kind, validator) = match &self.validator {
+            None => (0, ""),
+            Some(Validator::Etag(etag)) => (1, etag.as_str()),
+            Some(Validator::LastModified(date)) => (2, date.as_str()),
+        };
+        let mut bytes = Vec::with_capacity(17 + validator.len() + self.text.len());
         bytes.extend_from_slice(&BODY_MAGIC);
         bytes.extend_from_slice(&self.version.to_le_bytes());
-        bytes.extend_from_slice(&(etag.len() as u32).to_le_bytes());
-        bytes.extend_from_slice(etag.as_bytes());
+        bytes.push(kind);
+        bytes.extend_from_slice(&(validator.len() as u32).to_le_bytes());
+        bytes.extend_from_slice(validator.as_bytes());
         bytes.extend_from_slice(&self.text);
         bytes
     }
@@ -102,11 +137,17 @@ impl Body {
     pub fn decode(bytes: &[u8]) -> Option<Body> {
         let rest = bytes.strip_prefix(&BODY_MAGIC)?;
         let (version, rest) = rest.split_first_chunk()?;
+        let (kind, rest) = rest.split_first()?;
         let (length, rest) = rest.split_first_chunk()?;
-        let (etag, text) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
-        let etag = std::str::from_utf8(etag).ok()?;
-        let version = u64::from_le_bytes(*version);
-        Some(Body { version, etag: (!etag.is_empty()).then(|| etag.to_owned()), text: text.to_vec() })
+        let (validator, text) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+        let validator = std::str::from_utf8(validator).ok()?.to_owned();
+        let validator = match kind {
+            0 if validator.is_empty() => None,
+            1 => Some(Validator::Etag(validator)),
+            2 => Some(Validator::LastModified(validator)),
+            _ => return None,
+        };
+        Some(Body { version: u64::from_le_bytes(*version), validator, text: text.to_vec() })
     }
 }
 
@@ -168,11 +209,12 @@ mod tests {
 
     #[test]
     fn the_body_survives_its_encoding() {
-        for etag in [None, Some("\"v1\"".to_owned())] {
-            let body = Body { version: 7, etag, text: b"{}".to_vec() };
+        let date = "Mon, 23 Nov 2026 08:00:00 GMT".to_owned();
+        for validator in [None, Some(Validator::Etag("\"v1\"".to_owned())), Some(Validator::LastModified(date))] {
+            let body = Body { version: 7, validator, text: b"{}".to_vec() };
             assert_eq!(Body::decode(&body.encode()), Some(body));
         }
-        assert_eq!(Body::decode(b"ESd\x03"), None);
+        assert_eq!(Body::decode(b"ESd\x04"), None);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::fmt::Write;
 /// Writes `key=variant` for every choice into `text`, instead of what is there; empty without one. Baselines stand in it too.
 /// The choices are in the order of the experiments' keys.
 pub fn write_assignments(snapshot: &Snapshot, choices: &[Choice], text: &mut String) {
-    join(snapshot, choices, ", ", text, |variant| Some(&variant.assignment));
+    join(snapshot, choices, ", ", text, |variant| variant.assignment.as_ref());
 }
 
 /// Writes `key.variant` for every choice that is not a baseline into `text`, instead of what is there; empty without one, so

@@ -81,6 +81,13 @@ pub trait Attributes {
     fn attribute<'a>(&'a self, name: &'a AttributeName) -> AttributeValue<'a>;
 }
 
+/// Whoever knows them may be lent: what is decided for many kinds of them is compiled once.
+impl<T: Attributes + ?Sized> Attributes for &T {
+    fn attribute<'a>(&'a self, name: &'a AttributeName) -> AttributeValue<'a> {
+        (**self).attribute(name)
+    }
+}
+
 /// Looks `name` up in a JSON value: as a member first, then as a dotted path into nested members.
 pub fn json_attribute<'a>(attributes: &'a Value, name: &str) -> AttributeValue<'a> {
     let exact = attributes.get(name);

@@ -1,6 +1,7 @@
 //! Deciding: which variant of an experiment a visitor gets, and why. Deciding does not send, log or count.
 
 use super::attribute::{AttributeName, AttributeValue, Attributes};
+use super::flag::{FlagRules, FlagSink, FlagVisitor};
 use super::hash::BUCKETS;
 use super::reason::Reason;
 use super::route::RequestLine;
@@ -91,14 +92,8 @@ pub fn decide_routed(
     if let State::Concluded(winner) = experiment.state {
         return Decision::yes(winner, Reason::Winner);
     }
-    if let Some(reason) = not_scheduled(experiment, visit.now_ms) {
+    if let Some(reason) = not_scheduled(experiment, visit.now_ms).or_else(|| not_told_apart(visit)) {
         return Decision::no(reason);
-    }
-    if visit.bot {
-        return Decision::no(Reason::Bot);
-    }
-    if !visit.consent {
-        return Decision::no(Reason::NoConsent);
     }
     let Some(unit) = unit(&experiment.unit, attributes) else {
         return Decision::no(Reason::NoUnit);
@@ -141,6 +136,44 @@ pub fn remembered(experiment: &Experiment, visit: &Visit<'_>) -> Option<usize> {
     let version = experiment.sticky?;
     let bucket = visit.sticky.iter().find(|bucket| bucket.experiment == experiment.key)?;
     if bucket.version == version { experiment.variant(&bucket.variant) } else { None }
+}
+
+/// Why the visitor may not be told apart from others, if so.
+pub fn not_told_apart(visit: &Visit<'_>) -> Option<Reason> {
+    match (visit.bot, visit.consent) {
+        (true, _) => Some(Reason::Bot),
+        (false, false) => Some(Reason::NoConsent),
+        (false, true) => None,
+    }
+}
+
+/// Decides the experiments at `candidates`, which are `rules`' flags, for a request that is known to be on an included path
+/// and on their routes. `sink` hears of each once, in no particular order.
+pub fn decide_flags(
+    snapshot: &Snapshot,
+    rules: &dyn FlagRules,
+    candidates: &[u32],
+    visit: &Visit<'_>,
+    visitor: &FlagVisitor<'_>,
+    sink: &mut dyn FlagSink,
+) {
+    let found = candidates.iter().filter_map(|&candidate| snapshot.experiments.get(candidate as usize));
+    let (mut asked, mut shown) = (Vec::with_capacity(candidates.len()), Vec::new());
+    let refused = not_told_apart(visit);
+    for experiment in found {
+        let State::Flag(number) = experiment.state else { continue };
+        match (previewed(experiment, visit), refused) {
+            (Some(variant), _) => shown.push((number, variant)),
+            (None, Some(reason)) => sink.decided(number, None, reason),
+            (None, None) => asked.push(number),
+        }
+    }
+    for &(number, variant) in &shown {
+        sink.decided(number, Some(variant), Reason::Preview);
+    }
+    if !asked.is_empty() {
+        rules.decide(&asked, &FlagVisitor { previewed: &shown, ..*visitor }, sink);
+    }
 }
 
 /// Why the schedule keeps everybody out at `now_ms`, if it does.

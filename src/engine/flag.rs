@@ -1,10 +1,14 @@
-//! Flags, the way vendors' formats know them: what one can come out as, and what was decided about one visitor.
+//! Flags, the way vendors' formats know them: what one can come out as, what is decided about one visitor, and what is
+//! reported of it.
 //!
 //! A vendor's module lists every outcome of a flag when it compiles a config, so that whatever depends on the outcome
 //! alone (header texts, effects, events) is written out once; deciding then only names one of them.
 
+use super::attribute::Attributes;
+use super::reason::Reason;
 use serde_json::Value;
 use std::borrow::Cow;
+use std::fmt;
 
 /// One thing a flag can come out as.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,10 +28,130 @@ pub struct Outcome {
 pub struct FlagDecision<'a> {
     /// The position among the flag's outcomes.
     pub outcome: usize,
-    /// Why, by the vendor's module's own names.
-    pub reason: &'static str,
+    /// Why.
+    pub reason: Reason,
     /// Whether the vendor's SDK would report it.
     pub exposure: bool,
     /// Whom the report is about.
     pub unit: Option<Cow<'a, str>>,
+}
+
+/// A visitor, as vendors' rules see one.
+#[derive(Clone, Copy)]
+pub struct FlagVisitor<'a> {
+    /// The visitor's id.
+    pub id: Option<&'a str>,
+    /// What is known of the visitor and the request.
+    pub attributes: &'a dyn Attributes,
+    /// Flags whose outcome a preview sets, by their numbers.
+    pub previewed: &'a [(usize, usize)],
+}
+
+impl fmt::Debug for FlagVisitor<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FlagVisitor").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// What the vendor's SDK would report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FlagExposure<'a> {
+    /// The experiment's own key; the flag's where no experiment decided.
+    pub experiment: &'a str,
+    /// The variant's key, where there is a variant.
+    pub variant: Option<&'a str>,
+    /// The name of the attribute that was bucketed.
+    pub attribute: &'a str,
+    /// Its value.
+    pub unit: &'a str,
+    /// The flag and its outcome, where the report is about those.
+    pub outcome: Option<(usize, usize)>,
+}
+
+/// Takes in what comes of deciding flags.
+pub trait FlagSink {
+    /// The flag `flag` is decided; `outcome` is none where nothing can be said about this visitor.
+    fn decided(&mut self, flag: usize, outcome: Option<usize>, reason: Reason);
+
+    /// Something is to be reported.
+    fn exposed(&mut self, _exposure: &FlagExposure<'_>) {}
+
+    /// The visitor is to be sent to `location`.
+    fn redirected(&mut self, _location: &str) {}
+}
+
+/// Keeps what came of deciding flags.
+#[derive(Debug, Default)]
+pub struct FlagDecisions {
+    /// The flags' numbers, in rising order, with the outcome of each, if it has one, and why.
+    pub decided: Vec<(usize, Option<usize>, Reason)>,
+    /// Where the visitor is to be sent.
+    pub redirect: Option<String>,
+}
+
+impl FlagSink for FlagDecisions {
+    fn decided(&mut self, flag: usize, outcome: Option<usize>, reason: Reason) {
+        self.decided.push((flag, outcome, reason));
+    }
+
+    fn redirected(&mut self, location: &str) {
+        self.redirect = Some(location.to_owned());
+    }
+}
+
+/// A vendor's rules, compiled.
+pub trait FlagRules: fmt::Debug {
+    /// Decides `flags`, given by their numbers in rising order, for one visitor. Each is told to `sink` once.
+    fn decide(&self, flags: &[usize], visitor: &FlagVisitor<'_>, sink: &mut dyn FlagSink);
+
+    /// Everything that the flag `flag` can come out as.
+    fn outcomes(&self, flag: usize) -> &[Outcome];
+
+    /// Writes an event in the vendor's own format, where that is one that needs these rules.
+    fn write_event(&self, _event: &FlagEvent<'_>, _out: &mut Vec<u8>) -> bool {
+        false
+    }
+
+    /// What a batch of such events begins with, up to the first of them.
+    fn batch_head(&self) -> Vec<u8> {
+        Vec::new()
+    }
+}
+
+/// What a vendor's own event is about.
+#[derive(Clone, Copy)]
+pub struct FlagEvent<'a> {
+    /// What happened.
+    pub happening: Happening<'a>,
+    /// The visitor.
+    pub unit: &'a str,
+    /// What is known of the visitor.
+    pub attributes: &'a dyn Attributes,
+    /// The event's id.
+    pub id: &'a str,
+    /// Milliseconds since the epoch.
+    pub time_ms: i64,
+}
+
+impl fmt::Debug for FlagEvent<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FlagEvent")
+            .field("happening", &self.happening)
+            .field("unit", &self.unit)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What happened to a visitor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Happening<'a> {
+    /// A flag came out as this outcome.
+    Exposure {
+        /// The flag's number.
+        flag: usize,
+        /// The outcome's position.
+        outcome: usize,
+    },
+    /// A goal was reached.
+    Goal(&'a str),
 }

@@ -60,4 +60,37 @@ reasons! {
     Traffic = "traffic",
     /// The variant is the one of the visitor's bucket.
     Bucketed = "bucketed",
+    /// Optimizely: bucketed into a variation of one of the flag's experiments.
+    FeatureTest = "feature_test",
+    /// A vendor's: the visitor is in an experiment.
+    Experiment = "experiment",
+    /// Optimizely: bucketed into one of the rules of the flag's rollout.
+    Rollout = "rollout",
+    /// Optimizely: a contextual bandit would have to be asked, and no request waits for that.
+    Cmab = "cmab",
+    /// Optimizely: there is no rule to decide by.
+    NoRule = "no_rule",
+    /// Optimizely: the last rule's experiment does not run.
+    NotRunning = "not_running",
+    /// Optimizely: another experiment of the group has the visitor, or none of them.
+    Group = "group",
+    /// GrowthBook: no rule was for the visitor.
+    DefaultValue = "default_value",
+    /// GrowthBook: a rule gave everyone it is for the same value.
+    Force = "force",
+    /// GrowthBook: a prerequisite was not met that keeps the whole feature back.
+    Prerequisite = "prerequisite",
+    /// GrowthBook: features are prerequisites of each other in a circle.
+    CyclicPrerequisite = "cyclic_prerequisite",
+    /// GrowthBook: the payload has no such feature.
+    UnknownFeature = "unknown_feature",
+    /// GrowthBook: the outcome was set from outside.
+    Override = "override",
+}
+
+impl Reason {
+    /// Whether only a vendor's rules give it.
+    pub const fn is_vendors(self) -> bool {
+        self as usize >= Reason::FeatureTest as usize
+    }
 }

@@ -2,6 +2,7 @@
 
 use super::attribute::AttributeName;
 use super::condition::Condition;
+use super::flag::FlagRules;
 use super::hash::{Salt, fingerprint};
 use super::route::{Route, RouteIndex};
 use crate::http::headers::NameSet;
@@ -32,6 +33,8 @@ pub struct Snapshot {
     pub has_sticky: bool,
     /// Every request header that some variant sets, in lower case: clients may not send them.
     pub owned_request_headers: NameSet,
+    /// A vendor's rules, where the config is a vendor's: they decide all experiments.
+    pub rules: Option<Box<dyn FlagRules>>,
 }
 
 /// An experiment that the config got wrong.
@@ -100,6 +103,8 @@ pub enum State {
     Paused,
     /// Everyone gets the variant at this position.
     Concluded(usize),
+    /// It is a vendor's flag: [`Snapshot::rules`] decide it, under this number.
+    Flag(usize),
 }
 
 /// A slice of a layer.
@@ -122,17 +127,17 @@ pub struct TrafficStep {
     pub share: u32,
 }
 
-/// A variant, with all that a request can need of it written out in advance.
+/// A variant, or whatever else a vendor's flag can come out as, with all that a request can need of it written out in advance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Variant {
-    /// Its key, unique in the experiment.
+    /// Its key, unique in the experiment. An outcome of a flag without a variant has none, and several may have the same.
     pub key: String,
     /// The first bucket behind its own.
     pub bucket_end: u32,
     /// Whether it is what visitors see who are in no experiment.
     pub baseline: bool,
-    /// Its pair in the assignments header.
-    pub assignment: String,
+    /// Its pair in the assignments header; what is no variant of an experiment has none.
+    pub assignment: Option<String>,
     /// Its pair in the cache key; the baseline has none.
     pub cache_pair: Option<String>,
     /// What it does to the request and its response.
@@ -202,6 +207,13 @@ impl Snapshot {
         self.experiment_index = RouteIndex::new(active.map(|(number, experiment)| (number, &experiment.route)));
         self.goal_index = RouteIndex::new((0..).zip(&self.goals).map(|(number, goal)| (number, &goal.route)));
         self
+    }
+
+    /// The experiment that is the vendor's flag of this number, by its position.
+    pub fn flag(&self, number: usize) -> Option<usize> {
+        // Numbers rise with positions, and only disabled flags are left out.
+        let start = self.experiments.partition_point(|one| matches!(one.state, State::Flag(other) if other < number));
+        self.experiments.get(start).filter(|one| one.state == State::Flag(number)).map(|_| start)
     }
 
     /// The experiment at `position` and its variant at `variant`.

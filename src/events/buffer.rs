@@ -29,6 +29,11 @@ impl Buffer {
         &self.events
     }
 
+    /// Begins the batches from now on with `head`, where their format wants one.
+    pub fn set_head(&mut self, head: Vec<u8>) {
+        self.events.set_head(head);
+    }
+
     /// Adds the event that `write` writes. False where the buffer is full: the event is not in it.
     pub fn push(&mut self, now_ms: i64, write: impl FnOnce(&mut Vec<u8>)) -> bool {
         let bytes_max = self.limits.max_bytes.saturating_mul(BUFFER_BATCHES_MAX).max(BUFFER_BYTES_MIN);

@@ -8,7 +8,7 @@ use super::outbox::Sending;
 use super::outcome::{Outcome, outcome};
 use crate::host::{Host, Reply, status};
 use crate::metrics::{Counter, Metrics};
-use crate::plugin_config;
+use crate::plugin_config::{self, EventFormat};
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
@@ -85,10 +85,29 @@ impl Pipeline {
         }
     }
 
+    /// The format of its events.
+    pub fn format(&self) -> EventFormat {
+        self.config.format
+    }
+
+    /// Begins the batches from now on with what the format wants there of the config in force.
+    pub fn set_head(&mut self, head: Vec<u8>) {
+        self.buffer.set_head(head);
+    }
+
     /// Puts an event into the buffer. False where it is full; either way the event is accounted for.
     pub fn emit(&mut self, event: &Event<'_>, metrics: &mut Metrics) -> bool {
+        self.buffer(event.time_ms, |out| event.write(out), metrics)
+    }
+
+    /// As [`Pipeline::emit`], with an event that is written already.
+    pub fn emit_written(&mut self, event: &[u8], time_ms: i64, metrics: &mut Metrics) -> bool {
+        self.buffer(time_ms, |out| out.extend_from_slice(event), metrics)
+    }
+
+    fn buffer(&mut self, time_ms: i64, write: impl FnOnce(&mut Vec<u8>), metrics: &mut Metrics) -> bool {
         metrics.add(Counter::Emitted, 1);
-        let buffered = self.buffer.push(event.time_ms, |out| event.write(out));
+        let buffered = self.buffer.push(time_ms, write);
         if !buffered {
             metrics.add(Counter::DroppedOverflow, 1);
             metrics.add(Counter::BufferFull, 1);

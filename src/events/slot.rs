@@ -3,19 +3,23 @@
 
 use super::event::derived_id;
 use crate::engine::hash::fingerprint;
+use crate::optimizely::BATCH_TAIL;
 use crate::plugin_config::EventFormat;
 use std::ops::Range;
 use uuid::Uuid;
 
 /// The first bytes of a stored batch: a mark and the version of what follows.
-const MAGIC: [u8; 4] = *b"ESb\x01";
+const MAGIC: [u8; 4] = *b"ESb\x02";
 
-/// What a batch's body has around its events, at most.
+/// What a batch's body has around its events, at most, beside the head that some formats have.
 pub const FRAME_BYTES_MAX: usize = 64;
 
 /// Events as JSON texts, one behind the other.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Events {
+    /// What the body begins with where the format does not say it: it goes with the events, since whoever sends them may know
+    /// another config by then.
+    head: Vec<u8>,
     text: Vec<u8>,
     /// Where each event ends in `text`.
     ends: Vec<u32>,
@@ -34,7 +38,17 @@ impl Events {
 
     /// The bytes they take up, with one for what separates each from the next.
     pub fn bytes(&self) -> usize {
-        self.text.len() + self.ends.len()
+        self.head.len() + self.text.len() + self.ends.len()
+    }
+
+    /// What the body begins with where the format does not say it.
+    pub fn head(&self) -> &[u8] {
+        &self.head
+    }
+
+    /// Begins the body with `head`.
+    pub fn set_head(&mut self, head: Vec<u8>) {
+        self.head = head;
     }
 
     /// Adds the event that `write` writes, unless that brings them over `bytes_max`.
@@ -56,7 +70,7 @@ impl Events {
     /// How many events from `first` on fit into a batch of these limits: at least one, if there is one.
     pub fn fitting(&self, first: usize, max_events: usize, max_bytes: usize) -> usize {
         let start = self.start(first);
-        let room = max_bytes.saturating_sub(FRAME_BYTES_MAX);
+        let room = max_bytes.saturating_sub(FRAME_BYTES_MAX + self.head.len());
         let ends = self.ends.iter().skip(first).take(max_events).enumerate();
         let fitting = ends.take_while(|(before, end)| (**end as usize).saturating_sub(start) + before < room).count();
         fitting.max(1).min(self.len().saturating_sub(first))
@@ -66,10 +80,10 @@ impl Events {
     pub fn first(&self, count: usize) -> Events {
         let ends: Vec<u32> = self.ends.iter().copied().take(count).collect();
         let end = ends.last().map_or(0, |&end| end as usize);
-        Events { text: self.text.get(..end).unwrap_or_default().to_vec(), ends }
+        Events { head: self.head.clone(), text: self.text.get(..end).unwrap_or_default().to_vec(), ends }
     }
 
-    /// Adds all of `others` behind these.
+    /// Adds all of `others` behind these. The head stays.
     pub fn append(&mut self, others: &Events) {
         let start = self.text.len() as u32;
         self.text.extend_from_slice(&others.text);
@@ -105,32 +119,40 @@ impl Events {
     /// The body that carries the events in `range` under the batch id `id`.
     pub fn body(&self, format: EventFormat, id: &Uuid, range: Range<usize>) -> Vec<u8> {
         let mut body = Vec::with_capacity(self.bytes() + FRAME_BYTES_MAX);
-        if format == EventFormat::Native {
-            body.extend_from_slice(br#"{"batch":""#);
-            body.extend_from_slice(id.hyphenated().encode_lower(&mut Uuid::encode_buffer()).as_bytes());
-            body.extend_from_slice(br#"","events":["#);
+        match format {
+            EventFormat::Native => {
+                body.extend_from_slice(br#"{"batch":""#);
+                body.extend_from_slice(id.hyphenated().encode_lower(&mut Uuid::encode_buffer()).as_bytes());
+                body.extend_from_slice(br#"","events":["#);
+            }
+            EventFormat::Ndjson => {}
+            EventFormat::Optimizely => body.extend_from_slice(&self.head),
+            EventFormat::Growthbook => body.push(b'['),
         }
+        let (separator, tail): (&[u8], &[u8]) = match format {
+            EventFormat::Native => (b",", b"]}"),
+            EventFormat::Ndjson => (b"\n", if range.is_empty() { b"" } else { b"\n" }),
+            EventFormat::Optimizely => (b",", BATCH_TAIL),
+            EventFormat::Growthbook => (b",", b"]"),
+        };
         for (at, event) in self.iter(range).enumerate() {
-            if format == EventFormat::Native && at > 0 {
-                body.push(b',');
+            if at > 0 {
+                body.extend_from_slice(separator);
             }
             body.extend_from_slice(event);
-            if format == EventFormat::Ndjson {
-                body.push(b'\n');
-            }
         }
-        if format == EventFormat::Native {
-            body.extend_from_slice(b"]}");
-        }
+        body.extend_from_slice(tail);
         body
     }
 
     /// The bytes that a slot holds for the batch `batch`.
     pub fn encode(&self, batch: u128) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(24 + self.ends.len() * 4 + self.text.len());
+        let mut bytes = Vec::with_capacity(28 + self.head.len() + self.ends.len() * 4 + self.text.len());
         bytes.extend_from_slice(&MAGIC);
         bytes.extend_from_slice(&batch.to_le_bytes());
         bytes.extend_from_slice(&(self.ends.len() as u32).to_le_bytes());
+        bytes.extend_from_slice(&(self.head.len() as u32).to_le_bytes());
+        bytes.extend_from_slice(&self.head);
         for end in &self.ends {
             bytes.extend_from_slice(&end.to_le_bytes());
         }
@@ -143,12 +165,14 @@ impl Events {
         let rest = bytes.strip_prefix(&MAGIC)?;
         let rest = rest.strip_prefix(&batch.to_le_bytes())?;
         let (count, rest) = rest.split_first_chunk::<4>()?;
+        let (head_len, rest) = rest.split_first_chunk::<4>()?;
+        let (head, rest) = rest.split_at_checked(u32::from_le_bytes(*head_len) as usize)?;
         let lengths = (u32::from_le_bytes(*count) as usize).checked_mul(4)?;
         let (ends, text) = rest.split_at_checked(lengths)?;
         let ends: Vec<u32> =
             ends.chunks_exact(4).filter_map(|end| end.first_chunk().map(|end| u32::from_le_bytes(*end))).collect();
         let whole = ends.last().map_or(text.is_empty(), |&end| end as usize == text.len());
-        (whole && ends.is_sorted()).then(|| Events { text: text.to_vec(), ends })
+        (whole && ends.is_sorted()).then(|| Events { head: head.to_vec(), text: text.to_vec(), ends })
     }
 }
 
@@ -184,6 +208,15 @@ mod tests {
         let lines = events.body(EventFormat::Ndjson, &id, 0..3);
         assert_eq!(String::from_utf8(lines).unwrap(), "{\"n\":1}\n{\"n\":2}\n{\"n\":3}\n");
         assert_eq!(events.body(EventFormat::Native, &id, 0..3).len(), events.bytes() - 1 + 60);
+        let list = events.body(EventFormat::Growthbook, &id, 0..2);
+        assert_eq!(String::from_utf8(list).unwrap(), r#"[{"n":1},{"n":2}]"#);
+        let mut with_head = events.first(2);
+        with_head.set_head(br#"{"account_id":"1","visitors":["#.to_vec());
+        assert_eq!(Events::decode(&with_head.encode(5), 5).as_ref(), Some(&with_head));
+        let body = with_head.first(1).body(EventFormat::Optimizely, &id, 0..1);
+        assert_eq!(String::from_utf8(body).unwrap(), r#"{"account_id":"1","visitors":[{"n":1}]}"#);
+        assert_eq!(with_head.fitting(0, 9, FRAME_BYTES_MAX + with_head.bytes()), 2);
+        assert_eq!(with_head.fitting(0, 9, FRAME_BYTES_MAX + with_head.bytes() - 1), 1);
     }
 
     #[test]

@@ -4,10 +4,10 @@ use super::request::Room;
 use crate::config_sync::{ConfigSync, log_problems};
 use crate::engine::snapshot::Snapshot;
 use crate::events::pipeline::Pipeline;
+use crate::format::{self, Options};
 use crate::host::{Host, Reply};
 use crate::metrics::{Counter, Gauge, Metrics};
-use crate::native;
-use crate::plugin_config::PluginConfig;
+use crate::plugin_config::{EventFormat, PluginConfig};
 use crate::problem::{Path, Problems};
 use std::rc::Rc;
 
@@ -49,7 +49,7 @@ impl Worker {
     pub fn configure(host: &impl Host, plugin: &str, configuration: &[u8]) -> Result<Worker, Problems> {
         let config = PluginConfig::parse(configuration)?;
         let inline = match &config.experiments.inline {
-            Some(inline) => Some(inline_snapshot(host, inline, config.request.cache_key.budget)?),
+            Some(inline) => Some(inline_snapshot(host, inline, &config.compile_options())?),
             None => None,
         };
         let now_ms = host.now_ms();
@@ -63,7 +63,7 @@ impl Worker {
                 .experiments
                 .source
                 .clone()
-                .map(|source| ConfigSync::new(source, config.request.cache_key.budget, vm, &prefix, now_ms)),
+                .map(|source| ConfigSync::new(source, config.compile_options(), vm, &prefix, now_ms)),
             room: Room::default(),
             configured_ms: now_ms,
             gauges_ms: i64::MIN,
@@ -81,6 +81,13 @@ impl Worker {
     /// Puts a snapshot into force. Requests in progress keep the one they began with.
     fn install(&mut self, host: &impl Host, snapshot: Snapshot) {
         self.metrics.record(host, Gauge::DisabledExperiments, snapshot.disabled.len() as u64);
+        if let (Some(pipeline), Some(rules)) = (&mut self.pipeline, &snapshot.rules) {
+            pipeline.set_head(if pipeline.format() == EventFormat::Optimizely {
+                rules.batch_head()
+            } else {
+                Vec::new()
+            });
+        }
         self.snapshot = Some(Rc::new(snapshot));
     }
 
@@ -145,10 +152,10 @@ impl Worker {
 
 /// Compiles the experiments that stand in the plugin configuration itself. One bad experiment is disabled as always; what
 /// would refuse the whole document refuses the configuration.
-fn inline_snapshot(host: &impl Host, inline: &serde_json::Value, budget: u64) -> Result<Snapshot, Problems> {
+fn inline_snapshot(host: &impl Host, inline: &serde_json::Value, options: &Options) -> Result<Snapshot, Problems> {
     let root = Path::Root;
     let experiments = root.field("experiments");
-    let compiled = native::compile_at(inline, &experiments.field("inline"), budget);
+    let compiled = format::compile_at(inline, &experiments.field("inline"), options);
     match compiled.snapshot {
         Some(snapshot) => {
             log_problems(host, "plugin configuration", &compiled.problems);

@@ -1,6 +1,7 @@
 //! What deciding asks for and what it gives.
 
 use super::experiment::Experiment;
+use crate::engine::reason;
 use std::borrow::Cow;
 use std::collections::HashMap;
 
@@ -35,17 +36,22 @@ impl Reason {
         Reason::Override,
     ];
 
+    /// The same among the reasons of all formats.
+    pub const fn reason(self) -> reason::Reason {
+        match self {
+            Reason::DefaultValue => reason::Reason::DefaultValue,
+            Reason::Force => reason::Reason::Force,
+            Reason::Experiment => reason::Reason::Experiment,
+            Reason::Prerequisite => reason::Reason::Prerequisite,
+            Reason::CyclicPrerequisite => reason::Reason::CyclicPrerequisite,
+            Reason::UnknownFeature => reason::Reason::UnknownFeature,
+            Reason::Override => reason::Reason::Override,
+        }
+    }
+
     /// The name in results and metrics.
     pub const fn name(self) -> &'static str {
-        match self {
-            Reason::DefaultValue => "default_value",
-            Reason::Force => "force",
-            Reason::Experiment => "experiment",
-            Reason::Prerequisite => "prerequisite",
-            Reason::CyclicPrerequisite => "cyclic_prerequisite",
-            Reason::UnknownFeature => "unknown_feature",
-            Reason::Override => "override",
-        }
+        self.reason().name()
     }
 }
 

@@ -16,6 +16,7 @@ use crate::engine::attribute::{AttributeValue, Attributes};
 use crate::engine::condition::value::Actual;
 use crate::engine::flag::FlagDecision;
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 /// One visitor's pass over a payload.
 #[derive(Debug)]
@@ -25,15 +26,13 @@ pub struct Evaluation<'a, A> {
     pub(super) sticky: Option<StickyDocuments>,
     pub(super) exposures: Vec<Exposure<'a>>,
     /// What came out for each feature that was asked for so far, itself or as a prerequisite.
-    decided: Vec<Progress<'a>>,
+    decided: BTreeMap<usize, Progress<'a>>,
     /// How many prerequisites deep this is.
     depth: usize,
 }
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug)]
 enum Progress<'a> {
-    #[default]
-    NotYet,
     /// Asking for it again is a circle.
     Begun,
     Done(FeatureDecision<'a>),
@@ -42,8 +41,7 @@ enum Progress<'a> {
 impl<'a, A: Attributes> Evaluation<'a, A> {
     /// Starts a pass. Without `sticky`, sticky bucketing is off.
     pub fn new(payload: &'a Payload, context: &'a Context<'a, A>, sticky: Option<StickyDocuments>) -> Self {
-        let decided = vec![Progress::NotYet; payload.features.len()];
-        Evaluation { payload, context, sticky, exposures: Vec::new(), decided, depth: 0 }
+        Evaluation { payload, context, sticky, exposures: Vec::new(), decided: BTreeMap::new(), depth: 0 }
     }
 
     /// What the SDK would have reported so far, each once.
@@ -62,7 +60,7 @@ impl<'a, A: Attributes> Evaluation<'a, A> {
         let result = decision.result.as_ref();
         FlagDecision {
             outcome: decision.outcome,
-            reason: decision.reason.name(),
+            reason: decision.reason.reason(),
             exposure: result.is_some_and(|result| result.hash_used),
             unit: result.and_then(|result| result.unit.clone()),
         }
@@ -73,17 +71,13 @@ impl<'a, A: Attributes> Evaluation<'a, A> {
     /// That a feature is decided once, for itself and for all that it is a prerequisite of, changes nothing: one that
     /// runs into a circle does so wherever the circle is entered.
     pub fn feature(&mut self, feature: usize) -> FeatureDecision<'a> {
-        let Some(progress) = self.decided.get_mut(feature) else {
-            return FeatureDecision::without_rule(NO_VALUE, Reason::UnknownFeature);
-        };
-        match std::mem::replace(progress, Progress::Begun) {
-            Progress::NotYet => {}
-            Progress::Begun => return FeatureDecision::without_rule(NO_VALUE, Reason::CyclicPrerequisite),
-            Progress::Done(decision) => {
-                *progress = Progress::Done(decision.clone());
-                return decision;
-            }
+        match self.decided.get(&feature) {
+            None => {}
+            Some(Progress::Begun) => return FeatureDecision::without_rule(NO_VALUE, Reason::CyclicPrerequisite),
+            Some(Progress::Done(decision)) => return decision.clone(),
         }
+        // What is not asked for costs nothing: a request asks for the features of its routes.
+        self.decided.insert(feature, Progress::Begun);
         self.depth += 1;
         let decision = if self.depth > PREREQUISITE_DEPTH_MAX {
             // Only a circle gets here: longer chains are disabled when they are compiled.
@@ -92,9 +86,7 @@ impl<'a, A: Attributes> Evaluation<'a, A> {
             self.decide(feature)
         };
         self.depth -= 1;
-        if let Some(progress) = self.decided.get_mut(feature) {
-            *progress = Progress::Done(decision.clone());
-        }
+        self.decided.insert(feature, Progress::Done(decision.clone()));
         decision
     }
 

@@ -58,6 +58,11 @@ impl RedirectTest {
         &self.experiment
     }
 
+    /// Where it stands in the payload's list of experiments.
+    pub fn position(&self) -> usize {
+        self.position
+    }
+
     /// Everything it can come out as, for a visitor who is in it.
     pub fn outcomes(&self) -> &[Outcome] {
         &self.outcomes

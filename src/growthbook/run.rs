@@ -38,10 +38,15 @@ pub struct Redirect<'a> {
 impl<'a, A: Attributes> Evaluation<'a, A> {
     /// Decides the URL redirect tests in their order; the first one that the visitor is in is the last.
     pub fn redirect(&mut self) -> Option<Redirect<'a>> {
+        self.redirect_among(&|_| true)
+    }
+
+    /// As [`Evaluation::redirect`], with the tests alone that `may` run, given by their places.
+    pub fn redirect_among(&mut self, may: &dyn Fn(usize) -> bool) -> Option<Redirect<'a>> {
         let (payload, url) = (self.payload, self.context.url);
         // Where it is not known which URL this is, no test is about it.
         Url::parse(url, None)?;
-        payload.redirects.iter().enumerate().find_map(|(at, test)| {
+        payload.redirects.iter().enumerate().filter(|(at, _)| may(*at)).find_map(|(at, test)| {
             let result = self.run(&test.experiment);
             if !result.in_experiment {
                 return None;

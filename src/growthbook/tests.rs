@@ -23,7 +23,7 @@ fn decided(payload: &Payload, key: &str, attributes: &Value) -> (Value, &'static
     let at = payload.feature(key).expect("a feature");
     let context = context(attributes, "");
     let decision = Evaluation::new(payload, &context, None).flag(at);
-    (payload.features()[at].outcomes()[decision.outcome].value.clone(), decision.reason)
+    (payload.features()[at].outcomes()[decision.outcome].value.clone(), decision.reason.name())
 }
 
 #[test]
@@ -226,7 +226,7 @@ fn exposures_are_those_that_the_sdk_reports() {
     let child = payload.feature("child").unwrap();
     let decision = Evaluation::new(&payload, &context, None).flag(child);
     assert!(
-        matches!(decision, FlagDecision { reason: "experiment", exposure: true, unit: Some(unit), .. } if unit == "u1")
+        matches!(decision, FlagDecision { reason: crate::engine::reason::Reason::Experiment, exposure: true, unit: Some(unit), .. } if unit == "u1")
     );
 }
 
@@ -249,7 +249,7 @@ fn what_comes_from_outside_decides_only_where_it_may() {
         let mut evaluation = Evaluation::new(&payload, &context, None);
         let decision = evaluation.flag(0);
         let value = &payload.features()[0].outcomes()[decision.outcome].value;
-        assert_eq!((value, decision.reason, decision.exposure), (&json!(expected), reason, exposure));
+        assert_eq!((value, decision.reason.name(), decision.exposure), (&json!(expected), reason, exposure));
         assert_eq!(evaluation.exposures().len(), usize::from(exposure));
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::engine::snapshot::{Experiment, State};
 use crate::problem::{Path, Problems};
+use std::collections::HashSet;
 
 /// How many steps the search for a route over its budget may take for one experiment. Experiments in force are within
 /// their budget together, so few of them meet and the search is short; past this limit the experiment counts as over.
@@ -11,6 +12,12 @@ const SEARCH_STEPS_MAX: u32 = 50_000;
 fn factor(experiment: &Experiment) -> u64 {
     match experiment.state {
         State::Running => experiment.variants.iter().filter(|variant| !variant.baseline).count() as u64 + 1,
+        State::Flag(_) => {
+            // Several outcomes of a flag may have the same pair.
+            let pairs: HashSet<&String> =
+                experiment.variants.iter().filter_map(|variant| variant.cache_pair.as_ref()).collect();
+            pairs.len() as u64 + 1
+        }
         // Everyone has the same pair, or nobody has one.
         State::Paused | State::Concluded(_) => 1,
     }
@@ -18,7 +25,7 @@ fn factor(experiment: &Experiment) -> u64 {
 
 /// Reports `experiment` if some request could have more than `budget` combinations with it among `others`, which stand
 /// before it in the config.
-pub(super) fn check(
+pub(crate) fn check(
     experiment: &Experiment,
     path: &Path<'_>,
     others: &[Experiment],

@@ -36,7 +36,7 @@ const RESPONSE_HEADERS_REFUSED: &[&str] = &[
 ];
 
 /// Compiles a `set` object; `None` where it is wrong.
-pub(super) fn compile(node: Node<'_>, problems: &mut Problems) -> Option<Effects> {
+pub(crate) fn compile(node: Node<'_>, problems: &mut Problems) -> Option<Effects> {
     node.object(problems)?;
     node.unknown_fields(&["request_headers", "response_headers", "path", "redirect"], Severity::Warning, problems);
     let request_headers = super::member(node, "request_headers", problems, |node, problems| {
@@ -117,8 +117,13 @@ fn is_token(name: &str) -> bool {
 /// such a name is spoofed whether or not the experiment runs.
 pub(super) fn collect_owned(value: &Value, owned: &mut Vec<String>) {
     let variants = value.get("variants").and_then(Value::as_array).into_iter().flatten();
-    let headers = variants.filter_map(|variant| variant.get("set")?.get("request_headers")?.as_object());
-    for name in headers.flat_map(|headers| headers.keys()) {
+    variants.filter_map(|variant| variant.get("set")).for_each(|set| collect_set(set, owned));
+}
+
+/// Adds the names of all request headers that the `set` object sets, be it valid or not.
+pub(crate) fn collect_set(set: &Value, owned: &mut Vec<String>) {
+    let headers = set.get("request_headers").and_then(Value::as_object);
+    for name in headers.into_iter().flat_map(|headers| headers.keys()) {
         let name = name.to_ascii_lowercase();
         if is_token(&name) && !REQUEST_HEADERS_REFUSED.contains(&name.as_str()) {
             owned.push(name);

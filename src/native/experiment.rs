@@ -246,7 +246,7 @@ fn variant(node: Node<'_>, experiment: Option<&str>, total: &mut u32, problems: 
     Some(Variant {
         bucket_end: *total,
         baseline,
-        assignment: assignments::assignment_pair(experiment, &key),
+        assignment: Some(assignments::assignment_pair(experiment, &key)),
         cache_pair: (!baseline).then(|| assignments::cache_pair(experiment, &key)),
         effects: effects?.unwrap_or_default(),
         tag: Variant::tag(experiment, &key),

@@ -2,11 +2,11 @@
 //!
 //! What is wrong inside one experiment disables that experiment alone; what is wrong with the document refuses it whole.
 
-mod budget;
+pub(crate) mod budget;
 mod compilation;
-mod effects;
+pub(crate) mod effects;
 mod experiment;
-mod route;
+pub(crate) mod route;
 
 pub use compilation::Compilation;
 
@@ -122,7 +122,7 @@ fn required<'a, T>(
 }
 
 /// A key: a text that is not empty and not too long.
-fn key(node: Node<'_>, problems: &mut Problems) -> Option<String> {
+pub(crate) fn key(node: Node<'_>, problems: &mut Problems) -> Option<String> {
     let key = node.string(problems)?;
     if (1..=KEY_BYTES_MAX).contains(&key.len()) {
         return Some(key.to_owned());
@@ -176,7 +176,8 @@ impl Experiments {
 
     /// Compiles the goals of the document and makes a snapshot of everything.
     fn finish(mut self, document: Node<'_>, problems: &mut Problems) -> Snapshot {
-        goals(document, &mut self.snapshot, problems);
+        let found = member(document, "goals", problems, |node, problems| Some(goals(node, problems)));
+        self.snapshot.goals = found.flatten().unwrap_or_default();
         self.snapshot.owned_request_headers = NameSet::new(self.owned);
         self.snapshot.indexed()
     }
@@ -204,21 +205,21 @@ fn beside_others(experiment: &Experiment, path: &Path<'_>, others: &[Experiment]
     }
 }
 
-fn goals(node: Node<'_>, snapshot: &mut Snapshot, problems: &mut Problems) {
-    let Some(value) = node.value.get("goals").filter(|value| !value.is_null()) else { return };
-    let path = node.path.field("goals");
-    let Some(list) = (Node { value, path: &path }).array(problems) else { return };
-    for (position, value) in list.iter().enumerate() {
-        let path = path.index(position);
+/// The goals in the list at `node`: those that are valid.
+pub(crate) fn goals(node: Node<'_>, problems: &mut Problems) -> Vec<Goal> {
+    let mut goals: Vec<Goal> = Vec::new();
+    for (position, value) in node.array(problems).unwrap_or_default().iter().enumerate() {
+        let path = node.path.index(position);
         let before = problems.errors();
         let Some(goal) = goal(Node { value, path: &path }, problems) else { continue };
-        if snapshot.goals.iter().any(|other| other.key == goal.key) {
+        if goals.iter().any(|other| other.key == goal.key) {
             problems.error(&path.field("key"), format!("duplicate key {:?}", goal.key));
         }
         if problems.errors() == before {
-            snapshot.goals.push(goal);
+            goals.push(goal);
         }
     }
+    goals
 }
 
 fn goal(node: Node<'_>, problems: &mut Problems) -> Option<Goal> {

@@ -1,13 +1,21 @@
-//! A route of the native format: hosts, paths and methods.
+//! Routes as they are written: hosts, paths and methods.
 
 use crate::engine::pattern::Pattern;
 use crate::engine::route::Route;
 use crate::problem::{Node, Problems, Severity};
 
+/// The members of a route.
+pub(crate) const FIELDS: [&str; 3] = ["hosts", "paths", "methods"];
+
 /// Compiles a route; `None` where it is wrong.
 pub(super) fn compile(node: Node<'_>, problems: &mut Problems) -> Option<Route> {
     node.object(problems)?;
-    node.unknown_fields(&["hosts", "paths", "methods"], Severity::Warning, problems);
+    node.unknown_fields(&FIELDS, Severity::Warning, problems);
+    read(node, problems)
+}
+
+/// Compiles the members of a route at `node`, which may have others; `None` where one of them is wrong.
+pub(crate) fn read(node: Node<'_>, problems: &mut Problems) -> Option<Route> {
     let hosts = list(node, "hosts", problems, |text| {
         let odd = text.is_empty() || text.contains(['/', ':']) || text.contains(char::is_whitespace);
         if odd {

@@ -33,7 +33,7 @@ impl Datafile {
         let (outcome, reason) = self.with_visitor(user_id, attributes, |visitor| self.outcome(flag, visitor));
         FlagDecision {
             outcome,
-            reason: reason.name(),
+            reason: reason.reason(),
             exposure: self.is_reported(flag, reason),
             unit: Some(user_id.into()),
         }

@@ -12,6 +12,9 @@ use serde_json::{Map, Value, json};
 /// Where Optimizely takes events, at `logx.optimizely.com`.
 pub const EVENTS_PATH: &str = "/v1/events";
 
+/// What stands in a batch behind its visitors.
+pub const BATCH_TAIL: &[u8] = b"]}";
+
 /// The key of every event that says what was decided.
 const IMPRESSION_KEY: &str = "campaign_activated";
 
@@ -196,6 +199,18 @@ impl Project {
 
     /// Appends a batch of what [`Event::write`] wrote.
     pub fn write_batch<'a>(&self, client: Client<'_>, visitors: impl IntoIterator<Item = &'a [u8]>, out: &mut Vec<u8>) {
+        self.write_batch_head(client, out);
+        for (position, visitor) in visitors.into_iter().enumerate() {
+            if position > 0 {
+                out.push(b',');
+            }
+            out.extend_from_slice(visitor);
+        }
+        out.extend_from_slice(BATCH_TAIL);
+    }
+
+    /// Appends what stands in a batch in front of its visitors, which commas separate.
+    pub fn write_batch_head(&self, client: Client<'_>, out: &mut Vec<u8>) {
         let batch = json!({
             "account_id": self.account_id,
             "project_id": self.project_id,
@@ -208,13 +223,6 @@ impl Project {
         write_json(out, &batch);
         out.pop(); // the closing brace: the visitors come in front of it
         out.extend_from_slice(br#","visitors":["#);
-        for (position, visitor) in visitors.into_iter().enumerate() {
-            if position > 0 {
-                out.push(b',');
-            }
-            out.extend_from_slice(visitor);
-        }
-        out.extend_from_slice(b"]}");
     }
 }
 

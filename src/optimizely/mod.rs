@@ -32,7 +32,7 @@ mod wire;
 
 pub use audience::AUDIENCE_DEPTH_MAX;
 pub use datafile::{Datafile, Flag, Project, ReportedAttribute};
-pub use impression::{Client, EVENTS_PATH, Event, Happening, Impression, RuleType};
+pub use impression::{BATCH_TAIL, Client, EVENTS_PATH, Event, Happening, Impression, RuleType};
 pub use reason::Reason;
 
 use crate::problem::{Node, Path, Problems};

@@ -1,5 +1,7 @@
 //! Why a flag came out as it did. Where the native format knows the same reason, it has the same name.
 
+use crate::engine::reason;
+
 /// Why a flag, or an experiment that no flag uses, came out as it did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reason {
@@ -47,21 +49,26 @@ impl Reason {
         Reason::Disabled,
     ];
 
+    /// The same among the reasons of all formats.
+    pub const fn reason(self) -> reason::Reason {
+        match self {
+            Reason::FeatureTest => reason::Reason::FeatureTest,
+            Reason::Experiment => reason::Reason::Experiment,
+            Reason::Rollout => reason::Reason::Rollout,
+            Reason::Forced => reason::Reason::Forced,
+            Reason::Holdout => reason::Reason::Holdout,
+            Reason::Cmab => reason::Reason::Cmab,
+            Reason::NoRule => reason::Reason::NoRule,
+            Reason::NotRunning => reason::Reason::NotRunning,
+            Reason::Audience => reason::Reason::Audience,
+            Reason::Group => reason::Reason::Group,
+            Reason::Traffic => reason::Reason::Traffic,
+            Reason::Disabled => reason::Reason::Disabled,
+        }
+    }
+
     /// The name in results and metrics.
     pub const fn name(self) -> &'static str {
-        match self {
-            Reason::FeatureTest => "feature_test",
-            Reason::Experiment => "experiment",
-            Reason::Rollout => "rollout",
-            Reason::Forced => "forced",
-            Reason::Holdout => "holdout",
-            Reason::Cmab => "cmab",
-            Reason::NoRule => "no_rule",
-            Reason::NotRunning => "not_running",
-            Reason::Audience => "audience",
-            Reason::Group => "group",
-            Reason::Traffic => "traffic",
-            Reason::Disabled => "disabled",
-        }
+        self.reason().name()
     }
 }

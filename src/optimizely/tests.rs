@@ -64,7 +64,7 @@ fn decided<'a>(datafile: &'a Datafile, position: usize, attributes: &impl Attrib
     let flag = &datafile.flags[position];
     let decision = datafile.decide(flag, "user", attributes);
     let outcome = &flag.outcomes()[decision.outcome];
-    let reason = Reason::ALL.iter().map(|reason| reason.name()).find(|name| *name == decision.reason);
+    let reason = Reason::ALL.iter().map(|reason| reason.name()).find(|name| *name == decision.reason.name());
     [outcome.experiment.as_deref(), outcome.variant.as_deref(), reason]
 }
 
@@ -282,7 +282,7 @@ fn the_bucketing_id_is_hashed_but_not_whitelisted() {
     experiment["forcedVariations"] = json!({"user": "in-1"});
     let datafile = compiled(&document(json!({"experiments": [experiment], "rollouts": []})));
     let flag = &datafile.flags[0];
-    let decide = |user: &str, attributes: &Value| datafile.decide(flag, user, attributes).reason;
+    let decide = |user: &str, attributes: &Value| datafile.decide(flag, user, attributes).reason.name();
     let of = |id: &str| decide("other", &json!({"$opt_bucketing_id": id}));
     let (inside, outside) =
         (0..99).map(|id| id.to_string()).partition::<Vec<String>, _>(|id| decide(id, &json!({})) == "feature_test");

@@ -50,6 +50,10 @@ pub enum EventFormat {
     Native,
     /// One event a line.
     Ndjson,
+    /// What Optimizely's `/v1/events` takes.
+    Optimizely,
+    /// What GrowthBook's event ingestor takes.
+    Growthbook,
 }
 
 /// When a worker's buffer is sealed into a batch: at the first of the three that is reached.
@@ -146,8 +150,13 @@ pub(super) fn read(node: Node<'_>, problems: &mut Problems) -> Option<Events> {
     let block = Block::open(node, &known, problems)?;
 
     let format = block.or("format", EventFormat::Native, problems, |node, problems| {
-        let built = [("native", EventFormat::Native), ("ndjson", EventFormat::Ndjson)];
-        block::format(node, &built, &["cloudevents", "kafka-rest", "optimizely", "growthbook"], problems)
+        let built = [
+            ("native", EventFormat::Native),
+            ("ndjson", EventFormat::Ndjson),
+            ("optimizely", EventFormat::Optimizely),
+            ("growthbook", EventFormat::Growthbook),
+        ];
+        block::format(node, &built, &["cloudevents", "kafka-rest"], problems)
     });
     let endpoint = endpoint::read(&block, problems);
     let timeout_ms = block.duration_ms("timeout", 2 * SECOND_MS, TIMEOUT_BOUNDS_MS, problems);

@@ -29,6 +29,7 @@ pub use request::{CacheKey, PREVIEW_PARAMETER, Paths, Preview, Request, Response
 pub use visitor::{Consent, IdSource, Mint, TokenSource, Visitor};
 
 use crate::engine::attribute::AttributeName;
+use crate::format::{Format, Options};
 use crate::problem::{Node, Path, Problems};
 use block::Block;
 use serde_json::{Map, Value};
@@ -73,6 +74,19 @@ impl PluginConfig {
             _ => Err(problems),
         }
     }
+
+    /// What compiling the experiments needs beside them.
+    pub fn compile_options(&self) -> Options {
+        let Experiments { format, decryption_key, routes, goals, .. } = &self.experiments;
+        Options {
+            format: *format,
+            budget: self.request.cache_key.budget,
+            is_budget_kept: self.request.cache_key.is_budget_given,
+            decryption_key: decryption_key.clone(),
+            routes: routes.clone(),
+            goals: goals.clone(),
+        }
+    }
 }
 
 /// The bytes as JSON, whichever of the two encodings they have.
@@ -114,6 +128,13 @@ fn read(node: Node<'_>, problems: &mut Problems) -> Option<PluginConfig> {
     if let (Some(Request { preview: None, .. }), Some(Response { debug_header: Some(_), .. })) = (&request, &response) {
         let message = "needs request.preview: only who has a valid preview link gets the header";
         problems.error(&block.path().field("response").field("debug_header"), message);
+    }
+    if let (Some(experiments), Some(Some(events))) = (&experiments, &events)
+        && events.format == EventFormat::Optimizely
+        && experiments.format != Format::Optimizely
+    {
+        let message = "needs experiments.format optimizely: such events name what a datafile numbers";
+        problems.error(&block.path().field("events").field("format"), message);
     }
     Some(PluginConfig {
         experiments: experiments?,

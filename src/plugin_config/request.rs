@@ -100,11 +100,13 @@ pub struct CacheKey {
     pub query: Option<String>,
     /// How many different cache keys a route may have.
     pub budget: u64,
+    /// Whether that was configured, and is no default: then it holds for vendors' flags too.
+    pub is_budget_given: bool,
 }
 
 impl Default for CacheKey {
     fn default() -> CacheKey {
-        CacheKey { header: Some("x-ab-cache-key".to_owned()), query: None, budget: 64 }
+        CacheKey { header: Some("x-ab-cache-key".to_owned()), query: None, budget: 64, is_budget_given: false }
     }
 }
 
@@ -204,7 +206,7 @@ fn read_cache_key(node: Node<'_>, problems: &mut Problems) -> Option<CacheKey> {
         let message = "null is allowed only with a `query`: caches need one of the two to tell variants apart";
         problems.error(&block.path().field("header"), message);
     }
-    Some(CacheKey { header: header?, query: query?, budget: budget? })
+    Some(CacheKey { header: header?, query: query?, budget: budget?, is_budget_given: block.has("budget") })
 }
 
 pub(super) fn read_response(node: Node<'_>, problems: &mut Problems) -> Option<Response> {

@@ -75,6 +75,11 @@ fn a_secret_is_not_repeated() {
     }
 }
 
+fn experiments() -> Experiments {
+    let format = crate::format::Format::Native;
+    Experiments { format, source: None, inline: None, decryption_key: None, routes: vec![], goals: vec![] }
+}
+
 #[test]
 fn one_cluster_is_enough_and_the_rest_has_defaults() {
     let config = accepted(&json!({"experiments": {"cluster": "experiments"}}));
@@ -86,7 +91,7 @@ fn one_cluster_is_enough_and_the_rest_has_defaults() {
                 timeout_ms: 2_000,
                 max_bytes: 4_194_304,
             }),
-            inline: None,
+            ..experiments()
         },
         visitor: Visitor {
             id: vec![],
@@ -102,7 +107,12 @@ fn one_cluster_is_enough_and_the_rest_has_defaults() {
         paths: Paths { include: vec![Pattern::new("/*")], exclude: vec![] },
         request: Request {
             assignments_header: "x-ab-assignments".to_owned(),
-            cache_key: CacheKey { header: Some("x-ab-cache-key".to_owned()), query: None, budget: 64 },
+            cache_key: CacheKey {
+                header: Some("x-ab-cache-key".to_owned()),
+                query: None,
+                budget: 64,
+                is_budget_given: false,
+            },
             sticky: None,
             preview: None,
         },
@@ -124,7 +134,7 @@ fn blocks_that_are_given_have_defaults_too() {
     let config = accepted(&json!({
         "experiments": {"inline": {"experiments": []}}, "visitor": {"mint": {}}, "events": {"cluster": "collector"},
     }));
-    assert_eq!(config.experiments, Experiments { source: None, inline: Some(json!({"experiments": []})) });
+    assert_eq!(config.experiments, Experiments { inline: Some(json!({"experiments": []})), ..experiments() });
     let mint = Mint {
         cookie: "ab_visitor".to_owned(),
         max_age_s: 31_536_000,
@@ -209,7 +219,11 @@ fn everything_that_is_given_is_taken() {
     };
     let source = Source { endpoint, refresh_ms: 250, timeout_ms: 250, max_bytes: 1024 };
     let expected = PluginConfig {
-        experiments: Experiments { source: Some(source), inline: Some(json!({"schema": 1, "experiments": []})) },
+        experiments: Experiments {
+            source: Some(source),
+            inline: Some(json!({"schema": 1, "experiments": []})),
+            ..experiments()
+        },
         visitor: Visitor {
             id: vec![
                 IdSource::Header(text("x-user-id")),
@@ -246,7 +260,7 @@ fn everything_that_is_given_is_taken() {
         },
         request: Request {
             assignments_header: text("x-variants"),
-            cache_key: CacheKey { header: None, query: Some(text("__ab")), budget: 8 },
+            cache_key: CacheKey { header: None, query: Some(text("__ab")), budget: 8, is_budget_given: true },
             sticky: Some(OwnCookie {
                 cookie: text("buckets"),
                 max_age_s: 3600,

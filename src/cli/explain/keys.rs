@@ -3,10 +3,14 @@
 use crate::engine::route::RequestLine;
 use crate::engine::snapshot::{Experiment, Snapshot, State};
 use crate::http::url;
+use std::collections::HashSet;
 use std::fmt::Write;
 
 /// How many cache keys are listed; more are counted.
 const KEYS_SHOWN_MAX: usize = 100;
+
+/// How many are counted: vendors' flags, which no budget has to bound, can have too many to put together.
+const KEYS_COUNTED_MAX: usize = 100_000;
 
 /// A page whose cache keys are asked for.
 pub(super) struct Page<'a> {
@@ -33,11 +37,16 @@ impl Page<'_> {
 /// The pairs that an experiment can put into a cache key, each with its variant's key.
 fn pairs(experiment: &Experiment) -> Vec<(&str, &str)> {
     let variants = experiment.variants.iter().enumerate().filter(|(at, _)| match experiment.state {
-        State::Running => true,
+        State::Running | State::Flag(_) => true,
         State::Paused => false,
         State::Concluded(winner) => winner == *at,
     });
-    variants.filter_map(|(_, variant)| Some((variant.cache_pair.as_deref()?, variant.key.as_str()))).collect()
+    let mut pairs: Vec<(&str, &str)> =
+        variants.filter_map(|(_, variant)| Some((variant.cache_pair.as_deref()?, variant.key.as_str()))).collect();
+    // Several outcomes of a vendor's flag may have the same.
+    let mut seen = HashSet::new();
+    pairs.retain(|(pair, _)| seen.insert(*pair));
+    pairs
 }
 
 /// Tells the cache keys of `page`.
@@ -51,7 +60,9 @@ pub(super) fn cache_keys(snapshot: &Snapshot, page: &Page<'_>, budget: u64) -> S
     for experiment in &here {
         let _ = writeln!(text, "  {}", what_it_adds(experiment));
     }
-    let _ = writeln!(text, "\n{}; the budget allows {budget}", number(combinations.len(), "cache key"));
+    let more_than = if combinations.len() > KEYS_COUNTED_MAX { "more than " } else { "" };
+    let count = number(combinations.len(), "cache key");
+    let _ = writeln!(text, "\n{more_than}{count}; the budget allows {budget}");
     for combination in combinations.iter().take(KEYS_SHOWN_MAX) {
         let _ = writeln!(text, "  {}", line(combination));
     }
@@ -69,13 +80,13 @@ fn what_it_adds(experiment: &Experiment) -> String {
         (State::Paused, _) => format!("{key}: paused, adds nothing"),
         (State::Concluded(_), _) if variants.is_empty() => format!("{key}: concluded with its baseline, adds nothing"),
         (State::Concluded(_), _) => format!("{key}: concluded, everyone gets {}", variants.join(", ")),
-        (State::Running, Some(baseline)) if variants.is_empty() => {
+        (State::Running | State::Flag(_), Some(baseline)) if variants.is_empty() => {
             format!("{key}: only its baseline {baseline}, adds nothing")
         }
-        (State::Running, Some(baseline)) => {
+        (State::Running | State::Flag(_), Some(baseline)) => {
             format!("{key}: {}, or nothing for its baseline {baseline} and who is not in it", variants.join(", "))
         }
-        (State::Running, None) => {
+        (State::Running | State::Flag(_), None) => {
             format!("{key}: {}, or nothing for who is not in it; no variant is marked as baseline", variants.join(", "))
         }
     }
@@ -91,6 +102,9 @@ struct Combination<'a> {
 fn combinations<'a>(here: &[&'a Experiment]) -> Vec<Combination<'a>> {
     let mut found = vec![Combination { pairs: Vec::new() }];
     for experiment in here {
+        if found.len() > KEYS_COUNTED_MAX {
+            break;
+        }
         let own = pairs(experiment);
         let everyone = matches!(experiment.state, State::Concluded(_)) && !own.is_empty();
         let mut next = Vec::new();

@@ -33,6 +33,10 @@ pub(super) fn visitor(snapshot: &Snapshot, plugin: Option<&PluginConfig>, asked:
         if let Some(Err(problem)) = link {
             let _ = writeln!(text, "the preview link is ignored: {problem}");
         }
+        if let Some(rules) = snapshot.rules.as_deref() {
+            flags(&mut text, &evaluate::decide_flags(snapshot, rules, &request, view, visit, link));
+            return text;
+        }
         let mut choices = Vec::new();
         for (position, experiment) in snapshot.experiments.iter().enumerate() {
             let decision = decide(snapshot, experiment, &view.line(), visit, view);
@@ -55,6 +59,25 @@ pub(super) fn visitor(snapshot: &Snapshot, plugin: Option<&PluginConfig>, asked:
         let _ = writeln!(text, "cache key    {}", shown(cache_key));
         text
     }))
+}
+
+/// What a vendor's rules decided, flag by flag: their steps are the vendor's own.
+fn flags(text: &mut String, decided: &Value) {
+    let shown = |value: &Value| match value {
+        Value::Null => "none".to_owned(),
+        Value::String(text) if text.is_empty() => "(none)".to_owned(),
+        Value::String(text) => text.clone(),
+        value => value.to_string(),
+    };
+    for row in decided.get("decisions").and_then(Value::as_array).into_iter().flatten() {
+        let of = |name: &str| row.get(name).map(shown).unwrap_or_default();
+        let _ = writeln!(text, "{}: variant {} ({})", of("key"), of("variant"), of("reason"));
+        for (name, says) in [("value", of("value")), ("experiment", of("experiment"))] {
+            let _ = writeln!(text, "  {name:<10} {says}");
+        }
+    }
+    let of = |name: &str| decided.get(name).map(shown).unwrap_or_default();
+    let _ = writeln!(text, "\nassignments  {}\ncache key    {}", of("assignments"), of("cache_key"));
 }
 
 /// One step on the way to a decision. The last one of a list is the one that decided.
@@ -250,7 +273,8 @@ mod tests {
             }
         }
         // Those that a valid experiment can give: disabled ones have no steps.
-        let missing: Vec<_> = Reason::ALL.iter().filter(|reason| !seen.contains(reason)).collect();
+        let missing: Vec<_> =
+            Reason::ALL.iter().filter(|reason| !reason.is_vendors() && !seen.contains(reason)).collect();
         assert_eq!(missing, [&Reason::Disabled]);
     }
 }

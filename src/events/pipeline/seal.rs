@@ -14,6 +14,13 @@ enum Place {
     Behind(Batch),
 }
 
+/// Whether events came into a batch that waits.
+pub(super) enum Joined {
+    Yes,
+    NotNow,
+    Never,
+}
+
 impl Pipeline {
     /// Moves the oldest `count` events into the outbox and, as `sending` says, on their way. False where nothing more can
     /// be sealed now.
@@ -30,16 +37,26 @@ impl Pipeline {
         let sealing = Sealing { id, events: count as u32, bytes: events.bytes() as u32 };
         let lease = self.lease(now_ms);
         let (limits, batch_limits) = (self.config.outbox, self.config.batch);
-        let placed = self.update(host, metrics, |outbox, settled| {
-            let joined = (sending == Sending::IfAllowed).then(|| outbox.join(sealing, lease, &limits, &batch_limits));
-            match joined.flatten() {
-                Some(batch) => Some(Place::Behind(batch)),
-                None => outbox.reserve(sealing, lease, &limits, settled).map(Place::Slot),
+        let place = |pipeline: &mut Pipeline, joins: bool, metrics: &mut Metrics| {
+            pipeline.update(host, metrics, |outbox, settled| {
+                match joins.then(|| outbox.join(sealing, lease, &limits, &batch_limits)).flatten() {
+                    Some(batch) => Some(Place::Behind(batch)),
+                    None => outbox.reserve(sealing, lease, &limits, settled).map(Place::Slot),
+                }
+            })
+        };
+        let mut placed = place(self, sending == Sending::IfAllowed, metrics);
+        if let Ok(Some(Place::Behind(batch))) = &placed {
+            match self.join(host, now_ms, batch, sealing, &events, metrics) {
+                Joined::Yes => return true,
+                Joined::NotNow => return false,
+                // What stands around them there is another config's.
+                Joined::Never => placed = place(self, false, metrics),
             }
-        });
+        }
         let slot = match placed {
             Ok(Some(Place::Slot(slot))) => slot,
-            Ok(Some(Place::Behind(batch))) => return self.join(host, now_ms, &batch, sealing, &events, metrics),
+            Ok(Some(Place::Behind(_))) => return false,
             Ok(None) => {
                 self.go_without(host, id, &events, 0..count, Why::Overflow, metrics);
                 self.buffer.remove(count);
@@ -85,17 +102,18 @@ impl Pipeline {
         sealing: Sealing,
         events: &Events,
         metrics: &mut Metrics,
-    ) -> bool {
+    ) -> Joined {
         let Some(mut all) = self.stored(host, batch) else {
             let sent = Sent { batch: batch.id, part: batch.part(), at_ms: now_ms };
             self.settle(host, now_ms, sent, Verdict::Lost, metrics);
-            return false;
+            return Joined::NotNow;
         };
-        all.append(events);
         let (id, vm, limits) = (batch.id, self.vm, self.config.outbox);
-        if self.write_slot(host, batch.slot, id, &all, metrics).is_err() {
+        let is_alike = all.head() == events.head();
+        all.append(events);
+        if !is_alike || self.write_slot(host, batch.slot, id, &all, metrics).is_err() {
             let _ = self.update(host, metrics, |outbox, _| outbox.cancel(id, vm).then_some(()));
-            return false;
+            return if is_alike { Joined::NotNow } else { Joined::Never };
         }
         let (left, left_bytes) = self.left_without(events);
         let joined = self.update(host, metrics, |outbox, _| {
@@ -104,11 +122,11 @@ impl Pipeline {
         });
         let Ok(Some(())) = joined else {
             let _ = self.update(host, metrics, |outbox, _| outbox.cancel(id, vm).then_some(()));
-            return false;
+            return Joined::NotNow;
         };
         self.has_word = left > 0;
         self.buffer.remove(events.len());
-        true
+        Joined::Yes
     }
 
     /// How many events and bytes the buffer has without its first `events`.

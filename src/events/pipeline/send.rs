@@ -115,7 +115,9 @@ impl Pipeline {
         let body = events.body(self.config.format, &id, part.clone());
         let id = id.to_string();
         let content_type = match self.config.format {
-            EventFormat::Native => "application/json",
+            EventFormat::Native | EventFormat::Optimizely => "application/json",
+            // What browsers send without asking first.
+            EventFormat::Growthbook => "text/plain",
             EventFormat::Ndjson => "application/x-ndjson",
         };
         let mut headers = vec![

@@ -64,7 +64,7 @@ fn decisions(datafile: &Datafile, key: &str) -> Vec<(Option<String>, Value, &'st
     let decide = |user: &str, attributes: &Value| {
         let decision = datafile.decide(flag, user, attributes);
         let outcome = &flag.outcomes()[decision.outcome];
-        (outcome.variant.clone(), outcome.value.clone(), decision.reason)
+        (outcome.variant.clone(), outcome.value.clone(), decision.reason.name())
     };
     users.flat_map(|user| attributes.each_ref().map(|attributes| decide(&user, attributes))).collect()
 }
