@@ -24,4 +24,5 @@ for argument; do
 done
 
 host=$(rustc -vV | sed -n 's/^host: //p')
-exec "$(rustc --print sysroot)/lib/rustlib/$host/bin/rust-lld" "$@"
+# Addresses and indexes in as few bytes as they need: by default the linker leaves room for five.
+exec "$(rustc --print sysroot)/lib/rustlib/$host/bin/rust-lld" "$@" --compress-relocations

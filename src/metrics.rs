@@ -2,7 +2,6 @@
 //! a request pays an addition for them; the proxy adds up all workers.
 
 use crate::engine::reason::Reason;
-use crate::engine::snapshot::Variant;
 use crate::host::{Host, MetricKind};
 use std::collections::HashMap;
 
@@ -162,16 +161,15 @@ impl Metrics {
         }
     }
 
-    /// Counts an exposure of a variant.
-    pub fn exposed(&mut self, experiment: &str, variant: &Variant) {
-        let tag = if self.exposures.len() < EXPOSURE_NAMES_MAX || self.exposures.contains_key(&variant.tag) {
-            variant.tag
+    /// Counts an exposure of a variant, which `tag` tells from others.
+    pub fn exposed(&mut self, experiment: &str, variant: &str, tag: u64) {
+        let tag = if self.exposures.len() < EXPOSURE_NAMES_MAX || self.exposures.contains_key(&tag) {
+            tag
         } else {
             OTHER_TAG
         };
         let (_, count) = self.exposures.entry(tag).or_insert_with(|| {
-            let name =
-                if tag == OTHER_TAG { exposure_name(OTHER, OTHER) } else { exposure_name(experiment, &variant.key) };
+            let name = if tag == OTHER_TAG { exposure_name(OTHER, OTHER) } else { exposure_name(experiment, variant) };
             (name, Count::default())
         });
         count.pending += 1;

@@ -98,7 +98,7 @@ fn typical_event_bytes() -> u64 {
         kind: Kind::Exposure,
         time_ms: 0,
         unit: "00000000-0000-4000-8000-000000000000",
-        exposure: Some(("checkout-button", "green")),
+        exposure: Some(("checkout-button", Some("green"))),
         goal: None,
         revision: Some("2026-11-23.1"),
         host: "www.shop.example",

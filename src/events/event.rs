@@ -18,8 +18,8 @@ pub struct Event<'a> {
     pub time_ms: i64,
     /// The visitor, as bucketed.
     pub unit: &'a str,
-    /// The experiment's and the variant's keys; an exposure has both.
-    pub exposure: Option<(&'a str, &'a str)>,
+    /// The experiment's and the variant's keys, of an exposure; who is shown a vendor's default has no variant.
+    pub exposure: Option<(&'a str, Option<&'a str>)>,
     /// The goal's key.
     pub goal: Option<&'a str>,
     /// The revision of the config that decided.
@@ -66,6 +66,7 @@ impl Event<'_> {
             Kind::Goal => "goal",
         };
         let (experiment, variant) = self.exposure.unzip();
+        let variant = variant.flatten();
         out.extend_from_slice(b"{\"id\":\"");
         out.extend_from_slice(self.id.hyphenated().encode_lower(&mut Uuid::encode_buffer()).as_bytes());
         out.extend_from_slice(b"\",\"type\":\"");
@@ -151,7 +152,7 @@ mod tests {
             kind: Kind::Exposure,
             time_ms: 1_795_392_000_007,
             unit: "u\"1",
-            exposure: Some(("nav", "b")),
+            exposure: Some(("nav", Some("b"))),
             goal: None,
             revision: Some("r42"),
             host: "shop.example",

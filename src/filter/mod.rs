@@ -1,6 +1,8 @@
 //! The filter itself: what a worker keeps ([`worker`]), what it does with a request ([`request`]) and with its response
 //! ([`response`]). Nothing here knows which proxy it runs in; see [`crate::host`].
 
+mod flags;
+mod report;
 pub mod request;
 pub mod response;
 pub mod worker;

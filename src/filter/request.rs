@@ -1,15 +1,15 @@
 //! The request path: what is read of a request, what is decided, what is written. Top to bottom in one place, since every
 //! request of a site pays for it: one read of all headers, and a write for what has to change.
 
-use super::response::{Caching, Exposure, Pending, Work};
+use super::flags;
+use super::report::Reports;
+use super::response::{Caching, Pending, Work};
 use super::worker::Worker;
 use crate::engine::assignments::{assignment_pair, mark_preview, sort_by_key, write_assignments, write_cache_key};
 use crate::engine::attribute::{AttributeName, AttributeValue, Attributes};
 use crate::engine::decide::{self, Decision, Visit, decide_routed};
 use crate::engine::reason::Reason;
 use crate::engine::snapshot::{Choice, Effects, Snapshot, State};
-use crate::events::event::exposure_fingerprint;
-use crate::events::pipeline::Pipeline;
 use crate::host::{Headers, Host, StreamHost};
 use crate::http::headers::{HeaderMap, is_name};
 use crate::http::url;
@@ -111,11 +111,19 @@ fn handle(worker: &mut Worker, host: &(impl Host + StreamHost), room: &mut Room)
     } else if config.response.downstream_private && !candidates.is_empty() {
         pending.caching = Caching::Private;
     }
-    let mut reports =
-        pipeline.map(|pipeline| Reports { window: pipeline.dedupe.window(now_ms), visitor: None, pipeline });
+    let mut reports = pipeline.map(|pipeline| Reports::new(pipeline, config, now_ms));
     let mut newly_bucketed = Vec::new();
     choices.clear();
-    for &number in &*candidates {
+    let mut by_rules = flags::Found::default();
+    if let Some(rules) = snapshot.rules.as_deref() {
+        let metrics = preview.is_none().then_some(&mut *metrics);
+        by_rules = flags::decide(snapshot, rules, candidates, &visit, &view, reports.as_ref(), metrics, choices);
+        if !by_rules.exposures.is_empty() {
+            pending.work(snapshot).exposures = std::mem::take(&mut by_rules.exposures);
+        }
+    }
+    let is_native = snapshot.rules.is_none();
+    for &number in candidates.iter().filter(|_| is_native) {
         let Some(experiment) = snapshot.experiments.get(number as usize) else { continue };
         let decision = decide_routed(snapshot, experiment, &visit, &view);
         if preview.is_none() {
@@ -136,6 +144,9 @@ fn handle(worker: &mut Worker, host: &(impl Host + StreamHost), room: &mut Room)
     if let Some((unit, goals)) = reachable_goals(goal_candidates, &visit, &view) {
         let work = pending.work(snapshot);
         work.goals.extend_from_slice(goals);
+        if let Some(reports) = &reports {
+            work.written_goals = reports.goals(snapshot, goals, &unit, &view, || host.random());
+        }
         work.goal_unit = unit.into_owned();
     }
     if pending.has_events() {
@@ -147,7 +158,7 @@ fn handle(worker: &mut Worker, host: &(impl Host + StreamHost), room: &mut Room)
         }
     }
     if preview.is_some() && config.response.debug_header.is_some() {
-        pending.work(snapshot).debug = debug_text(snapshot, candidates, &visit, &view);
+        pending.work(snapshot).debug = debug_text(snapshot, candidates, &by_rules.decided, &visit, &view);
     }
     if let (Some(mint), Some(id)) = (&config.visitor.mint, &minted) {
         pending.work(snapshot).set_cookies = [Some(mint.set(id)), None];
@@ -165,6 +176,7 @@ fn handle(worker: &mut Worker, host: &(impl Host + StreamHost), room: &mut Room)
     }
 
     let redirect = if snapshot.has_effects { writes.effects(snapshot, choices, &view) } else { None };
+    let redirect = redirect.or(by_rules.redirect);
     // From here on in the order of their keys.
     sort_by_key(snapshot, choices);
     write_assignments(snapshot, choices, assignments);
@@ -227,7 +239,7 @@ fn mint(
         return None;
     }
     let useful = candidates.iter().filter_map(|&number| snapshot.experiments.get(number as usize)).any(|one| {
-        one.state == State::Running
+        matches!(one.state, State::Running | State::Flag(_))
             && one.unit == AttributeName::Id
             && decide::not_scheduled(one, visit.now_ms).is_none()
     });
@@ -267,14 +279,26 @@ fn remembered<'a>(
 
 /// The decisions that a preview shows, for a person: those of the experiments of this page, and of others that its link
 /// names.
-fn debug_text(snapshot: &Snapshot, candidates: &[u32], visit: &Visit<'_>, view: &RequestView<'_>) -> Option<String> {
+fn debug_text(
+    snapshot: &Snapshot,
+    candidates: &[u32],
+    by_rules: &[(usize, Option<usize>, Reason)],
+    visit: &Visit<'_>,
+    view: &RequestView<'_>,
+) -> Option<String> {
     let (mut text, line) = (String::new(), view.line());
-    for (number, experiment) in (0..).zip(&snapshot.experiments) {
+    for (number, experiment) in (0_u32..).zip(&snapshot.experiments) {
         let is_named = visit.preview.iter().any(|(key, _)| *key == experiment.key);
         if !is_named && !candidates.contains(&number) {
             continue;
         }
-        let Decision { variant, reason } = decide::decide(snapshot, experiment, &line, visit, view);
+        let Decision { variant, reason } =
+            match (&snapshot.rules, by_rules.iter().find(|(at, ..)| *at == number as usize)) {
+                (None, _) => decide::decide(snapshot, experiment, &line, visit, view),
+                (Some(_), Some(&(_, variant, reason))) => Decision { variant, reason },
+                // The link names a flag that is about other pages.
+                (Some(_), None) => Decision { variant: None, reason: Reason::Route },
+            };
         let variant = variant.and_then(|variant| experiment.variants.get(variant));
         let pair = assignment_pair(&experiment.key, variant.map_or("", |variant| variant.key.as_str()));
         if text.len() + pair.len() > DEBUG_BYTES_MAX {
@@ -285,39 +309,6 @@ fn debug_text(snapshot: &Snapshot, candidates: &[u32], visit: &Visit<'_>, view: 
         let _ = write!(text, "{separator}{pair};{}", reason.name());
     }
     (!text.is_empty()).then_some(text)
-}
-
-/// What has to be known to report exposures.
-struct Reports<'a> {
-    pipeline: &'a Pipeline,
-    /// The number of the dedupe window.
-    window: i64,
-    /// The visitor by id, as exposures name it: all experiments by id share it.
-    visitor: Option<u64>,
-}
-
-impl Reports<'_> {
-    /// An exposure to report when the response is delivered, unless it was reported already.
-    fn exposure(&mut self, snapshot: &Snapshot, choice: Choice, view: &RequestView<'_>) -> Option<Exposure> {
-        let (experiment, variant) = snapshot.choice(choice)?;
-        let dedupe = &self.pipeline.dedupe;
-        let is_by_id = experiment.unit == AttributeName::Id;
-        let visitor = match self.visitor.filter(|_| is_by_id) {
-            Some(visitor) => visitor,
-            None => {
-                let visitor = dedupe.visitor(&decide::unit(&experiment.unit, view)?);
-                self.visitor = if is_by_id { Some(visitor) } else { self.visitor };
-                visitor
-            }
-        };
-        let name = visitor ^ variant.tag;
-        if dedupe.has_seen(name, self.window) {
-            return None;
-        }
-        let unit = decide::unit(&experiment.unit, view)?.into_owned();
-        let fingerprint = exposure_fingerprint(&unit, &experiment.key, &variant.key, self.window);
-        Some(Exposure { choice, unit, name, fingerprint, window: self.window })
-    }
 }
 
 /// The goals that the response may reach, and who would: a visitor who is known and may be told apart.

@@ -47,6 +47,8 @@ pub struct Work {
     pub goals: Vec<u32>,
     /// The visitor who would reach them.
     pub goal_unit: String,
+    /// The events of goals in a vendor's format, for the goals that the vendor knows, by their position.
+    pub written_goals: Vec<(u32, Vec<u8>)>,
     /// The `Set-Cookie`s of a minted id and of sticky buckets, to set them or to take them away.
     pub set_cookies: [Option<String>; 2],
     /// What the debug header says, for a preview.
@@ -62,8 +64,8 @@ pub struct Work {
 /// An exposure that waits for its response.
 #[derive(Debug)]
 pub struct Exposure {
-    /// Experiment and variant.
-    pub choice: Choice,
+    /// Of what.
+    pub of: Exposed,
     /// The visitor as bucketed.
     pub unit: String,
     /// What this VM remembers of it.
@@ -72,6 +74,24 @@ pub struct Exposure {
     pub fingerprint: u128,
     /// The number of the window.
     pub window: i64,
+    /// The event in a vendor's format, which needs more of the request than is there when the response comes.
+    pub written: Option<Vec<u8>>,
+}
+
+/// What a visitor was shown.
+#[derive(Debug)]
+pub enum Exposed {
+    /// A variant of an experiment.
+    Choice(Choice),
+    /// What a vendor's rules report, which need not be of an experiment on this request's route.
+    Reported {
+        /// The experiment's own key, or the flag's.
+        experiment: String,
+        /// The variant's, where there is one.
+        variant: Option<String>,
+        /// Tells it from other variants.
+        tag: u64,
+    },
 }
 
 impl Pending {
@@ -84,6 +104,7 @@ impl Pending {
                 exposures: Vec::new(),
                 goals: Vec::new(),
                 goal_unit: String::new(),
+                written_goals: Vec::new(),
                 set_cookies: [None, None],
                 debug: None,
                 host: String::new(),
@@ -195,24 +216,42 @@ fn emit(worker: &mut Worker, host: &impl Host, work: &Work, status: Option<u16>)
         attributes: &work.attributes,
     };
     for exposure in &work.exposures {
-        let Some((experiment, variant)) = snapshot.choice(exposure.choice) else { continue };
+        let (experiment, variant, tag) = match &exposure.of {
+            Exposed::Choice(choice) => match snapshot.choice(*choice) {
+                Some((experiment, variant)) => (&experiment.key, Some(&variant.key), variant.tag),
+                None => continue,
+            },
+            Exposed::Reported { experiment, variant, tag } => (experiment, variant.as_ref(), *tag),
+        };
         // Another request of the same visitor may have been delivered since.
         if pipeline.dedupe.has_seen(exposure.name, exposure.window) {
             continue;
         }
-        let id = derived_id(exposure.fingerprint);
-        let exposed = Some((experiment.key.as_str(), variant.key.as_str()));
-        if pipeline.emit(&Event { exposure: exposed, ..event(id, Kind::Exposure, &exposure.unit) }, metrics) {
+        let exposed = Some((experiment.as_str(), variant.map(String::as_str)));
+        let is_kept = match &exposure.written {
+            Some(written) => pipeline.emit_written(written, *now_ms, metrics),
+            None => {
+                let id = derived_id(exposure.fingerprint);
+                pipeline.emit(&Event { exposure: exposed, ..event(id, Kind::Exposure, &exposure.unit) }, metrics)
+            }
+        };
+        if is_kept {
             pipeline.dedupe.remember(exposure.name, exposure.window);
         }
-        metrics.exposed(&experiment.key, variant);
+        metrics.exposed(experiment, variant.map_or("", String::as_str), tag);
     }
-    let reached = work.goals.iter().filter_map(|&at| snapshot.goals.get(at as usize)).filter(|goal| {
-        goal.statuses.is_empty()
-            || status.is_some_and(|status| goal.statuses.iter().any(|class| class.contains(status)))
-    });
-    for goal in reached {
-        let id = random_id(host.random());
-        pipeline.emit(&Event { goal: Some(&goal.key), ..event(id, Kind::Goal, &work.goal_unit) }, metrics);
+    let is_vendors = pipeline.format().is_vendors();
+    let reached =
+        work.goals.iter().filter_map(|&at| Some((at, snapshot.goals.get(at as usize)?))).filter(|(_, goal)| {
+            goal.statuses.is_empty()
+                || status.is_some_and(|status| goal.statuses.iter().any(|class| class.contains(status)))
+        });
+    for (at, goal) in reached {
+        if !is_vendors {
+            let id = random_id(host.random());
+            pipeline.emit(&Event { goal: Some(&goal.key), ..event(id, Kind::Goal, &work.goal_unit) }, metrics);
+        } else if let Some((_, written)) = work.written_goals.iter().find(|(written, _)| *written == at) {
+            pipeline.emit_written(written, *now_ms, metrics);
+        }
     }
 }

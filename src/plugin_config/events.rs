@@ -56,6 +56,13 @@ pub enum EventFormat {
     Growthbook,
 }
 
+impl EventFormat {
+    /// Whether it is a vendor's, with events of its own shape.
+    pub fn is_vendors(self) -> bool {
+        matches!(self, EventFormat::Optimizely | EventFormat::Growthbook)
+    }
+}
+
 /// When a worker's buffer is sealed into a batch: at the first of the three that is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Batch {

@@ -1,0 +1,71 @@
+//! Deciding a request by a vendor's rules.
+
+use super::report::Reports;
+use super::response::Exposure;
+use crate::engine::decide::{Visit, decide_flags};
+use crate::engine::flag::{FlagExposure, FlagRules, FlagSink, FlagVisitor};
+use crate::engine::reason::Reason;
+use crate::engine::snapshot::{Choice, Snapshot};
+use crate::metrics::Metrics;
+use crate::visit::RequestView;
+
+/// What came of it.
+#[derive(Default)]
+pub(super) struct Found {
+    /// Exposures to report when the response is delivered.
+    pub(super) exposures: Vec<Exposure>,
+    /// Where the visitor is to be sent.
+    pub(super) redirect: Option<String>,
+    /// Every decision, by the experiment's position, for whoever wants to show them.
+    pub(super) decided: Vec<(usize, Option<usize>, Reason)>,
+}
+
+struct Sink<'a, 'r> {
+    snapshot: &'a Snapshot,
+    view: &'a RequestView<'a>,
+    reports: Option<&'a Reports<'r>>,
+    /// None for previews, which count in nothing.
+    metrics: Option<&'a mut Metrics>,
+    choices: &'a mut Vec<Choice>,
+    found: Found,
+}
+
+impl FlagSink for Sink<'_, '_> {
+    fn decided(&mut self, flag: usize, outcome: Option<usize>, reason: Reason) {
+        let Some(experiment) = self.snapshot.flag(flag) else { return };
+        match &mut self.metrics {
+            Some(metrics) => metrics.decided(reason, 1),
+            None => self.found.decided.push((experiment, outcome, reason)),
+        }
+        self.choices.extend(outcome.map(|variant| Choice { experiment, variant }));
+    }
+
+    fn exposed(&mut self, exposure: &FlagExposure<'_>) {
+        let report = self.reports.and_then(|reports| reports.reported(self.snapshot, exposure, self.view));
+        self.found.exposures.extend(report);
+    }
+
+    fn redirected(&mut self, location: &str) {
+        self.found.redirect = Some(location.to_owned());
+    }
+}
+
+/// Decides the flags at `candidates`; `choices` are what they came out as, in the order of the config.
+#[allow(clippy::too_many_arguments, reason = "all that is known of a request")]
+pub(super) fn decide(
+    snapshot: &Snapshot,
+    rules: &dyn FlagRules,
+    candidates: &[u32],
+    visit: &Visit<'_>,
+    view: &RequestView<'_>,
+    reports: Option<&Reports<'_>>,
+    metrics: Option<&mut Metrics>,
+    choices: &mut Vec<Choice>,
+) -> Found {
+    let visitor = FlagVisitor { id: view.id.as_deref(), attributes: view, previewed: &[] };
+    let mut sink = Sink { snapshot, view, reports, metrics, choices, found: Found::default() };
+    decide_flags(snapshot, rules, candidates, visit, &visitor, &mut sink);
+    let found = sink.found;
+    choices.sort_unstable_by_key(|choice| choice.experiment);
+    found
+}
