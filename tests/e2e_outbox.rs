@@ -189,7 +189,7 @@ fn what_would_be_dropped_goes_to_the_fallback_once() {
         assert!(backup.repeats() == 0 && backup.batches().iter().all(|batch| batch.path == "/backup"));
 
         services.collector.server.set(Behaviour::Respond);
-        let end = at_rest(&envoy, 81, |queued| queued == 0);
+        let end = at_rest(&envoy, 80, |queued| queued == 0);
         assert_eq!(end, Accounts { delivered: full.queued, queued: 0, ..full }, "{limits}");
         let (delivered, diverted) = (visitors(&services.collector), visitors(&backup));
         assert!(delivered.is_disjoint(&diverted) && delivered.len() + diverted.len() == 80, "{limits}");
