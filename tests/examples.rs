@@ -121,7 +121,10 @@ fn the_annotated_configuration_is_what_the_filter_reads() {
     let configuration = find(&dump, "configuration").expect("the dump has the plugin configuration");
     let config = PluginConfig::from_value(&configuration["value"])
         .unwrap_or_else(|problems| panic!("{:?}", problems.iter().map(ToString::to_string).collect::<Vec<_>>()));
-    assert_eq!(config.request, plugin_config::Request::default());
+    let defaults = plugin_config::Request::default();
+    // The budget stands there with its default, which is to be kept to because it stands there.
+    let cache_key = plugin_config::CacheKey { is_budget_given: true, ..defaults.cache_key };
+    assert_eq!(config.request, plugin_config::Request { cache_key, ..plugin_config::Request::default() });
     assert_eq!(config.response, plugin_config::Response::default());
     let events = config.events.unwrap();
     assert_eq!(
