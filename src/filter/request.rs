@@ -11,7 +11,7 @@ use crate::engine::decide::{self, Decision, Visit, decide_routed};
 use crate::engine::reason::Reason;
 use crate::engine::snapshot::{Choice, Effects, Snapshot, State};
 use crate::host::{Headers, Host, StreamHost};
-use crate::http::headers::{HeaderMap, is_name};
+use crate::http::headers::{HeaderMap, NameLengths, is_name};
 use crate::http::url;
 use crate::metrics::{Counter, Metrics};
 use crate::plugin_config::{self, OwnCookie, PluginConfig};
@@ -370,7 +370,8 @@ impl<'a> Writes<'a> {
         snapshot: Option<&Snapshot>,
     ) -> Writes<'a> {
         let mut spoofed: Vec<(&[u8], usize)> = Vec::new();
-        for (name, _) in headers.iter() {
+        let by_variants = snapshot.map_or(NameLengths::default(), |snapshot| snapshot.owned_request_headers.lengths());
+        for (name, _) in headers.iter_with(config.request.owned_lengths().or(by_variants)) {
             let is_owned = config.request.owns(name)
                 || snapshot.is_some_and(|snapshot| snapshot.owned_request_headers.contains(name));
             if is_owned {

@@ -6,7 +6,7 @@ use crate::engine::snapshot::{Choice, Snapshot};
 use crate::events::event::{Event, Kind, derived_id, random_id};
 use crate::host::{Headers, Host, StreamHost, status};
 use crate::http::cache_control::made_private;
-use crate::http::headers::{HeaderMap, is_name};
+use crate::http::headers::{HeaderMap, NameLengths, is_name};
 use std::borrow::Cow;
 use std::rc::Rc;
 
@@ -165,7 +165,9 @@ fn is_for_caches(name: &str) -> bool {
 /// Keeps caches in front of the proxy from pinning one visitor's variant on others.
 fn keep_from_others(host: &impl StreamHost, headers: &HeaderMap, caching: Caching) {
     let (mut cache_controls, mut surrogate, mut cdn) = (0, false, false);
-    for (name, _) in headers.iter() {
+    const WANTED: NameLengths =
+        NameLengths::of(&[CACHE_CONTROL.len(), SURROGATE_CONTROL.len(), CDN_CACHE_CONTROL.len()]);
+    for (name, _) in headers.iter_with(WANTED) {
         match name.len() {
             13 if is_name(name, CACHE_CONTROL.as_bytes()) => cache_controls += 1,
             17 => {

@@ -1,8 +1,6 @@
 //! A header map as the proxy hands it over: one block of bytes, read in place, so that looking at a request copies
 //! nothing. Lying lengths end the map early; they never read past the block.
 
-use std::slice::ChunksExact;
-
 /// Header names and values in their order. Values are bytes: clients send what they like.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HeaderMap {
@@ -23,7 +21,7 @@ impl HeaderMap {
         let text = claimed.checked_mul(8).and_then(|lengths| lengths.checked_add(4));
         let lengths = text.and_then(|text| block.get(4..text)).unwrap_or_default();
         let room = block.len().saturating_sub(4).saturating_sub(lengths.len());
-        let ends = lengths.chunks_exact(8).map(pair_lengths).scan(0_usize, |end, (name, value)| {
+        let ends = lengths.as_chunks().0.iter().map(pair_lengths).scan(0_usize, |end, (name, value)| {
             *end = end.checked_add(name)?.checked_add(value)?.checked_add(2)?;
             // The NUL behind the last value may be missing.
             (*end <= room.saturating_add(1)).then_some(())
@@ -55,20 +53,31 @@ impl HeaderMap {
 
     /// Every header in order.
     pub fn iter(&self) -> Iter<'_> {
-        let lengths = self.block.get(4..self.text).unwrap_or_default();
-        let lengths = lengths.get(..self.pairs * 8).unwrap_or_default();
-        Iter { block: &self.block, lengths: lengths.chunks_exact(8), text: self.text }
+        self.iter_with(NameLengths::ANY)
+    }
+
+    /// The headers whose names have one of these lengths, in order. What is not wanted costs next to nothing: most headers
+    /// of a request have none of the lengths that somebody looks for.
+    pub fn iter_with(&self, wanted: NameLengths) -> Iter<'_> {
+        let lengths = self.block.get(4..self.text).unwrap_or_default().as_chunks().0;
+        Iter {
+            block: &self.block,
+            lengths: lengths.get(..self.pairs).unwrap_or_default().iter(),
+            text: self.text,
+            wanted,
+        }
     }
 
     /// The first header called `name`, which is in lower case.
     pub fn get(&self, name: &str) -> Option<&[u8]> {
-        self.iter().next_called(name.as_bytes())
+        let mut called = self.iter_with(NameLengths::of(&[name.len()]));
+        called.find(|(found, _)| is_name(found, name.as_bytes())).map(|(_, value)| value)
     }
 
     /// Every header called `name`, which is in lower case.
     pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> + 'a {
-        let mut rest = self.iter();
-        std::iter::from_fn(move || rest.next_called(name.as_bytes()))
+        let called = self.iter_with(NameLengths::of(&[name.len()]));
+        called.filter(|(found, _)| is_name(found, name.as_bytes())).map(|(_, value)| value)
     }
 }
 
@@ -76,39 +85,60 @@ impl HeaderMap {
 #[derive(Debug, Clone)]
 pub struct Iter<'a> {
     block: &'a [u8],
-    lengths: ChunksExact<'a, u8>,
+    lengths: std::slice::Iter<'a, [u8; 8]>,
     /// Where the next name is.
     text: usize,
+    wanted: NameLengths,
 }
 
 impl<'a> Iterator for Iter<'a> {
     type Item = (&'a [u8], &'a [u8]);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let (name, value) = pair_lengths(self.lengths.next()?);
-        let value_at = self.text + name + 1;
-        let pair = (self.block.get(self.text..self.text + name)?, self.block.get(value_at..value_at + value)?);
-        self.text = value_at + value + 1;
-        Some(pair)
-    }
-}
-
-impl<'a> Iter<'a> {
-    /// The next value of a header called `wanted`. Only names of its length are looked at.
-    fn next_called(&mut self, wanted: &[u8]) -> Option<&'a [u8]> {
         for lengths in self.lengths.by_ref() {
             let (name, value) = pair_lengths(lengths);
-            let name_at = self.text;
-            let value_at = name_at + name + 1;
+            let (name_at, value_at) = (self.text, self.text + name + 1);
             self.text = value_at + value + 1;
-            if name == wanted.len()
-                && self.block.get(name_at..name_at + name).is_some_and(|found| is_name(found, wanted))
-            {
-                return self.block.get(value_at..value_at + value);
+            if self.wanted.contains(name) {
+                let name = self.block.get(name_at..name_at + name)?;
+                return Some((name, self.block.get(value_at..value_at + value)?));
             }
         }
         None
     }
+}
+
+/// Lengths that names have, in bytes; 63 stands for 63 and more.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct NameLengths(u64);
+
+impl NameLengths {
+    /// All lengths.
+    pub const ANY: NameLengths = NameLengths(u64::MAX);
+
+    /// These lengths.
+    pub const fn of(mut lengths: &[usize]) -> NameLengths {
+        let mut bits = 0;
+        while let [length, rest @ ..] = lengths {
+            bits |= length_bit(*length);
+            lengths = rest;
+        }
+        NameLengths(bits)
+    }
+
+    /// These lengths and those of `other`.
+    pub const fn or(self, other: NameLengths) -> NameLengths {
+        NameLengths(self.0 | other.0)
+    }
+
+    /// Whether names of `length` bytes are meant.
+    pub const fn contains(self, length: usize) -> bool {
+        self.0 & length_bit(length) != 0
+    }
+}
+
+const fn length_bit(length: usize) -> u64 {
+    1 << if length < 63 { length } else { 63 }
 }
 
 /// Whether `found` is the name `wanted`, which is in lower case. Some hosts hand names over as clients wrote them.
@@ -118,11 +148,9 @@ pub fn is_name(found: &[u8], wanted: &[u8]) -> bool {
 }
 
 /// The lengths of a name and of its value.
-fn pair_lengths(lengths: &[u8]) -> (usize, usize) {
-    let length = |at: usize| {
-        lengths.get(at..).and_then(|bytes| bytes.first_chunk()).map_or(0, |bytes| u32::from_le_bytes(*bytes))
-    };
-    (length(0) as usize, length(4) as usize)
+fn pair_lengths(lengths: &[u8; 8]) -> (usize, usize) {
+    let both = u64::from_le_bytes(*lengths);
+    (both as u32 as usize, (both >> 32) as usize)
 }
 
 /// Names of headers, found by their length first: most headers of a request have none of these lengths.
@@ -130,8 +158,7 @@ fn pair_lengths(lengths: &[u8]) -> (usize, usize) {
 pub struct NameSet {
     /// In lower case, each once.
     names: Vec<String>,
-    /// Bit `n` is set where a name has `n` bytes, or `n` and more for the last bit.
-    lengths: u64,
+    lengths: NameLengths,
 }
 
 impl NameSet {
@@ -139,7 +166,7 @@ impl NameSet {
     pub fn new(mut names: Vec<String>) -> NameSet {
         names.sort();
         names.dedup();
-        let lengths = names.iter().fold(0, |lengths, name| lengths | length_bit(name.len()));
+        let lengths = names.iter().fold(NameLengths::default(), |all, name| all.or(NameLengths::of(&[name.len()])));
         NameSet { names, lengths }
     }
 
@@ -148,9 +175,14 @@ impl NameSet {
         &self.names
     }
 
+    /// The lengths that they have.
+    pub fn lengths(&self) -> NameLengths {
+        self.lengths
+    }
+
     /// Whether `name` is one of them, however it is written.
     pub fn contains(&self, name: &[u8]) -> bool {
-        self.lengths & length_bit(name.len()) != 0
+        self.lengths.contains(name.len())
             && if name.iter().any(u8::is_ascii_uppercase) {
                 self.has(&name.to_ascii_lowercase())
             } else {
@@ -161,10 +193,6 @@ impl NameSet {
     fn has(&self, name: &[u8]) -> bool {
         self.names.binary_search_by(|own| own.as_bytes().cmp(name)).is_ok()
     }
-}
-
-fn length_bit(length: usize) -> u64 {
-    1 << length.min(63)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use super::block::{self, Block};
 use super::names;
 use super::own_cookie::{self, OwnCookie};
 use crate::engine::pattern::Pattern;
-use crate::http::headers::is_name;
+use crate::http::headers::{NameLengths, is_name};
 use crate::problem::{Node, Problems};
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -88,6 +88,12 @@ impl Request {
     pub fn owns(&self, name: &[u8]) -> bool {
         is_name(name, self.assignments_header.as_bytes())
             || self.cache_key.header.as_ref().is_some_and(|own| is_name(name, own.as_bytes()))
+    }
+
+    /// The lengths of the names that it [owns](Request::owns).
+    pub fn owned_lengths(&self) -> NameLengths {
+        let cache_key = self.cache_key.header.as_ref().map(|own| NameLengths::of(&[own.len()]));
+        NameLengths::of(&[self.assignments_header.len()]).or(cache_key.unwrap_or_default())
     }
 }
 

@@ -55,35 +55,44 @@ const PATTERNS: &[&str] = &[
     "yandeximages",
 ];
 
-/// Which pairs of ASCII bytes some pattern starts with, in either case: bit `b % 64` of entry `2 * a + b / 64`. Most places of
-/// a user agent start none, and cost one look each.
+/// Pairs of ASCII bytes, in either case: bit `b % 64` of entry `2 * a + b / 64`.
+type Pairs = [u64; 256];
+
+/// The first two letters of all patterns.
+const FIRST_PAIRS: Pairs = pairs(1);
+
+/// The first two and the second two letters of all patterns: one of a pattern's is at an even place, wherever it stands, so
+/// that every second place of a user agent is enough to look at, and most cost one look.
+const BOTH_PAIRS: Pairs = pairs(2);
+
 #[allow(
     clippy::indexing_slicing,
     clippy::panic,
     reason = "computed when the crate is compiled, which fails if it is wrong"
 )]
-const STARTS: [u64; 256] = {
-    let mut starts = [0; 256];
+const fn pairs(of_each: usize) -> Pairs {
+    let mut pairs = [0; 256];
     let mut at = 0;
-    while at < PATTERNS.len() {
-        let [first, second, ..] = PATTERNS[at].as_bytes() else { panic!("a pattern of less than two letters") };
-        let (firsts, seconds) = ([*first, first.to_ascii_uppercase()], [*second, second.to_ascii_uppercase()]);
+    while at < of_each * PATTERNS.len() {
+        let [first, second, third, ..] = PATTERNS[at / of_each].as_bytes() else { panic!("a pattern of two letters") };
+        let (first, second) = if at % of_each == 0 { (*first, *second) } else { (*second, *third) };
+        let (firsts, seconds) = ([first, first.to_ascii_uppercase()], [second, second.to_ascii_uppercase()]);
         let mut case = 0;
         while case < 4 {
             let (first, second) = (firsts[case / 2], seconds[case % 2]);
-            starts[2 * first as usize + second as usize / 64] |= 1 << (second % 64);
+            pairs[2 * first as usize + second as usize / 64] |= 1 << (second % 64);
             case += 1;
         }
         at += 1;
     }
-    starts
-};
+    pairs
+}
 
-/// Whether some pattern starts with these two bytes.
-fn starts(first: u8, second: u8) -> bool {
+/// Whether the two bytes are one of `pairs`.
+fn is_in(pairs: &Pairs, [first, second]: [u8; 2]) -> bool {
     // What is not ASCII is taken for what has the same lowest bits, and looked at for nothing.
     let entry = 2 * usize::from(first & 127) + usize::from(second >> 6 & 1);
-    STARTS.get(entry).is_some_and(|seconds| seconds >> (second & 63) & 1 == 1)
+    pairs.get(entry).is_some_and(|seconds| seconds >> (second & 63) & 1 == 1)
 }
 
 /// A telephone maker's name that ends like a bot's.
@@ -126,13 +135,18 @@ impl BotPatterns {
 
 /// Whether `user_agent` names a bot, by the patterns here.
 pub fn is_bot(user_agent: &[u8]) -> bool {
-    let pairs = user_agent.windows(2).enumerate();
-    let places = pairs.filter(|(_, pair)| matches!(pair, [first, second] if starts(*first, *second)));
-    places.map(|(at, _)| at).any(|at| {
-        let rest = user_agent.get(at..).unwrap_or_default();
-        let found = PATTERNS.iter().find(|pattern| starts_with(rest, pattern.as_bytes()));
-        found.is_some() && !ends_a_telephone_s_name(user_agent, at)
-    })
+    // A pattern that starts one place before one of these pairs has its second two letters there, one that starts with the
+    // pair its first two.
+    let pairs = user_agent.get(1..).unwrap_or_default().as_chunks().0.iter();
+    let mut places = pairs.enumerate().filter(|(_, pair)| is_in(&BOTH_PAIRS, **pair)).map(|(number, _)| 2 * number);
+    places.any(|at| names_bot_at(user_agent, at) || names_bot_at(user_agent, at + 1))
+}
+
+fn names_bot_at(user_agent: &[u8], at: usize) -> bool {
+    let rest = user_agent.get(at..).unwrap_or_default();
+    rest.first_chunk().is_some_and(|pair| is_in(&FIRST_PAIRS, *pair))
+        && PATTERNS.iter().any(|pattern| starts_with(rest, pattern.as_bytes()))
+        && !ends_a_telephone_s_name(user_agent, at)
 }
 
 fn ends_a_telephone_s_name(user_agent: &[u8], at: usize) -> bool {
@@ -170,6 +184,16 @@ mod tests {
             assert!(!is_bot(other.as_bytes()), "{other}");
         }
         assert!(!is_bot(b"\xff\xfe"));
+        // Wherever it stands, and with whatever around it.
+        for pattern in PATTERNS {
+            for before in ["", "x", "xy", "Mozilla/5.0 (", "Mozilla/5.0 (x"] {
+                for after in ["", "/", "/1.0)"] {
+                    let name = format!("{before}{}{after}", pattern.to_ascii_uppercase());
+                    assert!(is_bot(name.as_bytes()), "{name}");
+                    assert!(!is_bot(&name.as_bytes()[..before.len() + 2]), "{name}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::engine::attribute::{AttributeName, AttributeValue, Attributes, json_a
 use crate::engine::decide::{Visit, is_unit};
 use crate::engine::route::RequestLine;
 use crate::http::cookies::{cookie, cookie_in};
-use crate::http::headers::{HeaderMap, is_name};
+use crate::http::headers::{HeaderMap, NameLengths, is_name};
 use crate::http::url;
 use crate::plugin_config::{IdSource, OwnCookie, Paths, Request, TokenSource, Visitor};
 use crate::visit::preview::{NotValid, Preview};
@@ -55,7 +55,8 @@ impl<'a> RequestView<'a> {
         let [mut target, mut authority, mut host, mut method] = [None; 4];
         let [mut user_agent, mut gpc, mut dnt, mut cookies] = [None; 4];
         let mut has_more_cookies = false;
-        for (name, value) in headers.iter() {
+        const WANTED: NameLengths = NameLengths::of(&[3, 4, 5, 6, 7, 10]);
+        for (name, value) in headers.iter_with(WANTED) {
             let (place, wanted): (_, &[u8]) = match name.len() {
                 3 => (&mut dnt, b"dnt"),
                 4 => (&mut host, b"host"),
