@@ -8,7 +8,8 @@ mod harness;
 use harness::client::{Client, Reply};
 use harness::envoy::Envoy;
 use harness::eventually_eq;
-use harness::stack::{Accounts, Services, document, echoed, experiment, merged};
+use harness::http2;
+use harness::stack::{Accounts, Services, document, echoed, experiment, merged, texts};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -172,6 +173,32 @@ fn an_id_may_come_from_a_token_and_bots_may_be_told_by_patterns_of_ones_own() {
 }
 
 /// How many VMs were made, and how many there are: a crash makes one more.
+#[test]
+fn cookies_that_an_http2_client_splits_are_found_in_every_part() {
+    let services = Services::start(&json!({}));
+    let forced = experiment("nav", json!({"forced": {"u7": "control"}, "sticky": true}));
+    let envoy = services.envoy(&plugin(
+        &[forced],
+        json!({"visitor": {"id": [{"cookie": "uid"}], "consent": {"cookie": "consent", "contains": "yes"}},
+               "request": {"sticky": {"cookie": "ab_sticky"}}}),
+    ));
+    for (cookies, expected) in [
+        (vec!["uid=u7", "consent=yes"], vec!["nav=control"]),
+        (vec!["a=1", "consent=yes", "b=2", "uid=u7", "c=3"], vec!["nav=control"]),
+        (vec!["consent=yes", "uid=u7", "uid=u8"], vec!["nav=control"]),
+        (vec!["consent=yes", "uid=u8", "uid=u7"], vec!["nav=green"]),
+        (vec!["consent=no", "uid=u7", "consent=yes"], vec![]),
+        (vec!["consent=yes", "uid=u8", "ab_sticky=1~nav.0.control"], vec!["nav=control"]),
+    ] {
+        let headers: Vec<(&str, &str)> = cookies.iter().map(|cookie| ("cookie", *cookie)).collect();
+        services.origin.server.take_requests();
+        http2::get(envoy.port(), "/", &headers).unwrap();
+        let requests = services.origin.server.take_requests();
+        assert_eq!(requests.len(), 1);
+        assert_eq!(texts(&requests[0], "x-ab-assignments"), expected, "{cookies:?}");
+    }
+}
+
 fn vms(envoy: &Envoy) -> BTreeMap<String, u64> {
     let vms = envoy.stats(r"^wasm\.envoy\.wasm\.runtime\.v8\.(created|active)$");
     assert_eq!(vms.len(), 2, "{vms:?}");

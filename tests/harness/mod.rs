@@ -24,6 +24,7 @@ pub mod caches;
 pub mod client;
 pub mod envoy;
 pub mod http;
+pub mod http2;
 pub mod load;
 pub mod roles;
 pub mod server;
