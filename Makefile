@@ -77,7 +77,7 @@ bench: benches/workerd/bundle.mjs build dist/test/edgesplit-hooks.wasm dist/benc
 TARGET ?= request
 SECONDS ?= 60
 # cargo-fuzz wants compiler flags that a stable toolchain only takes this way.
-fuzz: ## fuzz TARGET (request plugin_config native shared_data reply) for SECONDS
+fuzz: ## fuzz TARGET (request visit plugin_config native vendors shared_data reply) for SECONDS
 	@command -v cargo-fuzz >/dev/null || cargo install --locked --quiet --root .setup cargo-fuzz
 	@mkdir -p tests/fuzz/found/$(TARGET)
 	cd tests/fuzz && PATH="$(CURDIR)/.setup/bin:$$PATH" RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir . \

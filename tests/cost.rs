@@ -154,10 +154,25 @@ fn costs() -> BTreeMap<&'static str, BTreeMap<String, Value>> {
         ("first visit, 5 of 5", (5, 5), true, "/shop/1?ref=1", &always_new),
         ("minted visitor, 5 of 5", (5, 5), true, "/shop/1?ref=1", &nobody),
     ];
-    rows.map(|(name, (matching, all), events, path, cookie)| {
+    let rows = rows.map(|(name, (matching, all), events, path, cookie)| {
         (name, cost(&compiled, &plugin(matching, all, events), path, cookie))
-    })
-    .into()
+    });
+    let mut sticky = plugin(5, 5, true);
+    sticky["request"] = json!({"sticky": {}});
+    for experiment in sticky["experiments"]["inline"]["experiments"].as_array_mut().unwrap() {
+        experiment["sticky"] = json!(true);
+    }
+    let pairs: String = (0..5).map(|number| format!("~experiment-{number}.0.control")).collect();
+    let remembered = move |number: u32| format!("{}; ab_sticky=1{pairs}", known(number));
+    let mut preview = plugin(5, 5, true);
+    preview["request"] = json!({"preview": {"parameter": "__ab_preview", "secret": "a secret"}});
+    let token = edgesplit::visit::preview::make(b"a secret", u64::from(u32::MAX), &[("experiment-0", "treatment")]);
+    let link = format!("/shop/1?__ab_preview={}", token.unwrap());
+    let more = [
+        ("known visitor, 5 of 5, sticky", cost(&compiled, &sticky, "/shop/1?ref=1", &remembered)),
+        ("preview, 5 of 5", cost(&compiled, &preview, &link, &known)),
+    ];
+    rows.into_iter().chain(more).collect()
 }
 
 #[test]

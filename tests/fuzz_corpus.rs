@@ -13,6 +13,10 @@ mod reply;
 mod request;
 #[path = "fuzz/inputs/shared_data.rs"]
 mod shared_data;
+#[path = "fuzz/inputs/vendors.rs"]
+mod vendors;
+#[path = "fuzz/inputs/visit.rs"]
+mod visit;
 
 use std::path::Path;
 
@@ -50,4 +54,14 @@ fn bytes_in_shared_data() {
 #[test]
 fn replies() {
     run_all("reply", reply::run);
+}
+
+#[test]
+fn vendors_payloads() {
+    run_all("vendors", vendors::run);
+}
+
+#[test]
+fn what_browsers_and_links_say() {
+    run_all("visit", visit::run);
 }

@@ -1,0 +1,29 @@
+//! Whatever a vendor's service sends; what compiles is also decided. The first byte says which vendor's.
+
+use edgesplit::engine::decide::{Visit, decide_flags};
+use edgesplit::engine::flag::{FlagDecisions, FlagVisitor};
+use edgesplit::format::{Format, Options, compile_bytes};
+use serde_json::json;
+
+/// Takes one input.
+pub(crate) fn run(data: &[u8]) {
+    let Some((which, payload)) = data.split_first() else { return };
+    let format = if which.is_multiple_of(2) { Format::Optimizely } else { Format::Growthbook };
+    let compiled = compile_bytes(payload, &Options::new(format, 64));
+    let Some(snapshot) = compiled.snapshot else {
+        assert!(compiled.problems.errors() > 0, "refused without a reason");
+        return;
+    };
+    let rules = snapshot.rules.as_deref().expect("a vendor's format has rules");
+    let attributes = json!({"id": "u1", "country": "DE", "tags": ["a", 1, null], "nested": {"a": {"b": "1.2.3"}},
+                            "url": "https://shop.example/checkout/1?a=b"});
+    let visitor = FlagVisitor { id: Some("u1"), attributes: &attributes, previewed: &[] };
+    let visit =
+        Visit { now_ms: 1_795_392_000_000, path_included: true, consent: true, bot: false, preview: &[], sticky: &[] };
+    let candidates: Vec<u32> = (0..).take(snapshot.experiments.len()).collect();
+    let mut found = FlagDecisions::default();
+    decide_flags(&snapshot, rules, &candidates, &visit, &visitor, &mut found);
+    for (flag, outcome, _) in &found.decided {
+        assert!(outcome.is_none_or(|outcome| outcome < rules.outcomes(*flag).len()), "an outcome that there is not");
+    }
+}

@@ -1,0 +1,31 @@
+//! What a browser keeps for the filter, and what links and tokens say: all of it may be tampered with.
+
+use edgesplit::engine::decide::StickyBucket;
+use edgesplit::visit::sticky::{COOKIE_BYTES_MAX, ENTRIES_MAX, StickyBuckets};
+use edgesplit::visit::{jwt, preview};
+
+const SECRET: &[u8] = b"secret";
+
+/// Takes one input: the values of a sticky cookie, of a preview parameter and of a token, each on a line.
+pub(crate) fn run(data: &[u8]) {
+    let mut lines = data.splitn(3, |&byte| byte == b'\n');
+    let mut line = || lines.next().unwrap_or_default();
+
+    let mut buckets = StickyBuckets::parse(line());
+    assert!(buckets.buckets().len() <= ENTRIES_MAX);
+    buckets.remember("nav", 1, "mega");
+    let written = buckets.value(100);
+    assert!(written.len() + 100 <= COOKIE_BYTES_MAX && written.is_ascii() && !written.contains([';', ',', ' ', '"']));
+    let again = StickyBuckets::parse(written.as_bytes());
+    // What is written is read as what was meant, but for the oldest, where there was no room.
+    let (kept, all): (&[StickyBucket<'_>], _) = (again.buckets(), buckets.buckets());
+    assert!(all.ends_with(kept) && !kept.is_empty(), "{all:?} became {kept:?}");
+
+    let token = line();
+    if let Ok(valid) = preview::check(SECRET, token, 0) {
+        // Nobody but who knows the secret makes one that counts, and there is one way to write it.
+        let made = preview::make(SECRET, valid.expires_s, &valid.pairs);
+        assert_eq!(made.as_deref().map(str::as_bytes), Ok(token));
+    }
+    let _ = jwt::claim(line(), "sub");
+}
