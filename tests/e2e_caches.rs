@@ -9,15 +9,14 @@ mod harness;
 use harness::bootstrap::built_module;
 use harness::caches::{Cache, recipe};
 use harness::client::Client;
+use harness::command;
 use harness::envoy::Envoy;
 use harness::http::{Request, Response};
 use harness::roles::Origin;
 use harness::stack::document;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 const VISITORS: usize = 2_000;
 /// Connections that ask side by side.
@@ -136,22 +135,11 @@ fn visit(client: &mut Client, number: usize) -> Vec<View> {
 fn cache_keys(views: &[View]) -> Vec<String> {
     let config = std::env::temp_dir().join(format!("edgesplit-caches-{}.json", std::process::id()));
     std::fs::write(&config, experiments().to_string()).unwrap();
-    let mut child = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("dist/edgesplit"))
-        .args(["evaluate", "--config"])
-        .arg(&config)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("dist/edgesplit is there: `make build`");
     let lines: String = views.iter().map(|view| format!("{}\n", json!({"id": view.id, "path": view.path}))).collect();
-    let mut stdin = child.stdin.take().unwrap();
-    let writer = std::thread::spawn(move || stdin.write_all(lines.as_bytes()));
-    let output = child.wait_with_output().unwrap();
-    writer.join().unwrap().unwrap();
+    let output = command::edgesplit(&["evaluate", "--config", config.to_str().unwrap()], &lines);
     assert!(output.status.success());
     let _ = std::fs::remove_file(config);
-    let key = |line: &str| serde_json::from_str::<Value>(line).unwrap()["cache_key"].as_str().unwrap().to_owned();
-    std::str::from_utf8(&output.stdout).unwrap().lines().map(key).collect()
+    command::results(&output).iter().map(|result| result["cache_key"].as_str().unwrap().to_owned()).collect()
 }
 
 fn every_visitor_gets_their_own_variants(envoy: &Envoy, origin: &Origin, what: &str) {

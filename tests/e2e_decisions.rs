@@ -7,13 +7,13 @@ mod harness;
 
 use harness::bootstrap::{ConfigForm, Plugin};
 use harness::client::{Client, Outgoing};
+use harness::command::{self, results};
 use harness::envoy::Envoy;
 use harness::eventually_eq;
 use harness::stack::{Services, document, echoed, experiment, merged};
 use serde_json::{Value, json};
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 
 fn golden() -> Value {
     serde_json::from_str(include_str!("data/golden_decisions.json")).unwrap()
@@ -210,27 +210,7 @@ fn two_plugins_in_one_envoy_keep_to_themselves() {
 }
 
 fn evaluate(arguments: &[&str], input: &str) -> Output {
-    let command = Path::new(env!("CARGO_MANIFEST_DIR")).join("dist/edgesplit");
-    let mut process = Command::new(&command)
-        .arg("evaluate")
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap_or_else(|error| panic!("{}: {error}: run `make build`", command.display()));
-    let mut stdin = process.stdin.take().unwrap();
-    let input = input.to_owned();
-    // The command answers while it reads.
-    let writer = std::thread::spawn(move || stdin.write_all(input.as_bytes()));
-    let output = process.wait_with_output().unwrap();
-    writer.join().unwrap().unwrap();
-    output
-}
-
-fn results(output: &Output) -> Vec<Value> {
-    let text = String::from_utf8_lossy(&output.stdout);
-    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}"))).collect()
+    command::edgesplit(&[&["evaluate"], arguments].concat(), input)
 }
 
 fn file(name: &str, content: &str) -> PathBuf {

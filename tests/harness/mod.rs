@@ -22,6 +22,7 @@
 pub mod bootstrap;
 pub mod caches;
 pub mod client;
+pub mod command;
 pub mod envoy;
 pub mod http;
 pub mod http2;

@@ -1,0 +1,262 @@
+//! Vendors' payloads in a real Envoy: the same decisions as the command's, and events as the vendors' services take them.
+#![allow(missing_docs)]
+// Helpers of tests fail as tests do: by panicking.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice)]
+
+mod harness;
+
+use harness::client::Outgoing;
+use harness::command;
+use harness::envoy::Envoy;
+use harness::stack::{Accounts, Services, echoed, merged, texts};
+use harness::{DEADLINE, eventually, eventually_eq};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+const VISITORS: usize = 200;
+const FORMATS: [&str; 2] = ["optimizely", "growthbook"];
+
+/// The sample payload of a format. It has five flags.
+fn payload(format: &str) -> (PathBuf, Value) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("examples/{format}.json"));
+    let payload = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    (file, payload)
+}
+
+fn plugin(format: &str, with: Value) -> Value {
+    let base = json!({
+        "experiments": {"cluster": "experiments", "format": format, "refresh": "1s"},
+        "visitor": {"id": [{"header": "x-user-id"}],
+                    "attributes": {"country": "header.x-country", "plan": "cookie.plan", "app_version": "query.app"}},
+    });
+    merged(base, with)
+}
+
+/// A mixed lot: every country, plan and version, some without, and the visitors whom the payloads name.
+#[derive(Debug)]
+struct Visitor {
+    id: String,
+    attributes: Vec<(&'static str, &'static str)>,
+}
+
+fn visitors() -> Vec<Visitor> {
+    let pick = |number: usize, values: &[&'static str]| values[number % values.len()];
+    (0..VISITORS)
+        .map(|number| Visitor {
+            id: if number == 11 { "qa-1".to_owned() } else { format!("visitor-{number}") },
+            attributes: [
+                ("country", pick(number, &["DE", "AT", "CH", "FR", ""])),
+                ("plan", pick(number / 5, &["pro", "free", "professional", ""])),
+                ("app_version", pick(number / 3, &["2.1.0", "2.0.9", "3.0.0-beta", "10.2", "", "x"])),
+            ]
+            .into_iter()
+            .filter(|(_, value)| !value.is_empty())
+            .collect(),
+        })
+        .collect()
+}
+
+impl Visitor {
+    fn request(&self) -> Outgoing {
+        let value = |name| self.attributes.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
+        let request = match value("app_version") {
+            Some(version) => Outgoing::get(&format!("/shop?a=1&app={version}")),
+            None => Outgoing::get("/shop?a=1"),
+        };
+        let request = request.header("x-user-id", &self.id);
+        let request =
+            value("country").into_iter().fold(request, |request, country| request.header("x-country", country));
+        value("plan").into_iter().fold(request, |request, plan| request.header("cookie", format!("plan={plan}")))
+    }
+
+    fn line(&self) -> String {
+        let attributes: BTreeMap<_, _> = self.attributes.iter().copied().collect();
+        format!("{}\n", json!({"id": self.id, "path": "/shop", "attributes": attributes}))
+    }
+}
+
+/// What the command decides for these visitors.
+fn evaluated(format: &str, visitors: &[Visitor]) -> Vec<Value> {
+    let lines: String = visitors.iter().map(Visitor::line).collect();
+    let file = payload(format).0;
+    let output = command::edgesplit(&["evaluate", "--format", format, "--config", file.to_str().unwrap()], &lines);
+    assert!(output.status.success(), "{output:?}");
+    command::results(&output)
+}
+
+fn until_served(envoy: &Envoy) {
+    for mut client in envoy.clients(2) {
+        let qa = || client.get("/").header("x-user-id", "qa-1").header("x-country", "DE").send();
+        let mut qa = qa;
+        eventually(DEADLINE, "the worker has the payload", || {
+            (!echoed(&qa(), "x-ab-assignments").is_empty()).then_some(())
+        });
+    }
+}
+
+#[test]
+fn a_thousand_decisions_of_each_format_are_the_command_s() {
+    for format in FORMATS {
+        let services = Services::start(&payload(format).1);
+        let envoy = services.envoy(&plugin(format, json!({})));
+        until_served(&envoy);
+        let visitors = visitors();
+        let results = evaluated(format, &visitors);
+        let mut clients = envoy.clients(4);
+        let (mut decisions, mut reasons) = (0, BTreeMap::<String, usize>::new());
+        let mut seen = BTreeSet::new();
+        for (number, (visitor, result)) in visitors.iter().zip(&results).enumerate() {
+            let reply = clients[number % 4].send(&visitor.request()).unwrap();
+            let told = |name: &str| echoed(&reply, name).join(",");
+            assert_eq!(told("x-ab-assignments"), result["assignments"], "{visitor:?}: {result}");
+            assert_eq!(told("x-ab-cache-key"), result["cache_key"], "{visitor:?}: {result}");
+            for decision in result["decisions"].as_array().unwrap() {
+                decisions += 1;
+                *reasons.entry(decision["reason"].as_str().unwrap().to_owned()).or_default() += 1;
+                seen.insert((
+                    decision["key"].to_string(),
+                    decision["variant"].to_string(),
+                    decision["value"].to_string(),
+                ));
+                let set = decision["value"]["edgesplit"]["request_headers"].as_object();
+                for (name, value) in set.into_iter().flatten() {
+                    assert_eq!(json!(told(name)), *value, "{visitor:?}: {decision}");
+                }
+            }
+        }
+        println!("{format}: {decisions} decisions with {} outcomes, all as the command's; {reasons:?}", seen.len());
+        assert_eq!(decisions, 1_000);
+        assert!(seen.len() > 10 && reasons.len() >= 3, "a mixed lot: {seen:?} {reasons:?}");
+    }
+}
+
+/// The bodies that the collector accepted.
+fn bodies(services: &Services) -> Vec<Value> {
+    services.collector.server.requests().iter().filter_map(|request| request.json()).collect()
+}
+
+/// All visitors, each asking twice, and what was decided about them in experiments: id, experiment, variant.
+fn shown(services: &Services, envoy: &Envoy, format: &str) -> BTreeSet<(String, String, String)> {
+    until_served(envoy);
+    let visitors = visitors();
+    // One worker: events are deduplicated by worker.
+    let mut client = envoy.client();
+    for visitor in visitors.iter().chain(&visitors) {
+        assert_eq!(client.send(&visitor.request()).unwrap().status, 200);
+    }
+    let results = evaluated(format, &visitors);
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let mut expected = BTreeSet::new();
+    for (visitor, result) in visitors.iter().zip(&results) {
+        let decisions = result["decisions"].as_array().unwrap().iter();
+        for decision in decisions.filter(|decision| decision["in_experiment"] == true) {
+            let experiment = decision["experiment"].as_str().map_or_else(|| text(&decision["key"]), str::to_owned);
+            expected.insert((visitor.id.clone(), experiment, text(&decision["variant"])));
+        }
+    }
+    eventually(DEADLINE, "all is delivered", || {
+        let accounts = Accounts::of(envoy);
+        (accounts.emitted > 0 && accounts.delivered == accounts.emitted).then_some(())
+    });
+    assert!(services.collector.calls() > 0);
+    expected
+}
+
+#[test]
+fn optimizely_gets_its_own_batches() {
+    let services = Services::start(&payload("optimizely").1);
+    services.collector.answer_status(204);
+    let events =
+        json!({"cluster": "collector", "format": "optimizely", "path": "/v1/events", "batch": {"max_age": "200ms"}});
+    let envoy = Envoy::start(&services.options(&plugin("optimizely", json!({"events": events}))).workers(1));
+    let expected = shown(&services, &envoy, "optimizely");
+    let mut found = BTreeSet::new();
+    let mut uuids = BTreeSet::new();
+    for request in services.collector.server.requests() {
+        assert_eq!((request.method.as_str(), request.path.as_str()), ("POST", "/v1/events"));
+        assert_eq!(texts(&request, "content-type"), ["application/json"]);
+    }
+    for body in bodies(&services) {
+        assert_eq!(
+            (&body["account_id"], &body["project_id"], &body["revision"]),
+            (&json!("12001"), &json!("21001"), &json!("42"))
+        );
+        assert_eq!((&body["anonymize_ip"], &body["enrich_decisions"]), (&json!(true), &json!(true)));
+        for visitor in body["visitors"].as_array().unwrap() {
+            let snapshot = &visitor["snapshots"][0];
+            let (decision, event) = (&snapshot["decisions"][0], &snapshot["events"][0]);
+            assert_eq!((&event["key"], &event["entity_id"]), (&json!("campaign_activated"), &decision["campaign_id"]));
+            assert!(uuids.insert(event["uuid"].as_str().unwrap().to_owned()), "a uuid is one event's");
+            let metadata = &decision["metadata"];
+            if metadata["rule_type"] != "rollout" {
+                let text = |value: &Value| value.as_str().unwrap().to_owned();
+                let of = (text(&visitor["visitor_id"]), text(&metadata["rule_key"]), text(&metadata["variation_key"]));
+                assert!(found.insert(of), "an exposure comes once: {visitor}");
+            }
+        }
+    }
+    println!("{} impressions, {} of them in experiments", uuids.len(), found.len());
+    // The one of `until_served`, on another page.
+    found.retain(|(id, ..)| id != "qa-1");
+    let expected: BTreeSet<_> = expected.into_iter().filter(|(id, ..)| id != "qa-1").collect();
+    assert_eq!(found, expected);
+    assert_eq!(Accounts::of(&envoy).delivered, uuids.len() as u64);
+}
+
+#[test]
+fn growthbook_gets_its_own_events() {
+    let services = Services::start(&payload("growthbook").1);
+    services.collector.answer_status(200);
+    let events = json!({"cluster": "collector", "format": "growthbook", "path": "/track?client_key=sdk-abc",
+                        "batch": {"max_age": "200ms"}});
+    let envoy = Envoy::start(&services.options(&plugin("growthbook", json!({"events": events}))).workers(1));
+    let expected = shown(&services, &envoy, "growthbook");
+    for request in services.collector.server.requests() {
+        assert_eq!((request.method.as_str(), request.path.as_str()), ("POST", "/track?client_key=sdk-abc"));
+        assert_eq!(texts(&request, "content-type"), ["text/plain"]);
+    }
+    let mut found = BTreeSet::new();
+    for body in bodies(&services) {
+        for event in body.as_array().unwrap() {
+            assert_eq!(event["event_name"], "Experiment Viewed");
+            let properties = &event["properties_json"];
+            let text =
+                |name: &str| properties[name].as_str().unwrap_or_else(|| panic!("no {name}: {event}")).to_owned();
+            assert_eq!(text("hashAttribute"), "id");
+            assert!(found.insert((text("hashValue"), text("experimentId"), text("variationId"))), "once: {event}");
+        }
+    }
+    println!("{} experiments viewed", found.len());
+    found.retain(|(id, ..)| id != "qa-1");
+    let expected: BTreeSet<_> = expected.into_iter().filter(|(id, ..)| id != "qa-1").collect();
+    assert_eq!(found, expected);
+}
+
+/// What the vendors' services answer, and what becomes of the events.
+#[test]
+fn the_vendors_answers_mean_what_they_mean_elsewhere() {
+    for (format, answers) in [
+        ("optimizely", [(204, "delivered"), (400, "rejected"), (429, "queued")]),
+        ("growthbook", [(200, "delivered"), (400, "rejected"), (500, "queued")]),
+    ] {
+        for (status, outcome) in answers {
+            let services = Services::start(&payload(format).1);
+            services.collector.answer_status(status);
+            let events = json!({"cluster": "collector", "format": format, "batch": {"max_age": "100ms"}});
+            let envoy = services.envoy(&plugin(format, json!({"events": events})));
+            until_served(&envoy);
+            let mut client = envoy.client();
+            client.get("/").header("x-user-id", "visitor-1").header("x-country", "DE").send();
+            eventually_eq(&format!("{format}: {status}: {outcome}"), true, || {
+                let accounts = Accounts::of(&envoy);
+                let count = match outcome {
+                    "delivered" => accounts.delivered,
+                    "rejected" => accounts.rejected,
+                    _ => accounts.queued,
+                };
+                services.collector.calls() > 0 && accounts.emitted > 0 && count == accounts.emitted
+            });
+        }
+    }
+}
