@@ -260,3 +260,79 @@ fn the_vendors_answers_mean_what_they_mean_elsewhere() {
         }
     }
 }
+
+/// A payload with one experiment of these weights.
+fn weighted(weights: [f64; 2], bucket_version: u64) -> Value {
+    json!({"features": {"nav": {"defaultValue": "none", "rules": [
+        {"key": "nav-test", "seed": "nav-test", "hashAttribute": "id", "fallbackAttribute": "device", "hashVersion": 2,
+         "weights": weights, "coverage": 1, "variations": ["plain", "mega"], "meta": [{"key": "plain"}, {"key": "mega"}],
+         "bucketVersion": bucket_version, "minBucketVersion": bucket_version}]}}})
+}
+
+#[test]
+fn growthbook_s_sticky_cookie_keeps_visitors_where_they_are() {
+    let services = Services::start(&json!({}));
+    let envoy = |payload: Value| {
+        services.envoy(&json!({
+            "experiments": {"inline": payload, "format": "growthbook"},
+            "visitor": {"id": [{"header": "x-user-id"}], "attributes": {"device": "cookie.device"}},
+            "request": {"sticky": {"max_age": "1h", "secure": false}}}))
+    };
+    let cookie_of = |reply: &harness::client::Reply| -> Option<String> {
+        let cookies = reply.header_all("set-cookie");
+        assert!(cookies.len() <= 1, "{cookies:?}");
+        let cookie = cookies.first()?;
+        assert!(cookie.ends_with("; Path=/; Max-Age=3600; SameSite=Lax"), "{cookie}");
+        Some(cookie.split(';').next().unwrap().to_owned())
+    };
+    let (before, after, anew) =
+        (envoy(weighted([0.9, 0.1], 0)), envoy(weighted([0.1, 0.9], 0)), envoy(weighted([0.1, 0.9], 1)));
+    let [mut before, mut after, mut anew] = [&before, &after, &anew].map(Envoy::client);
+    let ask = |client: &mut harness::client::Client, id: &str, cookie: &str| {
+        let reply = client.get("/").header("x-user-id", id).header("cookie", cookie).send();
+        assert_eq!(reply.status, 200);
+        (echoed(&reply, "x-ab-assignments"), cookie_of(&reply))
+    };
+    let (mut moved, mut out) = (0, 0);
+    for number in 0..100 {
+        let id = format!("v {number}@shop");
+        let (variant, cookie) = ask(&mut before, &id, "a=1");
+        let cookie = cookie.expect("a new bucket is kept");
+        let (name, value) = cookie.split_once('=').unwrap();
+        // As GrowthBook's own SDKs name and write it.
+        assert_eq!(name, format!("gbStickyBuckets__id||v%20{number}%40shop"));
+        let text = edgesplit::http::url::percent_decoded(value.as_bytes()).into_owned();
+        let key = variant[0].strip_prefix("nav=").unwrap();
+        let expected = json!({"attributeName": "id", "attributeValue": id, "assignments": {"nav-test__0": key}});
+        assert_eq!(serde_json::from_slice::<Value>(&text).unwrap(), expected);
+
+        // With the cookie nobody moves and nothing is written, without it they do.
+        assert_eq!(ask(&mut after, &id, &format!("a=1; {cookie}; b=2")), (variant.clone(), None));
+        // Nor with one that a browser's SDK has written, which encodes less.
+        let theirs = format!("{name}={}", String::from_utf8_lossy(&text).replace('"', "%22").replace(',', "%2C"));
+        assert_eq!(ask(&mut after, &id, &theirs), (variant.clone(), None));
+        let (fresh, written) = ask(&mut after, &id, "a=1");
+        assert!(written.is_some());
+        moved += usize::from(fresh != variant);
+        // Somebody else's bucket is nobody's.
+        let stolen = theirs.replace("%22v ", "%22w ");
+        assert_eq!(ask(&mut after, &id, &stolen).0, fresh);
+        // Who was in an old version is out of the new one, as the experiment says.
+        let (none, _) = ask(&mut anew, &id, &cookie);
+        out += usize::from(none.is_empty());
+    }
+    println!("{moved} of 100 would have moved without the cookie");
+    assert!((50..100).contains(&moved), "{moved}");
+    assert_eq!(out, 100);
+
+    // Who logs in keeps the bucket of the device.
+    let device = ask(&mut before, "", "device=d1");
+    let kept = device.1.expect("kept under the attribute that stood in");
+    assert!(kept.starts_with("gbStickyBuckets__device||d1="), "{kept}");
+    assert_eq!(ask(&mut after, "u1", &format!("device=d1; {kept}")).0, device.0);
+    // Without consent the browser is told to forget.
+    let reply = after.get("/").header("x-user-id", "u1").header("cookie", &kept).header("sec-gpc", "1").send();
+    let expired = reply.header_all("set-cookie");
+    assert_eq!((echoed(&reply, "x-ab-assignments"), expired.len()), (vec![], 1), "{expired:?}");
+    assert!(expired[0].starts_with("gbStickyBuckets__device||d1=;") && expired[0].contains("Max-Age=0"), "{expired:?}");
+}

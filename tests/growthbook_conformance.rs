@@ -303,8 +303,8 @@ fn sticky_bucket(row: &[Value]) -> (Value, Value) {
     let mut documents = StickyDocuments::default();
     for document in row[2].as_array().expect("documents").iter().filter_map(StickyDocument::from_json) {
         // The SDK asks its store for the documents of this visitor only.
-        let is_own = |name: &String| *name == document.attribute && sdk.attributes[name] == json!(document.unit);
-        if sdk.payload.sticky_attributes().iter().any(is_own) {
+        let is_own = |name: &str| name == document.attribute && sdk.attributes[name] == json!(document.unit);
+        if sdk.payload.sticky_attributes().any(is_own) {
             documents.add(document);
         }
     }

@@ -80,7 +80,8 @@ impl Evaluation<'_> {
     fn decide(&self, request: &Request<'_>) -> Value {
         with_visit(request, self.plugin, self.now_ms, |view, visit, link| {
             if let Some(rules) = self.snapshot.rules.as_deref() {
-                return flags::decide(self.snapshot, rules, request, view, visit, link);
+                let keeps_sticky = self.plugin.is_some_and(|plugin| plugin.request.sticky.is_some());
+                return flags::decide(self.snapshot, rules, request, view, visit, link, keeps_sticky);
             }
             let mut choices = Vec::new();
             let mut decisions = Vec::new();

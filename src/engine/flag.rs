@@ -45,6 +45,8 @@ pub struct FlagVisitor<'a> {
     pub attributes: &'a dyn Attributes,
     /// Flags whose outcome a preview sets, by their numbers.
     pub previewed: &'a [(usize, usize)],
+    /// What the visitor's browser keeps under a name for rules that bucket stickily; none where nothing is kept.
+    pub kept: Option<&'a dyn Fn(&str) -> Option<String>>,
 }
 
 impl fmt::Debug for FlagVisitor<'_> {
@@ -78,6 +80,9 @@ pub trait FlagSink {
 
     /// The visitor is to be sent to `location`.
     fn redirected(&mut self, _location: &str) {}
+
+    /// The visitor's browser is to keep `value` under `name` from now on.
+    fn kept(&mut self, _name: &str, _value: &str) {}
 }
 
 /// Keeps what came of deciding flags.

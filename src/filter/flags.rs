@@ -16,6 +16,8 @@ pub(super) struct Found {
     pub(super) exposures: Vec<Exposure>,
     /// Where the visitor is to be sent.
     pub(super) redirect: Option<String>,
+    /// What the browser is to keep, by its name.
+    pub(super) kept: Vec<(String, String)>,
     /// Every decision, by the experiment's position, for whoever wants to show them.
     pub(super) decided: Vec<(usize, Option<usize>, Reason)>,
 }
@@ -48,9 +50,14 @@ impl FlagSink for Sink<'_, '_> {
     fn redirected(&mut self, location: &str) {
         self.found.redirect = Some(location.to_owned());
     }
+
+    fn kept(&mut self, name: &str, value: &str) {
+        self.found.kept.push((name.to_owned(), value.to_owned()));
+    }
 }
 
-/// Decides the flags at `candidates`; `choices` are what they came out as, in the order of the config.
+/// Decides the flags at `candidates`; `choices` are what they came out as, in the order of the config. `keeps_sticky` where
+/// the browser keeps sticky buckets.
 #[allow(clippy::too_many_arguments, reason = "all that is known of a request")]
 pub(super) fn decide(
     snapshot: &Snapshot,
@@ -61,8 +68,11 @@ pub(super) fn decide(
     reports: Option<&Reports<'_>>,
     metrics: Option<&mut Metrics>,
     choices: &mut Vec<Choice>,
+    keeps_sticky: bool,
 ) -> Found {
-    let visitor = FlagVisitor { id: view.id.as_deref(), attributes: view, previewed: &[] };
+    let cookie = |name: &str| view.encoded_cookie(name);
+    let kept: Option<&dyn Fn(&str) -> Option<String>> = if keeps_sticky { Some(&cookie) } else { None };
+    let visitor = FlagVisitor { id: view.id.as_deref(), attributes: view, previewed: &[], kept };
     let mut sink = Sink { snapshot, view, reports, metrics, choices, found: Found::default() };
     decide_flags(snapshot, rules, candidates, visit, &visitor, &mut sink);
     let found = sink.found;

@@ -5,17 +5,19 @@ use super::flags;
 use super::report::Reports;
 use super::response::{Caching, Pending, Work};
 use super::worker::Worker;
-use crate::engine::assignments::{assignment_pair, mark_preview, sort_by_key, write_assignments, write_cache_key};
+use crate::engine::assignments::{
+    assignment_pair, mark_preview, percent_encoded, sort_by_key, write_assignments, write_cache_key,
+};
 use crate::engine::attribute::{AttributeName, AttributeValue, Attributes};
 use crate::engine::decide::{self, Decision, Visit, decide_routed};
 use crate::engine::reason::Reason;
 use crate::engine::snapshot::{Choice, Effects, Snapshot, State};
 use crate::host::{Headers, Host, StreamHost};
 use crate::http::headers::{HeaderMap, NameLengths, is_name};
-use crate::http::url;
+use crate::http::{cookies, url};
 use crate::metrics::{Counter, Metrics};
 use crate::plugin_config::{self, OwnCookie, PluginConfig};
-use crate::visit::sticky::StickyBuckets;
+use crate::visit::sticky::{COOKIE_BYTES_MAX, StickyBuckets};
 use crate::visit::{self, RequestView};
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -117,7 +119,9 @@ fn handle(worker: &mut Worker, host: &(impl Host + StreamHost), room: &mut Room)
     let mut by_rules = flags::Found::default();
     if let Some(rules) = snapshot.rules.as_deref() {
         let metrics = preview.is_none().then_some(&mut *metrics);
-        by_rules = flags::decide(snapshot, rules, candidates, &visit, &view, reports.as_ref(), metrics, choices);
+        let sticky = config.request.sticky.is_some();
+        by_rules =
+            flags::decide(snapshot, rules, candidates, &visit, &view, reports.as_ref(), metrics, choices, sticky);
         if !by_rules.exposures.is_empty() {
             pending.work(snapshot).exposures = std::mem::take(&mut by_rules.exposures);
         }
@@ -161,7 +165,7 @@ fn handle(worker: &mut Worker, host: &(impl Host + StreamHost), room: &mut Room)
         pending.work(snapshot).debug = debug_text(snapshot, candidates, &by_rules.decided, &visit, &view);
     }
     if let (Some(mint), Some(id)) = (&config.visitor.mint, &minted) {
-        pending.work(snapshot).set_cookies = [Some(mint.set(id)), None];
+        pending.work(snapshot).set_cookies.push(mint.set(id));
     }
     if let (Some((cookie, sent)), Some(buckets)) = (sticky, &mut buckets)
         && preview.is_none()
@@ -170,9 +174,19 @@ fn handle(worker: &mut Worker, host: &(impl Host + StreamHost), room: &mut Room)
         // An id that was minted before is renewed where a cookie is written anyway: both then last equally long.
         let renewed = config.visitor.mint.as_ref().filter(|_| minted.is_none());
         let renewed = renewed.and_then(|mint| Some(mint.set(&visit::minted_id(&view, mint)?)));
-        let [id_cookie, sticky_cookie] = &mut pending.work(snapshot).set_cookies;
-        *id_cookie = id_cookie.take().or(renewed);
-        *sticky_cookie = Some(cookie.set(&value));
+        let set_cookies = &mut pending.work(snapshot).set_cookies;
+        set_cookies.extend(renewed);
+        set_cookies.push(cookie.set(&value));
+    }
+    if let Some(cookie) = config.request.sticky.as_ref().filter(|_| preview.is_none())
+        && !by_rules.kept.is_empty()
+    {
+        let set = by_rules
+            .kept
+            .iter()
+            .map(|(name, value)| cookie.named(&cookies::encoded_name(name)).set(&percent_encoded(value, "")));
+        // What browsers would not keep need not be sent.
+        pending.work(snapshot).set_cookies.extend(set.filter(|cookie| cookie.len() <= COOKIE_BYTES_MAX));
     }
 
     let redirect = if snapshot.has_effects { writes.effects(snapshot, choices, &view) } else { None };
@@ -218,8 +232,8 @@ fn count_others(snapshot: &Snapshot, candidates: usize, metrics: &mut Metrics) {
 /// Takes our cookies away from a visitor who may not be told apart.
 #[cold]
 fn expire_cookies(config: &PluginConfig, snapshot: &Rc<Snapshot>, view: &RequestView<'_>, pending: &mut Pending) {
-    let expired = visit::expired_cookies(view, &config.visitor, &config.request);
-    if expired.iter().any(Option::is_some) {
+    let expired = visit::expired_cookies(view, &config.visitor, &config.request, config.experiments.format);
+    if !expired.is_empty() {
         // Nobody else may be given what takes cookies away, also on a page without experiments.
         pending.caching = Caching::Private;
         pending.work(snapshot).set_cookies = expired;

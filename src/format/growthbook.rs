@@ -6,6 +6,7 @@ use crate::engine::attribute::{AttributeName, AttributeValue};
 use crate::engine::flag::{FlagExposure, FlagRules, FlagSink, FlagVisitor, Outcome};
 use crate::engine::reason::Reason;
 use crate::engine::snapshot::Snapshot;
+use crate::growthbook::sticky::{COOKIE_PREFIX, StickyDocument, StickyDocuments};
 use crate::growthbook::{self, Context, Evaluation, Overrides, Payload};
 use crate::problem::{Node, Problems};
 use serde_json::Value;
@@ -44,7 +45,13 @@ impl FlagRules for Rules {
         let url = if tests.is_empty() { Cow::Borrowed("") } else { url(visitor) };
         let overrides = Overrides { outcomes: visitor.previewed, ..Overrides::default() };
         let context = Context { attributes: &visitor.attributes, url: &url, overrides };
-        let mut evaluation = Evaluation::new(payload, &context, None);
+        let mut evaluation = Evaluation::new(payload, &context, visitor.kept.map(|_| StickyDocuments::default()));
+        if let Some(kept) = visitor.kept {
+            evaluation.read_sticky(&|name| {
+                let text = kept(&format!("{COOKIE_PREFIX}{name}"))?;
+                StickyDocument::from_json(&serde_json::from_str(&text).ok()?)
+            });
+        }
         for &number in features {
             let decision = evaluation.feature(number);
             sink.decided(number, Some(decision.outcome), decision.reason.reason());
@@ -60,6 +67,10 @@ impl FlagRules for Rules {
                 unit: &exposure.unit,
                 outcome: None,
             });
+        }
+        let documents = evaluation.sticky().into_iter().flat_map(StickyDocuments::iter);
+        for document in documents.filter(|document| document.is_changed) {
+            sink.kept(&format!("{COOKIE_PREFIX}{}", document.key()), &document.to_json().to_string());
         }
     }
 

@@ -10,7 +10,7 @@ use super::feature::{DEFAULT_VALUE, Force, NO_VALUE, Rule, RuleKind, Share};
 use super::hash::in_range;
 use super::payload::{PREREQUISITE_DEPTH_MAX, Payload};
 use super::run::Run;
-use super::sticky::StickyDocuments;
+use super::sticky::{StickyDocument, StickyDocuments};
 use super::url;
 use crate::engine::attribute::{AttributeValue, Attributes};
 use crate::engine::condition::value::Actual;
@@ -47,6 +47,19 @@ impl<'a, A: Attributes> Evaluation<'a, A> {
     /// What the SDK would have reported so far, each once.
     pub fn exposures(&self) -> &[Exposure<'a>] {
         &self.exposures
+    }
+
+    /// Reads the visitor's sticky buckets: `document` gives each by its name, the attribute's name and value joined by `||`.
+    pub fn read_sticky(&mut self, document: &dyn Fn(&str) -> Option<StickyDocument>) {
+        for attribute in &self.payload.sticky_attributes {
+            let Some(unit) = self.value(attribute) else { continue };
+            let found = document(&format!("{}||{unit}", attribute.written));
+            // A document says itself whose it is: one under another's name is nobody's.
+            let found = found.filter(|found| found.attribute == attribute.written && found.unit == unit);
+            if let (Some(documents), Some(found)) = (&mut self.sticky, found) {
+                documents.add(found);
+            }
+        }
     }
 
     /// The sticky buckets as they are now.

@@ -1,7 +1,7 @@
 //! The payload: what GrowthBook's `/api/features/<key>` serves, compiled whole.
 
 use super::decrypt::decrypt;
-use super::experiment::{self, Experiment, Parent};
+use super::experiment::{self, Attribute, Experiment, Parent};
 use super::feature::{Bandits, Feature};
 use super::redirect::{self, RedirectTest};
 use super::wire::{Scope, text};
@@ -12,7 +12,7 @@ use crate::engine::snapshot::Disabled;
 use crate::problem::{Node, Path, Problems, Severity};
 use serde_json::Value;
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// Longer keys are refused: they would end in headers, metrics and events.
 pub const KEY_BYTES_MAX: usize = 256;
@@ -28,7 +28,7 @@ pub struct Payload {
     pub(super) by_key: HashMap<String, usize>,
     pub(super) disabled: Vec<Disabled>,
     pub(super) redirects: Vec<RedirectTest>,
-    pub(super) sticky_attributes: Vec<String>,
+    pub(super) sticky_attributes: Vec<Attribute>,
 }
 
 /// What compiling found and made.
@@ -201,8 +201,8 @@ impl Payload {
     }
 
     /// The names of the attributes that sticky buckets are kept by, sorted.
-    pub fn sticky_attributes(&self) -> &[String] {
-        &self.sticky_attributes
+    pub fn sticky_attributes(&self) -> impl Iterator<Item = &str> {
+        self.sticky_attributes.iter().map(|attribute| attribute.written.as_str())
     }
 
     /// Switches off what hangs on too long a chain of prerequisites, then ties every prerequisite to its feature.
@@ -260,7 +260,7 @@ impl Payload {
         })
     }
 
-    fn find_sticky_attributes(&self) -> Vec<String> {
+    fn find_sticky_attributes(&self) -> Vec<Attribute> {
         let rules = self.features.iter().flat_map(|feature| &feature.rules);
         let of_rules = rules.filter_map(|rule| match &rule.kind {
             super::feature::RuleKind::Experiment(experiment, _) => Some(&**experiment),
@@ -268,14 +268,10 @@ impl Payload {
         });
         let of_tests = self.redirects.iter().map(|test| &test.experiment);
         let units = of_rules.chain(of_tests).map(|experiment| &experiment.unit);
-        let mut names: Vec<String> = units
-            .flat_map(|unit| [Some(&unit.attribute), unit.fallback.as_ref()])
-            .flatten()
-            .map(|attribute| attribute.written.clone())
-            .collect();
-        names.sort();
-        names.dedup();
-        names
+        let attributes = units.flat_map(|unit| [Some(&unit.attribute), unit.fallback.as_ref()]).flatten();
+        let by_name: BTreeMap<&str, &Attribute> =
+            attributes.map(|attribute| (attribute.written.as_str(), attribute)).collect();
+        by_name.into_values().cloned().collect()
     }
 }
 

@@ -260,7 +260,7 @@ fn sticky_buckets_are_read_changed_and_written() {
         {"key": "e", "variations": ["a", "b"], "meta": [{"key": "0"}, {"key": "1"}], "weights": [1, 0], "fallbackAttribute": "session",
          "bucketVersion": 2, "minBucketVersion": 2},
     ]}}}));
-    assert_eq!(payload.sticky_attributes(), ["id", "session"]);
+    assert!(payload.sticky_attributes().eq(["id", "session"]));
     let document = |attribute: &str, unit: &str, assignments: Value| {
         StickyDocument::from_json(
             &json!({"attributeName": attribute, "attributeValue": unit, "assignments": assignments}),

@@ -1,6 +1,8 @@
 //! Cookies of a request. HTTP/2 clients may split them over several headers; the first of a name wins.
 
 use super::headers::{HeaderMap, is_name};
+use super::url;
+use std::fmt::Write;
 
 /// The value of the cookie `name`, as the client sent it.
 pub fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
@@ -25,9 +27,60 @@ pub fn cookie_in<'a>(header: &'a [u8], name: &str) -> Option<&'a [u8]> {
     }
 }
 
+/// The value of the cookie called `name` where both may be percent-encoded, as scripts write them that keep more than words;
+/// `name` begins with at least one letter, which nobody encodes.
+pub fn encoded_cookie(headers: &HeaderMap, name: &str) -> Option<String> {
+    let first = name.get(..1)?;
+    let headers = headers.all("cookie");
+    let mut pairs = headers.flat_map(|header| header.split(|&byte| byte == b';')).map(<[u8]>::trim_ascii);
+    pairs.find_map(|pair| {
+        if !pair.starts_with(first.as_bytes()) {
+            return None;
+        }
+        let (found, value) = pair.split_at_checked(memchr::memchr(b'=', pair)?)?;
+        let value = value.get(1..)?;
+        // Some put it into quotes.
+        let value = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value);
+        if url::percent_decoded(found) != name.as_bytes() {
+            return None;
+        }
+        String::from_utf8(url::percent_decoded(value).into_owned()).ok()
+    })
+}
+
+/// A cookie's name, with what may not stand in one percent-encoded.
+pub fn encoded_name(name: &str) -> String {
+    let mut encoded = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || b"!#$&'*+-.^_`|~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            // Writing to a string cannot fail.
+            let _ = write!(encoded, "%{byte:02X}");
+        }
+    }
+    encoded
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_scripts_encode_is_found_however_they_do() {
+        let name = "gbStickyBuckets__id||a@b c";
+        for written in [
+            r#"x=1; gbStickyBuckets__id||a%40b%20c={"a":"1"}; y=2"#,
+            "gbStickyBuckets__id%7C%7Ca%40b%20c=%7B%22a%22%3A%221%22%7D",
+            r#"gb=0;gbStickyBuckets__id||a@b c="%7B%22a%22:%221%22%7D""#,
+        ] {
+            let headers = HeaderMap::from_pairs(&[("cookie", "first=0"), ("cookie", written)]);
+            assert_eq!(encoded_cookie(&headers, name).as_deref(), Some(r#"{"a":"1"}"#), "{written}");
+            assert_eq!(encoded_cookie(&headers, "gbStickyBuckets__id||a"), None);
+        }
+        assert_eq!(encoded_name(name), "gbStickyBuckets__id||a%40b%20c");
+        assert_eq!(encoded_cookie(&HeaderMap::from_pairs(&[("cookie", "a=%ff")]), "a"), None);
+    }
 
     #[test]
     fn the_first_of_a_name_wins_over_all_headers() {

@@ -66,6 +66,16 @@ fn split_pair(pair: &[u8]) -> (&[u8], &[u8]) {
 
 /// Undoes percent-encoding and `+` for a space. What is no encoding stays as it is.
 fn decoded(text: &[u8]) -> Cow<'_, [u8]> {
+    undone(text, b' ')
+}
+
+/// Undoes percent-encoding. What is no encoding stays as it is.
+pub fn percent_decoded(text: &[u8]) -> Cow<'_, [u8]> {
+    undone(text, b'+')
+}
+
+/// Undoes percent-encoding, with `plus` for `+`.
+fn undone(text: &[u8], plus: u8) -> Cow<'_, [u8]> {
     if !text.iter().any(|byte| matches!(byte, b'%' | b'+')) {
         return Cow::Borrowed(text);
     }
@@ -78,7 +88,7 @@ fn decoded(text: &[u8]) -> Cow<'_, [u8]> {
                 out.push((hex(*high) << 4) | hex(*low));
                 rest = after;
             }
-            (b'+', _) => out.push(b' '),
+            (b'+', _) => out.push(plus),
             _ => out.push(*first),
         }
     }

@@ -57,6 +57,11 @@ impl OwnCookie {
         self.written("", 0)
     }
 
+    /// A cookie of this name that is like it otherwise.
+    pub fn named(&self, name: &str) -> OwnCookie {
+        OwnCookie { cookie: name.to_owned(), ..self.clone() }
+    }
+
     /// How many bytes of the `Set-Cookie` are not the value.
     pub fn other_bytes(&self) -> usize {
         self.set("").len()

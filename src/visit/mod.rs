@@ -9,7 +9,9 @@ pub mod sticky;
 use crate::engine::attribute::{AttributeName, AttributeValue, Attributes, json_attribute};
 use crate::engine::decide::{Visit, is_unit};
 use crate::engine::route::RequestLine;
-use crate::http::cookies::{cookie, cookie_in};
+use crate::format::Format;
+use crate::growthbook;
+use crate::http::cookies::{self, cookie, cookie_in};
 use crate::http::headers::{HeaderMap, NameLengths, is_name};
 use crate::http::url;
 use crate::plugin_config::{IdSource, OwnCookie, Paths, Request, TokenSource, Visitor};
@@ -17,6 +19,9 @@ use crate::visit::preview::{NotValid, Preview};
 use serde_json::Value;
 use std::borrow::Cow;
 use uuid::Uuid;
+
+/// How many cookies of GrowthBook's are taken away with one response.
+const EXPIRED_MAX: usize = 8;
 
 /// A request as decisions see it. Everything is borrowed from its headers.
 #[derive(Debug)]
@@ -104,6 +109,11 @@ impl<'a> RequestView<'a> {
     /// The value of the cookie `name`, as the client sent it.
     pub fn cookie(&self, name: &str) -> Option<&'a [u8]> {
         if self.has_more_cookies { cookie(self.headers, name) } else { cookie_in(self.cookies?, name) }
+    }
+
+    /// The value of the cookie `name` where both may be percent-encoded.
+    pub fn encoded_cookie(&self, name: &str) -> Option<String> {
+        cookies::encoded_cookie(self.headers, name)
     }
 
     /// What routes are compared with.
@@ -205,11 +215,21 @@ pub fn sticky_value<'a>(view: &RequestView<'a>, request: &Request) -> Option<&'a
 }
 
 /// The `Set-Cookie`s that take away what the filter has set in the browser of `view`: of those that it has sent.
-pub fn expired_cookies(view: &RequestView<'_>, visitor: &Visitor, request: &Request) -> [Option<String>; 2] {
+pub fn expired_cookies(view: &RequestView<'_>, visitor: &Visitor, request: &Request, format: Format) -> Vec<String> {
     // A cookie of the minted id's name may be the site's own: it is ours if it looks like it.
-    let mint = visitor.mint.as_ref().filter(|mint| minted_id(view, mint).is_some());
-    let sticky = request.sticky.as_ref().filter(|sticky| view.cookie(&sticky.cookie).is_some());
-    [mint, sticky].map(|cookie| cookie.map(OwnCookie::expired))
+    let mint = visitor.mint.as_ref().filter(|mint| minted_id(view, mint).is_some()).map(OwnCookie::expired);
+    let sticky = request.sticky.iter().flat_map(|sticky| match format {
+        Format::Growthbook => {
+            let names = view.headers.all("cookie").flat_map(|header| header.split(|&byte| byte == b';'));
+            let names = names.filter_map(|pair| pair.trim_ascii().split(|&byte| byte == b'=').next());
+            let ours = names.filter(|name| name.starts_with(growthbook::sticky::COOKIE_PREFIX.as_bytes()));
+            let named = |name: &[u8]| Some(sticky.named(std::str::from_utf8(name).ok()?).expired());
+            ours.take(EXPIRED_MAX).filter_map(named).collect()
+        }
+        Format::Native | Format::Optimizely if view.cookie(&sticky.cookie).is_some() => vec![sticky.expired()],
+        Format::Native | Format::Optimizely => Vec::new(),
+    });
+    mint.into_iter().chain(sticky).collect()
 }
 
 /// Whether the user agent is a bot's, and bots take no part.

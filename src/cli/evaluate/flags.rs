@@ -34,7 +34,7 @@ impl Attributes for LineAttributes<'_> {
     }
 }
 
-/// Decides every flag.
+/// Decides every flag; `keeps_sticky` where the plugin configuration has the browser keep sticky buckets.
 pub(in crate::cli) fn decide(
     snapshot: &Snapshot,
     rules: &dyn FlagRules,
@@ -42,10 +42,13 @@ pub(in crate::cli) fn decide(
     view: &RequestView<'_>,
     visit: &Visit<'_>,
     link: Link<'_>,
+    keeps_sticky: bool,
 ) -> Value {
     let attributes = LineAttributes { request, view };
+    let cookie = |name: &str| view.encoded_cookie(name);
+    let kept: Option<&dyn Fn(&str) -> Option<String>> = if keeps_sticky { Some(&cookie) } else { None };
     let typed_id = request.attributes.and_then(|typed| typed.get("id")?.as_str());
-    let visitor = FlagVisitor { id: view.id.as_deref().or(typed_id), attributes: &attributes, previewed: &[] };
+    let visitor = FlagVisitor { id: view.id.as_deref().or(typed_id), attributes: &attributes, previewed: &[], kept };
 
     let mut rows = Vec::new();
     let mut candidates = Vec::new();

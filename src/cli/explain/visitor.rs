@@ -34,7 +34,8 @@ pub(super) fn visitor(snapshot: &Snapshot, plugin: Option<&PluginConfig>, asked:
             let _ = writeln!(text, "the preview link is ignored: {problem}");
         }
         if let Some(rules) = snapshot.rules.as_deref() {
-            flags(&mut text, &evaluate::decide_flags(snapshot, rules, &request, view, visit, link));
+            let keeps_sticky = plugin.is_some_and(|plugin| plugin.request.sticky.is_some());
+            flags(&mut text, &evaluate::decide_flags(snapshot, rules, &request, view, visit, link, keeps_sticky));
             return text;
         }
         let mut choices = Vec::new();
