@@ -1,0 +1,179 @@
+//! A sample of the vendors' own cases through the built module, as far as a request can say what a case asks for. All of
+//! them run natively in `optimizely_conformance.rs` and `growthbook_conformance.rs`, which say where they come from.
+#![allow(missing_docs)]
+// Helpers of tests fail as tests do: by panicking.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod module;
+
+use edgesplit::engine::assignments::assignment_pair;
+use edgesplit::http::headers::HeaderMap;
+use module::quiet::Quiet;
+use module::{Compiled, ModuleVm};
+use serde_json::{Map, Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+
+static MODULE: LazyLock<Compiled> =
+    LazyLock::new(|| Compiled::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("dist/edgesplit.wasm")));
+
+/// The folder with a vendor's cases.
+fn folder(vendor: &str, file: &str) -> Option<PathBuf> {
+    let root = std::env::var_os("EDGESPLIT_CONFORMANCE")
+        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/conformance")), PathBuf::from);
+    let folder = root.join(vendor);
+    let is_there = folder.join(file).is_file();
+    if !is_there {
+        println!("skipped: no cases at {}", folder.display());
+    }
+    is_there.then_some(folder)
+}
+
+fn read(path: &Path) -> Value {
+    let bytes = std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    serde_json::from_slice(&bytes).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// A VM that decides by one payload.
+struct Vm {
+    vm: ModuleVm,
+    host: Quiet,
+    /// The attributes that it knows, each with the header that carries it.
+    headers: BTreeMap<String, String>,
+    stream: u32,
+}
+
+impl Vm {
+    fn new(format: &str, payload: &Value, attributes: &BTreeSet<&String>) -> Vm {
+        let headers: BTreeMap<String, String> =
+            attributes.iter().enumerate().map(|(at, name)| ((*name).clone(), format!("x-a-{at}"))).collect();
+        let aliases: Map<String, Value> =
+            headers.iter().map(|(name, header)| (name.clone(), json!(format!("header.{header}")))).collect();
+        let plugin = json!({
+            "experiments": {"inline": payload, "format": format},
+            "visitor": {"id": [{"header": "x-id"}], "attributes": aliases, "bots": "include"},
+        });
+        let host = Quiet { response: HeaderMap::from_pairs(&[(":status", "200")]), ..Quiet::default() };
+        let mut vm = ModuleVm::start(&MODULE, &host, "demo").unwrap();
+        assert!(vm.configure(&host, plugin.to_string().as_bytes()).unwrap(), "{:?}", host.log.borrow());
+        Vm { vm, host, headers, stream: 1 }
+    }
+
+    /// The assignments of a visitor.
+    fn assignments(&mut self, id: &str, attributes: &Map<String, Value>) -> Vec<String> {
+        let mut pairs = vec![(":method", "GET"), (":path", "/"), (":authority", "shop.example"), ("x-id", id)];
+        for (name, value) in attributes {
+            pairs.push((&self.headers[name], value.as_str().unwrap()));
+        }
+        self.host.request = HeaderMap::from_pairs(&pairs);
+        self.stream += 1;
+        self.host.written.borrow_mut().clear();
+        self.vm.request(&self.host, self.stream).unwrap();
+        self.vm.response(&self.host, self.stream).unwrap();
+        let written = self.host.written.borrow();
+        let header = written.iter().find_map(|line| line.strip_prefix("x-ab-assignments: "));
+        header.map(|text| text.split(", ").map(str::to_owned).collect()).unwrap_or_default()
+    }
+}
+
+/// Whether headers can carry these attributes as they are: text, not empty, without what a header trims or forbids.
+fn fits_headers(attributes: &Value) -> bool {
+    let fits = |value: &Value| {
+        value
+            .as_str()
+            .is_some_and(|text| !text.is_empty() && text.trim() == text && text.is_ascii() && !text.contains('\n'))
+    };
+    attributes.as_object().is_none_or(|attributes| attributes.values().all(fits))
+}
+
+#[test]
+fn optimizely_s_decisions() {
+    let Some(folder) = folder("optimizely", "oracle.json") else { return };
+    let oracle = read(&folder.join("oracle.json"));
+    let mut by_datafile = BTreeMap::<&str, Vec<&Value>>::new();
+    let mut skipped = BTreeMap::<&str, usize>::new();
+    for case in oracle["cases"].as_array().unwrap() {
+        let attributes = &case["attributes"];
+        let is_special = attributes.as_object().is_some_and(|all| all.keys().any(|name| name.starts_with('$')));
+        let reason = if case["op"] != "decide" {
+            "an operation of the SDK that no request asks for"
+        } else if case["userId"].as_str().is_none_or(|id| id.is_empty() || id.trim() != id || !id.is_ascii()) {
+            "an id that no header carries"
+        } else if is_special || !fits_headers(attributes) {
+            "attributes that are no text"
+        } else {
+            by_datafile.entry(case["datafile"].as_str().unwrap()).or_default().push(case);
+            continue;
+        };
+        *skipped.entry(reason).or_default() += 1;
+    }
+    let (mut ran, mut shown) = (0, 0);
+    let none = Map::new();
+    for (datafile, cases) in by_datafile {
+        let payload = read(&folder.join("datafiles").join(datafile));
+        // What decides as an experiment; rollouts are in no assignment.
+        let groups =
+            payload["groups"].as_array().into_iter().flatten().flat_map(|group| group["experiments"].as_array());
+        let experiments: BTreeSet<&str> = (payload["experiments"].as_array().into_iter().chain(groups).flatten())
+            .filter_map(|experiment| experiment["key"].as_str())
+            .collect();
+        let attributes = |case: &&Value| case["attributes"].as_object().unwrap_or(&none).clone();
+        let all: Vec<Map<String, Value>> = cases.iter().map(attributes).collect();
+        let mut vm = Vm::new("optimizely", &payload, &all.iter().flat_map(Map::keys).collect());
+        for (case, attributes) in cases.iter().zip(&all) {
+            let expected = &case["expected"];
+            let flag = case["flagKey"].as_str().unwrap();
+            let in_experiment = expected["ruleKey"].as_str().is_some_and(|rule| experiments.contains(rule));
+            let pair =
+                expected["variationKey"].as_str().filter(|_| in_experiment).map(|key| assignment_pair(flag, key));
+            let found = vm.assignments(case["userId"].as_str().unwrap(), attributes);
+            let of_flag = found.into_iter().find(|found| found.starts_with(&assignment_pair(flag, "")));
+            assert_eq!(of_flag, pair, "{case}");
+            ran += 1;
+            shown += usize::from(pair.is_some());
+        }
+    }
+    println!("oracle: {ran} cases through the module, {shown} of them in experiments; skipped: {skipped:?}");
+    assert!(ran > 500 && shown > 100, "{ran} {shown}");
+}
+
+#[test]
+fn growthbook_s_features() {
+    let Some(folder) = folder("growthbook", "cases.json") else { return };
+    let cases = read(&folder.join("cases.json"));
+    let mut skipped = BTreeMap::<&str, usize>::new();
+    let (mut ran, mut shown) = (0, 0);
+    for case in cases["feature"].as_array().unwrap() {
+        let (context, key, expected) = (&case[1], case[2].as_str().unwrap(), &case[3]);
+        let has = |name: &str| context.get(name).is_some_and(|value| !value.is_null());
+        let reason = if has("forcedVariations") || has("forcedFeatureValues") || has("url") {
+            "the context of a page, which a proxy has none of"
+        } else if !fits_headers(&context["attributes"]) {
+            "attributes that are no text"
+        } else {
+            ""
+        };
+        if !reason.is_empty() {
+            *skipped.entry(reason).or_default() += 1;
+            continue;
+        }
+        let mut attributes = context["attributes"].as_object().cloned().unwrap_or_default();
+        let id = attributes.remove("id").and_then(|id| Some(id.as_str()?.to_owned())).unwrap_or_default();
+        let mut payload = json!({"features": context["features"]});
+        if has("savedGroups") {
+            payload["savedGroups"] = context["savedGroups"].clone();
+        }
+        let mut vm = Vm::new("growthbook", &payload, &attributes.keys().collect());
+        let found = vm.assignments(&id, &attributes);
+        let result = &expected["experimentResult"];
+        let pair = (expected["source"] == "experiment" && result["inExperiment"] == true)
+            .then(|| assignment_pair(key, result["key"].as_str().unwrap()));
+        let of_feature = found.into_iter().find(|found| found.starts_with(&assignment_pair(key, "")));
+        assert_eq!(of_feature, pair, "{case}");
+        ran += 1;
+        shown += usize::from(pair.is_some());
+    }
+    println!("feature: {ran} cases through the module, {shown} of them in experiments; skipped: {skipped:?}");
+    assert!(ran > 15 && shown > 3, "{ran} {shown}");
+}
