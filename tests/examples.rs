@@ -7,6 +7,7 @@ mod harness;
 
 use edgesplit::native;
 use edgesplit::plugin_config::{self, PluginConfig};
+use harness::bootstrap::built_module;
 use harness::client::Client;
 use harness::envoy::Envoy;
 use harness::{DEADLINE, eventually};
@@ -217,4 +218,25 @@ fn the_demo_runs_and_ends_by_itself() {
     assert!(status.success(), "{status}: {errors}\n{rest}");
     assert!(rest.contains("checked:"), "{rest}");
     assert!(Client::new(proxy).connect().is_err(), "Envoy ended too");
+}
+
+/// An Envoy takes every configuration that is shown, the filter too.
+#[test]
+fn the_envoy_configurations_start() {
+    let mut started = 0;
+    for entry in fs::read_dir(project().join("envoy")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "yaml") {
+            continue;
+        }
+        let yaml = fs::read_to_string(&path).unwrap().replace("dist/edgesplit.wasm", built_module().to_str().unwrap());
+        let yaml = ["10000", "9901"]
+            .iter()
+            .fold(yaml, |yaml, port| yaml.replace(&format!("port_value: {port}}}"), "port_value: 0}"));
+        // Services that are not there are no reason not to start.
+        let envoy = Envoy::try_start_with(&yaml, 1).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        assert!(!envoy.log().contains("deprecated"), "{}: {}", path.display(), envoy.log());
+        started += 1;
+    }
+    assert!(started >= 5, "the files are found");
 }
