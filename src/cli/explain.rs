@@ -4,6 +4,8 @@
 mod keys;
 mod visitor;
 
+pub(super) use keys::count as key_count;
+
 use super::{PROBLEMS, WELL, options, read, tell};
 use crate::format::{self, Format};
 use crate::plugin_config::PluginConfig;

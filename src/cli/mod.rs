@@ -1,14 +1,18 @@
 //! The command: the same engine for people and for CI.
 
+mod diff;
 mod evaluate;
 mod explain;
+mod population;
 mod preview;
+mod simulate;
 mod size;
+mod statistics;
 mod validate;
 
 use crate::format::{Format, Options};
 use crate::plugin_config::{self, PluginConfig, parse_duration_ms};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -71,11 +75,25 @@ enum Command {
         after_help = "Examples:\n  edgesplit explain --config experiments.json --route /checkout\n  edgesplit explain --config experiments.json --id u1 --path /checkout"
     )]
     Explain(explain::Arguments),
+    /// Count how many made-up visitors would get which variant, which would be in two experiments, and what it makes of caches.
+    #[command(
+        after_help = "Examples:\n  edgesplit simulate --config experiments.json --visitors 1000000\n  edgesplit simulate --config experiments.json --requests requests.jsonl --svg shares.svg"
+    )]
+    Simulate(simulate::Arguments),
+    /// Tell who would move, from where to where, if one config took the place of another.
+    #[command(after_help = "Example:\n  edgesplit diff old.json new.json --visitors 1000000")]
+    Diff(diff::Arguments),
     /// Make a link that shows chosen variants until it expires. A preview is in no event and in no cache.
     #[command(
         after_help = "The secret is that of request.preview. Without --secret, --secret-file and --plugin it is taken from the variable\nEDGESPLIT_PREVIEW_SECRET.\n\nExamples:\n  edgesplit preview --secret-file secret --expires 2h checkout-button=green\n  edgesplit preview --plugin plugin.json --expires 30m --url https://shop.example/cart checkout-button=green nav=mega"
     )]
     Preview(preview::Arguments),
+    /// Write the script that completes this command in a shell.
+    #[command(after_help = "Example:\n  source <(edgesplit completions bash)")]
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
     /// Tell how large an outbox has to be for an outage, and how long a given one lasts.
     #[command(after_help = "Example:\n  edgesplit size --rate 1000/s --outage 10m")]
     Size {
@@ -100,7 +118,13 @@ pub fn run() -> ExitCode {
         Command::Validate { format, plugin, file } => validate::run(format, plugin.as_deref(), &file),
         Command::Evaluate { format, config, plugin, now } => evaluate::run(format, &config, plugin.as_deref(), now),
         Command::Explain(asked) => explain::run(&asked),
+        Command::Simulate(asked) => simulate::run(&asked),
+        Command::Diff(asked) => diff::run(&asked),
         Command::Preview(asked) => preview::run(&asked),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Arguments::command(), "edgesplit", &mut std::io::stdout());
+            Ok(WELL)
+        }
         Command::Size { rate, outage, event_bytes, plugin } => {
             let question = size::Question { per_second: rate, outage_ms: outage, event_bytes };
             size::run(question, plugin.as_deref())
@@ -114,6 +138,10 @@ pub fn run() -> ExitCode {
 
 fn read(file: &Path) -> Result<Vec<u8>, String> {
     std::fs::read(file).map_err(|error| format!("cannot read {}: {error}", file.display()))
+}
+
+fn write_all(file: &Path, bytes: &[u8]) -> Result<(), String> {
+    std::fs::write(file, bytes).map_err(|error| format!("cannot write {}: {error}", file.display()))
 }
 
 /// What a config is compiled with: as the plugin configuration has it, but in the format that was asked for, if one was.

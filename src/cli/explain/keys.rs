@@ -72,6 +72,11 @@ pub(super) fn cache_keys(snapshot: &Snapshot, page: &Page<'_>, budget: u64) -> S
     text
 }
 
+/// How many cache keys a request can have that meets all of these experiments.
+pub(in crate::cli) fn count(here: &[&Experiment]) -> usize {
+    combinations(here).len()
+}
+
 fn what_it_adds(experiment: &Experiment) -> String {
     let baseline = experiment.variants.iter().find(|variant| variant.baseline).map(|variant| variant.key.as_str());
     let variants: Vec<&str> = pairs(experiment).into_iter().map(|(_, variant)| variant).collect();

@@ -1,0 +1,172 @@
+//! `edgesplit diff`: who would move, from where to where, if one config took the place of another.
+
+use super::population::{self, Population};
+use super::simulate::{grouped, percent};
+use super::{PROBLEMS, WELL};
+use crate::engine::decide::Decision;
+use crate::engine::snapshot::Snapshot;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::PathBuf;
+
+/// What is asked.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// The config in force.
+    old: PathBuf,
+    /// The config that would take its place.
+    new: PathBuf,
+    #[command(flatten)]
+    population: population::Arguments,
+}
+
+/// An experiment of either config, by its key, with its position in each.
+struct Pair<'a> {
+    key: &'a str,
+    old: Option<usize>,
+    new: Option<usize>,
+}
+
+/// From which variant to which, by their positions; none is who is not in the experiment.
+type Move = (Option<usize>, Option<usize>);
+
+#[derive(Debug, Default)]
+struct Tally {
+    /// By the experiment's position among all pairs.
+    moves: Vec<BTreeMap<Move, u64>>,
+    /// Visitors with another variant of some experiment than before.
+    changed: u64,
+}
+
+/// The experiments of both, those of the new config first.
+fn pairs<'a>(old: &'a Snapshot, new: &'a Snapshot) -> Vec<Pair<'a>> {
+    let at = |snapshot: &Snapshot, key: &str| snapshot.experiments.iter().position(|one| one.key == key);
+    let ours = new.experiments.iter().enumerate();
+    let ours = ours.map(|(number, one)| Pair { key: &one.key, old: at(old, &one.key), new: Some(number) });
+    let gone = old.experiments.iter().enumerate().filter(|(_, one)| at(new, &one.key).is_none());
+    ours.chain(gone.map(|(number, one)| Pair { key: &one.key, old: Some(number), new: None })).collect()
+}
+
+fn variant(snapshot: &Snapshot, experiment: Option<usize>, variant: Option<usize>) -> Option<&str> {
+    Some(snapshot.experiments.get(experiment?)?.variants.get(variant?)?.key.as_str())
+}
+
+pub(super) fn run(asked: &Arguments) -> Result<u8, String> {
+    let population = Population::new(&asked.population)?;
+    let (Some(old), Some(new)) = (population.config(&asked.old)?, population.config(&asked.new)?) else {
+        return Ok(PROBLEMS);
+    };
+    let pairs = pairs(&old.snapshot, &new.snapshot);
+    // What is asked for every visitor may not hang on a snapshot, which belongs to one thread.
+    let places: Vec<(Option<usize>, Option<usize>)> = pairs.iter().map(|pair| (pair.old, pair.new)).collect();
+    let keys = |snapshot: &Snapshot| -> Vec<Vec<String>> {
+        let variants =
+            |one: &crate::engine::snapshot::Experiment| one.variants.iter().map(|one| one.key.clone()).collect();
+        snapshot.experiments.iter().map(variants).collect()
+    };
+    let (old_keys, new_keys) = (keys(&old.snapshot), keys(&new.snapshot));
+    let same = |(old, new): (Option<usize>, Option<usize>), (from, to): Move| {
+        let from = from.and_then(|from| old_keys.get(old?)?.get(from));
+        from == to.and_then(|to| new_keys.get(new?)?.get(to))
+    };
+    let variant_of = |decisions: &[Decision], at: Option<usize>| decisions.get(at?)?.variant;
+    let tallies = population.tally([&old, &new], |tally: &mut Tally, [before, after]| {
+        if tally.moves.len() < places.len() {
+            tally.moves.resize_with(places.len(), BTreeMap::new);
+        }
+        let mut changed = false;
+        for (moves, place) in tally.moves.iter_mut().zip(&places) {
+            let found = (variant_of(before, place.0), variant_of(after, place.1));
+            changed |= !same(*place, found);
+            *moves.entry(found).or_insert(0) += 1;
+        }
+        tally.changed += u64::from(changed);
+    });
+
+    let mut report = Report { visitors: population.visitors, changed: 0, experiments: Vec::new() };
+    report.changed = tallies.iter().map(|tally| tally.changed).sum();
+    for (at, pair) in pairs.iter().enumerate() {
+        // By names: what only changed its place has not moved anybody.
+        let mut moves: BTreeMap<(Option<&str>, Option<&str>), u64> = BTreeMap::new();
+        for ((from, to), count) in tallies.iter().filter_map(|tally| tally.moves.get(at)).flatten() {
+            let names = (variant(&old.snapshot, pair.old, *from), variant(&new.snapshot, pair.new, *to));
+            *moves.entry(names).or_insert(0) += count;
+        }
+        let what = match (pair.old, pair.new) {
+            (None, _) => Some("added"),
+            (_, None) => Some("removed"),
+            _ => None,
+        };
+        report.experiments.push((pair.key, what, moves));
+    }
+    if asked.population.json {
+        println!("{:#}", report.to_json());
+    } else {
+        print!("{}", report.to_text());
+    }
+    Ok(WELL)
+}
+
+/// From which variant to which, and how many.
+type Moves<'a> = BTreeMap<(Option<&'a str>, Option<&'a str>), u64>;
+
+struct Report<'a> {
+    visitors: u64,
+    changed: u64,
+    /// Key, what happened to the experiment itself, and the moves.
+    experiments: Vec<(&'a str, Option<&'static str>, Moves<'a>)>,
+}
+
+/// What a move is called.
+fn kind(from: Option<&str>, to: Option<&str>) -> &'static str {
+    match (from, to) {
+        (None, Some(_)) => "joins",
+        (Some(_), None) => "leaves",
+        (from, to) if from == to => "stays",
+        _ => "moves",
+    }
+}
+
+impl Report<'_> {
+    fn to_text(&self) -> String {
+        let mut text = String::new();
+        let share = percent(self.changed, self.visitors);
+        // Writing to a string cannot fail, here and below.
+        let _ = writeln!(
+            text,
+            "{} visitors without sticky cookies; {} would see something else ({share})",
+            grouped(self.visitors),
+            grouped(self.changed)
+        );
+        for (key, what, moves) in &self.experiments {
+            let what = what.map(|what| format!(" ({what})")).unwrap_or_default();
+            let is_still = moves.keys().all(|(from, to)| from == to);
+            let _ = writeln!(text, "\n{key}{what}{}", if is_still { ": nobody moves" } else { "" });
+            let mut rows: Vec<_> = moves.iter().collect();
+            // What changes first.
+            rows.sort_by_key(|((from, to), count)| (from == to, std::cmp::Reverse(**count)));
+            for ((from, to), count) in rows {
+                let name = |variant: &Option<&str>| variant.unwrap_or("(not in it)").to_owned();
+                let line = match kind(*from, *to) {
+                    "stays" => format!("stays   {}", name(from)),
+                    kind => format!("{kind:<7} {} -> {}", name(from), name(to)),
+                };
+                let _ = writeln!(text, "  {:>12}  {:>8}  {line}", grouped(*count), percent(*count, self.visitors));
+            }
+        }
+        text
+    }
+
+    fn to_json(&self) -> Value {
+        let experiments: Vec<Value> = (self.experiments.iter())
+            .map(|(key, what, moves)| {
+                let moves: Vec<Value> = (moves.iter())
+                    .map(|((from, to), count)| json!({"from": from, "to": to, "kind": kind(*from, *to), "visitors": count}))
+                    .collect();
+                json!({"key": key, "experiment": what.unwrap_or("kept"), "moves": moves})
+            })
+            .collect();
+        json!({"visitors": self.visitors, "changed": self.changed, "experiments": experiments})
+    }
+}

@@ -1,0 +1,236 @@
+//! `simulate` and `diff`: what they count is what the formulas give, which are written down here once more.
+#![allow(missing_docs)]
+// Helpers of tests fail as tests do: by panicking.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod harness;
+
+use harness::command;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+const VISITORS: u64 = 20_000;
+
+fn file(name: &str, content: &Value) -> PathBuf {
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::write(&file, content.to_string()).unwrap();
+    file
+}
+
+fn run(arguments: &[&str]) -> Value {
+    let output = command::edgesplit(arguments, "");
+    assert!(output.status.success(), "{output:?}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn bucket(text: &str) -> u64 {
+    u64::from(murmur3::murmur3_32(&mut text.as_bytes(), 0).unwrap()) * 10_000 >> 32
+}
+
+/// What a visitor gets of an experiment, by the formulas of bucketing version 1.
+fn variant(config: &Value, key: &str, id: &str) -> Option<String> {
+    let experiment = config["experiments"].as_array().unwrap().iter().find(|one| one["key"] == key)?;
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    match experiment["state"].as_str().unwrap() {
+        "paused" => return None,
+        "concluded" => return text(&experiment["winner"]),
+        _ => {}
+    }
+    let unit = |start: &str| bucket(&format!("{start}/{id}"));
+    // The only audience here: ids that end with an even digit.
+    if experiment.get("audience").is_some() && !id.ends_with(['0', '2', '4', '6', '8']) {
+        return None;
+    }
+    if let Some(holdout) = config.get("holdout")
+        && unit(&format!("holdout/{}", holdout["key"].as_str().unwrap())) < holdout["share"].as_u64().unwrap()
+    {
+        return None;
+    }
+    if let Some(layer) = experiment.get("layer") {
+        let slot = unit(&format!("layer/{}", layer["name"].as_str().unwrap()));
+        if slot < layer["slots"][0].as_u64().unwrap() || slot >= layer["slots"][1].as_u64().unwrap() {
+            return None;
+        }
+    }
+    let salt = experiment["salt"].as_str().unwrap_or(key);
+    if unit(&format!("{salt}/traffic")) >= experiment["traffic"].as_u64().unwrap_or(10_000) {
+        return None;
+    }
+    let bucket = unit(&format!("{salt}/variant"));
+    let mut end = 0;
+    experiment["variants"].as_array().unwrap().iter().find_map(|variant| {
+        end += variant["weight"].as_u64().unwrap();
+        (bucket < end).then(|| text(&variant["key"])).flatten()
+    })
+}
+
+/// An experiment of two variants and another beside it, with changes.
+fn config(change: impl Fn(&mut Value)) -> Value {
+    let variants = json!([{"key": "control", "weight": 6000, "baseline": true}, {"key": "green", "weight": 4000}]);
+    let mut config = json!({"schema": 1, "experiments": [
+        {"key": "button", "state": "running", "traffic": 3000, "layer": {"name": "checkout", "slots": [0, 7000]}, "variants": variants},
+        {"key": "nav", "state": "running", "variants": variants},
+    ]});
+    change(&mut config);
+    config
+}
+
+type Moves = BTreeMap<String, BTreeMap<(Option<String>, Option<String>), u64>>;
+
+#[test]
+fn ten_changes_move_exactly_whom_the_formulas_move() {
+    let button =
+        |field: &'static str, value: Value| move |config: &mut Value| config["experiments"][0][field] = value.clone();
+    let changes: [(&str, Box<dyn Fn(&mut Value)>); 10] = [
+        ("more traffic", Box::new(button("traffic", json!(8000)))),
+        (
+            "other weights",
+            Box::new(button(
+                "variants",
+                json!([{"key": "control", "weight": 2000, "baseline": true}, {"key": "green", "weight": 8000}]),
+            )),
+        ),
+        ("another salt", Box::new(button("salt", json!("again")))),
+        ("paused", Box::new(button("state", json!("paused")))),
+        (
+            "concluded",
+            Box::new(|config: &mut Value| {
+                config["experiments"][0]["state"] = json!("concluded");
+                config["experiments"][0]["winner"] = json!("green");
+            }),
+        ),
+        ("removed", Box::new(|config: &mut Value| drop(config["experiments"].as_array_mut().unwrap().remove(0)))),
+        (
+            "added, in front",
+            Box::new(|config: &mut Value| {
+                let new = json!({"key": "new", "state": "running", "variants": [{"key": "a", "weight": 10000}]});
+                config["experiments"].as_array_mut().unwrap().insert(0, new);
+            }),
+        ),
+        ("another slot", Box::new(button("layer", json!({"name": "checkout", "slots": [3000, 10000]})))),
+        ("an audience", Box::new(button("audience", json!({"id": {"$regex": "[02468]$"}})))),
+        ("a holdout", Box::new(|config: &mut Value| config["holdout"] = json!({"key": "q4", "share": 1500}))),
+    ];
+    let old = config(|_| ());
+    let old_file = file("diff-old.json", &old);
+    for (number, (what, change)) in changes.iter().enumerate() {
+        let new = config(change);
+        let new_file = file(&format!("diff-new-{number}.json"), &new);
+        let found = run(&[
+            "diff",
+            old_file.to_str().unwrap(),
+            new_file.to_str().unwrap(),
+            "--json",
+            "--visitors",
+            &VISITORS.to_string(),
+        ]);
+        let (mut expected, mut changed) = (Moves::new(), 0);
+        for visitor in 0..VISITORS {
+            let id = format!("visitor-{visitor}");
+            let mut moves = false;
+            for key in ["button", "nav", "new"] {
+                let is_known =
+                    [&old, &new].iter().any(|config| config.to_string().contains(&format!("\"key\":\"{key}\"")));
+                if is_known {
+                    let pair = (variant(&old, key, &id), variant(&new, key, &id));
+                    moves |= pair.0 != pair.1;
+                    *expected.entry(key.to_owned()).or_default().entry(pair).or_insert(0) += 1;
+                }
+            }
+            changed += u64::from(moves);
+        }
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        let mut moves = Moves::new();
+        for experiment in found["experiments"].as_array().unwrap() {
+            for one in experiment["moves"].as_array().unwrap() {
+                let pair = (text(&one["from"]), text(&one["to"]));
+                let count = one["visitors"].as_u64().unwrap();
+                moves.entry(text(&experiment["key"]).unwrap()).or_default().insert(pair, count);
+            }
+        }
+        println!("{what}: {changed} of {VISITORS} see something else");
+        assert_eq!(moves, expected, "{what}");
+        assert_eq!(found["changed"], changed, "{what}");
+        assert!(changed > 0, "{what} moves somebody");
+    }
+    let same = run(&["diff", old_file.to_str().unwrap(), old_file.to_str().unwrap(), "--json", "--visitors", "1000"]);
+    assert_eq!(same["changed"], 0);
+}
+
+#[test]
+fn shares_are_those_of_the_formulas() {
+    let config = config(|config| config["holdout"] = json!({"key": "q4", "share": 1500}));
+    let file = file("simulate.json", &config);
+    let svg = Path::new(env!("CARGO_TARGET_TMPDIR")).join("simulate.svg");
+    let visitors = VISITORS.to_string();
+    let arguments = ["simulate", "--config", file.to_str().unwrap(), "--visitors", &visitors];
+    let found = run(&[&arguments[..], &["--json", "--svg", svg.to_str().unwrap()]].concat());
+    let mut expected = BTreeMap::<(&str, String), u64>::new();
+    let mut both = 0;
+    for visitor in 0..VISITORS {
+        let id = format!("visitor-{visitor}");
+        let got: Vec<_> =
+            ["button", "nav"].into_iter().filter_map(|key| Some((key, variant(&config, key, &id)?))).collect();
+        both += u64::from(got.len() == 2);
+        got.into_iter().for_each(|got| *expected.entry(got).or_insert(0) += 1);
+    }
+    for experiment in found["experiments"].as_array().unwrap() {
+        let key = experiment["key"].as_str().unwrap();
+        for one in experiment["variants"].as_array().unwrap() {
+            let of = expected.iter().find(|((experiment, variant), _)| *experiment == key && one["key"] == **variant);
+            assert_eq!(one["visitors"], *of.unwrap().1, "{key}: {one}");
+        }
+        assert_eq!(experiment["chi_squared"]["plausible"], true, "{experiment}");
+    }
+    assert_eq!(found["overlap"], json!([{"experiments": ["button", "nav"], "visitors": both}]));
+    assert_eq!(found["cache_keys"], json!([{"experiments": ["button", "nav"], "cache_keys": 4, "budget": 64}]));
+    let svg = std::fs::read_to_string(svg).unwrap();
+    assert!(svg.starts_with("<svg") && svg.contains(">green</text>") && svg.contains("prefers-color-scheme"));
+    // For a person the same, with words.
+    let output = command::edgesplit(&arguments, "");
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("what chance would do to these weights") && text.contains("button and nav: "), "{text}");
+}
+
+#[test]
+fn visitors_can_bring_requests() {
+    let mut config = config(|_| ());
+    config["experiments"][1]["route"] = json!({"paths": ["/shop*"]});
+    config["experiments"][1]["audience"] = json!({"country": "DE"});
+    let file = file("requests.json", &config);
+    let requests = Path::new(env!("CARGO_TARGET_TMPDIR")).join("requests.jsonl");
+    std::fs::write(
+        &requests,
+        "{\"path\": \"/shop\", \"attributes\": {\"country\": \"DE\"}}\n\n{\"path\": \"/shop\", \"attributes\": {\"country\": \"FR\"}}\n{\"path\": \"/\"}\n{\"path\": \"/about\"}\n",
+    )
+    .unwrap();
+    let arguments = ["simulate", file.to_str().unwrap(), "--json", "--visitors", "4000", "--requests"];
+    let found = run(&[&arguments[..], &[requests.to_str().unwrap()]].concat());
+    let nav = &found["experiments"][1];
+    assert_eq!((&nav["visitors"], &nav["out"]), (&json!(1000), &json!({"audience": 1000, "route": 2000})));
+    // A bad line is told with its number, and is wrong usage.
+    std::fs::write(&requests, "{}\n{\"path\": 1}\n").unwrap();
+    let output = command::edgesplit(&[&arguments[..], &[requests.to_str().unwrap()]].concat(), "");
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{told}");
+    assert!(told.contains("line 2") && told.contains("path"), "{told}");
+}
+
+#[test]
+fn a_million_visitors_of_twenty_experiments_take_seconds() {
+    let experiments: Vec<Value> = (0..20)
+        .map(|number| {
+            json!({"key": format!("experiment-{number}"), "state": "running", "route": {"paths": [format!("/page-{}*", number / 3)]},
+                   "variants": [{"key": "control", "weight": 5000, "baseline": true}, {"key": "green", "weight": 5000}]})
+        })
+        .collect();
+    let file = file("twenty.json", &json!({"schema": 1, "experiments": experiments}));
+    let started = Instant::now();
+    let found = run(&["simulate", file.to_str().unwrap(), "--json", "--visitors", "1000000"]);
+    let took = started.elapsed();
+    println!("1,000,000 visitors of 20 experiments: {} ms", took.as_millis());
+    assert_eq!(found["experiments"].as_array().unwrap().len(), 20);
+    assert!(took < Duration::from_secs(5), "{took:?}");
+}
