@@ -52,7 +52,12 @@ fn an_exposure_has_every_key_and_goes_out_as_configured() {
     let services = Services::start(&json!({}));
     services.origin.respond(|_| Response::new(203));
     let headers = json!({"headers": {"authorization": "Bearer t"}});
-    for (format, content_type) in [("native", "application/json"), ("ndjson", "application/x-ndjson")] {
+    for (format, content_type) in [
+        ("native", "application/json"),
+        ("ndjson", "application/x-ndjson"),
+        ("cloudevents", "application/cloudevents-batch+json; charset=UTF-8"),
+        ("kafka-rest", "application/vnd.kafka.json.v2+json"),
+    ] {
         services.collector.clear();
         let with = json!({"visitor": {"attributes": {"country": "header.x-country", "plan": "cookie.plan"}},
                           "events": merged(headers.clone(), json!({"format": format}))});
@@ -87,7 +92,21 @@ fn an_exposure_has_every_key_and_goes_out_as_configured() {
             assert_eq!(key.len(), 36, "{key}");
             match format {
                 "native" => assert_eq!(request.json().unwrap()["batch"], json!(key)),
-                _ => assert_eq!(request.body.last(), Some(&b'\n')),
+                "ndjson" => assert_eq!(request.body.last(), Some(&b'\n')),
+                "cloudevents" => {
+                    for event in request.json().unwrap().as_array().unwrap() {
+                        let data = &event["data"];
+                        let frame = json!({"specversion": "1.0", "source": "/edgesplit", "type": "edgesplit.exposure",
+                            "id": data["id"], "time": data["time"], "subject": data["unit"],
+                            "datacontenttype": "application/json", "data": data});
+                        assert_eq!(*event, frame);
+                    }
+                }
+                _ => {
+                    for record in request.json().unwrap()["records"].as_array().unwrap() {
+                        assert_eq!(*record, json!({"key": record["value"]["unit"], "value": record["value"]}));
+                    }
+                }
             }
         }
     }

@@ -26,7 +26,7 @@ fn run(arguments: &[&str]) -> Value {
 }
 
 fn bucket(text: &str) -> u64 {
-    u64::from(murmur3::murmur3_32(&mut text.as_bytes(), 0).unwrap()) * 10_000 >> 32
+    (u64::from(murmur3::murmur3_32(&mut text.as_bytes(), 0).unwrap()) * 10_000) >> 32
 }
 
 /// What a visitor gets of an experiment, by the formulas of bucketing version 1.
@@ -77,13 +77,15 @@ fn config(change: impl Fn(&mut Value)) -> Value {
     config
 }
 
+type Change = Box<dyn Fn(&mut Value)>;
+
 type Moves = BTreeMap<String, BTreeMap<(Option<String>, Option<String>), u64>>;
 
 #[test]
 fn ten_changes_move_exactly_whom_the_formulas_move() {
     let button =
         |field: &'static str, value: Value| move |config: &mut Value| config["experiments"][0][field] = value.clone();
-    let changes: [(&str, Box<dyn Fn(&mut Value)>); 10] = [
+    let changes: [(&str, Change); 10] = [
         ("more traffic", Box::new(button("traffic", json!(8000)))),
         (
             "other weights",

@@ -36,6 +36,9 @@ pub struct FlagDecision<'a> {
     pub unit: Option<Cow<'a, str>>,
 }
 
+/// Gives what a browser keeps under a name.
+pub type KeptByName<'a> = dyn Fn(&str) -> Option<String> + 'a;
+
 /// A visitor, as vendors' rules see one.
 #[derive(Clone, Copy)]
 pub struct FlagVisitor<'a> {
@@ -46,7 +49,7 @@ pub struct FlagVisitor<'a> {
     /// Flags whose outcome a preview sets, by their numbers.
     pub previewed: &'a [(usize, usize)],
     /// What the visitor's browser keeps under a name for rules that bucket stickily; none where nothing is kept.
-    pub kept: Option<&'a dyn Fn(&str) -> Option<String>>,
+    pub kept: Option<&'a KeptByName<'a>>,
 }
 
 impl fmt::Debug for FlagVisitor<'_> {

@@ -1,6 +1,7 @@
 //! Events as the native format writes them, and their ids.
 
 use crate::engine::hash::fingerprint;
+use crate::plugin_config::EventFormat;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -43,6 +44,16 @@ pub enum Kind {
     Goal,
 }
 
+impl Kind {
+    /// The name in events.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Kind::Exposure => "exposure",
+            Kind::Goal => "goal",
+        }
+    }
+}
+
 /// What tells an exposure from others within a window: the receiver's deduplication and the worker's own rest on it.
 pub fn exposure_fingerprint(unit: &str, experiment: &str, variant: &str, window: i64) -> u128 {
     fingerprint(&[unit.as_bytes(), experiment.as_bytes(), variant.as_bytes(), &window.to_le_bytes()])
@@ -59,12 +70,40 @@ pub fn random_id(random: u128) -> Uuid {
 }
 
 impl Event<'_> {
+    /// Appends the event as a batch of `format` has it: one JSON object without line breaks.
+    pub fn write_as(&self, format: EventFormat, out: &mut Vec<u8>) {
+        match format {
+            EventFormat::CloudEvents => {
+                out.extend_from_slice(br#"{"specversion":"1.0","id":""#);
+                out.extend_from_slice(self.id.hyphenated().encode_lower(&mut Uuid::encode_buffer()).as_bytes());
+                // Source and id together name an event, everywhere: ids are enough for that, so one source does.
+                out.extend_from_slice(br#"","source":"/edgesplit","type":"edgesplit."#);
+                out.extend_from_slice(self.kind.name().as_bytes());
+                out.extend_from_slice(br#"","time":""#);
+                write_rfc3339_ms(out, self.time_ms);
+                out.extend_from_slice(br#"","subject":"#);
+                write_json(out, self.unit);
+                out.extend_from_slice(br#","datacontenttype":"application/json","data":"#);
+                self.write(out);
+                out.push(b'}');
+            }
+            EventFormat::KafkaRest => {
+                // What is about one visitor stays in order: records of one key are in one partition.
+                out.extend_from_slice(br#"{"key":"#);
+                write_json(out, self.unit);
+                out.extend_from_slice(br#","value":"#);
+                self.write(out);
+                out.push(b'}');
+            }
+            EventFormat::Native | EventFormat::Ndjson | EventFormat::Optimizely | EventFormat::Growthbook => {
+                self.write(out);
+            }
+        }
+    }
+
     /// Appends the event as one JSON object without line breaks.
     pub fn write(&self, out: &mut Vec<u8>) {
-        let kind = match self.kind {
-            Kind::Exposure => "exposure",
-            Kind::Goal => "goal",
-        };
+        let kind = self.kind.name();
         let (experiment, variant) = self.exposure.unzip();
         let variant = variant.flatten();
         out.extend_from_slice(b"{\"id\":\"");
@@ -194,6 +233,24 @@ mod tests {
         for name in ["experiment", "variant", "revision", "status"] {
             assert_eq!(written.get(name), Some(&Value::Null), "{name}");
         }
+    }
+
+    #[test]
+    fn formats_put_the_same_event_into_their_own_frames() {
+        let written = |format: EventFormat| -> Value {
+            let mut out = Vec::new();
+            exposure().write_as(format, &mut out);
+            assert!(!out.contains(&b'\n'));
+            serde_json::from_slice(&out).unwrap()
+        };
+        let native = written(EventFormat::Native);
+        assert_eq!(written(EventFormat::Ndjson), native);
+        assert_eq!(written(EventFormat::KafkaRest), json!({"key": "u\"1", "value": native}));
+        assert_eq!(
+            written(EventFormat::CloudEvents),
+            json!({"specversion": "1.0", "id": native["id"], "source": "/edgesplit", "type": "edgesplit.exposure",
+                   "time": native["time"], "subject": "u\"1", "datacontenttype": "application/json", "data": native})
+        );
     }
 
     #[test]

@@ -127,13 +127,14 @@ impl Events {
             }
             EventFormat::Ndjson => {}
             EventFormat::Optimizely => body.extend_from_slice(&self.head),
-            EventFormat::Growthbook => body.push(b'['),
+            EventFormat::KafkaRest => body.extend_from_slice(br#"{"records":["#),
+            EventFormat::CloudEvents | EventFormat::Growthbook => body.push(b'['),
         }
         let (separator, tail): (&[u8], &[u8]) = match format {
-            EventFormat::Native => (b",", b"]}"),
+            EventFormat::Native | EventFormat::KafkaRest => (b",", b"]}"),
             EventFormat::Ndjson => (b"\n", if range.is_empty() { b"" } else { b"\n" }),
             EventFormat::Optimizely => (b",", BATCH_TAIL),
-            EventFormat::Growthbook => (b",", b"]"),
+            EventFormat::CloudEvents | EventFormat::Growthbook => (b",", b"]"),
         };
         for (at, event) in self.iter(range).enumerate() {
             if at > 0 {

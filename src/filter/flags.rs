@@ -3,7 +3,7 @@
 use super::report::Reports;
 use super::response::Exposure;
 use crate::engine::decide::{Visit, decide_flags};
-use crate::engine::flag::{FlagExposure, FlagRules, FlagSink, FlagVisitor};
+use crate::engine::flag::{FlagExposure, FlagRules, FlagSink, FlagVisitor, KeptByName};
 use crate::engine::reason::Reason;
 use crate::engine::snapshot::{Choice, Snapshot};
 use crate::metrics::Metrics;
@@ -71,7 +71,7 @@ pub(super) fn decide(
     keeps_sticky: bool,
 ) -> Found {
     let cookie = |name: &str| view.encoded_cookie(name);
-    let kept: Option<&dyn Fn(&str) -> Option<String>> = if keeps_sticky { Some(&cookie) } else { None };
+    let kept: Option<&KeptByName<'_>> = if keeps_sticky { Some(&cookie) } else { None };
     let visitor = FlagVisitor { id: view.id.as_deref(), attributes: view, previewed: &[], kept };
     let mut sink = Sink { snapshot, view, reports, metrics, choices, found: Found::default() };
     decide_flags(snapshot, rules, candidates, visit, &visitor, &mut sink);

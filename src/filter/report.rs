@@ -130,7 +130,7 @@ impl<'a> Reports<'a> {
     ) -> Option<Vec<u8>> {
         let mut out = Vec::new();
         match self.pipeline.format() {
-            EventFormat::Native | EventFormat::Ndjson => None,
+            EventFormat::Native | EventFormat::Ndjson | EventFormat::CloudEvents | EventFormat::KafkaRest => None,
             EventFormat::Optimizely => {
                 let happening = match what {
                     What::Exposure(exposure) => {

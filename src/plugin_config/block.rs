@@ -116,17 +116,11 @@ pub(super) fn choice<T: Copy>(node: Node<'_>, choices: &[(&str, T)], problems: &
 }
 
 /// One of the formats that are `built`, by its name; those that are only `planned` get their own message.
-pub(super) fn format<T: Copy>(
-    node: Node<'_>,
-    built: &[(&str, T)],
-    planned: &[&str],
-    problems: &mut Problems,
-) -> Option<T> {
+pub(super) fn format<T: Copy>(node: Node<'_>, built: &[(&str, T)], problems: &mut Problems) -> Option<T> {
     let text = node.string(problems)?;
     let chosen = built.iter().find(|(name, _)| *name == text);
     if chosen.is_none() {
-        let reason = if planned.contains(&text) { "not built yet" } else { "no such format" };
-        let message = format!("{reason}: {}; formats that exist so far: {}", found(node.value), names(built));
+        let message = format!("no such format: {}; formats that exist: {}", found(node.value), names(built));
         problems.error(node.path, message);
     }
     chosen.map(|(_, choice)| *choice)

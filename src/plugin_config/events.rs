@@ -50,6 +50,10 @@ pub enum EventFormat {
     Native,
     /// One event a line.
     Ndjson,
+    /// A batch of CloudEvents 1.0 in JSON, each with the event as its data.
+    CloudEvents,
+    /// Records for a topic, as Kafka's REST proxies take them (API version 2), each with the visitor as its key.
+    KafkaRest,
     /// What Optimizely's `/v1/events` takes.
     Optimizely,
     /// What GrowthBook's event ingestor takes.
@@ -160,10 +164,12 @@ pub(super) fn read(node: Node<'_>, problems: &mut Problems) -> Option<Events> {
         let built = [
             ("native", EventFormat::Native),
             ("ndjson", EventFormat::Ndjson),
+            ("cloudevents", EventFormat::CloudEvents),
+            ("kafka-rest", EventFormat::KafkaRest),
             ("optimizely", EventFormat::Optimizely),
             ("growthbook", EventFormat::Growthbook),
         ];
-        block::format(node, &built, &["cloudevents", "kafka-rest"], problems)
+        block::format(node, &built, problems)
     });
     let endpoint = endpoint::read(&block, problems);
     let timeout_ms = block.duration_ms("timeout", 2 * SECOND_MS, TIMEOUT_BOUNDS_MS, problems);

@@ -66,7 +66,7 @@ pub(super) fn read(node: Node<'_>, problems: &mut Problems) -> Option<Experiment
 
     let format = block.or("format", Format::Native, problems, |node, problems| {
         let built = [Format::Native, Format::Optimizely, Format::Growthbook].map(|format| (format.name(), format));
-        block::format(node, &built, &[], problems)
+        block::format(node, &built, problems)
     });
     let decryption_key = block.nullable("decryption_key", problems, |node, problems| {
         let key = node.value.as_str().filter(|key| !key.is_empty());

@@ -227,12 +227,18 @@ impl Collector {
     }
 }
 
-/// Reads a native body, `{"batch", "events": […]}`, or one of JSON lines. One of any other shape counts as no events:
-/// the server's record has its bytes.
+/// Reads the events out of a body: a native one, `{"batch", "events": […]}`, one of JSON lines, CloudEvents with their `data`,
+/// or Kafka's records with their `value`. One of any other shape counts as no events: the server's record has its bytes.
 fn batch_of(request: &Request) -> Batch {
     let events = match request.json() {
         Some(Value::Object(mut body)) if body.get("events").is_some_and(Value::is_array) => {
             body["events"].take().as_array().cloned().unwrap_or_default()
+        }
+        Some(Value::Object(mut body)) if body.get("records").is_some_and(Value::is_array) => {
+            body["records"].as_array_mut().into_iter().flatten().map(|record| record["value"].take()).collect()
+        }
+        Some(Value::Array(mut events)) if events.iter().all(|event| event.get("specversion").is_some()) => {
+            events.iter_mut().map(|event| event["data"].take()).collect()
         }
         Some(Value::Array(events)) => events,
         _ => {

@@ -3,7 +3,7 @@
 use super::{Link, Request, shown, texts};
 use crate::engine::attribute::{AttributeName, AttributeValue, Attributes, json_attribute};
 use crate::engine::decide::{Visit, decide_flags};
-use crate::engine::flag::{FlagDecisions, FlagRules, FlagVisitor};
+use crate::engine::flag::{FlagDecisions, FlagRules, FlagVisitor, KeptByName};
 use crate::engine::reason::Reason;
 use crate::engine::snapshot::{Choice, Snapshot};
 use crate::visit::RequestView;
@@ -46,7 +46,7 @@ pub(in crate::cli) fn decide(
 ) -> Value {
     let attributes = LineAttributes { request, view };
     let cookie = |name: &str| view.encoded_cookie(name);
-    let kept: Option<&dyn Fn(&str) -> Option<String>> = if keeps_sticky { Some(&cookie) } else { None };
+    let kept: Option<&KeptByName<'_>> = if keeps_sticky { Some(&cookie) } else { None };
     let typed_id = request.attributes.and_then(|typed| typed.get("id")?.as_str());
     let visitor = FlagVisitor { id: view.id.as_deref().or(typed_id), attributes: &attributes, previewed: &[], kept };
 

@@ -119,6 +119,8 @@ impl Pipeline {
             // What browsers send without asking first.
             EventFormat::Growthbook => "text/plain",
             EventFormat::Ndjson => "application/x-ndjson",
+            EventFormat::CloudEvents => "application/cloudevents-batch+json; charset=UTF-8",
+            EventFormat::KafkaRest => "application/vnd.kafka.json.v2+json",
         };
         let mut headers = vec![
             (":method", "POST"),
