@@ -211,7 +211,7 @@ fn exposure_name(experiment: &str, variant: &str) -> String {
 }
 
 /// `text` as one part of a metric's name: what could be read as a border or break an exporter becomes `_`.
-fn name_part(text: &str) -> String {
+pub(crate) fn name_part(text: &str) -> String {
     let plain = |char: char| if char.is_ascii_alphanumeric() || matches!(char, '_' | '-') { char } else { '_' };
     let part: String = text.chars().take(NAME_PART_BYTES_MAX).map(plain).collect();
     if part.is_empty() { "_".to_owned() } else { part }

@@ -1,5 +1,6 @@
 //! The command: the same engine for people and for CI.
 
+mod dashboard;
 mod diff;
 mod evaluate;
 mod explain;
@@ -83,6 +84,11 @@ enum Command {
     /// Tell who would move, from where to where, if one config took the place of another.
     #[command(after_help = "Example:\n  edgesplit diff old.json new.json --visitors 1000000")]
     Diff(diff::Arguments),
+    /// Serve a web page that shows, live, whether experiments and their delivery are healthy, out of Envoys' own stats.
+    #[command(
+        after_help = "Example:\n  edgesplit dashboard --envoy http://127.0.0.1:9901 --config experiments.json\n\nIt asks Envoys' admin interfaces once a second and listens on loopback: nothing in the data plane knows of it."
+    )]
+    Dashboard(dashboard::Arguments),
     /// Make a link that shows chosen variants until it expires. A preview is in no event and in no cache.
     #[command(
         after_help = "The secret is that of request.preview. Without --secret, --secret-file and --plugin it is taken from the variable\nEDGESPLIT_PREVIEW_SECRET.\n\nExamples:\n  edgesplit preview --secret-file secret --expires 2h checkout-button=green\n  edgesplit preview --plugin plugin.json --expires 30m --url https://shop.example/cart checkout-button=green nav=mega"
@@ -120,6 +126,7 @@ pub fn run() -> ExitCode {
         Command::Explain(asked) => explain::run(&asked),
         Command::Simulate(asked) => simulate::run(&asked),
         Command::Diff(asked) => diff::run(&asked),
+        Command::Dashboard(asked) => dashboard::run(&asked),
         Command::Preview(asked) => preview::run(&asked),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "edgesplit", &mut std::io::stdout());

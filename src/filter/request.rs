@@ -165,7 +165,7 @@ fn handle(worker: &mut Worker, host: &(impl Host + StreamHost), room: &mut Room)
         pending.work(snapshot).debug = debug_text(snapshot, candidates, &by_rules.decided, &visit, &view);
     }
     if let (Some(mint), Some(id)) = (&config.visitor.mint, &minted) {
-        pending.work(snapshot).set_cookies.push(mint.set(id));
+        pending.work(snapshot).id_cookie = Some(mint.set(id));
     }
     if let (Some((cookie, sent)), Some(buckets)) = (sticky, &mut buckets)
         && preview.is_none()
@@ -174,9 +174,9 @@ fn handle(worker: &mut Worker, host: &(impl Host + StreamHost), room: &mut Room)
         // An id that was minted before is renewed where a cookie is written anyway: both then last equally long.
         let renewed = config.visitor.mint.as_ref().filter(|_| minted.is_none());
         let renewed = renewed.and_then(|mint| Some(mint.set(&visit::minted_id(&view, mint)?)));
-        let set_cookies = &mut pending.work(snapshot).set_cookies;
-        set_cookies.extend(renewed);
-        set_cookies.push(cookie.set(&value));
+        let work = pending.work(snapshot);
+        work.id_cookie = work.id_cookie.take().or(renewed);
+        work.other_cookies.push(cookie.set(&value));
     }
     if let Some(cookie) = config.request.sticky.as_ref().filter(|_| preview.is_none())
         && !by_rules.kept.is_empty()
@@ -186,7 +186,7 @@ fn handle(worker: &mut Worker, host: &(impl Host + StreamHost), room: &mut Room)
             .iter()
             .map(|(name, value)| cookie.named(&cookies::encoded_name(name)).set(&percent_encoded(value, "")));
         // What browsers would not keep need not be sent.
-        pending.work(snapshot).set_cookies.extend(set.filter(|cookie| cookie.len() <= COOKIE_BYTES_MAX));
+        pending.work(snapshot).other_cookies.extend(set.filter(|cookie| cookie.len() <= COOKIE_BYTES_MAX));
     }
 
     let redirect = if snapshot.has_effects { writes.effects(snapshot, choices, &view) } else { None };
@@ -236,7 +236,7 @@ fn expire_cookies(config: &PluginConfig, snapshot: &Rc<Snapshot>, view: &Request
     if !expired.is_empty() {
         // Nobody else may be given what takes cookies away, also on a page without experiments.
         pending.caching = Caching::Private;
-        pending.work(snapshot).set_cookies = expired;
+        pending.work(snapshot).other_cookies = expired;
     }
 }
 

@@ -49,8 +49,10 @@ pub struct Work {
     pub goal_unit: String,
     /// The events of goals in a vendor's format, for the goals that the vendor knows, by their position.
     pub written_goals: Vec<(u32, Vec<u8>)>,
-    /// The `Set-Cookie`s of a minted id and of sticky buckets, to set them or to take them away.
-    pub set_cookies: Vec<String>,
+    /// The `Set-Cookie` of a minted id.
+    pub id_cookie: Option<String>,
+    /// Those of sticky buckets, and of whatever is to be taken away.
+    pub other_cookies: Vec<String>,
     /// What the debug header says, for a preview.
     pub debug: Option<String>,
     /// The request's host, where there may be events.
@@ -105,7 +107,8 @@ impl Pending {
                 goals: Vec::new(),
                 goal_unit: String::new(),
                 written_goals: Vec::new(),
-                set_cookies: Vec::new(),
+                id_cookie: None,
+                other_cookies: Vec::new(),
                 debug: None,
                 host: String::new(),
                 path: String::new(),
@@ -149,7 +152,7 @@ pub fn on_response(worker: &mut Worker, host: &(impl Host + StreamHost), pending
         host.remove_header(Headers::Response, name);
         host.add_header(Headers::Response, name, value.as_bytes());
     }
-    for cookie in &work.set_cookies {
+    for cookie in work.id_cookie.iter().chain(&work.other_cookies) {
         host.add_header(Headers::Response, "set-cookie", cookie.as_bytes());
     }
     if let (Some(name), Some(text)) = (&worker.config.response.debug_header, &work.debug) {
