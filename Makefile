@@ -6,7 +6,7 @@ WASM_TARGET := wasm32-wasip1
 LOCKED := --locked
 
 .DEFAULT_GOAL := help
-.PHONY: help setup caches build run test check sim sim-module sim-mutants load bench fuzz clean
+.PHONY: help setup caches browser build run test check sim sim-module sim-mutants load bench fuzz clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,6 +16,9 @@ setup: ## install what is missing: the wasm target, an Envoy (into .setup/)
 
 caches: ## install Varnish and nginx, which the tests of the cache recipes use where they are (Debian, as root)
 	@envoy/setup.sh caches
+
+browser: ## install Chromium, with which the test of the dashboard looks at it where it is (Debian, as root)
+	@envoy/setup.sh browser
 
 build: setup ## build the filter and the command into dist/
 	cargo build $(LOCKED) --release --lib --target $(WASM_TARGET)

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what a bare machine lacks to build and test edgesplit: the wasm target of Rust, and an Envoy.
-# With the argument `caches`: Varnish and nginx instead, which only the tests of the cache recipes want.
+# With the argument `caches`: Varnish and nginx instead, which only the tests of the cache recipes want; with `browser`: Chromium,
+# which only the test of the dashboard wants.
 # Quick when both are there. Nothing leaves .setup/ but the target, which rustup keeps with the toolchain.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -62,26 +63,41 @@ install_envoy() {
   say "Envoy: .setup/envoy ($envoy_version)"
 }
 
+# Debian's packages, for tests that are skipped without them: install_packages WHAT PACKAGE...
+install_packages() {
+  local what=$1
+  shift
+  if [ $# -eq 0 ]; then
+    say "$what: there"
+    return
+  fi
+  has apt-get || fail "no apt-get here: install $* yourself; the tests with $what are skipped until then"
+  [ "$(id -u)" = 0 ] || fail "only root may install: sudo apt-get install $*; the tests with $what are skipped until then"
+  say "installing $*"
+  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@" \
+    >/dev/null || fail "apt-get could not install $*: is the network there?"
+}
+
 install_caches() {
   local missing=()
   # Services stand where an ordinary user's PATH may not lead.
   local PATH=$PATH:/usr/sbin
   has varnishd || missing+=(varnish)
   has nginx || missing+=(nginx-light)
-  if [ ${#missing[@]} -eq 0 ]; then
-    say "Varnish and nginx: there"
-    return
-  fi
-  has apt-get || fail "no apt-get here: install ${missing[*]} yourself; their tests are skipped until then"
-  [ "$(id -u)" = 0 ] || fail "only root may install: sudo apt-get install ${missing[*]}; their tests are skipped until then"
-  say "installing ${missing[*]}"
-  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${missing[@]}" \
-    >/dev/null || fail "apt-get could not install ${missing[*]}: is the network there?"
+  install_packages "Varnish and nginx" "${missing[@]}"
 }
 
-if [ "${1:-}" = caches ]; then
-  install_caches
-else
+install_browser() {
+  local missing=()
+  has chromium || missing+=(chromium)
+  install_packages Chromium "${missing[@]}"
+}
+
+case "${1:-}" in
+caches) install_caches ;;
+browser) install_browser ;;
+*)
   install_target
   install_envoy
-fi
+  ;;
+esac

@@ -14,6 +14,7 @@ mod services;
 mod traffic;
 
 use harness::Failure;
+use harness::dashboard::Dashboard;
 use harness::envoy::Envoy;
 use screen::{Counts, Screen};
 use services::Services;
@@ -39,6 +40,7 @@ const ADMIN: u16 = 9901;
 const ORIGIN: u16 = 8001;
 const EXPERIMENTS: u16 = 8002;
 const COLLECTOR: u16 = 8003;
+const DASHBOARD: u16 = 8004;
 
 fn main() -> ExitCode {
     match run() {
@@ -69,8 +71,10 @@ fn run() -> Result<(), Failure> {
         Err(_) if told_to_stop.load(Ordering::Relaxed) => return Ok(()),
         started => started?,
     };
+    let experiments = format!("http://127.0.0.1:{}/experiments.json", services.experiments.port());
+    let dashboard = Dashboard::start(envoy.admin_port(), &experiments, free(DASHBOARD))?;
     let mut demo = Demo { traffic: Traffic::start(envoy.port()), screen: Screen::new(), services, envoy };
-    demo.screen.introduce(&demo.services, &demo.envoy)?;
+    demo.screen.introduce(&demo.services, &demo.envoy, &dashboard)?;
     let end = seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
     let ran = demo.watch(end, &told_to_stop);
     if ran.is_ok() && !told_to_stop.load(Ordering::Relaxed) {

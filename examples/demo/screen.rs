@@ -1,6 +1,7 @@
 //! What the demo prints: the addresses, what to try, and the counts.
 
 use crate::harness::Failure;
+use crate::harness::dashboard::Dashboard;
 use crate::harness::envoy::Envoy;
 use crate::services::Services;
 use std::collections::BTreeMap;
@@ -101,10 +102,16 @@ impl Screen {
     }
 
     /// Says what runs where, and what to try.
-    pub(crate) fn introduce(&mut self, services: &Services, envoy: &Envoy) -> Result<(), Failure> {
+    pub(crate) fn introduce(
+        &mut self,
+        services: &Services,
+        envoy: &Envoy,
+        dashboard: &Dashboard,
+    ) -> Result<(), Failure> {
         let at = |port: u16| format!("http://127.0.0.1:{port}");
         let (proxy, admin, controls) = (at(envoy.port()), at(envoy.admin_port()), at(services.controls.port()));
         let (origin, collector) = (at(services.origin.port()), at(services.collector.port()));
+        let dashboard = &dashboard.address;
         let experiments = format!("{}/experiments.json", at(services.experiments.port()));
         self.tell(&format!(
             "\
@@ -116,6 +123,7 @@ Envoy runs, with 2 workers and the filter of dist/edgesplit.wasm, as envoy/envoy
   {collector:39} the collector: takes the events
   {controls:39} breaks and mends the services
   {admin:39} Envoy's admin interface
+  {dashboard:39} the dashboard: open it in a browser
 
 Try in another terminal:
 

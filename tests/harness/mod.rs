@@ -23,6 +23,7 @@ pub mod bootstrap;
 pub mod caches;
 pub mod client;
 pub mod command;
+pub mod dashboard;
 pub mod envoy;
 pub mod http;
 pub mod http2;

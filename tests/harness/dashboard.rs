@@ -1,0 +1,88 @@
+//! The dashboard of the built command, beside an Envoy; and a browser that looks at it.
+
+use super::Failure;
+use super::client::Client;
+use serde_json::Value;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// A dashboard that runs. It ends with its owner.
+pub struct Dashboard {
+    process: Child,
+    /// Such as `http://127.0.0.1:8004`.
+    pub address: String,
+}
+
+impl Dashboard {
+    /// Starts it for the Envoy with this admin port, with this config (a file or an address), on `port`; 0 is a free one.
+    pub fn start(admin: u16, config: &str, port: u16) -> Result<Dashboard, Failure> {
+        let command = Path::new(env!("CARGO_MANIFEST_DIR")).join("dist/edgesplit");
+        let mut process = Command::new(&command)
+            .args(["dashboard", "--envoy", &format!("http://127.0.0.1:{admin}"), "--config", config])
+            .args(["--listen", &format!("127.0.0.1:{port}")])
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|error| format!("{}: {error}: run `make build`", command.display()))?;
+        let mut line = String::new();
+        let read = process.stdout.take().map(|out| BufReader::new(out).read_line(&mut line));
+        let address = line.trim().to_owned();
+        let dashboard = Dashboard { process, address };
+        match read {
+            Some(Ok(_)) if dashboard.address.starts_with("http://") => Ok(dashboard),
+            _ => Err("the dashboard did not start; why is said above".to_owned()),
+        }
+    }
+
+    /// What the page is drawn from.
+    pub fn state(&self) -> Value {
+        let port = self.address.rsplit(':').next().and_then(|port| port.parse().ok()).unwrap_or(0);
+        Client::new(port).get("/state.json").send().json()
+    }
+}
+
+impl Drop for Dashboard {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Debian's Chromium; elsewhere the test says that it goes without.
+pub fn browser() -> Option<PathBuf> {
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    let mut places = std::env::split_paths(&paths).map(|folder| folder.join("chromium"));
+    let found = places.find(|place| place.is_file());
+    if found.is_none() {
+        println!("skipped: no chromium here; `make browser` installs it on Debian");
+    }
+    found
+}
+
+/// Opens `address` in a new browser and gives the page's markup once scripts had their time; with a file also a picture.
+pub fn look(browser: &Path, address: &str, picture: Option<(&Path, &str)>) -> Result<String, Failure> {
+    let profile = super::envoy::Directory::new().map_err(|error| error.to_string())?;
+    let mut command = Command::new(browser);
+    command
+        .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars"])
+        .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
+        .arg(format!("--user-data-dir={}", profile.file("profile").display()))
+        .args(["--window-size=1200,1480", "--virtual-time-budget=3000"])
+        .stderr(Stdio::null());
+    match picture {
+        Some((file, mode)) => {
+            command.arg(format!("--screenshot={}", file.display()));
+            if mode == "dark" {
+                command.arg("--force-dark-mode");
+            }
+        }
+        None => drop(command.arg("--dump-dom")),
+    }
+    let output = command.arg(address).output().map_err(|error| format!("{}: {error}", browser.display()))?;
+    if output.status.success() {
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    } else {
+        Err(format!("{output:?}"))
+    }
+}
