@@ -6,7 +6,7 @@ WASM_TARGET := wasm32-wasip1
 LOCKED := --locked
 
 .DEFAULT_GOAL := help
-.PHONY: help setup caches browser build run test check sim sim-module sim-mutants load bench fuzz clean
+.PHONY: help setup caches browser prometheus build run test check sim sim-module sim-mutants load bench fuzz clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,6 +19,9 @@ caches: ## install Varnish and nginx, which the tests of the cache recipes use w
 
 browser: ## install Chromium, with which the test of the dashboard looks at it where it is (Debian, as root)
 	@envoy/setup.sh browser
+
+prometheus: ## install Prometheus, with which the tests of the Grafana dashboard and the alerts ask it (Debian, as root)
+	@envoy/setup.sh prometheus
 
 build: setup ## build the filter and the command into dist/
 	cargo build $(LOCKED) --release --lib --target $(WASM_TARGET)

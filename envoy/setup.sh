@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what a bare machine lacks to build and test edgesplit: the wasm target of Rust, and an Envoy.
 # With the argument `caches`: Varnish and nginx instead, which only the tests of the cache recipes want; with `browser`: Chromium,
-# which only the test of the dashboard wants.
+# which only the test of the dashboard wants; with `prometheus`: Prometheus, for the tests of queries and alerts.
 # Quick when both are there. Nothing leaves .setup/ but the target, which rustup keeps with the toolchain.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -93,9 +93,16 @@ install_browser() {
   install_packages Chromium "${missing[@]}"
 }
 
+install_prometheus() {
+  local missing=()
+  has prometheus && has promtool || missing+=(prometheus)
+  install_packages Prometheus "${missing[@]}"
+}
+
 case "${1:-}" in
 caches) install_caches ;;
 browser) install_browser ;;
+prometheus) install_prometheus ;;
 *)
   install_target
   install_envoy

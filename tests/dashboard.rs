@@ -7,9 +7,9 @@
 mod harness;
 
 use harness::client::Client;
-use harness::dashboard::{Dashboard, browser, look};
+use harness::dashboard::{Dashboard, look};
 use harness::stack::{Services, document};
-use harness::{DEADLINE, eventually, eventually_eq};
+use harness::{DEADLINE, eventually, eventually_eq, installed};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -61,7 +61,7 @@ fn it_shows_health_an_outage_and_its_end_and_a_mismatch() {
     // Somebody has another idea of the weights than the proxy has: seen from there, its shares are wrong.
     let planted = file("dashboard-planted.json", &experiments(6500));
     let mismatch = Dashboard::start(envoy.admin_port(), planted.to_str().unwrap(), 0).unwrap();
-    let browser = browser();
+    let browser = installed("chromium", "browser");
     let markup =
         |dashboard: &Dashboard| browser.as_deref().map(|browser| look(browser, &dashboard.address, None).unwrap());
 

@@ -2,7 +2,7 @@
 //! on a socket in a directory of their own, so that no port has to be found for them.
 
 use super::envoy::Directory;
-use super::{DEADLINE, eventually};
+use super::{DEADLINE, eventually, installed};
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
@@ -18,7 +18,7 @@ pub struct Cache {
 impl Cache {
     /// Varnish with `envoy/varnish.vcl`, in front of this port; none where there is no `varnishd`.
     pub fn varnish(origin: u16) -> Option<Cache> {
-        let binary = installed("varnishd")?;
+        let binary = installed("varnishd", "caches")?;
         let recipe = recipe("varnish.vcl", &[(".port = \"8001\"", &format!(".port = \"{origin}\""))]);
         Some(Cache::start(|directory| {
             fs::write(directory.file("varnish.vcl"), recipe).expect("the recipe can be written");
@@ -33,7 +33,7 @@ impl Cache {
 
     /// nginx with `envoy/nginx.conf`, in front of this port; none where there is no `nginx`.
     pub fn nginx(origin: u16) -> Option<Cache> {
-        let binary = installed("nginx")?;
+        let binary = installed("nginx", "caches")?;
         Some(Cache::start(|directory| {
             let socket = directory.file("socket");
             // What is not cached is buffered where only root may write, were it not for these.
@@ -101,15 +101,4 @@ pub fn recipe(name: &str, changes: &[(&str, &str)]) -> String {
         assert!(text.contains(from), "{} has no {from:?}", file.display());
         text.replace(from, to)
     })
-}
-
-/// The program of this name on the `PATH`, or where distributions put services.
-fn installed(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin"), PathBuf::from("/usr/local/sbin")]);
-    let found = folders.map(|folder| folder.join(name)).find(|file| file.is_file());
-    if found.is_none() {
-        eprintln!("skipped: there is no {name} on the PATH; `make caches` installs it where it may");
-    }
-    found
 }

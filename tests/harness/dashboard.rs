@@ -4,7 +4,7 @@ use super::Failure;
 use super::client::Client;
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 /// A dashboard that runs. It ends with its owner.
@@ -47,17 +47,6 @@ impl Drop for Dashboard {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
-}
-
-/// Debian's Chromium; elsewhere the test says that it goes without.
-pub fn browser() -> Option<PathBuf> {
-    let paths = std::env::var_os("PATH").unwrap_or_default();
-    let mut places = std::env::split_paths(&paths).map(|folder| folder.join("chromium"));
-    let found = places.find(|place| place.is_file());
-    if found.is_none() {
-        println!("skipped: no chromium here; `make browser` installs it on Debian");
-    }
-    found
 }
 
 /// Opens `address` in a new browser and gives the page's markup once scripts had their time; with a file also a picture.

@@ -247,10 +247,10 @@ impl Drop for Process {
 }
 
 /// A directory of its own for a process. It goes with it, but for a test that fails: that may want its log.
-pub(super) struct Directory(PathBuf);
+pub struct Directory(PathBuf);
 
 impl Directory {
-    pub(super) fn new() -> std::io::Result<Directory> {
+    pub fn new() -> std::io::Result<Directory> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         // The time, too: the number of a process comes again, and what failed tests kept is still there.
         let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
@@ -261,7 +261,7 @@ impl Directory {
         Ok(Directory(directory))
     }
 
-    pub(super) fn file(&self, name: &str) -> PathBuf {
+    pub fn file(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 }

@@ -32,6 +32,7 @@ pub mod roles;
 pub mod server;
 pub mod stack;
 
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -74,4 +75,16 @@ pub fn eventually_eq<T: PartialEq + std::fmt::Debug>(what: &str, expected: T, mu
 /// Locks, also after another thread has panicked with the lock: that panic is the one to report.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The program of this name on the `PATH`, or where distributions put services; elsewhere the test says that it goes without,
+/// and which `target` of make installs it.
+pub fn installed(name: &str, target: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin"), PathBuf::from("/usr/local/sbin")]);
+    let found = folders.map(|folder| folder.join(name)).find(|file| file.is_file());
+    if found.is_none() {
+        eprintln!("skipped: there is no {name} on the PATH; `make {target}` installs it where it may");
+    }
+    found
 }

@@ -1,0 +1,159 @@
+//! The Grafana dashboard and the alert rules of `examples/grafana/`: every query returns data in a real Prometheus that
+//! scrapes a real Envoy, and every alert fires in Prometheus's own test of rules.
+#![allow(missing_docs)]
+// Helpers of tests fail as tests do: by panicking.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod harness;
+
+use harness::bootstrap::built_module;
+use harness::caches::recipe;
+use harness::client::Client;
+use harness::envoy::{Directory, Envoy};
+use harness::roles::{Collector, Origin};
+use harness::{DEADLINE, eventually, installed};
+use serde_json::Value;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+fn example(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/grafana").join(name)
+}
+
+/// A Prometheus that ends with its owner.
+struct Prometheus {
+    process: Child,
+    port: u16,
+    _directory: Directory,
+}
+
+impl Prometheus {
+    /// Scrapes this admin port every second.
+    fn start(program: &Path, admin: u16) -> Prometheus {
+        let directory = Directory::new().unwrap();
+        let config = directory.file("prometheus.yml");
+        std::fs::write(
+            &config,
+            format!(
+                "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\nrule_files: [{}]\nscrape_configs:\n\
+                 - {{job_name: envoy, metrics_path: /stats/prometheus, static_configs: [{{targets: ['127.0.0.1:{admin}']}}]}}\n",
+                Value::from(example("alerts.yaml").to_string_lossy())
+            ),
+        )
+        .unwrap();
+        // A port that is free now: it cannot be asked which one it took.
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let process = Command::new(program)
+            .arg(format!("--config.file={}", config.display()))
+            .arg(format!("--storage.tsdb.path={}", directory.file("data").display()))
+            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        Prometheus { process, port, _directory: directory }
+    }
+
+    /// What a query returns now; none while there is no answer.
+    fn query(&self, query: &str) -> Option<Vec<Value>> {
+        let encoded: String = query.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let mut client = Client::new(self.port).deadline(Duration::from_secs(5));
+        let reply = client.get(&format!("/api/v1/query?query={encoded}")).try_send().ok()?.json();
+        assert_ne!(reply["status"], "error", "{query}: {reply}");
+        Some(reply["data"]["result"].as_array()?.clone())
+    }
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Every query of the dashboard, with its variables filled in as Grafana would.
+fn dashboard_queries() -> Vec<String> {
+    let dashboard: Value = serde_json::from_slice(&std::fs::read(example("dashboard.json")).unwrap()).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let targets = panels.iter().flat_map(|panel| panel["targets"].as_array().unwrap());
+    let filled = |text: &str| {
+        ["$plugin", "$experiment"]
+            .iter()
+            .fold(text.to_owned(), |text, name| text.replace(name, ".*"))
+            .replace("$__rate_interval", "30s")
+    };
+    targets.map(|target| filled(target["expr"].as_str().unwrap())).collect()
+}
+
+/// The parts of every alert's expression that have to return data, without what they are compared with.
+fn alert_queries() -> Vec<String> {
+    let text = std::fs::read_to_string(example("alerts.yaml")).unwrap();
+    let expressions = text.lines().filter_map(|line| line.trim().strip_prefix("expr: "));
+    let parts = expressions.flat_map(|expression| expression.split(" and ").flat_map(|part| part.split(" or ")));
+    let compared =
+        |part: &str| part.rsplit_once(' ').map(|(rest, _)| rest.trim_end_matches([' ', '>', '=']).to_owned());
+    parts.filter_map(compared).collect()
+}
+
+#[test]
+fn every_query_returns_data_in_a_real_prometheus() {
+    let (dashboard, alerts) = (dashboard_queries(), alert_queries());
+    assert!(dashboard.len() >= 15 && alerts.len() >= 9, "{dashboard:?} {alerts:?}");
+    let Some(prometheus) = installed("prometheus", "prometheus") else { return };
+    let (origin, collector) = (Origin::start().unwrap(), Collector::start().unwrap());
+    let inline = std::fs::read_to_string(example("../experiments.json")).unwrap();
+    let inline: Value = serde_json::from_str(&inline).unwrap();
+    let module = format!("filename: {}", Value::from(built_module().to_string_lossy()));
+    let yaml = recipe(
+        "envoy.yaml",
+        &[
+            ("filename: dist/edgesplit.wasm", module.as_str()),
+            ("# inline: {schema: 1, revision: inline, experiments: []}", &format!("inline: {inline}")),
+            ("port_value: 10000}", "port_value: 0}"),
+            ("port_value: 9901}", "port_value: 0}"),
+            ("port_value: 8001}", &format!("port_value: {}}}", origin.port())),
+            // Nobody listens there.
+            ("port_value: 8002}", "port_value: 1}"),
+            ("port_value: 8003}", &format!("port_value: {}}}", collector.port())),
+        ],
+    );
+    let envoy = Envoy::try_start_with(&yaml, 2).unwrap_or_else(|error| panic!("{error}"));
+    let prometheus = Prometheus::start(&prometheus, envoy.admin_port());
+    let mut client = envoy.client();
+    let mut visitor = 0;
+    for query in dashboard.iter().chain(&alerts) {
+        eventually(4 * DEADLINE, query, || {
+            visitor += 1;
+            client.get("/checkout").header("x-user-id", format!("visitor-{visitor}")).send();
+            prometheus.query(query).filter(|result| !result.is_empty())
+        });
+    }
+    println!("{} queries of the dashboard and {} of the alerts return data", dashboard.len(), alerts.len());
+    let shares = prometheus.query("sum by (experiment, variant) (edgesplit_exposures)").unwrap();
+    assert!(
+        shares.iter().any(|row| row["metric"]["experiment"] == "navigation" && row["metric"]["variant"] == "mega"),
+        "{shares:?}"
+    );
+}
+
+#[test]
+fn every_alert_fires() {
+    let (rules, tests) = (example("alerts.yaml"), example("alerts_test.yaml"));
+    // Each stands twice in the test: once before it fires, or in another series, and once when it does.
+    let text = std::fs::read_to_string(&tests).unwrap();
+    for line in std::fs::read_to_string(rules).unwrap().lines() {
+        let Some(alert) = line.trim().strip_prefix("- alert: ") else { continue };
+        assert!(text.contains(&format!("alertname: {alert}\n    exp_alerts: [{{")), "{alert} never fires in the test");
+    }
+    let Some(promtool) = installed("promtool", "prometheus") else { return };
+    let output = Command::new(promtool).args(["test", "rules"]).arg(tests).output().unwrap();
+    assert!(
+        output.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
