@@ -5,6 +5,10 @@ WASM_TARGET := wasm32-wasip1
 # What cargo is told everywhere: the locked versions, so that every machine builds the same.
 LOCKED := --locked
 
+# The same module wherever it is built: panics name their places in the sources, and those are not where somebody keeps them.
+CARGO_HOME ?= $(HOME)/.cargo
+REMAP := --remap-path-prefix=$(CARGO_HOME)/registry/src=crates --remap-path-prefix=$(CURDIR)=edgesplit
+
 .DEFAULT_GOAL := help
 .PHONY: help setup caches browser prometheus build run test check sim sim-module sim-mutants load bench fuzz clean
 
@@ -24,7 +28,7 @@ prometheus: ## install Prometheus, with which the tests of the Grafana dashboard
 	@envoy/setup.sh prometheus
 
 build: setup ## build the filter and the command into dist/
-	cargo build $(LOCKED) --release --lib --target $(WASM_TARGET)
+	RUSTFLAGS="$(REMAP)" cargo build $(LOCKED) --release --lib --target $(WASM_TARGET)
 	cargo build $(LOCKED) --release --bin edgesplit
 	@mkdir -p dist
 	cp $(CARGO_TARGET_DIR)/$(WASM_TARGET)/release/edgesplit.wasm dist/edgesplit.wasm
@@ -35,7 +39,7 @@ run: build ## start everything on loopback: Envoy with the filter, an origin, th
 
 # A module that crashes when asked to and counts its allocations. It stays out of dist/ but for the tests' own folder.
 dist/test/edgesplit-hooks.wasm: $(shell find src -name '*.rs') Cargo.toml Cargo.lock .cargo/link-wasm.sh | setup
-	cargo build $(LOCKED) --release --lib --target $(WASM_TARGET) --features test-hooks --target-dir $(CARGO_TARGET_DIR)/hooks
+	RUSTFLAGS="$(REMAP)" cargo build $(LOCKED) --release --lib --target $(WASM_TARGET) --features test-hooks --target-dir $(CARGO_TARGET_DIR)/hooks
 	@mkdir -p dist/test
 	cp $(CARGO_TARGET_DIR)/hooks/$(WASM_TARGET)/release/edgesplit.wasm $@
 

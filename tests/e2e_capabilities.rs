@@ -1,0 +1,87 @@
+//! Under the capability restriction of `envoy/capabilities.json`, in a real Envoy, the filter does all that it does.
+#![allow(missing_docs)]
+// Helpers of tests fail as tests do: by panicking.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod harness;
+
+use harness::envoy::Envoy;
+use harness::stack::{Accounts, Services, document, echoed, experiment};
+use harness::{DEADLINE, eventually, eventually_eq};
+use serde_json::{Value, json};
+use std::path::Path;
+
+fn capabilities() -> Value {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("envoy/capabilities.json");
+    serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap()
+}
+
+/// An Envoy whose filter may do what `allowed` says.
+fn restricted(services: &Services, configuration: &Value, allowed: &Value) -> Envoy {
+    let allowed = allowed.clone();
+    Envoy::start(&services.options(configuration).adjust(move |bootstrap| {
+        let filter =
+            "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/http_filters/0/typed_config/config";
+        bootstrap.pointer_mut(filter).unwrap()["capability_restriction_config"] = allowed.clone();
+    }))
+}
+
+#[test]
+fn the_listed_capabilities_are_enough_for_everything() {
+    let set = |effects: Value| json!({"variants": [{"key": "green", "weight": 10_000, "set": effects}]});
+    let experiments = document(&[
+        experiment(
+            "nav",
+            set(json!({"request_headers": {"x-nav": "2"}, "response_headers": {"x-shown": "green"},
+                                     "path": {"prefix": "/old", "with": "/new"}})),
+        ),
+        experiment(
+            "away",
+            json!({"route": {"paths": ["/away"]}, "variants": [
+            {"key": "green", "weight": 10_000, "set": {"redirect": "/there"}}]}),
+        ),
+    ]);
+    let services = Services::start(&experiments);
+    let configuration = json!({
+        "experiments": {"cluster": "experiments", "refresh": "200ms"},
+        "visitor": {"id": [{"header": "x-user-id"}], "mint": {}},
+        "events": {"cluster": "collector", "batch": {"max_age": "100ms"}, "retry": {"backoff_min": "100ms", "backoff_max": "300ms"}}});
+    let envoy = restricted(&services, &configuration, &capabilities());
+    for mut client in envoy.clients(2) {
+        eventually(DEADLINE, "the experiments are fetched", || {
+            let reply = client.get("/old/1").send();
+            (!echoed(&reply, "x-nav").is_empty()).then_some(())
+        });
+        let reply = client.get("/old/1").header("x-ab-assignments", "forged").send();
+        assert_eq!(echoed(&reply, "x-ab-assignments"), ["nav=green"]);
+        assert_eq!(reply.json()["path"], "/new/1");
+        assert_eq!(reply.header("x-shown").as_deref(), Some("green"));
+        assert!(reply.header("set-cookie").is_some_and(|cookie| cookie.starts_with("ab_visitor=")));
+        assert_eq!((client.get("/away").send().status, client.post("/away").send().status), (302, 307));
+    }
+    services.collector.answer_status(503);
+    envoy.client().get("/").header("x-user-id", "u1").send();
+    eventually(DEADLINE, "an event waits", || {
+        (Accounts::of(&envoy).queued > 0 && services.collector.calls() > 1).then_some(())
+    });
+    services.collector.answer_status(202);
+    eventually_eq("all is delivered", true, || {
+        let accounts = Accounts::of(&envoy);
+        accounts.emitted > 0 && accounts.emitted == accounts.delivered
+    });
+    let log = envoy.log();
+    assert!(!log.contains("panicked") && !log.contains("Wasm VM failed"), "{log}");
+}
+
+#[test]
+fn what_is_not_listed_is_not_allowed() {
+    let services = Services::start(&json!({}));
+    let configuration = json!({"experiments": {"inline": document(&[experiment("nav", json!({}))])},
+                               "visitor": {"id": [{"header": "x-user-id"}]}});
+    let mut fewer = capabilities();
+    fewer["allowed_capabilities"].as_object_mut().unwrap().remove("proxy_add_header_map_value");
+    let envoy = restricted(&services, &configuration, &fewer);
+    let reply = envoy.client().get("/").header("x-user-id", "u1").send();
+    // The request goes on, without what the filter may not write.
+    assert_eq!((reply.status, echoed(&reply, "x-ab-assignments").len()), (200, 0));
+}
