@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice)]
 
 use edgesplit::visit::preview::{self, NotValid};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -277,4 +277,44 @@ fn an_encrypted_payload_needs_the_key_of_the_plugin_configuration() {
     let plugin = file("encrypted-plugin.json", &plugin.to_string());
     let printed = edgesplit(&["validate", "--plugin", &plugin, &config], &[]);
     assert_eq!((printed.code, printed.out.as_str()), (0, ""), "{}", printed.err);
+}
+
+#[test]
+fn programs_get_json_and_shells_what_completes() {
+    let wrong = file(
+        "wrong.json",
+        r#"{"schema": 1, "experiments": [{"key": "a", "state": "runing", "variants": [{"key": "b", "weight": 9}]}]}"#,
+    );
+    let parsed = |out: &str| -> Value { serde_json::from_str(out).unwrap_or_else(|error| panic!("{out}: {error}")) };
+    let printed = edgesplit(&["validate", "--json", &wrong], &[]);
+    let answer = parsed(&printed.out);
+    assert_eq!((printed.code, &answer["disabled"], &answer["refused"]), (1, &json!(1), &json!(false)));
+    let paths: Vec<&Value> = answer["problems"].as_array().unwrap().iter().map(|problem| &problem["path"]).collect();
+    assert_eq!(paths, ["experiments[0].variants", "experiments[0].state"]);
+    assert_eq!(answer["problems"][0]["severity"], "error");
+
+    let printed = edgesplit(&["size", "--rate", "10/s", "--outage", "48h", "--json"], &[]);
+    let answer = parsed(&printed.out);
+    assert_eq!((printed.code, &answer["events"], &answer["too_old"]), (1, &json!(1_728_000), &json!(true)));
+
+    let secret = "0123456789abcdef0123456789abcdef";
+    let arguments = [
+        "preview",
+        "--secret",
+        secret,
+        "--expires",
+        "2h",
+        "--json",
+        "--url",
+        "https://shop.example/cart?a=1",
+        "nav=mega",
+    ];
+    let answer = parsed(&edgesplit(&arguments, &[]).out);
+    let (url, value) = (answer["url"].as_str().unwrap(), answer["value"].as_str().unwrap());
+    assert_eq!(url, format!("https://shop.example/cart?a=1&{}={value}", answer["parameter"].as_str().unwrap()));
+
+    for shell in ["bash", "zsh", "fish"] {
+        let printed = edgesplit(&["completions", shell], &[]);
+        assert!(printed.code == 0 && printed.out.contains("simulate") && printed.out.contains("edgesplit"), "{shell}");
+    }
 }

@@ -50,6 +50,9 @@ enum Command {
         /// A plugin configuration (JSON): it is checked too, and its cache-key budget is the one that counts.
         #[arg(long, value_name = "FILE")]
         plugin: Option<PathBuf>,
+        /// Tell it as JSON.
+        #[arg(long)]
+        json: bool,
         /// The experiment config.
         file: PathBuf,
     },
@@ -115,13 +118,16 @@ enum Command {
         /// A plugin configuration (JSON) whose limits to judge; the defaults', if not given.
         #[arg(long, value_name = "FILE")]
         plugin: Option<PathBuf>,
+        /// Tell it as JSON.
+        #[arg(long)]
+        json: bool,
     },
 }
 
 /// Runs the command with the process's arguments.
 pub fn run() -> ExitCode {
     let code = match Arguments::parse().command {
-        Command::Validate { format, plugin, file } => validate::run(format, plugin.as_deref(), &file),
+        Command::Validate { format, plugin, json, file } => validate::run(format, plugin.as_deref(), &file, json),
         Command::Evaluate { format, config, plugin, now } => evaluate::run(format, &config, plugin.as_deref(), now),
         Command::Explain(asked) => explain::run(&asked),
         Command::Simulate(asked) => simulate::run(&asked),
@@ -132,8 +138,8 @@ pub fn run() -> ExitCode {
             clap_complete::generate(shell, &mut Arguments::command(), "edgesplit", &mut std::io::stdout());
             Ok(WELL)
         }
-        Command::Size { rate, outage, event_bytes, plugin } => {
-            let question = size::Question { per_second: rate, outage_ms: outage, event_bytes };
+        Command::Size { rate, outage, event_bytes, plugin, json } => {
+            let question = size::Question { per_second: rate, outage_ms: outage, event_bytes, json };
             size::run(question, plugin.as_deref())
         }
     };

@@ -5,6 +5,7 @@ use crate::format::{self, Format, Options};
 use crate::http::url;
 use crate::plugin_config::{PREVIEW_PARAMETER, PluginConfig};
 use crate::visit::preview;
+use serde_json::json;
 use std::path::{Path, PathBuf};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -18,6 +19,9 @@ const SECRET_BYTES_ADVISED: usize = 16;
 /// What is asked.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
+    /// Tell it as JSON.
+    #[arg(long)]
+    json: bool,
     /// The secret of request.preview. It stays in the shell's history: rather use one of the other ways.
     #[arg(long, value_name = "TEXT", conflicts_with_all = ["secret_file", "plugin"])]
     secret: Option<String>,
@@ -80,6 +84,11 @@ pub(super) fn run(asked: &Arguments) -> Result<u8, String> {
     let expires_s = u64::try_from(expires_ms / 1_000).map_err(|_| "it would have expired before 1970".to_owned())?;
     let token = preview::make(&secret, expires_s, &asked.pairs).map_err(|error| error.to_string())?;
     let value = preview::parameter_value(&token);
+    if asked.json {
+        let url = asked.url.as_ref().map(|page| link(page, &parameter, &value));
+        println!("{:#}", json!({"parameter": parameter, "value": value, "url": url, "expires": shown(expires_s)}));
+        return Ok(WELL);
+    }
     match &asked.url {
         Some(page) => println!("{}", link(page, &parameter, &value)),
         None => println!("{value}"),

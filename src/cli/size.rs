@@ -4,6 +4,7 @@ use super::{PROBLEMS, WELL, read, tell};
 use crate::events::event::{Event, Kind, derived_id};
 use crate::events::slot::FRAME_BYTES_MAX;
 use crate::plugin_config::{Batch, OUTBOX_BATCHES_MAX, OUTBOX_BYTES_MAX, OutboxLimits, PluginConfig};
+use serde_json::json;
 use std::path::Path;
 
 /// Room beside the events of the outage: for what was there when it began, and for rates that are not even.
@@ -18,6 +19,8 @@ pub(super) struct Question {
     pub outage_ms: u64,
     /// The size of an event; a typical one's, if not given.
     pub event_bytes: Option<u64>,
+    /// Whether to tell it as JSON.
+    pub json: bool,
 }
 
 /// What there is to say.
@@ -47,6 +50,19 @@ pub(super) fn run(question: Question, plugin: Option<&Path>) -> Result<u8, Strin
     }
     let event_bytes = question.event_bytes.unwrap_or_else(typical_event_bytes);
     let answer = answer(question, event_bytes, &batch, &outbox);
+    let too_large =
+        answer.max_bytes > u64::from(OUTBOX_BYTES_MAX) || answer.max_batches > u64::from(OUTBOX_BATCHES_MAX);
+    let too_old = question.outage_ms > outbox.max_age_ms;
+    let code = if too_large || too_old { PROBLEMS } else { WELL };
+    if question.json {
+        let answer = json!({
+            "events": answer.events, "event_bytes": event_bytes, "bytes": answer.bytes,
+            "outbox": {"max_bytes": answer.max_bytes, "max_batches": answer.max_batches},
+            "lasts_seconds": answer.survives_ms as f64 / 1_000.0, "too_large": too_large, "too_old": too_old,
+        });
+        println!("{answer:#}");
+        return Ok(code);
+    }
     let whose = if plugin.is_some() { "this configuration" } else { "the defaults" };
     println!("{} events of {event_bytes} bytes: {} of events to keep", answer.events, mebibytes(answer.bytes));
     println!();
@@ -60,17 +76,14 @@ pub(super) fn run(question: Question, plugin: Option<&Path>) -> Result<u8, Strin
         outbox.max_batches,
         duration(answer.survives_ms)
     );
-    let mut code = WELL;
-    if answer.max_bytes > u64::from(OUTBOX_BYTES_MAX) || answer.max_batches > u64::from(OUTBOX_BATCHES_MAX) {
+    if too_large {
         println!(
             "that is more than an outbox can be given ({}, {OUTBOX_BATCHES_MAX} batches): give the service a fallback",
             mebibytes(u64::from(OUTBOX_BYTES_MAX))
         );
-        code = PROBLEMS;
     }
-    if question.outage_ms > outbox.max_age_ms {
+    if too_old {
         println!("events older than outbox.max_age ({}) are dropped: raise it too", duration(outbox.max_age_ms));
-        code = PROBLEMS;
     }
     Ok(code)
 }
@@ -144,7 +157,7 @@ mod tests {
     #[test]
     fn what_is_recommended_holds_the_outage() {
         for (per_second, outage_ms) in [(1_000.0, 600_000), (0.5, 3_600_000), (20_000.0, 60_000)] {
-            let question = Question { per_second, outage_ms, event_bytes: None };
+            let question = Question { per_second, outage_ms, event_bytes: None, json: false };
             let bytes = typical_event_bytes();
             let first = answer(question, bytes, &Batch::default(), &OutboxLimits::default());
             let outbox = OutboxLimits {
