@@ -24,6 +24,7 @@ const STEP: u64 = 4_096;
 
 /// Who is asked about, and when.
 #[derive(Debug, clap::Args)]
+#[group(skip)]
 pub(super) struct Arguments {
     /// The format of the config; that of the plugin configuration, else native, if not given.
     #[arg(long, value_enum)]
