@@ -18,7 +18,7 @@
 //! | module | what it is for |
 //! |---|---|
 //! | [`engine`] | the decision engine: pure, no host, no clock, no I/O |
-//! | [`format`] | the formats of configs: each compiles to a snapshot |
+//! | [`mod@format`] | the formats of configs: each compiles to a snapshot |
 //! | [`native`] | the native experiment format: JSON to snapshot |
 //! | [`growthbook`] | GrowthBook's SDK payload: JSON to features, and their decisions |
 //! | [`optimizely`] | Optimizely's datafiles: JSON to decisions and events as its own SDKs make them |
