@@ -313,6 +313,11 @@ fn programs_get_json_and_shells_what_completes() {
     let (url, value) = (answer["url"].as_str().unwrap(), answer["value"].as_str().unwrap());
     assert_eq!(url, format!("https://shop.example/cart?a=1&{}={value}", answer["parameter"].as_str().unwrap()));
 
+    for (of, field) in [("plugin", "downstream_caching"), ("experiments", "sticky_version")] {
+        let printed = edgesplit(&["schema", of], &[]);
+        let schema = parsed(&printed.out);
+        assert!(schema["$schema"].is_string() && schema.to_string().contains(field), "{of}");
+    }
     for shell in ["bash", "zsh", "fish"] {
         let printed = edgesplit(&["completions", shell], &[]);
         assert!(printed.code == 0 && printed.out.contains("simulate") && printed.out.contains("edgesplit"), "{shell}");

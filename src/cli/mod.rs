@@ -97,6 +97,13 @@ enum Command {
         after_help = "The secret is that of request.preview. Without --secret, --secret-file and --plugin it is taken from the variable\nEDGESPLIT_PREVIEW_SECRET.\n\nExamples:\n  edgesplit preview --secret-file secret --expires 2h checkout-button=green\n  edgesplit preview --plugin plugin.json --expires 30m --url https://shop.example/cart checkout-button=green nav=mega"
     )]
     Preview(preview::Arguments),
+    /// Write the JSON Schema of a document, with which editors complete and check it.
+    #[command(after_help = "Example:\n  edgesplit schema experiments > experiments.schema.json")]
+    Schema {
+        /// Of which document.
+        #[arg(value_enum)]
+        of: Document,
+    },
     /// Write the script that completes this command in a shell.
     #[command(after_help = "Example:\n  source <(edgesplit completions bash)")]
     Completions {
@@ -124,6 +131,15 @@ enum Command {
     },
 }
 
+/// A document that has a schema.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Document {
+    /// The plugin configuration.
+    Plugin,
+    /// The experiments in the native format.
+    Experiments,
+}
+
 /// Runs the command with the process's arguments.
 pub fn run() -> ExitCode {
     let code = match Arguments::parse().command {
@@ -134,6 +150,16 @@ pub fn run() -> ExitCode {
         Command::Diff(asked) => diff::run(&asked),
         Command::Dashboard(asked) => dashboard::run(&asked),
         Command::Preview(asked) => preview::run(&asked),
+        Command::Schema { of } => {
+            print!(
+                "{}",
+                match of {
+                    Document::Plugin => include_str!("../../docs/schema/plugin.schema.json"),
+                    Document::Experiments => include_str!("../../docs/schema/experiments.schema.json"),
+                }
+            );
+            Ok(WELL)
+        }
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "edgesplit", &mut std::io::stdout());
             Ok(WELL)
