@@ -293,6 +293,21 @@ fn programs_get_json_and_shells_what_completes() {
     assert_eq!(paths, ["experiments[0].variants", "experiments[0].state"]);
     assert_eq!(answer["problems"][0]["severity"], "error");
 
+    let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/experiments.json");
+    let of_page = parsed(&edgesplit(&["explain", "--config", examples, "--route", "/checkout", "--json"], &[]).out);
+    assert_eq!(
+        (&of_page["count"], &of_page["budget"]),
+        (&json!(of_page["cache_keys"].as_array().unwrap().len()), &json!(64))
+    );
+    assert_eq!(of_page["cache_keys"][0], json!({"cache_key": "", "variants": {}}));
+    let of_ben =
+        parsed(&edgesplit(&["explain", "--config", examples, "--id", "ben", "--path", "/checkout", "--json"], &[]).out);
+    assert_eq!(of_ben["cache_key"], "checkout-button.green~navigation.mega");
+    assert!(
+        of_page["cache_keys"].as_array().unwrap().iter().any(|key| key["cache_key"] == of_ben["cache_key"]),
+        "{of_page}"
+    );
+
     let printed = edgesplit(&["size", "--rate", "10/s", "--outage", "48h", "--json"], &[]);
     let answer = parsed(&printed.out);
     assert_eq!((printed.code, &answer["events"], &answer["too_old"]), (1, &json!(1_728_000), &json!(true)));

@@ -60,6 +60,16 @@ pub(super) fn run(
     Ok(if wrong { PROBLEMS } else { WELL })
 }
 
+/// The answer to one line.
+pub(super) fn line(
+    snapshot: &Snapshot,
+    plugin: Option<&PluginConfig>,
+    now_ms: i64,
+    line: &[u8],
+) -> Result<Value, String> {
+    Evaluation { snapshot, plugin, now_ms }.line(line)
+}
+
 struct Evaluation<'a> {
     snapshot: &'a Snapshot,
     plugin: Option<&'a PluginConfig>,

@@ -51,6 +51,9 @@ pub(super) struct Arguments {
     /// Decide as if it were this time (RFC 3339); now, if not given.
     #[arg(long, value_name = "TIME", value_parser = super::moment_ms)]
     now: Option<i64>,
+    /// Tell it as JSON: a visitor's decisions as `evaluate` does, without the steps.
+    #[arg(long)]
+    json: bool,
 }
 
 fn member(text: &str) -> Result<(String, String), String> {
@@ -78,11 +81,18 @@ pub(super) fn run(asked: &Arguments) -> Result<u8, String> {
     let compiled = format::compile_bytes(&read(&asked.config)?, &options);
     tell(&asked.config, &compiled.problems);
     let Some(snapshot) = compiled.snapshot else { return Ok(PROBLEMS) };
-    let text = match &asked.route {
-        Some(route) => {
-            let page = keys::Page { path: route, host: asked.host.as_deref(), method: &asked.method };
-            keys::cache_keys(&snapshot, &page, options.budget)
-        }
+    let page = asked.route.as_deref();
+    let page = page.map(|path| keys::Page { path, host: asked.host.as_deref(), method: &asked.method });
+    if asked.json {
+        let answer = match &page {
+            Some(page) => keys::to_json(&snapshot, page, options.budget),
+            None => visitor::to_json(&snapshot, plugin.as_ref(), asked)?,
+        };
+        println!("{answer:#}");
+        return Ok(WELL);
+    }
+    let text = match &page {
+        Some(page) => keys::cache_keys(&snapshot, page, options.budget),
         None => visitor::visitor(&snapshot, plugin.as_ref(), asked)?,
     };
     print!("{text}");

@@ -3,6 +3,7 @@
 use crate::engine::route::RequestLine;
 use crate::engine::snapshot::{Experiment, Snapshot, State};
 use crate::http::url;
+use serde_json::{Map, Value, json};
 use std::collections::HashSet;
 use std::fmt::Write;
 
@@ -77,6 +78,30 @@ pub(in crate::cli) fn count(here: &[&Experiment]) -> usize {
     combinations(here).len()
 }
 
+/// The same for a program.
+pub(super) fn to_json(snapshot: &Snapshot, page: &Page<'_>, budget: u64) -> Value {
+    let here: Vec<&Experiment> = snapshot.experiments.iter().filter(|one| page.is_on_route(one)).collect();
+    let combinations = combinations(&here);
+    let keys: Vec<Value> = (combinations.iter().take(KEYS_SHOWN_MAX))
+        .map(|combination| {
+            let variants: Map<String, Value> = combination
+                .pairs
+                .iter()
+                .map(|(experiment, _, variant)| (experiment.key.clone(), json!(variant)))
+                .collect();
+            json!({"cache_key": cache_key(combination), "variants": variants})
+        })
+        .collect();
+    let experiments: Vec<&str> = here.iter().map(|experiment| experiment.key.as_str()).collect();
+    json!({"experiments": experiments, "count": combinations.len(), "budget": budget, "cache_keys": keys})
+}
+
+fn cache_key(combination: &Combination<'_>) -> String {
+    let mut sorted: Vec<_> = combination.pairs.iter().collect();
+    sorted.sort_by_key(|(experiment, ..)| experiment.rank);
+    sorted.iter().map(|(_, pair, _)| *pair).collect::<Vec<_>>().join("~")
+}
+
 fn what_it_adds(experiment: &Experiment) -> String {
     let baseline = experiment.variants.iter().find(|variant| variant.baseline).map(|variant| variant.key.as_str());
     let variants: Vec<&str> = pairs(experiment).into_iter().map(|(_, variant)| variant).collect();
@@ -139,7 +164,6 @@ fn line(combination: &Combination<'_>) -> String {
     }
     let mut sorted: Vec<_> = combination.pairs.iter().collect();
     sorted.sort_by_key(|(experiment, ..)| experiment.rank);
-    let key: Vec<&str> = sorted.iter().map(|(_, pair, _)| *pair).collect();
     let makes: Vec<String> =
         sorted.iter().map(|(experiment, _, variant)| format!("{variant} of {}", experiment.key)).collect();
     let layer = |at: usize, one: &Experiment| {
@@ -151,7 +175,7 @@ fn line(combination: &Combination<'_>) -> String {
     };
     let exclusive = sorted.iter().enumerate().any(|(at, (experiment, ..))| layer(at, experiment));
     let forced = if exclusive { "; they share a layer, so only for forced visitors and previews" } else { "" };
-    format!("{}  {}{forced}", key.join("~"), makes.join(" and "))
+    format!("{}  {}{forced}", cache_key(combination), makes.join(" and "))
 }
 
 fn number(number: usize, what: &str) -> String {

@@ -14,15 +14,26 @@ use crate::problem::{Node, Problems};
 use serde_json::{Map, Value, json};
 use std::fmt::Write;
 
-/// The decisions for one visitor.
-pub(super) fn visitor(snapshot: &Snapshot, plugin: Option<&PluginConfig>, asked: &Arguments) -> Result<String, String> {
+/// The decisions for one visitor, as `evaluate` gives them.
+pub(super) fn to_json(snapshot: &Snapshot, plugin: Option<&PluginConfig>, asked: &Arguments) -> Result<Value, String> {
+    let now_ms = asked.now.unwrap_or_else(now_ms);
+    evaluate::line(snapshot, plugin, now_ms, line(asked).to_string().as_bytes())
+}
+
+/// What is asked, as a line of `evaluate`.
+fn line(asked: &Arguments) -> Value {
     let texts = |pairs: &[(String, String)]| -> Map<String, Value> {
         pairs.iter().map(|(name, value)| (name.clone(), json!(value))).collect()
     };
-    let line = json!({
+    json!({
         "id": asked.id, "attributes": asked.attributes, "host": asked.host, "path": asked.path,
         "method": asked.method, "headers": texts(&asked.headers), "cookies": texts(&asked.cookies),
-    });
+    })
+}
+
+/// The decisions for one visitor.
+pub(super) fn visitor(snapshot: &Snapshot, plugin: Option<&PluginConfig>, asked: &Arguments) -> Result<String, String> {
+    let line = line(asked);
     let mut problems = Problems::new();
     let request = Request::read(Node::root(&line), &mut problems).filter(|_| problems.errors() == 0);
     let request = request.ok_or_else(|| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
