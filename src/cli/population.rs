@@ -111,7 +111,7 @@ impl Population {
                 })
             });
             let shares: Vec<_> = shares.collect();
-            // A thread that panicked has said so; its share is missing then, and so is the answer.
+            // A thread that panics takes the whole command with it: in what ships a panic aborts.
             shares.into_iter().filter_map(|share| share.join().ok()).collect()
         });
         bar.finish_and_clear();
