@@ -16,6 +16,16 @@ pub enum Severity {
     Error,
 }
 
+impl Severity {
+    /// Its name, as it is told.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Severity::Warning => "warning",
+            Severity::Error => "error",
+        }
+    }
+}
+
 /// One thing wrong in a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {

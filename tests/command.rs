@@ -289,8 +289,10 @@ fn programs_get_json_and_shells_what_completes() {
     let printed = edgesplit(&["validate", "--json", &wrong], &[]);
     let answer = parsed(&printed.out);
     assert_eq!((printed.code, &answer["disabled"], &answer["refused"]), (1, &json!(1), &json!(false)));
-    let paths: Vec<&Value> = answer["problems"].as_array().unwrap().iter().map(|problem| &problem["path"]).collect();
-    assert_eq!(paths, ["experiments[0].variants", "experiments[0].state"]);
+    let problems = answer["problems"].as_array().unwrap().iter();
+    let places: Vec<_> = problems.map(|one| (one["path"].as_str().unwrap(), &one["line"], &one["column"])).collect();
+    let (line, variants, state) = (json!(1), json!(63), json!(53));
+    assert_eq!(places, [("experiments[0].variants", &line, &variants), ("experiments[0].state", &line, &state)]);
     assert_eq!(answer["problems"][0]["severity"], "error");
 
     let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/experiments.json");
@@ -336,5 +338,128 @@ fn programs_get_json_and_shells_what_completes() {
     for shell in ["bash", "zsh", "fish"] {
         let printed = edgesplit(&["completions", shell], &[]);
         assert!(printed.code == 0 && printed.out.contains("simulate") && printed.out.contains("edgesplit"), "{shell}");
+    }
+}
+
+/// What the command prints on a terminal.
+fn on_a_terminal(arguments: &str) -> String {
+    let command = format!("{} {arguments}", env!("CARGO_BIN_EXE_edgesplit"));
+    let mut script = Command::new("script");
+    script.args(["-qec", &command, "/dev/null"]).env_remove("NO_COLOR").env("TERM", "xterm");
+    let output = script.stdin(std::process::Stdio::null()).output().expect("script, of bsdutils or util-linux");
+    String::from_utf8(output.stdout).unwrap().replace('\r', "")
+}
+
+#[test]
+fn on_a_terminal_problems_are_drawn_on_the_text_in_colours() {
+    let wrong = file(
+        "drawn.json",
+        "{\n  \"schema\": 1,\n  \"experiments\": [\n    {\"key\": \"a\", \"state\": \"runing\",\n     \"variants\": [{\"key\": \"b\", \"weight\": 9}]}\n  ]\n}\n",
+    );
+    let drawn = on_a_terminal(&format!("validate {wrong}"));
+    assert!(drawn.contains("\u{1b}["), "{drawn:?}");
+    let plain = anstream::adapter::strip_str(&drawn).to_string();
+    let expected = format!(
+        "\
+error: weights add up to 9, not to 10000
+ --> {wrong}:5:6
+  |
+5 |      \"variants\": [{{\"key\": \"b\", \"weight\": 9}}]}}
+  |      ^^^^^^^^^^ experiments[0].variants
+
+error: expected \"running\", \"paused\" or \"concluded\", found the string \"runing\"
+ --> {wrong}:4:27
+  |
+4 |     {{\"key\": \"a\", \"state\": \"runing\",
+  |                           ^^^^^^^^ experiments[0].state
+
+{wrong}: 0 experiments in force, 1 disabled, 0 goals
+"
+    );
+    assert_eq!(plain, expected);
+    // Elsewhere a line each, without colours.
+    let printed = edgesplit(&["validate", &wrong], &[]);
+    assert_eq!(printed.out.lines().count(), 2);
+    assert!(printed.out.starts_with("experiments[0].variants: weights add up to 9, not to 10000\n"), "{}", printed.out);
+    assert!(!printed.out.contains('\u{1b}') && !printed.err.contains('\u{1b}'));
+    // What has colours on a terminal has the same text without them elsewhere.
+    let config = file("coloured.json", &experiments());
+    for arguments in [
+        format!("simulate {config} --visitors 1000"),
+        format!("diff {config} {config} --visitors 1000"),
+        format!("explain --config {config} --route /checkout"),
+        format!("explain --config {config} --id u1 --path /checkout --now {NOW}"),
+    ] {
+        let terminal = on_a_terminal(&arguments);
+        let printed = edgesplit(&arguments.split(' ').collect::<Vec<_>>(), &[]);
+        assert!(terminal.contains("\u{1b}[") && !printed.out.contains('\u{1b}'), "{arguments}");
+        let plain = anstream::adapter::strip_str(&terminal).to_string();
+        // The progress bar comes before, and is taken away.
+        assert!(plain.ends_with(&printed.out), "{arguments}: {plain:?} {:?}", printed.out);
+    }
+}
+
+#[test]
+fn explain_tells_programs_what_it_tells_people() {
+    let config = file("explain-json.json", &experiments());
+    let ask = |more: &[&str]| -> Value {
+        let printed = edgesplit(&[&["explain", "--json", "--config", &config, "--now", NOW], more].concat(), &[]);
+        serde_json::from_str(&printed.out).unwrap_or_else(|error| panic!("{error}: {}", printed.err))
+    };
+    let told = ask(&["--id", "u2", "--path", "/checkout"]);
+    let (button, nav) = (&told["decisions"][0], &told["decisions"][1]);
+    assert_eq!((&button["variant"], &button["reason"]), (&json!("green"), &json!("bucketed")));
+    let steps = button["steps"].as_array().unwrap();
+    assert_eq!(steps[9], json!({"step": "traffic", "says": "bucket 8903; takes part below 10000: in"}));
+    assert_eq!((&nav["variant"], &nav["reason"], steps.len()), (&json!(null), &json!("traffic"), 11));
+    assert_eq!(told["cache_key"], "checkout-button.green");
+
+    let told = ask(&["--route", "/checkout"]);
+    let keys = told["cache_keys"].as_array().unwrap().iter();
+    let keys: Vec<&str> = keys.map(|one| one["cache_key"].as_str().unwrap()).collect();
+    assert_eq!(keys, ["", "checkout-button.green", "nav.mega", "checkout-button.green~nav.mega"]);
+    assert_eq!(told["cache_keys"][3]["variants"], json!({"checkout-button": "green", "nav": "mega"}));
+    assert_eq!((&told["count"], &told["budget"], &told["complete"]), (&json!(4), &json!(64), &json!(true)));
+
+    let flags = file("explain-flags.json", &datafile().to_string());
+    let arguments = ["explain", "--json", "--format", "optimizely", "--config", &flags, "--id", "u1", "--path", "/"];
+    let told: Value = serde_json::from_str(&edgesplit(&arguments, &[]).out).unwrap();
+    assert_eq!(told["decisions"][0]["variant"], "on");
+}
+
+#[test]
+fn every_help_has_an_example_and_the_exit_codes() {
+    let help = edgesplit(&["--help"], &[]).out;
+    let (_, rest) = help.split_once("Commands:\n").unwrap();
+    let names: Vec<&str> =
+        rest.lines().take_while(|line| !line.is_empty()).filter_map(|line| line.split_whitespace().next()).collect();
+    assert!(names.len() >= 11, "{names:?}");
+    for name in names.into_iter().filter(|name| *name != "help") {
+        let help = edgesplit(&[name, "--help"], &[]).out;
+        assert!(
+            help.contains(&format!("  edgesplit {name} "))
+                || help.contains(&format!("edgesplit {name} --config"))
+                || help.contains(&format!("<(edgesplit {name} ")),
+            "{help}"
+        );
+        assert!(help.ends_with("Exit codes: 0 well, 1 problems found, 2 wrong usage or unreadable file.\n"), "{help}");
+    }
+}
+
+#[test]
+fn who_stops_reading_has_seen_enough() {
+    let config = file("pipe.json", &experiments());
+    for arguments in ["completions bash", "schema plugin", &format!("simulate {config} --visitors 100")] {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_edgesplit"))
+            .args(arguments.split(' '))
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        // Before it prints anything, or in the middle of it: both are well.
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        let err = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!((output.status.code(), err.contains("panicked")), (Some(0), false), "{arguments}: {err}");
     }
 }

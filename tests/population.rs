@@ -187,7 +187,11 @@ fn shares_are_those_of_the_formulas() {
         assert_eq!(experiment["chi_squared"]["plausible"], true, "{experiment}");
     }
     assert_eq!(found["overlap"], json!([{"experiments": ["button", "nav"], "visitors": both}]));
-    assert_eq!(found["cache_keys"], json!([{"experiments": ["button", "nav"], "cache_keys": 4, "budget": 64}]));
+    let everywhere = json!({"hosts": [], "paths": [], "methods": []});
+    assert_eq!(
+        found["cache_keys"],
+        json!([{"route": everywhere, "experiments": ["button", "nav"], "cache_keys": 4, "budget": 64}])
+    );
     let svg = std::fs::read_to_string(svg).unwrap();
     assert!(svg.starts_with("<svg") && svg.contains(">green</text>") && svg.contains("prefers-color-scheme"));
     // For a person the same, with words.
@@ -218,6 +222,70 @@ fn visitors_can_bring_requests() {
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(2), "{told}");
     assert!(told.contains("line 2") && told.contains("path"), "{told}");
+}
+
+/// Vendors' formats have no formulas here: what `evaluate` decides about the same visitors, one by one, is what counts.
+#[test]
+fn shares_of_every_format_are_those_of_evaluate() {
+    const VISITORS: usize = 3_000;
+    let visitors: String = (0..VISITORS).map(|number| format!("{{\"id\": \"visitor-{number}\"}}\n")).collect();
+    let native = file("every-native.json", &config(|_| ()));
+    let example = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name);
+    for (format, config) in
+        [("native", native), ("optimizely", example("optimizely.json")), ("growthbook", example("growthbook.json"))]
+    {
+        let config = config.to_str().unwrap();
+        let answers = command::edgesplit(&["evaluate", "--format", format, "--config", config], &visitors);
+        let (mut expected, mut both) = (BTreeMap::<(String, String), u64>::new(), BTreeMap::<[String; 2], u64>::new());
+        for answer in command::results(&answers) {
+            let text = |value: &Value| value.as_str().unwrap().to_owned();
+            let rows = answer["decisions"].as_array().unwrap().iter().filter(|row| row["in_experiment"] == true);
+            let rows: Vec<(String, String)> = rows.map(|row| (text(&row["key"]), text(&row["variant"]))).collect();
+            for (at, (first, _)) in rows.iter().enumerate() {
+                for (second, _) in &rows[at + 1..] {
+                    *both.entry([first.clone(), second.clone()]).or_insert(0) += 1;
+                }
+            }
+            rows.into_iter().for_each(|row| *expected.entry(row).or_insert(0) += 1);
+        }
+        let visitors = VISITORS.to_string();
+        let found = run(&["simulate", "--format", format, "--config", config, "--json", "--visitors", &visitors]);
+        let mut counts = BTreeMap::new();
+        for experiment in found["experiments"].as_array().unwrap() {
+            for one in experiment["variants"].as_array().unwrap() {
+                let key = [&experiment["key"], &one["key"]].map(|key| key.as_str().unwrap().to_owned());
+                counts.insert(key.into(), one["visitors"].as_u64().unwrap());
+            }
+        }
+        counts.retain(|_, count| *count > 0);
+        assert_eq!(counts, expected, "{format}");
+        let overlap: BTreeMap<[String; 2], u64> = (found["overlap"].as_array().unwrap().iter())
+            .map(|pair| {
+                (serde_json::from_value(pair["experiments"].clone()).unwrap(), pair["visitors"].as_u64().unwrap())
+            })
+            .collect();
+        assert_eq!(overlap, both, "{format}");
+        assert!(!counts.is_empty(), "{format}: somebody is in an experiment");
+        let same = run(&["diff", "--format", format, config, config, "--json", "--visitors", &visitors]);
+        assert_eq!(same["changed"], 0, "{format}");
+    }
+}
+
+#[test]
+fn what_is_disabled_is_neither_removed_nor_added() {
+    let good = file("able.json", &config(|_| ()));
+    let bad = file("disabled.json", &config(|config| config["experiments"][1]["variants"][0]["weight"] = json!(1)));
+    for (old, new, what) in [(&good, &bad, "disabled"), (&bad, &good, "enabled")] {
+        let found = run(&["diff", old.to_str().unwrap(), new.to_str().unwrap(), "--json", "--visitors", "1000"]);
+        let nav = found["experiments"].as_array().unwrap().iter().find(|one| one["key"] == "nav").unwrap();
+        assert_eq!((&nav["experiment"], &found["changed"]), (&json!(what), &json!(1000)));
+    }
+    // A plugin configuration with problems is a problem, not wrong usage.
+    let plugin =
+        file("wrong-plugin.json", &json!({"experiments": {"inline": {}}, "request": {"cache_key": {"budget": 0}}}));
+    let output = command::edgesplit(&["simulate", good.to_str().unwrap(), "--plugin", plugin.to_str().unwrap()], "");
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!((output.status.code(), told.contains("request.cache_key.budget")), (Some(1), true), "{told}");
 }
 
 #[test]

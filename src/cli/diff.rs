@@ -1,5 +1,6 @@
 //! `edgesplit diff`: who would move, from where to where, if one config took the place of another.
 
+use super::output::{self, BAD, GOOD, QUIET, STRONG};
 use super::population::{self, Population};
 use super::simulate::{grouped, percent};
 use super::{PROBLEMS, WELL};
@@ -53,7 +54,7 @@ fn variant(snapshot: &Snapshot, experiment: Option<usize>, variant: Option<usize
 }
 
 pub(super) fn run(asked: &Arguments) -> Result<u8, String> {
-    let population = Population::new(&asked.population)?;
+    let Some(population) = Population::new(&asked.population)? else { return Ok(PROBLEMS) };
     let (Some(old), Some(new)) = (population.config(&asked.old)?, population.config(&asked.new)?) else {
         return Ok(PROBLEMS);
     };
@@ -93,17 +94,21 @@ pub(super) fn run(asked: &Arguments) -> Result<u8, String> {
             let names = (variant(&old.snapshot, pair.old, *from), variant(&new.snapshot, pair.new, *to));
             *moves.entry(names).or_insert(0) += count;
         }
+        let is_disabled =
+            |snapshot: &Snapshot| snapshot.disabled.iter().any(|disabled| disabled.key.as_deref() == Some(pair.key));
         let what = match (pair.old, pair.new) {
+            (None, _) if is_disabled(&old.snapshot) => Some("enabled"),
             (None, _) => Some("added"),
+            (_, None) if is_disabled(&new.snapshot) => Some("disabled"),
             (_, None) => Some("removed"),
             _ => None,
         };
         report.experiments.push((pair.key, what, moves));
     }
     if asked.population.json {
-        println!("{:#}", report.to_json());
+        output::print_json(&report.to_json())?;
     } else {
-        print!("{}", report.to_text());
+        output::print(&report.to_text())?;
     }
     Ok(WELL)
 }
@@ -135,22 +140,26 @@ impl Report<'_> {
         // Writing to a string cannot fail, here and below.
         let _ = writeln!(
             text,
-            "{} visitors without sticky cookies; {} would see something else ({share})",
+            "{STRONG}{} visitors{STRONG:#} without sticky cookies; {STRONG}{} would see something else{STRONG:#} ({share})",
             grouped(self.visitors),
             grouped(self.changed)
         );
         for (key, what, moves) in &self.experiments {
             let what = what.map(|what| format!(" ({what})")).unwrap_or_default();
             let is_still = moves.keys().all(|(from, to)| from == to);
-            let _ = writeln!(text, "\n{key}{what}{}", if is_still { ": nobody moves" } else { "" });
+            let _ = writeln!(text, "\n{STRONG}{key}{STRONG:#}{what}{}", if is_still { ": nobody moves" } else { "" });
             let mut rows: Vec<_> = moves.iter().collect();
             // What changes first.
             rows.sort_by_key(|((from, to), count)| (from == to, std::cmp::Reverse(**count)));
             for ((from, to), count) in rows {
                 let name = |variant: &Option<&str>| variant.unwrap_or("(not in it)").to_owned();
                 let line = match kind(*from, *to) {
-                    "stays" => format!("stays   {}", name(from)),
-                    kind => format!("{kind:<7} {} -> {}", name(from), name(to)),
+                    kind @ "stays" => format!("{QUIET}{kind}   {}{QUIET:#}", name(from)),
+                    // More traffic lets visitors join; whoever had a variant and has another one sees it.
+                    kind @ "joins" => format!("{GOOD}{kind}{GOOD:#}   {} -> {}", name(from), name(to)),
+                    kind => {
+                        format!("{BAD}{kind}{BAD:#}{:gap$}{} -> {}", "", name(from), name(to), gap = 8 - kind.len())
+                    }
                 };
                 let _ = writeln!(text, "  {:>12}  {:>8}  {line}", grouped(*count), percent(*count, self.visitors));
             }

@@ -6,7 +6,7 @@ mod visitor;
 
 pub(super) use keys::count as key_count;
 
-use super::{PROBLEMS, WELL, options, read, tell};
+use super::{PROBLEMS, WELL, now_ms, options, output, read, tell};
 use crate::format::{self, Format};
 use crate::plugin_config::PluginConfig;
 use serde_json::Value;
@@ -51,7 +51,7 @@ pub(super) struct Arguments {
     /// Decide as if it were this time (RFC 3339); now, if not given.
     #[arg(long, value_name = "TIME", value_parser = super::moment_ms)]
     now: Option<i64>,
-    /// Tell it as JSON: a visitor's decisions as `evaluate` does, without the steps.
+    /// Tell it as JSON: a visitor's decisions as `evaluate` does, with their steps.
     #[arg(long)]
     json: bool,
 }
@@ -81,21 +81,22 @@ pub(super) fn run(asked: &Arguments) -> Result<u8, String> {
     let compiled = format::compile_bytes(&read(&asked.config)?, &options);
     tell(&asked.config, &compiled.problems);
     let Some(snapshot) = compiled.snapshot else { return Ok(PROBLEMS) };
-    let page = asked.route.as_deref();
-    let page = page.map(|path| keys::Page { path, host: asked.host.as_deref(), method: &asked.method });
-    if asked.json {
-        let answer = match &page {
-            Some(page) => keys::to_json(&snapshot, page, options.budget),
-            None => visitor::to_json(&snapshot, plugin.as_ref(), asked)?,
-        };
-        println!("{answer:#}");
-        return Ok(WELL);
+    match &asked.route {
+        Some(route) => {
+            let page = keys::Page { path: route, host: asked.host.as_deref(), method: &asked.method };
+            let keys = keys::Keys::of(&snapshot, &page, options.budget);
+            if asked.json { output::print_json(&keys.to_json())? } else { output::print(&keys.to_text())? }
+        }
+        None => {
+            let now_ms = asked.now.unwrap_or_else(now_ms);
+            let told = visitor::visitor(&snapshot, plugin.as_ref(), asked, now_ms)?;
+            if asked.json {
+                output::print_json(&told.to_json(visitor::answer(&snapshot, plugin.as_ref(), asked, now_ms)?))?;
+            } else {
+                output::print(&told.to_text())?;
+            }
+        }
     }
-    let text = match &page {
-        Some(page) => keys::cache_keys(&snapshot, page, options.budget),
-        None => visitor::visitor(&snapshot, plugin.as_ref(), asked)?,
-    };
-    print!("{text}");
     Ok(WELL)
 }
 

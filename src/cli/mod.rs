@@ -4,16 +4,22 @@ mod dashboard;
 mod diff;
 mod evaluate;
 mod explain;
+mod output;
 mod population;
 mod preview;
+mod schema;
 mod simulate;
 mod size;
+mod source;
 mod statistics;
 mod validate;
 
 use crate::format::{Format, Options};
 use crate::plugin_config::{self, PluginConfig, parse_duration_ms};
-use clap::{CommandFactory, Parser, Subcommand};
+use crate::problem::{Problems, Severity};
+use clap::builder::styling::Styles;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use output::{BAD, STRONG};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -26,12 +32,11 @@ pub const PROBLEMS: u8 = 1;
 pub const USAGE: u8 = 2;
 
 /// A/B tests inside Envoy: check an experiment config and see what it decides.
+/// What the codes mean: at the end of every help.
+const EXIT_CODES: &str = "Exit codes: 0 well, 1 problems found, 2 wrong usage or unreadable file.";
+
 #[derive(Debug, Parser)]
-#[command(
-    name = "edgesplit",
-    version,
-    after_help = "Exit codes: 0 well, 1 problems found, 2 wrong usage or unreadable file."
-)]
+#[command(name = "edgesplit", version, styles = Styles::styled())]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -41,21 +46,9 @@ struct Arguments {
 enum Command {
     /// Tell every problem of an experiment config, each with its JSON path.
     #[command(
-        after_help = "Example:\n  edgesplit validate experiments.json\n  edgesplit validate --plugin plugin.json experiments.json\n  edgesplit validate --format optimizely datafile.json"
+        after_help = "Examples:\n  edgesplit validate experiments.json\n  edgesplit validate --plugin plugin.json experiments.json\n  edgesplit validate --format optimizely datafile.json\n  edgesplit validate --json experiments.json | jq '.problems[].path'\n\nOn a terminal each problem is drawn on the text that it is about; elsewhere it is one line, PATH: MESSAGE."
     )]
-    Validate {
-        /// The format of the config; that of the plugin configuration, else native, if not given.
-        #[arg(long, value_enum)]
-        format: Option<Format>,
-        /// A plugin configuration (JSON): it is checked too, and its cache-key budget is the one that counts.
-        #[arg(long, value_name = "FILE")]
-        plugin: Option<PathBuf>,
-        /// Tell it as JSON.
-        #[arg(long)]
-        json: bool,
-        /// The experiment config.
-        file: PathBuf,
-    },
+    Validate(validate::Arguments),
     /// Decide requests: one JSON request a line on standard input, one JSON result a line on standard output.
     #[command(
         after_help = "Example:\n  echo '{\"id\": \"u1\", \"path\": \"/checkout\"}' | edgesplit evaluate --config experiments.json\n\nA request: {\"id\"?, \"attributes\"?: {}, \"host\"?, \"path\"?, \"method\"?, \"headers\"?: {}, \"cookies\"?: {}}"
@@ -85,7 +78,9 @@ enum Command {
     )]
     Simulate(simulate::Arguments),
     /// Tell who would move, from where to where, if one config took the place of another.
-    #[command(after_help = "Example:\n  edgesplit diff old.json new.json --visitors 1000000")]
+    #[command(
+        after_help = "Examples:\n  edgesplit diff old.json new.json --visitors 1000000\n  edgesplit diff old.json new.json --json | jq .changed"
+    )]
     Diff(diff::Arguments),
     /// Serve a web page that shows, live, whether experiments and their delivery are healthy, out of Envoys' own stats.
     #[command(
@@ -97,80 +92,60 @@ enum Command {
         after_help = "The secret is that of request.preview. Without --secret, --secret-file and --plugin it is taken from the variable\nEDGESPLIT_PREVIEW_SECRET.\n\nExamples:\n  edgesplit preview --secret-file secret --expires 2h checkout-button=green\n  edgesplit preview --plugin plugin.json --expires 30m --url https://shop.example/cart checkout-button=green nav=mega"
     )]
     Preview(preview::Arguments),
+    /// Tell how large an outbox has to be for an outage, and how long a given one lasts.
+    #[command(
+        after_help = "Examples:\n  edgesplit size --rate 1000/s --outage 10m\n  edgesplit size --rate 20000/m --outage 1h --plugin plugin.json"
+    )]
+    Size(size::Arguments),
     /// Write the JSON Schema of a document, with which editors complete and check it.
-    #[command(after_help = "Example:\n  edgesplit schema experiments > experiments.schema.json")]
+    #[command(
+        after_help = "Examples:\n  edgesplit schema experiments > experiments.schema.json\n  edgesplit schema plugin > plugin.schema.json"
+    )]
     Schema {
         /// Of which document.
         #[arg(value_enum)]
-        of: Document,
+        of: schema::Document,
     },
     /// Write the script that completes this command in a shell.
-    #[command(after_help = "Example:\n  source <(edgesplit completions bash)")]
+    #[command(
+        after_help = "Examples:\n  source <(edgesplit completions bash)\n  edgesplit completions fish > ~/.config/fish/completions/edgesplit.fish"
+    )]
     Completions {
         /// The shell.
         shell: clap_complete::Shell,
     },
-    /// Tell how large an outbox has to be for an outage, and how long a given one lasts.
-    #[command(after_help = "Example:\n  edgesplit size --rate 1000/s --outage 10m")]
-    Size {
-        /// How many events there are, over all workers: 1000/s, 500/m or 20/h.
-        #[arg(long, value_name = "RATE", value_parser = size::rate)]
-        rate: f64,
-        /// How long the A/B service is away: 10m, 1h.
-        #[arg(long, value_name = "DURATION", value_parser = duration_ms)]
-        outage: u64,
-        /// The size of an event in bytes; a typical exposure's, if not given.
-        #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
-        event_bytes: Option<u64>,
-        /// A plugin configuration (JSON) whose limits to judge; the defaults', if not given.
-        #[arg(long, value_name = "FILE")]
-        plugin: Option<PathBuf>,
-        /// Tell it as JSON.
-        #[arg(long)]
-        json: bool,
-    },
 }
 
-/// A document that has a schema.
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum Document {
-    /// The plugin configuration.
-    Plugin,
-    /// The experiments in the native format.
-    Experiments,
+/// The command with its subcommands, each of which says the exit codes.
+fn command() -> clap::Command {
+    let with_codes = |command: clap::Command| {
+        let help = command.get_after_help().map(|help| format!("{help}\n\n")).unwrap_or_default();
+        command.after_help(format!("{help}{EXIT_CODES}"))
+    };
+    with_codes(Arguments::command().mut_subcommands(with_codes))
 }
 
 /// Runs the command with the process's arguments.
 pub fn run() -> ExitCode {
-    let code = match Arguments::parse().command {
-        Command::Validate { format, plugin, json, file } => validate::run(format, plugin.as_deref(), &file, json),
+    let asked = Arguments::from_arg_matches(&command().get_matches()).unwrap_or_else(|error| error.exit());
+    let code = match asked.command {
+        Command::Validate(asked) => validate::run(&asked),
         Command::Evaluate { format, config, plugin, now } => evaluate::run(format, &config, plugin.as_deref(), now),
         Command::Explain(asked) => explain::run(&asked),
         Command::Simulate(asked) => simulate::run(&asked),
         Command::Diff(asked) => diff::run(&asked),
         Command::Dashboard(asked) => dashboard::run(&asked),
         Command::Preview(asked) => preview::run(&asked),
-        Command::Schema { of } => {
-            print!(
-                "{}",
-                match of {
-                    Document::Plugin => include_str!("../../docs/schema/plugin.schema.json"),
-                    Document::Experiments => include_str!("../../docs/schema/experiments.schema.json"),
-                }
-            );
-            Ok(WELL)
-        }
+        Command::Size(asked) => size::run(&asked),
+        Command::Schema { of } => output::print(of.schema()).map(|()| WELL),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Arguments::command(), "edgesplit", &mut std::io::stdout());
-            Ok(WELL)
-        }
-        Command::Size { rate, outage, event_bytes, plugin, json } => {
-            let question = size::Question { per_second: rate, outage_ms: outage, event_bytes, json };
-            size::run(question, plugin.as_deref())
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut command(), "edgesplit", &mut script);
+            output::print(&String::from_utf8_lossy(&script)).map(|()| WELL)
         }
     };
     ExitCode::from(code.unwrap_or_else(|error| {
-        eprintln!("edgesplit: {error}");
+        anstream::eprintln!("{BAD}edgesplit{BAD:#}: {error}");
         USAGE
     }))
 }
@@ -208,13 +183,10 @@ fn duration_ms(text: &str) -> Result<u64, String> {
 }
 
 /// Tells the problems of `file` on standard error. True where one of them is an error.
-fn tell(file: &Path, problems: &crate::problem::Problems) -> bool {
+fn tell(file: &Path, problems: &Problems) -> bool {
     for problem in problems.iter() {
-        let kind = match problem.severity {
-            crate::problem::Severity::Error => "error",
-            crate::problem::Severity::Warning => "warning",
-        };
-        eprintln!("{}: {kind}: {problem}", file.display());
+        let style = if problem.severity == Severity::Error { BAD } else { STRONG };
+        anstream::eprintln!("{}: {style}{}{style:#}: {problem}", file.display(), problem.severity.name());
     }
     problems.errors() > 0
 }

@@ -1,7 +1,7 @@
 //! Many made-up visitors, decided on all cores: what `simulate` and `diff` count.
 
 use super::evaluate::Request;
-use super::{options, read};
+use super::{options, read, tell};
 use crate::engine::attribute::{AttributeName, AttributeValue, Attributes};
 use crate::engine::decide::{Decision, Visit, decide_flags, decide_routed};
 use crate::engine::flag::{FlagDecisions, FlagVisitor};
@@ -14,6 +14,7 @@ use crate::visit::RequestView;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 use std::ops::Range;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 
 /// How many different requests visitors can make.
@@ -57,22 +58,29 @@ pub(super) struct Population {
 }
 
 impl Population {
-    /// Reads the files that are asked for. The error is one of usage.
-    pub(super) fn new(asked: &Arguments) -> Result<Population, String> {
+    /// Reads the files that are asked for; none where the plugin configuration has problems, which are told. The error is
+    /// one of usage.
+    pub(super) fn new(asked: &Arguments) -> Result<Option<Population>, String> {
         let plugin = match &asked.plugin {
             None => None,
-            Some(file) => Some(PluginConfig::parse(&read(file)?).map_err(|problems| told(file, &problems))?),
+            Some(file) => match PluginConfig::parse(&read(file)?) {
+                Ok(plugin) => Some(plugin),
+                Err(problems) => {
+                    tell(file, &problems);
+                    return Ok(None);
+                }
+            },
         };
         let requests = match &asked.requests {
             None => Vec::new(),
             Some(file) => requests(file)?,
         };
-        Ok(Population {
+        Ok(Some(Population {
             visitors: asked.visitors,
             requests: if requests.is_empty() { vec![Value::Object(serde_json::Map::new())] } else { requests },
             options: options(asked.format, plugin.as_ref()),
             now_ms: asked.now.unwrap_or_else(super::now_ms),
-        })
+        }))
     }
 
     /// How many different cache keys a page may have.
@@ -84,7 +92,7 @@ impl Population {
     pub(super) fn config(&self, file: &Path) -> Result<Option<Config>, String> {
         let bytes = read(file)?;
         let compiled = format::compile_bytes(&bytes, &self.options);
-        super::tell(file, &compiled.problems);
+        tell(file, &compiled.problems);
         Ok(compiled.snapshot.map(|snapshot| Config { bytes, snapshot }))
     }
 
@@ -111,8 +119,8 @@ impl Population {
                 })
             });
             let shares: Vec<_> = shares.collect();
-            // A thread that panics takes the whole command with it: in what ships a panic aborts.
-            shares.into_iter().filter_map(|share| share.join().ok()).collect()
+            // Without the share of a thread that panicked there is no answer.
+            shares.into_iter().map(|share| share.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
         });
         bar.finish_and_clear();
         tallies

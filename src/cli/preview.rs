@@ -1,6 +1,6 @@
 //! `edgesplit preview`: a signed link that shows chosen variants.
 
-use super::{PROBLEMS, WELL, options, read, tell};
+use super::{PROBLEMS, WELL, options, output, read, tell};
 use crate::format::{self, Format, Options};
 use crate::http::url;
 use crate::plugin_config::{PREVIEW_PARAMETER, PluginConfig};
@@ -19,9 +19,6 @@ const SECRET_BYTES_ADVISED: usize = 16;
 /// What is asked.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// Tell it as JSON.
-    #[arg(long)]
-    json: bool,
     /// The secret of request.preview. It stays in the shell's history: rather use one of the other ways.
     #[arg(long, value_name = "TEXT", conflicts_with_all = ["secret_file", "plugin"])]
     secret: Option<String>,
@@ -49,6 +46,9 @@ pub(super) struct Arguments {
     /// An experiment config: the experiments and variants have to be there.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Tell it as JSON.
+    #[arg(long)]
+    json: bool,
     /// What to show: the keys of an experiment and its variant, each pair as EXPERIMENT=VARIANT.
     #[arg(required = true, value_name = "EXPERIMENT=VARIANT", value_parser = pair)]
     pairs: Vec<(String, String)>,
@@ -84,17 +84,15 @@ pub(super) fn run(asked: &Arguments) -> Result<u8, String> {
     let expires_s = u64::try_from(expires_ms / 1_000).map_err(|_| "it would have expired before 1970".to_owned())?;
     let token = preview::make(&secret, expires_s, &asked.pairs).map_err(|error| error.to_string())?;
     let value = preview::parameter_value(&token);
+    let link = asked.url.as_ref().map(|page| link(page, &parameter, &value));
+    let expires = shown(expires_s);
     if asked.json {
-        let url = asked.url.as_ref().map(|page| link(page, &parameter, &value));
-        println!("{:#}", json!({"parameter": parameter, "value": value, "url": url, "expires": shown(expires_s)}));
-        return Ok(WELL);
-    }
-    match &asked.url {
-        Some(page) => println!("{}", link(page, &parameter, &value)),
-        None => println!("{value}"),
-    }
-    if let Some(expires) = shown(expires_s) {
-        eprintln!("good until {expires}");
+        output::print_json(&json!({"parameter": parameter, "value": value, "url": link, "expires": expires}))?;
+    } else {
+        output::print(&format!("{}\n", link.as_deref().unwrap_or(&value)))?;
+        if let Some(expires) = expires {
+            eprintln!("good until {expires}");
+        }
     }
     if secret.len() < SECRET_BYTES_ADVISED {
         eprintln!("warning: a secret of {} bytes can be guessed; 32 random bytes cannot", secret.len());

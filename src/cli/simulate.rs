@@ -3,11 +3,14 @@
 mod svg;
 
 use super::explain::key_count;
+use super::output::{self, BAD, GOOD, QUIET, STRONG};
 use super::population::{self, Config, Population};
 use super::statistics::ChiSquaredTest;
 use super::{PROBLEMS, WELL, write_all};
 use crate::engine::decide::Decision;
+use crate::engine::pattern::Pattern;
 use crate::engine::reason::Reason;
+use crate::engine::route::Route;
 use crate::engine::snapshot::{Experiment, Snapshot};
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -15,6 +18,9 @@ use std::path::PathBuf;
 
 /// How many experiments are looked at in pairs.
 const PAIRED_MAX: usize = 64;
+
+/// How many pairs a person is told, the largest first.
+const PAIRS_SHOWN_MAX: usize = 20;
 
 /// What is asked.
 #[derive(Debug, clap::Args)]
@@ -157,7 +163,7 @@ fn row<'a>(snapshot: &Snapshot, experiment: &'a Experiment, counts: &Counts) -> 
 }
 
 pub(super) fn run(asked: &Arguments) -> Result<u8, String> {
-    let population = Population::new(&asked.population)?;
+    let Some(population) = Population::new(&asked.population)? else { return Ok(PROBLEMS) };
     let Some(file) = asked.config.as_ref().or(asked.file.as_ref()) else { return Err("no config is given".to_owned()) };
     let Some(config) = population.config(file)? else { return Ok(PROBLEMS) };
     let tallies = population.tally([&config], |tally: &mut Tally, [decisions]| tally.visitor(decisions));
@@ -172,11 +178,34 @@ pub(super) fn run(asked: &Arguments) -> Result<u8, String> {
         write_all(file, svg::draw(&report).as_bytes())?;
     }
     if asked.population.json {
-        println!("{:#}", report.to_json());
+        output::print_json(&report.to_json())?;
     } else {
-        print!("{}", report.to_text());
+        output::print(&report.to_text())?;
     }
     Ok(WELL)
+}
+
+/// How many cache keys the requests of a route can have.
+struct RouteKeys<'a> {
+    route: &'a Route,
+    /// The experiments that such requests can meet, by their keys.
+    experiments: Vec<&'a str>,
+    cache_keys: u64,
+}
+
+fn texts(patterns: &[Pattern]) -> Vec<String> {
+    patterns.iter().map(Pattern::text).collect()
+}
+
+impl RouteKeys<'_> {
+    /// The route in words: methods and hosts, if it asks for any, and paths.
+    fn shown(&self) -> String {
+        let Route { hosts, paths, methods } = self.route;
+        let paths = if paths.is_empty() { vec!["*".to_owned()] } else { texts(paths) };
+        let parts = [methods.clone(), texts(hosts), paths];
+        let asked: Vec<String> = parts.iter().filter(|part| !part.is_empty()).map(|part| part.join(",")).collect();
+        asked.join(" ")
+    }
 }
 
 struct Report<'a> {
@@ -200,34 +229,36 @@ impl Report<'_> {
             .collect()
     }
 
-    /// Sets of experiments that one request can meet, with how many cache keys they make.
-    fn cache_keys(&self) -> Vec<(Vec<&str>, usize)> {
-        let mut sets: Vec<(Vec<&str>, usize)> = Vec::new();
-        for one in &self.config.snapshot.experiments {
-            let here: Vec<&Experiment> =
-                self.config.snapshot.experiments.iter().filter(|other| other.route.meets(&one.route)).collect();
-            let keys: Vec<&str> = here.iter().map(|experiment| experiment.key.as_str()).collect();
-            if !sets.iter().any(|(known, _)| *known == keys) {
-                sets.push((keys, key_count(&here)));
+    /// The routes of the experiments, each with those that its requests can meet.
+    fn routes(&self) -> Vec<RouteKeys<'_>> {
+        let experiments = &self.config.snapshot.experiments;
+        let mut routes: Vec<RouteKeys<'_>> = Vec::new();
+        for one in experiments {
+            if routes.iter().any(|known| *known.route == one.route) {
+                continue;
             }
+            let here: Vec<&Experiment> = experiments.iter().filter(|other| other.route.meets(&one.route)).collect();
+            let keys = here.iter().map(|experiment| experiment.key.as_str()).collect();
+            routes.push(RouteKeys { route: &one.route, experiments: keys, cache_keys: key_count(&here) as u64 });
         }
-        sets
+        routes
     }
 
     fn to_text(&self) -> String {
         let mut text = String::new();
         // Writing to a string cannot fail, here and below.
-        let _ = writeln!(text, "{} visitors, {} experiments", grouped(self.visitors), self.rows.len());
+        let _ =
+            writeln!(text, "{STRONG}{} visitors{STRONG:#}, {} experiments", grouped(self.visitors), self.rows.len());
         for row in &self.rows {
             let _ = write!(
                 text,
-                "\n{}: {} in it ({})",
+                "\n{STRONG}{}{STRONG:#}: {} in it ({})",
                 row.experiment.key,
                 grouped(row.visitors),
                 percent(row.visitors, self.visitors)
             );
             for (reason, count) in &row.out {
-                let _ = write!(text, ", {} {}", grouped(*count), reason.name());
+                let _ = write!(text, "{QUIET}, {} {}{QUIET:#}", grouped(*count), reason.name());
             }
             text.push('\n');
             let width = row.shares.iter().map(|share| share.key.chars().count()).max().unwrap_or(0);
@@ -240,24 +271,33 @@ impl Report<'_> {
                     100.0 * share.observed
                 );
                 if let Some(configured) = share.configured {
-                    let _ = write!(text, "  of {:.2} %", 100.0 * configured);
+                    let _ = write!(text, "{QUIET}  of {:.2} %{QUIET:#}", 100.0 * configured);
                 }
                 text.push('\n');
             }
             if let Some(test) = &row.test {
-                let _ = writeln!(text, "  {}", test.told());
+                let style = if test.is_plausible() { GOOD } else { BAD };
+                let _ = writeln!(text, "  {style}{}{style:#}", test.told());
             }
         }
-        let overlaps = self.overlaps();
+        let mut overlaps = self.overlaps();
+        overlaps.sort_by_key(|(.., both)| std::cmp::Reverse(*both));
         if !overlaps.is_empty() {
-            text.push_str("\nin two experiments at once:\n");
+            let _ = writeln!(text, "\n{STRONG}in two experiments at once{STRONG:#}");
         }
-        for (first, second, both) in overlaps {
+        let more = overlaps.len().saturating_sub(PAIRS_SHOWN_MAX);
+        for (first, second, both) in overlaps.into_iter().take(PAIRS_SHOWN_MAX) {
             let _ = writeln!(text, "  {first} and {second}: {} ({})", grouped(both), percent(both, self.visitors));
         }
-        let _ = writeln!(text, "\ncache keys of a page (the budget allows {}):", self.budget);
-        for (keys, count) in self.cache_keys() {
-            let _ = writeln!(text, "  {}: {}", keys.join(", "), grouped(count as u64));
+        if more > 0 {
+            let _ = writeln!(text, "  {QUIET}… and {more} more pairs, all of them with --json{QUIET:#}");
+        }
+        let _ =
+            writeln!(text, "\n{STRONG}cache keys that a request can have{STRONG:#}; the budget allows {}", self.budget);
+        for route in self.routes() {
+            let style = if route.cache_keys > self.budget { BAD } else { GOOD };
+            let (count, keys) = (grouped(route.cache_keys), route.experiments.join(", "));
+            let _ = writeln!(text, "  {style}{count:>7}{style:#}  {}  {QUIET}{keys}{QUIET:#}", route.shown());
         }
         text
     }
@@ -277,8 +317,12 @@ impl Report<'_> {
         let overlaps: Vec<Value> = (self.overlaps().into_iter())
             .map(|(first, second, both)| json!({"experiments": [first, second], "visitors": both}))
             .collect();
-        let cache_keys: Vec<Value> = (self.cache_keys().into_iter())
-            .map(|(keys, count)| json!({"experiments": keys, "cache_keys": count, "budget": self.budget}))
+        let cache_keys: Vec<Value> = (self.routes().into_iter())
+            .map(|route| {
+                let Route { hosts, paths, methods } = route.route;
+                json!({"route": {"hosts": texts(hosts), "paths": texts(paths), "methods": methods},
+                       "experiments": route.experiments, "cache_keys": route.cache_keys, "budget": self.budget})
+            })
             .collect();
         json!({"visitors": self.visitors, "experiments": experiments, "overlap": overlaps, "cache_keys": cache_keys})
     }

@@ -1,26 +1,45 @@
 //! `edgesplit size`: how large an outbox has to be for an outage, and how long one of a given size lasts.
 
-use super::{PROBLEMS, WELL, read, tell};
+use super::output::BAD;
+use super::{PROBLEMS, WELL, output, read, tell};
 use crate::events::event::{Event, Kind, derived_id};
 use crate::events::slot::FRAME_BYTES_MAX;
 use crate::plugin_config::{Batch, OUTBOX_BATCHES_MAX, OUTBOX_BYTES_MAX, OutboxLimits, PluginConfig};
-use serde_json::json;
-use std::path::Path;
+use serde_json::{Value, json};
+use std::fmt::Write;
+use std::path::PathBuf;
 
 /// Room beside the events of the outage: for what was there when it began, and for rates that are not even.
 const HEADROOM_PERCENT: u64 = 25;
 
 /// What is asked.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// How many events there are, over all workers: 1000/s, 500/m or 20/h.
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    rate: f64,
+    /// How long the A/B service is away: 10m, 1h.
+    #[arg(long, value_name = "DURATION", value_parser = super::duration_ms)]
+    outage: u64,
+    /// The size of an event in bytes; a typical exposure's, if not given.
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    event_bytes: Option<u64>,
+    /// A plugin configuration (JSON) whose limits to judge; the defaults', if not given.
+    #[arg(long, value_name = "FILE")]
+    plugin: Option<PathBuf>,
+    /// Tell it as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Question {
+struct Question {
     /// Events in a second, over all workers.
-    pub per_second: f64,
+    per_second: f64,
     /// How long the service is away.
-    pub outage_ms: u64,
-    /// The size of an event; a typical one's, if not given.
-    pub event_bytes: Option<u64>,
-    /// Whether to tell it as JSON.
-    pub json: bool,
+    outage_ms: u64,
+    /// The size of an event.
+    event_bytes: u64,
 }
 
 /// What there is to say.
@@ -34,9 +53,9 @@ struct Answer {
     survives_ms: u64,
 }
 
-pub(super) fn run(question: Question, plugin: Option<&Path>) -> Result<u8, String> {
+pub(super) fn run(asked: &Arguments) -> Result<u8, String> {
     let (mut batch, mut outbox) = (Batch::default(), OutboxLimits::default());
-    if let Some(file) = plugin {
+    if let Some(file) = &asked.plugin {
         match PluginConfig::parse(&read(file)?) {
             Ok(config) => {
                 let events = config.events.ok_or_else(|| format!("{} has no events block", file.display()))?;
@@ -48,50 +67,81 @@ pub(super) fn run(question: Question, plugin: Option<&Path>) -> Result<u8, Strin
             }
         }
     }
-    let event_bytes = question.event_bytes.unwrap_or_else(typical_event_bytes);
-    let answer = answer(question, event_bytes, &batch, &outbox);
-    let too_large =
-        answer.max_bytes > u64::from(OUTBOX_BYTES_MAX) || answer.max_batches > u64::from(OUTBOX_BATCHES_MAX);
-    let too_old = question.outage_ms > outbox.max_age_ms;
-    let code = if too_large || too_old { PROBLEMS } else { WELL };
-    if question.json {
-        let answer = json!({
-            "events": answer.events, "event_bytes": event_bytes, "bytes": answer.bytes,
-            "outbox": {"max_bytes": answer.max_bytes, "max_batches": answer.max_batches},
-            "lasts_seconds": answer.survives_ms as f64 / 1_000.0, "too_large": too_large, "too_old": too_old,
-        });
-        println!("{answer:#}");
-        return Ok(code);
+    let event_bytes = asked.event_bytes.unwrap_or_else(typical_event_bytes);
+    let question = Question { per_second: asked.rate, outage_ms: asked.outage, event_bytes };
+    let answer = answer(question, &batch, &outbox);
+    if asked.json {
+        output::print_json(&answer.to_json(question, &outbox))?;
+    } else {
+        let whose = if asked.plugin.is_some() { "this configuration" } else { "the defaults" };
+        output::print(&answer.to_text(question, &outbox, whose))?;
     }
-    let whose = if plugin.is_some() { "this configuration" } else { "the defaults" };
-    println!("{} events of {event_bytes} bytes: {} of events to keep", answer.events, mebibytes(answer.bytes));
-    println!();
-    println!("events:");
-    println!("  outbox: {{max_bytes: {}, max_batches: {}}}", answer.max_bytes, answer.max_batches);
-    println!();
-    println!("memory: {} in the process for the outbox, shared by all workers", mebibytes(answer.max_bytes));
-    println!(
-        "with {whose} ({}, {} batches) the outbox lasts {} at this rate",
-        mebibytes(outbox.max_bytes as u64),
-        outbox.max_batches,
-        duration(answer.survives_ms)
-    );
-    if too_large {
-        println!(
-            "that is more than an outbox can be given ({}, {OUTBOX_BATCHES_MAX} batches): give the service a fallback",
-            mebibytes(u64::from(OUTBOX_BYTES_MAX))
-        );
-    }
-    if too_old {
-        println!("events older than outbox.max_age ({}) are dropped: raise it too", duration(outbox.max_age_ms));
-    }
-    Ok(code)
+    Ok(if answer.is_possible() && question.is_kept_by(&outbox) { WELL } else { PROBLEMS })
 }
 
-fn answer(question: Question, event_bytes: u64, batch: &Batch, outbox: &OutboxLimits) -> Answer {
+impl Question {
+    /// Whether events may wait as long as the outage lasts.
+    fn is_kept_by(self, outbox: &OutboxLimits) -> bool {
+        self.outage_ms <= outbox.max_age_ms
+    }
+}
+
+impl Answer {
+    /// Whether an outbox can be given that much.
+    fn is_possible(self) -> bool {
+        self.max_bytes <= u64::from(OUTBOX_BYTES_MAX) && self.max_batches <= u64::from(OUTBOX_BATCHES_MAX)
+    }
+
+    fn to_text(self, question: Question, outbox: &OutboxLimits, whose: &str) -> String {
+        let mut text = format!(
+            "{} events of {} bytes: {} of events to keep
+
+events:
+  outbox: {{max_bytes: {}, max_batches: {}}}
+
+memory: {} in the process for the outbox, shared by all workers
+with {whose} ({}, {} batches) the outbox lasts {} at this rate
+",
+            self.events,
+            question.event_bytes,
+            mebibytes(self.bytes),
+            self.max_bytes,
+            self.max_batches,
+            mebibytes(self.max_bytes),
+            mebibytes(outbox.max_bytes as u64),
+            outbox.max_batches,
+            duration(self.survives_ms)
+        );
+        // Writing to a string cannot fail, here and below.
+        if !self.is_possible() {
+            let _ = writeln!(
+                text,
+                "{BAD}that is more than an outbox can be given{BAD:#} ({}, {OUTBOX_BATCHES_MAX} batches): give the service a fallback",
+                mebibytes(u64::from(OUTBOX_BYTES_MAX))
+            );
+        }
+        if !question.is_kept_by(outbox) {
+            let max_age = duration(outbox.max_age_ms);
+            let _ =
+                writeln!(text, "{BAD}events older than outbox.max_age ({max_age}) are dropped{BAD:#}: raise it too");
+        }
+        text
+    }
+
+    fn to_json(self, question: Question, outbox: &OutboxLimits) -> Value {
+        json!({
+            "events": self.events, "event_bytes": question.event_bytes, "bytes": self.bytes,
+            "outbox": {"max_bytes": self.max_bytes, "max_batches": self.max_batches},
+            "lasts_seconds": self.survives_ms as f64 / 1_000.0,
+            "too_large": !self.is_possible(), "too_old": !question.is_kept_by(outbox),
+        })
+    }
+}
+
+fn answer(question: Question, batch: &Batch, outbox: &OutboxLimits) -> Answer {
     let events = (question.per_second * question.outage_ms as f64 / 1_000.0).ceil() as u64;
     // In the outbox each event has one byte that separates it from the next.
-    let stored_bytes = event_bytes + 1;
+    let stored_bytes = question.event_bytes + 1;
     let bytes = events.saturating_mul(stored_bytes);
     let per_batch =
         ((batch.max_bytes.saturating_sub(FRAME_BYTES_MAX)) as u64 / stored_bytes).clamp(1, batch.max_events as u64);
@@ -137,7 +187,7 @@ fn duration(ms: u64) -> String {
 }
 
 /// A rate such as `1000/s`, `500/m` or `20/h`, as events in a second.
-pub(super) fn rate(text: &str) -> Result<f64, String> {
+fn rate(text: &str) -> Result<f64, String> {
     let expected = || "expected a rate such as 1000/s, 500/m or 20/h".to_owned();
     let (number, unit) = text.split_once('/').ok_or_else(expected)?;
     let seconds = match unit {
@@ -157,15 +207,14 @@ mod tests {
     #[test]
     fn what_is_recommended_holds_the_outage() {
         for (per_second, outage_ms) in [(1_000.0, 600_000), (0.5, 3_600_000), (20_000.0, 60_000)] {
-            let question = Question { per_second, outage_ms, event_bytes: None, json: false };
-            let bytes = typical_event_bytes();
-            let first = answer(question, bytes, &Batch::default(), &OutboxLimits::default());
+            let question = Question { per_second, outage_ms, event_bytes: typical_event_bytes() };
+            let first = answer(question, &Batch::default(), &OutboxLimits::default());
             let outbox = OutboxLimits {
                 max_bytes: first.max_bytes as usize,
                 max_batches: first.max_batches as usize,
                 ..OutboxLimits::default()
             };
-            let second = answer(question, bytes, &Batch::default(), &outbox);
+            let second = answer(question, &Batch::default(), &outbox);
             assert!(second.survives_ms >= outage_ms, "{per_second}: {second:?}");
             assert!(second.survives_ms < 2 * outage_ms || second.max_bytes == 1 << 20, "{per_second}: {second:?}");
         }

@@ -1,61 +1,97 @@
 //! `edgesplit validate`
 
+use super::output::{self, BAD, GOOD, QUIET};
+use super::source::Source;
 use super::{PROBLEMS, WELL, options, read, tell};
-use crate::format::{self, Format};
+use crate::format::{self, Compiled, Format};
 use crate::plugin_config::PluginConfig;
 use crate::problem::{Problems, Severity};
 use serde_json::{Value, json};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-pub(super) fn run(format: Option<Format>, plugin: Option<&Path>, file: &Path, json: bool) -> Result<u8, String> {
+/// What is asked.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// The format of the config; that of the plugin configuration, else native, if not given.
+    #[arg(long, value_enum)]
+    format: Option<Format>,
+    /// A plugin configuration (JSON): it is checked too, and its cache-key budget is the one that counts.
+    #[arg(long, value_name = "FILE")]
+    plugin: Option<PathBuf>,
+    /// Tell it as JSON.
+    #[arg(long)]
+    json: bool,
+    /// The experiment config.
+    file: PathBuf,
+}
+
+pub(super) fn run(asked: &Arguments) -> Result<u8, String> {
     let mut config = None;
-    let mut wrong = false;
-    let mut of_plugin = Vec::new();
-    if let Some(plugin) = plugin {
-        match PluginConfig::parse(&read(plugin)?) {
+    // A plugin configuration that is wrong, with its problems.
+    let mut refused = None;
+    if let Some(file) = &asked.plugin {
+        let bytes = read(file)?;
+        match PluginConfig::parse(&bytes) {
             Ok(read) => config = Some(read),
-            Err(problems) if json => {
-                wrong |= problems.errors() > 0;
-                of_plugin = told(&problems);
-            }
-            Err(problems) => wrong |= tell(plugin, &problems),
+            Err(problems) => refused = Some((file, bytes, problems)),
         }
     }
-    let compiled = format::compile_bytes(&read(file)?, &options(format, config.as_ref()));
-    if json {
-        wrong |= compiled.problems.errors() > 0;
+    let bytes = read(&asked.file)?;
+    let compiled = format::compile_bytes(&bytes, &options(asked.format, config.as_ref()));
+    let is_wrong = refused.is_some() || compiled.problems.errors() > 0;
+    let file = asked.file.as_path();
+    if asked.json {
+        let of_plugin = refused.iter().flat_map(|(file, bytes, problems)| to_json(file, bytes, problems));
         let snapshot = compiled.snapshot.as_ref();
-        let answer = json!({
-            "problems": told(&compiled.problems),
-            "plugin_problems": of_plugin,
+        output::print_json(&json!({
+            "problems": to_json(file, &bytes, &compiled.problems),
+            "plugin_problems": of_plugin.collect::<Vec<Value>>(),
             "refused": snapshot.is_none(),
             "experiments": snapshot.map_or(0, |snapshot| snapshot.experiments.len()),
             "disabled": snapshot.map_or(0, |snapshot| snapshot.disabled.len()),
             "goals": snapshot.map_or(0, |snapshot| snapshot.goals.len()),
+        }))?;
+    } else if output::is_terminal() {
+        if let Some((file, bytes, problems)) = &refused {
+            output::print(&drawn(file, bytes, problems))?;
+        }
+        output::print(&drawn(file, &bytes, &compiled.problems))?;
+        sum_up(file, &compiled, is_wrong);
+    } else {
+        if let Some((file, _, problems)) = &refused {
+            tell(file, problems);
+        }
+        let lines = compiled.problems.iter().map(|problem| {
+            let kind = if problem.severity == Severity::Warning { "warning: " } else { "" };
+            format!("{kind}{problem}\n")
         });
-        println!("{answer:#}");
-        return Ok(if wrong { PROBLEMS } else { WELL });
+        output::print(&lines.collect::<String>())?;
+        sum_up(file, &compiled, is_wrong);
     }
-    for problem in compiled.problems.iter() {
-        let kind = if problem.severity == Severity::Warning { "warning: " } else { "" };
-        println!("{kind}{problem}");
-    }
-    wrong |= compiled.problems.errors() > 0;
+    Ok(if is_wrong { PROBLEMS } else { WELL })
+}
+
+/// Says on standard error what the filter would do.
+fn sum_up(file: &Path, compiled: &Compiled, is_wrong: bool) {
+    let (file, style) = (file.display(), if is_wrong { BAD } else { GOOD });
     match &compiled.snapshot {
-        None => eprintln!("{}: refused whole: the last good config would stay in force", file.display()),
-        Some(snapshot) => eprintln!(
-            "{}: {} experiments in force, {} disabled, {} goals",
-            file.display(),
+        None => anstream::eprintln!("{file}: {style}refused whole{style:#}: the last good config would stay in force"),
+        Some(snapshot) => anstream::eprintln!(
+            "{file}: {style}{} experiments in force, {} disabled{style:#}{QUIET}, {} goals{QUIET:#}",
             snapshot.experiments.len(),
             snapshot.disabled.len(),
             snapshot.goals.len()
         ),
     }
-    Ok(if wrong { PROBLEMS } else { WELL })
 }
 
-fn told(problems: &Problems) -> Vec<Value> {
-    let severity = |severity| if severity == Severity::Error { "error" } else { "warning" };
-    let problems = problems.iter();
-    problems.map(|one| json!({"path": one.path, "message": one.message, "severity": severity(one.severity)})).collect()
+/// The problems of `file`, each on the text that it is about.
+fn drawn(file: &Path, bytes: &[u8], problems: &Problems) -> String {
+    let source = Source::new(file, bytes);
+    problems.iter().map(|problem| format!("{}\n\n", source.draw(problem))).collect()
+}
+
+fn to_json(file: &Path, bytes: &[u8], problems: &Problems) -> Vec<Value> {
+    let source = Source::new(file, bytes);
+    problems.iter().map(|problem| source.to_json(problem)).collect()
 }

@@ -23,6 +23,11 @@ impl Pattern {
         Pattern::new(&text.to_ascii_lowercase())
     }
 
+    /// The pattern as it is written.
+    pub fn text(&self) -> String {
+        self.pieces.iter().map(|piece| String::from_utf8_lossy(piece)).collect::<Vec<_>>().join("*")
+    }
+
     /// The literal text before the first star.
     pub fn prefix(&self) -> &[u8] {
         self.pieces.first().map_or(&[], |piece| piece)

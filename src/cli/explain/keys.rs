@@ -1,5 +1,6 @@
 //! The cache keys that a page can have, and what makes each of them.
 
+use crate::cli::output::{BAD, GOOD, QUIET, STRONG};
 use crate::engine::route::RequestLine;
 use crate::engine::snapshot::{Experiment, Snapshot, State};
 use crate::http::url;
@@ -50,56 +51,73 @@ fn pairs(experiment: &Experiment) -> Vec<(&str, &str)> {
     pairs
 }
 
-/// Tells the cache keys of `page`.
-pub(super) fn cache_keys(snapshot: &Snapshot, page: &Page<'_>, budget: u64) -> String {
-    let here: Vec<&Experiment> = snapshot.experiments.iter().filter(|one| page.is_on_route(one)).collect();
-    let combinations = combinations(&here);
-    let mut text = String::new();
-    let host = page.host.unwrap_or("any host");
-    // Writing to a string cannot fail, here and below.
-    let _ = writeln!(text, "{} {} on {host}: {}", page.method, page.path, number(here.len(), "experiment"));
-    for experiment in &here {
-        let _ = writeln!(text, "  {}", what_it_adds(experiment));
+/// The cache keys of a page.
+pub(super) struct Keys<'a> {
+    page: &'a Page<'a>,
+    budget: u64,
+    /// The experiments on it.
+    here: Vec<&'a Experiment>,
+    combinations: Vec<Combination<'a>>,
+}
+
+impl<'a> Keys<'a> {
+    pub(super) fn of(snapshot: &'a Snapshot, page: &'a Page<'a>, budget: u64) -> Keys<'a> {
+        let here: Vec<&Experiment> = snapshot.experiments.iter().filter(|one| page.is_on_route(one)).collect();
+        let combinations = combinations(&here);
+        Keys { page, budget, here, combinations }
     }
-    let more_than = if combinations.len() > KEYS_COUNTED_MAX { "more than " } else { "" };
-    let count = number(combinations.len(), "cache key");
-    let _ = writeln!(text, "\n{more_than}{count}; the budget allows {budget}");
-    for combination in combinations.iter().take(KEYS_SHOWN_MAX) {
-        let _ = writeln!(text, "  {}", line(combination));
+
+    /// Whether all keys are counted.
+    fn is_complete(&self) -> bool {
+        self.combinations.len() <= KEYS_COUNTED_MAX
     }
-    if let Some(more) = combinations.len().checked_sub(KEYS_SHOWN_MAX).filter(|more| *more > 0) {
-        let _ = writeln!(text, "  … and {more} more");
+
+    pub(super) fn to_text(&self) -> String {
+        let Keys { page, budget, here, combinations } = self;
+        let mut text = String::new();
+        let host = page.host.unwrap_or("any host");
+        // Writing to a string cannot fail, here and below.
+        let _ = writeln!(
+            text,
+            "{STRONG}{} {} on {host}{STRONG:#}: {}",
+            page.method,
+            page.path,
+            number(here.len(), "experiment")
+        );
+        for experiment in here {
+            let _ = writeln!(text, "  {}", what_it_adds(experiment));
+        }
+        let more_than = if self.is_complete() { "" } else { "more than " };
+        let count = number(combinations.len(), "cache key");
+        let style = if combinations.len() as u64 > *budget { BAD } else { GOOD };
+        let _ = writeln!(text, "\n{style}{more_than}{count}{style:#}; the budget allows {budget}");
+        for combination in combinations.iter().take(KEYS_SHOWN_MAX) {
+            let _ = writeln!(text, "  {}", combination.line());
+        }
+        if let Some(more) = combinations.len().checked_sub(KEYS_SHOWN_MAX).filter(|more| *more > 0) {
+            let _ = writeln!(text, "  … and {more} more");
+        }
+        text
     }
-    text
+
+    pub(super) fn to_json(&self) -> Value {
+        let keys = self.combinations.iter().take(KEYS_SHOWN_MAX).map(|combination| {
+            let variants: Map<String, Value> = (combination.pairs.iter())
+                .map(|(experiment, _, variant)| (experiment.key.clone(), json!(variant)))
+                .collect();
+            json!({"cache_key": combination.key(), "variants": variants})
+        });
+        let experiments: Vec<&str> = self.here.iter().map(|experiment| experiment.key.as_str()).collect();
+        json!({
+            "experiments": experiments, "count": self.combinations.len(), "complete": self.is_complete(),
+            "budget": self.budget, "cache_keys": keys.collect::<Vec<_>>(),
+        })
+    }
 }
 
 /// How many cache keys a request can have that meets all of these experiments.
 pub(in crate::cli) fn count(here: &[&Experiment]) -> usize {
     combinations(here).len()
-}
-
-/// The same for a program.
-pub(super) fn to_json(snapshot: &Snapshot, page: &Page<'_>, budget: u64) -> Value {
-    let here: Vec<&Experiment> = snapshot.experiments.iter().filter(|one| page.is_on_route(one)).collect();
-    let combinations = combinations(&here);
-    let keys: Vec<Value> = (combinations.iter().take(KEYS_SHOWN_MAX))
-        .map(|combination| {
-            let variants: Map<String, Value> = combination
-                .pairs
-                .iter()
-                .map(|(experiment, _, variant)| (experiment.key.clone(), json!(variant)))
-                .collect();
-            json!({"cache_key": cache_key(combination), "variants": variants})
-        })
-        .collect();
-    let experiments: Vec<&str> = here.iter().map(|experiment| experiment.key.as_str()).collect();
-    json!({"experiments": experiments, "count": combinations.len(), "budget": budget, "cache_keys": keys})
-}
-
-fn cache_key(combination: &Combination<'_>) -> String {
-    let mut sorted: Vec<_> = combination.pairs.iter().collect();
-    sorted.sort_by_key(|(experiment, ..)| experiment.rank);
-    sorted.iter().map(|(_, pair, _)| *pair).collect::<Vec<_>>().join("~")
 }
 
 fn what_it_adds(experiment: &Experiment) -> String {
@@ -126,6 +144,41 @@ fn what_it_adds(experiment: &Experiment) -> String {
 struct Combination<'a> {
     /// Experiments with their pair, in the order of the config.
     pairs: Vec<(&'a Experiment, &'a str, &'a str)>,
+}
+
+impl<'a> Combination<'a> {
+    /// The pairs in the order in which a cache key has them.
+    fn sorted(&self) -> Vec<(&'a Experiment, &'a str, &'a str)> {
+        let mut sorted = self.pairs.clone();
+        sorted.sort_by_key(|(experiment, ..)| experiment.rank);
+        sorted
+    }
+
+    /// The cache key; empty where there is none.
+    fn key(&self) -> String {
+        self.sorted().iter().map(|(_, pair, _)| *pair).collect::<Vec<_>>().join("~")
+    }
+
+    /// Whether two of the experiments share a layer, so that only forced visitors and previews have this key.
+    fn is_exclusive(&self) -> bool {
+        let running =
+            || self.pairs.iter().map(|(experiment, ..)| *experiment).filter(|one| one.state == State::Running);
+        let mut layers = running().filter_map(|one| one.layer.as_ref()).map(|layer| layer.salt.text());
+        let mut seen = HashSet::new();
+        !layers.all(|layer| seen.insert(layer))
+    }
+
+    fn line(&self) -> String {
+        if self.pairs.is_empty() {
+            return "(none)  baselines, and who is in no experiment".to_owned();
+        }
+        let sorted = self.sorted();
+        let makes: Vec<String> =
+            sorted.iter().map(|(experiment, _, variant)| format!("{variant} of {}", experiment.key)).collect();
+        let forced =
+            if self.is_exclusive() { "; they share a layer, so only for forced visitors and previews" } else { "" };
+        format!("{}  {QUIET}{}{forced}{QUIET:#}", self.key(), makes.join(" and "))
+    }
 }
 
 /// Every combination of pairs of experiments that one request can match. A concluded experiment has its pair in all.
@@ -158,26 +211,6 @@ fn combinations<'a>(here: &[&'a Experiment]) -> Vec<Combination<'a>> {
     found
 }
 
-fn line(combination: &Combination<'_>) -> String {
-    if combination.pairs.is_empty() {
-        return "(none)  baselines, and who is in no experiment".to_owned();
-    }
-    let mut sorted: Vec<_> = combination.pairs.iter().collect();
-    sorted.sort_by_key(|(experiment, ..)| experiment.rank);
-    let makes: Vec<String> =
-        sorted.iter().map(|(experiment, _, variant)| format!("{variant} of {}", experiment.key)).collect();
-    let layer = |at: usize, one: &Experiment| {
-        let own = one.layer.as_ref().filter(|_| one.state == State::Running);
-        own.is_some_and(|own| {
-            let rest = sorted.iter().skip(at + 1).filter(|(other, ..)| other.state == State::Running);
-            rest.filter_map(|(other, ..)| other.layer.as_ref()).any(|other| other.salt == own.salt)
-        })
-    };
-    let exclusive = sorted.iter().enumerate().any(|(at, (experiment, ..))| layer(at, experiment));
-    let forced = if exclusive { "; they share a layer, so only for forced visitors and previews" } else { "" };
-    format!("{}  {}{forced}", cache_key(combination), makes.join(" and "))
-}
-
 fn number(number: usize, what: &str) -> String {
     if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
 }
@@ -186,10 +219,13 @@ fn number(number: usize, what: &str) -> String {
 mod tests {
     use super::super::tests::{snapshot, with};
     use super::*;
-    use serde_json::json;
+
+    fn plain(snapshot: &Snapshot, page: &Page<'_>) -> String {
+        anstream::adapter::strip_str(&Keys::of(snapshot, page, 64).to_text()).to_string()
+    }
 
     fn keys(snapshot: &Snapshot, path: &str, host: Option<&str>) -> Vec<String> {
-        let text = cache_keys(snapshot, &Page { path, host, method: "GET" }, 64);
+        let text = plain(snapshot, &Page { path, host, method: "GET" });
         let (_, keys) = text.split_once("the budget allows 64\n").unwrap();
         keys.lines().map(|line| line.trim_start().split_once("  ").unwrap().0.to_owned()).collect()
     }
@@ -232,7 +268,7 @@ mod tests {
             with("a", json!({"layer": {"name": "l", "slots": [0, 5000]}})),
             with("b", json!({"layer": {"name": "l", "slots": [5000, 10000]}})),
         ]));
-        let text = cache_keys(&snapshot, &Page { path: "/", host: None, method: "GET" }, 64);
+        let text = plain(&snapshot, &Page { path: "/", host: None, method: "GET" });
         let lines: Vec<&str> = text.lines().filter(|line| line.contains("share a layer")).collect();
         assert_eq!(lines.len(), 1, "{text}");
         assert!(lines[0].contains("a.green~b.green"));

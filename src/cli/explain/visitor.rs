@@ -2,7 +2,7 @@
 
 use super::Arguments;
 use crate::cli::evaluate::{self, Request, with_visit};
-use crate::cli::now_ms;
+use crate::cli::output::{BAD, GOOD, QUIET, STRONG};
 use crate::engine::attribute::Attributes;
 use crate::engine::decide::{self, Visit, decide};
 use crate::engine::hash::BUCKETS;
@@ -14,10 +14,28 @@ use crate::problem::{Node, Problems};
 use serde_json::{Map, Value, json};
 use std::fmt::Write;
 
-/// The decisions for one visitor, as `evaluate` gives them.
-pub(super) fn to_json(snapshot: &Snapshot, plugin: Option<&PluginConfig>, asked: &Arguments) -> Result<Value, String> {
-    let now_ms = asked.now.unwrap_or_else(now_ms);
-    evaluate::line(snapshot, plugin, now_ms, line(asked).to_string().as_bytes())
+/// The decisions for one visitor.
+pub(super) struct Told {
+    /// Why a preview link is ignored.
+    bad_link: Option<String>,
+    decided: Decided,
+}
+
+enum Decided {
+    /// By the native format's steps.
+    Native { rows: Vec<Row>, assignments: String, cache_key: String },
+    /// By a vendor's rules, flag by flag, as `evaluate` prints it: their steps are the vendor's own.
+    Flags(Value),
+}
+
+/// What was decided about one experiment.
+struct Row {
+    key: String,
+    variant: Option<String>,
+    reason: Reason,
+    steps: Vec<Step>,
+    /// What disables it.
+    problem: Option<String>,
 }
 
 /// What is asked, as a line of `evaluate`.
@@ -31,49 +49,114 @@ fn line(asked: &Arguments) -> Value {
     })
 }
 
-/// The decisions for one visitor.
-pub(super) fn visitor(snapshot: &Snapshot, plugin: Option<&PluginConfig>, asked: &Arguments) -> Result<String, String> {
+/// Decides about one visitor.
+pub(super) fn visitor(
+    snapshot: &Snapshot,
+    plugin: Option<&PluginConfig>,
+    asked: &Arguments,
+    now_ms: i64,
+) -> Result<Told, String> {
     let line = line(asked);
     let mut problems = Problems::new();
     let request = Request::read(Node::root(&line), &mut problems).filter(|_| problems.errors() == 0);
     let request = request.ok_or_else(|| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
 
-    let now_ms = asked.now.unwrap_or_else(now_ms);
     Ok(with_visit(&request, plugin, now_ms, |view, visit, link| {
-        let mut text = String::new();
-        if let Some(Err(problem)) = link {
-            let _ = writeln!(text, "the preview link is ignored: {problem}");
-        }
+        let bad_link = link.and_then(|link| link.as_ref().err()).map(ToString::to_string);
         if let Some(rules) = snapshot.rules.as_deref() {
             let keeps_sticky = plugin.is_some_and(|plugin| plugin.request.sticky.is_some());
-            flags(&mut text, &evaluate::decide_flags(snapshot, rules, &request, view, visit, link, keeps_sticky));
-            return text;
+            let flags = evaluate::decide_flags(snapshot, rules, &request, view, visit, link, keeps_sticky);
+            return Told { bad_link, decided: Decided::Flags(flags) };
         }
         let mut choices = Vec::new();
+        let mut rows = Vec::new();
         for (position, experiment) in snapshot.experiments.iter().enumerate() {
             let decision = decide(snapshot, experiment, &view.line(), visit, view);
             let choice = decision.variant.map(|variant| Choice { experiment: position, variant });
             choices.extend(choice);
             let variant = choice.and_then(|choice| snapshot.choice(choice));
-            let outcome = variant.map_or("not in it", |(_, variant)| variant.key.as_str());
-            let _ = writeln!(text, "{}: {outcome} ({})", experiment.key, decision.reason.name());
-            for step in steps(snapshot, experiment, &view.line(), visit, view) {
-                let _ = writeln!(text, "  {:<9} {}", step.name, step.says);
-            }
+            rows.push(Row {
+                key: experiment.key.clone(),
+                variant: variant.map(|(_, variant)| variant.key.clone()),
+                reason: decision.reason,
+                steps: steps(snapshot, experiment, &view.line(), visit, view),
+                problem: None,
+            });
         }
-        for disabled in &snapshot.disabled {
-            let name = disabled.key.as_deref().unwrap_or("an experiment without a key");
-            let _ = writeln!(text, "{name}: not in it ({})\n  {}", Reason::Disabled.name(), disabled.problem);
-        }
-        let shown = |text: String| if text.is_empty() { "(none)".to_owned() } else { text };
+        rows.extend(snapshot.disabled.iter().map(|disabled| Row {
+            key: disabled.key.clone().unwrap_or_else(|| "an experiment without a key".to_owned()),
+            variant: None,
+            reason: Reason::Disabled,
+            steps: Vec::new(),
+            problem: Some(disabled.problem.clone()),
+        }));
         let (assignments, cache_key) = evaluate::texts(snapshot, &mut choices, link);
-        let _ = writeln!(text, "\nassignments  {}", shown(assignments));
-        let _ = writeln!(text, "cache key    {}", shown(cache_key));
-        text
+        Told { bad_link, decided: Decided::Native { rows, assignments, cache_key } }
     }))
 }
 
-/// What a vendor's rules decided, flag by flag: their steps are the vendor's own.
+impl Told {
+    pub(super) fn to_text(&self) -> String {
+        let mut text = String::new();
+        if let Some(problem) = &self.bad_link {
+            // Writing to a string cannot fail, here and below.
+            let _ = writeln!(text, "{BAD}the preview link is ignored{BAD:#}: {problem}");
+        }
+        let (rows, assignments, cache_key) = match &self.decided {
+            Decided::Native { rows, assignments, cache_key } => (rows, assignments, cache_key),
+            Decided::Flags(decided) => {
+                flags(&mut text, decided);
+                return text;
+            }
+        };
+        for Row { key, variant, reason, steps, problem } in rows {
+            let outcome = match variant {
+                Some(variant) => format!("{GOOD}{variant}{GOOD:#}"),
+                None => "not in it".to_owned(),
+            };
+            let _ = writeln!(text, "{STRONG}{key}{STRONG:#}: {outcome} ({})", reason.name());
+            for step in steps {
+                let _ = writeln!(text, "  {QUIET}{:<9}{QUIET:#} {}", step.name, step.says);
+            }
+            if let Some(problem) = problem {
+                let _ = writeln!(text, "  {problem}");
+            }
+        }
+        let shown = |text: &str| if text.is_empty() { "(none)".to_owned() } else { text.to_owned() };
+        let _ = writeln!(text, "\nassignments  {}", shown(assignments));
+        let _ = writeln!(text, "cache key    {}", shown(cache_key));
+        text
+    }
+
+    /// What `evaluate` answers, with the steps of each decision.
+    pub(super) fn to_json(&self, mut answer: Value) -> Value {
+        if let Decided::Native { rows, .. } = &self.decided {
+            for decision in answer.get_mut("decisions").and_then(Value::as_array_mut).into_iter().flatten() {
+                let row = rows.iter().find(|row| decision.get("key").is_some_and(|key| *key == row.key.as_str()));
+                let (Some(row), Some(members)) = (row, decision.as_object_mut()) else { continue };
+                let steps = row.steps.iter().map(|step| json!({"step": step.name, "says": step.says}));
+                members.insert("steps".to_owned(), steps.collect());
+                members.insert("problem".to_owned(), json!(row.problem));
+            }
+        }
+        if let Some(members) = answer.as_object_mut() {
+            members.insert("ignored_preview".to_owned(), json!(self.bad_link));
+        }
+        answer
+    }
+}
+
+/// The answer of `evaluate`.
+pub(super) fn answer(
+    snapshot: &Snapshot,
+    plugin: Option<&PluginConfig>,
+    asked: &Arguments,
+    now_ms: i64,
+) -> Result<Value, String> {
+    evaluate::line(snapshot, plugin, now_ms, line(asked).to_string().as_bytes())
+}
+
+/// What a vendor's rules decided, flag by flag.
 fn flags(text: &mut String, decided: &Value) {
     let shown = |value: &Value| match value {
         Value::Null => "none".to_owned(),
@@ -83,9 +166,9 @@ fn flags(text: &mut String, decided: &Value) {
     };
     for row in decided.get("decisions").and_then(Value::as_array).into_iter().flatten() {
         let of = |name: &str| row.get(name).map(shown).unwrap_or_default();
-        let _ = writeln!(text, "{}: variant {} ({})", of("key"), of("variant"), of("reason"));
+        let _ = writeln!(text, "{STRONG}{}{STRONG:#}: variant {} ({})", of("key"), of("variant"), of("reason"));
         for (name, says) in [("value", of("value")), ("experiment", of("experiment"))] {
-            let _ = writeln!(text, "  {name:<10} {says}");
+            let _ = writeln!(text, "  {QUIET}{name:<10}{QUIET:#} {says}");
         }
     }
     let of = |name: &str| decided.get(name).map(shown).unwrap_or_default();

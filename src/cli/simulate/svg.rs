@@ -7,22 +7,35 @@ const WIDTH: u32 = 760;
 const LEFT: u32 = 220;
 const BAR: u32 = 400;
 const LINE: u32 = 22;
+/// How much of a key there is room for, in characters: beside a bar, and on a line without one.
+const VARIANT_CHARS_MAX: usize = 24;
+const EXPERIMENT_CHARS_MAX: usize = 64;
 
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
+/// A key as there is room for it; the whole key is what a pointer that rests on it shows.
+fn label(key: &str, chars_max: usize) -> String {
+    if key.chars().count() <= chars_max {
+        return escaped(key);
+    }
+    let short: String = key.chars().take(chars_max - 1).collect();
+    format!("{}…<title>{}</title>", escaped(&short), escaped(key))
+}
+
 /// Draws the observed share of every variant as a bar, and the configured one as a line across it.
 pub(super) fn draw(report: &Report<'_>) -> String {
     let lines: usize = report.rows.iter().map(|row| row.shares.len() + 2).sum();
-    let height = 60 + LINE * u32::try_from(lines).unwrap_or(u32::MAX / LINE / 2);
+    let height = 44 + LINE * u32::try_from(lines).unwrap_or(u32::MAX / LINE / 2);
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" font-family=\"system-ui, sans-serif\" font-size=\"13\" role=\"img\">
 <title>Simulated shares of {} visitors</title>
 <style>
-  text {{ fill: #1f2933 }} .quiet {{ fill: #616e7c }} .rail {{ fill: #e4e7eb }} .bar {{ fill: #2b6cb0 }} .odd {{ fill: #c53030 }} .mark {{ stroke: #1f2933; stroke-width: 2 }}
-  @media (prefers-color-scheme: dark) {{ text {{ fill: #f5f7fa }} .quiet {{ fill: #9aa5b1 }} .rail {{ fill: #323f4b }} .bar {{ fill: #63b3ed }} .odd {{ fill: #fc8181 }} .mark {{ stroke: #f5f7fa }} }}
+  .page {{ fill: #ffffff }} text {{ fill: #1f2933 }} .quiet {{ fill: #616e7c }} .rail {{ fill: #e4e7eb }} .bar {{ fill: #2b6cb0 }} .odd {{ fill: #c53030 }} .mark {{ stroke: #1f2933; stroke-width: 2 }}
+  @media (prefers-color-scheme: dark) {{ .page {{ fill: #1b222a }} text {{ fill: #f5f7fa }} .quiet {{ fill: #9aa5b1 }} .rail {{ fill: #323f4b }} .bar {{ fill: #63b3ed }} .odd {{ fill: #fc8181 }} .mark {{ stroke: #f5f7fa }} }}
 </style>
+<rect class=\"page\" width=\"{WIDTH}\" height=\"{height}\" rx=\"8\"/>
 <text x=\"16\" y=\"28\" font-size=\"16\">{} visitors</text><text class=\"quiet\" x=\"{LEFT}\" y=\"28\">bar: simulated share; line: configured weight</text>\n",
         grouped(report.visitors),
         grouped(report.visitors)
@@ -33,7 +46,7 @@ pub(super) fn draw(report: &Report<'_>) -> String {
         let _ = writeln!(
             svg,
             "<text x=\"16\" y=\"{y}\" font-weight=\"600\">{}</text><text class=\"quiet\" x=\"{}\" y=\"{y}\" text-anchor=\"end\">{} in it</text>",
-            escaped(&row.experiment.key),
+            label(&row.experiment.key, EXPERIMENT_CHARS_MAX),
             WIDTH - 16,
             grouped(row.visitors)
         );
@@ -45,7 +58,7 @@ pub(super) fn draw(report: &Report<'_>) -> String {
             let _ = write!(
                 svg,
                 "<text x=\"32\" y=\"{y}\">{}</text><rect class=\"rail\" x=\"{LEFT}\" y=\"{top}\" width=\"{BAR}\" height=\"14\" rx=\"2\"/><rect class=\"{class}\" x=\"{LEFT}\" y=\"{top}\" width=\"{bar:.1}\" height=\"14\" rx=\"2\"/>",
-                escaped(share.key)
+                label(share.key, VARIANT_CHARS_MAX)
             );
             if let Some(configured) = share.configured {
                 let x = f64::from(LEFT) + f64::from(BAR) * configured;
