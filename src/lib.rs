@@ -32,6 +32,7 @@
 //! | [`metrics`] | what is counted, and under which names |
 //! | [`host`] | the port: all that the filter asks of the proxy it runs in |
 //! | `adapter` | the port over proxy-wasm; only on wasm |
+//! | `schema` | words for the JSON Schemas that stand beside the parsers; only natively |
 //! | `cli` | the command; only natively |
 
 #[cfg(target_arch = "wasm32")]
@@ -51,4 +52,6 @@ pub mod native;
 pub mod optimizely;
 pub mod plugin_config;
 pub mod problem;
+#[cfg(not(target_arch = "wasm32"))]
+mod schema;
 pub mod visit;

@@ -155,9 +155,21 @@ fn the_annotated_configuration_is_what_the_filter_reads() {
     let dump = envoy.admin("/config_dump?resource=static_listeners").json();
     let configuration = find(&dump, "configuration").expect("the dump has the plugin configuration");
     let config = PluginConfig::from_value(&configuration["value"]).unwrap();
+    assert_eq!(refused_by_schema(&dump), [""; 0]);
     let (experiments, events) = (config.experiments, config.events.unwrap());
     assert!(experiments.inline.is_some() && config.visitor.consent.is_some() && events.fallback.is_some());
     assert_eq!((experiments.source.unwrap().endpoint.headers.len(), events.endpoint.headers.len()), (1, 1));
+}
+
+/// What the schema for editors has to say about the plugin's configuration in this dump of Envoy's.
+fn refused_by_schema(dump: &Value) -> Vec<String> {
+    let schema = fs::read(project().join("docs/schema/plugin.schema.json")).unwrap();
+    let schema = jsonschema::validator_for(&serde_json::from_slice(&schema).unwrap()).unwrap();
+    let configuration = &find(dump, "configuration").expect("the dump has the plugin configuration")["value"];
+    // A text, where it is no Struct.
+    let text = configuration.as_str().map(|text| serde_json::from_str(text).unwrap());
+    let told = text.as_ref().unwrap_or(configuration);
+    schema.iter_errors(told).map(|error| format!("{}: {error}", error.instance_path())).collect()
 }
 
 /// The first member called `name`, however deep.
@@ -250,6 +262,8 @@ fn the_envoy_configurations_start() {
         // Services that are not there are no reason not to start.
         let envoy = Envoy::try_start_with(&yaml, 1).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         assert!(!envoy.log().contains("deprecated"), "{}: {}", path.display(), envoy.log());
+        let dump = envoy.admin("/config_dump?resource=static_listeners").json();
+        assert_eq!(refused_by_schema(&dump), [""; 0], "{}", path.display());
         started += 1;
     }
     assert!(started >= 5, "the files are found");

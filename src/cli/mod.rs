@@ -137,7 +137,7 @@ pub fn run() -> ExitCode {
         Command::Dashboard(asked) => dashboard::run(&asked),
         Command::Preview(asked) => preview::run(&asked),
         Command::Size(asked) => size::run(&asked),
-        Command::Schema { of } => output::print(of.schema()).map(|()| WELL),
+        Command::Schema { of } => output::print_json(&of.schema()).map(|()| WELL),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut command(), "edgesplit", &mut script);

@@ -1,5 +1,7 @@
 //! `edgesplit schema`: the JSON Schemas that editors complete and check with.
 
+use crate::{native, plugin_config};
+
 /// A document that has a schema.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 pub(super) enum Document {
@@ -11,10 +13,10 @@ pub(super) enum Document {
 
 impl Document {
     /// Its schema, as JSON.
-    pub(super) fn schema(self) -> &'static str {
+    pub(super) fn schema(self) -> serde_json::Value {
         match self {
-            Document::Plugin => include_str!("../../docs/schema/plugin.schema.json"),
-            Document::Experiments => include_str!("../../docs/schema/experiments.schema.json"),
+            Document::Plugin => plugin_config::schema::schema(),
+            Document::Experiments => native::schema::schema(),
         }
     }
 }

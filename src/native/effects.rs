@@ -6,7 +6,7 @@ use serde_json::Value;
 
 /// Request headers that no variant may set: the filter takes every header that it owns away from clients, and without
 /// these a request is another request or none at all.
-const REQUEST_HEADERS_REFUSED: &[&str] = &[
+pub(super) const REQUEST_HEADERS_REFUSED: &[&str] = &[
     "authorization",
     "connection",
     "content-encoding",
@@ -24,7 +24,7 @@ const REQUEST_HEADERS_REFUSED: &[&str] = &[
 ];
 
 /// Response headers that no variant may set: they describe how the body is framed.
-const RESPONSE_HEADERS_REFUSED: &[&str] = &[
+pub(super) const RESPONSE_HEADERS_REFUSED: &[&str] = &[
     "connection",
     "content-encoding",
     "content-length",

@@ -42,7 +42,7 @@ pub(super) fn compile(node: Node<'_>, position: usize, problems: &mut Problems) 
     let salt = member(node, "salt", problems, |node, problems| node.string(problems).map(str::to_owned));
     let unit = member(node, "unit", problems, unit);
     let layer = member(node, "layer", problems, layer);
-    let route = member(node, "route", problems, route::compile);
+    let route = member(node, "route", problems, |node, problems| route::compile(node, Severity::Warning, problems));
     let audience =
         member(node, "audience", problems, |node, problems| Some(Condition::compile(&node, &Value::Null, problems)));
     let traffic = member(node, "traffic", problems, traffic);

@@ -7,6 +7,8 @@ mod compilation;
 pub(crate) mod effects;
 mod experiment;
 pub(crate) mod route;
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) mod schema;
 
 pub use compilation::Compilation;
 
@@ -77,7 +79,11 @@ fn head(node: Node<'_>, problems: &mut Problems) -> Option<Snapshot> {
         }
         Some(_) => {}
     }
-    node.unknown_fields(&["schema", "revision", "holdout", "experiments", "goals"], Severity::Warning, problems);
+    node.unknown_fields(
+        &["$schema", "schema", "revision", "holdout", "experiments", "goals"],
+        Severity::Warning,
+        problems,
+    );
     let revision = member(node, "revision", problems, |node, problems| node.string(problems).map(str::to_owned))?;
     let holdout = member(node, "holdout", problems, holdout)?;
     Some(Snapshot { revision, holdout, ..Snapshot::default() })
@@ -176,7 +182,8 @@ impl Experiments {
 
     /// Compiles the goals of the document and makes a snapshot of everything.
     fn finish(mut self, document: Node<'_>, problems: &mut Problems) -> Snapshot {
-        let found = member(document, "goals", problems, |node, problems| Some(goals(node, problems)));
+        let found =
+            member(document, "goals", problems, |node, problems| Some(goals(node, Severity::Warning, problems)));
         self.snapshot.goals = found.flatten().unwrap_or_default();
         self.snapshot.owned_request_headers = NameSet::new(self.owned);
         self.snapshot.indexed()
@@ -205,13 +212,13 @@ fn beside_others(experiment: &Experiment, path: &Path<'_>, others: &[Experiment]
     }
 }
 
-/// The goals in the list at `node`: those that are valid.
-pub(crate) fn goals(node: Node<'_>, problems: &mut Problems) -> Vec<Goal> {
+/// The goals in the list at `node`: those that are valid. Unknown fields are problems of this severity.
+pub(crate) fn goals(node: Node<'_>, unknown: Severity, problems: &mut Problems) -> Vec<Goal> {
     let mut goals: Vec<Goal> = Vec::new();
     for (position, value) in node.array(problems).unwrap_or_default().iter().enumerate() {
         let path = node.path.index(position);
         let before = problems.errors();
-        let Some(goal) = goal(Node { value, path: &path }, problems) else { continue };
+        let Some(goal) = goal(Node { value, path: &path }, unknown, problems) else { continue };
         if goals.iter().any(|other| other.key == goal.key) {
             problems.error(&path.field("key"), format!("duplicate key {:?}", goal.key));
         }
@@ -222,11 +229,11 @@ pub(crate) fn goals(node: Node<'_>, problems: &mut Problems) -> Vec<Goal> {
     goals
 }
 
-fn goal(node: Node<'_>, problems: &mut Problems) -> Option<Goal> {
+fn goal(node: Node<'_>, unknown: Severity, problems: &mut Problems) -> Option<Goal> {
     node.object(problems)?;
-    node.unknown_fields(&["key", "route", "statuses"], Severity::Warning, problems);
+    node.unknown_fields(&["key", "route", "statuses"], unknown, problems);
     let key = required(node, "key", problems, key);
-    let route = member(node, "route", problems, route::compile);
+    let route = member(node, "route", problems, |node, problems| route::compile(node, unknown, problems));
     let statuses = member(node, "statuses", problems, |node, problems| {
         let list = node.array(problems)?;
         list.iter()

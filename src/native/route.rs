@@ -7,10 +7,10 @@ use crate::problem::{Node, Problems, Severity};
 /// The members of a route.
 pub(crate) const FIELDS: [&str; 3] = ["hosts", "paths", "methods"];
 
-/// Compiles a route; `None` where it is wrong.
-pub(super) fn compile(node: Node<'_>, problems: &mut Problems) -> Option<Route> {
+/// Compiles a route; `None` where it is wrong. Unknown fields are problems of this severity.
+pub(super) fn compile(node: Node<'_>, unknown: Severity, problems: &mut Problems) -> Option<Route> {
     node.object(problems)?;
-    node.unknown_fields(&FIELDS, Severity::Warning, problems);
+    node.unknown_fields(&FIELDS, unknown, problems);
     read(node, problems)
 }
 

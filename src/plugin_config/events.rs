@@ -6,21 +6,33 @@ use super::endpoint::{self, Endpoint};
 use crate::problem::{Node, Problems};
 use std::ops::RangeInclusive;
 
-const TIMEOUT_BOUNDS_MS: RangeInclusive<u64> = 1..=5 * MINUTE_MS;
-const BATCH_BOUNDS_EVENTS: RangeInclusive<u32> = 1..=10_000;
-const BATCH_BOUNDS_BYTES: RangeInclusive<u32> = 1..=16 << 20;
-const BATCH_AGE_BOUNDS_MS: RangeInclusive<u64> = 10..=24 * HOUR_MS;
-const DEDUPE_WINDOW_BOUNDS_MS: RangeInclusive<u64> = 10..=720 * HOUR_MS;
-const DEDUPE_BOUNDS_ENTRIES: RangeInclusive<u32> = 1..=10_000_000;
+pub(super) const TIMEOUT_BOUNDS_MS: RangeInclusive<u64> = 1..=5 * MINUTE_MS;
+pub(super) const BATCH_BOUNDS_EVENTS: RangeInclusive<u32> = 1..=10_000;
+pub(super) const BATCH_BOUNDS_BYTES: RangeInclusive<u32> = 1..=16 << 20;
+pub(super) const BATCH_AGE_BOUNDS_MS: RangeInclusive<u64> = 10..=24 * HOUR_MS;
+pub(super) const DEDUPE_WINDOW_BOUNDS_MS: RangeInclusive<u64> = 10..=720 * HOUR_MS;
+pub(super) const DEDUPE_BOUNDS_ENTRIES: RangeInclusive<u32> = 1..=10_000_000;
 /// The most bytes that an outbox can be given.
 pub const OUTBOX_BYTES_MAX: u32 = 1 << 30;
 /// The most batches that an outbox can be given.
 pub const OUTBOX_BATCHES_MAX: u32 = 4096;
-const OUTBOX_BOUNDS_BYTES: RangeInclusive<u32> = 1..=OUTBOX_BYTES_MAX;
-const OUTBOX_BOUNDS_BATCHES: RangeInclusive<u32> = 1..=OUTBOX_BATCHES_MAX;
-const OUTBOX_AGE_BOUNDS_MS: RangeInclusive<u64> = 10..=720 * HOUR_MS;
-const BACKOFF_BOUNDS_MS: RangeInclusive<u64> = 1..=24 * HOUR_MS;
-const LEASE_BOUNDS_MS: RangeInclusive<u64> = 2..=24 * HOUR_MS;
+pub(super) const OUTBOX_BOUNDS_BYTES: RangeInclusive<u32> = 1..=OUTBOX_BYTES_MAX;
+pub(super) const OUTBOX_BOUNDS_BATCHES: RangeInclusive<u32> = 1..=OUTBOX_BATCHES_MAX;
+pub(super) const OUTBOX_AGE_BOUNDS_MS: RangeInclusive<u64> = 10..=720 * HOUR_MS;
+pub(super) const BACKOFF_BOUNDS_MS: RangeInclusive<u64> = 1..=24 * HOUR_MS;
+pub(super) const LEASE_BOUNDS_MS: RangeInclusive<u64> = 2..=24 * HOUR_MS;
+
+pub(super) const TIMEOUT_MS: u64 = 2 * SECOND_MS;
+
+/// The formats by their names.
+pub(super) const FORMATS: [(&str, EventFormat); 6] = [
+    ("native", EventFormat::Native),
+    ("ndjson", EventFormat::Ndjson),
+    ("cloudevents", EventFormat::CloudEvents),
+    ("kafka-rest", EventFormat::KafkaRest),
+    ("optimizely", EventFormat::Optimizely),
+    ("growthbook", EventFormat::Growthbook),
+];
 
 /// Where events go, and the limits on their way.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -160,19 +172,10 @@ pub(super) fn read(node: Node<'_>, problems: &mut Problems) -> Option<Events> {
     ];
     let block = Block::open(node, &known, problems)?;
 
-    let format = block.or("format", EventFormat::Native, problems, |node, problems| {
-        let built = [
-            ("native", EventFormat::Native),
-            ("ndjson", EventFormat::Ndjson),
-            ("cloudevents", EventFormat::CloudEvents),
-            ("kafka-rest", EventFormat::KafkaRest),
-            ("optimizely", EventFormat::Optimizely),
-            ("growthbook", EventFormat::Growthbook),
-        ];
-        block::format(node, &built, problems)
-    });
+    let format =
+        block.or("format", EventFormat::Native, problems, |node, problems| block::format(node, &FORMATS, problems));
     let endpoint = endpoint::read(&block, problems);
-    let timeout_ms = block.duration_ms("timeout", 2 * SECOND_MS, TIMEOUT_BOUNDS_MS, problems);
+    let timeout_ms = block.duration_ms("timeout", TIMEOUT_MS, TIMEOUT_BOUNDS_MS, problems);
     let batch = block.or("batch", Batch::default(), problems, read_batch);
     let dedupe = block.or("dedupe", Dedupe::default(), problems, read_dedupe);
     let outbox = block.or("outbox", OutboxLimits::default(), problems, read_outbox);

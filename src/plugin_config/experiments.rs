@@ -8,13 +8,16 @@ use crate::engine::pattern::Pattern;
 use crate::engine::snapshot::Goal;
 use crate::format::{DecryptionKey, FlagRoute, Format};
 use crate::native;
-use crate::problem::{Node, Problems};
+use crate::problem::{Node, Problems, Severity};
 use serde_json::Value;
 use std::ops::RangeInclusive;
 
-const REFRESH_BOUNDS_MS: RangeInclusive<u64> = 100..=24 * HOUR_MS;
-const TIMEOUT_BOUNDS_MS: RangeInclusive<u64> = 1..=5 * MINUTE_MS;
-const BODY_BOUNDS_BYTES: RangeInclusive<u32> = 1..=64 << 20;
+pub(super) const REFRESH_BOUNDS_MS: RangeInclusive<u64> = 100..=24 * HOUR_MS;
+pub(super) const TIMEOUT_BOUNDS_MS: RangeInclusive<u64> = 1..=5 * MINUTE_MS;
+pub(super) const BODY_BOUNDS_BYTES: RangeInclusive<u32> = 1..=64 << 20;
+pub(super) const REFRESH_MS: u64 = 10 * SECOND_MS;
+pub(super) const TIMEOUT_MS: u64 = 2 * SECOND_MS;
+pub(super) const BODY_BYTES: usize = 4 << 20;
 
 /// Where experiments come from: a service, a document in the configuration itself, or first the one and then the
 /// other. At least one of the two is there.
@@ -91,7 +94,7 @@ pub(super) fn read(node: Node<'_>, problems: &mut Problems) -> Option<Experiment
             let message = "only vendor formats have use for goals here: a native document has its own `goals`";
             problems.error(node.path, message);
         }
-        Some(native::goals(node, problems))
+        Some(native::goals(node, Severity::Error, problems))
     });
     let source = read_source(&block, problems);
     let inline = block.nullable("inline", problems, |node, problems| {
@@ -130,9 +133,9 @@ fn route(node: Node<'_>, problems: &mut Problems) -> Option<FlagRoute> {
 
 /// `Some(None)`: there is no cluster, so nothing is fetched.
 fn read_source(block: &Block<'_>, problems: &mut Problems) -> Option<Option<Source>> {
-    let refresh_ms = block.duration_ms("refresh", 10 * SECOND_MS, REFRESH_BOUNDS_MS, problems);
-    let timeout_ms = block.duration_ms("timeout", 2 * SECOND_MS, TIMEOUT_BOUNDS_MS, problems);
-    let max_bytes = block.size("max_bytes", 4 << 20, BODY_BOUNDS_BYTES, problems);
+    let refresh_ms = block.duration_ms("refresh", REFRESH_MS, REFRESH_BOUNDS_MS, problems);
+    let timeout_ms = block.duration_ms("timeout", TIMEOUT_MS, TIMEOUT_BOUNDS_MS, problems);
+    let max_bytes = block.size("max_bytes", BODY_BYTES, BODY_BOUNDS_BYTES, problems);
     if block.has("cluster") {
         let endpoint = endpoint::read(block, problems);
         return Some(Some(Source {

@@ -13,6 +13,8 @@ mod names;
 mod own_cookie;
 mod protobuf_struct;
 mod request;
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) mod schema;
 mod visitor;
 
 #[cfg(test)]

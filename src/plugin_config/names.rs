@@ -3,7 +3,7 @@
 use crate::problem::{Node, Problems, found};
 
 /// Names that clients, proxies and origins need for themselves: a filter that owned one would break requests.
-const NOT_OWNABLE: [&str; 27] = [
+pub(super) const NOT_OWNABLE: [&str; 27] = [
     "accept",
     "accept-encoding",
     "accept-language",
@@ -74,7 +74,7 @@ pub(super) fn owned_header_name(node: Node<'_>, problems: &mut Problems) -> Opti
 }
 
 /// Headers of responses that say something to the client already.
-const RESPONSE_NAMES_TAKEN: [&str; 13] = [
+pub(super) const RESPONSE_NAMES_TAKEN: [&str; 13] = [
     "age",
     "alt-svc",
     "content-security-policy",

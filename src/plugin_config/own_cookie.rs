@@ -7,7 +7,7 @@ use crate::problem::{Node, Problems};
 use std::fmt::Write;
 use std::ops::RangeInclusive;
 
-const AGE_BOUNDS_MS: RangeInclusive<u64> = SECOND_MS..=87_600 * HOUR_MS;
+pub(super) const AGE_BOUNDS_MS: RangeInclusive<u64> = SECOND_MS..=87_600 * HOUR_MS;
 
 /// The most bytes of a `Set-Cookie` beside the configured texts and the value.
 const FIXED_BYTES_MAX: usize = 96;

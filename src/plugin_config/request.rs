@@ -12,8 +12,8 @@ use std::ops::RangeInclusive;
 /// How long sticky buckets are kept after they have changed last: 90 days.
 const STICKY_AGE_S: u64 = 2160 * 3600;
 /// The key of HMAC-SHA-256 has 64 bytes; longer ones are hashed first and gain nothing.
-const SECRET_BYTES_MAX: usize = 1024;
-const BUDGET_BOUNDS: RangeInclusive<u64> = 1..=1_000_000;
+pub(super) const SECRET_BYTES_MAX: usize = 1024;
+pub(super) const BUDGET_BOUNDS: RangeInclusive<u64> = 1..=1_000_000;
 
 /// The paths on which the filter acts: those that match an entry of `include` and none of `exclude`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -155,6 +155,11 @@ fn read_path_patterns(node: Node<'_>, problems: &mut Problems) -> Option<Vec<Pat
     })
 }
 
+/// The cookie of sticky bucketing where its block says nothing more.
+pub(super) fn sticky() -> OwnCookie {
+    OwnCookie::new("ab_sticky", STICKY_AGE_S)
+}
+
 pub(super) fn read(node: Node<'_>, problems: &mut Problems) -> Option<Request> {
     let block = Block::open(node, &["assignments_header", "cache_key", "sticky", "preview"], problems)?;
     let defaults = Request::default();
@@ -162,9 +167,7 @@ pub(super) fn read(node: Node<'_>, problems: &mut Problems) -> Option<Request> {
     let assignments_header =
         block.or("assignments_header", defaults.assignments_header, problems, names::owned_header_name);
     let cache_key = block.or("cache_key", defaults.cache_key, problems, read_cache_key);
-    let sticky = block.nullable("sticky", problems, |node, problems| {
-        own_cookie::read(node, OwnCookie::new("ab_sticky", STICKY_AGE_S), problems)
-    });
+    let sticky = block.nullable("sticky", problems, |node, problems| own_cookie::read(node, sticky(), problems));
     let preview = block.nullable("preview", problems, read_preview);
 
     if let (Some(assignments), Some(CacheKey { header: Some(cache_key), .. })) = (&assignments_header, &cache_key)

@@ -87,15 +87,18 @@ pub struct Consent {
     pub contains: String,
 }
 
+/// The cookie of a minted id where its block says nothing more.
+pub(super) fn mint() -> Mint {
+    OwnCookie::new("ab_visitor", MINT_AGE_S)
+}
+
 pub(super) fn read(node: Node<'_>, problems: &mut Problems) -> Option<Visitor> {
     let known = ["id", "mint", "attributes", "consent", "honor", "bots", "bot_patterns", "expire_cookies"];
     let block = Block::open(node, &known, problems)?;
     let defaults = Visitor::default();
 
     let id = block.or("id", defaults.id, problems, |node, problems| block::list(node, problems, read_id_source));
-    let mint = block.nullable("mint", problems, |node, problems| {
-        own_cookie::read(node, OwnCookie::new("ab_visitor", MINT_AGE_S), problems)
-    });
+    let mint = block.nullable("mint", problems, |node, problems| own_cookie::read(node, mint(), problems));
     let attributes = block
         .or("attributes", defaults.attributes, problems, |node, problems| block::map(node, problems, read_attribute));
     let consent = block.nullable("consent", problems, read_consent);
