@@ -7,7 +7,7 @@
 use crate::filter::request::{Flow, on_request};
 use crate::filter::response::{Pending, on_response};
 use crate::filter::worker::Worker;
-use crate::host::{Call, Headers, Host, HostError, MetricKind, Reply, SetError, Shared, StreamHost};
+use crate::host::{Call, Headers, Host, HostError, MetricKind, Reply, SetError, Shared, StreamHost, status_of};
 use crate::http::headers::HeaderMap;
 use proxy_wasm::hostcalls;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
@@ -25,6 +25,13 @@ unsafe extern "C" {
     fn proxy_get_buffer_bytes(kind: u32, start: usize, max: usize, data: *mut *mut u8, len: *mut usize) -> u32;
     fn proxy_get_property(path: *const u8, path_len: usize, data: *mut *mut u8, len: *mut usize) -> u32;
     fn proxy_get_header_map_pairs(map: u32, data: *mut *mut u8, len: *mut usize) -> u32;
+    fn proxy_get_header_map_value(
+        map: u32,
+        name: *const u8,
+        name_len: usize,
+        data: *mut *mut u8,
+        len: *mut usize,
+    ) -> u32;
     fn proxy_replace_header_map_value(map: u32, name: *const u8, name_len: usize, value: *const u8, len: usize) -> u32;
     fn proxy_add_header_map_value(map: u32, name: *const u8, name_len: usize, value: *const u8, len: usize) -> u32;
     fn proxy_remove_header_map_value(map: u32, name: *const u8, name_len: usize) -> u32;
@@ -211,6 +218,25 @@ impl StreamHost for Proxy {
         header_map(map_of(which))
     }
 
+    fn response_status(&self) -> Option<u16> {
+        const STATUS: &str = ":status";
+        let (mut data, mut len) = (null_mut(), 0);
+        // SAFETY: all pointers are valid for the call, and what they hold afterwards is ours.
+        let value = unsafe {
+            match proxy_get_header_map_value(
+                MAP_RESPONSE_HEADERS,
+                STATUS.as_ptr(),
+                STATUS.len(),
+                &raw mut data,
+                &raw mut len,
+            ) {
+                OK => taken(data, len),
+                _ => return None,
+            }
+        };
+        status_of(&value)
+    }
+
     fn set_header(&self, which: Headers, name: &str, value: &[u8]) {
         let map = map_of(which);
         // SAFETY: both texts are valid for the call; the host copies them.
@@ -358,7 +384,7 @@ impl HttpContext for Stream {
         if !self.pending.is_idle()
             && let Some(mut worker) = self.worker.as_ref().and_then(|worker| worker.try_borrow_mut().ok())
         {
-            on_response(&mut worker, &Proxy, &std::mem::take(&mut self.pending));
+            on_response(&mut worker, &Proxy, std::mem::take(&mut self.pending));
         }
         Action::Continue
     }

@@ -41,6 +41,8 @@ pub trait Host {
 pub trait StreamHost {
     /// All headers of the request or of the response, in one call.
     fn headers(&self, which: Headers) -> HeaderMap;
+    /// The status of the response, for those who want to know nothing else of it.
+    fn response_status(&self) -> Option<u16>;
     /// Replaces all headers of this name by one.
     fn set_header(&self, which: Headers, name: &str, value: &[u8]);
     /// Adds a header beside those of its name.
@@ -123,5 +125,10 @@ pub trait Reply {
 
 /// The status of a reply, if it has one.
 pub fn status(headers: &HeaderMap) -> Option<u16> {
-    std::str::from_utf8(headers.get(":status")?).ok()?.parse().ok()
+    status_of(headers.get(":status")?)
+}
+
+/// The status that a `:status` says.
+pub fn status_of(value: &[u8]) -> Option<u16> {
+    std::str::from_utf8(value).ok()?.parse().ok()
 }

@@ -2,16 +2,20 @@
 //! a request pays an addition for them; the proxy adds up all workers.
 
 use crate::engine::reason::Reason;
+use crate::engine::snapshot::Variant;
 use crate::host::{Host, MetricKind};
 use std::collections::HashMap;
 
-/// How many different exposure metrics a VM may define; what comes later is counted together under [`OTHER`].
-pub const EXPOSURE_NAMES_MAX: usize = 4_096;
+/// How many different variants a VM counts by name; what comes later is counted together under [`OTHER`].
+pub const VARIANT_NAMES_MAX: usize = 4_096;
+
+/// Classes of responses: `1xx` to `5xx`.
+pub const CLASSES: usize = 5;
 
 /// A longer part of a name is cut.
 pub const NAME_PART_BYTES_MAX: usize = 100;
 
-/// The name under which exposures are counted that are over the bound.
+/// The name under which variants are counted that are over the bound.
 pub const OTHER: &str = "_other";
 
 /// The tag that stands for them.
@@ -124,6 +128,10 @@ pub struct Metrics {
     reasons: Vec<Count>,
     /// By the variant's tag. The name is made up once.
     exposures: HashMap<u64, (String, Count)>,
+    /// Likewise, by class.
+    responses: HashMap<u64, (String, [Count; CLASSES])>,
+    /// The gauges that say whether a variant is switched off, by its tag.
+    switches: HashMap<u64, Option<u32>>,
     gauges: Vec<Option<u32>>,
 }
 
@@ -140,6 +148,8 @@ impl Metrics {
                 .map(|reason| if reason.is_vendors() { Count::default() } else { counter(&reason_name(*reason)) })
                 .collect(),
             exposures: HashMap::new(),
+            responses: HashMap::new(),
+            switches: HashMap::new(),
             gauges: (Gauge::ALL.iter())
                 .map(|metric| host.define_metric(MetricKind::Gauge, &format!("{prefix}{}", metric.name())))
                 .collect(),
@@ -163,16 +173,35 @@ impl Metrics {
 
     /// Counts an exposure of a variant, which `tag` tells from others.
     pub fn exposed(&mut self, experiment: &str, variant: &str, tag: u64) {
-        let tag = if self.exposures.len() < EXPOSURE_NAMES_MAX || self.exposures.contains_key(&tag) {
-            tag
-        } else {
-            OTHER_TAG
-        };
-        let (_, count) = self.exposures.entry(tag).or_insert_with(|| {
-            let name = if tag == OTHER_TAG { exposure_name(OTHER, OTHER) } else { exposure_name(experiment, variant) };
-            (name, Count::default())
-        });
+        let (_, count) = entry(&mut self.exposures, "exposures", experiment, variant, tag);
         count.pending += 1;
+    }
+
+    /// Counts responses to requests that were given a variant, by class.
+    pub fn responded(&mut self, experiment: &str, variant: &Variant, counts: &[u32; CLASSES]) {
+        // Whatever else a vendor's flag can come out as is nothing that is compared.
+        if variant.assignment.is_none() {
+            return;
+        }
+        let (_, classes) = entry(&mut self.responses, "responses", experiment, &variant.key, variant.tag);
+        for (count, more) in classes.iter_mut().zip(counts) {
+            count.pending += u64::from(*more);
+        }
+    }
+
+    /// Says whether a guardrail has switched a variant off.
+    pub fn switched(&mut self, host: &impl Host, experiment: &str, variant: &Variant, off: bool) {
+        if self.switches.len() >= VARIANT_NAMES_MAX && !self.switches.contains_key(&variant.tag) {
+            return;
+        }
+        let prefix = &self.prefix;
+        let gauge = self.switches.entry(variant.tag).or_insert_with(|| {
+            let name = format!("{prefix}{}", variant_name("guardrail.off", experiment, &variant.key));
+            host.define_metric(MetricKind::Gauge, &name)
+        });
+        if let Some(gauge) = gauge {
+            host.record(*gauge, u64::from(off));
+        }
     }
 
     /// Hands everything over that was counted since the last time.
@@ -192,6 +221,13 @@ impl Metrics {
             count.id = count.id.or_else(|| host.define_metric(MetricKind::Counter, &format!("{}{name}", self.prefix)));
             count.flush(host);
         }
+        for (name, classes) in self.responses.values_mut() {
+            for (class, count) in (1..).zip(classes).filter(|(_, count)| count.pending > 0) {
+                let name = || format!("{}{name}.class.{class}xx", self.prefix);
+                count.id = count.id.or_else(|| host.define_metric(MetricKind::Counter, &name()));
+                count.flush(host);
+            }
+        }
     }
 
     /// Sets a gauge.
@@ -206,8 +242,21 @@ fn reason_name(reason: Reason) -> String {
     format!("decisions.reason.{}", reason.name())
 }
 
-fn exposure_name(experiment: &str, variant: &str) -> String {
-    format!("exposures.experiment.{}.variant.{}", name_part(experiment), name_part(variant))
+/// The counts of a variant among those of all; beyond the bound, those of all others together.
+fn entry<'a, C: Default>(
+    counts: &'a mut HashMap<u64, (String, C)>,
+    what: &str,
+    experiment: &str,
+    variant: &str,
+    tag: u64,
+) -> &'a mut (String, C) {
+    let is_known = counts.len() < VARIANT_NAMES_MAX || counts.contains_key(&tag);
+    let (tag, experiment, variant) = if is_known { (tag, experiment, variant) } else { (OTHER_TAG, OTHER, OTHER) };
+    counts.entry(tag).or_insert_with(|| (variant_name(what, experiment, variant), C::default()))
+}
+
+fn variant_name(what: &str, experiment: &str, variant: &str) -> String {
+    format!("{what}.experiment.{}.variant.{}", name_part(experiment), name_part(variant))
 }
 
 /// `text` as one part of a metric's name: what could be read as a border or break an exporter becomes `_`.
@@ -223,7 +272,7 @@ mod tests {
 
     #[test]
     fn names_are_bounded_and_plain() {
-        assert_eq!(exposure_name("nav.v2", "grün/b"), "exposures.experiment.nav_v2.variant.gr_n_b");
+        assert_eq!(variant_name("exposures", "nav.v2", "grün/b"), "exposures.experiment.nav_v2.variant.gr_n_b");
         assert_eq!(name_part(&"x".repeat(1_000)).len(), NAME_PART_BYTES_MAX);
         assert_eq!(name_part(""), "_");
     }

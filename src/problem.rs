@@ -216,6 +216,15 @@ impl<'a> Node<'a> {
         }
     }
 
+    /// The number here within `range`, else a problem.
+    pub fn number(&self, range: std::ops::RangeInclusive<f64>, problems: &mut Problems) -> Option<f64> {
+        let number = self.value.as_f64().filter(|number| range.contains(number));
+        if number.is_none() {
+            self.expected(problems, &format!("a number from {} to {}", range.start(), range.end()));
+        }
+        number
+    }
+
     /// Reports every member of the object here that is not in `known`, as errors or as warnings.
     pub fn unknown_fields(&self, known: &[&str], severity: Severity, problems: &mut Problems) {
         let Some(object) = self.value.as_object() else { return };

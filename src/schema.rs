@@ -43,6 +43,11 @@ pub(crate) fn integer<N: Display + Copy + Into<u64>>(says: &str, bounds: &RangeI
     json!({"type": "integer", "description": says, "minimum": min, "maximum": max})
 }
 
+/// Any number.
+pub(crate) fn number(says: &str, bounds: &RangeInclusive<f64>) -> Value {
+    json!({"type": "number", "description": says, "minimum": bounds.start(), "maximum": bounds.end()})
+}
+
 /// True or false.
 pub(crate) fn boolean(says: &str, default: bool) -> Value {
     json!({"type": "boolean", "description": says, "default": default})

@@ -118,6 +118,7 @@ fn full_experiments() -> Value {
             "traffic": [{"from": "2026-12-01T00:00:00Z", "share": 1000}],
             "starts": "2026-12-01T00:00:00Z", "ends": "2027-12-01T00:00:00Z", "forced": {"qa": "green"},
             "sticky": true, "sticky_version": 3,
+            "guardrail": {"min_exposures": 500, "max_5xx_ratio_increase": 0.5, "confidence": 0.999},
             "variants": [
                 {"key": "control", "weight": 10000, "baseline": true, "set": {
                     "request_headers": {"x-a": "1"}, "response_headers": {"x-b": "2"},
@@ -304,7 +305,7 @@ fn schemas_have_exactly_the_fields_that_the_parsers_know() {
 }
 
 /// What parsers say where no schema could: how long a duration is, and what names and fields have to do with each other.
-const BEYOND_SCHEMAS: [&str; 8] = [
+const BEYOND_SCHEMAS: [&str; 9] = [
     // A warning, and taken all the same.
     "missing; read as schema",
     "expected a duration from",
@@ -313,6 +314,7 @@ const BEYOND_SCHEMAS: [&str; 8] = [
     "expected the key of a variant",
     "expected two whole numbers [from, to)",
     "weights add up",
+    "one of the variants has to be the `baseline`",
     "is more than",
 ];
 

@@ -27,6 +27,8 @@ pub struct Visit<'a> {
     pub preview: &'a [(String, String)],
     /// The variants that the visitor's browser was given before. Those that are unknown do nothing.
     pub sticky: &'a [StickyBucket<'a>],
+    /// The tags of variants that are switched off. Only links and `forced` still lead to them.
+    pub off: &'a [u64],
 }
 
 /// A variant that a browser was given before, each experiment once.
@@ -111,7 +113,7 @@ pub fn decide_routed(
         return Decision::no(Reason::Layer);
     }
     if let Some(variant) = remembered(experiment, visit) {
-        return Decision::yes(variant, Reason::Sticky);
+        return unless_off(experiment, visit, variant, Reason::Sticky);
     }
     let share = experiment.traffic_share(visit.now_ms);
     if share < BUCKETS && experiment.traffic_salt.bucket(&unit) >= share {
@@ -119,10 +121,19 @@ pub fn decide_routed(
     }
     let bucket = experiment.variant_salt.bucket(&unit);
     match experiment.variants.iter().position(|variant| bucket < variant.bucket_end) {
-        Some(variant) => Decision::yes(variant, Reason::Bucketed),
+        Some(variant) => unless_off(experiment, visit, variant, Reason::Bucketed),
         // Weights add up to all buckets, so this is not reached; nobody is in a variant that does not exist.
         None => Decision::no(Reason::Traffic),
     }
+}
+
+/// The variant, or none where it is switched off: the visitor sees what everybody sees who is in no experiment.
+fn unless_off(experiment: &Experiment, visit: &Visit<'_>, variant: usize, reason: Reason) -> Decision {
+    let is_off = |tag| visit.off.contains(&tag);
+    if !visit.off.is_empty() && experiment.variants.get(variant).is_some_and(|variant| is_off(variant.tag)) {
+        return Decision::no(Reason::Guardrail);
+    }
+    Decision::yes(variant, reason)
 }
 
 /// The variant that a preview link shows, if it names one that there is.
@@ -211,6 +222,7 @@ pub fn is_unit(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::snapshot::Variant;
     use crate::native;
     use serde_json::json;
 
@@ -234,7 +246,7 @@ mod tests {
     }
 
     const VISIT: Visit<'_> =
-        Visit { now_ms: NOW_MS, path_included: true, consent: true, bot: false, preview: &[], sticky: &[] };
+        Visit { now_ms: NOW_MS, path_included: true, consent: true, bot: false, preview: &[], sticky: &[], off: &[] };
 
     fn remembered(experiment: &str, version: u32, variant: &str) -> [StickyBucket<'static>; 1] {
         [StickyBucket { experiment: experiment.to_owned().into(), version, variant: variant.to_owned().into() }]
@@ -306,6 +318,28 @@ mod tests {
             assert_eq!(reason, "bucketed", "{more} {odd:?}");
             assert_ne!(variant.as_deref(), Some("never"));
         }
+    }
+
+    #[test]
+    fn a_variant_that_is_off_is_shown_to_those_only_who_ask_for_it() {
+        let (link, sticky) = ([("nav".to_owned(), "mega".to_owned())], remembered("nav", 0, "mega"));
+        let off = [Variant::tag("other", "mega"), Variant::tag("nav", "mega")];
+        let visit = Visit { off: &off, ..VISIT };
+        let all_mega = json!({"sticky": true, "variants": [
+            {"key": "plain", "weight": 0, "baseline": true}, {"key": "mega", "weight": 10_000}]});
+        let with = |more: Value| {
+            let mut all = all_mega.clone();
+            all.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            snapshot(&all)
+        };
+        let mega = |reason| (Some("mega".to_owned()), reason);
+        assert_eq!(decided(&with(json!({})), &VISIT, Some("u1")), mega("bucketed"));
+        assert_eq!(decided(&with(json!({})), &visit, Some("u1")), (None, "guardrail"));
+        assert_eq!(decided(&with(json!({})), &Visit { sticky: &sticky, ..visit }, Some("u1")), (None, "guardrail"));
+        assert_eq!(decided(&with(json!({})), &Visit { preview: &link, ..visit }, Some("u1")), mega("preview"));
+        assert_eq!(decided(&with(json!({"forced": {"u1": "mega"}})), &visit, Some("u1")), mega("forced"));
+        assert_eq!(decided(&with(json!({"traffic": 0})), &visit, Some("u1")), (None, "traffic"));
+        assert_eq!(decided(&with(json!({"key": "another"})), &visit, Some("u1")), mega("bucketed"));
     }
 
     #[test]

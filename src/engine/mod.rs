@@ -9,6 +9,7 @@ pub mod attribute;
 pub mod condition;
 pub mod decide;
 pub mod flag;
+pub mod guardrail;
 pub mod hash;
 pub mod pattern;
 pub mod reason;

@@ -60,6 +60,8 @@ reasons! {
     Traffic = "traffic",
     /// The variant is the one of the visitor's bucket.
     Bucketed = "bucketed",
+    /// The visitor's variant answers with too many errors and is switched off on this proxy.
+    Guardrail = "guardrail",
     /// Optimizely: bucketed into a variation of one of the flag's experiments.
     FeatureTest = "feature_test",
     /// A vendor's: the visitor is in an experiment.

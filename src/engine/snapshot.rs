@@ -3,6 +3,7 @@
 use super::attribute::AttributeName;
 use super::condition::Condition;
 use super::flag::FlagRules;
+use super::guardrail::Guardrail;
 use super::hash::{Salt, fingerprint};
 use super::route::{Route, RouteIndex};
 use crate::http::headers::NameSet;
@@ -88,6 +89,8 @@ pub struct Experiment {
     pub forced: HashMap<String, usize>,
     /// The version of its sticky buckets; `None`: visitors are not kept in the variant that they once had.
     pub sticky: Option<u32>,
+    /// When one of its variants is switched off.
+    pub guardrail: Option<Guardrail>,
     /// The variants, in the order in which their weights are cumulated.
     pub variants: Vec<Variant>,
     /// Its place among all experiments sorted by key.

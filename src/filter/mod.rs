@@ -2,7 +2,9 @@
 //! ([`response`]). Nothing here knows which proxy it runs in; see [`crate::host`].
 
 mod flags;
+pub mod guardrails;
 mod report;
 pub mod request;
 pub mod response;
+pub mod responses;
 pub mod worker;

@@ -4,6 +4,7 @@
 use super::flags;
 use super::report::Reports;
 use super::response::{Caching, Pending, Work};
+use super::responses::Given;
 use super::worker::Worker;
 use crate::engine::assignments::{
     assignment_pair, mark_preview, percent_encoded, sort_by_key, write_assignments, write_cache_key,
@@ -46,6 +47,21 @@ pub struct Room {
     choices: Vec<Choice>,
     assignments: String,
     cache_key: String,
+    /// Room for choices that came back with responses.
+    spare: Vec<Vec<Choice>>,
+}
+
+/// How much room for choices is kept: as much as there are requests on their way at once, as a rule.
+const SPARE_MAX: usize = 64;
+
+impl Room {
+    /// Takes back what choices were in.
+    pub fn take_back(&mut self, mut choices: Vec<Choice>) {
+        if self.spare.len() < SPARE_MAX {
+            choices.clear();
+            self.spare.push(choices);
+        }
+    }
 }
 
 /// Handles the headers of a request.
@@ -58,7 +74,7 @@ pub fn on_request(worker: &mut Worker, host: &(impl Host + StreamHost)) -> Flow 
 
 fn handle(worker: &mut Worker, host: &(impl Host + StreamHost), room: &mut Room) -> Flow {
     let headers = host.headers(Headers::Request);
-    let Worker { config, snapshot, metrics, pipeline, now_ms, .. } = worker;
+    let Worker { config, snapshot, metrics, pipeline, guardrails, now_ms, .. } = worker;
     let (config, pipeline, now_ms) = (&**config, pipeline.as_ref(), *now_ms);
     let unowned_target;
     let mut view = RequestView::new(&headers, &config.visitor);
@@ -86,7 +102,7 @@ fn handle(worker: &mut Worker, host: &(impl Host + StreamHost), room: &mut Room)
     if preview.is_none() {
         count_others(snapshot, room.candidates.len(), metrics);
     }
-    let Room { candidates, goal_candidates, choices, assignments, cache_key } = room;
+    let Room { candidates, goal_candidates, choices, assignments, cache_key, spare } = room;
     let mut pending = Pending::default();
     let consent = visit::has_consent(&view, &config.visitor);
     if !consent && config.visitor.expire_cookies {
@@ -98,7 +114,8 @@ fn handle(worker: &mut Worker, host: &(impl Host + StreamHost), room: &mut Room)
     }
 
     let bot = visit::is_bot(&view, &config.visitor);
-    let mut visit = Visit { now_ms, path_included: true, consent, bot, preview: &[], sticky: &[] };
+    let mut visit =
+        Visit { now_ms, path_included: true, consent, bot, preview: &[], sticky: &[], off: guardrails.off() };
     view.id = visit::id(&view, &config.visitor);
     let minted = mint(config, host, snapshot, candidates, &view, &visit).filter(|_| preview.is_none());
     if let Some(id) = &minted {
@@ -200,6 +217,10 @@ fn handle(worker: &mut Worker, host: &(impl Host + StreamHost), room: &mut Room)
         writes.store_nothing(&headers);
     }
     writes.tell(assignments, cache_key);
+    if preview.is_none() && !assignments.is_empty() {
+        let choices = std::mem::replace(choices, spare.pop().unwrap_or_default());
+        pending.given = Some(Given { snapshot: Rc::clone(snapshot), choices });
+    }
     match redirect {
         Some(location) => redirected(metrics, host, &location, view.method, pending, &writes),
         None => {

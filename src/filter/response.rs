@@ -1,6 +1,7 @@
 //! The response path: exposures and goals are emitted when the response is delivered, and what variants and caches need is
 //! written. A response with nothing left to do never gets here.
 
+use super::responses::Given;
 use super::worker::Worker;
 use crate::engine::snapshot::{Choice, Snapshot};
 use crate::events::event::{Event, Kind, derived_id, random_id};
@@ -31,6 +32,8 @@ pub enum Caching {
 pub struct Pending {
     /// What caches are told.
     pub caching: Caching,
+    /// The variants that the request was given: the response counts for them.
+    pub given: Option<Given>,
     /// Whatever else there is, which for most requests is nothing.
     work: Option<Box<Work>>,
 }
@@ -129,26 +132,35 @@ impl Pending {
 
     /// Whether the response can pass unseen.
     pub fn is_idle(&self) -> bool {
-        self.caching == Caching::Unchanged && self.work.is_none()
+        self.caching == Caching::Unchanged && self.given.is_none() && self.work.is_none()
     }
 }
 
 /// Handles the headers of a response.
-pub fn on_response(worker: &mut Worker, host: &(impl Host + StreamHost), pending: &Pending) {
-    if pending.caching != Caching::Unchanged || pending.has_events() {
+pub fn on_response(worker: &mut Worker, host: &(impl Host + StreamHost), pending: Pending) {
+    let has_events = pending.has_events();
+    let Pending { caching, given, work } = pending;
+    let status = if caching != Caching::Unchanged {
         let headers = host.headers(Headers::Response);
-        if pending.caching != Caching::Unchanged {
-            keep_from_others(host, &headers, pending.caching);
-        }
-        if let Some(work) = &pending.work {
-            emit(worker, host, work, status(&headers));
-        }
+        keep_from_others(host, &headers, caching);
+        status(&headers)
+    } else if given.is_some() || has_events {
+        host.response_status()
+    } else {
+        None
+    };
+    if let Some(given) = given {
+        worker.responses.count(&given, status, &mut worker.metrics);
+        worker.room.take_back(given.choices);
     }
-    let Some(work) = &pending.work else { return };
+    let Some(work) = work else { return };
+    if has_events {
+        emit(worker, host, &work, status);
+    }
     let set = work.choices.iter().filter_map(|choice| work.snapshot.choice(*choice));
     let set = set.flat_map(|(_, variant)| &variant.effects.response_headers);
     // Not even a variant may say that its preview can be kept.
-    for (name, value) in set.filter(|(name, _)| pending.caching != Caching::NoStore || !is_for_caches(name)) {
+    for (name, value) in set.filter(|(name, _)| caching != Caching::NoStore || !is_for_caches(name)) {
         host.remove_header(Headers::Response, name);
         host.add_header(Headers::Response, name, value.as_bytes());
     }

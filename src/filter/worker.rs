@@ -1,6 +1,8 @@
 //! What a worker's VM keeps between requests, and its regular work.
 
+use super::guardrails::Guardrails;
 use super::request::Room;
+use super::responses::Responses;
 use crate::config_sync::{ConfigSync, log_problems};
 use crate::engine::snapshot::Snapshot;
 use crate::events::pipeline::Pipeline;
@@ -36,6 +38,10 @@ pub struct Worker {
     pub pipeline: Option<Pipeline>,
     /// Room for what is found out about a request.
     pub room: Room,
+    /// The responses to requests that were given a variant.
+    pub responses: Responses,
+    /// The variants that are switched off.
+    pub guardrails: Guardrails,
     sync: Option<ConfigSync>,
     configured_ms: i64,
     gauges_ms: i64,
@@ -65,6 +71,8 @@ impl Worker {
                 .clone()
                 .map(|source| ConfigSync::new(source, config.compile_options(), vm, &prefix, now_ms)),
             room: Room::default(),
+            responses: Responses::default(),
+            guardrails: Guardrails::new(&prefix),
             configured_ms: now_ms,
             gauges_ms: i64::MIN,
             now_ms,
@@ -88,7 +96,11 @@ impl Worker {
                 Vec::new()
             });
         }
-        self.snapshot = Some(Rc::new(snapshot));
+        let snapshot = Rc::new(snapshot);
+        self.responses.flush(&mut self.metrics, &mut self.guardrails);
+        self.responses = Responses::of(&snapshot);
+        self.guardrails.install(host, self.now_ms, &snapshot, &mut self.metrics);
+        self.snapshot = Some(snapshot);
     }
 
     /// How long to wait for the next tick.
@@ -103,9 +115,11 @@ impl Worker {
     /// The regular work.
     pub fn tick(&mut self, host: &impl Host) {
         self.now_ms = host.now_ms();
+        self.responses.flush(&mut self.metrics, &mut self.guardrails);
         // What was counted is handed over before the events it counts can be delivered: if this VM dies in between, the
         // difference is what it lost.
         self.metrics.flush(host);
+        self.guardrails.tick(host, self.now_ms, &mut self.metrics);
         if let Some(snapshot) = self.sync.as_mut().and_then(|sync| sync.tick(host, self.now_ms, &mut self.metrics)) {
             self.install(host, snapshot);
         }
@@ -142,6 +156,7 @@ impl Worker {
     /// The VM goes: sends what it has.
     pub fn shut_down(&mut self, host: &impl Host) {
         self.now_ms = host.now_ms();
+        self.responses.flush(&mut self.metrics, &mut self.guardrails);
         self.metrics.flush(host);
         if let Some(pipeline) = &mut self.pipeline {
             pipeline.shut_down(host, self.now_ms, &mut self.metrics);

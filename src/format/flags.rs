@@ -103,6 +103,7 @@ impl<'a> FlagEntries<'a> {
             forced: HashMap::new(),
             sticky: None,
             variants,
+            guardrail: None,
             rank: 0,
         }
     }

@@ -4,6 +4,7 @@ use super::{effects, key, member, required, route};
 use crate::engine::assignments;
 use crate::engine::attribute::AttributeName;
 use crate::engine::condition::Condition;
+use crate::engine::guardrail::{self, Guardrail};
 use crate::engine::hash::{BUCKETS, Salt};
 use crate::engine::snapshot::{Experiment, Layer, State, TrafficStep, Variant};
 use crate::problem::{Node, Problems, Severity};
@@ -27,6 +28,7 @@ const FIELDS: &[&str] = &[
     "forced",
     "sticky",
     "sticky_version",
+    "guardrail",
     "variants",
 ];
 
@@ -60,6 +62,9 @@ pub(super) fn compile(node: Node<'_>, position: usize, problems: &mut Problems) 
     let sticky_version = member(node, "sticky_version", problems, |node, problems| {
         u32::try_from(node.integer(0..=u64::from(u32::MAX), problems)?).ok()
     });
+    let guardrail = member(node, "guardrail", problems, |node, problems| {
+        guardrail(node, variants.as_deref().unwrap_or_default(), problems)
+    });
     let (key, salt) = (key?, salt?);
     let salt = salt.unwrap_or_else(|| key.clone());
     Some(Experiment {
@@ -75,6 +80,7 @@ pub(super) fn compile(node: Node<'_>, position: usize, problems: &mut Problems) 
         ends_ms: ends_ms?,
         forced: forced?.unwrap_or_default(),
         sticky: sticky_version?.or(Some(0)).filter(|_| sticky == Some(Some(true))),
+        guardrail: guardrail?,
         variants: variants?,
         rank: 0,
         position,
@@ -204,6 +210,27 @@ fn forced(node: Node<'_>, variants: &[Variant], problems: &mut Problems) -> Opti
         }
     }
     Some(forced)
+}
+
+/// When a variant is switched off. There has to be a baseline to compare with.
+fn guardrail(node: Node<'_>, variants: &[Variant], problems: &mut Problems) -> Option<Guardrail> {
+    node.object(problems)?;
+    node.unknown_fields(&["min_exposures", "max_5xx_ratio_increase", "confidence"], Severity::Warning, problems);
+    let defaults = Guardrail::default();
+    let bounds =
+        u64::from(*guardrail::MIN_EXPOSURES_BOUNDS.start())..=u64::from(*guardrail::MIN_EXPOSURES_BOUNDS.end());
+    let min_exposures = member(node, "min_exposures", problems, |node, problems| node.integer(bounds, problems));
+    let increase = member(node, "max_5xx_ratio_increase", problems, |node, problems| node.number(0.0..=1.0, problems));
+    let confidence =
+        member(node, "confidence", problems, |node, problems| node.number(guardrail::CONFIDENCE_BOUNDS, problems));
+    if !variants.is_empty() && !variants.iter().any(|variant| variant.baseline) {
+        problems.error(node.path, "one of the variants has to be the `baseline` that the others are compared with");
+    }
+    Some(Guardrail {
+        min_exposures: min_exposures?.unwrap_or(defaults.min_exposures),
+        max_5xx_ratio_increase: increase?.unwrap_or(defaults.max_5xx_ratio_increase),
+        confidence: confidence?.unwrap_or(defaults.confidence),
+    })
 }
 
 fn variants(node: Node<'_>, experiment: Option<&str>, problems: &mut Problems) -> Option<Vec<Variant>> {

@@ -12,6 +12,7 @@ pub(crate) mod schema;
 
 pub use compilation::Compilation;
 
+use crate::engine::guardrail::GUARDED_VARIANTS_MAX;
 use crate::engine::hash::Salt;
 use crate::engine::snapshot::{Disabled, Experiment, Goal, Holdout, Snapshot, State, StatusClass};
 use crate::http::headers::NameSet;
@@ -167,6 +168,7 @@ impl Experiments {
         let experiment = experiment.filter(|_| own.errors() == 0).filter(|experiment| {
             beside_others(experiment, path, &snapshot.experiments, &mut own);
             budget::check(experiment, path, &snapshot.experiments, *budget, &mut own);
+            guarded_variants(experiment, path, &snapshot.experiments, &mut own);
             own.errors() == 0
         });
         match experiment {
@@ -209,6 +211,20 @@ fn beside_others(experiment: &Experiment, path: &Path<'_>, others: &[Experiment]
             );
             problems.error(&path.field("layer").field("slots"), message);
         }
+    }
+}
+
+/// Only so many variants can be under guardrails.
+fn guarded_variants(experiment: &Experiment, path: &Path<'_>, others: &[Experiment], problems: &mut Problems) {
+    let guarded = |one: &&Experiment| one.guardrail.is_some() && one.state == State::Running;
+    if !guarded(&experiment) {
+        return;
+    }
+    let before: usize = others.iter().filter(guarded).map(|other| other.variants.len()).sum();
+    if before + experiment.variants.len() > GUARDED_VARIANTS_MAX {
+        let message =
+            format!("more than {GUARDED_VARIANTS_MAX} variants of running experiments would be under guardrails");
+        problems.error(&path.field("guardrail"), message);
     }
 }
 

@@ -2,8 +2,11 @@
 //! What it cannot say: that weights add up, keys are unique, slots do not overlap, steps are sorted, names are known.
 
 use super::{KEY_BYTES_MAX, SCHEMA, effects};
+use crate::engine::guardrail::{self, Guardrail};
 use crate::engine::hash::BUCKETS;
-use crate::schema::{boolean, choice, document, header_name, integer, list, map, nullable, object, or, text, with};
+use crate::schema::{
+    boolean, choice, document, header_name, integer, list, map, nullable, number, object, or, text, with,
+};
 use serde_json::{Map, Value, json};
 
 /// A share, a weight or a slot.
@@ -159,6 +162,7 @@ fn experiment() -> Value {
                 ),
             ),
             ("sticky_version", or(nullable(integer("Raise it to bucket everybody anew.", &(0..=u32::MAX))), 0)),
+            ("guardrail", nullable(guardrail())),
             ("variants", variants),
         ],
     );
@@ -167,6 +171,42 @@ fn experiment() -> Value {
         "then": {"properties": {"winner": {"type": "string"}}, "required": ["winner"]},
     });
     with(experiment, concluded)
+}
+
+fn guardrail() -> Value {
+    let Guardrail { min_exposures, max_5xx_ratio_increase, confidence } = Guardrail::default();
+    let says = "Switches a variant off, on the proxy that sees it, whose share of 5xx is significantly above the baseline's; \
+                until the document's next revision.";
+    object(
+        says,
+        &[],
+        &[
+            (
+                "min_exposures",
+                or(
+                    nullable(integer(
+                        "Responses that the variant and the baseline need each before they are compared.",
+                        &guardrail::MIN_EXPOSURES_BOUNDS,
+                    )),
+                    min_exposures,
+                ),
+            ),
+            (
+                "max_5xx_ratio_increase",
+                or(
+                    nullable(number("How much higher the share of 5xx may be than the baseline's.", &(0.0..=1.0))),
+                    max_5xx_ratio_increase,
+                ),
+            ),
+            (
+                "confidence",
+                or(
+                    nullable(number("How sure it has to be, over all comparisons.", &guardrail::CONFIDENCE_BOUNDS)),
+                    confidence,
+                ),
+            ),
+        ],
+    )
 }
 
 fn variant() -> Value {

@@ -30,7 +30,7 @@ fn problems(compiled: &Compiled) -> Vec<String> {
 }
 
 fn decided(snapshot: &Snapshot, unit: &str, now_ms: i64) -> Vec<(Option<String>, Reason)> {
-    let visit = Visit { now_ms, path_included: true, consent: true, bot: false, preview: &[], sticky: &[] };
+    let visit = Visit { now_ms, path_included: true, consent: true, bot: false, preview: &[], sticky: &[], off: &[] };
     let line = RequestLine { host: b"h", path: b"/", method: b"GET" };
     let attributes = json!({ "id": unit });
     let decisions = snapshot.experiments.iter().map(|experiment| {
@@ -136,6 +136,23 @@ fn a_wrong_experiment_is_disabled_alone_with_its_path() {
             "experiments[1].ends: not after `starts`",
         ),
         (json!({"forced": {"qa": "blue"}}), "experiments[1].forced.qa: expected the key of a variant (control, green)"),
+        (json!({"guardrail": true}), "experiments[1].guardrail: expected an object"),
+        (
+            json!({"guardrail": {"min_exposures": 9}}),
+            "experiments[1].guardrail.min_exposures: expected a whole number from 10 to",
+        ),
+        (
+            json!({"guardrail": {"max_5xx_ratio_increase": "1%"}}),
+            "experiments[1].guardrail.max_5xx_ratio_increase: expected a number from 0 to 1, found",
+        ),
+        (
+            json!({"guardrail": {"confidence": 1}}),
+            "experiments[1].guardrail.confidence: expected a number from 0.8 to 0.999999, found the number 1",
+        ),
+        (
+            json!({"guardrail": {}, "variants": [{"key": "green", "weight": 10000}]}),
+            "experiments[1].guardrail: one of the variants has to be the `baseline`",
+        ),
         (json!({"sticky": "yes"}), "experiments[1].sticky: expected true or false"),
         (json!({"sticky_version": -1}), "experiments[1].sticky_version: expected a whole number"),
         (variants(json!([])), "experiments[1].variants: expected at least one variant"),
@@ -252,6 +269,27 @@ fn the_experiment_that_brings_a_route_over_its_budget_is_disabled() {
         assert_eq!(keys, disabled, "budget {budget}: {experiments:?}");
         assert!(found.iter().all(|problem| problem.contains("budget of cache-key combinations")), "{found:?}");
     }
+}
+
+#[test]
+fn only_so_many_variants_can_be_under_guardrails() {
+    let experiment = |n: usize, state: &str| {
+        experiment(
+            &format!("e{n}"),
+            json!({"state": state, "winner": "green", "guardrail": {}, "route": {"paths": [format!("/p{n}")]}}),
+        )
+    };
+    let running = GUARDED_VARIANTS_MAX / 2;
+    let mut experiments: Vec<Value> = (0..running).map(|n| experiment(n, "running")).collect();
+    experiments.extend([experiment(running, "paused"), experiment(running + 1, "concluded")]);
+    assert_eq!(problems(&compile(&config(experiments.clone()), BUDGET)), [""; 0]);
+    experiments.push(experiment(running + 2, "running"));
+    let compiled = compile(&config(experiments), BUDGET);
+    assert_eq!(
+        problems(&compiled),
+        ["experiments[130].guardrail: more than 256 variants of running experiments would be under guardrails"]
+    );
+    assert_eq!(compiled.snapshot.unwrap().disabled.len(), 1);
 }
 
 #[test]

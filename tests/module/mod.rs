@@ -262,6 +262,9 @@ impl StreamHost for NoHost {
     fn headers(&self, _which: Headers) -> HeaderMap {
         gone()
     }
+    fn response_status(&self) -> Option<u16> {
+        gone()
+    }
     fn set_header(&self, _which: Headers, _name: &str, _value: &[u8]) {
         gone()
     }
@@ -401,6 +404,24 @@ fn linker(engine: &Engine, module: &Module) -> Linker<State> {
             give(&mut caller, headers.block(), data, len)?;
             Ok(OK)
         })
+        .unwrap()
+        .func_wrap(
+            env,
+            "proxy_get_header_map_value",
+            |mut caller: Env<'_>, map: u32, name: u32, name_len: u32, data: u32, len: u32| {
+                // The one header that is ever asked for alone.
+                if which(map) != Some(Headers::Response) || read(&caller, name, name_len)? != b":status" {
+                    return Ok::<u32, Error>(BAD_ARGUMENT);
+                }
+                match with_host(&mut caller, |host| host.response_status())? {
+                    Some(status) => {
+                        give(&mut caller, status.to_string().as_bytes(), data, len)?;
+                        Ok(OK)
+                    }
+                    None => Ok(NOT_FOUND),
+                }
+            },
+        )
         .unwrap();
     for (name, replaces) in [("proxy_replace_header_map_value", true), ("proxy_add_header_map_value", false)] {
         linker

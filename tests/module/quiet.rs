@@ -91,6 +91,10 @@ impl StreamHost for Quiet {
             Headers::Response => self.response.clone(),
         }
     }
+    fn response_status(&self) -> Option<u16> {
+        self.asked("read header");
+        edgesplit::host::status(&self.response)
+    }
     fn set_header(&self, _which: Headers, name: &str, value: &[u8]) {
         self.asked("replace header");
         self.written.borrow_mut().push(format!("{name}={}", String::from_utf8_lossy(value)));

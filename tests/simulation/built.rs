@@ -125,11 +125,12 @@ pub fn run(compiled: &Compiled, mut host: SimHost<'_>, memory: &Memory, job: Job
             let tape = recorder.end();
             let mut worker = memory.worker.borrow_mut();
             let Some(worker) = worker.as_mut() else { return };
-            if !pending.is_idle() {
-                on_response(worker, &tape, &pending);
+            let is_idle = pending.is_idle();
+            if !is_idle {
+                on_response(worker, &tape, pending);
             }
             tape.end(what);
-            if !pending.is_idle() {
+            if !is_idle {
                 check_response(&host, &visit, &exposures);
             }
         }
@@ -175,6 +176,7 @@ enum Ask {
     Increment(u32, i64),
     Record(u32, u64),
     Headers(Headers),
+    Status,
     SetHeader(Headers, String, Vec<u8>),
     AddHeader(Headers, String, Vec<u8>),
     RemoveHeader(Headers, String),
@@ -208,6 +210,7 @@ enum Heard {
     Token(Result<u32, HostError>),
     Metric(Option<u32>),
     Headers(HeaderMap),
+    Status(Option<u16>),
     Flag(bool),
 }
 
@@ -291,6 +294,12 @@ impl StreamHost for Recorder<'_, '_> {
         let headers = self.host.headers(which);
         self.put(Ask::Headers(which), Heard::Headers(headers.clone()));
         headers
+    }
+
+    fn response_status(&self) -> Option<u16> {
+        let status = self.host.response_status();
+        self.put(Ask::Status, Heard::Status(status));
+        status
     }
 
     fn set_header(&self, which: Headers, name: &str, value: &[u8]) {
@@ -406,6 +415,10 @@ impl Host for Tape {
 impl StreamHost for Tape {
     fn headers(&self, which: Headers) -> HeaderMap {
         heard!(self, Headers, Ask::Headers(which))
+    }
+
+    fn response_status(&self) -> Option<u16> {
+        heard!(self, Status, Ask::Status)
     }
 
     fn set_header(&self, which: Headers, name: &str, value: &[u8]) {

@@ -243,6 +243,10 @@ impl StreamHost for SimHost<'_> {
         HeaderMap::from_pairs(&self.headers)
     }
 
+    fn response_status(&self) -> Option<u16> {
+        edgesplit::host::status(&self.headers(Headers::Response))
+    }
+
     fn set_header(&self, which: Headers, name: &str, value: &[u8]) {
         self.add_header(which, name, value);
     }

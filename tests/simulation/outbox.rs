@@ -310,6 +310,8 @@ impl Books {
         let part = Part { batch: new.id, range: new.part() };
         self.name(key(new), part.clone());
         if let Some(book) = self.vms.get_mut(&change.vm) {
+            // A VM that overslept a lease and has it anew has one, not two.
+            book.grants.retain(|grant| grant.key != key(new));
             book.grants.push(Grant { key: key(new), part, forbidden });
             self.holders.insert(new.id, change.vm);
         }

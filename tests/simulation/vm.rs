@@ -208,7 +208,7 @@ fn run(mut host: SimHost<'_>, memory: &Memory, job: Job) {
             }
             host.headers = visit.response_headers();
             let exposures = repeats_left_out(&host, memory, &pending);
-            on_response(worker, &host, &pending);
+            on_response(worker, &host, pending);
             check_response(&host, &visit, &exposures);
         }
     }

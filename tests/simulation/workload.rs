@@ -20,6 +20,8 @@ struct Exp {
     state: &'static str,
     /// Its weights do not add up: it is disabled alone.
     broken: bool,
+    /// It has a guardrail. Responses fail whatever the variant, so that it may never switch one off.
+    guarded: bool,
 }
 
 /// Where a visitor goes.
@@ -34,6 +36,7 @@ impl Doc {
             weight: rng.pick(&[0, 5_000, 9_000]),
             state: rng.pick(&["running", "running", "running", "paused", "concluded"]),
             broken: rng.one_in(6),
+            guarded: rng.one_in(2),
         });
         Doc { experiments: experiments.collect(), revision: format!("r{number}") }
     }
@@ -50,6 +53,11 @@ impl Doc {
                         {"key": "control", "weight": one.weight, "baseline": true}, {"key": "green", "weight": rest},
                     ],
                 });
+                if one.guarded {
+                    // As sure as can be: there are millions of comparisons in ten thousand seeds.
+                    json["guardrail"] =
+                        json!({"min_exposures": 10, "max_5xx_ratio_increase": 0, "confidence": 0.999999});
+                }
                 if one.state == "concluded" {
                     json["winner"] = "green".into();
                 }

@@ -354,7 +354,15 @@ mod tests {
                 [(true, true, false), (false, true, false), (true, false, false), (true, true, true)]
             {
                 let preview = if number % 2 == 0 { &preview[..] } else { &[] };
-                let visit = Visit { now_ms: 1_780_000_000_000, path_included, consent, bot, preview, sticky: &sticky };
+                let visit = Visit {
+                    now_ms: 1_780_000_000_000,
+                    path_included,
+                    consent,
+                    bot,
+                    preview,
+                    sticky: &sticky,
+                    off: &[],
+                };
                 let line = RequestLine { host: b"h", path: b"/a", method: b"GET" };
                 let attributes = json!({"id": format!("u{number}")});
                 for experiment in &snapshot.experiments {
@@ -367,9 +375,10 @@ mod tests {
                 }
             }
         }
-        // Those that a valid experiment can give: disabled ones have no steps.
+        // Those that a valid experiment can give to the command: disabled ones have no steps, and what a proxy has switched off
+        // is known there alone.
         let missing: Vec<_> =
             Reason::ALL.iter().filter(|reason| !reason.is_vendors() && !seen.contains(reason)).collect();
-        assert_eq!(missing, [&Reason::Disabled]);
+        assert_eq!(missing, [&Reason::Disabled, &Reason::Guardrail]);
     }
 }

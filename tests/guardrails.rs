@@ -1,0 +1,146 @@
+//! Guardrails over the native workers of one proxy: what each counts comes together, and a variant is off for all of them or
+//! for none. Hours of traffic in seconds, and the same every time.
+#![allow(missing_docs, unreachable_pub, dead_code, reason = "the host is shared with other tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod module;
+
+use edgesplit::filter::request::{Flow, on_request};
+use edgesplit::filter::response::on_response;
+use edgesplit::filter::worker::Worker;
+use edgesplit::http::headers::HeaderMap;
+use module::quiet::Quiet;
+use serde_json::{Value, json};
+
+const WORKERS: usize = 4;
+
+/// The key of the variant that a visitor was given, as the origin is told.
+fn assigned(host: &Quiet) -> Option<&'static str> {
+    let written = host.written.borrow();
+    let header = written.iter().find(|line| line.starts_with("x-ab-assignments"))?;
+    Some(if header.contains("=green") { "green" } else { "control" })
+}
+
+fn plugin(revision: &str, guardrail: &Value) -> Vec<u8> {
+    let experiment = |key: &str, guardrail: &Value| {
+        json!({"key": key, "state": "running", "guardrail": guardrail, "route": {"paths": [format!("/{key}")]},
+               "variants": [{"key": "control", "weight": 5000, "baseline": true}, {"key": "green", "weight": 5000}]})
+    };
+    let experiments =
+        [experiment("guarded", guardrail), experiment("alike", guardrail), experiment("free", &Value::Null)];
+    let inline = json!({"schema": 1, "revision": revision, "experiments": experiments});
+    let plugin = json!({"experiments": {"inline": inline}, "visitor": {"id": [{"header": "x-user-id"}]},
+                        "response": {"downstream_caching": "unchanged"}});
+    plugin.to_string().into_bytes()
+}
+
+/// A proxy: workers over the same shared data, and visitors without end.
+struct Proxy {
+    host: Quiet,
+    workers: Vec<Worker>,
+    random: u64,
+    visits: u64,
+}
+
+impl Proxy {
+    fn new(revision: &str, guardrail: &Value, seed: u64) -> Proxy {
+        let host = Quiet::default();
+        let workers = (0..WORKERS).map(|_| Self::worker(&host, revision, guardrail)).collect();
+        Proxy { host, workers, random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1, visits: 0 }
+    }
+
+    fn worker(host: &Quiet, revision: &str, guardrail: &Value) -> Worker {
+        Worker::configure(host, "test", &plugin(revision, guardrail)).unwrap()
+    }
+
+    fn chance(&mut self, odds: f64) -> bool {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        ((self.random >> 11) as f64 / (1_u64 << 53) as f64) < odds
+    }
+
+    /// A new visitor at some worker, a tenth of a second after the last one. `errors` says how often which variant fails.
+    fn visit(&mut self, path: &str, errors: impl Fn(Option<&str>) -> f64) -> Option<&'static str> {
+        self.visits += 1;
+        let (id, at) = (format!("visitor-{}", self.visits), self.visits as usize % WORKERS);
+        let headers = [(":authority", "h"), (":path", path), (":method", "GET"), ("x-user-id", &id)];
+        self.host.request = HeaderMap::from_pairs(&headers);
+        self.host.written.borrow_mut().clear();
+        self.host.asked.borrow_mut().clear();
+        self.host.clock_ms.set(self.host.clock_ms.get() + 100);
+        let Flow::Continue(pending) = on_request(&mut self.workers[at], &self.host) else { panic!("answered") };
+        let variant = assigned(&self.host);
+        let status = if self.chance(errors(variant)) { "503" } else { "200" };
+        self.host.response = HeaderMap::from_pairs(&[(":status", status)]);
+        on_response(&mut self.workers[at], &self.host, pending);
+        for worker in &mut self.workers {
+            worker.tick(&self.host);
+        }
+        variant
+    }
+}
+
+#[test]
+fn a_variant_that_fails_is_off_for_all_workers_until_the_next_revision() {
+    let guardrail = json!({"min_exposures": 50});
+    let mut proxy = Proxy::new("r1", &guardrail, 1);
+    let broken = |variant: Option<&str>| if variant == Some("green") { 1.0 } else { 0.0 };
+    let mut last_green = 0;
+    for visit in 0..1_000 {
+        match proxy.visit("/guarded", broken) {
+            Some("green") => last_green = visit,
+            Some(_) => {}
+            None => assert!(visit > 100, "off before anybody could know"),
+        }
+        // An experiment that is alike and well goes on, and one without a guardrail whatever it answers.
+        assert!(proxy.visit("/alike", |_| 0.0).is_some());
+        assert!(proxy.visit("/free", broken).is_some());
+    }
+    assert!((90..130).contains(&last_green), "50 of each take about 100 visits, and then it is off: {last_green}");
+    let log = proxy.host.log.borrow().clone();
+    let told: Vec<&String> = log.iter().filter(|line| line.starts_with("guardrail: ")).collect();
+    assert_eq!(told.len(), 1, "told once for the proxy, not by each worker: {log:?}");
+    assert!(told[0].contains("variant \"green\" of experiment \"guarded\" is switched off"), "{told:?}");
+
+    // A VM that starts later, after a crash for one, knows at once.
+    proxy.workers[0] = Proxy::worker(&proxy.host, "r1", &guardrail);
+    let given: Vec<_> = (0..100).map(|_| proxy.visit("/guarded", broken)).collect();
+    assert!(given.contains(&Some("control")) && given.contains(&None) && !given.contains(&Some("green")));
+
+    for worker in &mut proxy.workers {
+        *worker = Proxy::worker(&proxy.host, "r2", &guardrail);
+    }
+    let given: Vec<_> = (0..1_000).map(|_| proxy.visit("/guarded", |_| 0.0)).collect();
+    assert!(given.contains(&Some("green")) && !given.contains(&None), "another revision begins anew");
+}
+
+#[test]
+fn equal_error_rates_never_switch_a_variant_off() {
+    let mut visits = [0_u32; 2];
+    for seed in 1..=100 {
+        let errors = [0.0, 0.001, 0.02, 0.2][seed as usize % 4];
+        let mut proxy = Proxy::new("r1", &json!({}), seed);
+        // Another hundred visitors in every run.
+        proxy.visits = seed * 10_000;
+        for _ in 0..2_000 {
+            let variant = proxy.visit("/guarded", |_| errors);
+            visits[usize::from(variant == Some("green"))] += 1;
+            assert!(variant.is_some(), "run {seed}: off, at {errors}");
+        }
+    }
+    assert!(visits.iter().all(|visits| *visits > 90_000), "{visits:?}");
+}
+
+#[test]
+fn damaged_shared_data_is_replaced_and_a_stranger_switches_nothing_off() {
+    let mut proxy = Proxy::new("r1", &json!({"min_exposures": 50}), 1);
+    for visit in 0..400 {
+        if visit == 30 {
+            let mut shared = proxy.host.shared.borrow_mut();
+            let (_, (value, _)) = shared.iter_mut().find(|(key, _)| key.ends_with("/guardrails")).expect("counts");
+            value.push(0);
+        }
+        assert!(proxy.visit("/guarded", |_| 0.1).is_some());
+    }
+}
