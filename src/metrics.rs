@@ -97,6 +97,8 @@ metric_names! {
         QueuedEvents = "outbox.queued_events",
         /// The bytes they take up.
         QueuedBytes = "outbox.queued_bytes",
+        /// Seconds since the batch was sealed that waits longest.
+        OldestAgeSeconds = "outbox.oldest_age_seconds",
         /// Experiments that are invalid and switched off.
         DisabledExperiments = "config.disabled_experiments",
         /// Seconds since the config service last said that this config is the current one.

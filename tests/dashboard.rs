@@ -8,6 +8,7 @@ mod harness;
 
 use harness::client::Client;
 use harness::dashboard::{Dashboard, look};
+use harness::http::Response;
 use harness::stack::{Services, document};
 use harness::{DEADLINE, eventually, eventually_eq, installed};
 use serde_json::{Value, json};
@@ -17,7 +18,7 @@ use std::path::{Path, PathBuf};
 fn experiments(first: u32) -> Value {
     let variants = |first: u32| json!([{"key": "control", "weight": first, "baseline": true}, {"key": "green", "weight": 10_000 - first}]);
     document(&[
-        json!({"key": "checkout-button", "state": "running", "variants": variants(first)}),
+        json!({"key": "checkout-button", "state": "running", "variants": variants(first), "guardrail": {}}),
         json!({"key": "navigation", "state": "running", "traffic": 6000, "variants": variants(5000)}),
         json!({"key": "old-banner", "state": "paused", "variants": variants(5000)}),
     ])
@@ -125,6 +126,30 @@ fn it_shows_health_an_outage_and_its_end_and_a_mismatch() {
     if let Some(browser) = &browser {
         picture(browser, &dashboard.address, "dashboard", "light");
         picture(browser, &mismatch.address, "dashboard-mismatch", "dark");
+    }
+
+    // One variant begins to fail.
+    services.origin.respond(|request| {
+        let assignments = request.header("x-ab-assignments").unwrap_or_default();
+        Response::new(if assignments.contains("checkout-button=green") { 500 } else { 200 })
+    });
+    let mut visitors = 10_000..;
+    eventually(DEADLINE, "the guardrail has switched it off", || {
+        for visitor in visitors.by_ref().take(100) {
+            client.get("/").header("x-user-id", format!("visitor-{visitor}")).send();
+        }
+        let state = dashboard.state();
+        let green = &state["experiments"][0]["variants"][1];
+        (green["off"] == 1 && green["server_errors"].as_u64() > Some(50)).then_some(())
+    });
+    let state = dashboard.state();
+    assert_eq!(state["experiments"][0]["verdict"]["health"], "broken", "{state:#}");
+    assert_eq!(state["experiments"][1]["verdict"]["health"], "healthy", "{state:#}");
+    if let Some(markup) = markup(&dashboard) {
+        assert!(markup.contains("switched off") && markup.contains("more server errors than the baseline"), "{markup}");
+    }
+    if let Some(browser) = &browser {
+        picture(browser, &dashboard.address, "dashboard-guardrail", "light");
     }
 
     // What is gone is told, and so is a config that cannot be read.

@@ -34,7 +34,7 @@ pub(super) struct Arguments {
     /// An Envoy's admin interface, such as http://127.0.0.1:9901; may be given several times.
     #[arg(long = "envoy", value_name = "URL", required = true)]
     envoys: Vec<String>,
-    /// The experiment config that the Envoys have: a file, or an address that starts with http://.
+    /// The experiment config that the Envoys have: a file, or an address that starts with http:// or https://.
     #[arg(long, value_name = "FILE|URL")]
     config: String,
     /// The format of the config; that of the plugin configuration, else native, if not given.
@@ -73,7 +73,7 @@ pub(super) fn run(asked: &Arguments) -> Result<u8, String> {
         ureq::Agent::config_builder().timeout_global(Some(TIMEOUT)).http_status_as_error(true).build(),
     );
     let read_config = || -> Result<ConfigView, String> {
-        let bytes = if asked.config.starts_with("http://") {
+        let bytes = if ["http://", "https://"].iter().any(|scheme| asked.config.starts_with(scheme)) {
             get(&agent, &asked.config)?
         } else {
             super::read(std::path::Path::new(&asked.config))?

@@ -187,6 +187,13 @@ impl Outbox {
         batches.chain(self.vms.iter().map(|vm| u64::from(vm.bytes))).sum()
     }
 
+    /// How long the batch has waited that was sealed first; 0 without one.
+    pub fn oldest_age_ms(&self, now_ms: i64) -> u64 {
+        let sealed = self.batches.iter().filter(|batch| batch.written).map(|batch| batch.sealed_at_ms);
+        let age_ms = sealed.min().map_or(0, |sealed_at_ms| now_ms.saturating_sub(sealed_at_ms));
+        u64::try_from(age_ms).unwrap_or(0)
+    }
+
     /// Whether the service is left alone for now.
     pub fn is_down(&self) -> bool {
         self.failures > 0

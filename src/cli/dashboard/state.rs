@@ -26,10 +26,15 @@ const EXPOSURES_MIN: u64 = 100;
 pub(super) struct Sample {
     /// Exposures by the names of experiment and variant as metrics have them.
     exposures: BTreeMap<(String, String), u64>,
+    /// Responses to requests that were given a variant, all and those with 5xx, by the same names.
+    responses: BTreeMap<(String, String), (u64, u64)>,
+    /// On how many proxies guardrails have switched variants off, by the same names.
+    off: BTreeMap<(String, String), u64>,
     /// What became of events, by the last part of the name.
     events: BTreeMap<String, u64>,
     queued_events: u64,
     queued_bytes: u64,
+    oldest_age_s: u64,
     config_age_s: u64,
     disabled_experiments: u64,
     fetch_failures: u64,
@@ -61,6 +66,19 @@ impl Sample {
             {
                 *self.exposures.entry((experiment.to_owned(), variant.to_owned())).or_insert(0) += value;
             }
+        } else if let Some(rest) = name.strip_prefix("responses.experiment.") {
+            if let Some((experiment, rest)) = rest.split_once(".variant.")
+                && let Some((variant, class)) = rest.split_once(".class.")
+                && self.responses.len() < VARIANTS_MAX
+            {
+                let (all, errors) = self.responses.entry((experiment.to_owned(), variant.to_owned())).or_default();
+                *all += value;
+                *errors += if class == "5xx" { value } else { 0 };
+            }
+        } else if let Some(rest) = name.strip_prefix("guardrail.off.experiment.") {
+            if let Some((experiment, variant)) = rest.split_once(".variant.").filter(|_| value > 0) {
+                self.off.insert((experiment.to_owned(), variant.to_owned()), 1);
+            }
         } else if let Some(event) = name.strip_prefix("events.") {
             *self.events.entry(event.to_owned()).or_insert(0) += value;
         } else if let Some(kind) = name.strip_prefix("errors.") {
@@ -69,6 +87,7 @@ impl Sample {
             match name {
                 "outbox.queued_events" => self.queued_events += value,
                 "outbox.queued_bytes" => self.queued_bytes += value,
+                "outbox.oldest_age_seconds" => self.oldest_age_s = self.oldest_age_s.max(value),
                 "config.age_seconds" => self.config_age_s = self.config_age_s.max(value),
                 "config.disabled_experiments" => self.disabled_experiments += value,
                 "config.fetch_failure" | "config.rejected" => self.fetch_failures += value,
@@ -95,6 +114,14 @@ impl Sample {
         for (name, value) in &other.exposures {
             *self.exposures.entry(name.clone()).or_insert(0) += value;
         }
+        for (name, (all, errors)) in &other.responses {
+            let sum = self.responses.entry(name.clone()).or_default();
+            *sum = (sum.0 + all, sum.1 + errors);
+        }
+        for (name, proxies) in &other.off {
+            *self.off.entry(name.clone()).or_insert(0) += proxies;
+        }
+        self.oldest_age_s = self.oldest_age_s.max(other.oldest_age_s);
         self.queued_events += other.queued_events;
         self.queued_bytes += other.queued_bytes;
         self.config_age_s = self.config_age_s.max(other.config_age_s);
@@ -168,6 +195,15 @@ type Verdict = (Health, String);
 
 fn worst<'a>(verdicts: impl IntoIterator<Item = &'a Verdict>) -> Health {
     verdicts.into_iter().map(|(health, _)| *health).max().unwrap_or(Health::Healthy)
+}
+
+fn switched_off(variant: &str, proxies: u64) -> Verdict {
+    let proxies = if proxies == 1 { "one proxy".to_owned() } else { format!("{proxies} proxies") };
+    let text = format!(
+        "{variant} answers with more server errors than the baseline and is switched off on {proxies} until the config's next \
+         revision: whoever would have it is in no variant there, so that the shares say nothing any more"
+    );
+    (Health::Broken, text)
 }
 
 /// Everything that is known.
@@ -276,6 +312,8 @@ impl State {
         let weighted: Option<Vec<(u64, u32)>> =
             counts.iter().zip(&experiment.variants).map(|(count, (_, weight))| Some((*count, (*weight)?))).collect();
         let test = weighted.filter(|_| total >= EXPOSURES_MIN).and_then(|counts| ChiSquaredTest::new(&counts));
+        let is_off = |variant: &str| sum.off.get(&(name.clone(), name_part(variant))).copied();
+        let off = experiment.variants.iter().find_map(|(variant, _)| Some((variant, is_off(variant)?)));
         let verdict = match (experiment.state, &test) {
             ("running", _) if total == 0 => (Health::Watch, "nobody was exposed so far".to_owned()),
             ("running", Some(test)) if !test.is_plausible() => (
@@ -293,6 +331,7 @@ impl State {
             ("paused", _) => (Health::Healthy, "paused: nobody is in it".to_owned()),
             _ => (Health::Healthy, "concluded: everyone gets the winner, and nothing is reported".to_owned()),
         };
+        let verdict = off.map_or(verdict, |(variant, proxies)| switched_off(variant, proxies));
         (counts, test, verdict)
     }
 
@@ -332,6 +371,9 @@ impl State {
                             "exposures": count,
                             "observed": if total == 0 { Value::Null } else { json!(*count as f64 / total as f64) },
                             "configured": weight.map(|weight| f64::from(weight) / 10_000.0),
+                            "responses": sum.responses.get(&key).map_or(0, |(all, _)| *all),
+                            "server_errors": sum.responses.get(&key).map_or(0, |(_, errors)| *errors),
+                            "off": sum.off.get(&key).copied().unwrap_or(0),
                             "history": history,
                         })
                     })
@@ -344,7 +386,7 @@ impl State {
             .map(|((address, verdict), sample)| {
                 let of = |get: &dyn Fn(&Sample) -> u64| sample.as_ref().ok().map(get);
                 json!({"address": address, "verdict": told(verdict), "emitted": of(&|one| one.event("emitted")),
-                       "queued": of(&|one| one.queued_events), "config_age_s": of(&|one| one.config_age_s),
+                       "queued": of(&|one| one.queued_events), "oldest_age_s": of(&|one| one.oldest_age_s), "config_age_s": of(&|one| one.config_age_s),
                        "fetch_failures": of(&|one| one.fetch_failures), "vms_active": of(&|one| one.vms_active),
                        "vms_created": of(&|one| one.vms_created)})
             })
@@ -359,6 +401,7 @@ impl State {
                 "emitted": sum.event("emitted"), "delivered": sum.event("delivered"), "rejected": sum.event("rejected"),
                 "dropped_overflow": sum.event("dropped_overflow"), "dropped_expired": sum.event("dropped_expired"),
                 "diverted": sum.event("diverted"), "queued_events": sum.queued_events, "queued_bytes": sum.queued_bytes,
+                "oldest_age_s": sum.oldest_age_s,
                 "history": {"queued": series(&|one| one.queued_events), "delivered": series(&|one| one.event("delivered"))},
             },
             "errors": sum.errors.iter().filter(|(_, count)| **count > 0).collect::<BTreeMap<_, _>>(),
@@ -437,6 +480,32 @@ mod tests {
             state.add(both(0));
         }
         assert_eq!(state.history.len(), HISTORY_MAX);
+    }
+
+    #[test]
+    fn what_a_guardrail_switched_off_is_told_with_the_errors() {
+        let mut state = state();
+        let with = |off: u64| {
+            let all = [
+                ("guardrail.off.experiment.nav.variant.green", off),
+                ("responses.experiment.nav.variant.green.class.2xx", 40),
+                ("responses.experiment.nav.variant.green.class.5xx", 60),
+                ("outbox.oldest_age_seconds", 4 + off),
+            ];
+            Sample::new(&stats(&all)).plus(&sample(500, 100, 0))
+        };
+        state.add(vec![Ok(with(0)), Ok(with(1))]);
+        let seen = state.to_json();
+        let (nav, green) = (&seen["experiments"][0], &seen["experiments"][0]["variants"][1]);
+        assert_eq!(nav["verdict"]["health"], "broken");
+        let text = nav["verdict"]["text"].as_str().unwrap();
+        assert!(text.starts_with("green answers with more") && text.contains("on one proxy"), "{text}");
+        assert_eq!(
+            (&green["responses"], &green["server_errors"], &green["off"]),
+            (&json!(200), &json!(120), &json!(1))
+        );
+        assert_eq!(nav["variants"][0]["off"], 0);
+        assert_eq!((&seen["delivery"]["oldest_age_s"], &seen["proxies"][0]["oldest_age_s"]), (&json!(5), &json!(4)));
     }
 
     #[test]

@@ -51,13 +51,15 @@ impl Pipeline {
         let changed = self.update(host, metrics, |outbox, settled| {
             let said = has_word && outbox.buffered(vm, events, bytes, now_ms);
             let tidied = outbox.tidy(now_ms, max_age_ms, settled);
-            seen = Some((outbox.queued_events(), outbox.queued_bytes()));
+            seen = Some((outbox.queued_events(), outbox.queued_bytes(), outbox.oldest_age_ms(now_ms)));
             (said || tidied).then_some(())
         });
         if changed.is_ok() {
             self.has_word = events > 0;
         }
-        if let (Ok(None), Some((events, bytes))) = (changed, seen) {
+        let Some((events, bytes, oldest_age_ms)) = seen else { return };
+        metrics.record(host, Gauge::OldestAgeSeconds, oldest_age_ms / 1_000);
+        if changed == Ok(None) {
             // Nothing to write, but the gauges may show what another VM knew before.
             metrics.record(host, Gauge::QueuedEvents, events);
             metrics.record(host, Gauge::QueuedBytes, bytes);

@@ -48,16 +48,18 @@ function chart(place, id, series, height) {
   charts.set(id, { key, plot });
 }
 
+const figure = (name) => "figure-" + name.split(",")[0];
+
 function figures(delivery) {
   const shown = [
-    ["emitted", delivery.emitted], ["delivered", delivery.delivered], ["queued", delivery.queued_events],
+    ["emitted", delivery.emitted], ["delivered", delivery.delivered], ["queued", delivery.queued_events], ["oldest, s", delivery.oldest_age_s],
     ["rejected", delivery.rejected], ["dropped", delivery.dropped_overflow + delivery.dropped_expired], ["diverted", delivery.diverted],
   ];
   const list = $("figures");
   if (!list.children.length) {
-    list.append(...shown.map(([name]) => element("div", {}, element("dt", {}, name), element("dd", { id: "figure-" + name }))));
+    list.append(...shown.map(([name]) => element("div", {}, element("dt", {}, name), element("dd", { id: figure(name) }))));
   }
-  for (const [name, value] of shown) say($("figure-" + name), number.format(value));
+  for (const [name, value] of shown) say($(figure(name)), number.format(value));
 }
 
 function card(experiment, at) {
@@ -71,19 +73,20 @@ function card(experiment, at) {
       element("div", { class: "title" }, element("h3", { id: id + "-title" }, experiment.key), element("span", { class: "badge" }), element("span", { class: "small" })),
       element("p", { class: "verdict", "aria-live": "polite" }),
       element("table", {},
-        element("thead", {}, element("tr", {}, ...["variant", "exposures", "observed", "configured"].map((name, column) => element("th", { scope: "col", class: column ? "n" : "" }, name)))),
+        element("thead", {}, element("tr", {}, ...["variant", "exposures", "observed", "configured", "5xx of responses"].map((name, column) => element("th", { scope: "col", class: column ? "n" : "" }, name)))),
         element("tbody", {}, ...experiment.variants.map((variant) => element("tr", {},
           element("th", { scope: "row" }, element("span", { class: "swatch", "aria-hidden": "true" }), variant.key),
-          element("td", { class: "n" }), element("td", { class: "n" }), element("td", { class: "n" }))))),
+          ...Array.from({ length: 4 }, () => element("td", { class: "n" })))))),
       element("div", { class: "chart", role: "img", "aria-label": "Exposures of " + experiment.key + " by variant over time; the table has the figures" }));
     if (node) node.replaceWith(made); else $("cards").append(made);
     node = made;
   }
   const health = experiment.verdict.health;
   node.className = health === "broken" ? "broken-card" : "";
-  badge(node.querySelector(".badge"), health, health === "broken" ? "sample ratio mismatch" : health);
+  const isOff = experiment.variants.some((variant) => variant.off > 0);
+  badge(node.querySelector(".badge"), health, health !== "broken" ? health : isOff ? "switched off" : "sample ratio mismatch");
   say(node.querySelector(".title .small"), experiment.state + ", " + number.format(experiment.exposures) + " exposures");
-  const p = experiment.test === null ? "" : " (p = " + (experiment.test.p_value < 0.001 ? "less than 0.001" : experiment.test.p_value.toFixed(3)) + ")";
+  const p = experiment.test === null || isOff ? "" : " (p = " + (experiment.test.p_value < 0.001 ? "less than 0.001" : experiment.test.p_value.toFixed(3)) + ")";
   say(node.querySelector(".verdict"), experiment.verdict.text + p);
   const hues = palette();
   experiment.variants.forEach((variant, row) => {
@@ -93,6 +96,8 @@ function card(experiment, at) {
     say(cells[0], number.format(variant.exposures));
     say(cells[1], percent(variant.observed));
     say(cells[2], percent(variant.configured));
+    const errors = variant.responses ? percent(variant.server_errors / variant.responses) : "–";
+    say(cells[3], errors + (variant.off ? ", off" : ""));
   });
   if (experiment.variants.length) {
     chart(node.querySelector(".chart"), id, experiment.variants.map((variant, row) => ({ name: variant.key, values: variant.history, color: hues[row % hues.length] })), 150);
@@ -106,7 +111,7 @@ function proxies(list) {
   list.forEach((proxy, at) => {
     let row = body.children[at];
     if (!row) {
-      row = element("tr", {}, element("th", { scope: "row" }), element("td", {}, element("span", { class: "badge" }), element("span", { class: "small" })), ...Array.from({ length: 5 }, () => element("td", { class: "n" })));
+      row = element("tr", {}, element("th", { scope: "row" }), element("td", {}, element("span", { class: "badge" }), element("span", { class: "small" })), ...Array.from({ length: 6 }, () => element("td", { class: "n" })));
       body.append(row);
     }
     say(row.querySelector("th"), proxy.address);
@@ -114,7 +119,7 @@ function proxies(list) {
     say(row.querySelector(".small"), proxy.verdict.text);
     const cells = row.querySelectorAll("td.n");
     const age = proxy.config_age_s === null ? "–" : proxy.config_age_s + " s ago";
-    [shown(proxy.emitted), shown(proxy.queued), age, shown(proxy.fetch_failures), shown(proxy.vms_active)].forEach((text, cell) => say(cells[cell], text));
+    [shown(proxy.emitted), shown(proxy.queued), shown(proxy.oldest_age_s, " s"), age, shown(proxy.fetch_failures), shown(proxy.vms_active)].forEach((text, cell) => say(cells[cell], text));
   });
 }
 
