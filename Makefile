@@ -10,10 +10,10 @@ CARGO_HOME ?= $(HOME)/.cargo
 REMAP := --remap-path-prefix=$(CARGO_HOME)/registry/src=crates --remap-path-prefix=$(CURDIR)=edgesplit
 
 .DEFAULT_GOAL := help
-.PHONY: help setup caches browser prometheus build run test check sim sim-module sim-mutants load bench fuzz clean
+.PHONY: help setup caches browser prometheus build image run test check sim sim-module sim-mutants matrix compose-test load bench fuzz clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install what is missing: the wasm target, an Envoy (into .setup/)
 	@envoy/setup.sh
@@ -34,7 +34,10 @@ build: setup ## build the filter and the command into dist/
 	cp $(CARGO_TARGET_DIR)/$(WASM_TARGET)/release/edgesplit.wasm dist/edgesplit.wasm
 	cp $(CARGO_TARGET_DIR)/release/edgesplit dist/edgesplit
 
-run: build ## start everything on loopback: Envoy with the filter, an origin, the A/B service
+image: build ## put the filter into an OCI image for Istio and Envoy Gateway (dist/image, an image layout)
+	cargo run $(LOCKED) --quiet --example image -- dist/edgesplit.wasm dist/image
+
+run: build ## start everything on loopback: Envoy with the filter, an origin, the A/B service; ENVOY_RUNNER=func-e
 	cargo run $(LOCKED) --quiet --example demo
 
 # A module that crashes when asked to and counts its allocations. It stays out of dist/ but for the tests' own folder.
@@ -63,6 +66,12 @@ sim-module: build ## simulate faults in the built module: SEEDS=300 from START=1
 
 sim-mutants: ## plant bugs and see that the simulation finds each
 	MUTANTS=1 cargo test $(LOCKED) --profile sim --test simulation
+
+matrix: build dist/test/edgesplit-hooks.wasm ## run the end-to-end tests on three minor versions of Envoy: VERSIONS="1.38.3 1.39.3 1.40.0"
+	@envoy/matrix.sh $(VERSIONS)
+
+compose-test: build ## run envoy/docker-compose.yaml in a real container engine, and check it (minutes: it builds images)
+	cargo test $(LOCKED) --test compose -- --ignored --nocapture
 
 load: build ## 3 minutes of traffic with the A/B service away for one: LOAD_RATE=1000 LOAD_SECONDS=180
 	cargo test $(LOCKED) --profile sim --test load -- --ignored --nocapture

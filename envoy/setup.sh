@@ -28,6 +28,16 @@ install_target() {
 }
 
 install_envoy() {
+  case "${ENVOY_RUNNER:-}" in
+  "") ;;
+  func-e)
+    has func-e || fail "ENVOY_RUNNER=func-e, and there is no func-e on the PATH: install it from https://func-e.io," \
+      "or leave ENVOY_RUNNER out"
+    say "Envoy: the one that func-e runs"
+    return
+    ;;
+  *) fail "ENVOY_RUNNER=$ENVOY_RUNNER: expected func-e, or nothing" ;;
+  esac
   if [ -n "${ENVOY:-}" ]; then
     [ -x "$ENVOY" ] || fail "ENVOY=$ENVOY is not an executable file"
     say "Envoy: $ENVOY"

@@ -14,8 +14,10 @@ use harness::{DEADLINE, eventually};
 use serde_json::Value;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 fn project() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -195,13 +197,50 @@ impl Drop for Running {
     }
 }
 
-#[test]
-fn the_demo_runs_and_ends_by_itself() {
+/// Demos look for the same ports: one at a time.
+static DEMO: Mutex<()> = Mutex::new(());
+
+fn demo() -> Command {
     // Test binaries stand in `deps`, examples beside that.
     let binaries = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().to_owned();
     let demo = binaries.join("examples/demo");
     assert!(demo.is_file(), "{} is not there: `cargo build --example demo`", demo.display());
-    let mut demo = Command::new(demo);
+    Command::new(demo)
+}
+
+#[test]
+fn the_demo_runs_on_the_envoy_of_func_e() {
+    let _one = DEMO.lock().unwrap_or_else(PoisonError::into_inner);
+    // A stand-in that does what `func-e which` does.
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("func-e");
+    fs::create_dir_all(&folder).unwrap();
+    let (asked, launcher) = (folder.join("asked"), folder.join("func-e"));
+    let envoy = fs::canonicalize(harness::envoy::find_binary().unwrap()).unwrap();
+    let script = format!("#!/bin/sh\necho \"$@ $ENVOY_VERSION\" >{}\necho {}\n", asked.display(), envoy.display());
+    fs::write(&launcher, script).unwrap();
+    fs::set_permissions(&launcher, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = std::env::join_paths(
+        std::iter::once(folder.clone()).chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())),
+    );
+    let path = path.unwrap();
+
+    let run = |runner: &str| {
+        let mut demo = demo();
+        demo.envs([("ENVOY_RUNNER", runner), ("DEMO_SECONDS", "1"), ("ENVOY", "/nowhere")]).env("PATH", &path);
+        demo.env_remove("ENVOY_VERSION").stdin(Stdio::null()).output().unwrap()
+    };
+    let output = run("func-e");
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(fs::read_to_string(&asked).unwrap(), "which 1.40.0\n");
+    let output = run("docker");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains("ENVOY_RUNNER=docker: expected func-e"), "{said}");
+}
+
+#[test]
+fn the_demo_runs_and_ends_by_itself() {
+    let _one = DEMO.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut demo = demo();
     let demo = demo.env("DEMO_SECONDS", "6").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut demo = Running(demo.spawn().unwrap());
     let mut stdout = BufReader::new(demo.0.stdout.take().unwrap());
@@ -250,12 +289,17 @@ fn the_demo_runs_and_ends_by_itself() {
 #[test]
 fn the_envoy_configurations_start() {
     let mut started = 0;
-    for entry in fs::read_dir(project().join("envoy")).unwrap() {
+    let folders = ["envoy", "envoy/compose"].map(|folder| fs::read_dir(project().join(folder)).unwrap());
+    for entry in folders.into_iter().flatten() {
         let path = entry.unwrap().path();
-        if path.extension().is_none_or(|extension| extension != "yaml") {
+        let is_compose = path.file_name().is_some_and(|name| name == "docker-compose.yaml");
+        if is_compose || path.extension().is_none_or(|extension| extension != "yaml") {
             continue;
         }
-        let yaml = fs::read_to_string(&path).unwrap().replace("dist/edgesplit.wasm", built_module().to_str().unwrap());
+        let module = built_module();
+        let yaml = ["/modules/edgesplit.wasm", "dist/edgesplit.wasm"]
+            .iter()
+            .fold(fs::read_to_string(&path).unwrap(), |yaml, there| yaml.replace(there, module.to_str().unwrap()));
         let yaml = ["10000", "9901"]
             .iter()
             .fold(yaml, |yaml, port| yaml.replace(&format!("port_value: {port}}}"), "port_value: 0}"));
@@ -266,5 +310,5 @@ fn the_envoy_configurations_start() {
         assert_eq!(refused_by_schema(&dump), [""; 0], "{}", path.display());
         started += 1;
     }
-    assert!(started >= 5, "the files are found");
+    assert!(started >= 6, "the files are found");
 }

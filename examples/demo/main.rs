@@ -4,6 +4,8 @@
 //! - `traffic`: visitors;
 //! - `screen`: what is printed.
 //!
+//! `serve ROLE ADDRESS` is one of the services alone: what `envoy/docker-compose.yaml` runs.
+//!
 //! It ends with Ctrl-C, SIGTERM or SIGHUP, and takes Envoy with it. With `DEMO_SECONDS=10` it ends by itself after that
 //! time, and fails unless every request was answered and every event was delivered.
 
@@ -60,6 +62,17 @@ fn run() -> Result<(), Failure> {
     let told_to_stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         signal_hook::flag::register(signal, Arc::clone(&told_to_stop)).map_err(|error| error.to_string())?;
+    }
+
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => {}
+        ["serve", role, address] => {
+            let address =
+                address.parse().map_err(|_| format!("{address}: expected an address such as 0.0.0.0:8001"))?;
+            return services::serve(role, address, || told_to_stop.load(Ordering::Relaxed));
+        }
+        _ => return Err("expected nothing, or: serve origin|experiments|collector ADDRESS".to_owned()),
     }
 
     let services = Services::start()?;

@@ -6,8 +6,9 @@ use crate::harness::server::{Behaviour, Server};
 use crate::harness::{Failure, lock};
 use crate::{COLLECTOR, EXPERIMENTS, ORIGIN};
 use edgesplit::{native, plugin_config};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
@@ -80,6 +81,42 @@ impl Services {
 /// Starts a service on `port`, or where that is taken on a free one.
 fn on<T>(port: u16, start: impl Fn(u16) -> io::Result<T>) -> Result<T, Failure> {
     start(port).or_else(|_| start(0)).map_err(|error| format!("cannot listen on 127.0.0.1: {error}"))
+}
+
+/// One of them alone, for a container: `origin`, `experiments` or `collector`, at `address`. Runs until `is_over`.
+pub(crate) fn serve(role: &str, address: SocketAddr, is_over: impl Fn() -> bool) -> Result<(), Failure> {
+    let cannot = |error: io::Error| format!("cannot listen on {address}: {error}");
+    let received = Arc::new(Mutex::new(Received::default()));
+    let counted = Arc::clone(&received);
+    let file = ExperimentsFile::open()?;
+    let (server, experiments) = match role {
+        "origin" => (Some(Server::start_at(address, origin).map_err(cannot)?), None),
+        "collector" => {
+            let collector = move |request: &Request| match request.method.as_str() {
+                "GET" => told(&lock(&counted)),
+                _ => collect(request, &counted),
+            };
+            (Some(Server::start_at(address, collector).map_err(cannot)?), None)
+        }
+        "experiments" => (None, Some(ConfigService::start_at(address, file.text()).map_err(cannot)?)),
+        _ => return Err(format!("serve {role}: expected origin, experiments or collector")),
+    };
+    println!("{role} on {address}");
+    while !is_over() {
+        if let (Some(experiments), Some(text)) = (&experiments, file.changed()) {
+            experiments.set_body(text);
+        }
+        for server in server.iter().chain(experiments.as_ref().map(|experiments| &experiments.server)) {
+            server.take_requests();
+        }
+        std::thread::sleep(crate::POLL_INTERVAL);
+    }
+    Ok(())
+}
+
+/// What the collector answers to somebody who asks it.
+fn told(received: &Received) -> Response {
+    Response::json(200, &json!({"events": received.events, "revision": received.revision}))
 }
 
 /// The origin: answers with the request as it was when it got there, and would like it to be cached everywhere.
@@ -155,7 +192,7 @@ fn set(server: &Server, name: &str, what: &str) -> Option<String> {
     Some(format!("{name}: {what}\n"))
 }
 
-/// `examples/experiments.json`, whose changes are taken over while the demo runs.
+/// `examples/experiments.json`, or the file that `EXPERIMENTS` names, whose changes are taken over while the demo runs.
 struct ExperimentsFile {
     path: PathBuf,
     text: Mutex<String>,
@@ -163,7 +200,8 @@ struct ExperimentsFile {
 
 impl ExperimentsFile {
     fn open() -> Result<ExperimentsFile, Failure> {
-        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("examples/experiments.json");
+        let path = std::env::var_os("EXPERIMENTS").map(PathBuf::from);
+        let path = path.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("examples/experiments.json"));
         let text = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
         Ok(ExperimentsFile { path, text: Mutex::new(text) })
     }

@@ -277,13 +277,22 @@ impl Drop for Directory {
     }
 }
 
-/// Looks for Envoy: `$ENVOY`, `envoy` on the path, what `make setup` installed, what `func-e` on the path runs.
+/// The version of Envoy that everything is made for.
+const VERSION: &str = "1.40.0";
+
+/// Looks for Envoy: `$ENVOY`, `envoy` on the path, what `make setup` installed, what `func-e` on the path runs. With
+/// `ENVOY_RUNNER=func-e`: the last of these and no other.
 pub fn find_binary() -> Result<PathBuf, Failure> {
+    match std::env::var("ENVOY_RUNNER").unwrap_or_default().as_str() {
+        "" => {}
+        "func-e" => {
+            return by_func_e()?.ok_or_else(|| "ENVOY_RUNNER=func-e: there is no func-e on the PATH".to_owned());
+        }
+        other => return Err(format!("ENVOY_RUNNER={other}: expected func-e, or nothing")),
+    }
     if let Some(binary) = std::env::var_os("ENVOY").filter(|binary| !binary.is_empty()) {
         return Ok(binary.into());
     }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let on_path = |name: &str| std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file());
     if let Some(binary) = on_path("envoy") {
         return Ok(binary);
     }
@@ -291,14 +300,25 @@ pub fn find_binary() -> Result<PathBuf, Failure> {
     if installed.is_file() {
         return Ok(installed);
     }
-    // `func-e run` would stand between us and the process, and outlive it or be outlived by it.
-    if let Some(launcher) = on_path("func-e") {
-        let output = Command::new(launcher).arg("which").output().map_err(|error| format!("func-e which: {error}"))?;
-        let binary = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-        if output.status.success() && Path::new(&binary).is_file() {
-            return Ok(binary.into());
-        }
-        return Err(format!("func-e which: {}{}", binary, String::from_utf8_lossy(&output.stderr)));
+    by_func_e()?.ok_or_else(|| "no Envoy: run `make setup`, or name one with ENVOY=/path/to/envoy".to_owned())
+}
+
+fn on_path(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file())
+}
+
+/// The Envoy that func-e runs, which it fetches first if it has to: that of `ENVOY_VERSION`, else the one that this is made
+/// for. `func-e run` would stand between us and the process, and outlive it or be outlived by it.
+fn by_func_e() -> Result<Option<PathBuf>, Failure> {
+    let Some(launcher) = on_path("func-e") else { return Ok(None) };
+    let version = std::env::var("ENVOY_VERSION").ok().filter(|version| !version.is_empty());
+    let mut command = Command::new(launcher);
+    let command = command.arg("which").env("ENVOY_VERSION", version.as_deref().unwrap_or(VERSION));
+    let output = command.output().map_err(|error| format!("func-e which: {error}"))?;
+    let binary = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    if output.status.success() && Path::new(&binary).is_file() {
+        return Ok(Some(binary.into()));
     }
-    Err("no Envoy: run `make setup`, or name one with ENVOY=/path/to/envoy".to_owned())
+    Err(format!("func-e which: {}{}", binary, String::from_utf8_lossy(&output.stderr)))
 }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -63,9 +64,14 @@ impl ConfigService {
 
     /// Serves these bytes on this port; on a free one, if it is 0.
     pub fn start_on(port: u16, body: impl Into<Vec<u8>>) -> io::Result<ConfigService> {
+        ConfigService::start_at((Ipv4Addr::LOCALHOST, port).into(), body)
+    }
+
+    /// Serves these bytes at this address.
+    pub fn start_at(address: SocketAddr, body: impl Into<Vec<u8>>) -> io::Result<ConfigService> {
         let document = Arc::new(Mutex::new(Document { body: body.into(), sent: 0, not_modified: 0 }));
         let served = Arc::clone(&document);
-        let server = Server::start_on(port, move |request| lock(&served).answer(request))?;
+        let server = Server::start_at(address, move |request| lock(&served).answer(request))?;
         Ok(ConfigService { server, document })
     }
 

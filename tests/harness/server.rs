@@ -98,7 +98,15 @@ impl Server {
 
     /// Listens on this port of the loopback interface; on a free one, if it is 0.
     pub fn start_on(port: u16, handler: impl Fn(&Request) -> Response + Send + Sync + 'static) -> io::Result<Server> {
-        let reserved = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
+        Server::start_at((Ipv4Addr::LOCALHOST, port).into(), handler)
+    }
+
+    /// Listens at this address; on a free port, if that is 0.
+    pub fn start_at(
+        address: SocketAddr,
+        handler: impl Fn(&Request) -> Response + Send + Sync + 'static,
+    ) -> io::Result<Server> {
+        let reserved = bind(address)?;
         let address = reserved.local_addr()?.as_socket().ok_or_else(|| io::Error::other("not an IP socket"))?;
         let state = State {
             behaviour: Behaviour::Respond,
