@@ -276,6 +276,28 @@ fn the_committed_schemas_are_what_the_command_prints() {
 }
 
 #[test]
+fn the_reference_is_what_the_command_prints() {
+    let reference = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference.md")).unwrap();
+    for name in ["plugin", "experiments"] {
+        let arguments = ["schema", name, "--markdown"];
+        let output = Command::new(env!("CARGO_BIN_EXE_edgesplit")).args(arguments).output().unwrap();
+        let table = String::from_utf8(output.stdout).unwrap();
+        assert!(
+            reference.contains(&table),
+            "docs/reference.md has another table than edgesplit {}",
+            arguments.join(" ")
+        );
+        // Every field has a row, and says what it is.
+        let odd: Vec<&str> = table.lines().filter(|row| row.ends_with("| |") || row.matches('|').count() < 5).collect();
+        assert_eq!(odd, [""; 0]);
+    }
+    for field in ["experiments[].variants[].set.request_headers", "events.retry.backoff_max", "visitor.mint.same_site"]
+    {
+        assert!(reference.contains(&format!("\n| `{field}` |")), "{field}");
+    }
+}
+
+#[test]
 fn schemas_have_exactly_the_fields_that_the_parsers_know() {
     for document in [plugin(), experiments()] {
         assert_eq!((document.problems)(&document.full), [], "the full document is well");

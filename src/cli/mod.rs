@@ -105,6 +105,9 @@ enum Command {
         /// Of which document.
         #[arg(value_enum)]
         of: schema::Document,
+        /// Write its fields as a table in Markdown instead, for people.
+        #[arg(long)]
+        markdown: bool,
     },
     /// Write the script that completes this command in a shell.
     #[command(
@@ -137,7 +140,8 @@ pub fn run() -> ExitCode {
         Command::Dashboard(asked) => dashboard::run(&asked),
         Command::Preview(asked) => preview::run(&asked),
         Command::Size(asked) => size::run(&asked),
-        Command::Schema { of } => output::print_json(&of.schema()).map(|()| WELL),
+        Command::Schema { of, markdown: false } => output::print_json(&of.schema()).map(|()| WELL),
+        Command::Schema { of, markdown: true } => output::print(&of.table()).map(|()| WELL),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut command(), "edgesplit", &mut script);
