@@ -10,7 +10,7 @@ fail() { say "$*"; exit 1; }
 for tool in docker debootstrap prometheus promtool rustc; do
   PATH=$PATH:/usr/sbin command -v "$tool" >/dev/null || fail "$tool is not there"
 done
-envoy=$(readlink -f "${ENVOY:-.setup/envoy}")
+envoy=$(readlink -f "${ENVOY:-.setup/envoy}" || true)
 [ -x "$envoy" ] || fail "no Envoy: run \`make setup\`"
 
 have() { docker image inspect "edgesplit-stand-in-$1" >/dev/null 2>&1; }

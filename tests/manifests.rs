@@ -1,0 +1,118 @@
+//! The Kubernetes manifests of `examples/`: what the published CRDs say of them, and what the filter says of the plugin
+//! configuration in them.
+#![allow(missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use edgesplit::plugin_config::PluginConfig;
+use jsonschema::Validator;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Kinds whose CRDs are not in `tests/data/crds`: nothing in them is the filter's.
+const ELSEWHERE: [&str; 1] = ["DestinationRule"];
+
+fn project(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// Every manifest of the examples, with its file.
+fn manifests() -> Vec<(String, Value)> {
+    let mut found = Vec::new();
+    for folder in ["examples/istio", "examples/envoy-gateway"] {
+        for entry in std::fs::read_dir(project(folder)).unwrap() {
+            let file = entry.unwrap().path();
+            let text = std::fs::read_to_string(&file).unwrap();
+            let documents: Vec<Value> =
+                serde_saphyr::from_multiple(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+            found.extend(documents.into_iter().map(|document| (file.display().to_string(), document)));
+        }
+    }
+    found
+}
+
+fn crd(kind: &str) -> Option<Validator> {
+    let text = std::fs::read(project("tests/data/crds").join(format!("{kind}.json"))).ok()?;
+    Some(jsonschema::validator_for(&serde_json::from_slice(&text).unwrap()).unwrap())
+}
+
+/// The plugin configurations in a manifest.
+fn configurations(manifest: &Value) -> Vec<&Value> {
+    match manifest["kind"].as_str() {
+        Some("WasmPlugin") => vec![&manifest["spec"]["pluginConfig"]],
+        Some("EnvoyExtensionPolicy") => {
+            manifest["spec"]["wasm"].as_array().unwrap().iter().map(|one| &one["config"]).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+#[test]
+fn manifests_are_as_their_crds_say_and_the_filter_takes_its_configuration() {
+    let (mut checked, mut configured) = (BTreeMap::<String, usize>::new(), 0);
+    for (file, manifest) in manifests() {
+        let kind = manifest["kind"].as_str().unwrap_or_else(|| panic!("{file}: no kind"));
+        match crd(kind) {
+            Some(crd) => {
+                let problems: Vec<String> =
+                    crd.iter_errors(&manifest).map(|error| format!("{}: {error}", error.instance_path())).collect();
+                assert_eq!(problems, [""; 0], "{file}: {kind}");
+            }
+            None => assert!(ELSEWHERE.contains(&kind), "{file}: there is no CRD of {kind}"),
+        }
+        for configuration in configurations(&manifest) {
+            // Istio and Envoy Gateway hand it over as JSON text.
+            let parsed = PluginConfig::parse(configuration.to_string().as_bytes());
+            let problems = parsed.err().map(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>());
+            assert_eq!(problems, None, "{file}");
+            configured += 1;
+        }
+        *checked.entry(kind.to_owned()).or_default() += 1;
+    }
+    assert!(checked["WasmPlugin"] >= 3 && checked["ServiceEntry"] >= 1 && checked["EnvoyExtensionPolicy"] >= 1);
+    assert!(configured >= 4, "{configured}");
+}
+
+/// What would be refused by a cluster is refused here: the schemas say something.
+#[test]
+fn what_a_cluster_would_refuse_is_refused() {
+    let all = manifests();
+    let of = |kind: &str| all.iter().find(|(_, manifest)| manifest["kind"] == kind).unwrap().1.clone();
+    for (kind, pointer, odd) in [
+        ("WasmPlugin", "/spec/failStrategy", json!("RELOAD")),
+        ("WasmPlugin", "/spec/phase", json!("STAT")),
+        ("WasmPlugin", "/spec/url", json!("")),
+        ("WasmPlugin", "/spec/sha256", json!("sha256:00")),
+        ("WasmPlugin", "/spec/pluginConfig", json!("{}")),
+        ("WasmPlugin", "/spec/match/0/mode", json!("INBOUND")),
+        ("WasmPlugin", "/spec/pluginname", json!("shop")),
+        ("WasmPlugin", "/spec/targetRefs", json!([{"kind": "Gateway", "name": "g"}])),
+        ("ServiceEntry", "/spec/hosts", json!([])),
+        ("ServiceEntry", "/spec/ports/0/number", json!(0)),
+        ("ServiceEntry", "/spec/resolution", json!("dns")),
+        ("EnvoyExtensionPolicy", "/spec/wasm/0/code/type", json!("HTTP")),
+        ("EnvoyExtensionPolicy", "/spec/wasm/0/failOpen", json!("no")),
+        ("EnvoyExtensionPolicy", "/spec/targetRefs/0/kind", json!("Ingress")),
+    ] {
+        let mut manifest = of(kind);
+        let (parent, name) = pointer.rsplit_once('/').unwrap();
+        manifest.pointer_mut(parent).unwrap_or_else(|| panic!("{kind} has no {parent}"))[name] = odd;
+        assert!(!crd(kind).unwrap().is_valid(&manifest), "{kind} with another {pointer}");
+    }
+}
+
+/// Every plugin that shares a sidecar has names of its own.
+#[test]
+fn plugins_that_share_a_sidecar_do_not_share_names() {
+    let both: Vec<Value> = manifests()
+        .into_iter()
+        .filter(|(file, manifest)| file.ends_with("two-plugins.yaml") && manifest["kind"] == "WasmPlugin")
+        .map(|(_, manifest)| manifest)
+        .collect();
+    let [one, other] = both.as_slice() else { panic!("two plugins") };
+    assert_ne!(one["spec"]["pluginName"], other["spec"]["pluginName"]);
+    let parsed = |manifest: &Value| PluginConfig::from_value(&manifest["spec"]["pluginConfig"]).unwrap().request;
+    let (one, other) = (parsed(one), parsed(other));
+    assert_ne!(one.assignments_header, other.assignments_header);
+    assert_ne!(one.cache_key.header, other.cache_key.header);
+}
