@@ -10,7 +10,7 @@ CARGO_HOME ?= $(HOME)/.cargo
 REMAP := --remap-path-prefix=$(CARGO_HOME)/registry/src=crates --remap-path-prefix=$(CURDIR)=edgesplit
 
 .DEFAULT_GOAL := help
-.PHONY: help setup caches browser prometheus build image run test check sim sim-module sim-mutants matrix compose-test load bench fuzz clean
+.PHONY: help setup caches browser prometheus build image release deny run test check sim sim-module sim-mutants matrix compose-test load bench fuzz clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,13 @@ build: setup ## build the filter and the command into dist/
 
 image: build ## put the filter into an OCI image for Istio and Envoy Gateway (dist/image, an image layout)
 	cargo run $(LOCKED) --quiet --example image -- dist/edgesplit.wasm dist/image
+
+release: image ## the files of a release: module, command, image, bill of materials, checksums (dist/release)
+	python3 envoy/release.py dist/edgesplit.wasm dist/edgesplit dist/image dist/release
+
+deny: ## check licences, advisories and sources of all crates (deny.toml); asks the network for advisories
+	@command -v cargo-deny >/dev/null || cargo install --locked --quiet --root .setup cargo-deny
+	PATH="$(CURDIR)/.setup/bin:$$PATH" cargo deny check $(CHECKS)
 
 run: build ## start everything on loopback: Envoy with the filter, an origin, the A/B service; ENVOY_RUNNER=func-e
 	cargo run $(LOCKED) --quiet --example demo

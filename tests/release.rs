@@ -1,0 +1,79 @@
+//! The files of a release: what stands in them, and that they come out the same again.
+#![allow(missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn project(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+fn output(command: &mut Command) -> String {
+    let output = command.current_dir(project("")).output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Makes a release in a folder of this name; gives its files.
+fn release(name: &str) -> BTreeMap<String, Vec<u8>> {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::create_dir_all(&folder).unwrap();
+    let (image, out) = (folder.join("image"), folder.join("release"));
+    let image_program = std::env::current_exe().unwrap().parent().unwrap().with_file_name("examples").join("image");
+    output(Command::new(image_program).arg("dist/edgesplit.wasm").arg(&image));
+    let arguments = ["envoy/release.py", "dist/edgesplit.wasm", "dist/edgesplit"];
+    output(Command::new("python3").args(arguments).args([&image, &out]));
+    let files = std::fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().path());
+    files
+        .map(|file| (file.file_name().unwrap().to_string_lossy().into_owned(), std::fs::read(&file).unwrap()))
+        .collect()
+}
+
+#[test]
+fn a_release_has_its_files_with_their_checksums_and_all_that_is_compiled_in() {
+    let files = release("release-once");
+    let version = env!("CARGO_PKG_VERSION");
+    let sums = String::from_utf8(files["SHA256SUMS"].clone()).unwrap();
+    let mut named = BTreeSet::new();
+    for line in sums.lines() {
+        let (sum, name) = line.split_once("  ").unwrap();
+        let found: String = Sha256::digest(&files[name]).iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(sum, found, "{name}");
+        named.insert(name);
+    }
+    assert_eq!(named.len() + 1, files.len(), "every file but the list itself");
+    let module = format!("edgesplit-{version}.wasm");
+    assert_eq!(files[&module], std::fs::read(project("dist/edgesplit.wasm")).unwrap());
+    assert!(named.contains(&*format!("edgesplit-{version}-image.tar")));
+
+    let bom: Value = serde_json::from_slice(&files[&format!("edgesplit-{version}.cdx.json")]).unwrap();
+    assert_eq!((&bom["bomFormat"], &bom["specVersion"]), (&Value::from("CycloneDX"), &Value::from("1.5")));
+    let in_module = |component: &&Value| {
+        component["properties"].as_array().unwrap().iter().any(|property| property["value"] == module.as_str())
+    };
+    let components = bom["components"].as_array().unwrap();
+    let names = |components: Vec<&Value>| -> BTreeSet<String> {
+        components.into_iter().map(|one| one["name"].as_str().unwrap().to_owned()).collect()
+    };
+    let (all, module) = (names(components.iter().collect()), names(components.iter().filter(in_module).collect()));
+    for name in ["proxy-wasm", "serde_json", "murmur3", "regex-lite"] {
+        assert!(module.contains(name), "{name} is compiled into the module");
+    }
+    for name in ["clap", "ureq", "indicatif"] {
+        assert!(all.contains(name) && !module.contains(name), "{name} is compiled into the command alone");
+    }
+    for name in ["wasmi", "jsonschema", "edgesplit"] {
+        assert!(!all.contains(name), "{name} is in neither");
+    }
+    for component in components {
+        let sum = component["hashes"][0]["content"].as_str().unwrap_or_default();
+        assert!(sum.len() == 64 && component["licenses"][0]["expression"] != "NOASSERTION", "{component}");
+    }
+
+    let again = release("release-twice");
+    assert!(files == again, "the same module gives the same release");
+}
