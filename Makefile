@@ -10,7 +10,7 @@ CARGO_HOME ?= $(HOME)/.cargo
 REMAP := --remap-path-prefix=$(CARGO_HOME)/registry/src=crates --remap-path-prefix=$(CURDIR)=edgesplit
 
 .DEFAULT_GOAL := help
-.PHONY: help setup caches browser prometheus build image release deny run test check sim sim-module sim-mutants matrix compose-test load bench fuzz clean
+.PHONY: help setup caches browser prometheus build image release deny run test check sim sim-module sim-mutants matrix compose-test load artillery bench fuzz clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -82,6 +82,13 @@ compose-test: build ## run envoy/docker-compose.yaml in a real container engine,
 
 load: build ## 3 minutes of traffic with the A/B service away for one: LOAD_RATE=1000 LOAD_SECONDS=180
 	cargo test $(LOCKED) --profile sim --test load -- --ignored --nocapture
+
+examples/load/node_modules/.bin/artillery: examples/load/package.json
+	@command -v npm >/dev/null || { echo "no npm: \`make load\` does without" >&2; exit 1; }
+	cd examples/load && npm install --no-audit --no-fund --no-package-lock --silent
+
+artillery: build examples/load/node_modules/.bin/artillery ## the same traffic by Artillery, with and without the filter: LOAD_RATE=1000 LOAD_SECONDS=180
+	cargo test $(LOCKED) --profile sim --test artillery -- --ignored --nocapture
 
 # What the benchmark compares with.
 dist/bench/%.wasm: benches/filters/src/lib.rs benches/filters/Cargo.toml | setup
