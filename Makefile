@@ -10,7 +10,7 @@ CARGO_HOME ?= $(HOME)/.cargo
 REMAP := --remap-path-prefix=$(CARGO_HOME)/registry/src=crates --remap-path-prefix=$(CURDIR)=edgesplit
 
 .DEFAULT_GOAL := help
-.PHONY: help setup caches browser prometheus build image release deny run test check sim sim-module sim-mutants matrix compose-test load artillery bench fuzz clean
+.PHONY: help setup caches browser prometheus clickhouse build image release deny run test check sim sim-module sim-mutants matrix compose-test load artillery bench fuzz clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ browser: ## install Chromium, with which the test of the dashboard looks at it w
 
 prometheus: ## install Prometheus, with which the tests of the Grafana dashboard and the alerts ask it (Debian, as root)
 	@envoy/setup.sh prometheus
+
+clickhouse: ## install ClickHouse and jq, with which the tests of the ClickHouse example fill tables and ask them (Debian, as root)
+	@envoy/setup.sh clickhouse
 
 build: setup ## build the filter and the command into dist/
 	RUSTFLAGS="$(REMAP)" cargo build $(LOCKED) --release --lib --target $(WASM_TARGET)

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what a bare machine lacks to build and test edgesplit: the wasm target of Rust, and an Envoy.
 # With the argument `caches`: Varnish and nginx instead, which only the tests of the cache recipes want; with `browser`: Chromium,
-# which only the test of the dashboard wants; with `prometheus`: Prometheus, for the tests of queries and alerts.
+# which only the test of the dashboard wants; with `prometheus`: Prometheus, for the tests of queries and alerts; with `clickhouse`: ClickHouse and jq,
+# for those of the ClickHouse example.
 # Quick when both are there. Nothing leaves .setup/ but the target, which rustup keeps with the toolchain.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -109,10 +110,19 @@ install_prometheus() {
   install_packages Prometheus "${missing[@]}"
 }
 
+install_clickhouse() {
+  local missing=()
+  local PATH=$PATH:/usr/sbin
+  has clickhouse-server || missing+=(clickhouse-server)
+  has jq || missing+=(jq)
+  install_packages "ClickHouse and jq" "${missing[@]}"
+}
+
 case "${1:-}" in
 caches) install_caches ;;
 browser) install_browser ;;
 prometheus) install_prometheus ;;
+clickhouse) install_clickhouse ;;
 *)
   install_target
   install_envoy

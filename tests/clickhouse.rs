@@ -1,0 +1,429 @@
+//! The example of `examples/clickhouse/`: a real ClickHouse takes what a real Envoy sends, through an outage, and its SQL says
+//! what the filter's metrics and the dashboard say.
+#![allow(missing_docs)]
+// Helpers of tests fail as tests do: by panicking.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod harness;
+
+use harness::bootstrap::{EnvoyOptions, Plugin};
+use harness::client::{Client, Reply};
+use harness::dashboard::Dashboard;
+use harness::envoy::{Directory, Envoy};
+use harness::http::Response;
+use harness::roles::Origin;
+use harness::server::Server;
+use harness::stack::{Accounts, merged};
+use harness::{DEADLINE, Failure, eventually, installed};
+use serde_json::{Value, json};
+use statrs::distribution::{ChiSquared, ContinuousCDF};
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+fn example(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/clickhouse").join(name)
+}
+
+fn text(name: &str) -> String {
+    fs::read_to_string(example(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+/// A ClickHouse that ends with its owner; what it holds outlives its process.
+struct ClickHouse {
+    program: PathBuf,
+    process: Child,
+    port: u16,
+    directory: Directory,
+}
+
+impl ClickHouse {
+    /// None where it is not installed.
+    fn start() -> Option<ClickHouse> {
+        let program = installed("clickhouse-server", "clickhouse")?;
+        let directory = Directory::new().unwrap();
+        // A port that is free now: it cannot be asked which one it took.
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let path = |name: &str| directory.file(name).display().to_string();
+        let config = format!(
+            "<yandex><logger><level>warning</level><console>1</console></logger><listen_host>127.0.0.1</listen_host>\
+             <http_port>{port}</http_port><path>{}/</path><tmp_path>{}/</tmp_path><users_config>{}</users_config>\
+             <default_profile>default</default_profile><default_database>default</default_database>\
+             <mark_cache_size>67108864</mark_cache_size></yandex>",
+            path("data"),
+            path("tmp"),
+            path("users.xml")
+        );
+        let user = |name: &str, password: &str| {
+            format!(
+                "<{name}><password>{password}</password><networks><ip>127.0.0.1</ip></networks>\
+                 <profile>default</profile><quota>default</quota></{name}>"
+            )
+        };
+        let users = format!(
+            "<yandex><profiles><default/></profiles><quotas><default/></quotas><users>{}{}</users></yandex>",
+            user("default", ""),
+            user("edgesplit", "SECRET")
+        );
+        fs::write(directory.file("config.xml"), config).unwrap();
+        fs::write(directory.file("users.xml"), users).unwrap();
+        let process = ClickHouse::spawn(&program, &directory);
+        let server = ClickHouse { program, process, port, directory };
+        server.wait();
+        Some(server)
+    }
+
+    fn spawn(program: &Path, directory: &Directory) -> Child {
+        Command::new(program)
+            .arg(format!("--config-file={}", directory.file("config.xml").display()))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(fs::File::create(directory.file("log")).unwrap())
+            .spawn()
+            .unwrap()
+    }
+
+    fn wait(&self) {
+        eventually(2 * DEADLINE, "ClickHouse answers", || {
+            let reply = Client::new(self.port).get("/ping").try_send().ok()?;
+            (reply.status == 200).then_some(())
+        });
+    }
+
+    /// Ends it in the middle of whatever it does.
+    fn kill(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
+    /// The same server with the same data again.
+    fn restart(&mut self) {
+        self.process = ClickHouse::spawn(&self.program, &self.directory);
+        self.wait();
+    }
+
+    fn ask(&self, statement: &str) -> Result<Reply, Failure> {
+        Client::new(self.port).post("/").body(statement).try_send()
+    }
+
+    #[track_caller]
+    fn run(&self, statement: &str) -> String {
+        let reply = self.ask(statement).unwrap();
+        assert_eq!(reply.status, 200, "{statement}: {}", reply.text());
+        reply.text()
+    }
+
+    /// What the tables are made by, one statement after the other.
+    #[track_caller]
+    fn load_schema(&self) {
+        for statement in text("schema.sql").split(";\n") {
+            let is_empty = statement.lines().all(|line| line.trim().is_empty() || line.starts_with("--"));
+            if !is_empty {
+                self.run(statement);
+            }
+        }
+    }
+
+    /// The rows that a query of the example returns. Counts are numbers, not texts.
+    #[track_caller]
+    fn rows(&self, file: &str) -> Vec<Value> {
+        let query = format!("{} FORMAT JSONEachRow", text(file));
+        let answer = Client::new(self.port).post("/?output_format_json_quote_64bit_integers=0").body(query).send();
+        assert_eq!(answer.status, 200, "{file}: {}", answer.text());
+        answer.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    fn number(&self, query: &str) -> u64 {
+        self.run(query).trim().parse().unwrap()
+    }
+}
+
+impl Drop for ClickHouse {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// The experiments: halves, and thirds of a part; a goal.
+fn experiments() -> Value {
+    json!({"schema": 1, "revision": "r1",
+        "experiments": [
+            {"key": "checkout-button", "state": "running", "route": {"paths": ["/"]}, "variants": [
+                {"key": "control", "weight": 5000, "baseline": true}, {"key": "green", "weight": 5000}]},
+            {"key": "navigation", "state": "running", "traffic": 7000, "route": {"paths": ["/"]}, "variants": [
+                {"key": "flat", "weight": 3000, "baseline": true}, {"key": "mega", "weight": 3000}, {"key": "tree", "weight": 4000}]}],
+        "goals": [{"key": "purchase", "route": {"paths": ["/api/orders"]}, "statuses": ["2xx"]}]})
+}
+
+/// The example's plugin configuration with these experiments, and faster than a site wants it.
+fn configuration() -> Value {
+    let mut configuration: Value = serde_json::from_str(&text("plugin.json")).unwrap();
+    configuration["experiments"] = json!({"inline": experiments()});
+    configuration["events"]["cluster"] = json!("collector");
+    merged(
+        configuration,
+        json!({"events": {"batch": {"max_age": "200ms", "max_events": 100}, "timeout": "5s",
+                          "retry": {"backoff_min": "100ms", "backoff_max": "500ms"}}}),
+    )
+}
+
+fn envoy(origin: &Origin, sink: u16) -> Envoy {
+    Envoy::start(&EnvoyOptions::new(origin.port()).plugin(Plugin::new(configuration())).collector(sink))
+}
+
+/// Visits of the page, and of every tenth visitor, or fifth one, whose number is odd, an order.
+fn visit(client: &mut Client, visitors: std::ops::Range<u32>) {
+    for visitor in visitors {
+        let id = format!("visitor-{visitor}");
+        let page = client.get("/").header("x-user-id", &id).header("x-country", "DE").send();
+        assert_eq!(page.status, 200);
+        if visitor % 10 == 0 || visitor % 5 == 1 {
+            assert_eq!(client.post("/api/orders").header("x-user-id", &id).send().status, 200);
+        }
+    }
+}
+
+/// Waits until the sink has taken everything, and gives the accounts.
+fn settled(envoy: &Envoy) -> Accounts {
+    eventually(3 * DEADLINE, "everything is delivered", || {
+        let accounts = Accounts::of(envoy);
+        (accounts.emitted > 0 && accounts.delivered == accounts.emitted && accounts.queued == 0).then_some(accounts)
+    })
+}
+
+/// Exposures by experiment and variant, as the filter counts them.
+fn exposures_of(envoy: &Envoy) -> BTreeMap<(String, String), u64> {
+    let prefix = "edgesplit.demo.exposures.experiment.";
+    let stats = envoy.stats(&prefix.replace('.', r"\."));
+    let names = stats.iter().filter_map(|(name, count)| {
+        let (experiment, variant) = name.strip_prefix(prefix)?.split_once(".variant.")?;
+        Some(((experiment.to_owned(), variant.to_owned()), *count))
+    });
+    names.collect()
+}
+
+fn string(value: &Value) -> String {
+    value.as_str().unwrap_or_else(|| panic!("{value} is no text")).to_owned()
+}
+
+fn close(left: &Value, right: &Value) -> bool {
+    left.as_f64().zip(right.as_f64()).is_some_and(|(left, right)| (left - right).abs() < 1e-9)
+}
+
+#[test]
+fn it_holds_what_the_filter_emitted_and_says_what_the_dashboard_says() {
+    let Some(mut server) = ClickHouse::start() else { return };
+    let origin = Origin::start().unwrap();
+    let envoy = envoy(&origin, server.port);
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("clickhouse-experiments.json");
+    fs::write(&file, experiments().to_string()).unwrap();
+    let dashboard = Dashboard::start(envoy.admin_port(), file.to_str().unwrap(), 0).unwrap();
+    let mut client = envoy.client();
+
+    // Nobody has made the table: 404, which somebody can mend.
+    visit(&mut client, 0..500);
+    eventually(DEADLINE, "a call without a table", || (Accounts::of(&envoy).queued > 0).then_some(()));
+    server.load_schema();
+    settled(&envoy);
+
+    visit(&mut client, 500..1_000);
+    server.kill();
+    visit(&mut client, 1_000..2_000);
+    eventually(DEADLINE, "events wait", || (Accounts::of(&envoy).queued > 1_000).then_some(()));
+    server.restart();
+    visit(&mut client, 2_000..2_500);
+    let accounts = settled(&envoy);
+    assert_eq!((accounts.rejected, accounts.dropped_overflow, accounts.dropped_expired), (0, 0, 0));
+
+    // Exactly the same, variant by variant.
+    let rows = server.rows("exposures.sql");
+    let held: BTreeMap<_, _> = rows
+        .iter()
+        .map(|row| ((string(&row["experiment"]), string(&row["variant"])), row["exposures"].as_u64().unwrap()))
+        .collect();
+    assert_eq!(held, exposures_of(&envoy), "{rows:#?}");
+    let (exposures, orders) = (held.values().sum::<u64>(), 2_500 * 3 / 10);
+    assert_eq!(exposures + orders, accounts.emitted, "goals are the rest");
+    assert_eq!(server.number("SELECT uniqExact(id) FROM edgesplit.events"), accounts.emitted);
+    let countries = "SELECT count() FROM edgesplit.events WHERE type = 'exposure' AND `attributes.country` != 'DE'";
+    assert_eq!(server.number(countries), 0, "attributes have their columns");
+
+    // The weights, as the example says to load them.
+    let weights = Command::new("jq").arg("-c").arg("-f").arg(example("weights.jq")).arg(&file).output();
+    let Ok(weights) = weights.inspect_err(|error| eprintln!("skipped the weights: jq: {error}")) else { return };
+    let rows = String::from_utf8(weights.stdout).unwrap();
+    assert_eq!(rows.lines().count(), 5, "{}", String::from_utf8_lossy(&weights.stderr));
+    server.run(&format!("INSERT INTO edgesplit.weights FORMAT JSONEachRow {rows}"));
+
+    // The shares and the test are the dashboard's.
+    let state = eventually(DEADLINE, "the dashboard has seen everything", || {
+        let state = dashboard.state();
+        (state["delivery"]["delivered"] == json!(accounts.emitted)).then_some(state)
+    });
+    let shares = server.rows("exposures.sql");
+    let mismatches = server.rows("mismatch.sql");
+    assert_eq!((shares.len(), mismatches.len()), (5, 2), "{shares:#?} {mismatches:#?}");
+    for experiment in state["experiments"].as_array().unwrap() {
+        for variant in experiment["variants"].as_array().unwrap() {
+            let is_it = |row: &&Value| row["experiment"] == experiment["key"] && row["variant"] == variant["key"];
+            let row = shares.iter().find(is_it).unwrap();
+            assert!(close(&row["share"], &variant["observed"]), "{row} {variant}");
+            assert_eq!(row["exposures"], row["visitors"], "each came once");
+        }
+        let row = mismatches.iter().find(|row| row["experiment"] == experiment["key"]).unwrap();
+        for name in ["statistic", "degrees_of_freedom", "p_value"] {
+            assert!(close(&row[name], &experiment["test"][name]), "{name}: {row} {experiment:#}");
+        }
+    }
+
+    // The rates: of those shown a variant, who ordered. Who is shown what does not depend on the number of the visitor.
+    let rows = server.rows("conversions.sql");
+    assert_eq!(rows.len(), 5, "{rows:#?}");
+    let converted: u64 = rows.iter().filter_map(|row| row["converted"].as_u64()).sum();
+    let joined = "SELECT count() FROM edgesplit.visitors ALL INNER JOIN edgesplit.goals USING unit";
+    assert_eq!(converted, server.number(joined));
+    for row in &rows {
+        let number = |name: &str| row[name].as_f64().unwrap_or_else(|| panic!("{name}: {row}"));
+        assert!((number("rate") - 0.3).abs() < 0.08, "{row}");
+        assert!(number("low") < number("rate") && number("rate") < number("high"), "{row}");
+        assert!(number("lift_low") <= number("lift") && number("lift") <= number("lift_high"), "{row}");
+    }
+    println!("{} events and {exposures} exposures, in Envoy's metrics as in ClickHouse", accounts.emitted);
+}
+
+/// The filter never hears that a batch was taken, and sends it again.
+#[test]
+fn what_arrives_twice_counts_once() {
+    let Some(server) = ClickHouse::start() else { return };
+    server.load_schema();
+    let target = server.port;
+    let lost = AtomicU64::new(5);
+    let between = Server::start(move |request| {
+        let reply = Client::new(target)
+            .post(&request.path)
+            .header("x-clickhouse-user", request.header("x-clickhouse-user").unwrap())
+            .header("x-clickhouse-key", request.header("x-clickhouse-key").unwrap())
+            .body(&request.body)
+            .send();
+        let is_lost = lost.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
+        Response::new(if is_lost { 504 } else { reply.status }).body(reply.body)
+    })
+    .unwrap();
+    let origin = Origin::start().unwrap();
+    let envoy = envoy(&origin, between.port());
+    // Both workers, so that a visitor is reported by each, under one id.
+    for mut client in envoy.clients(2) {
+        visit(&mut client, 0..300);
+    }
+    let accounts = settled(&envoy);
+    let goals = server.number("SELECT uniqExact(id) FROM edgesplit.events WHERE type = 'goal'");
+    let exposures = server.number("SELECT uniqExact(id) FROM edgesplit.events WHERE type = 'exposure'");
+    assert_eq!(goals, 2 * 90, "every order");
+    let emitted: u64 = exposures_of(&envoy).values().sum();
+    assert_eq!(goals + emitted, accounts.emitted);
+    assert_eq!(2 * exposures, emitted, "two workers, one exposure");
+    let rows = server.number("SELECT count() FROM edgesplit.events");
+    assert!(rows > goals + exposures, "something came twice: {rows}");
+    // What ClickHouse does by itself some day. One that is under way already can make it leave parts out.
+    eventually(Duration::from_secs(60), "the repeats are merged", || {
+        server.run("OPTIMIZE TABLE edgesplit.events FINAL");
+        (server.number("SELECT count() FROM edgesplit.events") == goals + exposures).then_some(())
+    });
+    let rows = server.rows("exposures.sql");
+    assert_eq!(rows.iter().filter_map(|row| row["exposures"].as_u64()).sum::<u64>(), exposures);
+}
+
+/// The test of the sample ratio against an independent one, in up to five degrees of freedom, and of rates against published ones.
+#[test]
+fn the_statistics_are_those_of_the_tables() {
+    let Some(server) = ClickHouse::start() else { return };
+    server.load_schema();
+    // Counts, and the weight of each.
+    let cases: [(&str, &[u64], &[u64]); 7] = [
+        ("even", &[500, 500], &[5000, 5000]),
+        ("two", &[60, 40], &[5000, 5000]),
+        ("three", &[100, 100, 130], &[3000, 3000, 4000]),
+        ("four", &[25, 30, 20, 45], &[2500, 2500, 2500, 2500]),
+        ("five", &[20, 20, 20, 20, 40], &[2000, 2000, 2000, 2000, 2000]),
+        ("six", &[30, 14, 34, 45, 57, 20], &[1000, 1000, 2000, 2000, 2000, 2000]),
+        ("absent", &[40, 0, 60], &[5000, 0, 5000]),
+    ];
+    let mut events = String::new();
+    let weigh = |experiment: &str, variant: &str, weight: u64, baseline: bool| {
+        let baseline = u8::from(baseline);
+        server.run(&format!(
+            "INSERT INTO edgesplit.weights VALUES ('{experiment}', '{variant}', {weight}, {baseline}, 1)"
+        ));
+    };
+    for (experiment, counts, weights) in &cases {
+        for (number, (count, weight)) in counts.iter().zip(*weights).enumerate() {
+            let variant = format!("v{number}");
+            weigh(experiment, &variant, *weight, number == 0);
+            for visitor in 0..*count {
+                events += &exposure(&format!("{experiment}-{variant}-{visitor}"), experiment, &variant);
+            }
+        }
+    }
+    weigh("impossible", "v0", 10_000, true);
+    weigh("impossible", "v1", 0, false);
+    events += &exposure("impossible-visitor", "impossible", "v1");
+    // Newcombe's own example: 56 of 70 against 48 of 80.
+    for (variant, visitors, converted) in [("v0", 80, 48), ("v1", 70, 56)] {
+        weigh("newcombe", variant, 5000, variant == "v0");
+        for visitor in 0..visitors {
+            let unit = format!("newcombe-{variant}-{visitor}");
+            events += &exposure(&unit, "newcombe", variant);
+            if visitor < converted {
+                events += &line("goal", &unit, json!({"goal": "buy"}));
+            }
+        }
+    }
+    server.run(&format!("INSERT INTO edgesplit.events FORMAT JSONEachRow {events}"));
+    let rows = server.rows("mismatch.sql");
+    for (experiment, counts, weights) in &cases {
+        let row = rows.iter().find(|row| row["experiment"] == *experiment).unwrap();
+        let (total, weight) = (counts.iter().sum::<u64>(), weights.iter().sum::<u64>());
+        let expected = |part: u64| total as f64 * part as f64 / weight as f64;
+        let possible = || counts.iter().zip(*weights).filter(|(_, weight)| **weight > 0);
+        let statistic: f64 = possible().map(|(n, w)| (*n as f64 - expected(*w)).powi(2) / expected(*w)).sum();
+        let p_value = ChiSquared::new((possible().count() - 1) as f64).unwrap().sf(statistic);
+        assert_eq!(row["visitors"], total);
+        assert!(
+            close(&row["statistic"], &json!(statistic)) && close(&row["p_value"], &json!(p_value)),
+            "{row} {p_value}"
+        );
+    }
+    let row = rows.iter().find(|row| row["experiment"] == "impossible").unwrap();
+    assert_eq!(row["p_value"], 0.0, "somebody was shown what has no weight: {row}");
+    let rows = server.rows("conversions.sql");
+    let row = rows.iter().find(|row| row["experiment"] == "newcombe" && row["variant"] == "v1").unwrap();
+    for (name, expected) in [("rate", 0.8), ("lift", 0.2), ("lift_low", 0.0524), ("lift_high", 0.3339)] {
+        assert!((row[name].as_f64().unwrap() - expected).abs() < 0.0001, "{name}: {row}");
+    }
+}
+
+/// An event as the filter writes it, in a line of its own.
+fn line(kind: &str, unit: &str, with: Value) -> String {
+    // Any sixteen bytes that tell one from another.
+    let id = murmur3::murmur3_x64_128(&mut format!("{kind} {unit}").as_bytes(), 0).unwrap();
+    let event = json!({"id": uuid::Uuid::from_u128(id).to_string(), "type": kind, "time": "2026-12-01T10:00:00.000Z", "unit": unit,
+        "experiment": null, "variant": null, "goal": null, "revision": null, "host": "h", "path": "/", "status": 200});
+    format!("{}\n", merged(event, with))
+}
+
+fn exposure(unit: &str, experiment: &str, variant: &str) -> String {
+    line("exposure", unit, json!({"experiment": experiment, "variant": variant}))
+}
+
+#[test]
+fn the_configuration_is_one() {
+    let plugin = serde_json::from_str(&text("plugin.json")).unwrap();
+    let problems = edgesplit::plugin_config::PluginConfig::from_value(&plugin).err();
+    assert!(problems.is_none(), "{problems:?}");
+}
