@@ -31,6 +31,7 @@
 //! | [`events`] | exposures and goals, from the buffer to the acknowledgement |
 //! | [`metrics`] | what is counted, and under which names |
 //! | [`host`] | the port: all that the filter asks of the proxy it runs in |
+//! | `sort` | sorting in little code |
 //! | `adapter` | the port over proxy-wasm; only on wasm |
 //! | `schema` | words for the JSON Schemas that stand beside the parsers; only natively |
 //! | `cli` | the command; only natively |
@@ -54,4 +55,5 @@ pub mod plugin_config;
 pub mod problem;
 #[cfg(not(target_arch = "wasm32"))]
 mod schema;
+mod sort;
 pub mod visit;

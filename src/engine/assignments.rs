@@ -1,6 +1,7 @@
 //! The two texts that tell the origin and its caches what was decided.
 
 use super::snapshot::{Choice, Snapshot, Variant};
+use crate::sort::sort_by;
 use std::borrow::Cow;
 use std::fmt::Write;
 
@@ -46,8 +47,8 @@ fn join<'a>(
 
 /// `choices` in the order of the experiments' keys.
 pub fn sort_by_key(snapshot: &Snapshot, choices: &mut [Choice]) {
-    choices
-        .sort_unstable_by_key(|choice| snapshot.experiments.get(choice.experiment).map(|experiment| experiment.rank));
+    let rank = |choice: &Choice| snapshot.experiments.get(choice.experiment).map(|experiment| experiment.rank);
+    sort_by(choices, |a, b| rank(a) < rank(b));
 }
 
 /// Both texts for choices in any order.

@@ -1,6 +1,7 @@
 //! Routes: which requests an experiment or a goal is about, and an index that finds them without trying each.
 
 use super::pattern::Pattern;
+use crate::sort::sort;
 
 /// What routes are compared with.
 #[derive(Debug, Clone, Copy)]
@@ -87,7 +88,7 @@ impl RouteIndex {
     /// Indexes `routes`, each with the number that [`RouteIndex::find`] gives back for it.
     pub fn new<'a>(routes: impl Iterator<Item = (u32, &'a Route)>) -> RouteIndex {
         let mut index = RouteIndex::default();
-        let mut by_prefix = std::collections::BTreeMap::<&[u8], Vec<u32>>::new();
+        let mut by_prefix: Vec<(&[u8], u32)> = Vec::new();
         for (number, route) in routes {
             if !route.is_found_by_index() {
                 index.asks_more.push(number);
@@ -100,20 +101,23 @@ impl RouteIndex {
                 if path.is_exact() {
                     index.exact.push((path.prefix().into(), number));
                 } else {
-                    by_prefix.entry(path.prefix()).or_default().push(number);
+                    by_prefix.push((path.prefix(), number));
                 }
             }
         }
-        index.exact.sort();
-        index.asks_more.sort_unstable();
+        sort(&mut index.exact);
+        sort(&mut index.asks_more);
+        sort(&mut by_prefix);
         // In sorted order the prefixes of a text stand before it, the longest last: a stack holds the open ones.
         let mut open: Vec<usize> = Vec::new();
-        for (text, routes) in by_prefix {
+        for same in by_prefix.chunk_by(|(a, _), (b, _)| a == b) {
+            let Some((text, _)) = same.first() else { continue };
             while open
                 .pop_if(|&mut at| index.prefixes.get(at).is_none_or(|open| !text.starts_with(&open.text)))
                 .is_some()
             {}
-            index.prefixes.push(Prefix { text: text.into(), parent: open.last().copied(), routes });
+            let routes = same.iter().map(|(_, number)| *number).collect();
+            index.prefixes.push(Prefix { text: (*text).into(), parent: open.last().copied(), routes });
             open.push(index.prefixes.len() - 1);
         }
         index
@@ -144,7 +148,7 @@ impl RouteIndex {
             }
             at = prefix.parent;
         }
-        found.sort_unstable();
+        sort(found);
         found.dedup();
     }
 }

@@ -7,6 +7,7 @@ use crate::engine::flag::{FlagExposure, FlagRules, FlagSink, FlagVisitor, KeptBy
 use crate::engine::reason::Reason;
 use crate::engine::snapshot::{Choice, Snapshot};
 use crate::metrics::Metrics;
+use crate::sort::sort_by;
 use crate::visit::RequestView;
 
 /// What came of it.
@@ -76,6 +77,6 @@ pub(super) fn decide(
     let mut sink = Sink { snapshot, view, reports, metrics, choices, found: Found::default() };
     decide_flags(snapshot, rules, candidates, visit, &visitor, &mut sink);
     let found = sink.found;
-    choices.sort_unstable_by_key(|choice| choice.experiment);
+    sort_by(choices, |a, b| a.experiment < b.experiment);
     found
 }

@@ -160,10 +160,16 @@ impl<'a> Reports<'a> {
 
     /// The visitor's id and configured attributes, as GrowthBook's SDK would know them.
     fn attributes(&self, view: &RequestView<'_>) -> Map<String, Value> {
-        let id = text(view, &AttributeName::Id).map(|id| ("id".to_owned(), id.into()));
-        let aliases = self.config.visitor.attributes.iter();
-        let aliases = aliases.filter_map(|(alias, source)| Some((alias.clone(), text(view, source)?.into())));
-        id.into_iter().chain(aliases).collect()
+        let mut attributes = Map::new();
+        if let Some(id) = text(view, &AttributeName::Id) {
+            attributes.insert("id".to_owned(), id.into());
+        }
+        for (alias, source) in &self.config.visitor.attributes {
+            if let Some(value) = text(view, source) {
+                attributes.insert(alias.clone(), value.into());
+            }
+        }
+        attributes
     }
 }
 

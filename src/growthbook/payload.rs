@@ -10,9 +10,10 @@ use crate::engine::condition::SavedGroups;
 use crate::engine::flag::Outcome;
 use crate::engine::snapshot::Disabled;
 use crate::problem::{Node, Path, Problems, Severity};
+use crate::sort::sort_by;
 use serde_json::Value;
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 /// Longer keys are refused: they would end in headers, metrics and events.
 pub const KEY_BYTES_MAX: usize = 256;
@@ -269,9 +270,10 @@ impl Payload {
         let of_tests = self.redirects.iter().map(|test| &test.experiment);
         let units = of_rules.chain(of_tests).map(|experiment| &experiment.unit);
         let attributes = units.flat_map(|unit| [Some(&unit.attribute), unit.fallback.as_ref()]).flatten();
-        let by_name: BTreeMap<&str, &Attribute> =
-            attributes.map(|attribute| (attribute.written.as_str(), attribute)).collect();
-        by_name.into_values().cloned().collect()
+        let mut attributes: Vec<&Attribute> = attributes.collect();
+        sort_by(&mut attributes, |a, b| a.written < b.written);
+        attributes.dedup_by(|a, b| a.written == b.written);
+        attributes.into_iter().cloned().collect()
     }
 }
 

@@ -31,11 +31,16 @@ impl StickyDocument {
     /// Reads a document as GrowthBook's SDKs write it. None where it is none.
     pub fn from_json(value: &Value) -> Option<StickyDocument> {
         let text = |name: &str| value.get(name)?.as_str().filter(|text| !text.is_empty());
-        let assignments = value.get("assignments")?.as_object()?.iter();
+        let mut assignments = BTreeMap::new();
+        for (key, to) in value.get("assignments")?.as_object()? {
+            if let Some(to) = to.as_str() {
+                assignments.insert(key.clone(), to.to_owned());
+            }
+        }
         Some(StickyDocument {
             attribute: text("attributeName")?.to_owned(),
             unit: text("attributeValue")?.to_owned(),
-            assignments: assignments.filter_map(|(key, to)| Some((key.clone(), to.as_str()?.to_owned()))).collect(),
+            assignments,
             is_changed: false,
         })
     }

@@ -1,6 +1,8 @@
 //! A header map as the proxy hands it over: one block of bytes, read in place, so that looking at a request copies
 //! nothing. Lying lengths end the map early; they never read past the block.
 
+use crate::sort::sort;
+
 /// Header names and values in their order. Values are bytes: clients send what they like.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HeaderMap {
@@ -164,7 +166,7 @@ pub struct NameSet {
 impl NameSet {
     /// The set of these names, which are in lower case.
     pub fn new(mut names: Vec<String>) -> NameSet {
-        names.sort();
+        sort(&mut names);
         names.dedup();
         let lengths = names.iter().fold(NameLengths::default(), |all, name| all.or(NameLengths::of(&[name.len()])));
         NameSet { names, lengths }

@@ -2,6 +2,8 @@
 
 use crate::engine::snapshot::{Experiment, State};
 use crate::problem::{Path, Problems};
+use crate::sort::sort_by;
+use std::cmp::Reverse;
 use std::collections::HashSet;
 
 /// How many steps the search for a route over its budget may take for one experiment. Experiments in force are within
@@ -36,9 +38,11 @@ pub(crate) fn check(
     if own == 1 {
         return;
     }
-    let mut meeting: Vec<&Experiment> =
-        others.iter().filter(|other| factor(other) > 1 && other.route.meets(&experiment.route)).collect();
-    meeting.sort_by_key(|other| std::cmp::Reverse(factor(other)));
+    // The largest first; among equals, as they stand.
+    let meeting = others.iter().filter(|other| factor(other) > 1 && other.route.meets(&experiment.route));
+    let mut meeting: Vec<_> = meeting.enumerate().map(|(at, other)| (Reverse(factor(other)), at, other)).collect();
+    sort_by(&mut meeting, |(a, a_at, _), (b, b_at, _)| (a, a_at) < (b, b_at));
+    let meeting: Vec<&Experiment> = meeting.into_iter().map(|(_, _, other)| other).collect();
     let mut search = Search { budget, steps: SEARCH_STEPS_MAX };
     if let Some(combinations) = search.over(own, &mut Vec::new(), &meeting) {
         let message = format!(

@@ -90,12 +90,11 @@ fn parts(text: &[u8]) -> Option<(Value, Vec<Range<usize>>)> {
         at..at.wrapping_add(experiment.get().len())
     });
     let parts = parts.collect();
-    let head = members
-        .iter()
-        .filter(|(name, _)| *name != "experiments")
-        .map(|(name, value)| Some((name.clone(), serde_json::from_str(value.get()).ok()?)));
-    let head: Option<Map<String, Value>> = head.collect();
-    Some((Value::Object(head?), parts))
+    let mut head = Map::new();
+    for (name, value) in members.into_iter().filter(|(name, _)| name != "experiments") {
+        head.insert(name, serde_json::from_str(value.get()).ok()?);
+    }
+    Some((Value::Object(head), parts))
 }
 
 fn whole(text: &[u8], budget: u64, problems: &mut Problems) -> Option<Snapshot> {

@@ -3,6 +3,7 @@
 //! The conversions follow ECMA-262: ToString, ToNumber, `===`, and the relational comparison.
 
 use crate::engine::attribute::AttributeValue;
+use crate::sort::{sort, sort_by};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -256,9 +257,9 @@ impl Members {
                 Actual::List(_) | Actual::Object(_) => {}
             }
         }
-        texts.sort_unstable();
+        sort(&mut texts);
         texts.dedup();
-        numbers.sort_unstable_by(f64::total_cmp);
+        sort_by(&mut numbers, |a, b| a.total_cmp(b).is_lt());
         Members { texts: texts.into(), numbers: numbers.into(), others, folded }
     }
 

@@ -295,11 +295,13 @@ impl<'a> Outcomes<'a> {
             return Value::Null;
         }
         let values = variation.filter(|variation| variation.enabled).map(|variation| variation.values.as_slice());
-        let members = self.variables.iter().map(|variable| {
+        let mut members = Map::new();
+        for variable in self.variables {
             let own = values.unwrap_or_default().iter().rev().find(|(id, _)| *id == variable.id);
-            (variable.key.clone(), own.map_or_else(|| variable.default.clone(), |(_, value)| value.clone()))
-        });
-        Value::Object(members.collect::<Map<_, _>>())
+            let value = own.map_or(&variable.default, |(_, value)| value);
+            members.insert(variable.key.clone(), value.clone());
+        }
+        Value::Object(members)
     }
 }
 
