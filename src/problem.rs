@@ -54,15 +54,19 @@ impl Problems {
     }
 
     /// Adds an error at `path`.
+    #[cold]
     pub fn error(&mut self, path: &Path<'_>, message: impl Into<String>) {
         self.push(path, message.into(), Severity::Error);
     }
 
     /// Adds a warning at `path`.
+    #[cold]
     pub fn warning(&mut self, path: &Path<'_>, message: impl Into<String>) {
         self.push(path, message.into(), Severity::Warning);
     }
 
+    #[cold]
+    #[inline(never)]
     fn push(&mut self, path: &Path<'_>, message: String, severity: Severity) {
         self.0.push(Problem { path: path.to_string(), message, severity });
     }
@@ -160,6 +164,8 @@ impl<'a> Node<'a> {
     }
 
     /// Reports that `expected` was wanted here.
+    #[cold]
+    #[inline(never)]
     pub fn expected(&self, problems: &mut Problems, expected: &str) {
         problems.error(self.path, format!("expected {expected}, found {}", found(self.value)));
     }
