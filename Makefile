@@ -77,7 +77,7 @@ sim-module: build ## simulate faults in the built module: SEEDS=300 from START=1
 sim-mutants: ## plant bugs and see that the simulation finds each
 	MUTANTS=1 cargo test $(LOCKED) --profile sim --test simulation
 
-matrix: build dist/test/edgesplit-hooks.wasm ## run the end-to-end tests on three minor versions of Envoy: VERSIONS="1.38.3 1.39.3 1.40.0"
+matrix: build dist/test/edgesplit-hooks.wasm ## run the end-to-end tests on three minor versions of Envoy: VERSIONS="1.38.2 1.39.3 1.40.0"
 	@envoy/matrix.sh $(VERSIONS)
 
 compose-test: build ## run envoy/docker-compose.yaml in a real container engine, and check it (minutes: it builds images)

@@ -4,8 +4,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 versions=("$@")
-# The newest of each minor version that there are packages of.
-[ ${#versions[@]} -gt 0 ] || versions=(1.38.3 1.39.3 1.40.0)
+# The newest of each minor version whose package can run modules: that of 1.38.3 has no V8.
+[ ${#versions[@]} -gt 0 ] || versions=(1.38.2 1.39.3 1.40.0)
 
 say() { echo "matrix: $*" >&2; }
 tests=()
@@ -31,6 +31,7 @@ for version in "${versions[@]}"; do
     verdict=passed
   else
     verdict=FAILED
+    ! grep -q "compiled without support" "$log" || say "this Envoy was built without V8: it runs no modules"
     failed=1
     grep -E '^test .* FAILED$' "$log" >&2 || tail -20 "$log" >&2
   fi
