@@ -8,7 +8,7 @@ use crate::engine::reason::Reason;
 use crate::engine::snapshot::Snapshot;
 use crate::growthbook::sticky::{COOKIE_PREFIX, StickyDocument, StickyDocuments};
 use crate::growthbook::{self, Context, Evaluation, Overrides, Payload};
-use crate::problem::{Node, Problems};
+use crate::problem::{Node, Problems, json};
 use serde_json::Value;
 use std::borrow::Cow;
 
@@ -49,7 +49,7 @@ impl FlagRules for Rules {
         if let Some(kept) = visitor.kept {
             evaluation.read_sticky(&|name| {
                 let text = kept(&format!("{COOKIE_PREFIX}{name}"))?;
-                StickyDocument::from_json(&serde_json::from_str(&text).ok()?)
+                StickyDocument::from_json(&serde_json::from_slice(text.as_bytes()).ok()?)
             });
         }
         for &number in features {
@@ -70,7 +70,7 @@ impl FlagRules for Rules {
         }
         let documents = evaluation.sticky().into_iter().flat_map(StickyDocuments::iter);
         for document in documents.filter(|document| document.is_changed) {
-            sink.kept(&format!("{COOKIE_PREFIX}{}", document.key()), &document.to_json().to_string());
+            sink.kept(&format!("{COOKIE_PREFIX}{}", document.key()), &json(&document.to_json()));
         }
     }
 

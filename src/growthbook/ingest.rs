@@ -64,17 +64,22 @@ impl IngestEvent<'_> {
             Happening::Goal { key } => (key, json!({})),
         };
         let mut event = Map::new();
-        let mut nested = self.attributes.clone();
         for (column, sources, nullable) in COLUMNS {
-            let given: Vec<Value> = sources.iter().filter_map(|source| nested.remove(*source)).collect();
+            let mut given = sources.iter().filter_map(|source| self.attributes.get(*source));
             // The first one that has a value stands for all, and only a text does.
             let filled =
                 |value: &Value| !matches!(value, Value::Null | Value::Bool(false)) && value.as_f64() != Some(0.0);
-            let value = given.into_iter().find(|value| filled(value) && value.as_str() != Some(""));
-            match value.filter(Value::is_string) {
-                Some(value) => drop(event.insert((*column).to_owned(), value)),
+            let value = given.find(|value| filled(value) && value.as_str() != Some(""));
+            match value.filter(|value| value.is_string()) {
+                Some(value) => drop(event.insert((*column).to_owned(), value.clone())),
                 None if *nullable => drop(event.insert((*column).to_owned(), Value::Null)),
                 None => {}
+            }
+        }
+        let mut nested = Map::new();
+        for (name, value) in self.attributes {
+            if !COLUMNS.iter().any(|(_, sources, _)| sources.contains(&name.as_str())) {
+                nested.insert(name.clone(), value.clone());
             }
         }
         event.insert("event_name".to_owned(), name.into());

@@ -145,7 +145,7 @@ fn part<'a>(
                 problems.error(&path, "is encrypted, and no key is configured");
                 return None;
             };
-            let plain = decrypt(encrypted, key).and_then(|text| serde_json::from_str(&text).ok());
+            let plain = decrypt(encrypted, key).and_then(|text| serde_json::from_slice(text.as_bytes()).ok());
             if plain.is_none() {
                 problems.error(&path, "cannot be decrypted to JSON with the configured key");
             }

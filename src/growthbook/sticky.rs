@@ -4,8 +4,7 @@
 //! called `gbStickyBuckets__` and the attribute's name and value joined by `||`.
 
 use super::experiment::Sticky;
-use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use serde_json::{Map, Value, json};
 
 /// What the names of GrowthBook's cookies for sticky buckets start with.
 pub const COOKIE_PREFIX: &str = "gbStickyBuckets__";
@@ -17,8 +16,8 @@ pub struct StickyDocument {
     pub attribute: String,
     /// Its value.
     pub unit: String,
-    /// The variation's key by the key of the experiment and its version, such as `checkout__0`.
-    pub assignments: BTreeMap<String, String>,
+    /// The variation's key, a text, by the key of the experiment and its version, such as `checkout__0`.
+    pub assignments: Map<String, Value>,
     /// Whether it was changed since it was read: then it has to be kept anew.
     pub is_changed: bool,
 }
@@ -31,10 +30,10 @@ impl StickyDocument {
     /// Reads a document as GrowthBook's SDKs write it. None where it is none.
     pub fn from_json(value: &Value) -> Option<StickyDocument> {
         let text = |name: &str| value.get(name)?.as_str().filter(|text| !text.is_empty());
-        let mut assignments = BTreeMap::new();
+        let mut assignments = Map::new();
         for (key, to) in value.get("assignments")?.as_object()? {
-            if let Some(to) = to.as_str() {
-                assignments.insert(key.clone(), to.to_owned());
+            if to.is_string() {
+                assignments.insert(key.clone(), to.clone());
             }
         }
         Some(StickyDocument {
@@ -82,8 +81,8 @@ impl StickyDocuments {
             return Kept::Blocked;
         }
         // What is kept under the experiment's own attribute counts more.
-        let variation = both().find_map(|document| document.assignments.get(&sticky.key));
-        variation.map_or(Kept::Nothing, |variation| Kept::Variation(variation))
+        let variation = both().find_map(|document| document.assignments.get(&sticky.key)?.as_str());
+        variation.map_or(Kept::Nothing, Kept::Variation)
     }
 
     /// Keeps the variation of the experiment under `key`.
@@ -93,7 +92,7 @@ impl StickyDocuments {
             self.0.push(StickyDocument {
                 attribute: attribute.to_owned(),
                 unit: unit.to_owned(),
-                assignments: BTreeMap::new(),
+                assignments: Map::new(),
                 is_changed: false,
             });
             self.0.len() - 1
@@ -101,7 +100,7 @@ impl StickyDocuments {
         if let Some(document) = self.0.get_mut(at)
             && document.assignments.get(key).is_none_or(|kept| kept != variation)
         {
-            document.assignments.insert(key.to_owned(), variation.to_owned());
+            document.assignments.insert(key.to_owned(), variation.into());
             document.is_changed = true;
         }
     }

@@ -16,8 +16,8 @@ fn factor(experiment: &Experiment) -> u64 {
         State::Running => experiment.variants.iter().filter(|variant| !variant.baseline).count() as u64 + 1,
         State::Flag(_) => {
             // Several outcomes of a flag may have the same pair.
-            let pairs: HashSet<&String> =
-                experiment.variants.iter().filter_map(|variant| variant.cache_pair.as_ref()).collect();
+            let pairs = experiment.variants.iter().filter_map(|variant| variant.cache_pair.as_deref());
+            let pairs: HashSet<&str> = pairs.collect();
             pairs.len() as u64 + 1
         }
         // Everyone has the same pair, or nobody has one.

@@ -83,7 +83,7 @@ impl Compilation {
 /// The document without its experiments, and where each of these stands.
 fn parts(text: &[u8]) -> Option<(Value, Vec<Range<usize>>)> {
     let members: BTreeMap<String, &RawValue> = serde_json::from_slice(text).ok()?;
-    let experiments: Vec<&RawValue> = serde_json::from_str(members.get("experiments")?.get()).ok()?;
+    let experiments: Vec<&RawValue> = serde_json::from_slice(members.get("experiments")?.get().as_bytes()).ok()?;
     let start = text.as_ptr().addr();
     let parts = experiments.iter().map(|experiment| {
         let at = experiment.get().as_ptr().addr().wrapping_sub(start);
@@ -92,7 +92,7 @@ fn parts(text: &[u8]) -> Option<(Value, Vec<Range<usize>>)> {
     let parts = parts.collect();
     let mut head = Map::new();
     for (name, value) in members.into_iter().filter(|(name, _)| name != "experiments") {
-        head.insert(name, serde_json::from_str(value.get()).ok()?);
+        head.insert(name, serde_json::from_slice(value.get().as_bytes()).ok()?);
     }
     Some((Value::Object(head), parts))
 }

@@ -3,7 +3,6 @@
 use super::block::{self, Block};
 use super::names;
 use crate::problem::{Node, Path, Problems};
-use std::collections::BTreeSet;
 
 /// Where a call goes, and what it carries each time.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -51,13 +50,14 @@ pub(super) fn read(block: &Block<'_>, problems: &mut Problems) -> Option<Endpoin
 }
 
 fn read_headers(node: Node<'_>, problems: &mut Problems) -> Option<Vec<(String, String)>> {
-    let mut seen = BTreeSet::new();
+    let mut seen = Vec::new();
     block::map(node, problems, |name, node, problems| {
         let name = read_header_name(name, node.path, problems);
-        if let Some(name) = &name
-            && !seen.insert(name.clone())
-        {
-            problems.error(node.path, format!("the header {name} is given twice: case means nothing in its name"));
+        if let Some(name) = &name {
+            if seen.contains(name) {
+                problems.error(node.path, format!("the header {name} is given twice: case means nothing in its name"));
+            }
+            seen.push(name.clone());
         }
         // Not shown when it is bad: it may be a secret.
         let Some(value) = node.value.as_str() else {

@@ -40,7 +40,7 @@ impl Compiler<'_> {
     /// The conditions of an audience.
     pub(in crate::optimizely) fn conditions(&mut self, node: &Node<'_>) -> Tree {
         let Value::String(text) = node.value else { return self.tree(node, Leaves::Conditions, 1) };
-        match serde_json::from_str::<Value>(text) {
+        match serde_json::from_slice::<Value>(text.as_bytes()) {
             Ok(value) => self.tree(&Node { value: &value, path: node.path }, Leaves::Conditions, 1),
             Err(error) => {
                 self.problems.error(node.path, format!("not JSON in a string: {error}"));

@@ -35,7 +35,7 @@ impl VariableType {
         let (value, expected) = match self {
             VariableType::Boolean => (Some(Value::Bool(text == "true")), "true or false"),
             VariableType::Text => (Some(Value::from(text)), "a text"),
-            VariableType::Json => (serde_json::from_str(text).ok(), "JSON in a string"),
+            VariableType::Json => (serde_json::from_slice(text.as_bytes()).ok(), "JSON in a string"),
             VariableType::Integer => (integer(number).map(Value::Number), "an integer in a string"),
             VariableType::Double => {
                 let double = number.parse::<f64>().ok();
