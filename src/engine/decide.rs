@@ -52,11 +52,11 @@ pub struct Decision {
 }
 
 impl Decision {
-    fn no(reason: Reason) -> Decision {
+    pub(super) fn no(reason: Reason) -> Decision {
         Decision { variant: None, reason }
     }
 
-    fn yes(variant: usize, reason: Reason) -> Decision {
+    pub(super) fn yes(variant: usize, reason: Reason) -> Decision {
         Decision { variant: Some(variant), reason }
     }
 }
@@ -79,6 +79,40 @@ pub fn decide(
         return Decision::no(Reason::Route);
     }
     decide_routed(snapshot, experiment, visit, attributes)
+}
+
+/// Decides experiments for one request that is known to be on an included path and on their routes, where they are not paused.
+#[derive(Debug)]
+pub struct Decider<'a, A> {
+    snapshot: &'a Snapshot,
+    visit: &'a Visit<'a>,
+    attributes: &'a A,
+    /// What plain experiments need of the visitor: the id, or why there is none. `None` where even they have to be asked more.
+    id: Option<Result<Cow<'a, str>, Reason>>,
+}
+
+impl<'a, A: Attributes> Decider<'a, A> {
+    /// Finds out once what all experiments ask.
+    pub fn new(snapshot: &'a Snapshot, visit: &'a Visit<'a>, attributes: &'a A) -> Decider<'a, A> {
+        let is_plain = visit.preview.is_empty() && visit.off.is_empty();
+        let id = is_plain.then(|| match not_told_apart(visit) {
+            Some(reason) => Err(reason),
+            None => unit(&AttributeName::Id, attributes).ok_or(Reason::NoUnit),
+        });
+        Decider { snapshot, visit, attributes, id }
+    }
+
+    /// Decides the experiment at the position `number`; nothing where there is none.
+    pub fn decide(&self, number: usize) -> Option<Decision> {
+        if let (Some(id), Some(Some(plain))) = (&self.id, self.snapshot.plain.get(number)) {
+            return Some(match id {
+                Ok(id) => plain.decide(id),
+                Err(reason) => Decision::no(*reason),
+            });
+        }
+        let experiment = self.snapshot.experiments.get(number)?;
+        Some(decide_routed(self.snapshot, experiment, self.visit, self.attributes))
+    }
 }
 
 /// Decides `experiment` for a request that is known to be on an included path and on its route, where it is not paused.
@@ -239,7 +273,7 @@ mod tests {
     }
 
     fn decided(snapshot: &Snapshot, visit: &Visit<'_>, unit: Option<&str>) -> (Option<String>, &'static str) {
-        let line = RequestLine { host: b"h", path: b"/", method: b"GET" };
+        let line = RequestLine { host: b"h".into(), path: b"/", method: b"GET" };
         let experiment = &snapshot.experiments[0];
         let decision = decide(snapshot, experiment, &line, visit, &json!({ "id": unit }));
         (decision.variant.map(|variant| experiment.variants[variant].key.clone()), decision.reason.name())

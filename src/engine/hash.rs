@@ -8,7 +8,7 @@ pub const BUCKETS: u32 = 10_000;
 /// murmur3_x86_32 that can be stopped and gone on with. (The `murmur3` crate reads its whole input at every call; it is what
 /// this is tested against.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Murmur3 {
+pub(super) struct Murmur3 {
     state: u32,
     /// The bytes that no whole block is made of yet, little-endian.
     rest: u32,
@@ -20,16 +20,14 @@ impl Murmur3 {
         Murmur3 { state: seed, rest: 0, length: 0 }
     }
 
-    fn write(mut self, bytes: &[u8]) -> Murmur3 {
+    pub(super) fn write(mut self, bytes: &[u8]) -> Murmur3 {
         let bits = 8 * (self.length % 4);
-        let mut blocks = bytes.chunks_exact(4);
-        for block in blocks.by_ref() {
-            let block = block.first_chunk().map_or(0, |block| u32::from_le_bytes(*block));
-            let shifted = u64::from(self.rest) | u64::from(block) << bits;
+        let (blocks, rest) = bytes.as_chunks();
+        for block in blocks {
+            let shifted = u64::from(self.rest) | u64::from(u32::from_le_bytes(*block)) << bits;
             self.mix(shifted as u32);
             self.rest = (shifted >> 32) as u32;
         }
-        let rest = blocks.remainder();
         let last = rest.iter().rev().fold(0, |last, byte| last << 8 | u64::from(*byte));
         let shifted = u64::from(self.rest) | last << bits;
         self.rest = shifted as u32;
@@ -41,11 +39,13 @@ impl Murmur3 {
         self
     }
 
+    #[inline(always)]
     fn mix(&mut self, block: u32) {
         let mixed = (self.state ^ scrambled(block)).rotate_left(13);
         self.state = mixed.wrapping_mul(5).wrapping_add(0xe654_6b64);
     }
 
+    #[inline(always)]
     fn finish(self) -> u32 {
         // An empty rest scrambles to 0.
         let mut hash = self.state ^ scrambled(self.rest) ^ self.length;
@@ -54,11 +54,13 @@ impl Murmur3 {
         hash ^ (hash >> 16)
     }
 
-    fn bucket(self) -> u32 {
+    #[inline(always)]
+    pub(super) fn bucket(self) -> u32 {
         ((u64::from(self.finish()) * u64::from(BUCKETS)) >> 32) as u32
     }
 }
 
+#[inline(always)]
 fn scrambled(block: u32) -> u32 {
     block.wrapping_mul(0xcc9e_2d51).rotate_left(15).wrapping_mul(0x1b87_3593)
 }
@@ -80,6 +82,11 @@ impl Salt {
     /// Its text.
     pub fn text(&self) -> &str {
         &self.text
+    }
+
+    /// What was hashed.
+    pub(super) fn hashed(&self) -> Murmur3 {
+        self.hashed
     }
 
     /// The bucket, from 0 to 9,999, of the text that the salt and `unit` make together.

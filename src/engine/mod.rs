@@ -12,6 +12,7 @@ pub mod flag;
 pub mod guardrail;
 pub mod hash;
 pub mod pattern;
+pub mod plain;
 pub mod reason;
 pub mod route;
 pub mod snapshot;

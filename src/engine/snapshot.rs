@@ -5,6 +5,7 @@ use super::condition::Condition;
 use super::flag::FlagRules;
 use super::guardrail::Guardrail;
 use super::hash::{Salt, fingerprint};
+use super::plain::Plain;
 use super::route::{Route, RouteIndex};
 use crate::http::headers::NameSet;
 use crate::sort::sort_by;
@@ -17,6 +18,8 @@ pub struct Snapshot {
     pub revision: Option<String>,
     /// The valid experiments, in the order of the config.
     pub experiments: Vec<Experiment>,
+    /// What decides the experiments that are plain, by their positions.
+    pub plain: Vec<Option<Plain>>,
     /// The invalid ones: switched off alone.
     pub disabled: Vec<Disabled>,
     /// Who is kept out of all experiments.
@@ -31,6 +34,9 @@ pub struct Snapshot {
     pub paused: usize,
     /// Whether any variant does anything but stand in the assignments and in the cache key.
     pub has_effects: bool,
+    /// Whether experiments do no more than to bucket visitors and to tell the origin and caches: no effects, no sticky buckets,
+    /// no vendor's rules.
+    pub is_simple: bool,
     /// Whether any experiment keeps visitors in the variant that they once had.
     pub has_sticky: bool,
     /// Every request header that some variant sets, in lower case: clients may not send them.
@@ -203,9 +209,11 @@ impl Snapshot {
                 experiment.rank = rank;
             }
         }
+        self.plain = self.experiments.iter().map(|experiment| Plain::of(&self, experiment)).collect();
         let variants = self.experiments.iter().flat_map(|experiment| &experiment.variants);
         self.has_effects = variants.into_iter().any(|variant| variant.effects != Effects::default());
         self.has_sticky = self.experiments.iter().any(|experiment| experiment.sticky.is_some());
+        self.is_simple = !self.has_effects && !self.has_sticky && self.rules.is_none();
         let active = (0..).zip(&self.experiments).filter(|(_, experiment)| experiment.state != State::Paused);
         self.paused = self.experiments.iter().filter(|experiment| experiment.state == State::Paused).count();
         self.experiment_index = RouteIndex::new(active.map(|(number, experiment)| (number, &experiment.route)));
