@@ -58,25 +58,20 @@ const PATTERNS: &[&str] = &[
 /// Pairs of ASCII bytes, in either case: bit `b % 64` of entry `2 * a + b / 64`.
 type Pairs = [u64; 256];
 
-/// The first two letters of all patterns.
-const FIRST_PAIRS: Pairs = pairs(1);
-
-/// The first two and the second two letters of all patterns: one of a pattern's is at an even place, wherever it stands, so
-/// that every second place of a user agent is enough to look at, and most cost one look.
-const BOTH_PAIRS: Pairs = pairs(2);
+/// The first two letters of all patterns: few places of a user agent have one of them.
+const FIRST_PAIRS: Pairs = first_pairs();
 
 #[allow(
     clippy::indexing_slicing,
     clippy::panic,
     reason = "computed when the crate is compiled, which fails if it is wrong"
 )]
-const fn pairs(of_each: usize) -> Pairs {
+const fn first_pairs() -> Pairs {
     let mut pairs = [0; 256];
     let mut at = 0;
-    while at < of_each * PATTERNS.len() {
-        let [first, second, third, ..] = PATTERNS[at / of_each].as_bytes() else { panic!("a pattern of two letters") };
-        let (first, second) = if at % of_each == 0 { (*first, *second) } else { (*second, *third) };
-        let (firsts, seconds) = ([first, first.to_ascii_uppercase()], [second, second.to_ascii_uppercase()]);
+    while at < PATTERNS.len() {
+        let [first, second, ..] = PATTERNS[at].as_bytes() else { panic!("a pattern of two letters") };
+        let (firsts, seconds) = ([*first, first.to_ascii_uppercase()], [*second, second.to_ascii_uppercase()]);
         let mut case = 0;
         while case < 4 {
             let (first, second) = (firsts[case / 2], seconds[case % 2]);
@@ -88,11 +83,11 @@ const fn pairs(of_each: usize) -> Pairs {
     pairs
 }
 
-/// Whether the two bytes are one of `pairs`.
-fn is_in(pairs: &Pairs, [first, second]: [u8; 2]) -> bool {
+/// Whether the two bytes are the first of a pattern.
+fn starts_a_pattern([first, second]: [u8; 2]) -> bool {
     // What is not ASCII is taken for what has the same lowest bits, and looked at for nothing.
     let entry = 2 * usize::from(first & 127) + usize::from(second >> 6 & 1);
-    pairs.get(entry).is_some_and(|seconds| seconds >> (second & 63) & 1 == 1)
+    FIRST_PAIRS.get(entry).is_some_and(|seconds| seconds >> (second & 63) & 1 == 1)
 }
 
 /// A telephone maker's name that ends like a bot's.
@@ -133,18 +128,53 @@ impl BotPatterns {
     }
 }
 
+/// User agents that were looked at lately, and what was found: most requests of a site come with one of few.
+#[derive(Debug, Default)]
+pub struct RecentAgents {
+    /// Each at the place that its bytes give.
+    agents: Vec<(Vec<u8>, bool)>,
+}
+
+/// How many user agents are remembered; a power of two.
+pub const RECENT_MAX: usize = 128;
+
+/// A longer one is looked at each time.
+pub const RECENT_BYTES_MAX: usize = 256;
+
+impl RecentAgents {
+    /// What `looked` finds for `user_agent`, as long as nobody changes what is looked for.
+    pub fn recall(&mut self, user_agent: &[u8], looked: impl FnOnce() -> bool) -> bool {
+        // They differ in the middle, where the system is, and at the end, where the version is.
+        let byte = |at: usize| user_agent.get(at).map_or(0, |byte| usize::from(*byte));
+        let length = user_agent.len();
+        let hash = length + byte(length / 4) * 3 + byte(length / 2) * 5 + byte(length * 3 / 4) * 7;
+        let place = (hash + byte(length.saturating_sub(2)) * 11 + byte(length.saturating_sub(1)) * 13) % RECENT_MAX;
+        match self.agents.get(place) {
+            Some((known, is_bot)) if known == user_agent => *is_bot,
+            _ => self.keep(place, user_agent, looked()),
+        }
+    }
+
+    #[cold]
+    fn keep(&mut self, place: usize, user_agent: &[u8], is_bot: bool) -> bool {
+        self.agents.resize(RECENT_MAX, (Vec::new(), false));
+        if let Some((known, was_bot)) = self.agents.get_mut(place).filter(|_| user_agent.len() <= RECENT_BYTES_MAX) {
+            known.clear();
+            known.extend_from_slice(user_agent);
+            *was_bot = is_bot;
+        }
+        is_bot
+    }
+}
+
 /// Whether `user_agent` names a bot, by the patterns here.
 pub fn is_bot(user_agent: &[u8]) -> bool {
-    // A pattern that starts one place before one of these pairs has its second two letters there, one that starts with the
-    // pair its first two.
-    let pairs = user_agent.get(1..).unwrap_or_default().as_chunks().0.iter();
-    let mut places = pairs.enumerate().filter(|(_, pair)| is_in(&BOTH_PAIRS, **pair)).map(|(number, _)| 2 * number);
-    places.any(|at| names_bot_at(user_agent, at) || names_bot_at(user_agent, at + 1))
+    (0..user_agent.len()).any(|at| names_bot_at(user_agent, at))
 }
 
 fn names_bot_at(user_agent: &[u8], at: usize) -> bool {
     let rest = user_agent.get(at..).unwrap_or_default();
-    rest.first_chunk().is_some_and(|pair| is_in(&FIRST_PAIRS, *pair))
+    rest.first_chunk().is_some_and(|pair| starts_a_pattern(*pair))
         && PATTERNS.iter().any(|pattern| starts_with(rest, pattern.as_bytes()))
         && !ends_a_telephone_s_name(user_agent, at)
 }
@@ -160,6 +190,31 @@ fn starts_with(text: &[u8], pattern: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_found_is_remembered_for_just_this_agent() {
+        let (mut recent, patterns) = (RecentAgents::default(), BotPatterns::default());
+        let long = "x".repeat(RECENT_BYTES_MAX) + "bot";
+        for _ in 0..2 {
+            for number in 0..10 * RECENT_MAX {
+                let agents = [format!("Mozilla/5.0 ({number})"), format!("Robot/5.0 ({number})"), String::new()];
+                for agent in agents.iter().chain([&long]).map(String::as_bytes) {
+                    assert_eq!(recent.recall(agent, || patterns.match_bot(agent)), is_bot(agent), "{agent:?}");
+                }
+            }
+        }
+        let mut looks = 0;
+        for _ in 0..2 {
+            recent.recall(b"Mozilla/6.0", || {
+                looks += 1;
+                false
+            });
+        }
+        assert_eq!(looks, 1, "it is looked at once");
+        assert!(
+            recent.agents.iter().all(|(agent, _)| agent.len() <= RECENT_BYTES_MAX) && recent.agents.len() <= RECENT_MAX
+        );
+    }
 
     #[test]
     fn bots_say_so_and_people_and_services_do_not() {
