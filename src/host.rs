@@ -130,5 +130,7 @@ pub fn status(headers: &HeaderMap) -> Option<u16> {
 
 /// The status that a `:status` says.
 pub fn status_of(value: &[u8]) -> Option<u16> {
-    std::str::from_utf8(value).ok()?.parse().ok()
+    let digit = |byte: &u8| byte.is_ascii_digit().then(|| u16::from(byte - b'0'));
+    let [hundreds, tens, ones] = value else { return None };
+    Some(digit(hundreds)? * 100 + digit(tens)? * 10 + digit(ones)?)
 }

@@ -2,12 +2,13 @@
 
 use super::pattern::Pattern;
 use crate::sort::sort;
+use std::borrow::Cow;
 
 /// What routes are compared with.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct RequestLine<'a> {
     /// Host without its port, in lower case.
-    pub host: &'a [u8],
+    pub host: Cow<'a, [u8]>,
     /// Path without its query, as the client sent it.
     pub path: &'a [u8],
     /// Method, in upper case as methods are.
@@ -29,7 +30,7 @@ impl Route {
     /// Whether `line` is one of this route's requests.
     pub fn matches(&self, line: &RequestLine<'_>) -> bool {
         any(&self.paths, |path| path.matches(line.path))
-            && any(&self.hosts, |host| host.matches(line.host))
+            && any(&self.hosts, |host| host.matches(&line.host))
             && any(&self.methods, |method| {
                 method.as_bytes() == line.method || (method == "GET" && line.method == b"HEAD")
             })
@@ -123,12 +124,21 @@ impl RouteIndex {
         index
     }
 
-    /// Puts the numbers of all routes that match `line` into `found`, sorted, each once. `route` gives a route by its number.
-    pub fn find<'a>(&self, line: &RequestLine<'_>, route: impl Fn(u32) -> Option<&'a Route>, found: &mut Vec<u32>) {
-        self.candidates(line.path, found);
+    /// Puts the numbers of all routes into `found` that match a request for `path`, sorted, each once. `line` gives all of the
+    /// request's line, which most configs need not know, and `route` a route by its number.
+    pub fn find<'a, 'b>(
+        &self,
+        path: &[u8],
+        line: impl FnOnce() -> RequestLine<'b>,
+        route: impl Fn(u32) -> Option<&'a Route>,
+        found: &mut Vec<u32>,
+    ) {
+        self.candidates(path, found);
         if !self.asks_more.is_empty() {
+            let line = line();
             found.retain(|number| {
-                self.asks_more.binary_search(number).is_err() || route(*number).is_some_and(|route| route.matches(line))
+                self.asks_more.binary_search(number).is_err()
+                    || route(*number).is_some_and(|route| route.matches(&line))
             });
         }
     }
@@ -162,7 +172,7 @@ mod tests {
     }
 
     fn line<'a>(method: &'a str, host: &'a str, path: &'a str) -> RequestLine<'a> {
-        RequestLine { host: host.as_bytes(), path: path.as_bytes(), method: method.as_bytes() }
+        RequestLine { host: host.as_bytes().into(), path: path.as_bytes(), method: method.as_bytes() }
     }
 
     #[test]
@@ -193,7 +203,7 @@ mod tests {
         for path in
             ["", "/", "/a", "/a/", "/a/b", "/a/b/c", "/a/b/c/d", "/ab", "/abc", "/bxc", "/b", "/x.js", "/zz", "/~"]
         {
-            index.find(&line("GET", "h", path), |number| routes.get(number as usize), &mut found);
+            index.find(path.as_bytes(), || line("GET", "h", path), |number| routes.get(number as usize), &mut found);
             let matching = found.clone();
             let expected: Vec<u32> = (0..routes.len() as u32)
                 .filter(|number| routes[*number as usize].matches(&line("GET", "h", path)))

@@ -9,8 +9,6 @@ pub struct HeaderMap {
     /// Little-endian u32 numbers: how many pairs, then each pair's two lengths; then each name and value, a NUL behind
     /// each.
     block: Vec<u8>,
-    /// How many pairs there really are.
-    pairs: usize,
     /// Where the first name is.
     text: usize,
 }
@@ -21,14 +19,7 @@ impl HeaderMap {
         let claimed = block.first_chunk().map_or(0, |count| u32::from_le_bytes(*count)) as usize;
         // A count that the block has no room for is a lie: then there are no pairs.
         let text = claimed.checked_mul(8).and_then(|lengths| lengths.checked_add(4));
-        let lengths = text.and_then(|text| block.get(4..text)).unwrap_or_default();
-        let room = block.len().saturating_sub(4).saturating_sub(lengths.len());
-        let ends = lengths.as_chunks().0.iter().map(pair_lengths).scan(0_usize, |end, (name, value)| {
-            *end = end.checked_add(name)?.checked_add(value)?.checked_add(2)?;
-            // The NUL behind the last value may be missing.
-            (*end <= room.saturating_add(1)).then_some(())
-        });
-        HeaderMap { pairs: ends.count(), text: lengths.len() + 4, block }
+        HeaderMap { text: text.filter(|text| *text <= block.len()).unwrap_or(4), block }
     }
 
     /// Encodes pairs as the proxy would.
@@ -62,11 +53,15 @@ impl HeaderMap {
     /// of a request have none of the lengths that somebody looks for.
     pub fn iter_with(&self, wanted: NameLengths) -> Iter<'_> {
         let lengths = self.block.get(4..self.text).unwrap_or_default().as_chunks().0;
-        Iter {
-            block: &self.block,
-            lengths: lengths.get(..self.pairs).unwrap_or_default().iter(),
-            text: self.text,
-            wanted,
+        Iter { block: &self.block, lengths: lengths.iter(), text: self.text as u64, wanted }
+    }
+
+    /// Tells of the headers whose names have one of these lengths, as [`HeaderMap::iter_with`] gives them.
+    #[inline(always)]
+    pub fn each_with<'a>(&'a self, wanted: NameLengths, mut tell: impl FnMut(&'a [u8], &'a [u8])) {
+        let mut headers = self.iter_with(wanted);
+        while let Some((name, value)) = headers.advance() {
+            tell(name, value);
         }
     }
 
@@ -88,25 +83,37 @@ impl HeaderMap {
 pub struct Iter<'a> {
     block: &'a [u8],
     lengths: std::slice::Iter<'a, [u8; 8]>,
-    /// Where the next name is.
-    text: usize,
+    /// Where the next name is; beyond the block, where lengths lie. As many lengths as there can be do not overflow it.
+    text: u64,
     wanted: NameLengths,
+}
+
+impl<'a> Iter<'a> {
+    #[inline(always)]
+    fn advance(&mut self) -> Option<(&'a [u8], &'a [u8])> {
+        for lengths in self.lengths.by_ref() {
+            let both = u64::from_le_bytes(*lengths);
+            let (name, value) = (both & u64::from(u32::MAX), both >> 32);
+            let (name_at, value_at) = (self.text, self.text + name + 1);
+            self.text = value_at + value + 1;
+            if self.wanted.contains(name as usize) {
+                return Some((self.part(name_at, name)?, self.part(value_at, value)?));
+            }
+        }
+        None
+    }
+
+    #[inline(always)]
+    fn part(&self, at: u64, length: u64) -> Option<&'a [u8]> {
+        self.block.get(usize::try_from(at).ok()?..usize::try_from(at + length).ok()?)
+    }
 }
 
 impl<'a> Iterator for Iter<'a> {
     type Item = (&'a [u8], &'a [u8]);
 
     fn next(&mut self) -> Option<Self::Item> {
-        for lengths in self.lengths.by_ref() {
-            let (name, value) = pair_lengths(lengths);
-            let (name_at, value_at) = (self.text, self.text + name + 1);
-            self.text = value_at + value + 1;
-            if self.wanted.contains(name) {
-                let name = self.block.get(name_at..name_at + name)?;
-                return Some((name, self.block.get(value_at..value_at + value)?));
-            }
-        }
-        None
+        self.advance()
     }
 }
 
@@ -145,14 +152,20 @@ const fn length_bit(length: usize) -> u64 {
 
 /// Whether `found` is the name `wanted`, which is in lower case. Some hosts hand names over as clients wrote them.
 pub fn is_name(found: &[u8], wanted: &[u8]) -> bool {
-    found.len() == wanted.len()
-        && found.iter().zip(wanted).all(|(found, wanted)| found == wanted || found.to_ascii_lowercase() == *wanted)
-}
-
-/// The lengths of a name and of its value.
-fn pair_lengths(lengths: &[u8; 8]) -> (usize, usize) {
-    let both = u64::from_le_bytes(*lengths);
-    (both as u32 as usize, (both >> 32) as usize)
+    /// Letters differ from themselves in the other case in this bit alone.
+    const CASE: u8 = 0x20;
+    if found.len() != wanted.len() {
+        return false;
+    }
+    let mut different = 0;
+    for (found, wanted) in found.iter().zip(wanted) {
+        let bits = found ^ wanted;
+        if bits & !CASE != 0 {
+            return false;
+        }
+        different |= bits;
+    }
+    different == 0 || found.eq_ignore_ascii_case(wanted)
 }
 
 /// Names of headers, found by their length first: most headers of a request have none of these lengths.

@@ -28,8 +28,6 @@ const EXPIRED_MAX: usize = 8;
 pub struct RequestView<'a> {
     /// All headers.
     pub headers: &'a HeaderMap,
-    /// Host without port, in lower case.
-    pub host: Cow<'a, [u8]>,
     /// The request target as the client sent it.
     pub target: &'a [u8],
     /// Its path.
@@ -40,7 +38,8 @@ pub struct RequestView<'a> {
     pub method: &'a [u8],
     /// The host as the client sent it.
     authority: &'a [u8],
-    user_agent: Option<&'a [u8]>,
+    /// What the client calls itself.
+    pub user_agent: Option<&'a [u8]>,
     gpc: Option<&'a [u8]>,
     dnt: Option<&'a [u8]>,
     /// The first header with cookies, and whether there are more: HTTP/2 clients may split them.
@@ -54,36 +53,72 @@ pub struct RequestView<'a> {
     pub typed: Option<&'a Value>,
 }
 
-impl<'a> RequestView<'a> {
-    /// Reads what every request is asked for out of `headers`, in one go.
-    pub fn new(headers: &'a HeaderMap, visitor: &'a Visitor) -> RequestView<'a> {
-        let [mut target, mut authority, mut host, mut method] = [None; 4];
-        let [mut user_agent, mut gpc, mut dnt, mut cookies] = [None; 4];
-        let mut has_more_cookies = false;
-        const WANTED: NameLengths = NameLengths::of(&[3, 4, 5, 6, 7, 10]);
-        for (name, value) in headers.iter_with(WANTED) {
-            let (place, wanted): (_, &[u8]) = match name.len() {
-                3 => (&mut dnt, b"dnt"),
-                4 => (&mut host, b"host"),
-                5 => (&mut target, b":path"),
-                6 => (&mut cookies, b"cookie"),
-                7 if name.first() == Some(&b':') => (&mut method, b":method"),
-                7 => (&mut gpc, b"sec-gpc"),
-                10 if name.first() == Some(&b':') => (&mut authority, b":authority"),
-                10 => (&mut user_agent, b"user-agent"),
-                _ => continue,
-            };
-            if is_name(name, wanted) {
-                has_more_cookies |= name.len() == 6 && place.is_some();
-                // The first of a name counts.
-                *place = place.or(Some(value));
+/// What every request is asked for: the first value of each name.
+#[derive(Default)]
+struct Asked<'a> {
+    target: Option<&'a [u8]>,
+    authority: Option<&'a [u8]>,
+    host: Option<&'a [u8]>,
+    method: Option<&'a [u8]>,
+    user_agent: Option<&'a [u8]>,
+    gpc: Option<&'a [u8]>,
+    dnt: Option<&'a [u8]>,
+    cookies: Option<&'a [u8]>,
+    has_more_cookies: bool,
+}
+
+/// The lengths of their names.
+const ASKED_LENGTHS: NameLengths = NameLengths::of(&[3, 4, 5, 6, 7, 10]);
+
+impl<'a> Asked<'a> {
+    #[inline(always)]
+    fn take(&mut self, name: &[u8], value: &'a [u8]) {
+        let (place, wanted): (_, &[u8]) = match (name.len(), name.first()) {
+            (3, _) => (&mut self.dnt, b"dnt"),
+            (4, _) => (&mut self.host, b"host"),
+            (5, _) => (&mut self.target, b":path"),
+            (6, _) => (&mut self.cookies, b"cookie"),
+            (7, Some(b':')) => (&mut self.method, b":method"),
+            (7, _) => (&mut self.gpc, b"sec-gpc"),
+            (10, Some(b':')) => (&mut self.authority, b":authority"),
+            (10, _) => (&mut self.user_agent, b"user-agent"),
+            _ => return,
+        };
+        if is_name(name, wanted) {
+            match place {
+                None => *place = Some(value),
+                Some(_) => self.has_more_cookies |= name.len() == 6,
             }
         }
+    }
+}
+
+impl<'a> RequestView<'a> {
+    /// Reads what every request is asked for out of `headers`.
+    pub fn new(headers: &'a HeaderMap, visitor: &'a Visitor) -> RequestView<'a> {
+        RequestView::with(headers, visitor, NameLengths::default(), |_| ())
+    }
+
+    /// As [`RequestView::new`], and tells `also` of the names of the lengths `of_lengths`, all in one go.
+    #[inline(always)]
+    pub fn with(
+        headers: &'a HeaderMap,
+        visitor: &'a Visitor,
+        of_lengths: NameLengths,
+        mut also: impl FnMut(&'a [u8]),
+    ) -> RequestView<'a> {
+        let mut found = Asked::default();
+        headers.each_with(ASKED_LENGTHS.or(of_lengths), |name, value| {
+            if of_lengths.contains(name.len()) {
+                also(name);
+            }
+            found.take(name, value);
+        });
+        let Asked { target, authority, host, method, user_agent, gpc, dnt, cookies, has_more_cookies } = found;
         let (target, authority) = (target.unwrap_or_default(), authority.or(host).unwrap_or_default());
         let (path, query) = url::path_and_query(target);
         RequestView {
             headers,
-            host: url::host(authority),
             target,
             path,
             query,
@@ -116,9 +151,14 @@ impl<'a> RequestView<'a> {
         cookies::encoded_cookie(self.headers, name)
     }
 
+    /// Host without port, in lower case.
+    pub fn host(&self) -> Cow<'a, [u8]> {
+        url::host(self.authority)
+    }
+
     /// What routes are compared with.
-    pub fn line(&self) -> RequestLine<'_> {
-        RequestLine { host: &self.host, path: self.path, method: self.method }
+    pub fn line(&self) -> RequestLine<'a> {
+        RequestLine { host: self.host(), path: self.path, method: self.method }
     }
 
     /// The whole URL. The proxy knows the scheme that the client used; where nobody says, it is https.
@@ -133,6 +173,15 @@ fn text(bytes: Option<&[u8]>) -> AttributeValue<'_> {
         Some(Ok(text)) => AttributeValue::Text(Cow::Borrowed(text)),
         // What is not UTF-8 is no text: it counts as absent.
         Some(Err(_)) | None => AttributeValue::Missing,
+    }
+}
+
+fn text_of(bytes: Cow<'_, [u8]>) -> AttributeValue<'_> {
+    match bytes {
+        Cow::Borrowed(bytes) => text(Some(bytes)),
+        Cow::Owned(bytes) => {
+            String::from_utf8(bytes).map_or(AttributeValue::Missing, |text| AttributeValue::Text(text.into()))
+        }
     }
 }
 
@@ -156,7 +205,7 @@ impl Attributes for RequestView<'_> {
                 (None, Some(id)) => AttributeValue::Json(id),
                 (None, None) => AttributeValue::Missing,
             },
-            AttributeName::Host => text(Some(&self.host)),
+            AttributeName::Host => text_of(self.host()),
             AttributeName::Path => text(Some(self.path)),
             AttributeName::Url => self.url().map_or(AttributeValue::Missing, |url| AttributeValue::Text(url.into())),
             AttributeName::Method => text(Some(self.method)),
@@ -165,13 +214,10 @@ impl Attributes for RequestView<'_> {
             }
             AttributeName::Header(name) => text(self.headers.get(name)),
             AttributeName::Cookie(name) => text(self.cookie(name)),
-            AttributeName::Query(name) => match self.query.and_then(|query| url::parameter(query, name)) {
-                Some(Cow::Borrowed(value)) => text(Some(value)),
-                Some(Cow::Owned(value)) => {
-                    String::from_utf8(value).map_or(AttributeValue::Missing, |value| AttributeValue::Text(value.into()))
-                }
-                None => AttributeValue::Missing,
-            },
+            AttributeName::Query(name) => {
+                let value = self.query.and_then(|query| url::parameter(query, name));
+                value.map_or(AttributeValue::Missing, text_of)
+            }
             AttributeName::Named(name) => {
                 let alias = self.aliases.iter().find(|(alias, _)| alias == name);
                 // An alias stands for a place in the request, never for another alias, so this ends.

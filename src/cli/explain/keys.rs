@@ -24,10 +24,10 @@ pub(super) struct Page<'a> {
 
 impl Page<'_> {
     fn is_on_route(&self, experiment: &Experiment) -> bool {
-        let host = self.host.map(|host| url::host(host.as_bytes()));
+        let host = url::host(self.host.unwrap_or_default().as_bytes());
         let (path, _) = url::path_and_query(self.path.as_bytes());
-        let line = RequestLine { host: host.as_deref().unwrap_or_default(), path, method: self.method.as_bytes() };
-        if host.is_some() {
+        let line = RequestLine { host, path, method: self.method.as_bytes() };
+        if self.host.is_some() {
             return experiment.route.matches(&line);
         }
         let mut anywhere = experiment.route.clone();

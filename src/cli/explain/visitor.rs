@@ -224,7 +224,7 @@ fn walk(
     let on_route = experiment.route.matches(line);
     let path = String::from_utf8_lossy(line.path);
     let request =
-        format!("{} {path} on {:?}", String::from_utf8_lossy(line.method), String::from_utf8_lossy(line.host));
+        format!("{} {path} on {:?}", String::from_utf8_lossy(line.method), String::from_utf8_lossy(&line.host));
     step(
         "route",
         format!("{request} {}", either(on_route, "matches", "does not match")),
@@ -363,7 +363,7 @@ mod tests {
                     sticky: &sticky,
                     off: &[],
                 };
-                let line = RequestLine { host: b"h", path: b"/a", method: b"GET" };
+                let line = RequestLine { host: b"h".into(), path: b"/a", method: b"GET" };
                 let attributes = json!({"id": format!("u{number}")});
                 for experiment in &snapshot.experiments {
                     let decision = decide(&snapshot, experiment, &line, &visit, &attributes);
