@@ -7,14 +7,14 @@ use std::fmt::Write;
 
 /// Writes `key=variant` for every choice into `text`, instead of what is there; empty without one. Baselines stand in it too.
 /// The choices are in the order of the experiments' keys.
-pub fn write_assignments(snapshot: &Snapshot, choices: &[Choice], text: &mut String) {
+fn write_assignments(snapshot: &Snapshot, choices: &[Choice], text: &mut String) {
     join(snapshot, choices, ", ", text, |variant| variant.assignment.as_ref());
 }
 
 /// Writes `key.variant` for every choice that is not a baseline into `text`, instead of what is there; empty without one, so
 /// that the baseline shares its cached objects with visitors who are in no experiment. The choices are in the order of the
 /// experiments' keys.
-pub fn write_cache_key(snapshot: &Snapshot, choices: &[Choice], text: &mut String) {
+fn write_cache_key(snapshot: &Snapshot, choices: &[Choice], text: &mut String) {
     join(snapshot, choices, "~", text, |variant| variant.cache_pair.as_ref());
 }
 
@@ -46,7 +46,7 @@ fn join<'a>(
 }
 
 /// `choices` in the order of the experiments' keys.
-pub fn sort_by_key(snapshot: &Snapshot, choices: &mut [Choice]) {
+fn sort_by_key(snapshot: &Snapshot, choices: &mut [Choice]) {
     let rank = |choice: &Choice| snapshot.experiments.get(choice.experiment).map(|experiment| experiment.rank);
     sort_by(choices, |a, b| rank(a) < rank(b));
 }

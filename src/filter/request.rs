@@ -1,23 +1,24 @@
 //! The request path: what is read of a request, what is decided, what is written. Top to bottom in one place, since every
 //! request of a site pays for it: one read of all headers, and a write for what has to change.
 
+use super::combinations::{Combination, Combinations};
 use super::flags;
 use super::report::Reports;
 use super::response::{Caching, Pending, Work};
-use super::responses::Given;
 use super::worker::Worker;
-use crate::engine::assignments::{
-    assignment_pair, mark_preview, percent_encoded, sort_by_key, write_assignments, write_cache_key,
-};
+use crate::engine::assignments::{assignment_pair, mark_preview, percent_encoded};
 use crate::engine::attribute::{AttributeName, AttributeValue, Attributes};
-use crate::engine::decide::{self, Decision, Visit, decide_routed};
+use crate::engine::decide::{self, Decider, Decision, Visit};
 use crate::engine::reason::Reason;
-use crate::engine::snapshot::{Choice, Effects, Snapshot, State};
+use crate::engine::snapshot::{Choice, Effects, Experiment, Snapshot, State};
+use crate::events::pipeline::Pipeline;
 use crate::host::{Headers, Host, StreamHost};
-use crate::http::headers::{HeaderMap, NameLengths, is_name};
+use crate::http::headers::{HeaderMap, NameLengths, NameSet, is_name};
 use crate::http::{cookies, url};
 use crate::metrics::{Counter, Metrics};
 use crate::plugin_config::{self, OwnCookie, PluginConfig};
+use crate::visit::bots::RecentAgents;
+use crate::visit::preview::Preview;
 use crate::visit::sticky::{COOKIE_BYTES_MAX, StickyBuckets};
 use crate::visit::{self, RequestView};
 use std::borrow::Cow;
@@ -45,40 +46,20 @@ pub struct Room {
     candidates: Vec<u32>,
     goal_candidates: Vec<u32>,
     choices: Vec<Choice>,
-    assignments: String,
-    cache_key: String,
-    /// Room for choices that came back with responses.
-    spare: Vec<Vec<Choice>>,
-}
-
-/// How much room for choices is kept: as much as there are requests on their way at once, as a rule.
-const SPARE_MAX: usize = 64;
-
-impl Room {
-    /// Takes back what choices were in.
-    pub fn take_back(&mut self, mut choices: Vec<Choice>) {
-        if self.spare.len() < SPARE_MAX {
-            choices.clear();
-            self.spare.push(choices);
-        }
-    }
+    /// The user agents of the last requests.
+    agents: RecentAgents,
 }
 
 /// Handles the headers of a request.
 pub fn on_request(worker: &mut Worker, host: &(impl Host + StreamHost)) -> Flow {
-    let mut room = std::mem::take(&mut worker.room);
-    let flow = handle(worker, host, &mut room);
-    worker.room = room;
-    flow
-}
-
-fn handle(worker: &mut Worker, host: &(impl Host + StreamHost), room: &mut Room) -> Flow {
     let headers = host.headers(Headers::Request);
-    let Worker { config, snapshot, metrics, pipeline, guardrails, now_ms, .. } = worker;
+    let Worker { config, snapshot, metrics, pipeline, guardrails, combinations, room, now_ms, .. } = worker;
     let (config, pipeline, now_ms) = (&**config, pipeline.as_ref(), *now_ms);
     let unowned_target;
-    let mut view = RequestView::new(&headers, &config.visitor);
-    let mut writes = Writes::new(&headers, &view, config, snapshot.as_deref());
+    let mut writes = Writes::new(&config.request, snapshot.as_deref());
+    let owned_lengths = writes.owned_lengths();
+    let mut view = RequestView::with(&headers, &config.visitor, owned_lengths, |name| writes.protect(name));
+    writes.target = view.target;
     let token = visit::preview_token(&view, &config.request);
     if let Some(target) = visit::target_without_owned(&view, &config.request) {
         unowned_target = target;
@@ -102,143 +83,232 @@ fn handle(worker: &mut Worker, host: &(impl Host + StreamHost), room: &mut Room)
     if preview.is_none() {
         count_others(snapshot, room.candidates.len(), metrics);
     }
-    let Room { candidates, goal_candidates, choices, assignments, cache_key, spare } = room;
     let mut pending = Pending::default();
     let consent = visit::has_consent(&view, &config.visitor);
     if !consent && config.visitor.expire_cookies {
         expire_cookies(config, snapshot, &view, &mut pending);
     }
-    if candidates.is_empty() && goal_candidates.is_empty() && preview.is_none() {
+    if room.candidates.is_empty() && room.goal_candidates.is_empty() && preview.is_none() {
         writes.apply(host);
         return Flow::Continue(pending);
     }
 
-    let bot = visit::is_bot(&view, &config.visitor);
-    let mut visit =
-        Visit { now_ms, path_included: true, consent, bot, preview: &[], sticky: &[], off: guardrails.off() };
+    let is_bot = |agent: &[u8]| room.agents.recall(agent, || config.visitor.bot_patterns.match_bot(agent));
+    let bot = config.visitor.exclude_bots && view.user_agent.is_some_and(is_bot);
     view.id = visit::id(&view, &config.visitor);
-    let minted = mint(config, host, snapshot, candidates, &view, &visit).filter(|_| preview.is_none());
-    if let Some(id) = &minted {
-        view.id = Some(Cow::Borrowed(id));
+    let is_simple = snapshot.is_simple
+        && preview.is_none()
+        && room.goal_candidates.is_empty()
+        && (view.id.is_some() || config.visitor.mint.is_none());
+    let visit = Visit { now_ms, path_included: true, consent, bot, preview: &[], sticky: &[], off: guardrails.off() };
+    let arrived = Arrived { config, snapshot, metrics, pipeline, combinations, room, headers: &headers, visit };
+    if is_simple {
+        arrived.pass(host, &view, writes, pending)
+    } else {
+        arrived.treat(host, view, writes, pending, preview)
     }
-    let sticky = sticky(config, snapshot, candidates, &view, &visit);
-    let mut buckets = sticky.as_ref().map(|(_, sent)| StickyBuckets::parse(sent));
-    visit.sticky = buckets.as_ref().map_or(&[], StickyBuckets::buckets);
-    if let Some(preview) = &preview {
-        visit.preview = &preview.pairs;
-        pending.caching = Caching::NoStore;
-    } else if config.response.downstream_private && !candidates.is_empty() {
-        pending.caching = Caching::Private;
-    }
-    let mut reports = pipeline.map(|pipeline| Reports::new(pipeline, config, now_ms));
-    let mut newly_bucketed = Vec::new();
-    choices.clear();
-    let mut by_rules = flags::Found::default();
-    if let Some(rules) = snapshot.rules.as_deref() {
-        let metrics = preview.is_none().then_some(&mut *metrics);
-        let sticky = config.request.sticky.is_some();
-        by_rules =
-            flags::decide(snapshot, rules, candidates, &visit, &view, reports.as_ref(), metrics, choices, sticky);
-        if !by_rules.exposures.is_empty() {
-            pending.work(snapshot).exposures = std::mem::take(&mut by_rules.exposures);
+}
+
+/// A request for which there is something to decide, and all that this takes.
+struct Arrived<'a> {
+    config: &'a PluginConfig,
+    snapshot: &'a Rc<Snapshot>,
+    metrics: &'a mut Metrics,
+    pipeline: Option<&'a Pipeline>,
+    combinations: &'a mut Combinations,
+    room: &'a mut Room,
+    headers: &'a HeaderMap,
+    visit: Visit<'a>,
+}
+
+impl Arrived<'_> {
+    /// What most requests need: decisions of experiments that do no more than tell the origin and caches, for a visitor who is
+    /// known. [`Arrived::treat`] comes to the same.
+    fn pass(self, host: &impl StreamHost, view: &RequestView<'_>, writes: Writes<'_>, mut pending: Pending) -> Flow {
+        let Arrived { config, snapshot, metrics, pipeline, combinations, room, visit, .. } = self;
+        let combination;
+        let mut writes = writes;
+        if config.response.downstream_private {
+            pending.caching = Caching::Private;
         }
-    }
-    let is_native = snapshot.rules.is_none();
-    for &number in candidates.iter().filter(|_| is_native) {
-        let Some(experiment) = snapshot.experiments.get(number as usize) else { continue };
-        let decision = decide_routed(snapshot, experiment, &visit, &view);
-        if preview.is_none() {
-            metrics.decided(decision.reason, 1);
+        let mut reports = pipeline.map(|pipeline| Reports::new(pipeline, config, visit.now_ms));
+        let Room { candidates, choices, .. } = room;
+        decide_all(snapshot, &visit, view, candidates, Some(metrics), choices, |choice, _| {
+            if let Some(reports) = &mut reports {
+                report(reports, snapshot, choice, view, &mut pending);
+            }
+        });
+        if pending.has_events() {
+            pending.work(snapshot).describe(view, config);
         }
-        let Some(variant) = decision.variant else { continue };
-        let choice = Choice { experiment: number as usize, variant };
-        choices.push(choice);
-        if matches!(decision.reason, Reason::Bucketed | Reason::Sticky)
-            && let Some(exposure) = reports.as_mut().and_then(|reports| reports.exposure(snapshot, choice, &view))
+        if !choices.is_empty() {
+            combination = combinations.get(snapshot, choices);
+            writes.tell(&combination.assignments, &combination.cache_key);
+            pending.given = Some(Rc::clone(&combination));
+        }
+        writes.apply(host);
+        Flow::Continue(pending)
+    }
+
+    /// Whatever else there may be to do.
+    #[inline(never)]
+    fn treat(
+        self,
+        host: &(impl Host + StreamHost),
+        mut view: RequestView<'_>,
+        writes: Writes<'_>,
+        mut pending: Pending,
+        preview: Option<Preview>,
+    ) -> Flow {
+        let Arrived { config, snapshot, metrics, pipeline, combinations, room, headers, mut visit } = self;
+        let Room { candidates, goal_candidates, choices, .. } = room;
+        let minted = mint(config, host, snapshot, candidates, &view, &visit).filter(|_| preview.is_none());
+        if let Some(id) = &minted {
+            view.id = Some(Cow::Owned(id.clone()));
+        }
+        let sticky = sticky(config, snapshot, candidates, &view, &visit);
+        let mut buckets = sticky.as_ref().map(|(_, sent)| StickyBuckets::parse(sent));
+        visit.sticky = buckets.as_ref().map_or(&[], StickyBuckets::buckets);
+        if let Some(preview) = &preview {
+            visit.preview = &preview.pairs;
+            pending.caching = Caching::NoStore;
+        } else if config.response.downstream_private && !candidates.is_empty() {
+            pending.caching = Caching::Private;
+        }
+        let mut reports = pipeline.map(|pipeline| Reports::new(pipeline, config, visit.now_ms));
+        let mut newly_bucketed = Vec::new();
+        let counts = preview.is_none().then_some(&mut *metrics);
+        let mut by_rules = flags::Found::default();
+        if let Some(rules) = snapshot.rules.as_deref() {
+            choices.clear();
+            let sticky = config.request.sticky.is_some();
+            by_rules =
+                flags::decide(snapshot, rules, candidates, &visit, &view, reports.as_ref(), counts, choices, sticky);
+            if !by_rules.exposures.is_empty() {
+                pending.work(snapshot).exposures = std::mem::take(&mut by_rules.exposures);
+            }
+        } else {
+            decide_all(snapshot, &visit, &view, candidates, counts, choices, |choice, reason| {
+                if let Some(reports) = &mut reports {
+                    report(reports, snapshot, choice, &view, &mut pending);
+                }
+                if reason == Reason::Bucketed && sticky.is_some() && is_sticky(snapshot, choice) {
+                    newly_bucketed.push(choice);
+                }
+            });
+        }
+        if let Some((unit, goals)) = reachable_goals(goal_candidates, &visit, &view) {
+            let work = pending.work(snapshot);
+            work.goals.extend_from_slice(goals);
+            if let Some(reports) = &reports {
+                work.written_goals = reports.goals(snapshot, goals, &unit, &view, || host.random());
+            }
+            work.goal_unit = unit.into_owned();
+        }
+        if pending.has_events() {
+            pending.work(snapshot).describe(&view, config);
+        }
+        if preview.is_some() && config.response.debug_header.is_some() {
+            pending.work(snapshot).debug = debug_text(snapshot, candidates, &by_rules.decided, &visit, &view);
+        }
+        if let (Some(mint), Some(id)) = (&config.visitor.mint, &minted) {
+            pending.work(snapshot).id_cookie = Some(mint.set(id));
+        }
+        if let (Some((cookie, sent)), Some(buckets)) = (sticky, &mut buckets)
+            && preview.is_none()
+            && let Some(value) = remembered(snapshot, buckets, &newly_bucketed, cookie, sent)
         {
-            pending.work(snapshot).exposures.push(exposure);
+            // An id that was minted before is renewed where a cookie is written anyway: both then last equally long.
+            let renewed = config.visitor.mint.as_ref().filter(|_| minted.is_none());
+            let renewed = renewed.and_then(|mint| Some(mint.set(&visit::minted_id(&view, mint)?)));
+            let work = pending.work(snapshot);
+            work.id_cookie = work.id_cookie.take().or(renewed);
+            work.other_cookies.push(cookie.set(&value));
         }
-        if decision.reason == Reason::Bucketed && experiment.sticky.is_some() && sticky.is_some() {
-            newly_bucketed.push(choice);
+        if let Some(cookie) = config.request.sticky.as_ref().filter(|_| preview.is_none())
+            && !by_rules.kept.is_empty()
+        {
+            pending.work(snapshot).other_cookies.extend(kept_by_name(cookie, &by_rules.kept));
         }
-    }
-    if let Some((unit, goals)) = reachable_goals(goal_candidates, &visit, &view) {
-        let work = pending.work(snapshot);
-        work.goals.extend_from_slice(goals);
-        if let Some(reports) = &reports {
-            work.written_goals = reports.goals(snapshot, goals, &unit, &view, || host.random());
-        }
-        work.goal_unit = unit.into_owned();
-    }
-    if pending.has_events() {
-        pending.work(snapshot).describe(&view, config);
-    }
-    if snapshot.has_effects {
+
         for choice in choices.iter().filter(|choice| has_response_headers(snapshot, **choice)) {
             pending.work(snapshot).choices.push(*choice);
         }
-    }
-    if preview.is_some() && config.response.debug_header.is_some() {
-        pending.work(snapshot).debug = debug_text(snapshot, candidates, &by_rules.decided, &visit, &view);
-    }
-    if let (Some(mint), Some(id)) = (&config.visitor.mint, &minted) {
-        pending.work(snapshot).id_cookie = Some(mint.set(id));
-    }
-    if let (Some((cookie, sent)), Some(buckets)) = (sticky, &mut buckets)
-        && preview.is_none()
-        && let Some(value) = remembered(snapshot, buckets, &newly_bucketed, cookie, sent)
-    {
-        // An id that was minted before is renewed where a cookie is written anyway: both then last equally long.
-        let renewed = config.visitor.mint.as_ref().filter(|_| minted.is_none());
-        let renewed = renewed.and_then(|mint| Some(mint.set(&visit::minted_id(&view, mint)?)));
-        let work = pending.work(snapshot);
-        work.id_cookie = work.id_cookie.take().or(renewed);
-        work.other_cookies.push(cookie.set(&value));
-    }
-    if let Some(cookie) = config.request.sticky.as_ref().filter(|_| preview.is_none())
-        && !by_rules.kept.is_empty()
-    {
-        let set = by_rules
-            .kept
-            .iter()
-            .map(|(name, value)| cookie.named(&cookies::encoded_name(name)).set(&percent_encoded(value, "")));
-        // What browsers would not keep need not be sent.
-        pending.work(snapshot).other_cookies.extend(set.filter(|cookie| cookie.len() <= COOKIE_BYTES_MAX));
-    }
-
-    let redirect = if snapshot.has_effects { writes.effects(snapshot, choices, &view) } else { None };
-    let redirect = redirect.or(by_rules.redirect);
-    // From here on in the order of their keys.
-    sort_by_key(snapshot, choices);
-    write_assignments(snapshot, choices, assignments);
-    write_cache_key(snapshot, choices, cache_key);
-    if preview.is_some() {
-        mark_preview(cache_key, Some(host.random()));
-        writes.store_nothing(&headers);
-    }
-    writes.tell(assignments, cache_key);
-    if preview.is_none() && !assignments.is_empty() {
-        let choices = std::mem::replace(choices, spare.pop().unwrap_or_default());
-        pending.given = Some(Given { snapshot: Rc::clone(snapshot), choices });
-    }
-    match redirect {
-        Some(location) => redirected(metrics, host, &location, view.method, pending, &writes),
-        None => {
-            writes.apply(host);
-            Flow::Continue(pending)
+        let combination = if preview.is_some() {
+            let mut combination = Combination::of(snapshot, choices);
+            mark_preview(&mut combination.cache_key, Some(host.random()));
+            Rc::new(combination)
+        } else {
+            combinations.get(snapshot, choices)
+        };
+        let mut writes = writes;
+        let redirect = writes.effects(snapshot, choices, &view).or(by_rules.redirect);
+        if preview.is_some() {
+            writes.store_nothing(headers);
         }
+        writes.tell(&combination.assignments, &combination.cache_key);
+        if preview.is_none() && !combination.assignments.is_empty() {
+            pending.given = Some(Rc::clone(&combination));
+        }
+        match redirect {
+            Some(location) => redirected(metrics, host, &location, view.method, pending, &writes),
+            None => {
+                writes.apply(host);
+                Flow::Continue(pending)
+            }
+        }
+    }
+}
+
+/// Decides the candidates. `choices` are what the visitor gets, and `bucketed` hears of those among them that may be exposures.
+#[inline(always)]
+fn decide_all(
+    snapshot: &Snapshot,
+    visit: &Visit<'_>,
+    view: &RequestView<'_>,
+    candidates: &[u32],
+    mut metrics: Option<&mut Metrics>,
+    choices: &mut Vec<Choice>,
+    mut bucketed: impl FnMut(Choice, Reason),
+) {
+    choices.clear();
+    choices.reserve(candidates.len());
+    let decider = Decider::new(snapshot, visit, view);
+    for number in candidates.iter().map(|&number| number as usize) {
+        let Some(Decision { variant, reason }) = decider.decide(number) else { continue };
+        if let Some(metrics) = &mut metrics {
+            metrics.decided(reason, 1);
+        }
+        let Some(variant) = variant else { continue };
+        let choice = Choice { experiment: number, variant };
+        choices.push(choice);
+        if matches!(reason, Reason::Bucketed | Reason::Sticky) {
+            bucketed(choice, reason);
+        }
+    }
+}
+
+/// Notes an exposure for the response, unless it was reported already.
+fn report(
+    reports: &mut Reports<'_>,
+    snapshot: &Rc<Snapshot>,
+    choice: Choice,
+    view: &RequestView<'_>,
+    pending: &mut Pending,
+) {
+    if let Some(exposure) = reports.exposure(snapshot, choice, view) {
+        pending.work(snapshot).exposures.push(exposure);
     }
 }
 
 /// Finds the experiments and goals whose routes match.
 fn find_candidates(room: &mut Room, snapshot: &Snapshot, view: &RequestView<'_>, has_events: bool) {
-    let line = view.line();
     let route = |number: u32| snapshot.experiments.get(number as usize).map(|experiment| &experiment.route);
-    snapshot.experiment_index.find(&line, route, &mut room.candidates);
+    snapshot.experiment_index.find(view.path, || view.line(), route, &mut room.candidates);
     room.goal_candidates.clear();
     if has_events && !snapshot.goals.is_empty() {
         let route = |number: u32| snapshot.goals.get(number as usize).map(|goal| &goal.route);
-        snapshot.goal_index.find(&line, route, &mut room.goal_candidates);
+        snapshot.goal_index.find(view.path, || view.line(), route, &mut room.goal_candidates);
     }
 }
 
@@ -270,15 +340,23 @@ fn mint(
     view: &RequestView<'_>,
     visit: &Visit<'_>,
 ) -> Option<String> {
-    if config.visitor.mint.is_none() || view.id.is_some() || visit.bot || !visit.consent {
-        return None;
-    }
-    let useful = candidates.iter().filter_map(|&number| snapshot.experiments.get(number as usize)).any(|one| {
+    let could_be = config.visitor.mint.is_some() && view.id.is_none() && !visit.bot && visit.consent;
+    let is_of_use = |one: &Experiment| {
         matches!(one.state, State::Running | State::Flag(_))
             && one.unit == AttributeName::Id
             && decide::not_scheduled(one, visit.now_ms).is_none()
-    });
-    useful.then(|| visit::minted(host.random()))
+    };
+    (could_be && any(snapshot, candidates, is_of_use)).then(|| visit::minted(host.random()))
+}
+
+/// Whether one of the candidates is as asked.
+#[inline(never)]
+fn any(snapshot: &Snapshot, candidates: &[u32], is: impl Fn(&Experiment) -> bool) -> bool {
+    candidates.iter().filter_map(|&number| snapshot.experiments.get(number as usize)).any(is)
+}
+
+fn is_sticky(snapshot: &Snapshot, choice: Choice) -> bool {
+    snapshot.experiments.get(choice.experiment).is_some_and(|experiment| experiment.sticky.is_some())
 }
 
 /// The cookie of sticky buckets with the value that the client sent, where an experiment could use it and the visitor may
@@ -291,9 +369,15 @@ fn sticky<'a>(
     visit: &Visit<'_>,
 ) -> Option<(&'a OwnCookie, &'a [u8])> {
     let cookie = config.request.sticky.as_ref().filter(|_| snapshot.has_sticky && visit.consent && !visit.bot)?;
-    let mut candidates = candidates.iter().filter_map(|&number| snapshot.experiments.get(number as usize));
-    let useful = candidates.any(|one| one.sticky.is_some() && one.state == State::Running);
-    useful.then(|| (cookie, view.cookie(&cookie.cookie).unwrap_or_default()))
+    let is_of_use = |one: &Experiment| one.sticky.is_some() && one.state == State::Running;
+    any(snapshot, candidates, is_of_use).then(|| (cookie, view.cookie(&cookie.cookie).unwrap_or_default()))
+}
+
+/// The cookies that keep what a vendor's rules want kept. What browsers would not keep need not be sent.
+fn kept_by_name(cookie: &OwnCookie, kept: &[(String, String)]) -> impl Iterator<Item = String> {
+    let set =
+        kept.iter().map(|(name, value)| cookie.named(&cookies::encoded_name(name)).set(&percent_encoded(value, "")));
+    set.filter(|cookie| cookie.len() <= COOKIE_BYTES_MAX)
 }
 
 /// The new value of the sticky cookie, if it is another than the one that the client sent.
@@ -383,6 +467,8 @@ fn redirected(
 #[derive(Debug)]
 struct Writes<'a> {
     config: &'a plugin_config::Request,
+    /// The names that variants set.
+    by_variants: Option<&'a NameSet>,
     /// Names the filter owns or overrules that the client sent, each with how often.
     spoofed: Vec<(&'a [u8], usize)>,
     /// The values of the filter's own headers; empty where there are none.
@@ -397,27 +483,30 @@ struct Writes<'a> {
 }
 
 impl<'a> Writes<'a> {
-    /// Finds what the client sent under names that the filter owns.
-    fn new(
-        headers: &'a HeaderMap,
-        view: &RequestView<'a>,
-        config: &'a PluginConfig,
-        snapshot: Option<&Snapshot>,
-    ) -> Writes<'a> {
-        let mut spoofed: Vec<(&[u8], usize)> = Vec::new();
-        let by_variants = snapshot.map_or(NameLengths::default(), |snapshot| snapshot.owned_request_headers.lengths());
-        for (name, _) in headers.iter_with(config.request.owned_lengths().or(by_variants)) {
-            let is_owned = config.request.owns(name)
-                || snapshot.is_some_and(|snapshot| snapshot.owned_request_headers.contains(name));
-            if is_owned {
-                match spoofed.iter_mut().find(|(known, _)| *known == name) {
-                    Some((_, times)) => *times += 1,
-                    None => spoofed.push((name, 1)),
-                }
-            }
+    fn new(config: &'a plugin_config::Request, snapshot: Option<&'a Snapshot>) -> Writes<'a> {
+        let by_variants = snapshot.map(|snapshot| &snapshot.owned_request_headers);
+        let (spoofed, sets) = (Vec::new(), Vec::new());
+        Writes { config, by_variants, spoofed, assignments: "", cache_key: "", sets, target: b"", new_target: None }
+    }
+
+    /// The lengths of the names that the filter owns.
+    fn owned_lengths(&self) -> NameLengths {
+        self.config.owned_lengths().or(self.by_variants.map_or(NameLengths::default(), NameSet::lengths))
+    }
+
+    /// Notes a name that the client sent, if the filter owns it.
+    fn protect(&mut self, name: &'a [u8]) {
+        if self.config.owns(name) || self.by_variants.is_some_and(|names| names.contains(name)) {
+            self.overrule(name);
         }
-        let (config, target) = (&config.request, view.target);
-        Writes { config, spoofed, assignments: "", cache_key: "", sets: Vec::new(), target, new_target: None }
+    }
+
+    #[cold]
+    fn overrule(&mut self, name: &'a [u8]) {
+        match self.spoofed.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, times)) => *times += 1,
+            None => self.spoofed.push((name, 1)),
+        }
     }
 
     /// Asks caches to keep nothing of what comes back, whatever the client has asked of them.
@@ -439,11 +528,7 @@ impl<'a> Writes<'a> {
 
     /// What the filter says under its names: the last of a name wins.
     fn says(&self) -> impl DoubleEndedIterator<Item = (&'a str, &'a str)> + Clone + '_ {
-        let own = [
-            (self.config.assignments_header.as_str(), self.assignments),
-            (self.config.cache_key.header.as_deref().unwrap_or_default(), self.cache_key),
-        ];
-        let own = own.into_iter().filter(|(name, value)| !name.is_empty() && !value.is_empty());
+        let own = self.own().into_iter().filter(|(name, value)| !name.is_empty() && !value.is_empty());
         own.chain(self.sets.iter().copied())
     }
 
@@ -476,7 +561,7 @@ impl<'a> Writes<'a> {
         let here = match place.split_once("://") {
             Some((_, rest)) => {
                 let (authority, path) = rest.find('/').and_then(|at| rest.split_at_checked(at)).unwrap_or((rest, "/"));
-                url::host(authority.as_bytes()) == view.host && path.as_bytes() == view.path
+                url::host(authority.as_bytes()) == view.host() && path.as_bytes() == view.path
             }
             None => place.as_bytes() == view.path,
         };
@@ -502,8 +587,26 @@ impl<'a> Writes<'a> {
         Some(location)
     }
 
+    /// The filter's own headers.
+    fn own(&self) -> [(&'a str, &'a str); 2] {
+        let cache_key = self.config.cache_key.header.as_deref().unwrap_or_default();
+        [(self.config.assignments_header.as_str(), self.assignments), (cache_key, self.cache_key)]
+    }
+
     /// Makes the changes.
     fn apply(&self, host: &impl StreamHost) {
+        if !self.spoofed.is_empty() || !self.sets.is_empty() || self.new_target.is_some() {
+            return self.apply_all(host);
+        }
+        for (name, value) in self.own() {
+            if !name.is_empty() && !value.is_empty() {
+                host.add_header(Headers::Request, name, value.as_bytes());
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn apply_all(&self, host: &impl StreamHost) {
         for (name, times) in &self.spoofed {
             let Ok(text) = std::str::from_utf8(name) else { continue };
             match self.says().rev().find(|(own, _)| is_name(name, own.as_bytes())) {
@@ -533,7 +636,7 @@ impl<'a> Writes<'a> {
 impl Work {
     /// Copies what events say of the request: the request's headers cannot be read any more when the response comes.
     fn describe(&mut self, view: &RequestView<'_>, config: &PluginConfig) {
-        self.host = String::from_utf8_lossy(&view.host).into_owned();
+        self.host = String::from_utf8_lossy(&view.host()).into_owned();
         self.path = String::from_utf8_lossy(view.path).into_owned();
         self.attributes = (config.visitor.attributes.iter())
             .filter_map(|(alias, source)| match view.attribute(source) {

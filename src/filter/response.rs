@@ -1,16 +1,17 @@
 //! The response path: exposures and goals are emitted when the response is delivered, and what variants and caches need is
 //! written. A response with nothing left to do never gets here.
 
-use super::responses::Given;
+use super::combinations::Combination;
 use super::worker::Worker;
 use crate::engine::snapshot::{Choice, Snapshot};
 use crate::events::event::{Event, Kind, derived_id, random_id};
-use crate::host::{Headers, Host, StreamHost, status};
+use crate::host::{Headers, Host, StreamHost, status_of};
 use crate::http::cache_control::made_private;
 use crate::http::headers::{HeaderMap, NameLengths, is_name};
 use std::borrow::Cow;
 use std::rc::Rc;
 
+const STATUS: &str = ":status";
 const CACHE_CONTROL: &str = "cache-control";
 const SURROGATE_CONTROL: &str = "surrogate-control";
 const CDN_CACHE_CONTROL: &str = "cdn-cache-control";
@@ -33,7 +34,7 @@ pub struct Pending {
     /// What caches are told.
     pub caching: Caching,
     /// The variants that the request was given: the response counts for them.
-    pub given: Option<Given>,
+    pub given: Option<Rc<Combination>>,
     /// Whatever else there is, which for most requests is nothing.
     work: Option<Box<Work>>,
 }
@@ -141,17 +142,17 @@ pub fn on_response(worker: &mut Worker, host: &(impl Host + StreamHost), pending
     let has_events = pending.has_events();
     let Pending { caching, given, work } = pending;
     let status = if caching != Caching::Unchanged {
-        let headers = host.headers(Headers::Response);
-        keep_from_others(host, &headers, caching);
-        status(&headers)
+        keep_from_others(host, &host.headers(Headers::Response), caching)
     } else if given.is_some() || has_events {
         host.response_status()
     } else {
         None
     };
     if let Some(given) = given {
-        worker.responses.count(&given, status, &mut worker.metrics);
-        worker.room.take_back(given.choices);
+        worker.combinations.count(given, status);
+        if worker.combinations.is_full() {
+            worker.flush_responses();
+        }
     }
     let Some(work) = work else { return };
     if has_events {
@@ -177,21 +178,20 @@ fn is_for_caches(name: &str) -> bool {
     matches!(name, CACHE_CONTROL | SURROGATE_CONTROL | CDN_CACHE_CONTROL)
 }
 
-/// Keeps caches in front of the proxy from pinning one visitor's variant on others.
-fn keep_from_others(host: &impl StreamHost, headers: &HeaderMap, caching: Caching) {
-    let (mut cache_controls, mut surrogate, mut cdn) = (0, false, false);
+/// Keeps caches in front of the proxy from pinning one visitor's variant on others. Gives the response's status.
+fn keep_from_others(host: &impl StreamHost, headers: &HeaderMap, caching: Caching) -> Option<u16> {
+    let (mut status, mut cache_controls, mut surrogate, mut cdn) = (None, 0, false, false);
     const WANTED: NameLengths =
-        NameLengths::of(&[CACHE_CONTROL.len(), SURROGATE_CONTROL.len(), CDN_CACHE_CONTROL.len()]);
-    for (name, _) in headers.iter_with(WANTED) {
-        match name.len() {
-            13 if is_name(name, CACHE_CONTROL.as_bytes()) => cache_controls += 1,
-            17 => {
-                surrogate |= is_name(name, SURROGATE_CONTROL.as_bytes());
-                cdn |= is_name(name, CDN_CACHE_CONTROL.as_bytes());
-            }
-            _ => {}
+        NameLengths::of(&[STATUS.len(), CACHE_CONTROL.len(), SURROGATE_CONTROL.len(), CDN_CACHE_CONTROL.len()]);
+    headers.each_with(WANTED, |name, value| match name.len() {
+        7 if is_name(name, STATUS.as_bytes()) => status = status.or_else(|| status_of(value)),
+        13 if is_name(name, CACHE_CONTROL.as_bytes()) => cache_controls += 1,
+        17 => {
+            surrogate |= is_name(name, SURROGATE_CONTROL.as_bytes());
+            cdn |= is_name(name, CDN_CACHE_CONTROL.as_bytes());
         }
-    }
+        _ => {}
+    });
     let value = match caching {
         Caching::Unchanged => None,
         Caching::Private if cache_controls == 0 => Some(Cow::Borrowed("private")),
@@ -214,6 +214,7 @@ fn keep_from_others(host: &impl StreamHost, headers: &HeaderMap, caching: Cachin
     {
         host.remove_header(Headers::Response, name);
     }
+    status
 }
 
 fn emit(worker: &mut Worker, host: &impl Host, work: &Work, status: Option<u16>) {

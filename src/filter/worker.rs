@@ -1,8 +1,8 @@
 //! What a worker's VM keeps between requests, and its regular work.
 
+use super::combinations::Combinations;
 use super::guardrails::Guardrails;
 use super::request::Room;
-use super::responses::Responses;
 use crate::config_sync::{ConfigSync, log_problems};
 use crate::engine::snapshot::Snapshot;
 use crate::events::pipeline::Pipeline;
@@ -38,8 +38,8 @@ pub struct Worker {
     pub pipeline: Option<Pipeline>,
     /// Room for what is found out about a request.
     pub room: Room,
-    /// The responses to requests that were given a variant.
-    pub responses: Responses,
+    /// The combinations of variants that requests were given.
+    pub combinations: Combinations,
     /// The variants that are switched off.
     pub guardrails: Guardrails,
     sync: Option<ConfigSync>,
@@ -71,7 +71,7 @@ impl Worker {
                 .clone()
                 .map(|source| ConfigSync::new(source, config.compile_options(), vm, &prefix, now_ms)),
             room: Room::default(),
-            responses: Responses::default(),
+            combinations: Combinations::default(),
             guardrails: Guardrails::new(&prefix),
             configured_ms: now_ms,
             gauges_ms: i64::MIN,
@@ -97,10 +97,15 @@ impl Worker {
             });
         }
         let snapshot = Rc::new(snapshot);
-        self.responses.flush(&mut self.metrics, &mut self.guardrails);
-        self.responses = Responses::of(&snapshot);
+        self.flush_responses();
+        self.combinations.clear();
         self.guardrails.install(host, self.now_ms, &snapshot, &mut self.metrics);
         self.snapshot = Some(snapshot);
+    }
+
+    /// Hands over what was counted of responses.
+    pub fn flush_responses(&mut self) {
+        self.combinations.flush(self.snapshot.as_ref(), &mut self.metrics, &mut self.guardrails);
     }
 
     /// How long to wait for the next tick.
@@ -115,7 +120,7 @@ impl Worker {
     /// The regular work.
     pub fn tick(&mut self, host: &impl Host) {
         self.now_ms = host.now_ms();
-        self.responses.flush(&mut self.metrics, &mut self.guardrails);
+        self.flush_responses();
         // What was counted is handed over before the events it counts can be delivered: if this VM dies in between, the
         // difference is what it lost.
         self.metrics.flush(host);
@@ -156,7 +161,7 @@ impl Worker {
     /// The VM goes: sends what it has.
     pub fn shut_down(&mut self, host: &impl Host) {
         self.now_ms = host.now_ms();
-        self.responses.flush(&mut self.metrics, &mut self.guardrails);
+        self.flush_responses();
         self.metrics.flush(host);
         if let Some(pipeline) = &mut self.pipeline {
             pipeline.shut_down(host, self.now_ms, &mut self.metrics);

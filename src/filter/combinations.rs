@@ -1,0 +1,121 @@
+//! The combinations of variants that requests were given. A page has few: what one comes to, its two texts, is written once,
+//! and what comes of its requests, their responses by class, is counted in one place. A response pays one addition, a
+//! request that is given what another was given before no allocation.
+
+use super::guardrails::Guardrails;
+use crate::engine::assignments;
+use crate::engine::guardrail::Tally;
+use crate::engine::snapshot::{Choice, Snapshot};
+use crate::metrics::{CLASSES, Metrics};
+use std::cell::Cell;
+use std::rc::Rc;
+
+/// How many combinations are kept; a power of two. A route has at most `request.cache_key.budget` of them that caches tell
+/// apart, 64 by default.
+pub const COMBINATIONS_MAX: usize = 256;
+
+/// How many combinations with counts wait for the tick.
+const COUNTED_MAX: usize = COMBINATIONS_MAX;
+
+/// Variants that a request was given.
+#[derive(Debug)]
+pub struct Combination {
+    /// What they were chosen from.
+    snapshot: Rc<Snapshot>,
+    /// Them, in the order of the config.
+    choices: Vec<Choice>,
+    /// How the origin is told of them.
+    pub assignments: String,
+    /// How caches are.
+    pub cache_key: String,
+    /// Responses by class that were not handed over yet.
+    responses: [Cell<u32>; CLASSES],
+}
+
+impl Combination {
+    /// What `choices` come to.
+    pub fn of(snapshot: &Rc<Snapshot>, choices: &[Choice]) -> Combination {
+        let (assignments, cache_key) = assignments::texts(snapshot, &mut choices.to_vec());
+        let (snapshot, choices) = (Rc::clone(snapshot), choices.to_vec());
+        Combination { snapshot, choices, assignments, cache_key, responses: Default::default() }
+    }
+
+    /// Hands over what was counted. What was chosen from another snapshot than the one `in_force` counts, but no longer for
+    /// the guardrails.
+    fn flush(&self, in_force: Option<&Rc<Snapshot>>, metrics: &mut Metrics, guardrails: &mut Guardrails) {
+        let counts = self.responses.each_ref().map(Cell::take);
+        let is_in_force = in_force.is_some_and(|in_force| Rc::ptr_eq(in_force, &self.snapshot));
+        for (experiment, variant) in self.choices.iter().filter_map(|choice| self.snapshot.choice(*choice)) {
+            metrics.responded(&experiment.key, variant, &counts);
+            if is_in_force && experiment.guardrail.is_some() {
+                let responses = counts.iter().map(|count| u64::from(*count)).sum();
+                let errors = counts.last().map_or(0, |count| u64::from(*count));
+                guardrails.count(variant.tag, Tally { responses, errors });
+            }
+        }
+    }
+}
+
+/// Those of one worker.
+#[derive(Debug, Default)]
+pub struct Combinations {
+    /// Each at the place that its choices give, so that looking one up is one look.
+    kept: Vec<Option<Rc<Combination>>>,
+    /// Those with counts.
+    counted: Vec<Rc<Combination>>,
+}
+
+impl Combinations {
+    /// The combination of `choices`, which are in the order of the config.
+    pub fn get(&mut self, snapshot: &Rc<Snapshot>, choices: &[Choice]) -> Rc<Combination> {
+        let hash = choices.iter().fold(0_u32, |hash, choice| {
+            let number = (choice.experiment as u32).wrapping_mul(31).wrapping_add(choice.variant as u32);
+            (hash ^ number).wrapping_mul(0x9e37_79b1)
+        });
+        // The upper bits are the better mixed ones.
+        let place = (hash >> 16) as usize % COMBINATIONS_MAX;
+        match self.kept.get(place) {
+            Some(Some(kept)) if *kept.choices == *choices && Rc::ptr_eq(&kept.snapshot, snapshot) => Rc::clone(kept),
+            _ => self.keep(place, Rc::new(Combination::of(snapshot, choices))),
+        }
+    }
+
+    #[cold]
+    fn keep(&mut self, place: usize, combination: Rc<Combination>) -> Rc<Combination> {
+        self.kept.resize(COMBINATIONS_MAX, None);
+        if let Some(kept) = self.kept.get_mut(place) {
+            *kept = Some(Rc::clone(&combination));
+        }
+        combination
+    }
+
+    /// Counts a response with `status` for all variants of its combination.
+    pub fn count(&mut self, given: Rc<Combination>, status: Option<u16>) {
+        let Some(count) = status.and_then(|status| given.responses.get(usize::from(status / 100).wrapping_sub(1)))
+        else {
+            return;
+        };
+        let is_counted = given.responses.iter().any(|count| count.get() > 0);
+        count.set(count.get().saturating_add(1));
+        if !is_counted {
+            self.counted.push(given);
+        }
+    }
+
+    /// Whether [`Combinations::flush`] cannot wait for the tick.
+    pub fn is_full(&self) -> bool {
+        self.counted.len() >= COUNTED_MAX
+    }
+
+    /// Hands over what was counted since the last time.
+    pub fn flush(&mut self, in_force: Option<&Rc<Snapshot>>, metrics: &mut Metrics, guardrails: &mut Guardrails) {
+        for combination in self.counted.drain(..) {
+            combination.flush(in_force, metrics, guardrails);
+        }
+    }
+
+    /// Forgets those of the snapshot before; requests in progress keep theirs.
+    pub fn clear(&mut self) {
+        self.kept.clear();
+    }
+}
