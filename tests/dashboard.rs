@@ -61,7 +61,9 @@ impl Page {
     fn shows(&mut self, expected: &[(&str, &str)]) {
         let Some(browser) = &mut self.0 else { return };
         for (selector, text) in expected {
-            browser.wait_for(selector, |found| found.contains(text));
+            // A figure is all of its digits.
+            let is_figure = text.bytes().all(|byte| byte.is_ascii_digit());
+            browser.wait_for(selector, |found| found == *text || (!is_figure && found.contains(text)));
         }
     }
 
@@ -72,9 +74,10 @@ impl Page {
     fn picture(&mut self, name: &str, scheme: &str) {
         let (Some(browser), Some(folder)) = (&mut self.0, std::env::var_os("EDGESPLIT_SCREENSHOTS")) else { return };
         browser.prefer(scheme);
+        let width = browser.evaluate("innerWidth").as_u64().unwrap() as u32;
+        browser.resize(width, 600);
         let height = browser.evaluate("document.documentElement.scrollHeight").as_u64().unwrap();
-        let width = browser.evaluate("innerWidth").as_u64().unwrap();
-        browser.resize(width as u32, height as u32);
+        browser.resize(width, height as u32);
         browser.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))");
         browser.picture(&std::env::current_dir().unwrap().join(folder).join(format!("{name}.png")));
         browser.prefer("light");
@@ -217,7 +220,8 @@ fn a_page_that_stays_open_shows_health_an_outage_and_its_end_and_a_mismatch() {
         dashboard.state()["proxies"][0]["verdict"]["word"].clone()
     });
     page.shows(&[("#proxies .badge", "no answer"), ("#proxies .small", "The figures are those of")]);
-    assert_eq!(dashboard.state()["experiments"][1]["exposures"], state["experiments"][1]["exposures"]);
+    let known = dashboard.state()["experiments"][1]["exposures"].as_u64();
+    assert!(known >= state["experiments"][1]["exposures"].as_u64(), "what was known stays: {known:?}");
     if let Some(browser) = &mut page.0 {
         assert_eq!(browser.complaints, [""; 0]);
         drop(dashboard);

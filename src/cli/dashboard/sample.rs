@@ -44,6 +44,10 @@ impl Sample {
                 sample.vms_active += value;
             }
         }
+        if sample.queued_events == 0 {
+            // This gauge is set a little later.
+            sample.oldest_age_s = 0;
+        }
         sample
     }
 
@@ -98,7 +102,12 @@ impl Sample {
 
     /// Events that the service does not have, or not yet.
     pub(super) fn undelivered(&self) -> u64 {
-        self.lost() + self.event("diverted") + self.queued_events
+        self.event("emitted").saturating_sub(self.event("delivered"))
+    }
+
+    /// Events that the service will never get from here.
+    pub(super) fn gone(&self) -> u64 {
+        self.lost() + self.event("diverted")
     }
 
     /// Both together.

@@ -36,6 +36,8 @@ pub(super) struct Proxy {
     vms_started_ms: Option<u64>,
     /// Since when something waits and nothing was delivered.
     stuck_since_ms: Option<u64>,
+    /// The exposures when every event was last accounted for, none of them waiting.
+    settled: BTreeMap<Name, u64>,
     /// What was lost lately, and when it was seen.
     losses: VecDeque<(u64, u64)>,
 }
@@ -63,6 +65,9 @@ impl Proxy {
                 // An Envoy that started anew counts from 0.
                 let since = |now: u64, before: u64| now.checked_sub(before).unwrap_or(now);
                 self.vms_first = self.vms_first.min(sample.vms_created);
+                if sample.event("emitted") < before.event("emitted") {
+                    self.settled.clear();
+                }
                 if sample.vms_created > before.vms_created {
                     self.vms_started_ms = Some(now_ms);
                 }
@@ -77,8 +82,21 @@ impl Proxy {
                 sample.queued_events > 0 && delivered(before) == delivered(&sample)
             }
         };
+        if sample.undelivered() == sample.gone() {
+            self.settled.clone_from(&sample.exposures);
+        }
         self.stuck_since_ms = is_stuck.then(|| self.stuck_since_ms.unwrap_or(self.answered_ms));
         (self.sample, self.answered_ms, self.error) = (Some(sample), now_ms, None);
+    }
+
+    /// How many exposures of a variant the service does not have, or not yet, at most; and of those that were lost.
+    fn missing(&self, name: &Name) -> (u64, u64) {
+        let Some(sample) = &self.sample else { return (0, 0) };
+        let exposed = sample.exposures.get(name).copied().unwrap_or(0);
+        let settled = self.settled.get(name).copied().unwrap_or(0);
+        // What was settled is there but for what is gone; anything else that is missing may be of this variant.
+        let since = exposed.saturating_sub(settled) + settled.min(sample.gone());
+        (exposed.min(sample.undelivered()).min(since), exposed.min(sample.lost()))
     }
 
     pub(super) fn lost_lately(&self) -> u64 {
@@ -295,18 +313,15 @@ impl State {
         let variants = (experiment.variants.iter().zip(&judged.counts)).map(|((variant, weight), count)| {
             let name = (name.clone(), name_part(variant));
             let (responses, errors) = sum.responses.get(&name).copied().unwrap_or_default();
-            // Of a proxy's losses any may be of this variant, but no more than it was exposed there.
-            let at_most = |of: fn(&Sample) -> u64| -> u64 {
-                let exposed = |sample: &Sample| sample.exposures.get(&name).copied().unwrap_or(0);
-                shared(&self.proxies).map(|sample| exposed(sample).min(of(sample))).sum()
-            };
+            let missing = self.proxies.iter().map(|proxy| proxy.missing(&name));
+            let (undelivered, lost) = missing.fold((0, 0), |sum, more| (sum.0 + more.0, sum.1 + more.1));
             json!({
                 "key": variant,
                 "exposures": count,
                 "observed": (total > 0).then(|| *count as f64 / total as f64),
                 "configured": weight.map(|weight| f64::from(weight) / 10_000.0),
-                "lost_at_most": at_most(Sample::lost),
-                "delivered_at_least": count.saturating_sub(at_most(Sample::undelivered)),
+                "lost_at_most": lost,
+                "delivered_at_least": count.saturating_sub(undelivered),
                 "responses": responses,
                 "server_errors": errors,
                 "off": sum.off.get(&name).copied().unwrap_or(0),

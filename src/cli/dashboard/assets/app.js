@@ -41,7 +41,7 @@ function figures(delivery) {
   const dropped = delivery.dropped_overflow === null ? null : delivery.dropped_overflow + delivery.dropped_expired;
   const list = [
     ["emitted", "events", delivery.emitted], ["delivered", "events", delivery.delivered], ["queued", "events", delivery.queued_events],
-    ["oldest", "seconds it has waited", delivery.oldest_age_s], ["rejected", "events", delivery.rejected],
+    ["oldest", "seconds", delivery.oldest_age_s], ["rejected", "events", delivery.rejected],
     ["dropped", "events", dropped], ["diverted", "events", delivery.diverted],
   ];
   if (!$("figures").children.length) {
@@ -132,7 +132,7 @@ function proxies(list) {
     texts.forEach((text, cell) => say(row.children[cell + 2], text));
   });
 }
-const columnsOfProxies = ["emitted", "delivered", "lost", "queued", "oldest", "revision", "confirmed", "failed fetches", "VMs"];
+const columnsOfProxies = ["emitted", "delivered", "lost", "queued", "oldest", "revision", "confirmed", "fetch failures", "VMs"];
 
 function errors(list) {
   $("errors").hidden = list.length === 0;

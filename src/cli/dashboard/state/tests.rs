@@ -155,7 +155,16 @@ fn losses_are_told_by_variant_as_far_as_they_are_known() {
         (green["delivered_at_least"].as_u64().unwrap(), green["lost_at_most"].as_u64().unwrap())
     };
     assert_eq!(green(&seen), (997, 0), "three are on their way");
-    let lossy = |lost: u64| sample_with(500, 500, 0, &[("events.rejected", lost)]);
+    // An outage: what was settled before it is there.
+    watched.then(Ok(sample(500, 500, 0)), Ok(sample(500, 500, 0)));
+    let seen = watched.then(Ok(sample(500, 500, 0)), Ok(sample(600, 650, 250)));
+    assert_eq!(green(&seen), (1_000, 0));
+    watched = Watched::new();
+    let lossy = |lost: u64| {
+        let all = [("events.rejected", lost), ("events.delivered", 1_000 - lost)];
+        sample_with(500, 500, 0, &all)
+    };
+    watched.then(Ok(lossy(0)), Ok(sample(500, 500, 0)));
     let seen = watched.then(Ok(lossy(20)), Ok(sample(500, 500, 0)));
     assert_eq!(green(&seen), (980, 20));
     let verdict = &seen["experiments"][0]["verdict"];
@@ -180,7 +189,7 @@ fn what_a_guardrail_switched_off_is_told_with_the_errors() {
             ("responses.experiment.nav.variant.green.class.5xx", 60),
             ("outbox.oldest_age_seconds", 4 + off),
         ];
-        Ok(sample_with(500, 100, 0, &all))
+        Ok(sample_with(500, 100, 1, &all))
     };
     let seen = watched.then(with(0), with(1));
     let (nav, green) = (&seen["experiments"][0], &seen["experiments"][0]["variants"][1]);
