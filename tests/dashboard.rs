@@ -1,26 +1,28 @@
-//! The dashboard over a real Envoy, looked at with a real Chromium where there is one: a healthy filter, an outage and its
-//! end, a planted sample ratio mismatch. With `EDGESPLIT_SCREENSHOTS=docs` it writes the pictures of the docs.
+//! The dashboard over a real Envoy, looked at with a real Chromium where there is one: one page that stays open through health,
+//! an outage and its end, a planted sample ratio mismatch, and a guardrail. With `EDGESPLIT_SCREENSHOTS=docs` it writes the
+//! pictures of the docs.
 #![allow(missing_docs)]
 // Helpers of tests fail as tests do: by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod harness;
 
+use harness::browser::Browser;
 use harness::client::Client;
-use harness::dashboard::{Dashboard, look};
+use harness::dashboard::Dashboard;
 use harness::http::Response;
 use harness::stack::{Services, document};
-use harness::{DEADLINE, eventually, eventually_eq, installed};
+use harness::{DEADLINE, command, eventually, eventually_eq, installed};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
-/// Two experiments; the first has this weight in its first variant.
-fn experiments(first: u32) -> Value {
-    let variants = |first: u32| json!([{"key": "control", "weight": first, "baseline": true}, {"key": "green", "weight": 10_000 - first}]);
+/// Two experiments with halves, and one that is paused.
+fn experiments() -> Value {
+    let halves = json!([{"key": "control", "weight": 5000, "baseline": true}, {"key": "green", "weight": 5000}]);
     document(&[
-        json!({"key": "checkout-button", "state": "running", "variants": variants(first), "guardrail": {}}),
-        json!({"key": "navigation", "state": "running", "traffic": 6000, "variants": variants(5000)}),
-        json!({"key": "old-banner", "state": "paused", "variants": variants(5000)}),
+        json!({"key": "checkout-button", "state": "running", "variants": halves, "guardrail": {}}),
+        json!({"key": "navigation", "state": "running", "traffic": 6000, "variants": halves}),
+        json!({"key": "old-banner", "state": "paused", "variants": halves}),
     ])
 }
 
@@ -30,43 +32,84 @@ fn file(name: &str, config: &Value) -> PathBuf {
     file
 }
 
-fn visit(client: &mut Client, visitors: std::ops::Range<u32>) {
+fn visit(client: &mut Client, visitors: impl IntoIterator<Item = u32>) {
     for visitor in visitors {
         assert_eq!(client.get("/").header("x-user-id", format!("visitor-{visitor}")).send().status, 200);
     }
 }
 
-/// What the browser shows of an element, without the markup in it.
-fn shown(markup: &str, id: &str) -> String {
-    let (_, rest) = markup.split_once(&format!("id=\"{id}\"")).unwrap_or_else(|| panic!("no {id} in {markup}"));
-    let (_, rest) = rest.split_once('>').unwrap();
-    rest.split('<').next().unwrap().to_owned()
+/// Those of `visitors` who are given this variant of the first experiment.
+fn given(config: &Path, variant: &str, visitors: std::ops::Range<u32>) -> Vec<u32> {
+    let asked: String = visitors.clone().map(|visitor| format!("{{\"id\": \"visitor-{visitor}\"}}\n")).collect();
+    let answers = command::edgesplit(&["evaluate", "--config", config.to_str().unwrap()], &asked);
+    let rows = command::results(&answers);
+    assert_eq!(rows.len(), visitors.len());
+    let is_given = |(_, row): &(u32, Value)| row["decisions"][0]["variant"] == variant;
+    visitors.zip(rows).filter(is_given).map(|(visitor, _)| visitor).collect()
 }
 
-fn picture(browser: &Path, address: &str, name: &str, mode: &str) {
-    if let Some(folder) = std::env::var_os("EDGESPLIT_SCREENSHOTS") {
-        let file = std::env::current_dir().unwrap().join(folder).join(format!("{name}.png"));
-        look(browser, address, Some((&file, mode))).unwrap();
+/// A page that is looked at, where there is a browser.
+struct Page(Option<Browser>);
+
+impl Page {
+    fn open(dashboard: &Dashboard) -> Page {
+        Page(installed("chromium", "browser").map(|program| Browser::open(&program, &dashboard.address)))
+    }
+
+    /// Waits until each selector has this text.
+    #[track_caller]
+    fn shows(&mut self, expected: &[(&str, &str)]) {
+        let Some(browser) = &mut self.0 else { return };
+        for (selector, text) in expected {
+            // A figure is all of its digits.
+            let is_figure = text.bytes().all(|byte| byte.is_ascii_digit());
+            browser.wait_for(selector, |found| found == *text || (!is_figure && found.contains(text)));
+        }
+    }
+
+    fn number(&mut self, selector: &str) -> Option<u64> {
+        self.0.as_mut()?.text(selector).replace(',', "").parse().ok()
+    }
+
+    fn picture(&mut self, name: &str, scheme: &str) {
+        let (Some(browser), Some(folder)) = (&mut self.0, std::env::var_os("EDGESPLIT_SCREENSHOTS")) else { return };
+        browser.prefer(scheme);
+        let width = browser.evaluate("innerWidth").as_u64().unwrap() as u32;
+        browser.resize(width, 600);
+        let height = browser.evaluate("document.documentElement.scrollHeight").as_u64().unwrap();
+        browser.resize(width, height as u32);
+        browser.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))");
+        browser.picture(&std::env::current_dir().unwrap().join(folder).join(format!("{name}.png")));
+        browser.prefer("light");
+    }
+
+    /// The page has nothing to complain about.
+    fn close(self) {
+        assert_eq!(self.0.map_or_else(Vec::new, |browser| browser.complaints.clone()), [""; 0]);
     }
 }
 
+const FIRST: &str = "#experiment-0 .badge";
+const SECOND: &str = "#experiment-1 .badge";
+
 #[test]
-fn it_shows_health_an_outage_and_its_end_and_a_mismatch() {
-    let config = experiments(5000);
+fn a_page_that_stays_open_shows_health_an_outage_and_its_end_and_a_mismatch() {
+    let config = experiments();
     let services = Services::start(&json!({}));
     let envoy = services.envoy(&json!({
         "experiments": {"inline": config}, "visitor": {"id": [{"header": "x-user-id"}]},
         "events": {"cluster": "collector", "batch": {"max_age": "100ms"}, "retry": {"backoff_min": "100ms", "backoff_max": "300ms"}}}));
-    let good = file("dashboard.json", &config);
-    let dashboard = Dashboard::start(envoy.admin_port(), good.to_str().unwrap(), 0).unwrap();
-    // Somebody has another idea of the weights than the proxy has: seen from there, its shares are wrong.
-    let planted = file("dashboard-planted.json", &experiments(6500));
-    let mismatch = Dashboard::start(envoy.admin_port(), planted.to_str().unwrap(), 0).unwrap();
-    let browser = installed("chromium", "browser");
-    let markup =
-        |dashboard: &Dashboard| browser.as_deref().map(|browser| look(browser, &dashboard.address, None).unwrap());
-
+    let file = file("dashboard.json", &config);
+    let dashboard = Dashboard::start(envoy.admin_port(), file.to_str().unwrap(), 0).unwrap();
+    let mut page = Page::open(&dashboard);
     let mut client = envoy.client();
+    page.shows(&[
+        ("#overall", "watch"),
+        (FIRST, "no exposures"),
+        ("#experiment-2 .badge", "paused"),
+        ("#figure-emitted", "0"),
+    ]);
+
     visit(&mut client, 0..1_000);
     eventually_eq("all is delivered", json!("healthy"), || {
         let state = dashboard.state();
@@ -75,35 +118,45 @@ fn it_shows_health_an_outage_and_its_end_and_a_mismatch() {
         if is_whole { state["overall"].clone() } else { Value::Null }
     });
     let state = dashboard.state();
-    assert_eq!(state["experiments"][0]["test"]["plausible"], true, "{state:#}");
-    assert_eq!(
-        (&state["experiments"][2]["state"], &state["proxies"][0]["verdict"]["health"]),
-        (&json!("paused"), &json!("healthy"))
-    );
-    if let Some(markup) = markup(&dashboard) {
-        assert_eq!(
-            (shown(&markup, "overall"), shown(&markup, "delivery-badge")),
-            ("healthy".to_owned(), "healthy".to_owned())
-        );
-        assert_eq!(shown(&markup, "experiment-0-title"), "checkout-button");
-        assert_eq!(shown(&markup, "figure-queued"), "0");
-        assert!(markup.contains("the shares are what the weights say") && markup.contains("<canvas"), "{markup}");
-    }
+    assert_eq!((&state["attention"], &state["proxies"][0]["revisions"]), (&json!([]), &json!(["r1"])), "{state:#}");
+    page.shows(&[
+        ("#overall", "healthy"),
+        ("#delivery-badge", "healthy"),
+        ("#experiment-0-title", "checkout-button"),
+        (
+            "#experiment-0 .verdict",
+            "the shares are what the weights say: chance alone would be at least this far off in",
+        ),
+        ("#experiment-0 tbody tr:nth-child(2)", "50.0 %"),
+        ("#figure-queued", "0"),
+        ("#proxies tbody td:nth-child(8)", "r1"),
+        ("#announcement", "all in all healthy"),
+    ]);
 
+    // The collector fails, and the outbox is seen rising and emptying, on the page as it is.
     services.collector.answer_status(503);
-    visit(&mut client, 1_000..2_000);
+    let mut seen = vec![0];
+    for visitors in 1_000..2_000 {
+        visit(&mut client, [visitors]);
+        if visitors % 250 == 249 {
+            let last = *seen.last().unwrap();
+            seen.push(eventually(DEADLINE, "it rises", || {
+                let queued = dashboard.state()["delivery"]["queued_events"].as_u64().unwrap();
+                let shown = page.number("#figure-queued").unwrap_or(queued);
+                (shown > last && shown.abs_diff(queued) < 250).then_some(shown)
+            }));
+        }
+    }
+    println!("the outbox as the page showed it rising: {seen:?}");
     eventually_eq("the outage is seen", json!("broken"), || dashboard.state()["delivery"]["verdict"]["health"].clone());
-    if let Some(markup) = markup(&dashboard) {
-        assert_eq!(
-            (shown(&markup, "overall"), shown(&markup, "delivery-badge")),
-            ("broken".to_owned(), "broken".to_owned())
-        );
-        assert!(shown(&markup, "delivery-text").starts_with("nothing is delivered"), "{markup}");
-        assert_ne!(shown(&markup, "figure-queued"), "0");
-    }
-    if let Some(browser) = &browser {
-        picture(browser, &dashboard.address, "dashboard-outage", "light");
-    }
+    page.shows(&[
+        ("#overall", "broken"),
+        ("#delivery-badge", "not delivering"),
+        ("#delivery-text", "nothing is delivered"),
+        ("#attention-list", "will go out when the service is back"),
+        ("#announcement", "broken, Delivery: not delivering"),
+    ]);
+    page.picture("dashboard-outage", "light");
     services.collector.answer_status(202);
     eventually(DEADLINE, "the outbox is empty again", || {
         let delivery = &dashboard.state()["delivery"];
@@ -112,21 +165,26 @@ fn it_shows_health_an_outage_and_its_end_and_a_mismatch() {
     let queued = dashboard.state()["delivery"]["history"]["queued"].clone();
     let highest = queued.as_array().unwrap().iter().filter_map(Value::as_u64).max();
     assert!(highest > Some(1_000), "it was seen rising: {queued}");
-    if let Some(markup) = markup(&dashboard) {
-        assert_eq!(shown(&markup, "overall"), "healthy");
-    }
+    page.shows(&[
+        ("#figure-queued", "0"),
+        ("#overall", "healthy"),
+        ("#announcement", "no more Delivery: not delivering"),
+    ]);
+    page.picture("dashboard", "light");
 
-    let state = mismatch.state();
-    assert_eq!(state["experiments"][0]["verdict"]["health"], "broken", "{state:#}");
-    assert_eq!(state["experiments"][1]["verdict"]["health"], "healthy", "{state:#}");
-    if let Some(markup) = markup(&mismatch) {
-        assert_eq!(shown(&markup, "overall"), "broken");
-        assert!(markup.contains("broken-card") && markup.contains("sample ratio mismatch"), "{markup}");
-    }
-    if let Some(browser) = &browser {
-        picture(browser, &dashboard.address, "dashboard", "light");
-        picture(browser, &mismatch.address, "dashboard-mismatch", "dark");
-    }
+    // Planted: more visitors, of which only those come who see `control`.
+    visit(&mut client, given(&file, "control", 2_000..2_600));
+    page.shows(&[
+        (FIRST, "sample ratio mismatch"),
+        (SECOND, "healthy"),
+        ("#experiment-0 .verdict", "Do not trust this experiment's results"),
+        ("#attention-list a", "checkout-button"),
+    ]);
+    eventually_eq("the mismatch is flagged", json!(["sample ratio mismatch", "healthy"]), || {
+        let experiments = &dashboard.state()["experiments"];
+        json!([experiments[0]["verdict"]["word"], experiments[1]["verdict"]["word"]])
+    });
+    page.picture("dashboard-mismatch", "dark");
 
     // One variant begins to fail.
     services.origin.respond(|request| {
@@ -145,18 +203,170 @@ fn it_shows_health_an_outage_and_its_end_and_a_mismatch() {
     let state = dashboard.state();
     assert_eq!(state["experiments"][0]["verdict"]["health"], "broken", "{state:#}");
     assert_eq!(state["experiments"][1]["verdict"]["health"], "healthy", "{state:#}");
-    if let Some(markup) = markup(&dashboard) {
-        assert!(markup.contains("switched off") && markup.contains("more server errors than the baseline"), "{markup}");
-    }
-    if let Some(browser) = &browser {
-        picture(browser, &dashboard.address, "dashboard-guardrail", "light");
-    }
+    page.shows(&[
+        (FIRST, "switched off"),
+        ("#experiment-0 .verdict", "more server errors than the baseline"),
+        ("#experiment-0 tbody tr:nth-child(2)", ", off"),
+        (SECOND, "healthy"),
+    ]);
+    page.picture("dashboard-guardrail", "light");
 
-    // What is gone is told, and so is a config that cannot be read.
-    std::fs::write(&good, "{").unwrap();
+    // What is gone is told, and what was known stays: a config that cannot be read, an Envoy, the dashboard itself.
+    std::fs::write(&file, "{").unwrap();
     eventually_eq("the config is told", json!("watch"), || dashboard.state()["config"]["health"].clone());
+    page.shows(&[("#config-text", "cannot be read"), ("#experiment-0-title", "checkout-button")]);
     drop(envoy);
-    eventually_eq("the Envoy is gone", json!("broken"), || {
-        dashboard.state()["proxies"][0]["verdict"]["health"].clone()
+    eventually_eq("the Envoy is gone", json!("no answer"), || {
+        dashboard.state()["proxies"][0]["verdict"]["word"].clone()
     });
+    page.shows(&[("#proxies .badge", "no answer"), ("#proxies .small", "The figures are those of")]);
+    let known = dashboard.state()["experiments"][1]["exposures"].as_u64();
+    assert!(known >= state["experiments"][1]["exposures"].as_u64(), "what was known stays: {known:?}");
+    if let Some(browser) = &mut page.0 {
+        assert_eq!(browser.complaints, [""; 0]);
+        drop(dashboard);
+        browser.wait_for("#overall", |text| text == "the dashboard does not answer");
+        browser.wait_for("#as-of", |text| text.starts_with("what is shown is of "));
+        // That it could not fetch is what the browser says, too.
+        browser.complaints.clear();
+    }
+    page.close();
 }
+
+#[test]
+fn several_envoys_are_one_picture_and_the_page_is_for_everybody() {
+    let config = experiments();
+    let services = Services::start(&json!({}));
+    let configuration = json!({
+        "experiments": {"inline": config}, "visitor": {"id": [{"header": "x-user-id"}]},
+        "events": {"cluster": "collector", "batch": {"max_age": "100ms"}}});
+    let envoys = [services.envoy(&configuration), services.envoy(&configuration)];
+    let file = file("dashboard-several.json", &config);
+    // Nobody listens on the first port of all.
+    let admins = [envoys[0].admin_port(), envoys[1].admin_port(), 1];
+    let dashboard = Dashboard::of(&admins, file.to_str().unwrap(), 0).unwrap();
+    for (at, envoy) in envoys.iter().enumerate() {
+        visit(&mut envoy.client(), (0..400).map(|visitor| visitor + 400 * at as u32));
+    }
+    let state = eventually(DEADLINE, "exposures of both are added up", || {
+        let state = dashboard.state();
+        (state["experiments"][0]["exposures"] == 800 && state["delivery"]["queued_events"] == 0).then_some(state)
+    });
+    let words: Vec<&str> = (0..3).map(|at| state["proxies"][at]["verdict"]["word"].as_str().unwrap()).collect();
+    assert_eq!(words, ["healthy", "healthy", "no answer"]);
+    assert_eq!((&state["overall"], &state["delivery"]["verdict"]["health"]), (&json!("broken"), &json!("healthy")));
+    // The same for a program, which is told by the exit code that something is broken.
+    let envoy = |at: usize| format!("http://127.0.0.1:{}", admins[at]);
+    let ask = |envoys: &[&str]| {
+        let arguments = envoys.iter().flat_map(|envoy| ["--envoy", envoy]);
+        let rest = ["--json", "--config", file.to_str().unwrap()];
+        command::edgesplit(&["dashboard"].into_iter().chain(arguments).chain(rest).collect::<Vec<_>>(), "")
+    };
+    let output = ask(&[&envoy(0), &envoy(1)]);
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((output.status.code(), &told["experiments"][0]["exposures"]), (Some(0), &json!(800)), "{told:#}");
+    assert_eq!(ask(&[&envoy(0), &envoy(2)]).status.code(), Some(1));
+
+    let mut page = Page::open(&dashboard);
+    page.shows(&[("#overall", "broken"), ("#proxies tbody tr:nth-child(3) .badge", "no answer"), ("#as-of", "as of")]);
+    let Some(browser) = &mut page.0 else { return };
+    // By keyboard: past everything to the experiments, and by a link to what needs a look.
+    browser.press("Tab");
+    assert_eq!(browser.text(":focus"), "Skip to the experiments");
+    browser.press("Enter");
+    assert_eq!(browser.evaluate("document.activeElement.id"), "experiments");
+    browser.evaluate("document.querySelector('#attention-list a').focus()");
+    browser.press("Enter");
+    assert_eq!(browser.evaluate("document.activeElement.id"), "proxies");
+    // The arrow keys read a chart out.
+    browser.evaluate("document.querySelector('#experiment-0 figure').focus()");
+    browser.press("ArrowLeft");
+    let read = browser.wait_for("#announcement", |text| text.starts_with('−'));
+    assert!(read.contains("control ") && read.contains(", green "), "{read}");
+    // Who pauses the page has time to read it.
+    browser.evaluate("document.querySelector('#pause').focus()");
+    browser.press("Space");
+    assert_eq!(browser.text("#pause"), "Go on");
+    visit(&mut envoys[0].client(), 5_000..5_100);
+    eventually(DEADLINE, "the dashboard has counted on", || {
+        (dashboard.state()["experiments"][0]["exposures"] == 900).then_some(())
+    });
+    assert!(browser.text("#as-of").starts_with("paused at"));
+    assert!(browser.text("#experiment-0 .title").contains("800 exposures"));
+    browser.press("Enter");
+    browser.wait_for("#experiment-0 .title", |text| text.contains("900 exposures"));
+
+    // A screen reader finds a name for everything that it stops at.
+    let read = browser.read_out();
+    let has = |role: &str, name: &str| read.iter().any(|(is, called)| is == role && called.contains(name));
+    for (role, name) in [
+        ("heading", "Delivery"),
+        ("heading", "checkout-button"),
+        ("article", "checkout-button"),
+        ("region", "Needs a look"),
+        ("table", "checkout-button: exposures by variant"),
+        ("columnheader", "observed"),
+        ("rowheader", "control"),
+        ("group", "events waiting in buffers and in the outbox"),
+        ("group", "exposures gained in"),
+        ("button", "Pause"),
+        ("status", ""),
+    ] {
+        assert!(has(role, name), "no {role} {name:?}: {read:#?}");
+    }
+    for (role, name) in
+        read.iter().filter(|(role, _)| ["button", "link", "group", "region", "table"].contains(&role.as_str()))
+    {
+        assert!(!name.is_empty(), "a {role} without a name");
+    }
+    assert!(read.iter().all(|(_, name)| !name.contains("undefined") && !name.contains("NaN")), "{read:#?}");
+    // One region speaks, and only when something changes.
+    assert_eq!(browser.evaluate("document.querySelectorAll('[aria-live], [role=status], [role=alert]').length"), 1);
+    browser.evaluate("window.spoken = 0; new MutationObserver(() => window.spoken++).observe(document.querySelector('#announcement'), {childList: true})");
+    let drawn = browser.text("#as-of");
+    browser.wait_for("#as-of", |text| text != drawn);
+    assert_eq!(browser.evaluate("window.spoken"), 0);
+
+    // In a narrow window nothing but tables scrolls sideways, and who uses the keyboard reaches those.
+    for width in [320, 700, 1200] {
+        browser.resize(width, 900);
+        eventually_eq("the page is not wider than the window", json!(true), || {
+            browser.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        });
+        let unreachable = "[...document.querySelectorAll('.wide, .scroll')].filter((node) => node.scrollWidth > node.clientWidth && node.tabIndex !== 0).length";
+        eventually_eq("what scrolls is reached", json!(0), || browser.evaluate(unreachable));
+    }
+    // Every text stands out from what is behind it, in light and in dark: 4.5 to 1, as WCAG AA has it.
+    for scheme in ["light", "dark"] {
+        browser.prefer(scheme);
+        let poor = browser.evaluate(CONTRAST);
+        assert_eq!(poor, json!([]), "{scheme}");
+    }
+    browser.resize(390, 900);
+    page.picture("dashboard-narrow", "dark");
+    page.close();
+}
+
+/// Texts whose contrast is below 4.5 to 1, with what it is. Backgrounds here are opaque colours or none.
+const CONTRAST: &str = r#"(() => {
+  const parts = (color) => color.match(/[\d.]+/g).map(Number);
+  const light = (color) => parts(color).slice(0, 3).map((part) => part / 255)
+    .map((part) => (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, part, at) => sum + part * [0.2126, 0.7152, 0.0722][at], 0);
+  const behind = (node) => {
+    for (let one = node; one; one = one.parentElement) {
+      const color = getComputedStyle(one).backgroundColor;
+      if (parts(color).length === 3 || parts(color)[3] > 0) return color;
+    }
+    return "rgb(255, 255, 255)";
+  };
+  const poor = [];
+  for (const node of document.querySelectorAll("body *")) {
+    const text = [...node.childNodes].filter((child) => child.nodeType === 3).map((child) => child.data.trim()).join("");
+    if (!text || !node.getClientRects().length) continue;
+    const [one, other] = [light(getComputedStyle(node).color), light(behind(node))].sort((a, b) => b - a);
+    const ratio = (one + 0.05) / (other + 0.05);
+    if (ratio < 4.5) poor.push(text + ": " + ratio.toFixed(2));
+  }
+  return poor;
+})()"#;

@@ -1,4 +1,4 @@
-//! What users are shown works: the demo, the examples, and what README and docs say.
+//! What users are shown works: the examples, and what README and docs say. The demo has its own tests, in `demo.rs`.
 #![allow(missing_docs)]
 // A test fails by panicking, in its helpers too.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -8,16 +8,11 @@ mod harness;
 use edgesplit::native;
 use edgesplit::plugin_config::{self, PluginConfig};
 use harness::bootstrap::built_module;
-use harness::client::Client;
 use harness::envoy::Envoy;
-use harness::{DEADLINE, eventually};
 use serde_json::Value;
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::process::Command;
 
 fn project() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -183,108 +178,6 @@ fn find<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
         Value::Array(elements) => elements.iter().find_map(|element| find(element, name)),
         _ => None,
     }
-}
-
-/// A process that does not outlive its test.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // Its number may be another's by now.
-        if self.0.try_wait().is_ok_and(|ended| ended.is_none()) {
-            // SIGTERM, so that it ends its Envoy.
-            let _ = Command::new("sh").args(["-c", "kill -TERM \"$0\"", &self.0.id().to_string()]).status();
-            let _ = self.0.wait();
-        }
-    }
-}
-
-/// Demos look for the same ports: one at a time.
-static DEMO: Mutex<()> = Mutex::new(());
-
-fn demo() -> Command {
-    // Test binaries stand in `deps`, examples beside that.
-    let binaries = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().to_owned();
-    let demo = binaries.join("examples/demo");
-    assert!(demo.is_file(), "{} is not there: `cargo build --example demo`", demo.display());
-    Command::new(demo)
-}
-
-#[test]
-fn the_demo_runs_on_the_envoy_of_func_e() {
-    let _one = DEMO.lock().unwrap_or_else(PoisonError::into_inner);
-    // A stand-in that does what `func-e which` does.
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("func-e");
-    fs::create_dir_all(&folder).unwrap();
-    let (asked, launcher) = (folder.join("asked"), folder.join("func-e"));
-    let envoy = fs::canonicalize(harness::envoy::find_binary().unwrap()).unwrap();
-    let script = format!("#!/bin/sh\necho \"$@ $ENVOY_VERSION\" >{}\necho {}\n", asked.display(), envoy.display());
-    fs::write(&launcher, script).unwrap();
-    fs::set_permissions(&launcher, fs::Permissions::from_mode(0o755)).unwrap();
-    let path = std::env::join_paths(
-        std::iter::once(folder.clone()).chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())),
-    );
-    let path = path.unwrap();
-
-    let run = |runner: &str| {
-        let mut demo = demo();
-        demo.envs([("ENVOY_RUNNER", runner), ("DEMO_SECONDS", "1"), ("ENVOY", "/nowhere")]).env("PATH", &path);
-        demo.env_remove("ENVOY_VERSION").stdin(Stdio::null()).output().unwrap()
-    };
-    let output = run("func-e");
-    assert!(output.status.success(), "{output:?}");
-    assert_eq!(fs::read_to_string(&asked).unwrap(), "which 1.40.0\n");
-    let output = run("docker");
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.status.success() && said.contains("ENVOY_RUNNER=docker: expected func-e"), "{said}");
-}
-
-#[test]
-fn the_demo_runs_and_ends_by_itself() {
-    let _one = DEMO.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut demo = demo();
-    let demo = demo.env("DEMO_SECONDS", "6").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut demo = Running(demo.spawn().unwrap());
-    let mut stdout = BufReader::new(demo.0.stdout.take().unwrap());
-    let mut line = String::new();
-    let mut port_of = |what: &str| -> u16 {
-        loop {
-            line.clear();
-            assert_ne!(stdout.read_line(&mut line).unwrap(), 0, "the demo ended without {what:?}");
-            if line.contains(what) {
-                let address = line.split_whitespace().next().unwrap();
-                return address.rsplit_once(':').unwrap().1.parse().unwrap();
-            }
-        }
-    };
-    let (proxy, admin) = (port_of("through the filter"), port_of("admin interface"));
-
-    let ben = eventually(DEADLINE, "the experiments are there", || {
-        let reply = Client::new(proxy).get("/checkout").header("x-user-id", "ben").send().text();
-        reply.contains("x-ab-assignments").then_some(reply)
-    });
-    let readme = fs::read_to_string(project().join("README.md")).unwrap();
-    for line in ben.lines().filter(|line| line.starts_with("GET ") || line.starts_with("x-ab-")) {
-        assert!(readme.contains(&format!("\n{line}\n")), "the README shows another line than {line:?}");
-    }
-    for labelled in [
-        r#"edgesplit_exposures{plugin="demo",experiment="navigation",variant="mega"}"#,
-        r#"edgesplit_decisions{plugin="demo",reason="bucketed"}"#,
-        r#"edgesplit_events_delivered{plugin="demo"}"#,
-    ] {
-        eventually(DEADLINE, labelled, || {
-            let metrics = Client::new(admin).get("/stats/prometheus?usedonly").try_send().ok()?.text();
-            metrics.contains(labelled).then_some(())
-        });
-    }
-
-    let (mut rest, mut errors) = (String::new(), String::new());
-    stdout.read_to_string(&mut rest).unwrap();
-    demo.0.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
-    let status = demo.0.wait().unwrap();
-    assert!(status.success(), "{status}: {errors}\n{rest}");
-    assert!(rest.contains("checked:"), "{rest}");
-    assert!(Client::new(proxy).connect().is_err(), "Envoy ended too");
 }
 
 /// An Envoy takes every configuration that is shown, the filter too.

@@ -12,7 +12,7 @@ use harness::client::Client;
 use harness::envoy::{Directory, Envoy};
 use harness::roles::{Collector, Origin};
 use harness::{DEADLINE, eventually, installed};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -56,11 +56,16 @@ impl Prometheus {
         Prometheus { process, port, _directory: directory }
     }
 
+    /// What it answers now; none while there is no answer.
+    fn get(&self, path: &str) -> Option<Value> {
+        let mut client = Client::new(self.port).deadline(Duration::from_secs(5));
+        Some(client.get(path).try_send().ok()?.json())
+    }
+
     /// What a query returns now; none while there is no answer.
     fn query(&self, query: &str) -> Option<Vec<Value>> {
         let encoded: String = query.bytes().map(|byte| format!("%{byte:02X}")).collect();
-        let mut client = Client::new(self.port).deadline(Duration::from_secs(5));
-        let reply = client.get(&format!("/api/v1/query?query={encoded}")).try_send().ok()?.json();
+        let reply = self.get(&format!("/api/v1/query?query={encoded}"))?;
         assert_ne!(reply["status"], "error", "{query}: {reply}");
         Some(reply["data"]["result"].as_array()?.clone())
     }
@@ -105,7 +110,9 @@ fn every_query_returns_data_in_a_real_prometheus() {
     let Some(prometheus) = installed("prometheus", "prometheus") else { return };
     let (origin, collector) = (Origin::start().unwrap(), Collector::start().unwrap());
     let inline = std::fs::read_to_string(example("../experiments.json")).unwrap();
-    let inline: Value = serde_json::from_str(&inline).unwrap();
+    let mut inline: Value = serde_json::from_str(&inline).unwrap();
+    // One that is invalid: an alert is about that.
+    inline["experiments"].as_array_mut().unwrap().push(json!({"key": "invalid", "state": "running", "variants": []}));
     let module = format!("filename: {}", Value::from(built_module().to_string_lossy()));
     let yaml = recipe(
         "envoy.yaml",
@@ -131,6 +138,20 @@ fn every_query_returns_data_in_a_real_prometheus() {
             prometheus.query(query).filter(|result| !result.is_empty())
         });
     }
+    // The rules are in force, and fire where something is the matter, in the annotations' words.
+    let firing = eventually(4 * DEADLINE, "the alert of the invalid experiment fires", || {
+        let alerts = prometheus.get("/api/v1/alerts")?["data"]["alerts"].as_array()?.clone();
+        alerts
+            .into_iter()
+            .find(|alert| alert["state"] == "firing" && alert["labels"]["alertname"] == "EdgesplitExperimentsInvalid")
+    });
+    let summary = firing["annotations"]["summary"].as_str().unwrap();
+    assert!(summary.starts_with("experiments of demo on 127.0.0.1:") && summary.ends_with(": 1"), "{firing}");
+    let rules = eventually(DEADLINE, "every rule was evaluated", || {
+        let rules = prometheus.get("/api/v1/rules")?["data"]["groups"][0]["rules"].as_array()?.clone();
+        rules.iter().all(|rule| rule["health"] != "unknown").then_some(rules)
+    });
+    assert!(rules.len() >= 9 && rules.iter().all(|rule| rule["health"] == "ok"), "{rules:#?}");
     println!("{} queries of the dashboard and {} of the alerts return data", dashboard.len(), alerts.len());
     let shares = prometheus.query("sum by (experiment, variant) (edgesplit_exposures)").unwrap();
     assert!(

@@ -7,7 +7,7 @@ mod harness;
 
 use harness::command;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -120,15 +120,13 @@ fn ten_changes_move_exactly_whom_the_formulas_move() {
     for (number, (what, change)) in changes.iter().enumerate() {
         let new = config(change);
         let new_file = file(&format!("diff-new-{number}.json"), &new);
-        let found = run(&[
-            "diff",
-            old_file.to_str().unwrap(),
-            new_file.to_str().unwrap(),
-            "--json",
-            "--visitors",
-            &VISITORS.to_string(),
-        ]);
+        let list = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("diff-{number}.jsonl"));
+        let visitors = VISITORS.to_string();
+        let files = [&old_file, &new_file, &list].map(|file| file.to_str().unwrap());
+        let found = run(&["diff", files[0], files[1], "--list", files[2], "--json", "--visitors", &visitors]);
         let (mut expected, mut changed) = (Moves::new(), 0);
+        // Who moves, by name, in what order ever.
+        let mut movers = BTreeSet::new();
         for visitor in 0..VISITORS {
             let id = format!("visitor-{visitor}");
             let mut moves = false;
@@ -137,7 +135,10 @@ fn ten_changes_move_exactly_whom_the_formulas_move() {
                     [&old, &new].iter().any(|config| config.to_string().contains(&format!("\"key\":\"{key}\"")));
                 if is_known {
                     let pair = (variant(&old, key, &id), variant(&new, key, &id));
-                    moves |= pair.0 != pair.1;
+                    if pair.0 != pair.1 {
+                        moves = true;
+                        movers.insert((id.clone(), key.to_owned(), pair.0.clone(), pair.1.clone()));
+                    }
                     *expected.entry(key.to_owned()).or_default().entry(pair).or_insert(0) += 1;
                 }
             }
@@ -155,6 +156,14 @@ fn ten_changes_move_exactly_whom_the_formulas_move() {
         println!("{what}: {changed} of {VISITORS} see something else");
         assert_eq!(moves, expected, "{what}");
         assert_eq!(found["changed"], changed, "{what}");
+        let listed = std::fs::read_to_string(list).unwrap();
+        let listed: Vec<Value> = listed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let mover = |line: &Value| {
+            let [id, experiment] = ["id", "experiment"].map(|name| text(&line[name]).unwrap());
+            (id, experiment, text(&line["from"]), text(&line["to"]))
+        };
+        assert_eq!(listed.len(), movers.len(), "{what}: each once");
+        assert_eq!(listed.iter().map(mover).collect::<BTreeSet<_>>(), movers, "{what}");
         assert!(changed > 0, "{what} moves somebody");
     }
     let same = run(&["diff", old_file.to_str().unwrap(), old_file.to_str().unwrap(), "--json", "--visitors", "1000"]);

@@ -21,7 +21,7 @@ use harness::envoy::Envoy;
 use screen::{Counts, Screen};
 use services::Services;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -76,8 +76,10 @@ fn run() -> Result<(), Failure> {
     }
 
     let services = Services::start()?;
+    let ports = [PROXY, ADMIN, DASHBOARD].map(Port::choose);
+    let [proxy, admin, dashboard] = ports.each_ref().map(|port| port.number);
     // Somebody else may have been quicker at a port that was free.
-    let started = start_envoy(&services, free(PROXY), free(ADMIN))
+    let started = start_envoy(&services, proxy, admin)
         .or_else(|error| if error.contains("cannot bind") { start_envoy(&services, 0, 0) } else { Err(error) });
     let envoy = match started {
         // Ctrl-C reaches Envoy as well.
@@ -85,7 +87,7 @@ fn run() -> Result<(), Failure> {
         started => started?,
     };
     let experiments = format!("http://127.0.0.1:{}/experiments.json", services.experiments.port());
-    let dashboard = Dashboard::start(envoy.admin_port(), &experiments, free(DASHBOARD))?;
+    let dashboard = Dashboard::start(envoy.admin_port(), &experiments, dashboard)?;
     let mut demo = Demo { traffic: Traffic::start(envoy.port()), screen: Screen::new(), services, envoy };
     demo.screen.introduce(&demo.services, &demo.envoy, &dashboard)?;
     let end = seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
@@ -194,7 +196,19 @@ fn start_envoy(services: &Services, proxy: u16, admin: u16) -> Result<Envoy, Fai
     Envoy::try_start_with(&bootstrap, WORKERS)
 }
 
-/// `port` if nobody has it, else 0, for which the system chooses one.
-fn free(port: u16) -> u16 {
-    if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() { port } else { 0 }
+/// A port that was free, and is this demo's for as long as it runs.
+pub(crate) struct Port {
+    /// 0 where somebody has the one that was wanted: the system chooses another.
+    number: u16,
+    /// Envoy listens so that others can listen beside it, and two demos that start at once would share a port. Of this
+    /// there is one alone; nothing is sent to it.
+    _mine: Option<UdpSocket>,
+}
+
+impl Port {
+    fn choose(wanted: u16) -> Port {
+        let mine = UdpSocket::bind((Ipv4Addr::LOCALHOST, wanted)).ok();
+        let is_free = mine.is_some() && TcpListener::bind((Ipv4Addr::LOCALHOST, wanted)).is_ok();
+        Port { number: if is_free { wanted } else { 0 }, _mine: mine }
+    }
 }

@@ -4,7 +4,7 @@ use crate::harness::http::{Request, Response};
 use crate::harness::roles::ConfigService;
 use crate::harness::server::{Behaviour, Server};
 use crate::harness::{Failure, lock};
-use crate::{COLLECTOR, EXPERIMENTS, ORIGIN};
+use crate::{COLLECTOR, EXPERIMENTS, ORIGIN, Port};
 use edgesplit::{native, plugin_config};
 use serde_json::{Value, json};
 use std::io;
@@ -41,25 +41,28 @@ pub(crate) struct Services {
     pub(crate) controls: Server,
     received: Arc<Mutex<Received>>,
     file: Arc<ExperimentsFile>,
+    /// Those of the services: theirs also while they refuse connections.
+    _ports: Vec<Port>,
 }
 
 impl Services {
     /// Starts them, each on its own port if that is free, else on another.
     pub(crate) fn start() -> Result<Services, Failure> {
         let file = Arc::new(ExperimentsFile::open()?);
-        let origin = on(ORIGIN, |port| Server::start_on(port, origin))?;
-        let experiments = Arc::new(on(EXPERIMENTS, |port| ConfigService::start_on(port, file.text()))?);
+        let mut ports = Vec::new();
+        let origin = on(&mut ports, ORIGIN, |port| Server::start_on(port, origin))?;
+        let experiments = Arc::new(on(&mut ports, EXPERIMENTS, |port| ConfigService::start_on(port, file.text()))?);
         let received = Arc::new(Mutex::new(Received::default()));
-        let collector = Arc::new(on(COLLECTOR, |port| {
+        let collector = Arc::new(on(&mut ports, COLLECTOR, |port| {
             let received = Arc::clone(&received);
             Server::start_on(port, move |request| collect(request, &received))
         })?);
-        let controls = on(CONTROLS, |port| {
+        let controls = on(&mut ports, CONTROLS, |port| {
             let (experiments, collector) = (Arc::clone(&experiments), Arc::clone(&collector));
             let file = Arc::clone(&file);
             Server::start_on(port, move |request| control(request, &experiments, &collector, &file))
         })?;
-        Ok(Services { origin, experiments, collector, controls, received, file })
+        Ok(Services { origin, experiments, collector, controls, received, file, _ports: ports })
     }
 
     /// What the collector has received so far.
@@ -78,9 +81,12 @@ impl Services {
     }
 }
 
-/// Starts a service on `port`, or where that is taken on a free one.
-fn on<T>(port: u16, start: impl Fn(u16) -> io::Result<T>) -> Result<T, Failure> {
-    start(port).or_else(|_| start(0)).map_err(|error| format!("cannot listen on 127.0.0.1: {error}"))
+/// Starts a service on this port, or where that is taken on a free one.
+fn on<T>(ports: &mut Vec<Port>, wanted: u16, start: impl Fn(u16) -> io::Result<T>) -> Result<T, Failure> {
+    let port = Port::choose(wanted);
+    let number = port.number;
+    ports.push(port);
+    start(number).or_else(|_| start(0)).map_err(|error| format!("cannot listen on 127.0.0.1: {error}"))
 }
 
 /// One of them alone, for a container: `origin`, `experiments` or `collector`, at `address`. Runs until `is_over`.

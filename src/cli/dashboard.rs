@@ -1,17 +1,23 @@
 //! `edgesplit dashboard`: a local web page over the stats of one or many Envoys.
 
+mod config;
+mod sample;
+mod server;
 mod state;
+mod verdict;
 
-use super::{WELL, options};
+use super::{PROBLEMS, WELL, options, output};
 use crate::format::{self, Format};
 use crate::plugin_config::PluginConfig;
-use state::{ConfigView, Sample, State};
+use config::ConfigView;
+use sample::Sample;
+use server::Answer;
+use state::State;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use tiny_http::{Header, Response, Server};
 
 /// How often Envoys are asked.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
@@ -46,12 +52,16 @@ pub(super) struct Arguments {
     /// Where to listen. Port 0 takes one that is free.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     listen: SocketAddr,
+    /// Serve nothing: ask once, tell as JSON what the page would show, and end, with 1 where something is broken.
+    #[arg(long, conflicts_with = "listen")]
+    json: bool,
 }
 
 /// What the page is made of; no network is needed.
 const FILES: &[(&str, &str, &str)] = &[
     ("/", "text/html; charset=utf-8", include_str!("dashboard/assets/index.html")),
     ("/app.js", "text/javascript; charset=utf-8", include_str!("dashboard/assets/app.js")),
+    ("/chart.js", "text/javascript; charset=utf-8", include_str!("dashboard/assets/chart.js")),
     ("/style.css", "text/css; charset=utf-8", include_str!("dashboard/assets/style.css")),
     ("/uplot.js", "text/javascript; charset=utf-8", include_str!("dashboard/assets/uplot.js")),
     ("/uplot.css", "text/css; charset=utf-8", include_str!("dashboard/assets/uplot.css")),
@@ -66,15 +76,12 @@ pub(super) fn run(asked: &Arguments) -> Result<u8, String> {
         })?),
     };
     let options = options(asked.format, plugin.as_ref());
-    // The thread that answers and the one that asks share nothing but this.
-    let state = Mutex::new(State::new(&asked.envoys));
-    let server = Server::http(asked.listen).map_err(|error| format!("cannot listen on {}: {error}", asked.listen))?;
     let agent = ureq::Agent::new_with_config(
         ureq::Agent::config_builder().timeout_global(Some(TIMEOUT)).http_status_as_error(true).build(),
     );
     let read_config = || -> Result<ConfigView, String> {
         let bytes = if ["http://", "https://"].iter().any(|scheme| asked.config.starts_with(scheme)) {
-            get(&agent, &asked.config)?
+            get(&agent, &asked.config).map_err(|error| format!("{}: {error}", asked.config))?
         } else {
             super::read(std::path::Path::new(&asked.config))?
         };
@@ -82,49 +89,45 @@ pub(super) fn run(asked: &Arguments) -> Result<u8, String> {
         let problem = || compiled.problems.iter().next().map_or_else(String::new, ToString::to_string);
         compiled.snapshot.as_ref().map(ConfigView::new).ok_or_else(problem)
     };
-    lock(&state).set_config(read_config());
-    println!("http://{}", server.server_addr().to_ip().map_or_else(String::new, |address| address.to_string()));
+    let mut state = State::new(&asked.envoys);
+    state.set_config(read_config());
+    if asked.json {
+        state.add(0, ask(&agent, &asked.envoys));
+        let told = state.to_json();
+        output::print_json(&told)?;
+        return Ok(if told.get("overall").is_some_and(|overall| overall == "broken") { PROBLEMS } else { WELL });
+    }
+    // The thread that answers and the one that asks share nothing but this.
+    let state = Mutex::new(state);
+    let cannot = |error: std::io::Error| format!("cannot listen on {}: {error}", asked.listen);
+    let listener = TcpListener::bind(asked.listen).map_err(cannot)?;
+    output::print(&format!("http://{}\n", listener.local_addr().map_err(cannot)?))?;
     std::thread::scope(|scope| {
         scope.spawn(|| {
+            let began = Instant::now();
             let mut config_read = Instant::now();
             loop {
                 let started = Instant::now();
-                let samples: Vec<Result<Sample, String>> =
-                    asked.envoys.iter().map(|envoy| Ok(Sample::new(&stats(&agent, envoy)?))).collect();
+                let samples = ask(&agent, &asked.envoys);
                 let config = (config_read.elapsed() >= CONFIG_INTERVAL).then(&read_config);
                 let mut state = lock(&state);
                 if let Some(config) = config {
                     config_read = Instant::now();
                     state.set_config(config);
                 }
-                state.add(samples);
+                state.add(u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX), samples);
                 drop(state);
                 std::thread::sleep(POLL_INTERVAL.saturating_sub(started.elapsed()));
             }
         });
-        for request in server.incoming_requests() {
-            let path = request.url().split('?').next().unwrap_or_default().to_owned();
-            let file = FILES.iter().find(|(name, ..)| *name == path);
-            let (status, kind, body) = match (path.as_str(), file) {
-                ("/state.json", _) => (200, "application/json", lock(&state).to_json().to_string()),
-                (_, Some((_, kind, body))) => (200, *kind, (*body).to_owned()),
-                _ => (404, "text/plain", "nothing here\n".to_owned()),
-            };
-            let mut response = Response::from_string(body).with_status_code(status);
-            for (name, value) in [
-                ("content-type", kind),
-                ("cache-control", "no-store"),
-                ("x-content-type-options", "nosniff"),
-                // The chart library sets styles of elements.
-                ("content-security-policy", "default-src 'self'; style-src 'self' 'unsafe-inline'"),
-            ] {
-                if let Ok(header) = Header::from_bytes(name, value) {
-                    response.add_header(header);
-                }
+        server::serve(&listener, |path| match FILES.iter().find(|(name, ..)| *name == path) {
+            Some((_, kind, body)) => Answer { status: "200 OK", kind, body: body.as_bytes().to_vec() },
+            None if path == "/state.json" => {
+                let body = lock(&state).to_json().to_string().into_bytes();
+                Answer { status: "200 OK", kind: "application/json", body }
             }
-            // A browser that is gone has nobody to be told.
-            let _ = request.respond(response);
-        }
+            None => Answer { status: "404 Not Found", kind: "text/plain", body: b"nothing here\n".to_vec() },
+        });
     });
     Ok(WELL)
 }
@@ -133,17 +136,28 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Asks all Envoys at once: one that does not answer holds up none of the others.
+fn ask(agent: &ureq::Agent, envoys: &[String]) -> Vec<Result<Sample, String>> {
+    std::thread::scope(|scope| {
+        let asked: Vec<_> = envoys.iter().map(|envoy| scope.spawn(|| Ok(Sample::new(&stats(agent, envoy)?)))).collect();
+        let none = || Err("asking it went wrong".to_owned());
+        asked.into_iter().map(|answer| answer.join().unwrap_or_else(|_| none())).collect()
+    })
+}
+
 fn get(agent: &ureq::Agent, url: &str) -> Result<Vec<u8>, String> {
-    let mut response = agent.get(url).call().map_err(|error| format!("{url}: {error}"))?;
+    let mut response = agent.get(url).call().map_err(|error| error.to_string())?;
     let body = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_vec();
-    body.map_err(|error| format!("{url}: {error}"))
+    body.map_err(|error| error.to_string())
 }
 
 /// The counters and gauges of an Envoy, by their names.
 fn stats(agent: &ureq::Agent, envoy: &str) -> Result<BTreeMap<String, u64>, String> {
     let bytes = get(agent, &format!("{}{STATS}", envoy.trim_end_matches('/')))?;
-    let answer: serde_json::Value = serde_json::from_slice(&bytes).map_err(|error| format!("{envoy}: {error}"))?;
-    let stats = answer.get("stats").and_then(|stats| stats.as_array()).ok_or_else(|| format!("{envoy}: no stats"))?;
+    let answer: serde_json::Value = serde_json::from_slice(&bytes)
+        .map_err(|_| "this is no admin interface of an Envoy: it answers no JSON".to_owned())?;
+    let stats = answer.get("stats").and_then(|stats| stats.as_array());
+    let stats = stats.ok_or("this is no admin interface of an Envoy: there are no stats in its answer")?;
     let stat = |stat: &serde_json::Value| Some((stat.get("name")?.as_str()?.to_owned(), stat.get("value")?.as_u64()?));
     Ok(stats.iter().filter_map(stat).collect())
 }

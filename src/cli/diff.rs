@@ -3,13 +3,16 @@
 use super::output::{self, BAD, GOOD, QUIET, STRONG};
 use super::population::{self, Population};
 use super::simulate::{grouped, percent};
-use super::{PROBLEMS, WELL};
+use super::{PROBLEMS, WELL, write_all};
 use crate::engine::decide::Decision;
 use crate::engine::snapshot::Snapshot;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::PathBuf;
+
+/// How many moves can be listed.
+const LISTED_MAX: usize = 10_000_000;
 
 /// What is asked.
 #[derive(Debug, clap::Args)]
@@ -18,6 +21,10 @@ pub(super) struct Arguments {
     old: PathBuf,
     /// The config that would take its place.
     new: PathBuf,
+    /// Write into this file who moves: a line of JSON for each visitor and experiment,
+    /// {"id", "experiment", "from", "to"}, null where the visitor is not in it.
+    #[arg(long, value_name = "FILE")]
+    list: Option<PathBuf>,
     #[command(flatten)]
     population: population::Arguments,
 }
@@ -38,6 +45,8 @@ struct Tally {
     moves: Vec<BTreeMap<Move, u64>>,
     /// Visitors with another variant of some experiment than before.
     changed: u64,
+    /// Their numbers, each with the position of the pair and the move; only where somebody asks for the list.
+    listed: Vec<(u64, usize, Move)>,
 }
 
 /// The experiments of both, those of the new config first.
@@ -72,18 +81,42 @@ pub(super) fn run(asked: &Arguments) -> Result<u8, String> {
         from == to.and_then(|to| new_keys.get(new?)?.get(to))
     };
     let variant_of = |decisions: &[Decision], at: Option<usize>| decisions.get(at?)?.variant;
-    let tallies = population.tally([&old, &new], |tally: &mut Tally, [before, after]| {
+    let tallies = population.tally([&old, &new], |tally: &mut Tally, number, [before, after]| {
         if tally.moves.len() < places.len() {
             tally.moves.resize_with(places.len(), BTreeMap::new);
         }
         let mut changed = false;
-        for (moves, place) in tally.moves.iter_mut().zip(&places) {
+        for (at, (moves, place)) in tally.moves.iter_mut().zip(&places).enumerate() {
             let found = (variant_of(before, place.0), variant_of(after, place.1));
-            changed |= !same(*place, found);
             *moves.entry(found).or_insert(0) += 1;
+            if same(*place, found) {
+                continue;
+            }
+            changed = true;
+            if asked.list.is_some() && tally.listed.len() <= LISTED_MAX {
+                tally.listed.push((number, at, found));
+            }
         }
         tally.changed += u64::from(changed);
     });
+
+    if let Some(file) = &asked.list {
+        let listed = || tallies.iter().flat_map(|tally| &tally.listed);
+        if listed().nth(LISTED_MAX).is_some() {
+            return Err(format!("--list: more than {LISTED_MAX} moves: ask about fewer visitors"));
+        }
+        let mut lines = String::new();
+        for (number, at, (from, to)) in listed() {
+            let Some(pair) = pairs.get(*at) else { continue };
+            let mut id = String::new();
+            population::write_id(&mut id, *number);
+            let (from, to) = (variant(&old.snapshot, pair.old, *from), variant(&new.snapshot, pair.new, *to));
+            let line = json!({"id": id, "experiment": pair.key, "from": from, "to": to});
+            // As below.
+            let _ = writeln!(lines, "{line}");
+        }
+        write_all(file, lines.as_bytes())?;
+    }
 
     let mut report = Report { visitors: population.visitors, changed: 0, experiments: Vec::new() };
     report.changed = tallies.iter().map(|tally| tally.changed).sum();

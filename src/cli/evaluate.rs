@@ -18,7 +18,7 @@ use crate::visit::sticky::StickyBuckets;
 use crate::visit::{self, RequestView};
 use serde_json::{Map, Value, json};
 use std::borrow::Cow;
-use std::io::{BufRead, BufWriter, Write};
+use std::io::{BufRead, BufWriter, ErrorKind, Write};
 
 pub(super) fn run(
     format: Option<Format>,
@@ -54,8 +54,11 @@ pub(super) fn run(
             wrong = true;
             json!({ "error": error })
         });
-        let written = writeln!(out, "{result}").and_then(|()| out.flush());
-        written.map_err(|error| format!("cannot write standard output: {error}"))?;
+        match writeln!(out, "{result}").and_then(|()| out.flush()) {
+            // Who has stopped reading has seen enough.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => break,
+            written => written.map_err(|error| format!("cannot write standard output: {error}"))?,
+        }
     }
     Ok(if wrong { PROBLEMS } else { WELL })
 }

@@ -14,6 +14,7 @@ use std::path::PathBuf;
 
 /// What is asked.
 #[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("page or visitor").args(["route", "id", "path"]).required(true).multiple(true))]
 pub(super) struct Arguments {
     /// The format of the config; that of the plugin configuration, else native, if not given.
     #[arg(long, value_enum)]
@@ -25,7 +26,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "FILE")]
     plugin: Option<PathBuf>,
     /// List the cache keys that this path can have.
-    #[arg(long, value_name = "PATH", required_unless_present_any = ["id", "path"], conflicts_with_all = ["id", "path"])]
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["id", "path"])]
     route: Option<String>,
     /// The visitor's id.
     #[arg(long, value_name = "ID")]

@@ -20,6 +20,7 @@ use crate::problem::{Problems, Severity};
 use clap::builder::styling::Styles;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use output::{BAD, STRONG};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -31,12 +32,20 @@ pub const PROBLEMS: u8 = 1;
 /// Wrong usage, or a file that cannot be read.
 pub const USAGE: u8 = 2;
 
-/// A/B tests inside Envoy: check an experiment config and see what it decides.
+/// The largest file that is read. Proxies take configs of a few megabytes.
+const FILE_BYTES_MAX: u64 = 1 << 30;
+
 /// What the codes mean: at the end of every help.
 const EXIT_CODES: &str = "Exit codes: 0 well, 1 problems found, 2 wrong usage or unreadable file.";
 
+/// A/B tests inside Envoy: check experiments, see what they decide and why, and whether all is well.
 #[derive(Debug, Parser)]
-#[command(name = "edgesplit", version, styles = Styles::styled())]
+#[command(
+    name = "edgesplit",
+    version,
+    styles = Styles::styled(),
+    after_help = "Examples:\n  edgesplit validate experiments.json\n  edgesplit explain --config experiments.json --id u1 --path /checkout\n  edgesplit dashboard --envoy http://127.0.0.1:9901 --config experiments.json\n\n`edgesplit help COMMAND` says what a command takes, with examples."
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -66,6 +75,9 @@ enum Command {
         /// Decide as if it were this time (RFC 3339); now, if not given.
         #[arg(long, value_name = "TIME", value_parser = moment_ms)]
         now: Option<i64>,
+        /// It always does.
+        #[arg(long, hide = true)]
+        json: bool,
     },
     /// Tell a person why: the cache keys that a page can have, or the decisions for one visitor, step by step.
     #[command(
@@ -79,12 +91,12 @@ enum Command {
     Simulate(simulate::Arguments),
     /// Tell who would move, from where to where, if one config took the place of another.
     #[command(
-        after_help = "Examples:\n  edgesplit diff old.json new.json --visitors 1000000\n  edgesplit diff old.json new.json --json | jq .changed"
+        after_help = "Examples:\n  edgesplit diff old.json new.json --visitors 1000000\n  edgesplit diff old.json new.json --json | jq .changed\n  edgesplit diff old.json new.json --list movers.jsonl"
     )]
     Diff(diff::Arguments),
     /// Serve a web page that shows, live, whether experiments and their delivery are healthy, out of Envoys' own stats.
     #[command(
-        after_help = "Example:\n  edgesplit dashboard --envoy http://127.0.0.1:9901 --config experiments.json\n\nIt asks Envoys' admin interfaces once a second and listens on loopback: nothing in the data plane knows of it."
+        after_help = "Examples:\n  edgesplit dashboard --envoy http://127.0.0.1:9901 --config experiments.json\n  edgesplit dashboard --envoy http://10.0.0.1:9901 --envoy http://10.0.0.2:9901 --config https://config.example/experiments.json\n  edgesplit dashboard --json --envoy http://127.0.0.1:9901 --config experiments.json | jq .attention\n\nIt asks Envoys' admin interfaces once a second and listens on loopback, where nobody needs a password: nothing in the data plane knows of it, and it needs no Prometheus."
     )]
     Dashboard(dashboard::Arguments),
     /// Make a link that shows chosen variants until it expires. A preview is in no event and in no cache.
@@ -133,7 +145,9 @@ pub fn run() -> ExitCode {
     let asked = Arguments::from_arg_matches(&command().get_matches()).unwrap_or_else(|error| error.exit());
     let code = match asked.command {
         Command::Validate(asked) => validate::run(&asked),
-        Command::Evaluate { format, config, plugin, now } => evaluate::run(format, &config, plugin.as_deref(), now),
+        Command::Evaluate { format, config, plugin, now, json: _ } => {
+            evaluate::run(format, &config, plugin.as_deref(), now)
+        }
         Command::Explain(asked) => explain::run(&asked),
         Command::Simulate(asked) => simulate::run(&asked),
         Command::Diff(asked) => diff::run(&asked),
@@ -155,7 +169,16 @@ pub fn run() -> ExitCode {
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, String> {
-    std::fs::read(file).map_err(|error| format!("cannot read {}: {error}", file.display()))
+    let mut bytes = Vec::new();
+    // One byte more tells a file of this size from a larger one.
+    let opened = std::fs::File::open(file);
+    match opened.and_then(|opened| opened.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)) {
+        Ok(read) if read as u64 > FILE_BYTES_MAX => {
+            Err(format!("cannot read {}: it has more than {} MiB", file.display(), FILE_BYTES_MAX >> 20))
+        }
+        Ok(_) => Ok(bytes),
+        Err(error) => Err(format!("cannot read {}: {error}", file.display())),
+    }
 }
 
 fn write_all(file: &Path, bytes: &[u8]) -> Result<(), String> {

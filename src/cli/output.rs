@@ -28,6 +28,11 @@ pub(super) fn print_json(value: &Value) -> Result<(), String> {
     print(&format!("{value:#}\n"))
 }
 
+/// `1 event`, `2 events`.
+pub(super) fn counted(count: u64, one: &str, many: &str) -> String {
+    format!("{} {}", super::simulate::grouped(count), if count == 1 { one } else { many })
+}
+
 /// Whether a person reads standard output.
 pub(super) fn is_terminal() -> bool {
     std::io::IsTerminal::is_terminal(&std::io::stdout())

@@ -96,12 +96,12 @@ impl Population {
         Ok(compiled.snapshot.map(|snapshot| Config { bytes, snapshot }))
     }
 
-    /// Has `each` see every visitor's decisions by all of `configs`, in shares of the visitors, a thread for each share;
+    /// Has `each` see every visitor's number and decisions by all of `configs`, in shares of the visitors, a thread for each share;
     /// gives what `each` has made of its share.
     pub(super) fn tally<const N: usize, T: Default + Send>(
         &self,
         configs: [&Config; N],
-        each: impl Fn(&mut T, [&[Decision]; N]) + Sync,
+        each: impl Fn(&mut T, u64, [&[Decision]; N]) + Sync,
     ) -> Vec<T> {
         let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get() as u64);
         let style = ProgressStyle::with_template("{bar:40} {percent} %, {eta} left").ok();
@@ -114,7 +114,7 @@ impl Population {
                 let (bar, each) = (&bar, &each);
                 scope.spawn(move || {
                     let mut tally = T::default();
-                    self.decide(share, &texts, bar, |decisions| each(&mut tally, decisions));
+                    self.decide(share, &texts, bar, |number, decisions| each(&mut tally, number, decisions));
                     tally
                 })
             });
@@ -131,7 +131,7 @@ impl Population {
         share: Range<u64>,
         texts: &[&[u8]; N],
         bar: &ProgressBar,
-        mut each: impl FnMut([&[Decision]; N]),
+        mut each: impl FnMut(u64, [&[Decision]; N]),
     ) {
         // A snapshot belongs to one thread, as it does to one worker.
         let snapshots = texts.map(|bytes| format::compile_bytes(bytes, &self.options).snapshot.unwrap_or_default());
@@ -151,17 +151,22 @@ impl Population {
         for number in share {
             let Some((view, has_path)) = views.get((number % views.len().max(1) as u64) as usize) else { return };
             id.clear();
-            // Writing to a string cannot fail.
-            let _ = std::fmt::Write::write_fmt(&mut id, format_args!("visitor-{number}"));
+            write_id(&mut id, number);
             for (snapshot, decisions) in snapshots.iter().zip(&mut decisions) {
                 decide_one(snapshot, &Person { id: &id, view }, *has_path, self.now_ms, decisions);
             }
-            each(decisions.each_ref().map(Vec::as_slice));
+            each(number, decisions.each_ref().map(Vec::as_slice));
             if number % STEP == 0 {
                 bar.inc(STEP);
             }
         }
     }
+}
+
+/// Writes what the visitor of this number is called.
+pub(super) fn write_id(text: &mut String, number: u64) {
+    // Writing to a string cannot fail.
+    let _ = std::fmt::Write::write_fmt(text, format_args!("visitor-{number}"));
 }
 
 /// A config that compiles.

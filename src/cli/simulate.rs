@@ -166,7 +166,7 @@ pub(super) fn run(asked: &Arguments) -> Result<u8, String> {
     let Some(population) = Population::new(&asked.population)? else { return Ok(PROBLEMS) };
     let Some(file) = asked.config.as_ref().or(asked.file.as_ref()) else { return Err("no config is given".to_owned()) };
     let Some(config) = population.config(file)? else { return Ok(PROBLEMS) };
-    let tallies = population.tally([&config], |tally: &mut Tally, [decisions]| tally.visitor(decisions));
+    let tallies = population.tally([&config], |tally: &mut Tally, _, [decisions]| tally.visitor(decisions));
     let tally = tallies.iter().fold(Tally::default(), Tally::merge);
     let none = Counts::default();
     let rows: Vec<Row<'_>> = (config.snapshot.experiments.iter().enumerate())

@@ -77,10 +77,10 @@ fn sum_up(file: &Path, compiled: &Compiled, is_wrong: bool) {
     match &compiled.snapshot {
         None => anstream::eprintln!("{file}: {style}refused whole{style:#}: the last good config would stay in force"),
         Some(snapshot) => anstream::eprintln!(
-            "{file}: {style}{} experiments in force, {} disabled{style:#}{QUIET}, {} goals{QUIET:#}",
-            snapshot.experiments.len(),
+            "{file}: {style}{} in force, {} disabled{style:#}{QUIET}, {}{QUIET:#}",
+            output::counted(snapshot.experiments.len() as u64, "experiment", "experiments"),
             snapshot.disabled.len(),
-            snapshot.goals.len()
+            output::counted(snapshot.goals.len() as u64, "goal", "goals")
         ),
     }
 }

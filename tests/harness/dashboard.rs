@@ -1,4 +1,4 @@
-//! The dashboard of the built command, beside an Envoy; and a browser that looks at it.
+//! The dashboard of the built command, beside Envoys.
 
 use super::Failure;
 use super::client::Client;
@@ -17,10 +17,15 @@ pub struct Dashboard {
 impl Dashboard {
     /// Starts it for the Envoy with this admin port, with this config (a file or an address), on `port`; 0 is a free one.
     pub fn start(admin: u16, config: &str, port: u16) -> Result<Dashboard, Failure> {
+        Dashboard::of(&[admin], config, port)
+    }
+
+    /// The same for several Envoys.
+    pub fn of(admins: &[u16], config: &str, port: u16) -> Result<Dashboard, Failure> {
         let command = Path::new(env!("CARGO_MANIFEST_DIR")).join("dist/edgesplit");
         let mut process = Command::new(&command)
-            .args(["dashboard", "--envoy", &format!("http://127.0.0.1:{admin}"), "--config", config])
-            .args(["--listen", &format!("127.0.0.1:{port}")])
+            .args(["dashboard", "--config", config, "--listen", &format!("127.0.0.1:{port}")])
+            .args(admins.iter().flat_map(|admin| ["--envoy".to_owned(), format!("http://127.0.0.1:{admin}")]))
             .stdout(Stdio::piped())
             .spawn()
             .map_err(|error| format!("{}: {error}: run `make build`", command.display()))?;
@@ -46,32 +51,5 @@ impl Drop for Dashboard {
         // It may have ended already.
         let _ = self.process.kill();
         let _ = self.process.wait();
-    }
-}
-
-/// Opens `address` in a new browser and gives the page's markup once scripts had their time; with a file also a picture.
-pub fn look(browser: &Path, address: &str, picture: Option<(&Path, &str)>) -> Result<String, Failure> {
-    let profile = super::envoy::Directory::new().map_err(|error| error.to_string())?;
-    let mut command = Command::new(browser);
-    command
-        .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars"])
-        .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
-        .arg(format!("--user-data-dir={}", profile.file("profile").display()))
-        .args(["--window-size=1200,1480", "--virtual-time-budget=3000"])
-        .stderr(Stdio::null());
-    match picture {
-        Some((file, mode)) => {
-            command.arg(format!("--screenshot={}", file.display()));
-            if mode == "dark" {
-                command.arg("--force-dark-mode");
-            }
-        }
-        None => drop(command.arg("--dump-dom")),
-    }
-    let output = command.arg(address).output().map_err(|error| format!("{}: {error}", browser.display()))?;
-    if output.status.success() {
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-    } else {
-        Err(format!("{output:?}"))
     }
 }

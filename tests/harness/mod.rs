@@ -6,6 +6,7 @@
 //! - [`roles`]: the three services the filter meets: origin, config service, collector;
 //! - [`bootstrap`]: what an Envoy is started with;
 //! - [`envoy`]: an Envoy process, its log and its stats;
+//! - [`dashboard`]: the dashboard of the built command, and [`browser`]: a Chromium that is driven over a pipe;
 //! - [`caches`]: Varnish and nginx between an Envoy and the origin, where the machine has them;
 //! - [`client`]: an HTTP/1.1 client, byte-exact;
 //! - [`load`]: many requests at a steady rate;
@@ -20,6 +21,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 pub mod bootstrap;
+pub mod browser;
 pub mod caches;
 pub mod client;
 pub mod command;

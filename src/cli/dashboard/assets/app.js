@@ -1,153 +1,203 @@
 // Asks for the state once a second and draws it. Texts go in as text, never as markup.
 "use strict";
 const $ = (id) => document.getElementById(id);
-const dark = matchMedia("(prefers-color-scheme: dark)");
-const number = new Intl.NumberFormat("en");
 const percent = (share) => (share === null ? "–" : (100 * share).toFixed(1) + " %");
-const palette = () => dark.matches
-  ? ["#74aef5", "#f0a067", "#7ddba9", "#c5a3f5", "#f38cc8", "#c0d66b"]
-  : ["#2563b8", "#c2571a", "#16704a", "#8250c4", "#a3176b", "#4d6a00"];
-const colors = () => {
-  const style = getComputedStyle(document.documentElement);
-  return { text: style.getPropertyValue("--quiet").trim(), line: style.getPropertyValue("--line").trim() };
-};
-const charts = new Map();
+const shown = (value, unit = "") => (value === null ? "–" : number.format(value) + unit);
 
 function element(name, attributes = {}, ...children) {
   const made = document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  made.append(...children.filter((child) => child !== null));
+  made.append(...children);
   return made;
 }
 function say(node, text) { if (node.textContent !== text) node.textContent = text; }
-function badge(node, health, text = health) {
+function badge(node, { health, word }) {
   if (node.className !== "badge " + health) node.className = "badge " + health;
-  say(node, text);
+  say(node, word);
 }
+// For screen readers: what changed, once, and not every figure every second.
+function announce(text) { say($("announcement"), text); }
 
-// A chart is made once and only fed anew; in other colours it is made again.
-function chart(place, id, series, height) {
-  const length = series[0].values.length;
-  const times = Array.from({ length }, (_, at) => at - length + 1);
-  const data = [times, ...series.map((one) => one.values)];
-  const key = [series.map((one) => one.name).join(), dark.matches, place.clientWidth].join("|");
-  const known = charts.get(id);
-  if (known && known.key === key && place.contains(known.plot.root)) return known.plot.setData(data);
-  if (known) known.plot.destroy();
-  const { text, line } = colors();
-  const axis = { stroke: text, grid: { stroke: line, width: 1 }, ticks: { stroke: line, width: 1 }, font: "12px system-ui, sans-serif" };
-  const plot = new uPlot({
-    width: Math.max(place.clientWidth - 12, 200), height, legend: { show: false }, cursor: { show: false },
-    scales: { x: { time: false }, y: { range: (_, low, high) => [Math.min(low, 0), Math.max(high * 1.05, 1)] } },
-    axes: [
-      { ...axis, values: (_, ticks) => ticks.map((tick) => (tick === 0 ? "now" : tick + " s")) },
-      { ...axis, size: 62, values: (_, ticks) => ticks.map((tick) => number.format(tick)) },
-    ],
-    series: [{}, ...series.map((one) => ({ label: one.name, stroke: one.color, width: 2, fill: one.fill, points: { show: false } }))],
-  }, data, place);
-  charts.set(id, { key, plot });
+let known = new Map();
+function attention(list, overall) {
+  $("attention").hidden = list.length === 0;
+  const nodes = $("attention-list");
+  while (nodes.children.length > list.length) nodes.lastChild.remove();
+  list.forEach((one, at) => {
+    const node = nodes.children[at] || nodes.appendChild(element("li", {}, element("span", { class: "badge" }), element("a"), element("span", { class: "quiet" })));
+    badge(node.children[0], one);
+    say(node.children[1], one.what);
+    if (node.children[1].getAttribute("href") !== "#" + one.place) node.children[1].setAttribute("href", "#" + one.place);
+    say(node.children[2], one.text);
+  });
+  const now = new Map(list.map((one) => [one.what + ": " + one.word, one.health]));
+  const news = [...now].filter(([what]) => !known.has(what)).map(([what, health]) => health + ", " + what);
+  const gone = [...known.keys()].filter((what) => !now.has(what)).map((what) => "no more " + what);
+  if (news.length + gone.length) announce([...news, ...gone, "all in all " + overall].join("; "));
+  known = now;
 }
-
-const figure = (name) => "figure-" + name.split(",")[0];
 
 function figures(delivery) {
-  const shown = [
-    ["emitted", delivery.emitted], ["delivered", delivery.delivered], ["queued", delivery.queued_events], ["oldest, s", delivery.oldest_age_s],
-    ["rejected", delivery.rejected], ["dropped", delivery.dropped_overflow + delivery.dropped_expired], ["diverted", delivery.diverted],
+  const dropped = delivery.dropped_overflow === null ? null : delivery.dropped_overflow + delivery.dropped_expired;
+  const list = [
+    ["emitted", "events", delivery.emitted], ["delivered", "events", delivery.delivered], ["queued", "events", delivery.queued_events],
+    ["oldest", "seconds", delivery.oldest_age_s], ["rejected", "events", delivery.rejected],
+    ["dropped", "events", dropped], ["diverted", "events", delivery.diverted],
   ];
-  const list = $("figures");
-  if (!list.children.length) {
-    list.append(...shown.map(([name]) => element("div", {}, element("dt", {}, name), element("dd", { id: figure(name) }))));
+  if (!$("figures").children.length) {
+    $("figures").append(...list.map(([name, unit]) => element("div", {}, element("dt", {}, name), element("dd", { id: "figure-" + name }), element("dd", { class: "unit" }, unit))));
   }
-  for (const [name, value] of shown) say($(figure(name)), number.format(value));
+  for (const [name, , value] of list) say($("figure-" + name), shown(value));
 }
 
-function card(experiment, at) {
+const columns = ["variant", "exposures", "delivered", "lost", "observed", "configured", "5xx"];
+function table(experiment) {
+  return element("div", { class: "scroll" }, element("table", {},
+    element("caption", { class: "unseen" }, experiment.key + ": exposures by variant, what became of them, their shares, and the share of responses with a server error"),
+    element("thead", {}, element("tr", {}, ...columns.map((name, column) => element("th", { scope: "col", class: column ? "n" : "" }, name)))),
+    element("tbody", {}, ...experiment.variants.map((variant, row) => element("tr", {},
+      element("th", { scope: "row" }, swatch(row), variant.key),
+      ...columns.slice(1).map(() => element("td", { class: "n" })))))));
+}
+// A piece of the variant's line.
+function swatch(row) {
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  const line = document.createElementNS("http://www.w3.org/2000/svg", "line");
+  for (const [name, value] of [["width", 24], ["height", 10], ["aria-hidden", true]]) svg.setAttribute(name, value);
+  for (const [name, value] of [["x2", 24], ["y1", 5], ["y2", 5], ["stroke-width", 3], ["stroke-dasharray", dash(row).join(" ")]]) line.setAttribute(name, value);
+  svg.append(line);
+  return svg;
+}
+
+function card(experiment, at, seconds) {
   const id = "experiment-" + at;
   let node = $(id);
   const shape = experiment.key + "|" + experiment.variants.map((variant) => variant.key).join();
   if (!node || node.dataset.shape !== shape) {
-    const made = element("article", { id, "aria-labelledby": id + "-title" });
+    const made = element("article", { id, tabindex: -1, "aria-labelledby": id + "-title" },
+      element("div", { class: "title" }, element("h3", { id: id + "-title" }, experiment.key), element("span", { class: "badge" }), element("span", { class: "quiet small" })),
+      element("p", { class: "verdict" }),
+      table(experiment),
+      element("figure", { class: "chart", tabindex: 0, role: "group" }, element("figcaption"), element("div", { class: "plot", "aria-hidden": true })));
     made.dataset.shape = shape;
-    made.append(
-      element("div", { class: "title" }, element("h3", { id: id + "-title" }, experiment.key), element("span", { class: "badge" }), element("span", { class: "small" })),
-      element("p", { class: "verdict", "aria-live": "polite" }),
-      element("table", {},
-        element("thead", {}, element("tr", {}, ...["variant", "exposures", "observed", "configured", "5xx of responses"].map((name, column) => element("th", { scope: "col", class: column ? "n" : "" }, name)))),
-        element("tbody", {}, ...experiment.variants.map((variant) => element("tr", {},
-          element("th", { scope: "row" }, element("span", { class: "swatch", "aria-hidden": "true" }), variant.key),
-          ...Array.from({ length: 4 }, () => element("td", { class: "n" })))))),
-      element("div", { class: "chart", role: "img", "aria-label": "Exposures of " + experiment.key + " by variant over time; the table has the figures" }));
-    if (node) node.replaceWith(made); else $("cards").append(made);
+    if (node) { charts.delete(node.querySelector("figure")); node.replaceWith(made); } else $("cards").append(made);
     node = made;
   }
-  const health = experiment.verdict.health;
-  node.className = health === "broken" ? "broken-card" : "";
-  const isOff = experiment.variants.some((variant) => variant.off > 0);
-  badge(node.querySelector(".badge"), health, health !== "broken" ? health : isOff ? "switched off" : "sample ratio mismatch");
-  say(node.querySelector(".title .small"), experiment.state + ", " + number.format(experiment.exposures) + " exposures");
-  const p = experiment.test === null || isOff ? "" : " (p = " + (experiment.test.p_value < 0.001 ? "less than 0.001" : experiment.test.p_value.toFixed(3)) + ")";
-  say(node.querySelector(".verdict"), experiment.verdict.text + p);
-  const hues = palette();
+  node.className = experiment.verdict.health + "-card";
+  badge(node.querySelector(".badge"), calm(experiment.verdict));
+  say(node.querySelector(".small"), experiment.state + ", " + number.format(experiment.exposures) + " exposures");
+  say(node.querySelector(".verdict"), experiment.verdict.text);
   experiment.variants.forEach((variant, row) => {
     const line = node.querySelectorAll("tbody tr")[row];
-    line.querySelector(".swatch").style.background = hues[row % hues.length];
-    const cells = line.querySelectorAll("td");
-    say(cells[0], number.format(variant.exposures));
-    say(cells[1], percent(variant.observed));
-    say(cells[2], percent(variant.configured));
+    line.querySelector("line").setAttribute("stroke", color(row));
+    const delivered = variant.delivered_at_least === variant.exposures ? "" : "≥ ";
     const errors = variant.responses ? percent(variant.server_errors / variant.responses) : "–";
-    say(cells[3], errors + (variant.off ? ", off" : ""));
+    const texts = [
+      number.format(variant.exposures), delivered + number.format(variant.delivered_at_least),
+      (variant.lost_at_most ? "≤ " : "") + number.format(variant.lost_at_most),
+      percent(variant.observed), percent(variant.configured), variant.off ? errors + ", off" : errors,
+    ];
+    line.querySelectorAll("td").forEach((cell, column) => say(cell, texts[column]));
   });
-  if (experiment.variants.length) {
-    chart(node.querySelector(".chart"), id, experiment.variants.map((variant, row) => ({ name: variant.key, values: variant.history, color: hues[row % hues.length] })), 150);
+  const drawn = experiment.state === "running" && experiment.exposures > 0;
+  node.querySelector("figure").hidden = !drawn;
+  if (drawn) {
+    const title = "exposures gained in " + span(seconds);
+    chart(node.querySelector("figure"), title, seconds, experiment.variants.map((variant) => ({ name: variant.key, values: variant.history })), 150);
   }
+}
+// A word that is not “healthy” is no praise: paused, too few to judge.
+const calm = (verdict) => (verdict.health === "healthy" && verdict.word !== "healthy" ? { health: "calm", word: verdict.word } : verdict);
+const span = (seconds) => { const whole = Math.round(-seconds[0]); return whole < 120 ? whole + " s" : Math.floor(whole / 60) + " min"; };
+
+function rows(body, list, cells, fill) {
+  while (body.children.length > list.length) body.lastChild.remove();
+  list.forEach((one, at) => fill(body.children[at] || body.appendChild(element("tr", {}, ...cells())), one));
 }
 
 function proxies(list) {
-  const body = document.querySelector("#proxies tbody");
-  const shown = (value, unit = "") => (value === null ? "–" : number.format(value) + unit);
-  while (body.children.length > list.length) body.lastChild.remove();
-  list.forEach((proxy, at) => {
-    let row = body.children[at];
-    if (!row) {
-      row = element("tr", {}, element("th", { scope: "row" }), element("td", {}, element("span", { class: "badge" }), element("span", { class: "small" })), ...Array.from({ length: 6 }, () => element("td", { class: "n" })));
-      body.append(row);
-    }
-    say(row.querySelector("th"), proxy.address);
-    badge(row.querySelector(".badge"), proxy.verdict.health);
+  const cells = () => [
+    element("th", { scope: "row" }), element("td", {}, element("span", { class: "badge" }), element("span", { class: "quiet small block" })),
+    ...columnsOfProxies.map((name) => element("td", { class: name === "revision" ? "" : "n" })),
+  ];
+  rows(document.querySelector("#proxies tbody"), list, cells, (row, proxy) => {
+    say(row.children[0], proxy.address);
+    badge(row.querySelector(".badge"), proxy.verdict);
     say(row.querySelector(".small"), proxy.verdict.text);
-    const cells = row.querySelectorAll("td.n");
-    const age = proxy.config_age_s === null ? "–" : proxy.config_age_s + " s ago";
-    [shown(proxy.emitted), shown(proxy.queued), shown(proxy.oldest_age_s, " s"), age, shown(proxy.fetch_failures), shown(proxy.vms_active)].forEach((text, cell) => say(cells[cell], text));
+    const vms = shown(proxy.vms_active) + (proxy.vms_started ? " (" + proxy.vms_started + " new)" : "");
+    const texts = [
+      shown(proxy.emitted), shown(proxy.delivered), shown(proxy.lost), shown(proxy.queued), shown(proxy.oldest_age_s, " s"),
+      proxy.revisions.join(", ") || "–", shown(proxy.config_age_s, " s ago"), shown(proxy.fetch_failures), vms,
+    ];
+    texts.forEach((text, cell) => say(row.children[cell + 2], text));
+  });
+}
+const columnsOfProxies = ["emitted", "delivered", "lost", "queued", "oldest", "revision", "confirmed", "fetch failures", "VMs"];
+
+function errors(list) {
+  $("errors").hidden = list.length === 0;
+  const cells = () => [element("th", { scope: "row" }), element("td", { class: "n" }), element("td")];
+  rows(document.querySelector("#errors tbody"), list, cells, (row, { kind, count, meaning }) => {
+    [kind, number.format(count), meaning].forEach((text, cell) => say(row.children[cell], text));
   });
 }
 
-function note(text) {
-  $("note").hidden = text === "";
-  say($("note"), text);
-}
-
-async function draw() {
-  try {
-    const state = await (await fetch("/state.json")).json();
-    badge($("overall"), state.overall);
-    document.title = (state.overall === "healthy" ? "" : state.overall + " – ") + "Edgesplit";
-    say($("revision"), state.revision === null ? "" : "experiments " + state.revision);
-    note(state.config.text);
-    badge($("delivery-badge"), state.delivery.verdict.health);
-    say($("delivery-text"), state.delivery.verdict.text);
-    figures(state.delivery);
-    if (state.delivery.history.queued.length) {
-      chart($("outbox"), "outbox", [{ name: "queued", values: state.delivery.history.queued, color: palette()[1], fill: palette()[1] + "33" }], 150);
-    }
-    state.experiments.forEach(card);
-    while ($("cards").children.length > state.experiments.length) $("cards").lastChild.remove();
-    proxies(state.proxies);
-    document.body.dataset.drawn = "yes";
-  } catch (error) {
-    badge($("overall"), "broken", "the dashboard does not answer");
+// Who uses the keyboard has to reach what scrolls.
+function scrollable() {
+  for (const node of document.querySelectorAll(".wide, .scroll")) {
+    if (node.scrollWidth > node.clientWidth) node.tabIndex = 0; else node.removeAttribute("tabindex");
   }
 }
+
+let last = null;
+function show(state) {
+  last = state;
+  badge($("overall"), { health: state.overall, word: state.overall });
+  document.title = (state.overall === "healthy" ? "" : state.overall + " – ") + "Edgesplit";
+  say($("revision"), state.revision === null ? "" : "experiments " + state.revision);
+  attention(state.attention, state.overall);
+  badge($("delivery-badge"), state.delivery.verdict);
+  say($("delivery-text"), state.delivery.verdict.text);
+  figures(state.delivery);
+  if (state.seconds.length) {
+    const queued = { name: "waiting", values: state.delivery.history.queued, color: palette()[1], fill: palette()[1] + "33" };
+    chart($("outbox"), "events waiting in buffers and in the outbox, last " + span(state.seconds), state.seconds, [queued], 150);
+  }
+  $("config-text").hidden = state.config.text === "";
+  say($("config-text"), state.config.text);
+  state.experiments.forEach((experiment, at) => card(experiment, at, state.seconds));
+  while ($("cards").children.length > state.experiments.length) $("cards").lastChild.remove();
+  proxies(state.proxies);
+  errors(state.errors);
+  scrollable();
+  document.body.dataset.drawn = "yes";
+}
+
+let [answered, paused] = [null, false];
+async function draw() {
+  if (paused) return;
+  const state = await fetch("/state.json", { signal: AbortSignal.timeout(5000) }).then((answer) => answer.json()).catch(() => null);
+  if (paused) return;
+  if (state === null) return silent();
+  answered = new Date();
+  document.body.classList.remove("stale");
+  say($("as-of"), "as of " + answered.toLocaleTimeString());
+  show(state);
+}
+// What was known stays, and says of when it is.
+function silent() {
+  if (!document.body.classList.contains("stale")) announce("the dashboard does not answer");
+  document.body.classList.add("stale");
+  document.title = "no answer – Edgesplit";
+  badge($("overall"), { health: "broken", word: "the dashboard does not answer" });
+  say($("as-of"), answered ? "what is shown is of " + answered.toLocaleTimeString() : "is `edgesplit dashboard` running?");
+}
+$("pause").addEventListener("click", () => {
+  paused = !paused;
+  $("pause").setAttribute("aria-pressed", paused);
+  say($("pause"), paused ? "Go on" : "Pause");
+  if (paused) say($("as-of"), "paused" + (answered ? " at " + answered.toLocaleTimeString() : "")); else draw();
+});
+for (const [source, event] of [[dark, "change"], [window, "resize"]]) source.addEventListener(event, () => last && show(last));
 draw();
 setInterval(draw, 1000);

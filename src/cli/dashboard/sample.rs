@@ -1,0 +1,140 @@
+//! What an Envoy's stats say of the filter at one moment.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// How many variants are shown.
+const VARIANTS_MAX: usize = 2_000;
+
+/// Experiment and variant, as the names of metrics have them.
+pub(super) type Name = (String, String);
+
+/// The stats of one Envoy at one moment, over all plugins of its own.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Sample {
+    pub(super) exposures: BTreeMap<Name, u64>,
+    /// Responses to requests that were given a variant, all and those with 5xx.
+    pub(super) responses: BTreeMap<Name, (u64, u64)>,
+    /// On how many proxies guardrails have switched variants off.
+    pub(super) off: BTreeMap<Name, u64>,
+    /// What became of events, by the last part of the name.
+    pub(super) events: BTreeMap<String, u64>,
+    pub(super) queued_events: u64,
+    pub(super) queued_bytes: u64,
+    pub(super) oldest_age_s: u64,
+    pub(super) config_age_s: u64,
+    /// What the revisions in force are told by; 0 where a config names none.
+    pub(super) revisions: BTreeSet<u64>,
+    pub(super) disabled_experiments: u64,
+    pub(super) fetch_failures: u64,
+    pub(super) errors: BTreeMap<String, u64>,
+    pub(super) vms_created: u64,
+    pub(super) vms_active: u64,
+}
+
+impl Sample {
+    pub(super) fn new(stats: &BTreeMap<String, u64>) -> Sample {
+        let mut sample = Sample::default();
+        for (name, &value) in stats {
+            if let Some(rest) = name.strip_prefix("wasmcustom.edgesplit.") {
+                let Some((_plugin, rest)) = rest.split_once('.') else { continue };
+                sample.add(rest, value);
+            } else if name.ends_with(".created") {
+                sample.vms_created += value;
+            } else if name.ends_with(".active") {
+                sample.vms_active += value;
+            }
+        }
+        if sample.queued_events == 0 {
+            // This gauge is set a little later.
+            sample.oldest_age_s = 0;
+        }
+        sample
+    }
+
+    fn add(&mut self, name: &str, value: u64) {
+        if let Some(rest) = name.strip_prefix("exposures.experiment.") {
+            if let Some(name) = variant(rest).filter(|_| self.exposures.len() < VARIANTS_MAX) {
+                *self.exposures.entry(name).or_insert(0) += value;
+            }
+        } else if let Some(rest) = name.strip_prefix("responses.experiment.") {
+            if let Some((rest, class)) = rest.split_once(".class.")
+                && let Some(name) = variant(rest).filter(|_| self.responses.len() < VARIANTS_MAX)
+            {
+                let (all, errors) = self.responses.entry(name).or_default();
+                *all += value;
+                *errors += if class == "5xx" { value } else { 0 };
+            }
+        } else if let Some(rest) = name.strip_prefix("guardrail.off.experiment.") {
+            if let Some(name) = variant(rest).filter(|_| value > 0) {
+                self.off.insert(name, 1);
+            }
+        } else if let Some(event) = name.strip_prefix("events.") {
+            *self.events.entry(event.to_owned()).or_insert(0) += value;
+        } else if let Some(kind) = name.strip_prefix("errors.") {
+            *self.errors.entry(kind.to_owned()).or_insert(0) += value;
+        } else {
+            match name {
+                "outbox.queued_events" => self.queued_events += value,
+                "outbox.queued_bytes" => self.queued_bytes += value,
+                "outbox.oldest_age_seconds" => self.oldest_age_s = self.oldest_age_s.max(value),
+                "config.age_seconds" => self.config_age_s = self.config_age_s.max(value),
+                "config.disabled_experiments" => self.disabled_experiments += value,
+                "config.fetch_failure" | "config.rejected" => self.fetch_failures += value,
+                "config.revision_hash" => drop(self.revisions.insert(value)),
+                _ => {}
+            }
+        }
+    }
+
+    /// Whether the filter is in this Envoy: its counters are there before the first request.
+    pub(super) fn has_filter(&self) -> bool {
+        !self.events.is_empty()
+    }
+
+    pub(super) fn event(&self, name: &str) -> u64 {
+        self.events.get(name).copied().unwrap_or(0)
+    }
+
+    /// Events that the service will never get. What went to the fallback is not lost.
+    pub(super) fn lost(&self) -> u64 {
+        self.event("dropped_overflow") + self.event("dropped_expired") + self.event("rejected")
+    }
+
+    /// Events that the service does not have, or not yet.
+    pub(super) fn undelivered(&self) -> u64 {
+        self.event("emitted").saturating_sub(self.event("delivered"))
+    }
+
+    /// Events that the service will never get from here.
+    pub(super) fn gone(&self) -> u64 {
+        self.lost() + self.event("diverted")
+    }
+
+    /// Both together.
+    pub(super) fn plus(mut self, other: &Sample) -> Sample {
+        for (into, from) in [(&mut self.events, &other.events), (&mut self.errors, &other.errors)] {
+            for (name, value) in from {
+                *into.entry(name.clone()).or_insert(0) += value;
+            }
+        }
+        for (into, from) in [(&mut self.exposures, &other.exposures), (&mut self.off, &other.off)] {
+            for (name, value) in from {
+                *into.entry(name.clone()).or_insert(0) += value;
+            }
+        }
+        for (name, (all, errors)) in &other.responses {
+            let sum = self.responses.entry(name.clone()).or_default();
+            *sum = (sum.0 + all, sum.1 + errors);
+        }
+        self.oldest_age_s = self.oldest_age_s.max(other.oldest_age_s);
+        self.queued_events += other.queued_events;
+        self.queued_bytes += other.queued_bytes;
+        self
+    }
+}
+
+/// `EXPERIMENT.variant.VARIANT`, in its parts.
+fn variant(name: &str) -> Option<Name> {
+    let (experiment, variant) = name.split_once(".variant.")?;
+    Some((experiment.to_owned(), variant.to_owned()))
+}

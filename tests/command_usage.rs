@@ -1,0 +1,127 @@
+//! The command in the hands of somebody who does not know it: helps, wrong input, readers that stop reading.
+#![allow(missing_docs)]
+// Helpers of tests fail as tests do: by panicking.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use serde_json::json;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+struct Printed {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+fn edgesplit(arguments: &[&str]) -> Printed {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_edgesplit"));
+    let command = command.args(arguments).env_remove("EDGESPLIT_PREVIEW_SECRET").stdin(Stdio::null());
+    let output = command.output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    Printed { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
+}
+
+fn file(name: &str, content: &str) -> String {
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::write(&file, content).unwrap();
+    file.to_str().unwrap().to_owned()
+}
+
+fn experiments() -> String {
+    let halves = json!([{"key": "control", "weight": 5000, "baseline": true}, {"key": "green", "weight": 5000}]);
+    json!({"schema": 1, "experiments": [{"key": "nav", "state": "running", "variants": halves}]}).to_string()
+}
+
+#[test]
+fn every_help_has_an_example_and_the_exit_codes() {
+    let help = edgesplit(&["--help"]).out;
+    assert!(help.starts_with("A/B tests inside Envoy") && help.contains("Examples:\n  edgesplit "), "{help}");
+    let (_, rest) = help.split_once("Commands:\n").unwrap();
+    let names: Vec<&str> =
+        rest.lines().take_while(|line| !line.is_empty()).filter_map(|line| line.split_whitespace().next()).collect();
+    assert!(names.len() >= 11, "{names:?}");
+    for name in names.into_iter().filter(|name| *name != "help") {
+        let help = edgesplit(&[name, "--help"]).out;
+        assert!(
+            help.contains(&format!("  edgesplit {name} "))
+                || help.contains(&format!("edgesplit {name} --config"))
+                || help.contains(&format!("<(edgesplit {name} ")),
+            "{help}"
+        );
+        assert!(help.ends_with("Exit codes: 0 well, 1 problems found, 2 wrong usage or unreadable file.\n"), "{help}");
+    }
+}
+
+#[test]
+fn who_stops_reading_has_seen_enough() {
+    let config = file("pipe.json", &experiments());
+    for arguments in [
+        "completions bash",
+        "schema plugin",
+        &format!("simulate {config} --visitors 100"),
+        &format!("evaluate --config {config}"),
+    ] {
+        let requests = file("pipe.jsonl", "{\"id\": \"u1\"}\n{\"id\": \"u2\"}\n");
+        let mut child = Command::new(env!("CARGO_BIN_EXE_edgesplit"))
+            .args(arguments.split(' '))
+            .stdin(std::fs::File::open(requests).unwrap())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // Before it prints anything, or in the middle of it: both are well.
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        let err = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!((output.status.code(), err.contains("panicked")), (Some(0), false), "{arguments}: {err}");
+    }
+}
+
+#[test]
+fn wrong_input_is_told_in_words_with_its_code() {
+    let config = file("right.json", &experiments());
+    let [broken, list, empty] =
+        [("broken.json", "{\"schema\": 1,\n \"experiments\": [}"), ("list.json", "[]"), ("empty.json", "")]
+            .map(|(name, text)| file(name, text));
+    let binary = Path::new(env!("CARGO_TARGET_TMPDIR")).join("binary.json");
+    std::fs::write(&binary, [0xff_u8, 0x00, 0xfe, b'{', 0x80]).unwrap();
+    let (binary, folder) = (binary.to_str().unwrap(), env!("CARGO_TARGET_TMPDIR"));
+    for (arguments, code, told) in [
+        (format!("validate {config}.not"), 2, "cannot read"),
+        (format!("validate {folder}"), 2, "Is a directory"),
+        (format!("validate {binary}"), 1, "refused whole"),
+        (format!("validate {broken}"), 1, "not JSON: expected value at line 2 column 18"),
+        (format!("validate {list}"), 1, "expected an object"),
+        (format!("validate {empty}"), 1, "not JSON"),
+        (format!("validate --jsn {config}"), 2, "'--json'"),
+        (format!("validate --format yaml {config}"), 2, "[possible values: native, optimizely, growthbook]"),
+        (format!("validate --plugin {folder} {config}"), 2, "Is a directory"),
+        (format!("evaluate --config {binary}"), 1, "not JSON"),
+        (format!("evaluate --config {config} --now yesterday"), 2, "expected a time in RFC 3339"),
+        (format!("explain --config {config}"), 2, "--route <PATH>|--id <ID>|--path <PATH>"),
+        (format!("explain --config {config} --id u1 --attributes []"), 2, "expected a JSON object"),
+        (format!("simulate {binary}"), 1, "not JSON"),
+        (format!("simulate {config} --visitors 0"), 2, "0 is not in 1..="),
+        (format!("simulate {config} --visitors 10 --svg {folder}/no/such.svg"), 2, "cannot write"),
+        (format!("simulate {config} --requests {broken}"), 2, "line 1"),
+        (format!("diff {config}"), 2, "<NEW>"),
+        (format!("diff {config} {list}"), 1, "expected an object"),
+        (format!("diff {config} {config} --visitors 10 --list {folder}"), 2, "cannot write"),
+        ("preview a=b".to_owned(), 2, "--expires"),
+        ("preview --secret short --expires 2h a=b".to_owned(), 0, "a secret of 5 bytes can be guessed"),
+        ("size --rate 5 --outage 10m".to_owned(), 2, "expected a rate such as 1000/s"),
+        ("size --rate 5/s --outage soon".to_owned(), 2, "expected a duration such as 90s"),
+        (format!("dashboard --config {config}"), 2, "--envoy <URL>"),
+        (format!("dashboard --envoy http://127.0.0.1:1 --config {config} --listen nowhere"), 2, "invalid"),
+        (format!("dashboard --envoy http://127.0.0.1:1 --config {config} --json"), 1, "no Envoy has answered"),
+        ("frobnicate".to_owned(), 2, "unrecognized subcommand"),
+        (String::new(), 2, "Usage: edgesplit <COMMAND>"),
+    ] {
+        let printed = edgesplit(&arguments.split_whitespace().collect::<Vec<_>>());
+        let all = format!("{}{}", printed.out, printed.err);
+        assert_eq!((printed.code, all.contains(told)), (code, true), "{arguments}: {all}");
+        assert!(!all.contains("panicked"), "{arguments}: {all}");
+    }
+    // What always prints JSON may be asked for it.
+    assert_eq!(edgesplit(&["evaluate", "--json", "--config", &config]).code, 0);
+}

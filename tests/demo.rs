@@ -1,0 +1,277 @@
+//! The demo works: it runs, does what it says can be tried, shows it on its dashboard, and ends.
+#![allow(missing_docs)]
+// A test fails by panicking, in its helpers too.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod harness;
+
+use harness::browser::Browser;
+use harness::client::Client;
+use harness::{DEADLINE, eventually, installed};
+use serde_json::Value;
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+
+/// A process that does not outlive its test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Its number may be another's by now.
+        if self.0.try_wait().is_ok_and(|ended| ended.is_none()) {
+            // SIGTERM, so that it ends its Envoy.
+            let _ = Command::new("sh").args(["-c", "kill -TERM \"$0\"", &self.0.id().to_string()]).status();
+            let _ = self.0.wait();
+        }
+    }
+}
+
+/// Demos look for the same ports: one at a time.
+static DEMO: Mutex<()> = Mutex::new(());
+
+fn demo() -> Command {
+    // Test binaries stand in `deps`, examples beside that.
+    let binaries = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().to_owned();
+    let demo = binaries.join("examples/demo");
+    assert!(demo.is_file(), "{} is not there: `cargo build --example demo`", demo.display());
+    Command::new(demo)
+}
+
+#[test]
+fn the_demo_runs_on_the_envoy_of_func_e() {
+    let _one = DEMO.lock().unwrap_or_else(PoisonError::into_inner);
+    // A stand-in that does what `func-e which` does.
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("func-e");
+    fs::create_dir_all(&folder).unwrap();
+    let (asked, launcher) = (folder.join("asked"), folder.join("func-e"));
+    let envoy = fs::canonicalize(harness::envoy::find_binary().unwrap()).unwrap();
+    let script = format!("#!/bin/sh\necho \"$@ $ENVOY_VERSION\" >{}\necho {}\n", asked.display(), envoy.display());
+    fs::write(&launcher, script).unwrap();
+    fs::set_permissions(&launcher, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = std::env::join_paths(
+        std::iter::once(folder.clone()).chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())),
+    );
+    let path = path.unwrap();
+
+    let run = |runner: &str| {
+        let mut demo = demo();
+        demo.envs([("ENVOY_RUNNER", runner), ("DEMO_SECONDS", "1"), ("ENVOY", "/nowhere")]).env("PATH", &path);
+        demo.env_remove("ENVOY_VERSION").stdin(Stdio::null()).output().unwrap()
+    };
+    let output = run("func-e");
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(fs::read_to_string(&asked).unwrap(), "which 1.40.0\n");
+    let output = run("docker");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains("ENVOY_RUNNER=docker: expected func-e"), "{said}");
+}
+
+#[test]
+fn the_demo_runs_and_ends_by_itself() {
+    let _one = DEMO.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut demo = demo();
+    let demo = demo.env("DEMO_SECONDS", "6").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut demo = Running(demo.spawn().unwrap());
+    let mut stdout = BufReader::new(demo.0.stdout.take().unwrap());
+    let mut line = String::new();
+    let mut port_of = |what: &str| -> u16 {
+        loop {
+            line.clear();
+            assert_ne!(stdout.read_line(&mut line).unwrap(), 0, "the demo ended without {what:?}");
+            if line.contains(what) {
+                let address = line.split_whitespace().next().unwrap();
+                return address.rsplit_once(':').unwrap().1.parse().unwrap();
+            }
+        }
+    };
+    let (proxy, admin) = (port_of("through the filter"), port_of("admin interface"));
+
+    let ben = eventually(DEADLINE, "the experiments are there", || {
+        let reply = Client::new(proxy).get("/checkout").header("x-user-id", "ben").send().text();
+        reply.contains("x-ab-assignments").then_some(reply)
+    });
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    for line in ben.lines().filter(|line| line.starts_with("GET ") || line.starts_with("x-ab-")) {
+        assert!(readme.contains(&format!("\n{line}\n")), "the README shows another line than {line:?}");
+    }
+    for labelled in [
+        r#"edgesplit_exposures{plugin="demo",experiment="navigation",variant="mega"}"#,
+        r#"edgesplit_decisions{plugin="demo",reason="bucketed"}"#,
+        r#"edgesplit_events_delivered{plugin="demo"}"#,
+    ] {
+        eventually(DEADLINE, labelled, || {
+            let metrics = Client::new(admin).get("/stats/prometheus?usedonly").try_send().ok()?.text();
+            metrics.contains(labelled).then_some(())
+        });
+    }
+
+    let (mut rest, mut errors) = (String::new(), String::new());
+    stdout.read_to_string(&mut rest).unwrap();
+    demo.0.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
+    let status = demo.0.wait().unwrap();
+    assert!(status.success(), "{status}: {errors}\n{rest}");
+    assert!(rest.contains("checked:"), "{rest}");
+    assert!(Client::new(proxy).connect().is_err(), "Envoy ended too");
+}
+
+/// What a demo says when it begins.
+struct Introduction {
+    /// Addresses, each with what it is.
+    addresses: Vec<(String, String)>,
+    /// What to try, in its order.
+    commands: Vec<String>,
+    /// What comes after.
+    rest: BufReader<ChildStdout>,
+}
+
+impl Introduction {
+    fn of(demo: &mut Running) -> Introduction {
+        let mut told = Introduction {
+            addresses: Vec::new(),
+            commands: Vec::new(),
+            rest: BufReader::new(demo.0.stdout.take().unwrap()),
+        };
+        let mut line = String::new();
+        while !line.starts_with("Ctrl-C") {
+            line.clear();
+            assert_ne!(told.rest.read_line(&mut line).unwrap(), 0, "the demo ended");
+            match line.trim().split_once(' ') {
+                Some((address, what)) if address.starts_with("http://127.0.0.1:") => {
+                    told.addresses.push((address.to_owned(), what.trim().to_owned()));
+                }
+                Some(("curl", _)) => told.commands.push(line.trim().to_owned()),
+                _ => {}
+            }
+        }
+        told
+    }
+
+    fn address(&self, what: &str) -> &str {
+        &self.addresses.iter().find(|(_, is)| is.contains(what)).unwrap_or_else(|| panic!("no {what}")).0
+    }
+}
+
+fn start(seconds: Option<&str>) -> Running {
+    let mut demo = demo();
+    if let Some(seconds) = seconds {
+        demo.env("DEMO_SECONDS", seconds);
+    }
+    Running(demo.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+}
+
+#[test]
+fn demos_that_start_at_once_share_no_port() {
+    let _one = DEMO.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut demos = [start(Some("2")), start(Some("2"))];
+    let told = demos.each_mut().map(Introduction::of);
+    let ports: Vec<&str> = told
+        .iter()
+        .flat_map(|one| &one.addresses)
+        .map(|(address, _)| address.trim_start_matches("http://").split('/').next().unwrap())
+        .collect();
+    let mut different = ports.clone();
+    different.sort_unstable();
+    different.dedup();
+    assert_eq!((ports.len(), different.len()), (14, 14), "{ports:?}");
+    for (mut demo, told) in demos.into_iter().zip(told) {
+        let (mut rest, mut told) = (String::new(), told.rest);
+        told.read_to_string(&mut rest).unwrap();
+        assert!(demo.0.wait().unwrap().success() && rest.contains("checked:"), "{rest}");
+    }
+}
+
+#[test]
+fn what_it_says_to_try_does_what_it_says_and_the_dashboard_shows_it() {
+    let _one = DEMO.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut demo = start(None);
+    let told = Introduction::of(&mut demo);
+    let mut page =
+        installed("chromium", "browser").map(|browser| Browser::open(&browser, told.address("the dashboard")));
+    let port: u16 = told.address("the dashboard").rsplit(':').next().unwrap().parse().unwrap();
+    let state = || Client::new(port).get("/state.json").send().json();
+    let mut shows = |what: &str, selector: &str, text: &str, is: &dyn Fn(&Value) -> bool| {
+        eventually(DEADLINE, what, || is(&state()).then_some(()));
+        if let Some(page) = &mut page {
+            page.wait_for(selector, |shown| shown.contains(text));
+        }
+    };
+    let run = |command: &str| {
+        let output = Command::new("sh").args(["-c", &format!("set -e; {command}")]).output().unwrap();
+        assert!(output.status.success(), "{command}: {output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let word = |state: &Value, is: &str| state["delivery"]["verdict"]["word"] == is;
+    shows("it is healthy", "#delivery-badge", "healthy", &|state| {
+        word(state, "healthy") && state["delivery"]["delivered"].as_u64() > Some(0)
+    });
+    shows("its experiments", "#experiment-1-title", "checkout-button", &|state| state["revision"] == "demo-1");
+
+    assert!(told.commands.len() >= 12, "{:?}", told.commands);
+    for command in &told.commands {
+        let ben = || {
+            Client::new(told.address("through the filter").rsplit(':').next().unwrap().parse().unwrap())
+                .get("/checkout")
+                .header("x-user-id", "ben")
+                .send()
+                .text()
+        };
+        let is_given = |expected: bool| {
+            eventually(DEADLINE, command, || (ben().contains("x-ab-assignments") == expected).then_some(()));
+        };
+        let printed = run(command);
+        let has = |what: &str| assert!(printed.contains(what), "{command}: {printed}");
+        let lacks = |what: &str| assert!(!printed.contains(what), "{command}: {printed}");
+        if command.contains("x-user-id: ben") {
+            has("x-ab-cache-key: checkout-button.green~navigation.mega");
+        } else if command.contains("x-user-id: ada") {
+            has("cache-control: private");
+        } else if command.contains("x-user-id: dan") {
+            has("x-ab-assignments: checkout-button=control, navigation=control");
+            lacks("x-ab-cache-key");
+        } else if command.contains("stolen") {
+            lacks("stolen");
+            lacks("free");
+        } else if command.contains("sec-gpc") {
+            lacks("set-cookie");
+            lacks("x-ab-assignments");
+        } else if command.starts_with("curl -i http") {
+            has("set-cookie: ab_visitor=");
+        } else if command.ends_with("/demo/collector/down") {
+            shows("the outage", "#delivery-badge", "not delivering", &|state| {
+                word(state, "not delivering") && state["delivery"]["queued_events"].as_u64() > Some(0)
+            });
+            assert!(ben().contains("x-ab-assignments"), "requests go on");
+        } else if command.ends_with("/demo/collector/up") {
+            shows("its end", "#delivery-badge", "healthy", &|state| {
+                word(state, "healthy") && state["delivery"]["oldest_age_s"] == 0
+            });
+        } else if command.contains("demo-2") {
+            is_given(false);
+            shows("the experiments are paused", "#proxies tbody td:nth-child(8)", "demo-2", &|state| {
+                state["proxies"][0]["revisions"][0] == "demo-2" && state["experiments"][0]["state"] == "paused"
+            });
+        } else if command.contains("DELETE") {
+            is_given(true);
+        } else if command.ends_with("/demo/config/503") {
+            shows("fetches fail", "#proxies", "1", &|state| state["proxies"][0]["fetch_failures"].as_u64() > Some(0));
+            is_given(true);
+            run(&command.replace("/503", "/up"));
+        } else if command.contains("stats/prometheus") {
+            has("edgesplit_exposures{");
+        } else {
+            panic!("{command}: what does it do?");
+        }
+    }
+    drop(demo);
+    let mut rest = String::new();
+    let mut after = told.rest;
+    after.read_to_string(&mut rest).unwrap();
+    assert!(rest.contains("stopped; the collector has "), "{rest}");
+    assert!(
+        page.is_none_or(|page| page.complaints.is_empty() || page.complaints.iter().all(|one| one.contains("ERR_")))
+    );
+}
