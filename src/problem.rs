@@ -4,7 +4,7 @@
 //! instead of stopping at the first error, so that a person sees everything at once and one bad experiment can be
 //! disabled alone.
 
-use crate::json;
+use crate::{json, number};
 use serde_json::{Map, Value};
 use std::fmt;
 
@@ -227,7 +227,8 @@ impl<'a> Node<'a> {
     pub fn number(&self, range: std::ops::RangeInclusive<f64>, problems: &mut Problems) -> Option<f64> {
         let number = self.value.as_f64().filter(|number| range.contains(number));
         if number.is_none() {
-            self.expected(problems, &format!("a number from {} to {}", range.start(), range.end()));
+            let [min, max] = [range.start(), range.end()].map(|end| number::javascript(*end));
+            self.expected(problems, &format!("a number from {min} to {max}"));
         }
         number
     }

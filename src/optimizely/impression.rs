@@ -195,7 +195,7 @@ impl Project {
 
     /// The id of the event that counts conversions under `key`, where the project has one.
     pub fn conversion_id(&self, key: &str) -> Option<&str> {
-        self.conversions.get(key).map(String::as_str)
+        self.conversions.get(key)?.as_str()
     }
 
     /// Appends a batch of what [`Event::write`] wrote.
