@@ -31,7 +31,7 @@
 //! | [`events`] | exposures and goals, from the buffer to the acknowledgement |
 //! | [`metrics`] | what is counted, and under which names |
 //! | [`host`] | the port: all that the filter asks of the proxy it runs in |
-//! | `sort` | sorting in little code |
+//! | `sort`, `number`, `json` | sorting, and reading and writing numbers and values, in little code |
 //! | `adapter` | the port over proxy-wasm; only on wasm |
 //! | `schema` | words for the JSON Schemas that stand beside the parsers; only natively |
 //! | `cli` | the command; only natively |
@@ -48,8 +48,10 @@ pub mod format;
 pub mod growthbook;
 pub mod host;
 pub mod http;
+mod json;
 pub mod metrics;
 pub mod native;
+mod number;
 pub mod optimizely;
 pub mod plugin_config;
 pub mod problem;

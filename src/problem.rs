@@ -4,6 +4,7 @@
 //! instead of stopping at the first error, so that a person sees everything at once and one bad experiment can be
 //! disabled alone.
 
+use crate::{json, number};
 use serde_json::{Map, Value};
 use std::fmt;
 
@@ -119,7 +120,7 @@ impl fmt::Display for Path<'_> {
                 let plain = !name.is_empty()
                     && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'$'));
                 match (plain, parent) {
-                    (false, _) => write!(f, "{parent}[{}]", json(&Value::from(*name))),
+                    (false, _) => write!(f, "{parent}[{}]", json::text(&Value::from(*name))),
                     (true, Path::Root) => f.write_str(name),
                     (true, _) => write!(f, "{parent}.{name}"),
                 }
@@ -137,11 +138,6 @@ pub struct Node<'a> {
     pub path: &'a Path<'a>,
 }
 
-/// `value` on one line. Its `Display` can also lay it out over many, which is code that nothing else in the module has.
-pub fn json(value: &Value) -> String {
-    serde_json::to_string(value).unwrap_or_default() // it never fails: there is room, and every name is a text
-}
-
 /// How a value is shown in a message: short, on one line.
 pub fn found(value: &Value) -> String {
     const SHOWN_CHARS_MAX: usize = 60;
@@ -153,7 +149,7 @@ pub fn found(value: &Value) -> String {
         Value::Array(_) => "the list ",
         Value::Object(_) => "the object ",
     };
-    let text = json(value);
+    let text = json::text(value);
     if text.chars().count() > SHOWN_CHARS_MAX {
         let short: String = text.chars().take(SHOWN_CHARS_MAX).collect();
         format!("{kind}{short}…")
@@ -231,7 +227,8 @@ impl<'a> Node<'a> {
     pub fn number(&self, range: std::ops::RangeInclusive<f64>, problems: &mut Problems) -> Option<f64> {
         let number = self.value.as_f64().filter(|number| range.contains(number));
         if number.is_none() {
-            self.expected(problems, &format!("a number from {} to {}", range.start(), range.end()));
+            let [min, max] = [range.start(), range.end()].map(|end| number::javascript(*end));
+            self.expected(problems, &format!("a number from {min} to {max}"));
         }
         number
     }

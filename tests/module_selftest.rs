@@ -5,14 +5,28 @@ mod module;
 use edgesplit::http::headers::HeaderMap;
 use module::quiet::Quiet;
 use module::{Compiled, Death, ModuleVm, NoHost};
+use std::path::{Path, PathBuf};
+
+/// How large the module may be: every proxy of a mesh fetches it, and compiles it when it starts.
+const MODULE_BYTES_MAX: u64 = 700_000;
+
+fn module_file() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("dist/edgesplit.wasm")
+}
 
 fn compiled() -> Compiled {
-    Compiled::load(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("dist/edgesplit.wasm"))
+    Compiled::load(&module_file())
 }
 
 const CONFIG: &str = r#"{"experiments": {"inline": {"schema": 1, "experiments": [{"key": "nav", "state": "running",
     "variants": [{"key": "green", "weight": 10000}]}]}},
     "visitor": {"id": [{"header": "x-user-id"}]}, "events": {"cluster": "collector"}}"#;
+
+#[test]
+fn the_module_stays_small_with_all_formats_in_it() {
+    let bytes = std::fs::metadata(module_file()).unwrap().len();
+    assert!(bytes < MODULE_BYTES_MAX, "{bytes} bytes: see \"What was tried and did not pay\" in docs/performance.md");
+}
 
 #[test]
 fn the_module_decides_and_reports_when_it_goes() {

@@ -8,7 +8,7 @@
 //! - `compile`: JSON to the tree of this file, with problems;
 //! - `groups`: saved groups, which conditions refer to by their ids;
 //! - `value`: what JavaScript makes of a value: text, number, truth, order;
-//! - `regex`: JavaScript's regular expressions, brought to what `regex-lite` reads.
+//! - `regex`: JavaScript's regular expressions.
 
 mod compile;
 mod groups;

@@ -88,7 +88,7 @@ impl Guardrail {
         let chance = (1.0 - self.confidence) / ((look + 1.0) * (look + 2.0));
         *looks = Looks { count: looks.count.saturating_add(1), at: fewer };
         // The normal distribution's tail beyond z is less than exp(-z²/2) / 2, so that this z is on the safe side.
-        let z = (2.0 * (0.5 / chance).ln()).sqrt();
+        let z = (2.0 * libm::log(0.5 / chance)).sqrt();
         let ((base, base_responses), (share, responses)) = (baseline.smoothed(), variant.smoothed());
         let variance = base * (1.0 - base) / base_responses + share * (1.0 - share) / responses;
         share - base - z * variance.sqrt() > self.max_5xx_ratio_increase

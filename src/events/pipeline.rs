@@ -9,7 +9,6 @@ use super::outcome::{Outcome, outcome};
 use crate::host::{Host, Reply, status};
 use crate::metrics::{Counter, Metrics};
 use crate::plugin_config::{self, EventFormat};
-use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 mod seal;
@@ -41,9 +40,9 @@ pub struct Pipeline {
     buffer: Buffer,
     /// Which exposures were reported.
     pub dedupe: Dedupe,
-    calls: HashMap<u32, Sent>,
+    calls: Vec<(u32, Sent)>,
     /// Calls to the fallback: their answers change nothing any more.
-    diversions: HashSet<u32>,
+    diversions: Vec<u32>,
     unsettled: Vec<(Sent, Verdict)>,
     /// Whether the index may still hold a word about this VM's buffer.
     has_word: bool,
@@ -76,8 +75,8 @@ impl Pipeline {
             index_key: format!("{prefix}/outbox"),
             slot_key: format!("{prefix}/slot"),
             tick_ms,
-            calls: HashMap::new(),
-            diversions: HashSet::new(),
+            calls: Vec::new(),
+            diversions: Vec::new(),
             unsettled: Vec::new(),
             has_word: false,
             tidied_ms: i64::MIN,
@@ -164,12 +163,14 @@ impl Pipeline {
         metrics: &mut Metrics,
     ) -> bool {
         let headers = reply.headers();
-        if self.diversions.remove(&token) {
+        if let Some(at) = self.diversions.iter().position(|diversion| *diversion == token) {
+            self.diversions.swap_remove(at);
             let failed = outcome(status(&headers)) != Outcome::Delivered;
             metrics.add(Counter::FallbackFailed, u64::from(failed));
             return true;
         }
-        let Some(sent) = self.calls.remove(&token) else { return false };
+        let Some(at) = self.calls.iter().position(|(call, _)| *call == token) else { return false };
+        let (_, sent) = self.calls.swap_remove(at);
         let retry_after_ms = headers.get("retry-after").and_then(|value| retry_after_ms(value, now_ms));
         let outcome = outcome(status(&headers));
         self.settle(host, now_ms, sent, Verdict::Answered(outcome, retry_after_ms), metrics);

@@ -9,7 +9,7 @@ use crate::engine::snapshot::{Disabled, Effects, Experiment, Snapshot, State, Va
 use crate::http::headers::NameSet;
 use crate::native::{budget, effects};
 use crate::problem::{Node, Path, Problems, Severity};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 /// The variable, or member of a JSON value, that says what an outcome does to the request.
 const EFFECTS: &str = "edgesplit";
@@ -32,7 +32,8 @@ pub(super) struct Flag<'a> {
 pub(super) struct FlagEntries<'a> {
     options: &'a Options,
     snapshot: Snapshot,
-    keys: HashSet<String>,
+    /// The positions of all so far by their keys.
+    keys: HashMap<String, usize>,
     owned: Vec<String>,
     is_over_budget: bool,
 }
@@ -40,13 +41,13 @@ pub(super) struct FlagEntries<'a> {
 impl<'a> FlagEntries<'a> {
     pub(super) fn new(options: &'a Options) -> FlagEntries<'a> {
         let snapshot = Snapshot { goals: options.goals.clone(), ..Snapshot::default() };
-        FlagEntries { options, snapshot, keys: HashSet::new(), owned: Vec::new(), is_over_budget: false }
+        FlagEntries { options, snapshot, keys: HashMap::new(), owned: Vec::new(), is_over_budget: false }
     }
 
     /// Adds a flag, or disables it alone.
     pub(super) fn add(&mut self, flag: &Flag<'_>, problems: &mut Problems) {
         let mut own = Problems::new();
-        if !self.keys.insert(flag.key.to_owned()) {
+        if self.keys.insert(flag.key.to_owned(), flag.position).is_some() {
             own.error(&flag.path, format!("another flag has the key {:?} too", flag.key));
         }
         let entry = self.entry(flag, &mut own);

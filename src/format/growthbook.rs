@@ -8,7 +8,8 @@ use crate::engine::reason::Reason;
 use crate::engine::snapshot::Snapshot;
 use crate::growthbook::sticky::{COOKIE_PREFIX, StickyDocument, StickyDocuments};
 use crate::growthbook::{self, Context, Evaluation, Overrides, Payload};
-use crate::problem::{Node, Problems, json};
+use crate::json;
+use crate::problem::{Node, Problems};
 use serde_json::Value;
 use std::borrow::Cow;
 
@@ -70,7 +71,7 @@ impl FlagRules for Rules {
         }
         let documents = evaluation.sticky().into_iter().flat_map(StickyDocuments::iter);
         for document in documents.filter(|document| document.is_changed) {
-            sink.kept(&format!("{COOKIE_PREFIX}{}", document.key()), &json(&document.to_json()));
+            sink.kept(&format!("{COOKIE_PREFIX}{}", document.key()), &json::text(&document.to_json()));
         }
     }
 

@@ -8,12 +8,13 @@ use std::collections::HashMap;
 ///
 /// A cycle is no long chain: whether a visitor runs into it is only known when deciding, which has an end of its own.
 pub(super) fn too_deep(features: &[Feature]) -> Vec<bool> {
-    let by_key: HashMap<&str, usize> = features.iter().enumerate().map(|(at, feature)| (feature.key(), at)).collect();
+    let by_key: HashMap<String, usize> =
+        features.iter().enumerate().map(|(at, feature)| (feature.key().to_owned(), at)).collect();
     let mut children = vec![Vec::new(); features.len()];
     let mut open = vec![0_usize; features.len()];
     for (at, feature) in features.iter().enumerate() {
         let parents = feature.rules.iter().flat_map(|rule| &rule.parents);
-        for parent in parents.filter_map(|parent| by_key.get(parent.id.as_str())) {
+        for parent in parents.filter_map(|parent| by_key.get(&parent.id)) {
             if let (Some(children), Some(open)) = (children.get_mut(*parent), open.get_mut(at)) {
                 children.push(at);
                 *open += 1;

@@ -16,7 +16,6 @@ use crate::engine::attribute::{AttributeValue, Attributes};
 use crate::engine::condition::value::Actual;
 use crate::engine::flag::FlagDecision;
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
 /// One visitor's pass over a payload.
 #[derive(Debug)]
@@ -25,8 +24,8 @@ pub struct Evaluation<'a, A> {
     pub(super) context: &'a Context<'a, A>,
     pub(super) sticky: Option<StickyDocuments>,
     pub(super) exposures: Vec<Exposure<'a>>,
-    /// What came out for each feature that was asked for so far, itself or as a prerequisite.
-    decided: BTreeMap<usize, Progress<'a>>,
+    /// What came out for each feature, by its place, if it was asked for so far, itself or as a prerequisite.
+    decided: Vec<Option<Box<Progress<'a>>>>,
     /// How many prerequisites deep this is.
     depth: usize,
 }
@@ -41,7 +40,8 @@ enum Progress<'a> {
 impl<'a, A: Attributes> Evaluation<'a, A> {
     /// Starts a pass. Without `sticky`, sticky bucketing is off.
     pub fn new(payload: &'a Payload, context: &'a Context<'a, A>, sticky: Option<StickyDocuments>) -> Self {
-        Evaluation { payload, context, sticky, exposures: Vec::new(), decided: BTreeMap::new(), depth: 0 }
+        let decided = payload.features.iter().map(|_| None).collect();
+        Evaluation { payload, context, sticky, exposures: Vec::new(), decided, depth: 0 }
     }
 
     /// What the SDK would have reported so far, each once.
@@ -84,13 +84,13 @@ impl<'a, A: Attributes> Evaluation<'a, A> {
     /// That a feature is decided once, for itself and for all that it is a prerequisite of, changes nothing: one that
     /// runs into a circle does so wherever the circle is entered.
     pub fn feature(&mut self, feature: usize) -> FeatureDecision<'a> {
-        match self.decided.get(&feature) {
+        match self.decided.get(feature).and_then(Option::as_deref) {
             None => {}
             Some(Progress::Begun) => return FeatureDecision::without_rule(NO_VALUE, Reason::CyclicPrerequisite),
             Some(Progress::Done(decision)) => return decision.clone(),
         }
         // What is not asked for costs nothing: a request asks for the features of its routes.
-        self.decided.insert(feature, Progress::Begun);
+        self.note(feature, Progress::Begun);
         self.depth += 1;
         let decision = if self.depth > PREREQUISITE_DEPTH_MAX {
             // Only a circle gets here: longer chains are disabled when they are compiled.
@@ -99,8 +99,14 @@ impl<'a, A: Attributes> Evaluation<'a, A> {
             self.decide(feature)
         };
         self.depth -= 1;
-        self.decided.insert(feature, Progress::Done(decision.clone()));
+        self.note(feature, Progress::Done(decision.clone()));
         decision
+    }
+
+    fn note(&mut self, feature: usize, progress: Progress<'a>) {
+        if let Some(decided) = self.decided.get_mut(feature) {
+            *decided = Some(Box::new(progress));
+        }
     }
 
     fn decide(&mut self, at: usize) -> FeatureDecision<'a> {

@@ -6,6 +6,7 @@ use super::wire::{self, Scope};
 use crate::engine::attribute::AttributeName;
 use crate::engine::condition::Condition;
 use crate::engine::flag::Outcome;
+use crate::number;
 use crate::problem::{Node, Severity};
 use serde_json::Value;
 
@@ -251,6 +252,7 @@ pub(super) fn hash_version(scope: &mut Scope<'_>, node: Node<'_>, default: HashV
             let number = wire::number(scope, node)?;
             let version = if number == 0.0 { default } else { HashVersion::of(number) };
             if version == HashVersion::Unknown {
+                let number = number::javascript(number);
                 let message = format!("the hash version {number} is not known: nobody is in");
                 scope.problems.warning(node.path, message);
             }

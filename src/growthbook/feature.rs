@@ -7,10 +7,9 @@ use crate::engine::condition::Condition;
 use crate::engine::flag::Outcome;
 use crate::problem::{Node, Severity};
 use serde_json::Value;
-use std::collections::HashMap;
 
-/// The bandits of a payload by their ids; none for one that is wrong.
-pub(super) type Bandits = HashMap<String, Option<BanditDefinition>>;
+/// The bandits of a payload, sorted by their ids; none for one that is wrong.
+pub(super) type Bandits = Vec<(String, Option<BanditDefinition>)>;
 
 /// A feature, ready to be decided.
 #[derive(Debug)]
@@ -235,9 +234,10 @@ fn experiment(
     let reference = scope.text(node, "contextualBanditRef");
     let bandit = reference.and_then(|reference| {
         let path = node.path.field("contextualBanditRef");
-        match bandits.get(&reference) {
-            Some(Some(bandit)) => Some(bandit),
-            Some(None) => {
+        let place = bandits.binary_search_by(|(id, _)| id.cmp(&reference)).ok();
+        match place.and_then(|place| bandits.get(place)) {
+            Some((_, Some(bandit))) => Some(bandit),
+            Some((_, None)) => {
                 scope.problems.error(&path, format!("the contextual bandit {reference:?} is invalid"));
                 None
             }

@@ -2,7 +2,8 @@
 //!
 //! A batch is a JSON list, sent as `POST /track?client_key=<the SDK connection's key>` with the content type `text/plain`.
 
-use serde_json::{Map, Value, json};
+use crate::json;
+use serde_json::{Map, Value};
 
 /// The name of the event of an exposure.
 pub const EXPERIMENT_VIEWED: &str = "Experiment Viewed";
@@ -59,9 +60,14 @@ impl IngestEvent<'_> {
         let (name, properties) = match self.happening {
             Happening::Exposure { experiment, variation, attribute, unit } => (
                 EXPERIMENT_VIEWED,
-                json!({"experimentId": experiment, "variationId": variation, "hashAttribute": attribute, "hashValue": unit}),
+                json::object([
+                    ("experimentId", experiment.into()),
+                    ("variationId", variation.into()),
+                    ("hashAttribute", attribute.into()),
+                    ("hashValue", unit.into()),
+                ]),
             ),
-            Happening::Goal { key } => (key, json!({})),
+            Happening::Goal { key } => (key, json::object([])),
         };
         let mut event = Map::new();
         for (column, sources, nullable) in COLUMNS {
@@ -88,8 +94,7 @@ impl IngestEvent<'_> {
         event.insert("sdk_language".to_owned(), env!("CARGO_PKG_NAME").into());
         event.insert("sdk_version".to_owned(), env!("CARGO_PKG_VERSION").into());
         event.insert("url".to_owned(), self.url.into());
-        // Writing to memory cannot fail, and neither can turning a text into JSON.
-        let _ = serde_json::to_writer(out, &event);
+        json::write(out, &Value::Object(event));
     }
 }
 

@@ -164,7 +164,7 @@ fn read_bandits(node: Node<'_>, scope: &mut Scope<'_>) -> Bandits {
         let before = (scope.problems.errors(), scope.tolerated);
         let bandit = experiment::bandit(scope, Node { value, path: &path });
         let is_disabled = scope.problems.errors() - before.0 > scope.tolerated - before.1;
-        bandits.insert(id.clone(), bandit.filter(|_| !is_disabled));
+        bandits.push((id.clone(), bandit.filter(|_| !is_disabled)));
     }
     bandits
 }

@@ -4,7 +4,8 @@
 //! called `gbStickyBuckets__` and the attribute's name and value joined by `||`.
 
 use super::experiment::Sticky;
-use serde_json::{Map, Value, json};
+use crate::json;
+use serde_json::{Map, Value};
 
 /// What the names of GrowthBook's cookies for sticky buckets start with.
 pub const COOKIE_PREFIX: &str = "gbStickyBuckets__";
@@ -46,7 +47,11 @@ impl StickyDocument {
 
     /// The document as GrowthBook's SDKs write it.
     pub fn to_json(&self) -> Value {
-        json!({"attributeName": self.attribute, "attributeValue": self.unit, "assignments": self.assignments})
+        json::object([
+            ("attributeName", self.attribute.as_str().into()),
+            ("attributeValue", self.unit.as_str().into()),
+            ("assignments", self.assignments.clone().into()),
+        ])
     }
 
     /// The document's name: the attribute's name and value.

@@ -2,9 +2,8 @@
 
 use crate::engine::snapshot::{Experiment, State};
 use crate::problem::{Path, Problems};
-use crate::sort::sort_by;
+use crate::sort::{sort, sort_by};
 use std::cmp::Reverse;
-use std::collections::HashSet;
 
 /// How many steps the search for a route over its budget may take for one experiment. Experiments in force are within
 /// their budget together, so few of them meet and the search is short; past this limit the experiment counts as over.
@@ -17,7 +16,9 @@ fn factor(experiment: &Experiment) -> u64 {
         State::Flag(_) => {
             // Several outcomes of a flag may have the same pair.
             let pairs = experiment.variants.iter().filter_map(|variant| variant.cache_pair.as_deref());
-            let pairs: HashSet<&str> = pairs.collect();
+            let mut pairs: Vec<&str> = pairs.collect();
+            sort(&mut pairs);
+            pairs.dedup();
             pairs.len() as u64 + 1
         }
         // Everyone has the same pair, or nobody has one.

@@ -4,9 +4,8 @@
 use super::{Compiled, Experiments, document, head};
 use crate::engine::snapshot::Snapshot;
 use crate::problem::{Node, Path, Problems};
-use serde_json::value::RawValue;
+use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// A document in the native format on its way to a snapshot.
@@ -80,21 +79,76 @@ impl Compilation {
     }
 }
 
-/// The document without its experiments, and where each of these stands.
+/// The document without its experiments, and where each of these stands. None where the text is not of this shape.
 fn parts(text: &[u8]) -> Option<(Value, Vec<Range<usize>>)> {
-    let members: BTreeMap<String, &RawValue> = serde_json::from_slice(text).ok()?;
-    let experiments: Vec<&RawValue> = serde_json::from_slice(members.get("experiments")?.get().as_bytes()).ok()?;
-    let start = text.as_ptr().addr();
-    let parts = experiments.iter().map(|experiment| {
-        let at = experiment.get().as_ptr().addr().wrapping_sub(start);
-        at..at.wrapping_add(experiment.get().len())
-    });
-    let parts = parts.collect();
+    let mut scan = Scan { text, at: 0 };
     let mut head = Map::new();
-    for (name, value) in members.into_iter().filter(|(name, _)| name != "experiments") {
-        head.insert(name, serde_json::from_slice(value.get().as_bytes()).ok()?);
+    let mut experiments = None;
+    scan.list(b'{', b'}', |scan| {
+        let Value::String(name) = scan.value()? else { return None };
+        scan.mark(b':').then_some(())?;
+        if name == "experiments" {
+            let mut parts = Vec::new();
+            scan.list(b'[', b']', |scan| scan.range().map(|part| parts.push(part)))?;
+            experiments = Some(parts);
+        } else {
+            head.insert(name, scan.value()?);
+        }
+        Some(())
+    })?;
+    scan.space();
+    (scan.at == text.len()).then_some((Value::Object(head), experiments?))
+}
+
+/// Goes through a JSON text value by value.
+struct Scan<'a> {
+    text: &'a [u8],
+    at: usize,
+}
+
+impl Scan<'_> {
+    fn space(&mut self) {
+        while matches!(self.text.get(self.at), Some(b' ' | b'\t' | b'\n' | b'\r')) {
+            self.at += 1;
+        }
     }
-    Some((Value::Object(head), parts))
+
+    /// Whether `mark` is what comes next, and if so steps over it.
+    fn mark(&mut self, mark: u8) -> bool {
+        self.space();
+        let is_next = self.text.get(self.at) == Some(&mark);
+        self.at += usize::from(is_next);
+        is_next
+    }
+
+    /// Reads elements between `open` and `close` with commas between them.
+    fn list(&mut self, open: u8, close: u8, mut element: impl FnMut(&mut Self) -> Option<()>) -> Option<()> {
+        self.mark(open).then_some(())?;
+        if self.mark(close) {
+            return Some(());
+        }
+        loop {
+            element(self)?;
+            if !self.mark(b',') {
+                return self.mark(close).then_some(());
+            }
+        }
+    }
+
+    /// Where the next value stands.
+    fn range(&mut self) -> Option<Range<usize>> {
+        self.space();
+        let start = self.at;
+        let mut values = serde_json::Deserializer::from_slice(self.text.get(start..)?).into_iter::<IgnoredAny>();
+        values.next()?.ok()?;
+        self.at += values.byte_offset();
+        Some(start..self.at)
+    }
+
+    fn value(&mut self) -> Option<Value> {
+        let range = self.range()?;
+        serde_json::from_slice(self.text.get(range)?).ok()
+    }
 }
 
 fn whole(text: &[u8], budget: u64, problems: &mut Problems) -> Option<Snapshot> {

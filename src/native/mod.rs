@@ -18,7 +18,7 @@ use crate::engine::snapshot::{Disabled, Experiment, Goal, Holdout, Snapshot, Sta
 use crate::http::headers::NameSet;
 use crate::problem::{Node, Path, Problem, Problems, Severity};
 use serde_json::Value;
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 /// The schema this module reads.
 pub const SCHEMA: u64 = 1;
@@ -143,14 +143,15 @@ pub(crate) fn key(node: Node<'_>, problems: &mut Problems) -> Option<String> {
 struct Experiments {
     snapshot: Snapshot,
     budget: u64,
-    keys: HashSet<String>,
+    /// The positions of all so far by their keys.
+    keys: HashMap<String, usize>,
     /// Names of headers that variants set.
     owned: Vec<String>,
 }
 
 impl Experiments {
     fn new(snapshot: Snapshot, budget: u64) -> Experiments {
-        Experiments { snapshot, budget, keys: HashSet::new(), owned: Vec::new() }
+        Experiments { snapshot, budget, keys: HashMap::new(), owned: Vec::new() }
     }
 
     /// Compiles the next one, and disables it if it is wrong, in itself or beside those before it.
@@ -161,7 +162,7 @@ impl Experiments {
         let mut own = Problems::new();
         let experiment = experiment::compile(node, position, &mut own);
         let key = value.get("key").and_then(Value::as_str).map(str::to_owned);
-        let duplicate = key.as_ref().is_some_and(|key| !keys.insert(key.clone()));
+        let duplicate = key.as_ref().is_some_and(|key| keys.insert(key.clone(), position).is_some());
         if duplicate {
             own.error(&path.field("key"), format!("duplicate key {:?}", key.as_deref().unwrap_or_default()));
         }

@@ -10,6 +10,7 @@ mod version;
 pub(super) use compile::{Compiler, attribute_name};
 
 use crate::engine::attribute::{AttributeName, AttributeValue, Attributes};
+use crate::number;
 use serde_json::{Number, Value};
 use std::cmp::Ordering;
 
@@ -144,8 +145,7 @@ fn truth(actual: &AttributeValue<'_>) -> Option<bool> {
 /// See [`truth`].
 fn number(actual: &AttributeValue<'_>) -> Option<f64> {
     let number = match actual {
-        // Rust would also read `inf` and `nan`.
-        AttributeValue::Text(text) if text.ends_with(|last: char| last.is_ascii_digit()) => text.parse().ok(),
+        AttributeValue::Text(text) if text.ends_with(|last: char| last.is_ascii_digit()) => number::read(text),
         AttributeValue::Json(Value::Number(number)) => exact(number),
         AttributeValue::Text(_) | AttributeValue::Json(_) | AttributeValue::Missing => None,
     };

@@ -12,9 +12,10 @@ use super::datafile::{Datafile, Group, Project, Range, ReportedAttribute, Rule};
 use super::wire::{boolean, each_element, list, optional, required, string};
 use crate::engine::attribute::AttributeName;
 use crate::problem::{Node, Problems, Severity};
+use crate::sort::sort;
 use rule::{Kind, Rules, range_end};
-use serde_json::Value;
-use std::collections::{HashMap, HashSet};
+use serde_json::{Map, Value};
+use std::collections::HashMap;
 use variable::VariableTypes;
 
 const BUCKETING_ID: &str = "$opt_bucketing_id";
@@ -54,12 +55,16 @@ struct Draft {
     experiments: Vec<Experiment>,
     /// Their positions by their ids: of two with one id the SDKs know the last.
     experiment_ids: HashMap<String, usize>,
-    /// The rules of rollouts by the rollouts' ids, or what is wrong with one of them.
-    rollouts: HashMap<String, Result<Vec<usize>, String>>,
+    /// The rules of rollouts, or what is wrong with one of them.
+    rollouts: Vec<Result<Vec<usize>, String>>,
+    /// Their positions by their ids.
+    rollout_ids: HashMap<String, usize>,
     /// Holdouts of everything, in order.
     holdouts: Vec<usize>,
-    /// Holdouts of single rules, by the rules' ids.
-    rule_holdouts: HashMap<String, Vec<usize>>,
+    /// Holdouts of single rules.
+    rule_holdouts: Vec<Vec<usize>>,
+    /// Which of these are a rule's, by the rules' ids.
+    rule_holdout_ids: HashMap<String, usize>,
 }
 
 /// An experiment of the datafile.
@@ -126,13 +131,13 @@ fn project(node: Node<'_>, problems: &mut Problems) -> Project {
             attributes.push(ReportedAttribute { id, name: attribute_name(&key), key });
         }
     });
-    let mut conversions = HashMap::new();
+    let mut conversions = Map::new();
     each_element(node, "events", true, problems, |node, problems| {
         if node.object(problems).is_none() {
             return;
         }
         let (id, key) = (required(node, "id", problems, string), required(node, "key", problems, string));
-        conversions.extend(key.zip(id));
+        conversions.extend(key.zip(id.map(Value::String)));
     });
     Project {
         account_id,
@@ -191,7 +196,8 @@ impl Draft {
     /// The position of a group that makes its experiments exclude each other; none where it does not. An error where it
     /// is wrong, which takes its experiments along.
     fn read_group(&mut self, node: Node<'_>, problems: &mut Problems) -> Result<Option<usize>, String> {
-        let members: HashSet<&str> = member_ids(node.value).collect();
+        let mut members: Vec<&str> = member_ids(node.value).collect();
+        sort(&mut members);
         let mut own = Problems::new();
         let id = required(node, "id", &mut own, string);
         let policy = required(node, "policy", &mut own, string);
@@ -201,7 +207,7 @@ impl Draft {
                 let end = range_end(node, problems);
                 let to = required(node, "entityId", problems, |node, problems| {
                     let id = node.string(problems)?;
-                    if !id.is_empty() && !members.contains(id) {
+                    if !id.is_empty() && members.binary_search(&id).is_err() {
                         problems.error(node.path, format!("there is no experiment {id:?} in the group"));
                     }
                     Some(id.to_owned())
@@ -278,7 +284,8 @@ impl Draft {
                     Some(self.add(rule))
                 })
             });
-            self.rollouts.insert(id, read.ok_or_else(|| first_error(&own)));
+            self.rollout_ids.insert(id, self.rollouts.len());
+            self.rollouts.push(read.ok_or_else(|| first_error(&own)));
             problems.append(own);
         });
     }
@@ -290,13 +297,13 @@ impl Draft {
                 self.holdouts.push(position);
             }
         });
-        let ids: HashSet<String> = self.rules.iter().map(|rule| rule.id.clone()).collect();
+        let ids: HashMap<String, usize> = (0..).zip(&self.rules).map(|(at, rule)| (rule.id.clone(), at)).collect();
         each_element(node, "localHoldouts", false, problems, |node, problems| {
             let Some(rule) = rules.rule(node, Kind::Holdout, None, problems) else { return };
             let included = required(node, "includedRules", problems, |node, problems| {
                 list(node, problems, |node, problems| {
                     let id = node.string(problems)?;
-                    if !ids.contains(id) {
+                    if !ids.contains_key(id) {
                         problems.error(node.path, format!("there is no rule {id:?}: nobody is held out of it"));
                     }
                     Some(id.to_owned())
@@ -304,7 +311,11 @@ impl Draft {
             });
             let position = self.add(rule);
             for id in included.unwrap_or_default() {
-                self.rule_holdouts.entry(id).or_default().push(position);
+                let at = *self.rule_holdout_ids.entry(id).or_insert(self.rule_holdouts.len());
+                match self.rule_holdouts.get_mut(at) {
+                    Some(holdouts) => holdouts.push(position),
+                    None => self.rule_holdouts.push(vec![position]),
+                }
             }
         });
     }

@@ -5,6 +5,7 @@ use super::impression::Impression;
 use crate::engine::attribute::AttributeName;
 use crate::engine::flag::Outcome;
 use crate::engine::snapshot::Disabled;
+use serde_json::{Map, Value};
 use std::collections::HashMap;
 
 /// Everything the engine knows of one datafile.
@@ -43,7 +44,7 @@ pub struct Project {
     /// The attributes that events may carry.
     pub attributes: Vec<ReportedAttribute>,
     /// The ids of the events that count conversions, by their keys.
-    pub(super) conversions: HashMap<String, String>,
+    pub(super) conversions: Map<String, Value>,
 }
 
 /// An attribute that events may carry.

@@ -7,7 +7,8 @@
 use super::audience::exact;
 use super::datafile::Project;
 use crate::engine::attribute::{AttributeName, AttributeValue, Attributes};
-use serde_json::{Map, Value, json};
+use crate::json;
+use serde_json::{Map, Value};
 
 /// Where Optimizely takes events, at `logx.optimizely.com`.
 pub const EVENTS_PATH: &str = "/v1/events";
@@ -125,7 +126,7 @@ impl Event<'_> {
             Happening::Impression(impression) => {
                 say("entity_id", impression.campaign_id.as_str().into());
                 say("key", IMPRESSION_KEY.into());
-                snapshot.insert("decisions".to_owned(), json!([impression.decision()]));
+                snapshot.insert("decisions".to_owned(), vec![impression.decision()].into());
             }
             Happening::Conversion { id, key, revenue, value, tags } => {
                 say("entity_id", id.into());
@@ -141,30 +142,31 @@ impl Event<'_> {
                 }
             }
         }
-        snapshot.insert("events".to_owned(), json!([event]));
-        let visitor = json!({
-            "visitor_id": self.user_id,
-            "attributes": self.attributes,
-            "snapshots": [snapshot],
-        });
-        write_json(out, &visitor);
+        snapshot.insert("events".to_owned(), vec![Value::Object(event)].into());
+        let visitor = json::object([
+            ("visitor_id", self.user_id.into()),
+            ("attributes", self.attributes.into()),
+            ("snapshots", vec![Value::Object(snapshot)].into()),
+        ]);
+        json::write(out, &visitor);
     }
 }
 
 impl Impression {
     fn decision(&self) -> Value {
-        json!({
-            "campaign_id": self.campaign_id,
-            "experiment_id": self.experiment_id,
-            "variation_id": self.variation_id,
-            "metadata": {
-                "flag_key": self.flag_key,
-                "rule_key": self.rule_key,
-                "rule_type": self.rule_type.name(),
-                "variation_key": self.variation_key,
-                "enabled": self.enabled,
-            },
-        })
+        let metadata = json::object([
+            ("flag_key", self.flag_key.as_str().into()),
+            ("rule_key", self.rule_key.as_str().into()),
+            ("rule_type", self.rule_type.name().into()),
+            ("variation_key", self.variation_key.as_str().into()),
+            ("enabled", self.enabled.into()),
+        ]);
+        json::object([
+            ("campaign_id", self.campaign_id.as_str().into()),
+            ("experiment_id", self.experiment_id.as_str().into()),
+            ("variation_id", self.variation_id.as_deref().into()),
+            ("metadata", metadata),
+        ])
     }
 }
 
@@ -174,7 +176,7 @@ impl Project {
         let mut reported = Vec::new();
         let mut report = |id: &str, key: &str, name: &AttributeName| {
             if let Some(value) = reported_value(&attributes.attribute(name)) {
-                reported.push(json!({"entity_id": id, "key": key, "type": "custom", "value": value}));
+                reported.push(custom(id, key, value));
             }
         };
         for attribute in &self.attributes {
@@ -186,15 +188,14 @@ impl Project {
             }
         }
         if let Some(filtering) = self.bot_filtering {
-            let value = json!({"entity_id": BOT_FILTERING, "key": BOT_FILTERING, "type": "custom", "value": filtering});
-            reported.push(value);
+            reported.push(custom(BOT_FILTERING, BOT_FILTERING, filtering.into()));
         }
         reported
     }
 
     /// The id of the event that counts conversions under `key`, where the project has one.
     pub fn conversion_id(&self, key: &str) -> Option<&str> {
-        self.conversions.get(key).map(String::as_str)
+        self.conversions.get(key)?.as_str()
     }
 
     /// Appends a batch of what [`Event::write`] wrote.
@@ -211,16 +212,16 @@ impl Project {
 
     /// Appends what stands in a batch in front of its visitors, which commas separate.
     pub fn write_batch_head(&self, client: Client<'_>, out: &mut Vec<u8>) {
-        let batch = json!({
-            "account_id": self.account_id,
-            "project_id": self.project_id,
-            "revision": self.revision,
-            "client_name": client.name,
-            "client_version": client.version,
-            "anonymize_ip": self.anonymize_ip,
-            "enrich_decisions": true,
-        });
-        write_json(out, &batch);
+        let batch = json::object([
+            ("account_id", self.account_id.as_str().into()),
+            ("project_id", self.project_id.as_str().into()),
+            ("revision", self.revision.as_str().into()),
+            ("client_name", client.name.into()),
+            ("client_version", client.version.into()),
+            ("anonymize_ip", self.anonymize_ip.into()),
+            ("enrich_decisions", true.into()),
+        ]);
+        json::write(out, &batch);
         out.pop(); // the closing brace: the visitors come in front of it
         out.extend_from_slice(br#","visitors":["#);
     }
@@ -236,7 +237,7 @@ fn reported_value(value: &AttributeValue<'_>) -> Option<Value> {
     }
 }
 
-fn write_json(out: &mut Vec<u8>, value: &Value) {
-    // Writing to memory cannot fail, and neither can turning a value into JSON.
-    let _ = serde_json::to_writer(out, value);
+/// An attribute of a visitor, as events name it.
+fn custom(id: &str, key: &str, value: Value) -> Value {
+    json::object([("entity_id", id.into()), ("key", key.into()), ("type", "custom".into()), ("value", value)])
 }

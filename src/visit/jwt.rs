@@ -2,6 +2,7 @@
 //! the request gets to this filter, by Envoy's `jwt_authn` filter for one. An unverified token lets a client be whoever
 //! it likes, which is no more than what it can do with an id in a cookie.
 
+use crate::number;
 use base64::Engine;
 use base64::alphabet::URL_SAFE;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
@@ -36,7 +37,7 @@ pub fn claim(text: &[u8], name: &str) -> Option<String> {
         Value::String(text) => Some(text.clone()),
         Value::Number(number) => Some(match number.as_f64() {
             // One id, however it was written.
-            Some(float) if number.is_f64() && float.fract() == 0.0 && float.abs() < 1e15 => format!("{float:.0}"),
+            Some(float) if number.is_f64() && float.fract() == 0.0 && float.abs() < 1e15 => number::javascript(float),
             _ => number.to_string(),
         }),
         _ => None,

@@ -9,7 +9,9 @@ use std::sync::Arc;
 #[derive(Debug, Default)]
 pub struct SavedGroups {
     groups: Value,
-    lists: HashMap<String, Arc<Members>>,
+    lists: Vec<Arc<Members>>,
+    /// Which of the lists is that of a group, by the groups' ids.
+    by_id: HashMap<String, usize>,
 }
 
 /// What stands under an id.
@@ -27,7 +29,7 @@ pub(super) enum Group {
 impl SavedGroups {
     /// The groups in `groups`, by id; null where there are none at all.
     pub fn new(groups: Value) -> SavedGroups {
-        SavedGroups { groups, lists: HashMap::new() }
+        SavedGroups { groups, ..SavedGroups::default() }
     }
 
     /// Whether the payload has no groups at all.
@@ -47,11 +49,12 @@ impl SavedGroups {
             _ => (Some(group), None),
         };
         let Some(values) = values.and_then(Value::as_array) else { return Group::Malformed };
-        let members = match self.lists.get(id) {
+        let members = match self.by_id.get(id).and_then(|&at| self.lists.get(at)) {
             Some(members) => members.clone(),
             None => {
                 let members = Arc::new(Members::new(values, false));
-                self.lists.insert(id.to_owned(), members.clone());
+                self.by_id.insert(id.to_owned(), self.lists.len());
+                self.lists.push(members.clone());
                 members
             }
         };

@@ -208,6 +208,12 @@ fn patterns_are_javascript_patterns() {
         (r"^[\w-.]+$", "a-.", true),
         (r"^(?<year>\d{4})$", "2026", true),
         (r"\<b\>", "<b>", true),
+        ("(?:a*)*b$", "aab", true),
+        ("^(?:a|b?){2,3}$", "aab", true),
+        ("^(?:a|b?){2,3}$", "aabb", false),
+        (r"\Ba\b", "ba c", true),
+        (r"\Ba\b", "a ab", false),
+        ("a^b|a$b", "ab", false),
         ("^$", "", true),
         (r"^(?!.*bot).*$", "a robot", false),
         (r"^(?!.*bot).*$", "a person", true),
@@ -236,7 +242,9 @@ fn patterns_are_javascript_patterns() {
         ("a)", "has a ) without its ("),
         ("a\\", "ends with \\"),
         (r"\ud83d", "has half of a surrogate pair"),
-        ("((a{99}){99}){99}", "compiled regex exceeded size limit"),
+        ("((a{99}){99}){99}", "is too large"),
+        ("^*", "has nothing before * to repeat"),
+        ("(?:a|{2})", "has nothing before {2} to repeat"),
         (&long, "is longer than 4096 bytes"),
     ] {
         let (condition, problems) = compile(&json!({"a": {"$regex": pattern}}));
@@ -244,6 +252,14 @@ fn patterns_are_javascript_patterns() {
         assert!(problems[0].contains(reason), "{pattern}: {problems:?}");
         assert!(!condition.matches(&json!({"a": pattern})), "{pattern}");
     }
+}
+
+#[test]
+fn a_pattern_without_look_around_takes_time_in_proportion_to_the_text() {
+    let pattern = "^(a|a)*(a+)+(a*)*b";
+    let text = "a".repeat(20_000);
+    assert!(!passes(json!({"$regex": pattern}), json!(text)));
+    assert!(passes(json!({"$regex": pattern}), json!(text + "b")));
 }
 
 #[test]

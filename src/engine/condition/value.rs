@@ -3,6 +3,7 @@
 //! The conversions follow ECMA-262: ToString, ToNumber, `===`, and the relational comparison.
 
 use crate::engine::attribute::AttributeValue;
+use crate::number;
 use crate::sort::{sort, sort_by};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
@@ -85,7 +86,7 @@ impl<'a> Actual<'a> {
             Actual::Null => "null".into(),
             Actual::Bool(true) => "true".into(),
             Actual::Bool(false) => "false".into(),
-            Actual::Number(number) => number_text(number).into(),
+            Actual::Number(number) => number::javascript(number).into(),
             Actual::Text(text) => text.into(),
             Actual::List(elements) => {
                 let mut joined = String::new();
@@ -164,20 +165,6 @@ impl<'a> Actual<'a> {
     }
 }
 
-/// A number as JavaScript writes it. Rust writes the same digits, but never an exponent, unless asked.
-fn number_text(number: f64) -> String {
-    let size = number.abs();
-    if number == 0.0 {
-        "0".to_owned() // also -0
-    } else if (1e-6..1e21).contains(&size) {
-        number.to_string()
-    } else if size < 1.0 {
-        format!("{number:e}")
-    } else {
-        format!("{number:e}").replace('e', "e+")
-    }
-}
-
 /// A text as JavaScript reads it as a number.
 fn text_number(text: &str) -> f64 {
     let text = text.trim_matches(is_space);
@@ -194,11 +181,7 @@ fn text_number(text: &str) -> f64 {
     match text {
         "Infinity" | "+Infinity" => f64::INFINITY,
         "-Infinity" => f64::NEG_INFINITY,
-        // Rust also reads `inf` and `nan`, which are no numbers in JavaScript.
-        _ if text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E')) => {
-            text.parse().unwrap_or(f64::NAN)
-        }
-        _ => f64::NAN,
+        _ => number::read(text).unwrap_or(f64::NAN),
     }
 }
 

@@ -69,7 +69,7 @@ impl Pipeline {
         let sent = Sent { batch, part, at_ms: now_ms };
         match called {
             Ok(token) => {
-                self.calls.insert(token, sent);
+                self.calls.push((token, sent));
             }
             Err(HostError) => {
                 // No such cluster, as a rule: an operator can mend that, so it is a failure like any other.
@@ -92,7 +92,7 @@ impl Pipeline {
         let count = part.len() as u64;
         match self.config.fallback.as_ref().map(|fallback| self.call(host, fallback, batch, events, &part)) {
             Some(Ok(token)) => {
-                self.diversions.insert(token);
+                self.diversions.push(token);
                 metrics.add(Counter::Diverted, count);
                 return;
             }

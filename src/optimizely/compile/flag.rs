@@ -9,8 +9,9 @@ use crate::optimizely::datafile::{Flag, Range, Rule, Step, Variation};
 use crate::optimizely::impression::{Impression, RuleType};
 use crate::optimizely::wire::{each_element, list, optional, required, string};
 use crate::problem::{Node, Problems, Severity};
+use crate::sort::sort;
 use serde_json::{Map, Value};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 /// The bucket behind all others.
 const ALL_BUCKETS: u32 = crate::engine::hash::BUCKETS;
@@ -103,7 +104,7 @@ impl Draft {
     /// The rules of the rollout named here. See [`Draft::flag_experiment`].
     fn flag_rollout(&self, node: Node<'_>, problems: &mut Problems) -> Option<Vec<usize>> {
         let id = node.string(problems)?;
-        match self.rollouts.get(id) {
+        match self.rollout_ids.get(id).and_then(|&at| self.rollouts.get(at)) {
             Some(Ok(rules)) => Some(rules.clone()),
             Some(Err(problem)) => {
                 problems.error(node.path, format!("the rollout {id:?} is disabled: {problem}"));
@@ -156,15 +157,19 @@ impl Draft {
         }
     }
 
+    /// The holdouts of the rule `id` alone.
+    fn holdouts_of(&self, id: &str) -> &[usize] {
+        let holdouts = self.rule_holdout_ids.get(id).and_then(|&at| self.rule_holdouts.get(at));
+        holdouts.map(Vec::as_slice).unwrap_or_default()
+    }
+
     fn step(&self, position: usize, rule_type: RuleType, outcomes: &mut Outcomes<'_>) -> Option<Step> {
         let rule = self.rules.get(position)?;
         let outcomes_from = outcomes.add(rule, rule_type);
         let holdouts = match rule_type {
             // Experiments without a flag and holdouts themselves have none.
             RuleType::Experiment | RuleType::Holdout => &[],
-            RuleType::FeatureTest | RuleType::Rollout => {
-                self.rule_holdouts.get(&rule.id).map(Vec::as_slice).unwrap_or_default()
-            }
+            RuleType::FeatureTest | RuleType::Rollout => self.holdouts_of(&rule.id),
         };
         let holdouts = holdouts.iter().filter_map(|&holdout| self.step(holdout, RuleType::Holdout, outcomes));
         Some(Step { rule: position, outcomes_from, holdouts: holdouts.collect() })
@@ -173,17 +178,19 @@ impl Draft {
     fn experiments_without_flag(
         &self,
         node: Node<'_>,
-        flag_keys: &HashMap<&str, usize>,
+        flag_keys: &HashMap<String, usize>,
         flag_count: usize,
         flags: &mut Vec<Flag>,
         disabled: &mut Vec<Disabled>,
         problems: &mut Problems,
     ) {
-        let used: HashSet<&str> = used_ids(node.value).collect();
-        let is_unused = |experiment: &&Experiment| experiment.id.as_deref().is_none_or(|id| !used.contains(id));
+        let mut used: Vec<&str> = used_ids(node.value).collect();
+        sort(&mut used);
+        let is_unused =
+            |experiment: &&Experiment| experiment.id.as_deref().is_none_or(|id| used.binary_search(&id).is_err());
         let unused: Vec<&Experiment> = self.experiments.iter().filter(is_unused).collect();
-        let keys = unused.iter().enumerate().filter_map(|(at, experiment)| Some((experiment.key.as_deref()?, at)));
-        let last: HashMap<&str, usize> = keys.collect();
+        let keys = unused.iter().enumerate().filter_map(|(at, experiment)| Some((experiment.key.clone()?, at)));
+        let last: HashMap<String, usize> = keys.collect();
         for (at, experiment) in unused.iter().enumerate() {
             let mut own = Problems::new();
             let key = experiment.key.as_deref().unwrap_or_default();
@@ -306,9 +313,9 @@ impl<'a> Outcomes<'a> {
 }
 
 /// Where the last flag of each key stands.
-fn last_positions(document: &Value) -> HashMap<&str, usize> {
+fn last_positions(document: &Value) -> HashMap<String, usize> {
     let flags = document.get("featureFlags").and_then(Value::as_array).into_iter().flatten();
-    flags.enumerate().filter_map(|(position, flag)| Some((flag.get("key")?.as_str()?, position))).collect()
+    flags.enumerate().filter_map(|(position, flag)| Some((flag.get("key")?.as_str()?.to_owned(), position))).collect()
 }
 
 /// The ids of experiments that flags name, whether or not there are such experiments.

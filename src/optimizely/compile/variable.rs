@@ -1,6 +1,7 @@
 //! Variables of flags: their types, and their values out of the texts that a datafile holds.
 
 use super::rule::key;
+use crate::number;
 use crate::optimizely::wire::{optional, required, string};
 use crate::problem::{Node, Path, Problems, Severity};
 use serde_json::{Number, Value};
@@ -38,7 +39,7 @@ impl VariableType {
             VariableType::Json => (serde_json::from_slice(text.as_bytes()).ok(), "JSON in a string"),
             VariableType::Integer => (integer(number).map(Value::Number), "an integer in a string"),
             VariableType::Double => {
-                let double = number.parse::<f64>().ok();
+                let double = number::read(number);
                 (double.and_then(Number::from_f64).map(Value::Number), "a number in a string")
             }
         };

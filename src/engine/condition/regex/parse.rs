@@ -1,14 +1,16 @@
-//! JavaScript's patterns as trees, for the matcher that backtracks.
+//! JavaScript's patterns as trees.
 
-use super::{Item, Translator, upper};
+use super::scan::{Item, Scanner, names_set};
+use super::upper;
+use std::sync::Arc;
 
 /// How many groups may stand inside each other. It bounds the stack that parsing, compiling and matching take.
-const REGEX_DEPTH_MAX: usize = 32;
+const REGEX_DEPTH_MAX: usize = 50;
 
 /// A pattern or a part of one.
 #[derive(Debug)]
 pub(super) enum Ast {
-    One(Set),
+    One(Arc<Set>),
     Start,
     End,
     Boundary(bool),
@@ -100,24 +102,35 @@ fn complement(ranges: &[(char, char)]) -> Vec<(char, char)> {
     between
 }
 
-/// Reads a pattern with the means of the translator.
+/// A pattern that was read.
+pub(super) struct Parsed {
+    pub(super) ast: Ast,
+    /// How many groups capture.
+    pub(super) groups: usize,
+    /// Whether it has look-around or back-references.
+    pub(super) backtracks: bool,
+}
+
+/// Reads a pattern.
 pub(super) struct Parser {
-    scanner: Translator,
+    scanner: Scanner,
+    /// The names of groups so far, with the groups' numbers.
+    names: Vec<(String, usize)>,
     groups: usize,
     depth: usize,
+    backtracks: bool,
 }
 
 impl Parser {
-    /// The tree of `pattern`, and how many groups capture.
-    pub(super) fn parse(pattern: &str) -> Result<(Ast, usize), String> {
-        let scanner = Translator { pattern: pattern.chars().collect(), ..Translator::default() };
-        let mut parser = Parser { scanner, groups: 0, depth: 0 };
+    pub(super) fn parse(pattern: &str) -> Result<Parsed, String> {
+        let scanner = Scanner::new(pattern);
+        let mut parser = Parser { scanner, names: Vec::new(), groups: 0, depth: 0, backtracks: false };
         let mut ast = parser.either()?;
         if parser.scanner.peek(0).is_some() {
             return Err("has a ) without its (".to_owned());
         }
-        resolve(&mut ast, &parser.scanner.names);
-        Ok((ast, parser.groups))
+        resolve(&mut ast, &parser.names);
+        Ok(Parsed { ast, groups: parser.groups, backtracks: parser.backtracks })
     }
 
     fn either(&mut self) -> Result<Ast, String> {
@@ -152,27 +165,33 @@ impl Parser {
             self.scanner.at = before;
             return Ok(part);
         };
-        if matches!(part, Ast::Start | Ast::End | Ast::Boundary(_) | Ast::Look { behind: true, .. }) {
-            return Err("has nothing to repeat before a quantifier".to_owned());
+        match part {
+            Ast::Start | Ast::End | Ast::Boundary(_) => return Err(self.nothing_to_repeat(before)),
+            Ast::Look { behind: true, .. } => return Err("has nothing to repeat before a quantifier".to_owned()),
+            _ => {}
         }
         let greedy = !self.scanner.skip('?');
         let groups = (groups_before + 1, self.groups + 1);
         Ok(Ast::Repeat { inner: Box::new(part), min, max, greedy, groups })
     }
 
+    /// The error for the quantifier that stands from `start` up to here.
+    fn nothing_to_repeat(&self, start: usize) -> String {
+        format!("has nothing before {} to repeat", self.scanner.since(start))
+    }
+
     fn part(&mut self) -> Result<Ast, String> {
+        let start = self.scanner.at;
         Ok(match self.scanner.next() {
             Some('^') => Ast::Start,
             Some('$') => Ast::End,
-            Some('.') => Ast::One(Set { ranges: LINE_END.to_vec(), negated: true }),
-            Some('[') => Ast::One(self.class()?),
+            Some('.') => one(Set { ranges: LINE_END.to_vec(), negated: true }),
+            Some('[') => one(self.class()?),
             Some('(') => self.group()?,
             Some('\\') => self.escape()?,
-            Some(ch @ ('*' | '+' | '?')) => return Err(format!("has nothing before {ch} to repeat")),
-            Some('{') if self.scanner.count().is_some() => {
-                return Err("has nothing before { to repeat".to_owned());
-            }
-            Some(ch) => Ast::One(Set::of(ch)),
+            Some('*' | '+' | '?') => return Err(self.nothing_to_repeat(start)),
+            Some('{') if self.scanner.count().is_some() => return Err(self.nothing_to_repeat(start)),
+            Some(ch) => one(Set::of(ch)),
             None => Ast::Sequence(Vec::new()),
         })
     }
@@ -181,19 +200,21 @@ impl Parser {
         Ok(match self.scanner.next().ok_or("ends with \\")? {
             'b' => Ast::Boundary(true),
             'B' => Ast::Boundary(false),
-            'k' if self.scanner.skip('<') => Ast::Back(Reference::Name(self.scanner.name()?)),
+            'k' if self.scanner.skip('<') => {
+                self.backtracks = true;
+                Ast::Back(Reference::Name(self.scanner.name()?))
+            }
             ch @ '1'..='9' => {
                 let mut number = ch.to_digit(10).unwrap_or_default() as usize;
                 while let Some(digit) = self.scanner.peek(0).and_then(|ch| ch.to_digit(10)) {
                     number = number.saturating_mul(10).saturating_add(digit as usize);
                     self.scanner.next();
                 }
+                self.backtracks = true;
                 Ast::Back(Reference::Number(number))
             }
-            ch => match self.scanner.set(ch) {
-                Some(_) => Ast::One(named_set(ch)),
-                None => Ast::One(Set::of(self.scanner.escaped_char(ch)?)),
-            },
+            ch if names_set(ch) => one(named_set(ch)),
+            ch => one(Set::of(self.scanner.escaped_char(ch)?)),
         })
     }
 
@@ -215,13 +236,13 @@ impl Parser {
                 Some(sign @ ('=' | '!')) => look = Some((false, sign == '!')),
                 Some('<') => {
                     let name = self.scanner.name()?;
-                    if self.scanner.names.iter().any(|(other, _)| *other == name) {
+                    if self.names.iter().any(|(other, _)| *other == name) {
                         return Err(format!("has two groups of the name {name:?}"));
                     }
-                    self.scanner.names.push((name, self.groups + 1));
+                    self.names.push((name, self.groups + 1));
                     number = Some(());
                 }
-                _ => return Err("has an invalid group".to_owned()),
+                _ => return Err("has an invalid group: after (? only :, =, !, <=, <! and <name> may stand".to_owned()),
             }
         }
         let number = number.map(|()| {
@@ -234,7 +255,10 @@ impl Parser {
         }
         self.depth -= 1;
         Ok(match look {
-            Some((behind, negative)) => Ast::Look { inner, behind, negative },
+            Some((behind, negative)) => {
+                self.backtracks = true;
+                Ast::Look { inner, behind, negative }
+            }
             None => Ast::Group(inner, number),
         })
     }
@@ -266,6 +290,10 @@ impl Parser {
         }
         Ok(set)
     }
+}
+
+fn one(set: Set) -> Ast {
+    Ast::One(Arc::new(set))
 }
 
 /// What `{3}`, `{3,}` and `{3,5}` mean.
