@@ -1,6 +1,6 @@
 //! An Envoy process: its start and end, its log and its stats.
 
-use super::bootstrap::EnvoyOptions;
+use super::bootstrap::{EnvoyOptions, restricted};
 use super::client::{Client, Outgoing, Reply};
 use super::{DEADLINE, Failure};
 use std::collections::BTreeMap;
@@ -180,8 +180,10 @@ impl Process {
         let binary = find_binary()?;
         let failed = |what: &str, error: std::io::Error| format!("{what}: {error}");
         let directory = Directory::new().map_err(|error| failed("temporary directory", error))?;
+        let restricted = restricted(bootstrap)?;
         // Envoy tells the language by the name, and JSON is YAML.
-        fs::write(directory.file("envoy.yaml"), bootstrap).map_err(|error| failed("bootstrap", error))?;
+        fs::write(directory.file("envoy.yaml"), restricted.as_deref().unwrap_or(bootstrap))
+            .map_err(|error| failed("bootstrap", error))?;
         let log = File::create(directory.file("envoy.log")).map_err(|error| failed("log", error))?;
         let child = Command::new(&binary)
             .arg("--config-path")
