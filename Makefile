@@ -10,7 +10,7 @@ CARGO_HOME ?= $(HOME)/.cargo
 REMAP := --remap-path-prefix=$(CARGO_HOME)/registry/src=crates --remap-path-prefix=$(CURDIR)=edgesplit
 
 .DEFAULT_GOAL := help
-.PHONY: help setup caches browser prometheus clickhouse build image release deny run test check sim sim-module sim-mutants matrix compose-test load artillery bench fuzz clean
+.PHONY: help setup caches browser prometheus clickhouse module build image release reproduce deny run test check sim sim-module sim-mutants matrix compose-test load artillery bench fuzz clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,11 +30,13 @@ prometheus: ## install Prometheus, with which the tests of the Grafana dashboard
 clickhouse: ## install ClickHouse and jq, with which the tests of the ClickHouse example fill tables and ask them (Debian, as root)
 	@envoy/setup.sh clickhouse
 
-build: setup ## build the filter and the command into dist/
+module: setup
 	RUSTFLAGS="$(REMAP)" cargo build $(LOCKED) --release --lib --target $(WASM_TARGET)
-	cargo build $(LOCKED) --release --bin edgesplit
 	@mkdir -p dist
 	cp $(CARGO_TARGET_DIR)/$(WASM_TARGET)/release/edgesplit.wasm dist/edgesplit.wasm
+
+build: module ## build the filter and the command into dist/
+	cargo build $(LOCKED) --release --bin edgesplit
 	cp $(CARGO_TARGET_DIR)/release/edgesplit dist/edgesplit
 
 image: build ## put the filter into an OCI image for Istio and Envoy Gateway (dist/image, an image layout)
@@ -43,9 +45,15 @@ image: build ## put the filter into an OCI image for Istio and Envoy Gateway (di
 release: image ## the files of a release: module, command, image, bill of materials, checksums (dist/release)
 	python3 envoy/release.py dist/edgesplit.wasm dist/edgesplit dist/image dist/release
 
-deny: ## check licences, advisories and sources of all crates (deny.toml); asks the network for advisories
-	@command -v cargo-deny >/dev/null || cargo install --locked --quiet --root .setup cargo-deny
-	PATH="$(CURDIR)/.setup/bin:$$PATH" cargo deny check $(CHECKS)
+reproduce: setup ## build the module twice, in two folders, and compare
+	envoy/reproduce.sh
+
+# The advisories last: what needs no network is checked without it.
+deny: ## check licences, sources and advisories of all crates (deny.toml); advisories come from github.com
+	@command -v cargo-deny >/dev/null || [ -x .setup/bin/cargo-deny ] || cargo install --locked --quiet --root .setup cargo-deny
+	PATH="$(CURDIR)/.setup/bin:$$PATH" cargo deny check licenses bans sources
+	@PATH="$(CURDIR)/.setup/bin:$$PATH" cargo deny check advisories || { echo "deny: an advisory, or no way to" \
+	  "github.com/RustSec/advisory-db, which has them: see above. Licences, bans and sources are well" >&2; exit 1; }
 
 run: build ## start everything on loopback: Envoy with the filter, an origin, the A/B service; ENVOY_RUNNER=func-e
 	cargo run $(LOCKED) --quiet --example demo
@@ -77,7 +85,7 @@ sim-module: build ## simulate faults in the built module: SEEDS=300 from START=1
 sim-mutants: ## plant bugs and see that the simulation finds each
 	MUTANTS=1 cargo test $(LOCKED) --profile sim --test simulation
 
-matrix: build dist/test/edgesplit-hooks.wasm ## run the end-to-end tests on three minor versions of Envoy: VERSIONS="1.38.2 1.39.3 1.40.0"
+matrix: build dist/test/edgesplit-hooks.wasm ## run the end-to-end tests on three minor versions of Envoy, and with few capabilities: VERSIONS="1.38.2 1.39.3 1.40.0"
 	@envoy/matrix.sh $(VERSIONS)
 
 compose-test: build ## run envoy/docker-compose.yaml in a real container engine, and check it (minutes: it builds images)
