@@ -94,9 +94,10 @@ compose-test: build ## run envoy/docker-compose.yaml in a real container engine,
 load: build ## 3 minutes of traffic with the A/B service away for one: LOAD_RATE=1000 LOAD_SECONDS=180
 	cargo test $(LOCKED) --profile sim --test load -- --ignored --nocapture
 
+# Without the browser that comes with it, which this scenario has no use for.
 examples/load/node_modules/.bin/artillery: examples/load/package.json
 	@command -v npm >/dev/null || { echo "no npm: \`make load\` does without" >&2; exit 1; }
-	cd examples/load && npm install --no-audit --no-fund --no-package-lock --silent
+	cd examples/load && PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 npm install --no-audit --no-fund --no-package-lock --silent
 
 artillery: build examples/load/node_modules/.bin/artillery ## the same traffic by Artillery, with and without the filter: LOAD_RATE=1000 LOAD_SECONDS=180
 	cargo test $(LOCKED) --profile sim --test artillery -- --ignored --nocapture
