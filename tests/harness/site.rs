@@ -285,10 +285,11 @@ fn metrics_have_their_labels(site: &impl Site, visits: &Visits) {
     });
     assert!(line.is_some_and(|line| line.ends_with(&format!(" {mega}"))), "{line:?}: {mega}");
     let Some(prometheus) = site.port(Port::Prometheus) else { return };
+    let mega = mega.to_string();
     let query = "edgesplit_exposures%7Bexperiment=%22navigation%22,variant=%22mega%22%7D";
     eventually(PATIENCE, "Prometheus has it", || {
         let reply = Client::new(prometheus).get(&format!("/api/v1/query?query={query}")).try_send().ok()?.json();
-        (reply["data"]["result"][0]["value"][1] == mega.to_string()).then_some(())
+        (reply["data"]["result"][0]["value"][1] == *mega).then_some(())
     });
 }
 
