@@ -7,15 +7,14 @@ LOCKED := --locked
 
 # The same module wherever it is built: panics name their places in the sources, and those are not where somebody keeps them.
 CARGO_HOME ?= $(HOME)/.cargo
-REMAP := --remap-path-prefix=$(CARGO_HOME)/registry/src=crates \
-  --remap-path-prefix=$(CARGO_HOME)/registry/src/index.crates.io-1949cf8c6b5b557f=crates --remap-path-prefix=$(CURDIR)=edgesplit
+REMAP := --remap-path-prefix=$(CARGO_HOME)/registry/src=crates --remap-path-prefix=$(CURDIR)=edgesplit
 # Ciphers and hashes in little code: they are for configs, tokens and links, a few blocks each.
 COMPACT := --cfg aes_backend_soft="compact" --cfg sha2_backend_soft="compact"
 # As a cdylib alone: beside an rlib, the compiler would keep every public function of every crate as one that others may call.
 BUILD_WASM := RUSTFLAGS='$(REMAP) $(COMPACT)' cargo rustc $(LOCKED) --release --lib --crate-type cdylib --target $(WASM_TARGET)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup caches browser prometheus clickhouse build image release deny run test check sim sim-module sim-mutants matrix compose-test load artillery bench fuzz clean
+.PHONY: help setup caches browser prometheus clickhouse module build image release reproduce deny run test check sim sim-module sim-mutants matrix compose-test load artillery bench fuzz clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,11 +34,13 @@ prometheus: ## install Prometheus, with which the tests of the Grafana dashboard
 clickhouse: ## install ClickHouse and jq, with which the tests of the ClickHouse example fill tables and ask them (Debian, as root)
 	@envoy/setup.sh clickhouse
 
-build: setup ## build the filter and the command into dist/
+module: setup
 	$(BUILD_WASM)
-	cargo build $(LOCKED) --release --bin edgesplit
 	@mkdir -p dist
 	cp $(CARGO_TARGET_DIR)/$(WASM_TARGET)/release/edgesplit.wasm dist/edgesplit.wasm
+
+build: module ## build the filter and the command into dist/
+	cargo build $(LOCKED) --release --bin edgesplit
 	cp $(CARGO_TARGET_DIR)/release/edgesplit dist/edgesplit
 
 image: build ## put the filter into an OCI image for Istio and Envoy Gateway (dist/image, an image layout)
@@ -48,9 +49,15 @@ image: build ## put the filter into an OCI image for Istio and Envoy Gateway (di
 release: image ## the files of a release: module, command, image, bill of materials, checksums (dist/release)
 	python3 envoy/release.py dist/edgesplit.wasm dist/edgesplit dist/image dist/release
 
-deny: ## check licences, advisories and sources of all crates (deny.toml); asks the network for advisories
-	@command -v cargo-deny >/dev/null || cargo install --locked --quiet --root .setup cargo-deny
-	PATH="$(CURDIR)/.setup/bin:$$PATH" cargo deny check $(CHECKS)
+reproduce: setup ## build the module twice, in two folders, and compare
+	envoy/reproduce.sh
+
+# The advisories last: what needs no network is checked without it.
+deny: ## check licences, sources and advisories of all crates (deny.toml); advisories come from github.com
+	@command -v cargo-deny >/dev/null || [ -x .setup/bin/cargo-deny ] || cargo install --locked --quiet --root .setup cargo-deny
+	PATH="$(CURDIR)/.setup/bin:$$PATH" cargo deny check licenses bans sources
+	@PATH="$(CURDIR)/.setup/bin:$$PATH" cargo deny check advisories || { echo "deny: an advisory, or no way to" \
+	  "github.com/RustSec/advisory-db, which has them: see above. Licences, bans and sources are well" >&2; exit 1; }
 
 run: build ## start everything on loopback: Envoy with the filter, an origin, the A/B service; ENVOY_RUNNER=func-e
 	cargo run $(LOCKED) --quiet --example demo
@@ -82,7 +89,7 @@ sim-module: build ## simulate faults in the built module: SEEDS=300 from START=1
 sim-mutants: ## plant bugs and see that the simulation finds each
 	MUTANTS=1 cargo test $(LOCKED) --profile sim --test simulation
 
-matrix: build dist/test/edgesplit-hooks.wasm ## run the end-to-end tests on three minor versions of Envoy: VERSIONS="1.38.2 1.39.3 1.40.0"
+matrix: build dist/test/edgesplit-hooks.wasm ## run the end-to-end tests on three minor versions of Envoy, and with few capabilities: VERSIONS="1.38.2 1.39.3 1.40.0"
 	@envoy/matrix.sh $(VERSIONS)
 
 compose-test: build ## run envoy/docker-compose.yaml in a real container engine, and check it (minutes: it builds images)
@@ -91,9 +98,10 @@ compose-test: build ## run envoy/docker-compose.yaml in a real container engine,
 load: build ## 3 minutes of traffic with the A/B service away for one: LOAD_RATE=1000 LOAD_SECONDS=180
 	cargo test $(LOCKED) --profile sim --test load -- --ignored --nocapture
 
+# Without the browser that comes with it, which this scenario has no use for.
 examples/load/node_modules/.bin/artillery: examples/load/package.json
 	@command -v npm >/dev/null || { echo "no npm: \`make load\` does without" >&2; exit 1; }
-	cd examples/load && npm install --no-audit --no-fund --no-package-lock --silent
+	cd examples/load && PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 npm install --no-audit --no-fund --no-package-lock --silent
 
 artillery: build examples/load/node_modules/.bin/artillery ## the same traffic by Artillery, with and without the filter: LOAD_RATE=1000 LOAD_SECONDS=180
 	cargo test $(LOCKED) --profile sim --test artillery -- --ignored --nocapture

@@ -1,10 +1,12 @@
-//! Under the capability restriction of `envoy/capabilities.json`, in a real Envoy, the filter does all that it does.
+//! Under the capability restriction of `envoy/capabilities.json`, in a real Envoy, the filter does what it does. This is the
+//! short of it: `make matrix` runs all end-to-end tests under the list.
 #![allow(missing_docs)]
 // Helpers of tests fail as tests do: by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod harness;
 
+use harness::bootstrap::restrict;
 use harness::envoy::Envoy;
 use harness::stack::{Accounts, Services, document, echoed, experiment};
 use harness::{DEADLINE, eventually, eventually_eq};
@@ -19,11 +21,7 @@ fn capabilities() -> Value {
 /// An Envoy whose filter may do what `allowed` says.
 fn restricted(services: &Services, configuration: &Value, allowed: &Value) -> Envoy {
     let allowed = allowed.clone();
-    Envoy::start(&services.options(configuration).adjust(move |bootstrap| {
-        let filter =
-            "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/http_filters/0/typed_config/config";
-        bootstrap.pointer_mut(filter).unwrap()["capability_restriction_config"] = allowed.clone();
-    }))
+    Envoy::start(&services.options(configuration).adjust(move |bootstrap| restrict(bootstrap, &allowed)))
 }
 
 #[test]

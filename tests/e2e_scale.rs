@@ -7,6 +7,7 @@ mod harness;
 
 use harness::eventually;
 use harness::http::Request;
+use harness::server::Server;
 use harness::stack::{Accounts, Services, document, experiment};
 use serde_json::json;
 use std::time::Duration;
@@ -65,6 +66,12 @@ fn a_proxy_asks_little_of_the_services_around_it() {
         calls.len(),
         body / events,
         around / calls.len()
+    );
+    let connections = |server: &Server| server.connections_opened();
+    println!(
+        "{} connections to the service with the experiments, {} to the collector",
+        connections(&services.configs.server),
+        connections(&services.collector.server)
     );
     assert!(bytes(fetch) < 600, "{}", bytes(fetch));
     assert!(body / events < 500 && around / calls.len() < 700);

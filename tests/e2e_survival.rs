@@ -202,3 +202,45 @@ fn a_change_of_the_source_that_is_taken_back_is_followed_again() {
     services.configs.set_document(&document(&[experiment("menu", json!({}))]));
     proxy.wait_for("x-ab-assignments", "menu=green");
 }
+
+#[test]
+fn what_waits_keeps_the_format_that_it_was_written_in() {
+    let services = Services::start(&document(&[experiment("nav", json!({}))]));
+    let proxy = Replaceable::start(&services, "another_format", &plugin(json!({})));
+    let envoy = &proxy.envoy;
+    proxy.wait_for("x-ab-assignments", "nav=green");
+    services.collector.server.set(Behaviour::Refuse);
+    visit(&mut Client::new(proxy.port), 0..20);
+    eventually(DEADLINE, "events wait in one format", || (Accounts::of(envoy).queued >= 20).then_some(()));
+    proxy
+        .replace(&plugin(json!({"events": {"format": "kafka-rest"}, "request": {"assignments_header": "x-variants"}})));
+    proxy.wait_for("x-variants", "nav=green");
+    for visitor in 20..40 {
+        Client::new(proxy.port).get("/").header("x-user-id", format!("visitor-{visitor}")).send();
+    }
+    eventually(DEADLINE, "events wait in the other, too", || (Accounts::of(envoy).queued >= 40).then_some(()));
+    services.collector.server.set(Behaviour::Respond);
+    eventually(DEADLINE, "all of them arrive", || (arrived(&services).len() == 40).then_some(()));
+    eventually(DEADLINE, "the accounts are settled", || {
+        let accounts = Accounts::of(envoy);
+        (accounts.queued == 0 && accounts.emitted == accounts.delivered).then_some(())
+    });
+
+    let mut written = BTreeSet::new();
+    for call in services.collector.server.requests() {
+        let body = call.json().unwrap();
+        let is_event = |event: &Value| event["id"].is_string() && event["unit"].is_string();
+        let format = call.header("content-type").unwrap();
+        let whole = match format.as_str() {
+            "application/json" => body["events"].as_array().unwrap().iter().all(is_event),
+            "application/vnd.kafka.json.v2+json" => {
+                let records = body["records"].as_array().unwrap();
+                records.iter().all(|record| record["key"] == record["value"]["unit"] && is_event(&record["value"]))
+            }
+            _ => false,
+        };
+        assert!(whole, "{format}: {body}");
+        written.insert(format);
+    }
+    assert_eq!(written.len(), 2, "{written:?}");
+}

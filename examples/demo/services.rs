@@ -7,12 +7,16 @@ use crate::harness::{Failure, lock};
 use crate::{COLLECTOR, EXPERIMENTS, ORIGIN, Port};
 use edgesplit::{native, plugin_config};
 use serde_json::{Value, json};
+use std::collections::HashSet;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 const CONTROLS: u16 = 8000;
+
+/// How many ids the collector remembers, to tell repeats.
+const IDS_MAX: usize = 1_000_000;
 
 /// What the controls understand.
 const USAGE: &str = "\
@@ -29,8 +33,19 @@ WHAT: up, down (refuses connections), hang (never answers), reset, garbage, or a
 pub(crate) struct Received {
     /// Events, repeated ones too.
     pub(crate) events: u64,
+    exposures: u64,
+    goals: u64,
+    /// How many came more than once, as far as is remembered.
+    repeats: u64,
     /// The revision of the experiments that the last event was decided by.
     pub(crate) revision: Option<String>,
+}
+
+/// The collector's memory.
+#[derive(Default)]
+struct Store {
+    received: Received,
+    ids: HashSet<String>,
 }
 
 /// Everything around Envoy.
@@ -39,7 +54,7 @@ pub(crate) struct Services {
     pub(crate) experiments: Arc<ConfigService>,
     pub(crate) collector: Arc<Server>,
     pub(crate) controls: Server,
-    received: Arc<Mutex<Received>>,
+    store: Arc<Mutex<Store>>,
     file: Arc<ExperimentsFile>,
     /// Those of the services: theirs also while they refuse connections.
     _ports: Vec<Port>,
@@ -52,22 +67,22 @@ impl Services {
         let mut ports = Vec::new();
         let origin = on(&mut ports, ORIGIN, |port| Server::start_on(port, origin))?;
         let experiments = Arc::new(on(&mut ports, EXPERIMENTS, |port| ConfigService::start_on(port, file.text()))?);
-        let received = Arc::new(Mutex::new(Received::default()));
+        let store = Arc::new(Mutex::new(Store::default()));
         let collector = Arc::new(on(&mut ports, COLLECTOR, |port| {
-            let received = Arc::clone(&received);
-            Server::start_on(port, move |request| collect(request, &received))
+            let store = Arc::clone(&store);
+            Server::start_on(port, move |request| collect(request, &store))
         })?);
         let controls = on(&mut ports, CONTROLS, |port| {
             let (experiments, collector) = (Arc::clone(&experiments), Arc::clone(&collector));
             let file = Arc::clone(&file);
             Server::start_on(port, move |request| control(request, &experiments, &collector, &file))
         })?;
-        Ok(Services { origin, experiments, collector, controls, received, file, _ports: ports })
+        Ok(Services { origin, experiments, collector, controls, store, file, _ports: ports })
     }
 
     /// What the collector has received so far.
     pub(crate) fn received(&self) -> Received {
-        lock(&self.received).clone()
+        lock(&self.store).received.clone()
     }
 
     /// Serves the experiments of the file when it has changed, and forgets the requests that the servers recorded.
@@ -92,29 +107,28 @@ fn on<T>(ports: &mut Vec<Port>, wanted: u16, start: impl Fn(u16) -> io::Result<T
 /// One of them alone, for a container: `origin`, `experiments` or `collector`, at `address`. Runs until `is_over`.
 pub(crate) fn serve(role: &str, address: SocketAddr, is_over: impl Fn() -> bool) -> Result<(), Failure> {
     let cannot = |error: io::Error| format!("cannot listen on {address}: {error}");
-    let received = Arc::new(Mutex::new(Received::default()));
-    let counted = Arc::clone(&received);
+    let store = Mutex::new(Store::default());
     let file = ExperimentsFile::open()?;
     let (server, experiments) = match role {
         "origin" => (Some(Server::start_at(address, origin).map_err(cannot)?), None),
         "collector" => {
             let collector = move |request: &Request| match request.method.as_str() {
-                "GET" => told(&lock(&counted)),
-                _ => collect(request, &counted),
+                "GET" => told(&lock(&store).received),
+                _ => collect(request, &store),
             };
             (Some(Server::start_at(address, collector).map_err(cannot)?), None)
         }
         "experiments" => (None, Some(ConfigService::start_at(address, file.text()).map_err(cannot)?)),
         _ => return Err(format!("serve {role}: expected origin, experiments or collector")),
     };
-    println!("{role} on {address}");
+    let servers = || server.iter().chain(experiments.as_ref().map(|experiments| &experiments.server));
+    let port = servers().next().map_or(address.port(), Server::port);
+    println!("{role} on {}", SocketAddr::new(address.ip(), port));
     while !is_over() {
         if let (Some(experiments), Some(text)) = (&experiments, file.changed()) {
             experiments.set_body(text);
         }
-        for server in server.iter().chain(experiments.as_ref().map(|experiments| &experiments.server)) {
-            server.take_requests();
-        }
+        servers().for_each(|server| drop(server.take_requests()));
         std::thread::sleep(crate::POLL_INTERVAL);
     }
     Ok(())
@@ -122,7 +136,12 @@ pub(crate) fn serve(role: &str, address: SocketAddr, is_over: impl Fn() -> bool)
 
 /// What the collector answers to somebody who asks it.
 fn told(received: &Received) -> Response {
-    Response::json(200, &json!({"events": received.events, "revision": received.revision}))
+    let Received { events, exposures, goals, repeats, revision, .. } = received;
+    Response::json(
+        200,
+        &json!({"events": events, "exposures": exposures, "goals": goals, "repeats": repeats,
+                                "revision": revision}),
+    )
 }
 
 /// The origin: answers with the request as it was when it got there, and would like it to be cached everywhere.
@@ -139,11 +158,20 @@ fn origin(request: &Request) -> Response {
 }
 
 /// The collector: counts the events of a native batch.
-fn collect(request: &Request, received: &Mutex<Received>) -> Response {
+fn collect(request: &Request, store: &Mutex<Store>) -> Response {
     let body = request.json().unwrap_or_default();
     let Some(events) = body.get("events").and_then(Value::as_array) else { return Response::new(400) };
-    let mut received = lock(received);
+    let mut store = lock(store);
+    let Store { received, ids } = &mut *store;
     received.events += events.len() as u64;
+    for event in events {
+        received.exposures += u64::from(event["type"] == "exposure");
+        received.goals += u64::from(event["type"] == "goal");
+        let id = event["id"].as_str().unwrap_or_default();
+        if ids.len() < IDS_MAX && !ids.insert(id.to_owned()) {
+            received.repeats += 1;
+        }
+    }
     if let Some(revision) = events.last().and_then(|event| event.get("revision")?.as_str()) {
         received.revision = Some(revision.to_owned());
     }

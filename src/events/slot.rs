@@ -8,8 +8,11 @@ use crate::plugin_config::EventFormat;
 use std::ops::Range;
 use uuid::Uuid;
 
-/// The first bytes of a stored batch: a mark and the version of what follows.
-const MAGIC: [u8; 4] = *b"ESb\x02";
+/// The first bytes of a stored batch: a mark. One byte follows that says the version of the rest and the format of the events.
+const MAGIC: [u8; 3] = *b"ESb";
+
+/// That byte for the first of the formats.
+const VERSION: u8 = 2;
 
 /// What a batch's body has around its events, at most, beside the head that some formats have.
 pub const FRAME_BYTES_MAX: usize = 64;
@@ -17,8 +20,10 @@ pub const FRAME_BYTES_MAX: usize = 64;
 /// Events as JSON texts, one behind the other.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Events {
-    /// What the body begins with where the format does not say it: it goes with the events, since whoever sends them may know
-    /// another config by then.
+    /// The format that they are written in. It goes with them, as the head does: whoever sends them may know another config
+    /// by then.
+    format: EventFormat,
+    /// What the body begins with where the format does not say it.
     head: Vec<u8>,
     text: Vec<u8>,
     /// Where each event ends in `text`.
@@ -41,9 +46,19 @@ impl Events {
         self.head.len() + self.text.len() + self.ends.len()
     }
 
-    /// What the body begins with where the format does not say it.
-    pub fn head(&self) -> &[u8] {
-        &self.head
+    /// The format that they are written in.
+    pub fn format(&self) -> EventFormat {
+        self.format
+    }
+
+    /// Says in which format they are written.
+    pub fn set_format(&mut self, format: EventFormat) {
+        self.format = format;
+    }
+
+    /// Whether one body can carry these and `others`.
+    pub fn is_like(&self, others: &Events) -> bool {
+        self.format == others.format && self.head == others.head
     }
 
     /// Begins the body with `head`.
@@ -80,10 +95,11 @@ impl Events {
     pub fn first(&self, count: usize) -> Events {
         let ends: Vec<u32> = self.ends.iter().copied().take(count).collect();
         let end = ends.last().map_or(0, |&end| end as usize);
-        Events { head: self.head.clone(), text: self.text.get(..end).unwrap_or_default().to_vec(), ends }
+        let text = self.text.get(..end).unwrap_or_default().to_vec();
+        Events { format: self.format, head: self.head.clone(), text, ends }
     }
 
-    /// Adds all of `others` behind these. The head stays.
+    /// Adds all of `others`, which are alike, behind these.
     pub fn append(&mut self, others: &Events) {
         let start = self.text.len() as u32;
         self.text.extend_from_slice(&others.text);
@@ -117,7 +133,8 @@ impl Events {
     }
 
     /// The body that carries the events in `range` under the batch id `id`.
-    pub fn body(&self, format: EventFormat, id: &Uuid, range: Range<usize>) -> Vec<u8> {
+    pub fn body(&self, id: &Uuid, range: Range<usize>) -> Vec<u8> {
+        let format = self.format;
         let mut body = Vec::with_capacity(self.bytes() + FRAME_BYTES_MAX);
         match format {
             EventFormat::Native => {
@@ -150,6 +167,7 @@ impl Events {
     pub fn encode(&self, batch: u128) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(28 + self.head.len() + self.ends.len() * 4 + self.text.len());
         bytes.extend_from_slice(&MAGIC);
+        bytes.push(VERSION + self.format as u8);
         bytes.extend_from_slice(&batch.to_le_bytes());
         bytes.extend_from_slice(&(self.ends.len() as u32).to_le_bytes());
         bytes.extend_from_slice(&(self.head.len() as u32).to_le_bytes());
@@ -163,7 +181,8 @@ impl Events {
 
     /// Reads what [`Events::encode`] wrote for `batch`; `None` for anything else.
     pub fn decode(bytes: &[u8], batch: u128) -> Option<Events> {
-        let rest = bytes.strip_prefix(&MAGIC)?;
+        let (version, rest) = bytes.strip_prefix(&MAGIC)?.split_first()?;
+        let format = EventFormat::numbered(version.wrapping_sub(VERSION))?;
         let rest = rest.strip_prefix(&batch.to_le_bytes())?;
         let (count, rest) = rest.split_first_chunk::<4>()?;
         let (head_len, rest) = rest.split_first_chunk::<4>()?;
@@ -173,7 +192,7 @@ impl Events {
         let ends: Vec<u32> =
             ends.chunks_exact(4).filter_map(|end| end.first_chunk().map(|end| u32::from_le_bytes(*end))).collect();
         let whole = ends.last().map_or(text.is_empty(), |&end| end as usize == text.len());
-        (whole && ends.is_sorted()).then(|| Events { head: head.to_vec(), text: text.to_vec(), ends })
+        (whole && ends.is_sorted()).then(|| Events { format, head: head.to_vec(), text: text.to_vec(), ends })
     }
 }
 
@@ -192,6 +211,12 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
+    fn body(events: &Events, format: EventFormat, id: &Uuid, range: Range<usize>) -> Vec<u8> {
+        let mut events = events.clone();
+        events.set_format(format);
+        events.body(id, range)
+    }
+
     fn events(texts: &[&str]) -> Events {
         let mut events = Events::default();
         for text in texts {
@@ -204,18 +229,18 @@ mod tests {
     fn bodies_carry_the_events_of_their_range() {
         let events = events(&[r#"{"n":1}"#, r#"{"n":2}"#, r#"{"n":3}"#]);
         let id = part_id(5, &(1..3), 3);
-        let body: Value = serde_json::from_slice(&events.body(EventFormat::Native, &id, 1..3)).unwrap();
-        assert_eq!(body, json!({"batch": id.to_string(), "events": [{"n": 2}, {"n": 3}]}));
-        let lines = events.body(EventFormat::Ndjson, &id, 0..3);
+        let native: Value = serde_json::from_slice(&body(&events, EventFormat::Native, &id, 1..3)).unwrap();
+        assert_eq!(native, json!({"batch": id.to_string(), "events": [{"n": 2}, {"n": 3}]}));
+        let lines = body(&events, EventFormat::Ndjson, &id, 0..3);
         assert_eq!(String::from_utf8(lines).unwrap(), "{\"n\":1}\n{\"n\":2}\n{\"n\":3}\n");
-        assert_eq!(events.body(EventFormat::Native, &id, 0..3).len(), events.bytes() - 1 + 60);
-        let list = events.body(EventFormat::Growthbook, &id, 0..2);
+        assert_eq!(body(&events, EventFormat::Native, &id, 0..3).len(), events.bytes() - 1 + 60);
+        let list = body(&events, EventFormat::Growthbook, &id, 0..2);
         assert_eq!(String::from_utf8(list).unwrap(), r#"[{"n":1},{"n":2}]"#);
         let mut with_head = events.first(2);
         with_head.set_head(br#"{"account_id":"1","visitors":["#.to_vec());
         assert_eq!(Events::decode(&with_head.encode(5), 5).as_ref(), Some(&with_head));
-        let body = with_head.first(1).body(EventFormat::Optimizely, &id, 0..1);
-        assert_eq!(String::from_utf8(body).unwrap(), r#"{"account_id":"1","visitors":[{"n":1}]}"#);
+        let whole = body(&with_head.first(1), EventFormat::Optimizely, &id, 0..1);
+        assert_eq!(String::from_utf8(whole).unwrap(), r#"{"account_id":"1","visitors":[{"n":1}]}"#);
         assert_eq!(with_head.fitting(0, 9, FRAME_BYTES_MAX + with_head.bytes()), 2);
         assert_eq!(with_head.fitting(0, 9, FRAME_BYTES_MAX + with_head.bytes() - 1), 1);
     }
@@ -226,6 +251,18 @@ mod tests {
         assert_eq!(part_id(5, &(0..2), 3), part_id(5, &(0..2), 3));
         assert_ne!(part_id(5, &(0..2), 3), part_id(5, &(0..3), 3));
         assert_ne!(part_id(5, &(0..2), 3), part_id(6, &(0..2), 3));
+    }
+
+    #[test]
+    fn events_keep_the_format_that_they_are_written_in() {
+        use EventFormat::{CloudEvents, Growthbook, KafkaRest, Native, Ndjson, Optimizely};
+        let mut events = events(&["{}"]);
+        for format in [Native, Ndjson, CloudEvents, KafkaRest, Optimizely, Growthbook] {
+            events.set_format(format);
+            let stored = Events::decode(&events.encode(7), 7).unwrap();
+            assert_eq!((stored.format(), stored.first(1).format()), (format, format));
+            assert_eq!(stored.is_like(&Events::default()), format == Native);
+        }
     }
 
     #[test]

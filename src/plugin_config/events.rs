@@ -24,7 +24,7 @@ pub(super) const LEASE_BOUNDS_MS: RangeInclusive<u64> = 2..=24 * HOUR_MS;
 
 pub(super) const TIMEOUT_MS: u64 = 2 * SECOND_MS;
 
-/// The formats by their names.
+/// The formats by their names, in the order of [`EventFormat`].
 pub(super) const FORMATS: [(&str, EventFormat); 6] = [
     ("native", EventFormat::Native),
     ("ndjson", EventFormat::Ndjson),
@@ -56,9 +56,10 @@ pub struct Events {
 }
 
 /// What a batch looks like on the wire.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum EventFormat {
     /// One JSON object with the batch's id and its events.
+    #[default]
     Native,
     /// One event a line.
     Ndjson,
@@ -73,6 +74,11 @@ pub enum EventFormat {
 }
 
 impl EventFormat {
+    /// The format that `as u8` makes this number of.
+    pub fn numbered(number: u8) -> Option<EventFormat> {
+        FORMATS.get(usize::from(number)).map(|(_, format)| *format)
+    }
+
     /// Whether it is a vendor's, with events of its own shape.
     pub fn is_vendors(self) -> bool {
         matches!(self, EventFormat::Optimizely | EventFormat::Growthbook)

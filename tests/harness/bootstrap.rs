@@ -1,5 +1,6 @@
 //! What an Envoy of the harness is started with: options, and the bootstrap made of them.
 
+use super::Failure;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -113,6 +114,9 @@ impl EnvoyOptions {
             "static_resources": {"listeners": [self.listener()], "clusters": clusters.collect::<Vec<_>>()},
         });
         (self.adjust)(&mut bootstrap);
+        if let Some(allowed) = capabilities() {
+            restrict(&mut bootstrap, &allowed);
+        }
         bootstrap
     }
 
@@ -177,4 +181,34 @@ pub fn built_module() -> PathBuf {
     let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("dist/edgesplit.wasm");
     assert!(module.is_file(), "{} is not there: run `make build`", module.display());
     module
+}
+
+/// What filters may do at most: the list in the file that `EDGESPLIT_CAPABILITIES` names. `make matrix` runs all end-to-end tests
+/// under one.
+fn capabilities() -> Option<Value> {
+    let file = std::env::var_os("EDGESPLIT_CAPABILITIES").filter(|file| !file.is_empty())?;
+    let text = std::fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}", Path::new(&file).display()));
+    Some(serde_json::from_slice(&text).unwrap_or_else(|error| panic!("{}: {error}", Path::new(&file).display())))
+}
+
+/// The same bootstrap under that list, if there is one.
+pub fn restricted(bootstrap: &str) -> Result<Option<String>, Failure> {
+    let Some(allowed) = capabilities() else { return Ok(None) };
+    let mut bootstrap = serde_saphyr::from_str(bootstrap).map_err(|error| format!("the bootstrap: {error}"))?;
+    restrict(&mut bootstrap, &allowed);
+    Ok(Some(bootstrap.to_string()))
+}
+
+/// Puts the list beside every `vm_config` that has none.
+pub fn restrict(part: &mut Value, allowed: &Value) {
+    match part {
+        Value::Object(members) => {
+            if members.contains_key("vm_config") {
+                members.entry("capability_restriction_config").or_insert_with(|| allowed.clone());
+            }
+            members.values_mut().for_each(|member| restrict(member, allowed));
+        }
+        Value::Array(elements) => elements.iter_mut().for_each(|element| restrict(element, allowed)),
+        _ => {}
+    }
 }

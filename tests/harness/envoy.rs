@@ -1,6 +1,6 @@
 //! An Envoy process: its start and end, its log and its stats.
 
-use super::bootstrap::EnvoyOptions;
+use super::bootstrap::{EnvoyOptions, restricted};
 use super::client::{Client, Outgoing, Reply};
 use super::{DEADLINE, Failure};
 use std::collections::BTreeMap;
@@ -13,6 +13,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// How many lines of the log an error shows.
 const LOG_TAIL_LINES: usize = 40;
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
+
+/// How long a start may take: every VM compiles the module, which takes a busy machine a while.
+const START_DEADLINE: Duration = Duration::from_secs(90);
 
 /// A running Envoy. It is killed when it is dropped.
 pub struct Envoy {
@@ -30,7 +33,7 @@ impl Envoy {
     /// Starts one with this bootstrap, in YAML or JSON, and waits until it serves. The error shows the end of its log.
     pub fn try_start_with(bootstrap: &str, workers: usize) -> Result<Envoy, Failure> {
         let mut process = Process::spawn(bootstrap, workers)?;
-        let end = Instant::now() + DEADLINE;
+        let end = Instant::now() + START_DEADLINE;
         loop {
             if let Some((admin_port, port)) = process.ports() {
                 return Ok(Envoy { process, admin_port, port });
@@ -39,7 +42,7 @@ impl Envoy {
                 return Err(format!("Envoy ended with {status} at its start:\n{}", process.log_tail()));
             }
             if Instant::now() > end {
-                return Err(format!("Envoy did not serve within {DEADLINE:?}:\n{}", process.log_tail()));
+                return Err(format!("Envoy did not serve within {START_DEADLINE:?}:\n{}", process.log_tail()));
             }
             std::thread::sleep(POLL_INTERVAL);
         }
@@ -59,7 +62,7 @@ impl Envoy {
         // `--mode validate` runs the module's `on_configure` too (measured), but a start is what users see.
         let bootstrap = format!("{:#}", options.bootstrap());
         let mut process = Process::spawn(&bootstrap, options.workers).unwrap_or_else(|error| panic!("{error}"));
-        let status = process.wait(DEADLINE).unwrap_or_else(|| panic!("Envoy started:\n{}", process.log_tail()));
+        let status = process.wait(START_DEADLINE).unwrap_or_else(|| panic!("Envoy started:\n{}", process.log_tail()));
         assert!(!status.success(), "Envoy ended well:\n{}", process.log_tail());
         process.log()
     }
@@ -180,8 +183,10 @@ impl Process {
         let binary = find_binary()?;
         let failed = |what: &str, error: std::io::Error| format!("{what}: {error}");
         let directory = Directory::new().map_err(|error| failed("temporary directory", error))?;
+        let restricted = restricted(bootstrap)?;
         // Envoy tells the language by the name, and JSON is YAML.
-        fs::write(directory.file("envoy.yaml"), bootstrap).map_err(|error| failed("bootstrap", error))?;
+        fs::write(directory.file("envoy.yaml"), restricted.as_deref().unwrap_or(bootstrap))
+            .map_err(|error| failed("bootstrap", error))?;
         let log = File::create(directory.file("envoy.log")).map_err(|error| failed("log", error))?;
         let child = Command::new(&binary)
             .arg("--config-path")

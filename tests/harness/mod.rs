@@ -10,6 +10,7 @@
 //! - [`caches`]: Varnish and nginx between an Envoy and the origin, where the machine has them;
 //! - [`client`]: an HTTP/1.1 client, byte-exact;
 //! - [`load`]: many requests at a steady rate;
+//! - [`site`]: the stack that users are given, and what has to hold of it;
 //! - [`stack`]: all services around one filter, and what became of its events.
 //!
 //! Plain threads, no async runtime. Every port is chosen by the system. Nothing waits for a fixed time: what has to
@@ -32,6 +33,7 @@ pub mod http2;
 pub mod load;
 pub mod roles;
 pub mod server;
+pub mod site;
 pub mod stack;
 
 use std::path::PathBuf;

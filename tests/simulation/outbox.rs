@@ -6,7 +6,6 @@ use crate::host::Process;
 use crate::scenario::{PLUGIN, Scenario};
 use edgesplit::events::outbox::{Batch, Lease, Outbox};
 use edgesplit::events::slot::{Events, part_id};
-use edgesplit::plugin_config::EventFormat;
 
 /// Calls that batches which waited may have on their way together.
 const BACKLOG_CALLS_IN_FLIGHT_MAX: usize = 4;
@@ -61,7 +60,7 @@ impl Books {
         }
         if let Some(batch) = value.get(4..20).and_then(|id| id.first_chunk()).map(|id| u128::from_le_bytes(*id)) {
             let events = Events::decode(value, batch).ok_or("a slot cannot be read")?;
-            let lines = events.body(EventFormat::Ndjson, &part_id(batch, &(0..0), 1), 0..events.len());
+            let lines = events.body(&part_id(batch, &(0..0), 1), 0..events.len());
             let ids = event_ids(&lines);
             // What somebody broke off adding may be overwritten, what the index counts may not.
             let counted =

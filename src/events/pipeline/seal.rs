@@ -32,7 +32,8 @@ impl Pipeline {
         sending: Sending,
         metrics: &mut Metrics,
     ) -> bool {
-        let events = self.buffer.events().first(count);
+        let mut events = self.buffer.events().first(count);
+        events.set_format(self.config.format);
         let id = host.random();
         let sealing = Sealing { id, events: count as u32, bytes: events.bytes() as u32 };
         let lease = self.lease(now_ms);
@@ -109,7 +110,7 @@ impl Pipeline {
             return Joined::NotNow;
         };
         let (id, vm, limits) = (batch.id, self.vm, self.config.outbox);
-        let is_alike = all.head() == events.head();
+        let is_alike = all.is_like(events);
         all.append(events);
         if !is_alike || self.write_slot(host, batch.slot, id, &all, metrics).is_err() {
             let _ = self.update(host, metrics, |outbox, _| outbox.cancel(id, vm).then_some(()));

@@ -112,9 +112,9 @@ impl Pipeline {
         part: &Range<usize>,
     ) -> Result<u32, HostError> {
         let id = part_id(batch, part, events.len());
-        let body = events.body(self.config.format, &id, part.clone());
+        let body = events.body(&id, part.clone());
         let id = id.to_string();
-        let content_type = match self.config.format {
+        let content_type = match events.format() {
             EventFormat::Native | EventFormat::Optimizely => "application/json",
             // What browsers send without asking first.
             EventFormat::Growthbook => "text/plain",

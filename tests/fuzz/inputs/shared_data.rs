@@ -3,7 +3,7 @@
 use edgesplit::config_sync::state::{Body, Sources, State};
 use edgesplit::events::outbox::{Lease, Outbox, Sealing, Sending, Settled};
 use edgesplit::events::slot::Events;
-use edgesplit::plugin_config::{Batch, EventFormat, OutboxLimits};
+use edgesplit::plugin_config::{Batch, OutboxLimits};
 
 /// Takes one input.
 pub(crate) fn run(data: &[u8]) {
@@ -18,7 +18,7 @@ pub(crate) fn run(data: &[u8]) {
     if let Some(events) = Events::decode(data, 0) {
         assert_eq!(Events::decode(&events.encode(0), 0).as_ref(), Some(&events));
         let id = edgesplit::events::slot::part_id(0, &(0..events.len()), events.len());
-        let _ = events.body(EventFormat::Native, &id, 0..events.len());
+        let _ = events.body(&id, 0..events.len());
         let _ = events.fitting(1, 10, 1_000);
     }
     if let Some(mut outbox) = Outbox::decode(data) {
