@@ -167,6 +167,7 @@ impl Metrics {
     }
 
     /// Counts decisions that came out for `reason`.
+    #[inline(always)]
     pub fn decided(&mut self, reason: Reason, by: u64) {
         if let Some(count) = self.reasons.get_mut(reason as usize) {
             count.pending += by;

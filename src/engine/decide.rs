@@ -6,6 +6,7 @@ use super::hash::BUCKETS;
 use super::reason::Reason;
 use super::route::RequestLine;
 use super::snapshot::{Experiment, Snapshot, State};
+use crate::number;
 use serde_json::Value;
 use std::borrow::Cow;
 
@@ -93,6 +94,7 @@ pub struct Decider<'a, A> {
 
 impl<'a, A: Attributes> Decider<'a, A> {
     /// Finds out once what all experiments ask.
+    #[inline(always)]
     pub fn new(snapshot: &'a Snapshot, visit: &'a Visit<'a>, attributes: &'a A) -> Decider<'a, A> {
         let is_plain = visit.preview.is_empty() && visit.off.is_empty();
         let id = is_plain.then(|| match not_told_apart(visit) {
@@ -103,6 +105,7 @@ impl<'a, A: Attributes> Decider<'a, A> {
     }
 
     /// Decides the experiment at the position `number`; nothing where there is none.
+    #[inline(always)]
     pub fn decide(&self, number: usize) -> Option<Decision> {
         if let (Some(id), Some(Some(plain))) = (&self.id, self.snapshot.plain.get(number)) {
             return Some(match id {
@@ -239,9 +242,9 @@ pub fn unit<'a>(name: &'a AttributeName, attributes: &'a impl Attributes) -> Opt
         AttributeValue::Text(text) => text,
         AttributeValue::Json(Value::String(text)) => Cow::Borrowed(text.as_str()),
         AttributeValue::Json(Value::Bool(flag)) => Cow::Borrowed(if *flag { "true" } else { "false" }),
-        AttributeValue::Json(Value::Number(number)) => Cow::Owned(match number.as_f64() {
-            Some(float) if float.fract() == 0.0 && float.abs() < 1e15 => format!("{float:.0}"),
-            _ => number.to_string(),
+        AttributeValue::Json(Value::Number(number)) => Cow::Owned(match number.as_f64().filter(|_| number.is_f64()) {
+            Some(float) => number::javascript(float),
+            None => number.to_string(),
         }),
         AttributeValue::Missing | AttributeValue::Json(_) => return None,
     };

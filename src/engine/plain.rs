@@ -52,6 +52,7 @@ impl Plain {
     }
 
     /// Decides for the visitor `id`.
+    #[inline(always)]
     pub fn decide(&self, id: &str) -> Decision {
         let share = u32::from(self.share);
         if share < BUCKETS && self.traffic.write(id.as_bytes()).bucket() >= share {

@@ -67,6 +67,7 @@ pub struct Combinations {
 
 impl Combinations {
     /// The combination of `choices`, which are in the order of the config.
+    #[inline(always)]
     pub fn get(&mut self, snapshot: &Rc<Snapshot>, choices: &[Choice]) -> Rc<Combination> {
         let hash = choices.iter().fold(0_u32, |hash, choice| {
             let number = (choice.experiment as u32).wrapping_mul(31).wrapping_add(choice.variant as u32);
@@ -90,6 +91,7 @@ impl Combinations {
     }
 
     /// Counts a response with `status` for all variants of its combination.
+    #[inline(always)]
     pub fn count(&mut self, given: Rc<Combination>, status: Option<u16>) {
         let Some(count) = status.and_then(|status| given.responses.get(usize::from(status / 100).wrapping_sub(1)))
         else {

@@ -124,6 +124,7 @@ struct Arrived<'a> {
 impl Arrived<'_> {
     /// What most requests need: decisions of experiments that do no more than tell the origin and caches, for a visitor who is
     /// known. [`Arrived::treat`] comes to the same.
+    #[inline(always)]
     fn pass(self, host: &impl StreamHost, view: &RequestView<'_>, writes: Writes<'_>, mut pending: Pending) -> Flow {
         let Arrived { config, snapshot, metrics, pipeline, combinations, room, visit, .. } = self;
         let combination;
@@ -302,6 +303,7 @@ fn report(
 }
 
 /// Finds the experiments and goals whose routes match.
+#[inline(always)]
 fn find_candidates(room: &mut Room, snapshot: &Snapshot, view: &RequestView<'_>, has_events: bool) {
     let route = |number: u32| snapshot.experiments.get(number as usize).map(|experiment| &experiment.route);
     snapshot.experiment_index.find(view.path, || view.line(), route, &mut room.candidates);
@@ -313,6 +315,7 @@ fn find_candidates(room: &mut Room, snapshot: &Snapshot, view: &RequestView<'_>,
 }
 
 /// Counts the experiments that are not among the candidates.
+#[inline(always)]
 fn count_others(snapshot: &Snapshot, candidates: usize, metrics: &mut Metrics) {
     let others = snapshot.experiments.len() - snapshot.paused - candidates;
     metrics.decided(Reason::Route, others as u64);
@@ -483,6 +486,7 @@ struct Writes<'a> {
 }
 
 impl<'a> Writes<'a> {
+    #[inline(always)]
     fn new(config: &'a plugin_config::Request, snapshot: Option<&'a Snapshot>) -> Writes<'a> {
         let by_variants = snapshot.map(|snapshot| &snapshot.owned_request_headers);
         let (spoofed, sets) = (Vec::new(), Vec::new());
@@ -490,11 +494,13 @@ impl<'a> Writes<'a> {
     }
 
     /// The lengths of the names that the filter owns.
+    #[inline(always)]
     fn owned_lengths(&self) -> NameLengths {
         self.config.owned_lengths().or(self.by_variants.map_or(NameLengths::default(), NameSet::lengths))
     }
 
     /// Notes a name that the client sent, if the filter owns it.
+    #[inline(always)]
     fn protect(&mut self, name: &'a [u8]) {
         if self.config.owns(name) || self.by_variants.is_some_and(|names| names.contains(name)) {
             self.overrule(name);
@@ -518,6 +524,7 @@ impl<'a> Writes<'a> {
     }
 
     /// The assignments and the cache key.
+    #[inline(always)]
     fn tell(&mut self, assignments: &'a str, cache_key: &'a str) {
         (self.assignments, self.cache_key) = (assignments, cache_key);
         if let Some(name) = self.config.cache_key.query.as_deref().filter(|_| !cache_key.is_empty()) {
@@ -588,12 +595,14 @@ impl<'a> Writes<'a> {
     }
 
     /// The filter's own headers.
+    #[inline(always)]
     fn own(&self) -> [(&'a str, &'a str); 2] {
         let cache_key = self.config.cache_key.header.as_deref().unwrap_or_default();
         [(self.config.assignments_header.as_str(), self.assignments), (cache_key, self.cache_key)]
     }
 
     /// Makes the changes.
+    #[inline(always)]
     fn apply(&self, host: &impl StreamHost) {
         if !self.spoofed.is_empty() || !self.sets.is_empty() || self.new_target.is_some() {
             return self.apply_all(host);

@@ -179,6 +179,7 @@ fn is_for_caches(name: &str) -> bool {
 }
 
 /// Keeps caches in front of the proxy from pinning one visitor's variant on others. Gives the response's status.
+#[inline(always)]
 fn keep_from_others(host: &impl StreamHost, headers: &HeaderMap, caching: Caching) -> Option<u16> {
     let (mut status, mut cache_controls, mut surrogate, mut cdn) = (None, 0, false, false);
     const WANTED: NameLengths =

@@ -15,6 +15,7 @@ pub struct HeaderMap {
 
 impl HeaderMap {
     /// Takes over a block in the proxy's encoding.
+    #[inline(always)]
     pub fn from_block(block: Vec<u8>) -> HeaderMap {
         let claimed = block.first_chunk().map_or(0, |count| u32::from_le_bytes(*count)) as usize;
         // A count that the block has no room for is a lie: then there are no pairs.
@@ -51,6 +52,7 @@ impl HeaderMap {
 
     /// The headers whose names have one of these lengths, in order. What is not wanted costs next to nothing: most headers
     /// of a request have none of the lengths that somebody looks for.
+    #[inline(always)]
     pub fn iter_with(&self, wanted: NameLengths) -> Iter<'_> {
         let lengths = self.block.get(4..self.text).unwrap_or_default().as_chunks().0;
         Iter { block: &self.block, lengths: lengths.iter(), text: self.text as u64, wanted }

@@ -14,6 +14,7 @@ pub fn host(authority: &[u8]) -> Cow<'_, [u8]> {
 }
 
 /// The path and the query of a request target; the query is without its question mark.
+#[inline(always)]
 pub fn path_and_query(target: &[u8]) -> (&[u8], Option<&[u8]>) {
     match target.iter().position(|&byte| byte == b'?').and_then(|at| target.split_at_checked(at)) {
         Some((path, query)) => (path, query.get(1..)),

@@ -143,6 +143,7 @@ pub const RECENT_BYTES_MAX: usize = 256;
 
 impl RecentAgents {
     /// What `looked` finds for `user_agent`, as long as nobody changes what is looked for.
+    #[inline(always)]
     pub fn recall(&mut self, user_agent: &[u8], looked: impl FnOnce() -> bool) -> bool {
         // They differ in the middle, where the system is, and at the end, where the version is.
         let byte = |at: usize| user_agent.get(at).map_or(0, |byte| usize::from(*byte));

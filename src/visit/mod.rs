@@ -142,6 +142,7 @@ impl<'a> RequestView<'a> {
     }
 
     /// The value of the cookie `name`, as the client sent it.
+    #[inline(always)]
     pub fn cookie(&self, name: &str) -> Option<&'a [u8]> {
         if self.has_more_cookies { cookie(self.headers, name) } else { cookie_in(self.cookies?, name) }
     }
@@ -284,6 +285,7 @@ pub fn is_bot(view: &RequestView<'_>, visitor: &Visitor) -> bool {
 }
 
 /// Whether the visitor may be told apart from others.
+#[inline(always)]
 pub fn has_consent(view: &RequestView<'_>, visitor: &Visitor) -> bool {
     let objects =
         |honored: bool, value: Option<&[u8]>| honored && value.is_some_and(|value| value.trim_ascii() == b"1");
@@ -298,6 +300,7 @@ pub fn has_consent(view: &RequestView<'_>, visitor: &Visitor) -> bool {
 }
 
 /// Whether the filter acts on `path` at all.
+#[inline(always)]
 pub fn is_included(paths: &Paths, path: &[u8]) -> bool {
     paths.include.iter().any(|pattern| pattern.matches(path))
         && !paths.exclude.iter().any(|pattern| pattern.matches(path))
@@ -325,6 +328,7 @@ pub fn minted_id<'a>(view: &RequestView<'a>, mint: &OwnCookie) -> Option<Cow<'a,
     id_text(view.cookie(&mint.cookie)).filter(|id| is_minted(id))
 }
 
+#[inline(always)]
 fn id_text(bytes: Option<&[u8]>) -> Option<Cow<'_, str>> {
     let text = std::str::from_utf8(bytes?.trim_ascii()).ok()?;
     is_unit(text).then_some(Cow::Borrowed(text))
