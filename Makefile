@@ -7,7 +7,8 @@ LOCKED := --locked
 
 # The same module wherever it is built: panics name their places in the sources, and those are not where somebody keeps them.
 CARGO_HOME ?= $(HOME)/.cargo
-REMAP := --remap-path-prefix=$(CARGO_HOME)/registry/src=crates --remap-path-prefix=$(CURDIR)=edgesplit
+# The last one that fits counts: Cargo's home may be inside this folder.
+REMAP := --remap-path-prefix=$(CURDIR)=edgesplit --remap-path-prefix=$(CARGO_HOME)/registry/src=crates
 
 .DEFAULT_GOAL := help
 .PHONY: help setup caches browser prometheus clickhouse module build image release reproduce deny run test check sim sim-module sim-mutants matrix compose-test load artillery bench fuzz clean
