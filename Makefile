@@ -7,11 +7,12 @@ LOCKED := --locked
 
 # The same module wherever it is built: panics name their places in the sources, and those are not where somebody keeps them.
 CARGO_HOME ?= $(HOME)/.cargo
-REMAP := --remap-path-prefix=$(CARGO_HOME)/registry/src=crates --remap-path-prefix=$(CURDIR)=edgesplit
+# The last one that fits counts: Cargo's home may be inside this folder.
+REMAP := --remap-path-prefix=$(CURDIR)=edgesplit --remap-path-prefix=$(CARGO_HOME)/registry/src=crates
 # Ciphers and hashes in little code: they are for configs, tokens and links, a few blocks each.
 COMPACT := --cfg aes_backend_soft="compact" --cfg sha2_backend_soft="compact"
-# Functions are compiled to be fast, but no copies are made of them, neither in callers nor of loops: a module half as large is
-# as fast, since a request finds little of it in the processor's caches. What a request needs is inlined where the source says so.
+# Functions are compiled to be fast, but no copies are made of them, neither in callers nor of loops: that makes up a third of a
+# module. What the request path calls is inlined where the source says so.
 INLINE := -C llvm-args=-inline-threshold=5 -C llvm-args=-inlinehint-threshold=100
 UNROLL := -C llvm-args=-unroll-max-count=1 -C llvm-args=-unroll-threshold=10 -C llvm-args=-unroll-partial-threshold=10
 # As a cdylib alone: beside an rlib, the compiler would keep every public function of every crate as one that others may call.
