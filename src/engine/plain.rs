@@ -104,11 +104,12 @@ mod tests {
             (false, experiment("unit", &[10_000], json!({"unit": "country"}))),
         ];
         let list = |all: &[(bool, Value)]| all.iter().map(|(_, one)| one.clone()).collect::<Vec<_>>();
-        let snapshot = native::compile(&json!({"schema": 1, "experiments": list(&experiments)}), 64).snapshot.unwrap();
+        let snapshot =
+            native::compile(&json!({"schema": 1, "experiments": list(&experiments)}), u64::MAX).snapshot.unwrap();
         let is_plain: Vec<bool> = snapshot.plain.iter().map(Option::is_some).collect();
         assert_eq!(is_plain, experiments.each_ref().map(|(is_plain, _)| *is_plain));
         let all = json!({"schema": 1, "holdout": {"key": "q", "share": 1}, "experiments": list(&experiments)});
-        let held_out = native::compile(&all, 64).snapshot.unwrap();
+        let held_out = native::compile(&all, u64::MAX).snapshot.unwrap();
         assert!(held_out.plain.iter().all(Option::is_none), "a holdout is asked before the traffic");
 
         let link = [("half".to_owned(), "v1".to_owned())];

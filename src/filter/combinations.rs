@@ -14,6 +14,9 @@ use std::rc::Rc;
 /// apart, 64 by default.
 pub const COMBINATIONS_MAX: usize = 256;
 
+/// A combination of more variants is not kept: hardly two visitors have the same, and all that are kept would be large.
+const KEPT_CHOICES_MAX: usize = 64;
+
 /// How many combinations with counts wait for the tick.
 const COUNTED_MAX: usize = COMBINATIONS_MAX;
 
@@ -84,7 +87,8 @@ impl Combinations {
     #[cold]
     fn keep(&mut self, place: usize, combination: Rc<Combination>) -> Rc<Combination> {
         self.kept.resize(COMBINATIONS_MAX, None);
-        if let Some(kept) = self.kept.get_mut(place) {
+        let fits = combination.choices.len() <= KEPT_CHOICES_MAX;
+        if let Some(kept) = self.kept.get_mut(place).filter(|_| fits) {
             *kept = Some(Rc::clone(&combination));
         }
         combination
@@ -119,5 +123,63 @@ impl Combinations {
     /// Forgets those of the snapshot before; requests in progress keep theirs.
     pub fn clear(&mut self) {
         self.kept.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::native;
+    use serde_json::{Value, json};
+
+    fn snapshot(experiments: usize) -> Rc<Snapshot> {
+        let experiments: Vec<Value> = (0..experiments)
+            .map(|number| {
+                json!({"key": format!("e{number}"), "state": "running", "variants": [
+                    {"key": "a", "weight": 5_000, "baseline": true}, {"key": "b", "weight": 5_000}]})
+            })
+            .collect();
+        let config = json!({"schema": 1, "experiments": experiments});
+        Rc::new(native::compile(&config, u64::MAX).snapshot.unwrap())
+    }
+
+    #[test]
+    fn each_combination_keeps_its_own_texts() {
+        let (mut combinations, snapshot, other) = (Combinations::default(), snapshot(10), snapshot(10));
+        for _ in 0..2 {
+            // 1,024 combinations in 256 places.
+            for bits in 0..1_u32 << 10 {
+                let choices = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
+                    .map(|experiment| Choice { experiment, variant: (bits >> experiment & 1) as usize });
+                for snapshot in [&snapshot, &other] {
+                    let found = combinations.get(snapshot, &choices);
+                    let texts = assignments::texts(snapshot, &mut choices.to_vec());
+                    assert_eq!((&found.assignments, &found.cache_key), (&texts.0, &texts.1));
+                    assert!(Rc::ptr_eq(&found, &combinations.get(snapshot, &choices)), "it is kept");
+                }
+            }
+        }
+        assert_eq!(combinations.kept.len(), COMBINATIONS_MAX);
+    }
+
+    #[test]
+    fn what_is_large_is_not_kept() {
+        let (mut combinations, snapshot) = (Combinations::default(), snapshot(KEPT_CHOICES_MAX + 1));
+        let choices: Vec<Choice> = (0..=KEPT_CHOICES_MAX).map(|experiment| Choice { experiment, variant: 1 }).collect();
+        let found = combinations.get(&snapshot, &choices);
+        assert!(found.assignments.ends_with("e9=b"), "{}", found.assignments);
+        assert!(combinations.kept.iter().all(Option::is_none));
+    }
+
+    #[test]
+    fn a_response_counts_once_whatever_its_status() {
+        let (mut combinations, snapshot) = (Combinations::default(), snapshot(1));
+        let choices = [Choice { experiment: 0, variant: 1 }];
+        for status in [Some(200), Some(204), Some(503), Some(99), Some(600), Some(0), None] {
+            let given = combinations.get(&snapshot, &choices);
+            combinations.count(given, status);
+        }
+        let counts = combinations.get(&snapshot, &choices).responses.each_ref().map(Cell::get);
+        assert_eq!((counts, combinations.counted.len()), ([0, 2, 0, 0, 1], 1));
     }
 }
