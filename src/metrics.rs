@@ -1,6 +1,7 @@
 //! Metrics: what is counted, under which names. Counts are kept in the worker and handed to the proxy on the tick, so that
 //! a request pays an addition for them; the proxy adds up all workers.
 
+use crate::engine::hash::fingerprint;
 use crate::engine::reason::Reason;
 use crate::engine::snapshot::Variant;
 use crate::host::{Host, MetricKind};
@@ -103,6 +104,8 @@ metric_names! {
         DisabledExperiments = "config.disabled_experiments",
         /// Seconds since the config service last said that this config is the current one.
         AgeSeconds = "config.age_seconds",
+        /// The [`revision_hash`] of the config in force.
+        RevisionHash = "config.revision_hash",
     }
 }
 
@@ -239,6 +242,11 @@ impl Metrics {
             host.record(*id, value);
         }
     }
+}
+
+/// What stands for a revision where only numbers can: 0 for none. 32 bits are exact in whatever stores metrics.
+pub fn revision_hash(revision: Option<&str>) -> u64 {
+    revision.map_or(0, |revision| u64::from(fingerprint(&[revision.as_bytes()]) as u32).max(1))
 }
 
 fn reason_name(reason: Reason) -> String {

@@ -32,8 +32,6 @@ pub struct Snapshot {
     pub goal_index: RouteIndex,
     /// How many experiments are paused.
     pub paused: usize,
-    /// Whether any variant does anything but stand in the assignments and in the cache key.
-    pub has_effects: bool,
     /// Whether experiments do no more than to bucket visitors and to tell the origin and caches: no effects, no sticky buckets,
     /// no vendor's rules.
     pub is_simple: bool,
@@ -211,9 +209,9 @@ impl Snapshot {
         }
         self.plain = self.experiments.iter().map(|experiment| Plain::of(&self, experiment)).collect();
         let variants = self.experiments.iter().flat_map(|experiment| &experiment.variants);
-        self.has_effects = variants.into_iter().any(|variant| variant.effects != Effects::default());
+        let has_effects = variants.into_iter().any(|variant| variant.effects != Effects::default());
         self.has_sticky = self.experiments.iter().any(|experiment| experiment.sticky.is_some());
-        self.is_simple = !self.has_effects && !self.has_sticky && self.rules.is_none();
+        self.is_simple = !has_effects && !self.has_sticky && self.rules.is_none();
         let active = (0..).zip(&self.experiments).filter(|(_, experiment)| experiment.state != State::Paused);
         self.paused = self.experiments.iter().filter(|experiment| experiment.state == State::Paused).count();
         self.experiment_index = RouteIndex::new(active.map(|(number, experiment)| (number, &experiment.route)));

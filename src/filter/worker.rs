@@ -4,12 +4,11 @@ use super::combinations::Combinations;
 use super::guardrails::Guardrails;
 use super::request::Room;
 use crate::config_sync::{ConfigSync, log_problems};
-use crate::engine::hash::fingerprint;
 use crate::engine::snapshot::Snapshot;
 use crate::events::pipeline::Pipeline;
 use crate::format::{self, Options};
-use crate::host::{Host, MetricKind, Reply};
-use crate::metrics::{Counter, Gauge, Metrics, name_part};
+use crate::host::{Host, Reply};
+use crate::metrics::{Counter, Gauge, Metrics, revision_hash};
 use crate::plugin_config::{EventFormat, PluginConfig};
 use crate::problem::{Path, Problems};
 use std::rc::Rc;
@@ -46,13 +45,6 @@ pub struct Worker {
     sync: Option<ConfigSync>,
     configured_ms: i64,
     gauges_ms: i64,
-    /// The gauge that tells proxies with different revisions apart.
-    revision_gauge: Option<u32>,
-}
-
-/// What stands for a revision where only numbers can: 0 for none. 32 bits are exact in whatever stores metrics.
-pub fn revision_hash(revision: Option<&str>) -> u64 {
-    revision.map_or(0, |revision| u64::from(fingerprint(&[revision.as_bytes()]) as u32).max(1))
 }
 
 impl Worker {
@@ -83,8 +75,6 @@ impl Worker {
             guardrails: Guardrails::new(&prefix),
             configured_ms: now_ms,
             gauges_ms: i64::MIN,
-            revision_gauge: host
-                .define_metric(MetricKind::Gauge, &format!("edgesplit.{}.config.revision_hash", name_part(plugin))),
             now_ms,
             config: Rc::new(config),
         };
@@ -99,9 +89,7 @@ impl Worker {
     /// Puts a snapshot into force. Requests in progress keep the one they began with.
     fn install(&mut self, host: &impl Host, snapshot: Snapshot) {
         self.metrics.record(host, Gauge::DisabledExperiments, snapshot.disabled.len() as u64);
-        if let Some(gauge) = self.revision_gauge {
-            host.record(gauge, revision_hash(snapshot.revision.as_deref()));
-        }
+        self.metrics.record(host, Gauge::RevisionHash, revision_hash(snapshot.revision.as_deref()));
         if let (Some(pipeline), Some(rules)) = (&mut self.pipeline, &snapshot.rules) {
             pipeline.set_head(if pipeline.format() == EventFormat::Optimizely {
                 rules.batch_head()

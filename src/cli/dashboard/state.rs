@@ -3,8 +3,7 @@
 use super::config::ConfigView;
 use super::sample::{Name, Sample};
 use super::verdict::{self, Health, Judged, STUCK_MS, Verdict};
-use crate::filter::worker::revision_hash;
-use crate::metrics::name_part;
+use crate::metrics::{name_part, revision_hash};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
 
