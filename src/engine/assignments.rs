@@ -5,19 +5,6 @@ use crate::sort::sort_by;
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// Writes `key=variant` for every choice into `text`, instead of what is there; empty without one. Baselines stand in it too.
-/// The choices are in the order of the experiments' keys.
-fn write_assignments(snapshot: &Snapshot, choices: &[Choice], text: &mut String) {
-    join(snapshot, choices, ", ", text, |variant| variant.assignment.as_ref());
-}
-
-/// Writes `key.variant` for every choice that is not a baseline into `text`, instead of what is there; empty without one, so
-/// that the baseline shares its cached objects with visitors who are in no experiment. The choices are in the order of the
-/// experiments' keys.
-fn write_cache_key(snapshot: &Snapshot, choices: &[Choice], text: &mut String) {
-    join(snapshot, choices, "~", text, |variant| variant.cache_pair.as_ref());
-}
-
 /// What a preview's cache key begins with. It has no `.`, so that it is no variant's pair.
 pub const PREVIEW_MARKER: &str = "preview";
 
@@ -29,35 +16,17 @@ pub fn mark_preview(cache_key: &mut String, nonce: Option<u128>) {
     cache_key.insert_str(0, &format!("{PREVIEW_MARKER}{nonce}{separator}"));
 }
 
-fn join<'a>(
-    snapshot: &'a Snapshot,
-    choices: &[Choice],
-    separator: &str,
-    text: &mut String,
-    pair: impl Fn(&'a Variant) -> Option<&'a String>,
-) {
-    text.clear();
-    for pair in choices.iter().filter_map(|choice| pair(snapshot.choice(*choice)?.1)) {
-        if !text.is_empty() {
-            text.push_str(separator);
-        }
-        text.push_str(pair);
-    }
-}
-
-/// `choices` in the order of the experiments' keys.
-fn sort_by_key(snapshot: &Snapshot, choices: &mut [Choice]) {
+/// Both texts for choices in any order, each in the order of the experiments' keys: `key=variant` for every choice, baselines
+/// too; and `key.variant` for every choice that is not a baseline, so that the baseline shares its cached objects with visitors
+/// who are in no experiment. Either is empty without one.
+pub fn texts(snapshot: &Snapshot, choices: &mut [Choice]) -> (String, String) {
     let rank = |choice: &Choice| snapshot.experiments.get(choice.experiment).map(|experiment| experiment.rank);
     sort_by(choices, |a, b| rank(a) < rank(b));
-}
-
-/// Both texts for choices in any order.
-pub fn texts(snapshot: &Snapshot, choices: &mut [Choice]) -> (String, String) {
-    let (mut assignments, mut cache_key) = (String::new(), String::new());
-    sort_by_key(snapshot, choices);
-    write_assignments(snapshot, choices, &mut assignments);
-    write_cache_key(snapshot, choices, &mut cache_key);
-    (assignments, cache_key)
+    let joined = |pair: fn(&Variant) -> Option<&str>, separator| {
+        let pairs = choices.iter().filter_map(|choice| pair(snapshot.choice(*choice)?.1));
+        pairs.collect::<Vec<_>>().join(separator)
+    };
+    (joined(|variant| variant.assignment.as_deref(), ", "), joined(|variant| variant.cache_pair.as_deref(), "~"))
 }
 
 /// A variant's pair in the assignments header.
