@@ -104,7 +104,12 @@ fn seen(settings: &Value, more: &Value, is_simple: bool) -> Vec<String> {
     let responses: [&[(&str, &str)]; 4] = [
         &[(":status", "200")],
         &[(":status", "404"), ("cache-control", "public, max-age=60")],
-        &[(":status", "503"), ("cache-control", "no-cache"), ("cache-control", "s-maxage=1"), ("surrogate-control", "a")],
+        &[
+            (":status", "503"),
+            ("cache-control", "no-cache"),
+            ("cache-control", "s-maxage=1"),
+            ("surrogate-control", "a"),
+        ],
         &[],
     ];
     let mut seen = Vec::new();
