@@ -9,9 +9,15 @@ unused='proxy_on_downstream_connection_close proxy_on_downstream_data proxy_on_f
   proxy_on_new_connection proxy_on_queue_ready proxy_on_request_body proxy_on_request_trailers proxy_on_response_body
   proxy_on_response_trailers proxy_on_upstream_connection_close proxy_on_upstream_data'
 
-exported=
+# Callbacks of streams: not the SDK's, but those of `src/adapter.rs`, which are linked as `split_on_...`.
+own='memory_allocate context_create delete done request_headers response_headers'
+for callback in $own; do unused="$unused proxy_on_$callback"; done
+
+exported= output= before=
 for argument; do
   shift
+  [ "$before" != -o ] || output=$argument
+  before=$argument
   if [ "$exported" ]; then
     exported=
     case " $(echo $unused) " in *" $argument "*) continue ;; esac
@@ -25,4 +31,9 @@ done
 
 host=$(rustc -vV | sed -n 's/^host: //p')
 # Addresses and indexes in as few bytes as they need: by default the linker leaves room for five.
-exec "$(rustc --print sysroot)/lib/rustlib/$host/bin/rust-lld" "$@" --compress-relocations
+"$(rustc --print sysroot)/lib/rustlib/$host/bin/rust-lld" "$@" --compress-relocations
+
+# A symbol has one name, inside and outside. Both names are equally long, so that nothing else moves.
+for callback in $own; do
+  LC_ALL=C sed -i "s/split_on_$callback/proxy_on_$callback/" "$output"
+done

@@ -1,20 +1,18 @@
 //! The adapter to proxy-wasm: the one file that names the SDK or speaks to the host.
 //!
-//! The SDK dispatches callbacks and keeps track of calls. Most of its host functions panic on a status they do not expect,
+//! The SDK dispatches the callbacks of root contexts and keeps track of calls; those of streams are dispatched here. Most of its host functions panic on a status they do not expect,
 //! and a panic takes the worker's VM down; so those are declared here once more and answer with the status as a number.
 #![allow(unsafe_code, reason = "the host is reached through foreign functions")]
 
-use crate::filter::request::{Flow, on_request};
-use crate::filter::response::{Pending, on_response};
+use crate::filter::streams::Streams;
 use crate::filter::worker::Worker;
 use crate::host::{Call, Headers, Host, HostError, MetricKind, Reply, SetError, Shared, StreamHost, status_of};
 use crate::http::headers::HeaderMap;
 use proxy_wasm::hostcalls;
-use proxy_wasm::traits::{Context, HttpContext, RootContext};
-use proxy_wasm::types::{Action, ContextType, LogLevel};
-use std::cell::RefCell;
+use proxy_wasm::traits::{Context, RootContext};
+use proxy_wasm::types::LogLevel;
+use std::cell::{Cell, RefCell};
 use std::ptr::{null, null_mut};
-use std::rc::Rc;
 use std::time::Duration;
 
 #[link(wasm_import_module = "env")]
@@ -68,7 +66,7 @@ const BUFFER_PLUGIN_CONFIGURATION: u32 = 7;
 proxy_wasm::main! {{
     // Also makes the SDK write a panic to the log before the VM is gone.
     proxy_wasm::set_log_level(LogLevel::Warn);
-    proxy_wasm::set_root_context(|_| Box::new(Root { worker: None, tick_period_ms: 0 }));
+    proxy_wasm::set_root_context(|id| Box::new(Root::new(id)));
 }}
 
 /// Takes over what the host allocated in this VM's memory.
@@ -80,8 +78,53 @@ unsafe fn taken(data: *mut u8, len: usize) -> Vec<u8> {
     if data.is_null() {
         return Vec::new();
     }
-    // SAFETY: as the caller promises.
-    unsafe { Vec::from_raw_parts(data, len, len) }
+    let is_spare = LENT.get() == data;
+    if is_spare {
+        LENT.set(null_mut());
+    }
+    // SAFETY: as the caller promises; the spare block is larger.
+    unsafe { Vec::from_raw_parts(data, len, if is_spare { SPARE_BYTES } else { len }) }
+}
+
+/// The size of the block that is kept for the headers of requests and responses, so that they need not allocate.
+const SPARE_BYTES: usize = 8 << 10;
+
+thread_local! {
+    /// That block while nobody has it.
+    static SPARE: Cell<*mut u8> = const { Cell::new(null_mut()) };
+    /// It as well, from when the host has asked for room until what it wrote is [`taken`].
+    static LENT: Cell<*mut u8> = const { Cell::new(null_mut()) };
+}
+
+/// Room for `size` bytes that the host hands over: the spare block, or one of just that size.
+#[inline(always)]
+fn room_for_host(size: usize) -> *mut u8 {
+    let spare = SPARE.get();
+    if spare.is_null() || size > SPARE_BYTES {
+        return Box::into_raw(Box::<[u8]>::new_uninit_slice(size)).cast();
+    }
+    SPARE.set(null_mut());
+    LENT.set(spare);
+    spare
+}
+
+/// Takes a block back that the host has filled.
+#[inline(always)]
+fn take_back(mut block: Vec<u8>) {
+    if block.capacity() == SPARE_BYTES && SPARE.get().is_null() {
+        SPARE.set(block.as_mut_ptr());
+        std::mem::forget(block);
+    } else {
+        take_back_other(block);
+    }
+}
+
+#[cold]
+fn take_back_other(block: Vec<u8>) {
+    drop(block);
+    if SPARE.get().is_null() {
+        take_back(Vec::with_capacity(SPARE_BYTES));
+    }
 }
 
 fn header_map(map: u32) -> HeaderMap {
@@ -218,6 +261,11 @@ impl StreamHost for Proxy {
         header_map(map_of(which))
     }
 
+    #[inline(always)]
+    fn release(&self, headers: HeaderMap) {
+        take_back(headers.into_block());
+    }
+
     fn response_status(&self) -> Option<u16> {
         const STATUS: &str = ":status";
         let (mut data, mut len) = (null_mut(), 0);
@@ -284,20 +332,54 @@ impl Reply for CallReply {
     }
 }
 
+/// What this VM has: its plugins, and what their streams wait for.
+struct Vm {
+    /// The root contexts in the order in which they came, each with its worker once it is configured.
+    roots: Vec<(u32, Option<Worker>)>,
+    streams: Streams,
+}
+
+thread_local! {
+    static VM: RefCell<Vm> = const { RefCell::new(Vm { roots: Vec::new(), streams: Streams::new() }) };
+}
+
+/// Runs `work` on what this VM has. The host calls one callback at a time, so it is never borrowed twice.
+#[inline(always)]
+fn with_vm<T>(work: impl FnOnce(&mut Vm) -> T) -> Option<T> {
+    VM.with(|vm| Some(work(&mut *vm.try_borrow_mut().ok()?)))
+}
+
+impl Vm {
+    /// The worker of the root context `root`, if it is configured. Of a stream with 0 there was only one root context when it
+    /// began: that is the oldest still, since root contexts stay for as long as they have streams.
+    #[inline(always)]
+    fn worker_of(roots: &mut [(u32, Option<Worker>)], root: u32) -> Option<&mut Worker> {
+        if root == 0 { roots.first_mut() } else { roots.iter_mut().find(|(id, _)| *id == root) }?.1.as_mut()
+    }
+}
+
+/// A root context: a plugin. The SDK calls it.
 struct Root {
-    worker: Option<Rc<RefCell<Worker>>>,
+    id: u32,
     tick_period_ms: u64,
 }
 
 impl Root {
-    /// Runs `work` on the worker, if it is configured. The host calls one callback at a time, so it is never borrowed twice.
+    fn new(id: u32) -> Root {
+        with_vm(|vm| vm.roots.push((id, None)));
+        Root { id, tick_period_ms: 0 }
+    }
+
+    /// Runs `work` on the worker, if it is configured.
     fn with_worker(&mut self, work: impl FnOnce(&mut Worker)) {
-        let Some(worker) = &self.worker else { return };
-        let Ok(mut worker) = worker.try_borrow_mut() else { return };
-        work(&mut worker);
-        let period_ms = worker.tick_period_ms();
-        drop(worker);
-        self.tick_every(period_ms);
+        let period_ms = with_vm(|vm| {
+            let worker = Vm::worker_of(&mut vm.roots, self.id)?;
+            work(worker);
+            Some(worker.tick_period_ms())
+        });
+        if let Some(Some(period_ms)) = period_ms {
+            self.tick_every(period_ms);
+        }
     }
 
     fn tick_every(&mut self, period_ms: u64) {
@@ -306,6 +388,12 @@ impl Root {
             // SAFETY: no pointers. A host without ticks serves with the inline config.
             let _ = unsafe { proxy_set_tick_period_milliseconds(period_ms as u32) };
         }
+    }
+}
+
+impl Drop for Root {
+    fn drop(&mut self) {
+        with_vm(|vm| vm.roots.retain(|(id, _)| *id != self.id));
     }
 }
 
@@ -327,7 +415,11 @@ impl RootContext for Root {
         match Worker::configure(&Proxy, &plugin, &configuration) {
             Ok(worker) => {
                 self.tick_every(worker.tick_period_ms());
-                self.worker = Some(Rc::new(RefCell::new(worker)));
+                with_vm(|vm| {
+                    if let Some((_, place)) = vm.roots.iter_mut().find(|(root, _)| *root == self.id) {
+                        *place = Some(worker);
+                    }
+                });
                 true
             }
             Err(problems) => {
@@ -342,59 +434,116 @@ impl RootContext for Root {
     fn on_tick(&mut self) {
         self.with_worker(|worker| worker.tick(&Proxy));
     }
-
-    fn get_type(&self) -> Option<ContextType> {
-        Some(ContextType::HttpContext)
-    }
-
-    fn create_http_context(&self, _id: u32) -> Option<Box<dyn HttpContext>> {
-        Some(Box::new(Stream { worker: self.worker.clone(), pending: Pending::default() }))
-    }
 }
 
-struct Stream {
-    worker: Option<Rc<RefCell<Worker>>>,
-    pending: Pending,
-}
+/// Streams: the callbacks that every request pays for. The SDK would look each stream up by three maps at every callback and
+/// keep it in a box, in code that is cold by the time the next request comes; that costs more than all decisions of a
+/// request. So the SDK has the root contexts, and streams are found here.
+///
+/// Two symbols cannot have one name: these are linked as `split_on_…`, and the linker's script exports them as
+/// `proxy_on_…` in place of the SDK's.
+mod streams {
+    use super::{Proxy, Vm, room_for_host, with_vm};
+    use crate::filter::request::{Flow, on_request};
+    use crate::filter::response::on_response;
 
-impl Context for Stream {}
+    unsafe extern "C" {
+        // The SDK's, for root contexts.
+        safe fn proxy_on_context_create(id: u32, parent: u32);
+        safe fn proxy_on_done(id: u32) -> bool;
+        safe fn proxy_on_delete(id: u32);
+    }
 
-impl HttpContext for Stream {
-    fn on_http_request_headers(&mut self, _headers: usize, _end_of_stream: bool) -> Action {
+    /// What the proxy is told to do with a stream.
+    const CONTINUE: u32 = 0;
+    const PAUSE: u32 = 1;
+
+    #[unsafe(no_mangle)]
+    extern "C" fn split_on_memory_allocate(size: usize) -> *mut u8 {
+        room_for_host(size)
+    }
+
+    #[unsafe(no_mangle)]
+    extern "C" fn split_on_context_create(id: u32, parent: u32) {
+        if parent == 0 {
+            return proxy_on_context_create(id, parent);
+        }
+        with_vm(|vm| {
+            if vm.roots.len() > 1 {
+                vm.streams.set(id, parent, Default::default());
+            }
+        });
+    }
+
+    #[unsafe(no_mangle)]
+    extern "C" fn split_on_request_headers(id: u32, _headers: u32, _end_of_stream: u32) -> u32 {
         #[cfg(feature = "test-hooks")]
-        if Proxy.headers(Headers::Request).get("x-edgesplit-crash").is_some() {
-            core::arch::wasm32::unreachable();
-        }
-        let Some(mut worker) = self.worker.as_ref().and_then(|worker| worker.try_borrow_mut().ok()) else {
-            return Action::Continue;
-        };
-        match on_request(&mut worker, &Proxy) {
-            Flow::Continue(pending) => {
-                self.pending = pending;
-                Action::Continue
+        super::test_hooks::crash_if_asked();
+        with_vm(|Vm { roots, streams }| {
+            let root = if roots.len() > 1 { streams.get(id).map_or(0, |stream| stream.root) } else { 0 };
+            let Some(worker) = Vm::worker_of(roots, root) else { return CONTINUE };
+            let (pending, action) = match on_request(worker, &Proxy) {
+                Flow::Continue(pending) => (pending, CONTINUE),
+                Flow::Answered(pending) => (pending, PAUSE),
+            };
+            if !pending.is_idle() {
+                streams.set(id, root, pending);
             }
-            Flow::Answered(pending) => {
-                self.pending = pending;
-                Action::Pause
-            }
-        }
+            action
+        })
+        .unwrap_or(CONTINUE)
     }
 
-    fn on_http_response_headers(&mut self, _headers: usize, _end_of_stream: bool) -> Action {
-        if !self.pending.is_idle()
-            && let Some(mut worker) = self.worker.as_ref().and_then(|worker| worker.try_borrow_mut().ok())
-        {
-            on_response(&mut worker, &Proxy, std::mem::take(&mut self.pending));
+    #[unsafe(no_mangle)]
+    extern "C" fn split_on_response_headers(id: u32, _headers: u32, _end_of_stream: u32) -> u32 {
+        with_vm(|Vm { roots, streams }| {
+            if let Some(stream) = streams.take(id)
+                && !stream.pending.is_idle()
+                && let Some(worker) = Vm::worker_of(roots, stream.root)
+            {
+                on_response(worker, &Proxy, stream.pending);
+            }
+        });
+        CONTINUE
+    }
+
+    #[unsafe(no_mangle)]
+    extern "C" fn split_on_done(id: u32) -> u32 {
+        let is_root = with_vm(|vm| vm.roots.iter().any(|(root, _)| *root == id));
+        if is_root == Some(true) { u32::from(proxy_on_done(id)) } else { 1 }
+    }
+
+    #[unsafe(no_mangle)]
+    extern "C" fn split_on_delete(id: u32) {
+        let is_root = with_vm(|vm| {
+            // As a rule its response was there.
+            if vm.streams.get(id).is_some() {
+                vm.streams.take(id);
+            }
+            vm.roots.iter().any(|(root, _)| *root == id)
+        });
+        if is_root == Some(true) {
+            proxy_on_delete(id);
         }
-        Action::Continue
     }
 }
 
 /// What only the module for tests has.
 #[cfg(feature = "test-hooks")]
 mod test_hooks {
+    use super::Proxy;
+    use crate::host::{Headers, StreamHost};
     use std::alloc::{GlobalAlloc, Layout, System};
     use std::sync::atomic::{AtomicU64, Ordering};
+
+    /// Crashes the VM where the request asks for it.
+    pub(super) fn crash_if_asked() {
+        let headers = Proxy.headers(Headers::Request);
+        if headers.get("x-edgesplit-crash").is_some() {
+            core::arch::wasm32::unreachable();
+        }
+        Proxy.release(headers);
+    }
 
     static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 

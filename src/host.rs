@@ -41,6 +41,8 @@ pub trait Host {
 pub trait StreamHost {
     /// All headers of the request or of the response, in one call.
     fn headers(&self, which: Headers) -> HeaderMap;
+    /// Takes headers back that nobody looks at any more: their room can be used again.
+    fn release(&self, _headers: HeaderMap) {}
     /// The status of the response, for those who want to know nothing else of it.
     fn response_status(&self) -> Option<u16>;
     /// Replaces all headers of this name by one.
@@ -129,6 +131,7 @@ pub fn status(headers: &HeaderMap) -> Option<u16> {
 }
 
 /// The status that a `:status` says.
+#[inline(always)]
 pub fn status_of(value: &[u8]) -> Option<u16> {
     let digit = |byte: &u8| byte.is_ascii_digit().then(|| u16::from(byte - b'0'));
     let [hundreds, tens, ones] = value else { return None };

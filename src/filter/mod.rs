@@ -7,4 +7,5 @@ pub mod guardrails;
 mod report;
 pub mod request;
 pub mod response;
+pub mod streams;
 pub mod worker;

@@ -4,7 +4,7 @@
 use super::response::Pending;
 
 /// How many places there are at first, and at most; powers of two. What finds its place taken waits in a list.
-pub const PLACES_MIN: usize = 256;
+pub const PLACES_MIN: usize = 64;
 /// See [`PLACES_MIN`].
 pub const PLACES_MAX: usize = 1 << 16;
 
@@ -111,8 +111,11 @@ mod tests {
     use super::*;
     use crate::filter::response::Caching;
 
+    #[allow(clippy::field_reassign_with_default, reason = "its other fields are its own")]
     fn private() -> Pending {
-        Pending { caching: Caching::Private, ..Pending::default() }
+        let mut pending = Pending::default();
+        pending.caching = Caching::Private;
+        pending
     }
 
     fn root(streams: &Streams, id: u32) -> Option<u32> {
