@@ -45,6 +45,11 @@ impl HeaderMap {
         &self.block
     }
 
+    /// The block, to use its room again.
+    pub fn into_block(self) -> Vec<u8> {
+        self.block
+    }
+
     /// Every header in order.
     pub fn iter(&self) -> Iter<'_> {
         self.iter_with(NameLengths::ANY)
@@ -153,21 +158,14 @@ const fn length_bit(length: usize) -> u64 {
 }
 
 /// Whether `found` is the name `wanted`, which is in lower case. Some hosts hand names over as clients wrote them.
+#[inline(always)]
 pub fn is_name(found: &[u8], wanted: &[u8]) -> bool {
     /// Letters differ from themselves in the other case in this bit alone.
     const CASE: u8 = 0x20;
-    if found.len() != wanted.len() {
-        return false;
-    }
-    let mut different = 0;
-    for (found, wanted) in found.iter().zip(wanted) {
-        let bits = found ^ wanted;
-        if bits & !CASE != 0 {
-            return false;
-        }
-        different |= bits;
-    }
-    different == 0 || found.eq_ignore_ascii_case(wanted)
+    // Most names of the same length begin differently.
+    let begin_alike = found.len() == wanted.len()
+        && matches!((found.first(), wanted.first()), (Some(found), Some(wanted)) if (found ^ wanted) & !CASE == 0);
+    begin_alike && (found == wanted || found.eq_ignore_ascii_case(wanted))
 }
 
 /// Names of headers, found by their length first: most headers of a request have none of these lengths.
