@@ -17,7 +17,6 @@ use crate::visit::preview::{NotValid, Preview};
 use crate::visit::sticky::StickyBuckets;
 use crate::visit::{self, RequestView};
 use serde_json::{Map, Value, json};
-use std::borrow::Cow;
 use std::io::{BufRead, BufWriter, ErrorKind, Write};
 
 pub(super) fn run(
@@ -139,10 +138,8 @@ pub(super) fn with_visit<T>(
     let token = visit::preview_token(&view, rules);
     let unowned_target = visit::target_without_owned(&view, rules);
     view.retarget(unowned_target.as_deref().unwrap_or(view.target));
-    view.id = match &request.id {
-        Some(id) => Some(Cow::Borrowed(id.as_str())),
-        None => visit::id(&view, visitor),
-    };
+    let sent = visit::id(&view, visitor);
+    view.id = request.id.as_deref().map(str::as_bytes).or(sent.as_deref());
 
     let mut visit = match plugin {
         Some(plugin) => visit::visit(&view, visitor, visit::is_included(&plugin.paths, view.path), now_ms),

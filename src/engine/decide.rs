@@ -89,30 +89,42 @@ pub struct Decider<'a, A> {
     visit: &'a Visit<'a>,
     attributes: &'a A,
     /// What plain experiments need of the visitor: the id, or why there is none. `None` where even they have to be asked more.
-    id: Option<Result<Cow<'a, str>, Reason>>,
+    id: Option<Result<&'a [u8], Reason>>,
+    has_asked_more: bool,
 }
 
 impl<'a, A: Attributes> Decider<'a, A> {
-    /// Finds out once what all experiments ask.
+    /// Finds out once what all experiments ask. `id` is the [`unit`] of [`AttributeName::Id`].
     #[inline(always)]
-    pub fn new(snapshot: &'a Snapshot, visit: &'a Visit<'a>, attributes: &'a A) -> Decider<'a, A> {
+    pub fn new(
+        snapshot: &'a Snapshot,
+        visit: &'a Visit<'a>,
+        attributes: &'a A,
+        id: Option<&'a [u8]>,
+    ) -> Decider<'a, A> {
         let is_plain = visit.preview.is_empty() && visit.off.is_empty();
         let id = is_plain.then(|| match not_told_apart(visit) {
             Some(reason) => Err(reason),
-            None => unit(&AttributeName::Id, attributes).ok_or(Reason::NoUnit),
+            None => id.ok_or(Reason::NoUnit),
         });
-        Decider { snapshot, visit, attributes, id }
+        Decider { snapshot, visit, attributes, id, has_asked_more: false }
+    }
+
+    /// Whether more was asked for any experiment so far than the visitor's id.
+    pub fn has_asked_more(&self) -> bool {
+        self.has_asked_more
     }
 
     /// Decides the experiment at the position `number`; nothing where there is none.
     #[inline(always)]
-    pub fn decide(&self, number: usize) -> Option<Decision> {
-        if let (Some(id), Some(Some(plain))) = (&self.id, self.snapshot.plain.get(number)) {
+    pub fn decide(&mut self, number: usize) -> Option<Decision> {
+        if let (Some(id), Some(Some(plain))) = (self.id, self.snapshot.plain.get(number)) {
             return Some(match id {
                 Ok(id) => plain.decide(id),
-                Err(reason) => Decision::no(*reason),
+                Err(reason) => Decision::no(reason),
             });
         }
+        self.has_asked_more = true;
         let experiment = self.snapshot.experiments.get(number)?;
         Some(decide_routed(self.snapshot, experiment, self.visit, self.attributes))
     }
@@ -248,11 +260,11 @@ pub fn unit<'a>(name: &'a AttributeName, attributes: &'a impl Attributes) -> Opt
         }),
         AttributeValue::Missing | AttributeValue::Json(_) => return None,
     };
-    is_unit(&unit).then_some(unit)
+    is_unit(unit.as_bytes()).then_some(unit)
 }
 
 /// Whether `text` can be an id.
-pub fn is_unit(text: &str) -> bool {
+pub fn is_unit(text: &[u8]) -> bool {
     (1..=UNIT_BYTES_MAX).contains(&text.len())
 }
 

@@ -53,12 +53,12 @@ impl Plain {
 
     /// Decides for the visitor `id`.
     #[inline(always)]
-    pub fn decide(&self, id: &str) -> Decision {
+    pub fn decide(&self, id: &[u8]) -> Decision {
         let share = u32::from(self.share);
-        if share < BUCKETS && self.traffic.write(id.as_bytes()).bucket() >= share {
+        if share < BUCKETS && self.traffic.write(id).bucket() >= share {
             return Decision::no(Reason::Traffic);
         }
-        let bucket = self.variant.write(id.as_bytes()).bucket();
+        let bucket = self.variant.write(id).bucket();
         match self.ends.iter().position(|end| bucket < u32::from(*end)) {
             Some(variant) => Decision::yes(variant, Reason::Bucketed),
             // Weights add up to all buckets, so this is not reached.
@@ -69,7 +69,8 @@ impl Plain {
 
 #[cfg(test)]
 mod tests {
-    use crate::engine::decide::{Decider, Visit, decide_routed};
+    use crate::engine::attribute::AttributeName;
+    use crate::engine::decide::{Decider, Visit, decide_routed, unit};
     use crate::native;
     use serde_json::{Value, json};
 
@@ -133,7 +134,8 @@ mod tests {
         let ids = (0..500).map(|number| json!({"id": "u".repeat(number % 9) + &number.to_string(), "country": "DE"}));
         for visitor in ids.chain([json!({}), json!({"id": ""}), json!({"id": "x".repeat(513)}), json!({"id": 7})]) {
             for visit in &visits {
-                let decider = Decider::new(&snapshot, visit, &visitor);
+                let id = unit(&AttributeName::Id, &visitor);
+                let mut decider = Decider::new(&snapshot, visit, &visitor, id.as_deref().map(str::as_bytes));
                 for (number, experiment) in snapshot.experiments.iter().enumerate() {
                     let long_way = decide_routed(&snapshot, experiment, visit, &visitor);
                     assert_eq!(decider.decide(number), Some(long_way), "{} for {visitor}", experiment.key);

@@ -117,23 +117,66 @@ impl RouteIndex {
                 .pop_if(|&mut at| index.prefixes.get(at).is_none_or(|open| !text.starts_with(&open.text)))
                 .is_some()
             {}
-            let routes = same.iter().map(|(_, number)| *number).collect();
+            let mut routes: Vec<u32> = same.iter().map(|(_, number)| *number).collect();
+            routes.dedup();
             index.prefixes.push(Prefix { text: (*text).into(), parent: open.last().copied(), routes });
             open.push(index.prefixes.len() - 1);
         }
         index
     }
 
-    /// Puts the numbers of all routes into `found` that match a request for `path`, sorted, each once. `line` gives all of the
-    /// request's line, which most configs need not know, and `route` a route by its number.
-    pub fn find<'a, 'b>(
-        &self,
+    /// The numbers of all routes that match a request for `path`, sorted, each once. `line` gives all of the request's line,
+    /// which most configs need not know, `route` a route by its number, and `room` room for the numbers, where it takes some.
+    #[inline(always)]
+    pub fn find<'s, 'a, 'b>(
+        &'s self,
         path: &[u8],
         line: impl FnOnce() -> RequestLine<'b>,
         route: impl Fn(u32) -> Option<&'a Route>,
-        found: &mut Vec<u32>,
-    ) {
-        self.candidates(path, found);
+        room: &'s mut Vec<u32>,
+    ) -> &'s [u32] {
+        // Every prefix of `path` is the greatest entry not above `path`, or an ancestor of it.
+        let nearest = self.prefixes.partition_point(|prefix| *prefix.text <= *path).checked_sub(1);
+        let nearest = nearest.and_then(|at| self.prefixes.get(at));
+        if !(self.exact.is_empty() && self.anywhere.is_empty() && self.asks_more.is_empty()) {
+            return self.find_in_all(path, nearest, line, route, room);
+        }
+        match nearest {
+            None => &[],
+            Some(prefix) if prefix.parent.is_none() => {
+                if path.starts_with(&prefix.text) {
+                    &prefix.routes
+                } else {
+                    &[]
+                }
+            }
+            Some(_) => self.find_in_all(path, nearest, line, route, room),
+        }
+    }
+
+    #[inline(never)]
+    fn find_in_all<'s, 'a, 'b>(
+        &'s self,
+        path: &[u8],
+        nearest: Option<&Prefix>,
+        line: impl FnOnce() -> RequestLine<'b>,
+        route: impl Fn(u32) -> Option<&'a Route>,
+        found: &'s mut Vec<u32>,
+    ) -> &'s [u32] {
+        found.clear();
+        found.extend_from_slice(&self.anywhere);
+        let start = self.exact.partition_point(|(text, _)| **text < *path);
+        let exact = self.exact.iter().skip(start).take_while(|(text, _)| **text == *path);
+        found.extend(exact.map(|(_, number)| *number));
+        let mut next = nearest;
+        while let Some(prefix) = next {
+            if path.starts_with(&prefix.text) {
+                found.extend_from_slice(&prefix.routes);
+            }
+            next = prefix.parent.and_then(|at| self.prefixes.get(at));
+        }
+        sort(found);
+        found.dedup();
         if !self.asks_more.is_empty() {
             let line = line();
             found.retain(|number| {
@@ -141,25 +184,7 @@ impl RouteIndex {
                     || route(*number).is_some_and(|route| route.matches(&line))
             });
         }
-    }
-
-    /// Puts the numbers of all routes whose paths can match `path` into `found`, sorted, each once.
-    fn candidates(&self, path: &[u8], found: &mut Vec<u32>) {
-        found.clear();
-        found.extend_from_slice(&self.anywhere);
-        let start = self.exact.partition_point(|(text, _)| **text < *path);
-        let exact = self.exact.iter().skip(start).take_while(|(text, _)| **text == *path);
-        found.extend(exact.map(|(_, number)| *number));
-        // Every prefix of `path` is the greatest entry not above `path`, or an ancestor of it.
-        let mut at = self.prefixes.partition_point(|prefix| *prefix.text <= *path).checked_sub(1);
-        while let Some(prefix) = at.and_then(|at| self.prefixes.get(at)) {
-            if path.starts_with(&prefix.text) {
-                found.extend_from_slice(&prefix.routes);
-            }
-            at = prefix.parent;
-        }
-        sort(found);
-        found.dedup();
+        found
     }
 }
 
@@ -198,13 +223,23 @@ mod tests {
         routes.push(Route::default());
         routes.push(Route { hosts: vec![Pattern::new("other")], ..route(&["/a*"]) });
         routes.push(Route { methods: vec!["POST".to_owned()], ..Route::default() });
+        finds_what_trying_each_finds(&routes);
+        // Most configs have nothing but starts of paths.
+        let starts = ["/a*", "/a/b*", "/z*", "/a/b*", "/c*"].map(|path| route(&[path]));
+        let twice = [starts.to_vec(), vec![route(&["/z*", "/z*y"]), route(&["/z*x", "/z*y"])]].concat();
+        finds_what_trying_each_finds(&starts);
+        finds_what_trying_each_finds(&twice);
+    }
+
+    fn finds_what_trying_each_finds(routes: &[Route]) {
         let index = RouteIndex::new(routes.iter().enumerate().map(|(number, route)| (number as u32, route)));
         let mut found = Vec::new();
-        for path in
-            ["", "/", "/a", "/a/", "/a/b", "/a/b/c", "/a/b/c/d", "/ab", "/abc", "/bxc", "/b", "/x.js", "/zz", "/~"]
-        {
-            index.find(path.as_bytes(), || line("GET", "h", path), |number| routes.get(number as usize), &mut found);
-            let matching = found.clone();
+        for path in [
+            "", "/", "/a", "/a/", "/a/b", "/a/b/c", "/a/b/c/d", "/ab", "/abc", "/bxc", "/b", "/x.js", "/zz", "/zy",
+            "/~",
+        ] {
+            let route = |number: u32| routes.get(number as usize);
+            let matching = index.find(path.as_bytes(), || line("GET", "h", path), route, &mut found);
             let expected: Vec<u32> = (0..routes.len() as u32)
                 .filter(|number| routes[*number as usize].matches(&line("GET", "h", path)))
                 .collect();

@@ -37,7 +37,13 @@ pub struct Dedupe {
     window: i64,
     current: Seen,
     previous: Seen,
+    /// Combinations of exposures all of which were reported in the window, each at the place that its name gives; 0 stands for
+    /// none. Most requests come from visitors who were here just before.
+    recent: Vec<u64>,
 }
+
+/// How many combinations of exposures are remembered; a power of two.
+pub const RECENT_MAX: usize = 4_096;
 
 impl Dedupe {
     /// An empty memory of at most `max_entries` exposures.
@@ -49,6 +55,7 @@ impl Dedupe {
             window: 0,
             current: Seen::default(),
             previous: Seen::default(),
+            recent: Vec::new(),
         }
     }
 
@@ -58,8 +65,8 @@ impl Dedupe {
     }
 
     /// The visitor's share of an exposure's name.
-    pub fn visitor(&self, unit: &str) -> u64 {
-        seeded(self.seed, unit.as_bytes())
+    pub fn visitor(&self, unit: &[u8]) -> u64 {
+        seeded(self.seed, unit)
     }
 
     /// Whether the exposure was reported in `window`. It is named by its visitor and its variant: `visitor ^ tag`.
@@ -73,11 +80,29 @@ impl Dedupe {
             self.window = window;
             self.current.clear();
             self.previous.clear();
+            self.recent.clear();
         }
         if self.current.len() >= self.generation_entries_max {
             self.previous = std::mem::take(&mut self.current);
         }
         self.current.insert(exposure);
+    }
+
+    /// Whether all exposures that `combination` stands for were reported in `window`.
+    #[inline(always)]
+    pub fn has_seen_all(&self, combination: u64, window: i64) -> bool {
+        let place = combination as usize % RECENT_MAX;
+        window == self.window && combination != 0 && self.recent.get(place) == Some(&combination)
+    }
+
+    /// Remembers that all exposures that `combination` stands for were reported in `window`.
+    pub fn remember_all(&mut self, combination: u64, window: i64) {
+        if window == self.window {
+            self.recent.resize(RECENT_MAX, 0);
+            if let Some(place) = self.recent.get_mut(combination as usize % RECENT_MAX) {
+                *place = combination;
+            }
+        }
     }
 }
 
@@ -97,6 +122,21 @@ mod tests {
         assert!(!dedupe.has_seen(7, dedupe.window(6_000)));
         dedupe.remember(8, 6);
         assert!(!dedupe.has_seen(7, 6) && dedupe.has_seen(8, 6));
+    }
+
+    #[test]
+    fn a_combination_is_remembered_until_the_window_ends_or_another_takes_its_place() {
+        let mut dedupe = Dedupe::new(7, 1_000, 100);
+        dedupe.remember_all(5, 3);
+        assert!(!dedupe.has_seen_all(5, 3) && !dedupe.has_seen_all(0, 0), "nothing was reported in that window");
+        dedupe.remember(7, 3);
+        dedupe.remember_all(5, 3);
+        assert!(dedupe.has_seen_all(5, 3) && !dedupe.has_seen_all(5, 4) && !dedupe.has_seen_all(0, 3));
+        dedupe.remember_all(5 + RECENT_MAX as u64, 3);
+        assert!(!dedupe.has_seen_all(5, 3) && dedupe.has_seen_all(5 + RECENT_MAX as u64, 3));
+        dedupe.remember(7, 4);
+        assert!(!dedupe.has_seen_all(5 + RECENT_MAX as u64, 4));
+        assert!(dedupe.recent.len() <= RECENT_MAX);
     }
 
     #[test]

@@ -31,22 +31,44 @@ pub struct Combination {
     pub assignments: String,
     /// How caches are.
     pub cache_key: String,
+    /// Stands for its variants.
+    tag: u64,
     /// Responses by class that were not handed over yet.
     responses: [Cell<u32>; CLASSES],
+    /// There are such.
+    is_counted: Cell<bool>,
 }
 
 impl Combination {
     /// What `choices` come to.
     pub fn of(snapshot: &Rc<Snapshot>, choices: &[Choice]) -> Combination {
         let (assignments, cache_key) = assignments::texts(snapshot, &mut choices.to_vec());
+        let variants = choices.iter().filter_map(|choice| snapshot.choice(*choice));
+        let tag = variants
+            .fold(0, |tag: u64, (_, variant)| (tag.rotate_left(29) ^ variant.tag).wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let (snapshot, choices) = (Rc::clone(snapshot), choices.to_vec());
-        Combination { snapshot, choices, assignments, cache_key, responses: Default::default() }
+        Combination {
+            snapshot,
+            choices,
+            assignments,
+            cache_key,
+            tag,
+            responses: Default::default(),
+            is_counted: Cell::new(false),
+        }
+    }
+
+    /// What its variants are called together as exposures of a visitor, who is known as `visitor` in the memory of exposures.
+    #[inline(always)]
+    pub fn name(&self, visitor: u64) -> u64 {
+        visitor ^ self.tag
     }
 
     /// Hands over what was counted. What was chosen from another snapshot than the one `in_force` counts, but no longer for
     /// the guardrails.
     fn flush(&self, in_force: Option<&Rc<Snapshot>>, metrics: &mut Metrics, guardrails: &mut Guardrails) {
         let counts = self.responses.each_ref().map(Cell::take);
+        self.is_counted.set(false);
         let is_in_force = in_force.is_some_and(|in_force| Rc::ptr_eq(in_force, &self.snapshot));
         for (experiment, variant) in self.choices.iter().filter_map(|choice| self.snapshot.choice(*choice)) {
             metrics.responded(&experiment.key, variant, &counts);
@@ -79,7 +101,9 @@ impl Combinations {
         // The upper bits are the better mixed ones.
         let place = (hash >> 16) as usize % COMBINATIONS_MAX;
         match self.kept.get(place) {
-            Some(Some(kept)) if *kept.choices == *choices && Rc::ptr_eq(&kept.snapshot, snapshot) => Rc::clone(kept),
+            Some(Some(kept)) if are_same(&kept.choices, choices) && Rc::ptr_eq(&kept.snapshot, snapshot) => {
+                Rc::clone(kept)
+            }
             _ => self.keep(place, Rc::new(Combination::of(snapshot, choices))),
         }
     }
@@ -94,22 +118,23 @@ impl Combinations {
         combination
     }
 
-    /// Counts a response with `status` for all variants of its combination.
+    /// Counts a response with `status` for all variants of its combination. Says whether [`Combinations::flush`] cannot wait
+    /// for the tick.
     #[inline(always)]
-    pub fn count(&mut self, given: Rc<Combination>, status: Option<u16>) {
-        let Some(count) = status.and_then(|status| given.responses.get(usize::from(status / 100).wrapping_sub(1)))
-        else {
-            return;
-        };
-        let is_counted = given.responses.iter().any(|count| count.get() > 0);
-        count.set(count.get().saturating_add(1));
-        if !is_counted {
-            self.counted.push(given);
+    pub fn count(&mut self, given: Rc<Combination>, status: Option<u16>) -> bool {
+        let class = status.map_or(0, |status| usize::from(status / 100));
+        if let Some(count) = given.responses.get(class.wrapping_sub(1)) {
+            count.set(count.get().saturating_add(1));
+            if !given.is_counted.replace(true) {
+                return self.note(given);
+            }
         }
+        false
     }
 
-    /// Whether [`Combinations::flush`] cannot wait for the tick.
-    pub fn is_full(&self) -> bool {
+    #[inline(never)]
+    fn note(&mut self, counted: Rc<Combination>) -> bool {
+        self.counted.push(counted);
         self.counted.len() >= COUNTED_MAX
     }
 
@@ -124,6 +149,12 @@ impl Combinations {
     pub fn clear(&mut self) {
         self.kept.clear();
     }
+}
+
+/// In place, which comparing slices is not.
+#[inline(always)]
+fn are_same(a: &[Choice], b: &[Choice]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a == b)
 }
 
 #[cfg(test)]

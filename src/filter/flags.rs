@@ -73,7 +73,7 @@ pub(super) fn decide(
 ) -> Found {
     let cookie = |name: &str| view.encoded_cookie(name);
     let kept: Option<&KeptByName<'_>> = if keeps_sticky { Some(&cookie) } else { None };
-    let visitor = FlagVisitor { id: view.id.as_deref(), attributes: view, previewed: &[], kept };
+    let visitor = FlagVisitor { id: view.id_text(), attributes: view, previewed: &[], kept };
     let mut sink = Sink { snapshot, view, reports, metrics, choices, found: Found::default() };
     decide_flags(snapshot, rules, candidates, visit, &visitor, &mut sink);
     let found = sink.found;

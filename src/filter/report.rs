@@ -46,7 +46,7 @@ impl<'a> Reports<'a> {
         let visitor = match self.visitor.filter(|_| is_by_id) {
             Some(visitor) => visitor,
             None => {
-                let visitor = dedupe.visitor(&decide::unit(&experiment.unit, view)?);
+                let visitor = dedupe.visitor(decide::unit(&experiment.unit, view)?.as_bytes());
                 self.visitor = if is_by_id { Some(visitor) } else { self.visitor };
                 visitor
             }
@@ -82,7 +82,7 @@ impl<'a> Reports<'a> {
         let flag = choice.and_then(|choice| snapshot.choice(choice));
         let variant_key = variant.unwrap_or_default();
         let tag = flag.map_or_else(|| Variant::tag(experiment, variant_key), |(_, variant)| variant.tag);
-        let name = self.pipeline.dedupe.visitor(unit) ^ tag;
+        let name = self.pipeline.dedupe.visitor(unit.as_bytes()) ^ tag;
         if self.pipeline.dedupe.has_seen(name, self.window) {
             return None;
         }

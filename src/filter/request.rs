@@ -1,7 +1,7 @@
 //! The request path: what is read of a request, what is decided, what is written. Top to bottom in one place, since every
 //! request of a site pays for it: one read of all headers, and a write for what has to change.
 
-use super::combinations::{Combination, Combinations};
+use super::combinations::Combination;
 use super::flags;
 use super::report::Reports;
 use super::response::{Caching, Pending, Work};
@@ -16,9 +16,8 @@ use crate::host::{Headers, Host, StreamHost};
 use crate::http::headers::{HeaderMap, NameLengths, NameSet, is_name};
 use crate::http::{cookies, url};
 use crate::metrics::{Counter, Metrics};
-use crate::plugin_config::{self, OwnCookie, PluginConfig};
+use crate::plugin_config::{self, IdSource, OwnCookie, Paths, PluginConfig};
 use crate::visit::bots::RecentAgents;
-use crate::visit::preview::Preview;
 use crate::visit::sticky::{COOKIE_BYTES_MAX, StickyBuckets};
 use crate::visit::{self, RequestView};
 use std::borrow::Cow;
@@ -42,23 +41,161 @@ pub enum Flow {
 /// Room for what is found out about a request, kept from one to the next so that requests need not allocate it.
 #[derive(Debug, Default)]
 pub struct Room {
-    /// Experiments and goals whose routes match, by their numbers.
+    /// Experiments and goals whose routes match, by their numbers, where several lists make them up.
     candidates: Vec<u32>,
     goal_candidates: Vec<u32>,
     choices: Vec<Choice>,
+    /// Those of them that may be exposures.
+    exposed: Vec<Choice>,
     /// The user agents of the last requests.
     agents: RecentAgents,
 }
 
+/// What the plugin configuration says about the short way of requests, found out once.
+#[derive(Debug, Clone, Copy)]
+pub struct ShortWay {
+    /// There is one: ids need not be read out of tokens, and the request target stays as it is.
+    is_open: bool,
+    /// The filter acts on every path.
+    all_paths: bool,
+    /// The lengths of the names that the filter owns.
+    owned_lengths: NameLengths,
+}
+
+impl ShortWay {
+    /// What `config` says.
+    pub fn of(config: &PluginConfig) -> ShortWay {
+        let has_tokens = config.visitor.id.iter().any(|source| matches!(source, IdSource::JwtClaim { .. }));
+        ShortWay {
+            is_open: !has_tokens && config.request.cache_key.query.is_none(),
+            all_paths: config.paths == Paths::default(),
+            owned_lengths: config.request.owned_lengths(),
+        }
+    }
+}
+
 /// Handles the headers of a request.
+#[inline(always)]
 pub fn on_request(worker: &mut Worker, host: &(impl Host + StreamHost)) -> Flow {
     let headers = host.headers(Headers::Request);
+    let flow = match pass(worker, host, &headers) {
+        Some(pending) => Flow::Continue(pending),
+        None => treat(worker, host, &headers),
+    };
+    host.release(headers);
+    flow
+}
+
+/// The short way, which most requests go: experiments that do no more than tell the origin and caches, a visitor who is known,
+/// and nothing that has to be taken away. `None`: there is more to do, and nothing was done. [`treat`] comes to the same.
+///
+/// A request pays for the code that it runs through more than for what that does: by the time the next request comes, the
+/// proxy has pushed it out of the processor's caches. So whatever is rare stands elsewhere, and nothing here has to be dropped.
+#[inline(always)]
+fn pass(worker: &mut Worker, host: &impl StreamHost, headers: &HeaderMap) -> Option<Pending> {
+    let Worker { config, short_way, snapshot, metrics, pipeline, guardrails, combinations, room, now_ms, .. } = worker;
+    let (config, snapshot, now_ms) = (&**config, snapshot.as_ref()?, *now_ms);
+    let (request, visitor) = (&config.request, &config.visitor);
+    let mut is_spoofed = false;
+    let mut view =
+        RequestView::with(headers, visitor, short_way.owned_lengths, |name| is_spoofed |= request.owns(name));
+    let may_preview = request.preview.is_some() && view.query.is_some();
+    if is_spoofed || may_preview || !snapshot.is_simple || !short_way.is_open {
+        return None;
+    }
+    let mut pending = Pending::default();
+    let is_default = short_way.all_paths && view.path.first() == Some(&b'/');
+    if !is_default && !visit::is_included(&config.paths, view.path) {
+        metrics.decided(Reason::PathExcluded, snapshot.experiments.len() as u64);
+        return Some(pending);
+    }
+    let consent = visit::has_consent(&view, visitor);
+    let Room { candidates, goal_candidates, choices, exposed, agents } = room;
+    let candidates = find_candidates(snapshot, &view, candidates);
+    if (!consent && visitor.expire_cookies)
+        || !find_goals(snapshot, &view, pipeline.is_some(), goal_candidates).is_empty()
+    {
+        return None;
+    }
+    if candidates.is_empty() {
+        count_others(snapshot, 0, metrics);
+        return Some(pending);
+    }
+    view.id = visit::id_without_tokens(&view, visitor);
+    if view.id.is_none() && visitor.mint.is_some() {
+        return None;
+    }
+    count_others(snapshot, candidates.len(), metrics);
+    let is_bot = |agent: &[u8]| agents.recall(agent, || visitor.bot_patterns.match_bot(agent));
+    let bot = visitor.exclude_bots && view.user_agent.is_some_and(is_bot);
+    let visit = Visit { now_ms, path_included: true, consent, bot, preview: &[], sticky: &[], off: guardrails.off() };
+    let has_events = pipeline.is_some();
+    exposed.clear();
+    let is_by_id = decide_all(snapshot, &visit, &view, candidates, Some(metrics), choices, |choice, _| {
+        if has_events {
+            exposed.push(choice);
+        }
+    });
+    if config.response.downstream_private {
+        pending.caching = Caching::Private;
+    }
+    if choices.is_empty() {
+        return Some(pending);
+    }
+    let combination = combinations.get(snapshot, choices);
+    if let Some(pipeline) = pipeline
+        && !exposed.is_empty()
+    {
+        let named = view.id.filter(|_| is_by_id).map(|id| combination.name(pipeline.dedupe.visitor(id)));
+        if !named.is_some_and(|name| pipeline.dedupe.has_seen_all(name, pipeline.dedupe.window(now_ms))) {
+            report_all(pipeline, config, now_ms, snapshot, exposed, &view, named, &mut pending);
+        }
+    }
+    let cache_key_header = request.cache_key.header.as_deref().unwrap_or_default();
+    for (name, value) in
+        [(request.assignments_header.as_str(), &combination.assignments), (cache_key_header, &combination.cache_key)]
+    {
+        if !name.is_empty() && !value.is_empty() {
+            host.add_header(Headers::Request, name, value.as_bytes());
+        }
+    }
+    pending.given = Some(combination);
+    Some(pending)
+}
+
+/// Notes the exposures that were not reported yet, for the response. Where all were, `named` stands for them from now on.
+#[inline(never)]
+fn report_all(
+    pipeline: &mut Pipeline,
+    config: &PluginConfig,
+    now_ms: i64,
+    snapshot: &Rc<Snapshot>,
+    exposed: &[Choice],
+    view: &RequestView<'_>,
+    named: Option<u64>,
+    pending: &mut Pending,
+) {
+    let mut reports = Reports::new(pipeline, config, now_ms);
+    for choice in exposed {
+        report(&mut reports, snapshot, *choice, view, pending);
+    }
+    if pending.has_events() {
+        pending.work(snapshot).describe(view, config);
+    } else if let Some(name) = named {
+        let window = pipeline.dedupe.window(now_ms);
+        pipeline.dedupe.remember_all(name, window);
+    }
+}
+
+/// The long way: whatever there may be to do.
+#[inline(never)]
+fn treat(worker: &mut Worker, host: &(impl Host + StreamHost), headers: &HeaderMap) -> Flow {
     let Worker { config, snapshot, metrics, pipeline, guardrails, combinations, room, now_ms, .. } = worker;
     let (config, pipeline, now_ms) = (&**config, pipeline.as_ref(), *now_ms);
-    let unowned_target;
+    let (unowned_target, id, minted);
     let mut writes = Writes::new(&config.request, snapshot.as_deref());
     let owned_lengths = writes.owned_lengths();
-    let mut view = RequestView::with(&headers, &config.visitor, owned_lengths, |name| writes.protect(name));
+    let mut view = RequestView::with(headers, &config.visitor, owned_lengths, |name| writes.protect(name));
     writes.target = view.target;
     let token = visit::preview_token(&view, &config.request);
     if let Some(target) = visit::target_without_owned(&view, &config.request) {
@@ -79,189 +216,124 @@ pub fn on_request(worker: &mut Worker, host: &(impl Host + StreamHost)) -> Flow 
     // A preview is nobody's visit: it counts in nothing, reports nothing, and leaves nothing in the browser.
     let preview = token.and_then(|token| visit::preview(&token, &config.request, now_ms)?.ok());
     let pipeline = pipeline.filter(|_| preview.is_none());
-    find_candidates(room, snapshot, &view, pipeline.is_some());
+    let Room { candidates, goal_candidates, choices, agents, .. } = room;
+    let candidates = find_candidates(snapshot, &view, candidates);
+    let goal_candidates = find_goals(snapshot, &view, pipeline.is_some(), goal_candidates);
     if preview.is_none() {
-        count_others(snapshot, room.candidates.len(), metrics);
+        count_others(snapshot, candidates.len(), metrics);
     }
     let mut pending = Pending::default();
     let consent = visit::has_consent(&view, &config.visitor);
     if !consent && config.visitor.expire_cookies {
         expire_cookies(config, snapshot, &view, &mut pending);
     }
-    if room.candidates.is_empty() && room.goal_candidates.is_empty() && preview.is_none() {
+    if candidates.is_empty() && goal_candidates.is_empty() && preview.is_none() {
         writes.apply(host);
         return Flow::Continue(pending);
     }
 
-    let is_bot = |agent: &[u8]| room.agents.recall(agent, || config.visitor.bot_patterns.match_bot(agent));
+    let is_bot = |agent: &[u8]| agents.recall(agent, || config.visitor.bot_patterns.match_bot(agent));
     let bot = config.visitor.exclude_bots && view.user_agent.is_some_and(is_bot);
-    view.id = visit::id(&view, &config.visitor);
-    let is_simple = snapshot.is_simple
-        && preview.is_none()
-        && room.goal_candidates.is_empty()
-        && (view.id.is_some() || config.visitor.mint.is_none());
-    let visit = Visit { now_ms, path_included: true, consent, bot, preview: &[], sticky: &[], off: guardrails.off() };
-    let arrived = Arrived { config, snapshot, metrics, pipeline, combinations, room, headers: &headers, visit };
-    if is_simple {
-        arrived.pass(host, &view, writes, pending)
-    } else {
-        arrived.treat(host, view, writes, pending, preview)
+    id = visit::id(&view, &config.visitor);
+    view.id = id.as_deref();
+    let mut visit =
+        Visit { now_ms, path_included: true, consent, bot, preview: &[], sticky: &[], off: guardrails.off() };
+    minted = mint(config, host, snapshot, candidates, &view, &visit).filter(|_| preview.is_none());
+    view.id = minted.as_deref().map(str::as_bytes).or(view.id);
+    let sticky = sticky(config, snapshot, candidates, &view, &visit);
+    let mut buckets = sticky.as_ref().map(|(_, sent)| StickyBuckets::parse(sent));
+    visit.sticky = buckets.as_ref().map_or(&[], StickyBuckets::buckets);
+    if let Some(preview) = &preview {
+        visit.preview = &preview.pairs;
+        pending.caching = Caching::NoStore;
+    } else if config.response.downstream_private && !candidates.is_empty() {
+        pending.caching = Caching::Private;
     }
-}
-
-/// A request for which there is something to decide, and all that this takes.
-struct Arrived<'a> {
-    config: &'a PluginConfig,
-    snapshot: &'a Rc<Snapshot>,
-    metrics: &'a mut Metrics,
-    pipeline: Option<&'a Pipeline>,
-    combinations: &'a mut Combinations,
-    room: &'a mut Room,
-    headers: &'a HeaderMap,
-    visit: Visit<'a>,
-}
-
-impl Arrived<'_> {
-    /// What most requests need: decisions of experiments that do no more than tell the origin and caches, for a visitor who is
-    /// known. [`Arrived::treat`] comes to the same.
-    #[inline(always)]
-    fn pass(self, host: &impl StreamHost, view: &RequestView<'_>, writes: Writes<'_>, mut pending: Pending) -> Flow {
-        let Arrived { config, snapshot, metrics, pipeline, combinations, room, visit, .. } = self;
-        let combination;
-        let mut writes = writes;
-        if config.response.downstream_private {
-            pending.caching = Caching::Private;
+    let mut reports = pipeline.map(|pipeline| Reports::new(pipeline, config, visit.now_ms));
+    let mut newly_bucketed = Vec::new();
+    let counts = preview.is_none().then_some(&mut *metrics);
+    let mut by_rules = flags::Found::default();
+    if let Some(rules) = snapshot.rules.as_deref() {
+        choices.clear();
+        let sticky = config.request.sticky.is_some();
+        by_rules = flags::decide(snapshot, rules, candidates, &visit, &view, reports.as_ref(), counts, choices, sticky);
+        if !by_rules.exposures.is_empty() {
+            pending.work(snapshot).exposures = std::mem::take(&mut by_rules.exposures);
         }
-        let mut reports = pipeline.map(|pipeline| Reports::new(pipeline, config, visit.now_ms));
-        let Room { candidates, choices, .. } = room;
-        decide_all(snapshot, &visit, view, candidates, Some(metrics), choices, |choice, _| {
+    } else {
+        decide_all(snapshot, &visit, &view, candidates, counts, choices, |choice, reason| {
             if let Some(reports) = &mut reports {
-                report(reports, snapshot, choice, view, &mut pending);
+                report(reports, snapshot, choice, &view, &mut pending);
+            }
+            if reason == Reason::Bucketed && sticky.is_some() && is_sticky(snapshot, choice) {
+                newly_bucketed.push(choice);
             }
         });
-        if pending.has_events() {
-            pending.work(snapshot).describe(view, config);
+    }
+    if let Some((unit, goals)) = reachable_goals(goal_candidates, &visit, &view) {
+        let work = pending.work(snapshot);
+        work.goals.extend_from_slice(goals);
+        if let Some(reports) = &reports {
+            work.written_goals = reports.goals(snapshot, goals, &unit, &view, || host.random());
         }
-        if !choices.is_empty() {
-            combination = combinations.get(snapshot, choices);
-            writes.tell(&combination.assignments, &combination.cache_key);
-            pending.given = Some(Rc::clone(&combination));
-        }
-        writes.apply(host);
-        Flow::Continue(pending)
+        work.goal_unit = unit.into_owned();
+    }
+    if pending.has_events() {
+        pending.work(snapshot).describe(&view, config);
+    }
+    if preview.is_some() && config.response.debug_header.is_some() {
+        pending.work(snapshot).debug = debug_text(snapshot, candidates, &by_rules.decided, &visit, &view);
+    }
+    if let (Some(mint), Some(id)) = (&config.visitor.mint, &minted) {
+        pending.work(snapshot).id_cookie = Some(mint.set(id));
+    }
+    if let (Some((cookie, sent)), Some(buckets)) = (sticky, &mut buckets)
+        && preview.is_none()
+        && let Some(value) = remembered(snapshot, buckets, &newly_bucketed, cookie, sent)
+    {
+        // An id that was minted before is renewed where a cookie is written anyway: both then last equally long.
+        let renewed = config.visitor.mint.as_ref().filter(|_| minted.is_none());
+        let renewed =
+            renewed.and_then(|mint| Some(mint.set(std::str::from_utf8(visit::minted_id(&view, mint)?).ok()?)));
+        let work = pending.work(snapshot);
+        work.id_cookie = work.id_cookie.take().or(renewed);
+        work.other_cookies.push(cookie.set(&value));
+    }
+    if let Some(cookie) = config.request.sticky.as_ref().filter(|_| preview.is_none())
+        && !by_rules.kept.is_empty()
+    {
+        pending.work(snapshot).other_cookies.extend(kept_by_name(cookie, &by_rules.kept));
     }
 
-    /// Whatever else there may be to do.
-    #[inline(never)]
-    fn treat(
-        self,
-        host: &(impl Host + StreamHost),
-        mut view: RequestView<'_>,
-        writes: Writes<'_>,
-        mut pending: Pending,
-        preview: Option<Preview>,
-    ) -> Flow {
-        let Arrived { config, snapshot, metrics, pipeline, combinations, room, headers, mut visit } = self;
-        let Room { candidates, goal_candidates, choices, .. } = room;
-        let minted = mint(config, host, snapshot, candidates, &view, &visit).filter(|_| preview.is_none());
-        if let Some(id) = &minted {
-            view.id = Some(Cow::Owned(id.clone()));
-        }
-        let sticky = sticky(config, snapshot, candidates, &view, &visit);
-        let mut buckets = sticky.as_ref().map(|(_, sent)| StickyBuckets::parse(sent));
-        visit.sticky = buckets.as_ref().map_or(&[], StickyBuckets::buckets);
-        if let Some(preview) = &preview {
-            visit.preview = &preview.pairs;
-            pending.caching = Caching::NoStore;
-        } else if config.response.downstream_private && !candidates.is_empty() {
-            pending.caching = Caching::Private;
-        }
-        let mut reports = pipeline.map(|pipeline| Reports::new(pipeline, config, visit.now_ms));
-        let mut newly_bucketed = Vec::new();
-        let counts = preview.is_none().then_some(&mut *metrics);
-        let mut by_rules = flags::Found::default();
-        if let Some(rules) = snapshot.rules.as_deref() {
-            choices.clear();
-            let sticky = config.request.sticky.is_some();
-            by_rules =
-                flags::decide(snapshot, rules, candidates, &visit, &view, reports.as_ref(), counts, choices, sticky);
-            if !by_rules.exposures.is_empty() {
-                pending.work(snapshot).exposures = std::mem::take(&mut by_rules.exposures);
-            }
-        } else {
-            decide_all(snapshot, &visit, &view, candidates, counts, choices, |choice, reason| {
-                if let Some(reports) = &mut reports {
-                    report(reports, snapshot, choice, &view, &mut pending);
-                }
-                if reason == Reason::Bucketed && sticky.is_some() && is_sticky(snapshot, choice) {
-                    newly_bucketed.push(choice);
-                }
-            });
-        }
-        if let Some((unit, goals)) = reachable_goals(goal_candidates, &visit, &view) {
-            let work = pending.work(snapshot);
-            work.goals.extend_from_slice(goals);
-            if let Some(reports) = &reports {
-                work.written_goals = reports.goals(snapshot, goals, &unit, &view, || host.random());
-            }
-            work.goal_unit = unit.into_owned();
-        }
-        if pending.has_events() {
-            pending.work(snapshot).describe(&view, config);
-        }
-        if preview.is_some() && config.response.debug_header.is_some() {
-            pending.work(snapshot).debug = debug_text(snapshot, candidates, &by_rules.decided, &visit, &view);
-        }
-        if let (Some(mint), Some(id)) = (&config.visitor.mint, &minted) {
-            pending.work(snapshot).id_cookie = Some(mint.set(id));
-        }
-        if let (Some((cookie, sent)), Some(buckets)) = (sticky, &mut buckets)
-            && preview.is_none()
-            && let Some(value) = remembered(snapshot, buckets, &newly_bucketed, cookie, sent)
-        {
-            // An id that was minted before is renewed where a cookie is written anyway: both then last equally long.
-            let renewed = config.visitor.mint.as_ref().filter(|_| minted.is_none());
-            let renewed = renewed.and_then(|mint| Some(mint.set(&visit::minted_id(&view, mint)?)));
-            let work = pending.work(snapshot);
-            work.id_cookie = work.id_cookie.take().or(renewed);
-            work.other_cookies.push(cookie.set(&value));
-        }
-        if let Some(cookie) = config.request.sticky.as_ref().filter(|_| preview.is_none())
-            && !by_rules.kept.is_empty()
-        {
-            pending.work(snapshot).other_cookies.extend(kept_by_name(cookie, &by_rules.kept));
-        }
-
-        for choice in choices.iter().filter(|choice| has_response_headers(snapshot, **choice)) {
-            pending.work(snapshot).choices.push(*choice);
-        }
-        let combination = if preview.is_some() {
-            let mut combination = Combination::of(snapshot, choices);
-            mark_preview(&mut combination.cache_key, Some(host.random()));
-            Rc::new(combination)
-        } else {
-            combinations.get(snapshot, choices)
-        };
-        let mut writes = writes;
-        let redirect = writes.effects(snapshot, choices, &view).or(by_rules.redirect);
-        if preview.is_some() {
-            writes.store_nothing(headers);
-        }
-        writes.tell(&combination.assignments, &combination.cache_key);
-        if preview.is_none() && !combination.assignments.is_empty() {
-            pending.given = Some(Rc::clone(&combination));
-        }
-        match redirect {
-            Some(location) => redirected(metrics, host, &location, view.method, pending, &writes),
-            None => {
-                writes.apply(host);
-                Flow::Continue(pending)
-            }
+    for choice in choices.iter().filter(|choice| has_response_headers(snapshot, **choice)) {
+        pending.work(snapshot).choices.push(*choice);
+    }
+    let combination = if preview.is_some() {
+        let mut combination = Combination::of(snapshot, choices);
+        mark_preview(&mut combination.cache_key, Some(host.random()));
+        Rc::new(combination)
+    } else {
+        combinations.get(snapshot, choices)
+    };
+    let mut writes = writes;
+    let redirect = writes.effects(snapshot, choices, &view).or(by_rules.redirect);
+    if preview.is_some() {
+        writes.store_nothing(headers);
+    }
+    writes.tell(&combination.assignments, &combination.cache_key);
+    if preview.is_none() && !combination.assignments.is_empty() {
+        pending.given = Some(Rc::clone(&combination));
+    }
+    match redirect {
+        Some(location) => redirected(metrics, host, &location, view.method, pending, &writes),
+        None => {
+            writes.apply(host);
+            Flow::Continue(pending)
         }
     }
 }
-
 /// Decides the candidates. `choices` are what the visitor gets, and `bucketed` hears of those among them that may be exposures.
+/// Says whether all were decided by nothing but the visitor's id.
 #[inline(always)]
 fn decide_all(
     snapshot: &Snapshot,
@@ -271,10 +343,9 @@ fn decide_all(
     mut metrics: Option<&mut Metrics>,
     choices: &mut Vec<Choice>,
     mut bucketed: impl FnMut(Choice, Reason),
-) {
+) -> bool {
     choices.clear();
-    choices.reserve(candidates.len());
-    let decider = Decider::new(snapshot, visit, view);
+    let mut decider = Decider::new(snapshot, visit, view, view.id);
     for number in candidates.iter().map(|&number| number as usize) {
         let Some(Decision { variant, reason }) = decider.decide(number) else { continue };
         if let Some(metrics) = &mut metrics {
@@ -287,6 +358,7 @@ fn decide_all(
             bucketed(choice, reason);
         }
     }
+    !decider.has_asked_more()
 }
 
 /// Notes an exposure for the response, unless it was reported already.
@@ -302,16 +374,26 @@ fn report(
     }
 }
 
-/// Finds the experiments and goals whose routes match.
+/// The experiments whose routes match, by their numbers.
 #[inline(always)]
-fn find_candidates(room: &mut Room, snapshot: &Snapshot, view: &RequestView<'_>, has_events: bool) {
+fn find_candidates<'a>(snapshot: &'a Snapshot, view: &RequestView<'_>, room: &'a mut Vec<u32>) -> &'a [u32] {
     let route = |number: u32| snapshot.experiments.get(number as usize).map(|experiment| &experiment.route);
-    snapshot.experiment_index.find(view.path, || view.line(), route, &mut room.candidates);
-    room.goal_candidates.clear();
-    if has_events && !snapshot.goals.is_empty() {
-        let route = |number: u32| snapshot.goals.get(number as usize).map(|goal| &goal.route);
-        snapshot.goal_index.find(view.path, || view.line(), route, &mut room.goal_candidates);
+    snapshot.experiment_index.find(view.path, || view.line(), route, room)
+}
+
+/// The goals whose routes match, by their numbers: none where nobody would hear of them.
+#[inline(always)]
+fn find_goals<'a>(
+    snapshot: &'a Snapshot,
+    view: &RequestView<'_>,
+    has_events: bool,
+    room: &'a mut Vec<u32>,
+) -> &'a [u32] {
+    if !has_events || snapshot.goals.is_empty() {
+        return &[];
     }
+    let route = |number: u32| snapshot.goals.get(number as usize).map(|goal| &goal.route);
+    snapshot.goal_index.find(view.path, || view.line(), route, room)
 }
 
 /// Counts the experiments that are not among the candidates.
@@ -486,7 +568,6 @@ struct Writes<'a> {
 }
 
 impl<'a> Writes<'a> {
-    #[inline(always)]
     fn new(config: &'a plugin_config::Request, snapshot: Option<&'a Snapshot>) -> Writes<'a> {
         let by_variants = snapshot.map(|snapshot| &snapshot.owned_request_headers);
         let (spoofed, sets) = (Vec::new(), Vec::new());
@@ -494,13 +575,11 @@ impl<'a> Writes<'a> {
     }
 
     /// The lengths of the names that the filter owns.
-    #[inline(always)]
     fn owned_lengths(&self) -> NameLengths {
         self.config.owned_lengths().or(self.by_variants.map_or(NameLengths::default(), NameSet::lengths))
     }
 
     /// Notes a name that the client sent, if the filter owns it.
-    #[inline(always)]
     fn protect(&mut self, name: &'a [u8]) {
         if self.config.owns(name) || self.by_variants.is_some_and(|names| names.contains(name)) {
             self.overrule(name);
@@ -524,7 +603,6 @@ impl<'a> Writes<'a> {
     }
 
     /// The assignments and the cache key.
-    #[inline(always)]
     fn tell(&mut self, assignments: &'a str, cache_key: &'a str) {
         (self.assignments, self.cache_key) = (assignments, cache_key);
         if let Some(name) = self.config.cache_key.query.as_deref().filter(|_| !cache_key.is_empty()) {
@@ -595,14 +673,12 @@ impl<'a> Writes<'a> {
     }
 
     /// The filter's own headers.
-    #[inline(always)]
     fn own(&self) -> [(&'a str, &'a str); 2] {
         let cache_key = self.config.cache_key.header.as_deref().unwrap_or_default();
         [(self.config.assignments_header.as_str(), self.assignments), (cache_key, self.cache_key)]
     }
 
     /// Makes the changes.
-    #[inline(always)]
     fn apply(&self, host: &impl StreamHost) {
         if !self.spoofed.is_empty() || !self.sets.is_empty() || self.new_target.is_some() {
             return self.apply_all(host);

@@ -128,7 +128,7 @@ impl Pending {
 
     /// Whether events may come of it.
     pub fn has_events(&self) -> bool {
-        self.work.as_ref().is_some_and(|work| !work.exposures.is_empty() || !work.goals.is_empty())
+        self.work.as_ref().is_some_and(|work| work.has_events())
     }
 
     /// Whether the response can pass unseen.
@@ -137,26 +137,39 @@ impl Pending {
     }
 }
 
+impl Work {
+    fn has_events(&self) -> bool {
+        !self.exposures.is_empty() || !self.goals.is_empty()
+    }
+}
+
 /// Handles the headers of a response.
+#[inline(always)]
 pub fn on_response(worker: &mut Worker, host: &(impl Host + StreamHost), pending: Pending) {
-    let has_events = pending.has_events();
     let Pending { caching, given, work } = pending;
     let status = if caching != Caching::Unchanged {
-        keep_from_others(host, &host.headers(Headers::Response), caching)
-    } else if given.is_some() || has_events {
-        host.response_status()
+        let headers = host.headers(Headers::Response);
+        let status = keep_from_others(host, &headers, caching);
+        host.release(headers);
+        status
     } else {
-        None
+        host.response_status()
     };
-    if let Some(given) = given {
-        worker.combinations.count(given, status);
-        if worker.combinations.is_full() {
-            worker.flush_responses();
-        }
+    if let Some(given) = given
+        && worker.combinations.count(given, status)
+    {
+        worker.flush_responses();
     }
-    let Some(work) = work else { return };
-    if has_events {
-        emit(worker, host, &work, status);
+    if let Some(work) = work {
+        do_work(worker, host, caching, &work, status);
+    }
+}
+
+/// What few requests leave to do.
+#[inline(never)]
+fn do_work(worker: &mut Worker, host: &(impl Host + StreamHost), caching: Caching, work: &Work, status: Option<u16>) {
+    if work.has_events() {
+        emit(worker, host, work, status);
     }
     let set = work.choices.iter().filter_map(|choice| work.snapshot.choice(*choice));
     let set = set.flat_map(|(_, variant)| &variant.effects.response_headers);
@@ -193,9 +206,25 @@ fn keep_from_others(host: &impl StreamHost, headers: &HeaderMap, caching: Cachin
         }
         _ => {}
     });
+    if caching == Caching::Private && cache_controls == 0 {
+        host.add_header(Headers::Response, CACHE_CONTROL, b"private");
+    } else {
+        overrule_caching(host, headers, caching, cache_controls);
+    }
+    if surrogate {
+        host.remove_header(Headers::Response, SURROGATE_CONTROL);
+    }
+    if cdn {
+        host.remove_header(Headers::Response, CDN_CACHE_CONTROL);
+    }
+    status
+}
+
+/// Says to caches what they are to be told, whatever the origin said.
+#[inline(never)]
+fn overrule_caching(host: &impl StreamHost, headers: &HeaderMap, caching: Caching, cache_controls: usize) {
     let value = match caching {
         Caching::Unchanged => None,
-        Caching::Private if cache_controls == 0 => Some(Cow::Borrowed("private")),
         Caching::Private => made_private(headers.all(CACHE_CONTROL)).map(Cow::Owned),
         Caching::NoStore => Some(Cow::Borrowed("no-store")),
     };
@@ -209,13 +238,6 @@ fn keep_from_others(host: &impl StreamHost, headers: &HeaderMap, caching: Cachin
             host.add_header(Headers::Response, CACHE_CONTROL, value.as_bytes());
         }
     }
-    for name in [(surrogate, SURROGATE_CONTROL), (cdn, CDN_CACHE_CONTROL)]
-        .into_iter()
-        .filter_map(|(is, name)| is.then_some(name))
-    {
-        host.remove_header(Headers::Response, name);
-    }
-    status
 }
 
 fn emit(worker: &mut Worker, host: &impl Host, work: &Work, status: Option<u16>) {

@@ -2,7 +2,7 @@
 
 use super::combinations::Combinations;
 use super::guardrails::Guardrails;
-use super::request::Room;
+use super::request::{Room, ShortWay};
 use crate::config_sync::{ConfigSync, log_problems};
 use crate::engine::snapshot::Snapshot;
 use crate::events::pipeline::Pipeline;
@@ -28,6 +28,8 @@ const GAUGES_EVERY_MS: i64 = 1_000;
 pub struct Worker {
     /// The plugin configuration.
     pub config: Rc<PluginConfig>,
+    /// What it says about the short way of requests.
+    pub short_way: ShortWay,
     /// The experiments in force.
     pub snapshot: Option<Rc<Snapshot>>,
     /// The time of the last tick. Requests use it: asking the host costs them more than a tenth of a second is worth.
@@ -76,6 +78,7 @@ impl Worker {
             configured_ms: now_ms,
             gauges_ms: i64::MIN,
             now_ms,
+            short_way: ShortWay::of(&config),
             config: Rc::new(config),
         };
         let fetched = worker.sync.as_mut().and_then(|sync| sync.start(host, now_ms, &mut worker.metrics));

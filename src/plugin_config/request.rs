@@ -85,6 +85,7 @@ impl fmt::Debug for Secret {
 
 impl Request {
     /// Whether the filter itself writes the request header `name`, however that is written.
+    #[inline(always)]
     pub fn owns(&self, name: &[u8]) -> bool {
         is_name(name, self.assignments_header.as_bytes())
             || self.cache_key.header.as_ref().is_some_and(|own| is_name(name, own.as_bytes()))

@@ -45,8 +45,8 @@ pub struct RequestView<'a> {
     /// The first header with cookies, and whether there are more: HTTP/2 clients may split them.
     cookies: Option<&'a [u8]>,
     has_more_cookies: bool,
-    /// The visitor's id, once it is known.
-    pub id: Option<Cow<'a, str>>,
+    /// The visitor's id, once it is known: UTF-8.
+    pub id: Option<&'a [u8]>,
     /// Names under which attributes are also known.
     pub aliases: &'a [(String, AttributeName)],
     /// Attributes with types, which only the command has.
@@ -73,22 +73,20 @@ const ASKED_LENGTHS: NameLengths = NameLengths::of(&[3, 4, 5, 6, 7, 10]);
 impl<'a> Asked<'a> {
     #[inline(always)]
     fn take(&mut self, name: &[u8], value: &'a [u8]) {
-        let (place, wanted): (_, &[u8]) = match (name.len(), name.first()) {
-            (3, _) => (&mut self.dnt, b"dnt"),
-            (4, _) => (&mut self.host, b"host"),
-            (5, _) => (&mut self.target, b":path"),
-            (6, _) => (&mut self.cookies, b"cookie"),
-            (7, Some(b':')) => (&mut self.method, b":method"),
-            (7, _) => (&mut self.gpc, b"sec-gpc"),
-            (10, Some(b':')) => (&mut self.authority, b":authority"),
-            (10, _) => (&mut self.user_agent, b"user-agent"),
+        let place = match (name.len(), name.first()) {
+            (3, _) if is_name(name, b"dnt") => &mut self.dnt,
+            (4, _) if is_name(name, b"host") => &mut self.host,
+            (5, _) if is_name(name, b":path") => &mut self.target,
+            (6, _) if is_name(name, b"cookie") => &mut self.cookies,
+            (7, Some(b':')) if is_name(name, b":method") => &mut self.method,
+            (7, _) if is_name(name, b"sec-gpc") => &mut self.gpc,
+            (10, Some(b':')) if is_name(name, b":authority") => &mut self.authority,
+            (10, _) if is_name(name, b"user-agent") => &mut self.user_agent,
             _ => return,
         };
-        if is_name(name, wanted) {
-            match place {
-                None => *place = Some(value),
-                Some(_) => self.has_more_cookies |= name.len() == 6,
-            }
+        match place {
+            None => *place = Some(value),
+            Some(_) => self.has_more_cookies |= name.len() == 6,
         }
     }
 }
@@ -157,6 +155,11 @@ impl<'a> RequestView<'a> {
         url::host(self.authority)
     }
 
+    /// The visitor's id as a text, once it is known.
+    pub fn id_text(&self) -> Option<&'a str> {
+        self.id.and_then(|id| std::str::from_utf8(id).ok())
+    }
+
     /// What routes are compared with.
     pub fn line(&self) -> RequestLine<'a> {
         RequestLine { host: self.host(), path: self.path, method: self.method }
@@ -202,7 +205,7 @@ impl Attributes for RequestView<'_> {
         }
         match name {
             AttributeName::Id => match (&self.id, self.typed.and_then(|typed| typed.get("id"))) {
-                (Some(id), _) => AttributeValue::Text(Cow::Borrowed(id)),
+                (Some(id), _) => text(Some(id)),
                 (None, Some(id)) => AttributeValue::Json(id),
                 (None, None) => AttributeValue::Missing,
             },
@@ -300,38 +303,57 @@ pub fn has_consent(view: &RequestView<'_>, visitor: &Visitor) -> bool {
 }
 
 /// Whether the filter acts on `path` at all.
-#[inline(always)]
 pub fn is_included(paths: &Paths, path: &[u8]) -> bool {
     paths.include.iter().any(|pattern| pattern.matches(path))
         && !paths.exclude.iter().any(|pattern| pattern.matches(path))
 }
 
-/// The visitor's id: the first source that has one; then the minted one.
-pub fn id<'a>(view: &RequestView<'a>, visitor: &Visitor) -> Option<Cow<'a, str>> {
+/// The visitor's id, in UTF-8: the first source that has one; then the minted one.
+pub fn id<'a>(view: &RequestView<'a>, visitor: &Visitor) -> Option<Cow<'a, [u8]>> {
     let configured = visitor.id.iter().find_map(|source| match source {
-        IdSource::Header(name) => id_text(view.headers.get(name)),
-        IdSource::Cookie(name) => id_text(view.cookie(name)),
         IdSource::JwtClaim { claim, token } => {
             let token = match token {
                 TokenSource::Header(name) => view.headers.get(name),
                 TokenSource::Cookie(name) => view.cookie(name),
             };
             let id = jwt::claim(token?, claim)?;
-            id_text(Some(id.as_bytes())).map(|id| Cow::Owned(id.into_owned()))
+            as_id(id.as_bytes().trim_ascii()).map(|id| Cow::Owned(id.to_owned()))
         }
+        plain => plain_id(view, plain).map(Cow::Borrowed),
     });
-    configured.or_else(|| minted_id(view, visitor.mint.as_ref()?))
+    configured.or_else(|| minted_id(view, visitor.mint.as_ref()?).map(Cow::Borrowed))
 }
 
-/// The minted id that the client sent.
-pub fn minted_id<'a>(view: &RequestView<'a>, mint: &OwnCookie) -> Option<Cow<'a, str>> {
-    id_text(view.cookie(&mint.cookie)).filter(|id| is_minted(id))
+/// The id as [`id`] gives it, where no token is a source of ids.
+#[inline(always)]
+pub fn id_without_tokens<'a>(view: &RequestView<'a>, visitor: &Visitor) -> Option<&'a [u8]> {
+    for source in &visitor.id {
+        if let Some(id) = plain_id(view, source) {
+            return Some(id);
+        }
+    }
+    minted_id(view, visitor.mint.as_ref()?)
 }
 
 #[inline(always)]
-fn id_text(bytes: Option<&[u8]>) -> Option<Cow<'_, str>> {
-    let text = std::str::from_utf8(bytes?.trim_ascii()).ok()?;
-    is_unit(text).then_some(Cow::Borrowed(text))
+fn plain_id<'a>(view: &RequestView<'a>, source: &IdSource) -> Option<&'a [u8]> {
+    as_id(match source {
+        IdSource::Cookie(name) => view.cookie(name)?,
+        IdSource::Header(name) => view.headers.get(name)?.trim_ascii(),
+        IdSource::JwtClaim { .. } => return None,
+    })
+}
+
+/// The minted id that the client sent.
+pub fn minted_id<'a>(view: &RequestView<'a>, mint: &OwnCookie) -> Option<&'a [u8]> {
+    view.cookie(&mint.cookie).filter(|id| is_minted(id))
+}
+
+/// `bytes` if they can be an id: ASCII, as most are, or other UTF-8.
+#[inline(always)]
+fn as_id(bytes: &[u8]) -> Option<&[u8]> {
+    let is_ascii = bytes.iter().fold(0, |all, byte| all | byte) < 0x80;
+    (is_unit(bytes) && (is_ascii || std::str::from_utf8(bytes).is_ok())).then_some(bytes)
 }
 
 /// A new id: a random UUID (version 4) in lower case.
@@ -340,9 +362,9 @@ pub fn minted(random: u128) -> String {
 }
 
 /// Whether `text` has the shape that [`minted`] gives.
-pub fn is_minted(text: &str) -> bool {
-    let parsed = Uuid::try_parse(text).ok().filter(|uuid| uuid.get_version_num() == 4);
-    parsed.is_some_and(|uuid| uuid.hyphenated().encode_lower(&mut Uuid::encode_buffer()) == text)
+pub fn is_minted(text: &[u8]) -> bool {
+    let parsed = Uuid::try_parse_ascii(text).ok().filter(|uuid| uuid.get_version_num() == 4);
+    parsed.is_some_and(|uuid| uuid.hyphenated().encode_lower(&mut Uuid::encode_buffer()).as_bytes() == text)
 }
 
 #[cfg(test)]
@@ -373,6 +395,7 @@ mod tests {
             (vec![("cookie", "ab=forged")], None),
             (vec![], None),
         ] {
+            let expected = expected.map(str::as_bytes);
             assert_eq!(id(&RequestView::new(&headers(&pairs), &visitor), &visitor).as_deref(), expected, "{pairs:?}");
         }
         let not_text = HeaderMap::from_pairs(&[("x-user-id", b"\xff")]);
@@ -391,18 +414,19 @@ mod tests {
             (vec![("authorization", "Bearer e30.eyJzdWIiOiIgIn0.c2ln"), ("cookie", "uid=u2")], Some("u2")),
             (vec![], None),
         ] {
+            let expected = expected.map(str::as_bytes);
             assert_eq!(id(&RequestView::new(&headers(&pairs), &visitor), &visitor).as_deref(), expected, "{pairs:?}");
         }
     }
 
     #[test]
     fn minted_ids_have_one_shape() {
-        assert!(is_minted(&minted(0)) && is_minted(&minted(u128::MAX)));
+        assert!(is_minted(minted(0).as_bytes()) && is_minted(minted(u128::MAX).as_bytes()));
         assert_ne!(minted(1), minted(2));
         for other in ["", "x", "00000000-0000-4000-8000-00000000000", "00000000-0000-1000-8000-000000000000"] {
-            assert!(!is_minted(other), "{other}");
+            assert!(!is_minted(other.as_bytes()), "{other}");
         }
-        assert!(!is_minted(&minted(u128::MAX).to_uppercase()));
+        assert!(!is_minted(minted(u128::MAX).to_uppercase().as_bytes()));
     }
 
     #[test]

@@ -48,7 +48,7 @@ pub(in crate::cli) fn decide(
     let cookie = |name: &str| view.encoded_cookie(name);
     let kept: Option<&KeptByName<'_>> = if keeps_sticky { Some(&cookie) } else { None };
     let typed_id = request.attributes.and_then(|typed| typed.get("id")?.as_str());
-    let visitor = FlagVisitor { id: view.id.as_deref().or(typed_id), attributes: &attributes, previewed: &[], kept };
+    let visitor = FlagVisitor { id: view.id_text().or(typed_id), attributes: &attributes, previewed: &[], kept };
 
     let mut rows = Vec::new();
     let mut candidates = Vec::new();

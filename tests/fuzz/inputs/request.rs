@@ -25,7 +25,8 @@ pub(crate) fn run(data: &[u8]) {
     for headers in [block, HeaderMap::from_pairs(&pairs)] {
         let visitor = &CONFIG.visitor;
         let mut view = RequestView::new(&headers, visitor);
-        view.id = visit::id(&view, visitor);
+        let id = visit::id(&view, visitor);
+        view.id = id.as_deref();
         let _ = visit::visit(&view, visitor, true, 0);
         for name in ["id", "host", "path", "url", "method", "country", "plan", "utm", "query.a", "cookie.b", "header.c"]
         {
