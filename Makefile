@@ -13,7 +13,7 @@ REMAP := --remap-path-prefix=$(CURDIR)=edgesplit --remap-path-prefix=$(CARGO_HOM
 COMPACT := --cfg aes_backend_soft="compact" --cfg sha2_backend_soft="compact"
 # Functions are compiled to be fast, but no copies are made of them, neither in callers nor of loops: that makes up a third of a
 # module. What the request path calls is inlined where the source says so.
-INLINE := -C llvm-args=-inline-threshold=5 -C llvm-args=-inlinehint-threshold=100
+INLINE := -C llvm-args=-inline-threshold=10 -C llvm-args=-inlinehint-threshold=60
 UNROLL := -C llvm-args=-unroll-max-count=1 -C llvm-args=-unroll-threshold=10 -C llvm-args=-unroll-partial-threshold=10
 # As a cdylib alone: beside an rlib, the compiler would keep every public function of every crate as one that others may call.
 BUILD_WASM := RUSTFLAGS='$(REMAP) $(COMPACT) $(INLINE) $(UNROLL)' CARGO_PROFILE_RELEASE_OPT_LEVEL=2 \
