@@ -1,7 +1,7 @@
 //! What Edgesplit costs in a real Envoy, timed: CPU time of the proxy per request, from the kernel's accounting, beside other
 //! ways to do it. All proxies run at once and take turns of 400 requests, so that what disturbs the machine disturbs all alike.
 //!
-//! `make bench` runs it, and writes the table into `docs/performance.md`. `ROUNDS=7 REQUESTS=4000` are the defaults.
+//! `make bench` runs it, and writes the table into `docs/performance.md`. `ROUNDS=101` is the default.
 #![allow(missing_docs, unreachable_pub)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -26,9 +26,8 @@ const CONNECTIONS: u64 = 8;
 /// Requests of one visitor, the first of which is an exposure of five experiments.
 const REQUESTS_PER_VISITOR: u64 = 10;
 
-/// Requests that each proxy serves before anything is timed. The runtime compiles a module quickly first, and function by
-/// function anew, well, after so many bytes of it were executed: a filter's rarer functions take tens of thousands of requests.
-const WARM_UP: u64 = 40_000;
+/// Rounds before anything is timed.
+const WARM_UP: u64 = 20;
 
 /// Visitors that a connection brings in one turn of a proxy.
 const VISITORS_PER_TURN: u64 = 5;
@@ -95,45 +94,68 @@ fn with_direct_response(options: EnvoyOptions) -> EnvoyOptions {
     })
 }
 
-/// A turn of one proxy: requests on each connection, all connections at once.
+/// A turn of one proxy: requests on each connection, the next as soon as the last is answered. So the proxy always has some to
+/// do. One that has to wait for requests falls asleep and is woken again, more or less often as chance has it, and that costs
+/// as much as a filter.
 fn turn(connections: &mut [Connection], path: &str, first_visitor: u64) -> std::io::Result<()> {
-    for number in 0..VISITORS_PER_TURN * REQUESTS_PER_VISITOR {
+    let requests = VISITORS_PER_TURN * REQUESTS_PER_VISITOR;
+    for number in 0..=requests {
         let first = first_visitor + number / REQUESTS_PER_VISITOR * CONNECTIONS;
         for (visitor, connection) in (first..).zip(&mut *connections) {
-            let cookie = format!("session=8f14e45fceea167a5a36dedd4bea2543; uid=visitor-{visitor}; theme=dark");
-            connection.send(&Request { path, cookie: &cookie })?;
-        }
-        for connection in &mut *connections {
-            connection.receive()?;
+            if number > 0 {
+                connection.receive()?;
+            }
+            if number < requests {
+                let cookie = format!("session=8f14e45fceea167a5a36dedd4bea2543; uid=visitor-{visitor}; theme=dark");
+                connection.send(&Request { path, cookie: &cookie })?;
+            }
         }
     }
     Ok(())
 }
 
-/// Has all proxies take turns until each has served `requests`; gives the CPU time that one request took each of them, in
-/// microseconds.
-fn round(contenders: &[Contender], setting: &Setting, first_visitor: u64, requests: u64) -> Vec<f64> {
-    let failed = |name: &str, error: std::io::Error| -> ! { panic!("{name}, {}: {error}", setting.name) };
-    let mut connections: Vec<Vec<Connection>> = (contenders.iter())
-        .map(|contender| {
+/// The proxies in one setting, each with its connections.
+struct Race<'a> {
+    contenders: &'a [Contender],
+    setting: &'a Setting,
+    connections: Vec<Vec<Connection>>,
+    next_visitor: &'a mut u64,
+    /// Whose turn was the first in the last round.
+    first: usize,
+}
+
+impl<'a> Race<'a> {
+    fn new(contenders: &'a [Contender], setting: &'a Setting, next_visitor: &'a mut u64) -> Race<'a> {
+        let connections = contenders.iter().map(|contender| {
             let open = || Connection::open(contender.port, setting.protocol);
-            (0..CONNECTIONS).map(|_| open().unwrap_or_else(|error| failed(contender.name, error))).collect()
-        })
-        .collect();
-    let visitors_per_turn = CONNECTIONS * VISITORS_PER_TURN;
-    let turns = requests.div_ceil(visitors_per_turn * REQUESTS_PER_VISITOR);
-    let mut used = vec![0; contenders.len()];
-    for number in 0..turns {
-        for ((contender, connections), used) in contenders.iter().zip(&mut connections).zip(&mut used) {
+            (0..CONNECTIONS).map(|_| open().unwrap_or_else(|error| failed(contender, setting, &error))).collect()
+        });
+        Race { connections: connections.collect(), contenders, setting, next_visitor, first: 0 }
+    }
+
+    /// A turn of each; gives the CPU time that a request took each of them, in microseconds.
+    fn round(&mut self) -> Vec<f64> {
+        let visitors = CONNECTIONS * VISITORS_PER_TURN;
+        let first = *self.next_visitor;
+        *self.next_visitor += visitors;
+        let mut micros = vec![0.0; self.contenders.len()];
+        // Somebody else goes first each time: who comes behind a proxy that does the same finds the caches filled.
+        self.first = (self.first + 1) % self.contenders.len();
+        let order = (self.first..self.contenders.len()).chain(0..self.first);
+        for at in order {
+            let contender = &self.contenders[at];
             // What a proxy does while the others have their turns, its ticks, is not what a request costs.
             let before = cpu_ns(contender.pid);
-            turn(connections, setting.path, first_visitor + number * visitors_per_turn)
-                .unwrap_or_else(|error| failed(contender.name, error));
-            *used += cpu_ns(contender.pid) - before;
+            turn(&mut self.connections[at], self.setting.path, first)
+                .unwrap_or_else(|error| failed(contender, self.setting, &error));
+            micros[at] = (cpu_ns(contender.pid) - before) as f64 / 1_000.0 / (visitors * REQUESTS_PER_VISITOR) as f64;
         }
+        micros
     }
-    let served = (turns * visitors_per_turn * REQUESTS_PER_VISITOR) as f64;
-    used.into_iter().map(|used| used as f64 / 1_000.0 / served).collect()
+}
+
+fn failed(contender: &Contender, setting: &Setting, error: &std::io::Error) -> ! {
+    panic!("{}, {}: {error}", contender.name, setting.name)
 }
 
 /// CPU time that all threads of a process took so far, in nanoseconds, from the kernel's accounting. Linux only.
@@ -184,7 +206,7 @@ fn pin(process: u32, core: &str) -> bool {
 }
 
 fn main() {
-    let (rounds, requests) = (number("ROUNDS", 7), number("REQUESTS", 4_000));
+    let rounds = number("ROUNDS", 101);
     let origin = Origin::start().unwrap();
     origin.respond(|_| Response::new(200).body("ok"));
     let collector = Collector::start().unwrap();
@@ -218,43 +240,39 @@ fn main() {
         setting("HTTP/1.1, to the origin", Protocol::Http1, "/shop/1"),
         setting("HTTP/2, to the origin", Protocol::Http2, "/shop/1"),
     ];
-    let mut visitor = 0;
-    eprintln!("warm-up: {WARM_UP} requests each");
-    round(&contenders, &settings[0], visitor, WARM_UP);
-    visitor += WARM_UP;
+    let mut next_visitor = 0;
     for setting in &settings {
-        for contender in &mut contenders {
-            contender.rows.push(Row { setting: setting.name, micros: Vec::new() });
-        }
-        for number in 0..=rounds {
-            eprintln!("{}: round {number} of {rounds}{}", setting.name, if number == 0 { " (warm-up)" } else { "" });
-            let micros = round(&contenders, setting, visitor, requests);
-            visitor += requests;
-            for (contender, micros) in contenders.iter_mut().zip(micros).filter(|_| number > 0) {
-                contender.rows.last_mut().expect("it was just pushed").micros.push(micros);
-            }
-        }
+        race(&mut contenders, setting, rounds, &mut next_visitor);
     }
     if let Some(worker) = worker {
         pin(worker.pid, "1");
         // It has the last setting that it can do: HTTP/1.1, to the origin, beside the two that do the same.
         contenders.push(worker);
+        let rows = settings.iter().map(|setting| Row { setting: setting.name, micros: Vec::new() });
+        contenders.last_mut().expect("it was just pushed").rows.extend(rows);
         let setting = Setting { name: "HTTP/1.1, to the origin, beside workerd", ..settings[2] };
-        eprintln!("{}: warm-up", setting.name);
-        round(&contenders, &setting, visitor, WARM_UP);
-        visitor += WARM_UP;
-        for contender in &mut contenders {
-            contender.rows.resize_with(settings.len(), || Row { setting: "", micros: Vec::new() });
-            contender.rows.push(Row { setting: setting.name, micros: Vec::new() });
-        }
-        for number in 1..=rounds {
+        race(&mut contenders, &setting, rounds, &mut next_visitor);
+    }
+    report::write(&contenders, rounds, CONNECTIONS * VISITORS_PER_TURN * REQUESTS_PER_VISITOR, &root("docs"));
+}
+
+/// Has all take turns in `setting`, and notes what came out.
+fn race(contenders: &mut [Contender], setting: &Setting, rounds: u64, next_visitor: &mut u64) {
+    let mut race = Race::new(contenders, setting, next_visitor);
+    eprintln!("{}: {WARM_UP} rounds to warm up", setting.name);
+    for _ in 0..WARM_UP {
+        race.round();
+    }
+    let mut micros = vec![Vec::new(); race.contenders.len()];
+    for number in 1..=rounds {
+        if number % 20 == 0 {
             eprintln!("{}: round {number} of {rounds}", setting.name);
-            let micros = round(&contenders, &setting, visitor, requests);
-            visitor += requests;
-            for (contender, micros) in contenders.iter_mut().zip(micros) {
-                contender.rows.last_mut().expect("it was just pushed").micros.push(micros);
-            }
+        }
+        for (micros, one) in micros.iter_mut().zip(race.round()) {
+            micros.push(one);
         }
     }
-    report::write(&contenders, rounds, requests, &root("docs"));
+    for (contender, micros) in contenders.iter_mut().zip(micros) {
+        contender.rows.push(Row { setting: setting.name, micros });
+    }
 }

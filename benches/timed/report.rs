@@ -24,11 +24,15 @@ pub struct Row {
 const BEGIN: &str = "<!-- timed: written by `make bench` -->\n";
 const END: &str = "<!-- end of what is timed -->\n";
 
-pub fn median(values: &[f64]) -> f64 {
+/// The value that as many quarters of all do not reach.
+fn quartile(values: &[f64], quarters: usize) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
-    let middle = sorted.len() / 2;
-    if sorted.len() % 2 == 1 { sorted[middle] } else { (sorted[middle - 1] + sorted[middle]) / 2.0 }
+    sorted[(sorted.len() - 1) * quarters / 4]
+}
+
+fn median(values: &[f64]) -> f64 {
+    quartile(values, 2)
 }
 
 /// What a contender adds to the first one, round by round.
@@ -47,14 +51,13 @@ fn tables(contenders: &[Contender]) -> String {
         let _ = writeln!(text, "### {}\n", row.setting);
         let _ = writeln!(
             text,
-            "| | CPU µs a request | added | lowest to highest | to bare | to Lua |\n|---|--:|--:|--:|--:|--:|"
+            "| | CPU µs a request | added | half of all rounds | to bare | to Lua |\n|---|--:|--:|--:|--:|--:|"
         );
         for contender in contenders.iter().filter(|contender| !contender.rows[at].micros.is_empty()) {
             let micros = median(&contender.rows[at].micros);
             let added = added(&contenders[0], contender, at);
             let middle = median(&added);
-            let low = added.iter().copied().fold(f64::INFINITY, f64::min);
-            let high = added.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let (low, high) = (quartile(&added, 1), quartile(&added, 3));
             let columns = if contender.name == contenders[0].name {
                 "| | | |".to_owned()
             } else {
