@@ -35,5 +35,7 @@ host=$(rustc -vV | sed -n 's/^host: //p')
 
 # A symbol has one name, inside and outside. Both names are equally long, so that nothing else moves.
 for callback in $own; do
-  LC_ALL=C sed -i "s/split_on_$callback/proxy_on_$callback/" "$output"
+  rename="s/split_on_$callback/proxy_on_$callback/"
+  # Only GNU's sed leaves a file alone that does not end in a line break.
+  if sed --version >/dev/null 2>&1; then LC_ALL=C sed -i "$rename" "$output"; else perl -pi -e "$rename" "$output"; fi
 done
