@@ -147,8 +147,13 @@ fn pass(worker: &mut Worker, host: &impl StreamHost, headers: &HeaderMap) -> Opt
         && !exposed.is_empty()
     {
         let named = view.id.filter(|_| is_by_id).map(|id| combination.name(pipeline.dedupe.visitor(id)));
-        if !named.is_some_and(|name| pipeline.dedupe.has_seen_all(name, pipeline.dedupe.window(now_ms))) {
-            report_all(pipeline, config, now_ms, snapshot, exposed, &view, named, &mut pending);
+        let window = pipeline.dedupe.window(now_ms);
+        let is_known = named.is_some_and(|name| pipeline.dedupe.has_seen_all(name, window));
+        if !is_known
+            && !report_all(pipeline, config, now_ms, snapshot, exposed, &view, &mut pending)
+            && let Some(name) = named
+        {
+            pipeline.dedupe.remember_all(name, window);
         }
     }
     let cache_key_header = request.cache_key.header.as_deref().unwrap_or_default();
@@ -163,28 +168,26 @@ fn pass(worker: &mut Worker, host: &impl StreamHost, headers: &HeaderMap) -> Opt
     Some(pending)
 }
 
-/// Notes the exposures that were not reported yet, for the response. Where all were, `named` stands for them from now on.
+/// Notes the exposures that were not reported yet, for the response. Says whether there are any.
 #[inline(never)]
 fn report_all(
-    pipeline: &mut Pipeline,
+    pipeline: &Pipeline,
     config: &PluginConfig,
     now_ms: i64,
     snapshot: &Rc<Snapshot>,
     exposed: &[Choice],
     view: &RequestView<'_>,
-    named: Option<u64>,
     pending: &mut Pending,
-) {
+) -> bool {
     let mut reports = Reports::new(pipeline, config, now_ms);
     for choice in exposed {
         report(&mut reports, snapshot, *choice, view, pending);
     }
-    if pending.has_events() {
+    let has_any = pending.has_events();
+    if has_any {
         pending.work(snapshot).describe(view, config);
-    } else if let Some(name) = named {
-        let window = pipeline.dedupe.window(now_ms);
-        pipeline.dedupe.remember_all(name, window);
     }
+    has_any
 }
 
 /// The long way: whatever there may be to do.
