@@ -20,7 +20,7 @@ BUILD_WASM := RUSTFLAGS='$(REMAP) $(COMPACT) $(INLINE) $(UNROLL)' CARGO_PROFILE_
   cargo rustc $(LOCKED) --release --lib --crate-type cdylib --target $(WASM_TARGET)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup caches browser prometheus clickhouse module build image release reproduce deny run test check sim sim-module sim-mutants matrix compose-test load artillery bench fuzz clean
+.PHONY: help setup caches browser prometheus clickhouse module build image release reproduce deny run test check sim sim-module sim-mutants matrix compose-test load artillery bench cold fuzz clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -128,6 +128,10 @@ benches/workerd/bundle.mjs: benches/workerd/package.json benches/workerd/worker.
 bench: benches/workerd/bundle.mjs build dist/test/edgesplit-hooks.wasm dist/bench/empty.wasm dist/bench/bare.wasm ## what a request costs: counted, and timed in a real Envoy
 	cargo test $(LOCKED) --profile sim --test cost -- --include-ignored --nocapture --test-threads 1
 	cargo bench $(LOCKED) --profile sim --bench timed
+
+cold: module dist/bench/bare.wasm ## what a request costs the module in V8 with cold caches, beside the bare filter (needs node): MODULES="a.wasm b.wasm+events"
+	@command -v node >/dev/null || { echo "no node: \`make bench\` does without" >&2; exit 1; }
+	node --no-liftoff --no-wasm-lazy-compilation benches/cold.mjs dist/bench/bare.wasm dist/edgesplit.wasm dist/edgesplit.wasm+events $(MODULES)
 
 TARGET ?= request
 SECONDS ?= 60
