@@ -78,12 +78,8 @@ unsafe fn taken(data: *mut u8, len: usize) -> Vec<u8> {
     if data.is_null() {
         return Vec::new();
     }
-    let is_spare = LENT.get() == data;
-    if is_spare {
-        LENT.set(null_mut());
-    }
-    // SAFETY: as the caller promises; the spare block is larger.
-    unsafe { Vec::from_raw_parts(data, len, if is_spare { SPARE_BYTES } else { len }) }
+    // SAFETY: as the caller promises.
+    unsafe { Vec::from_raw_parts(data, len, len) }
 }
 
 /// The size of the block that is kept for the headers of requests and responses, so that they need not allocate.
@@ -92,20 +88,18 @@ const SPARE_BYTES: usize = 8 << 10;
 thread_local! {
     /// That block while nobody has it.
     static SPARE: Cell<*mut u8> = const { Cell::new(null_mut()) };
-    /// It as well, from when the host has asked for room until what it wrote is [`taken`].
-    static LENT: Cell<*mut u8> = const { Cell::new(null_mut()) };
+    /// That block while the host is asked for headers and may take it.
+    static OFFERED: Cell<*mut u8> = const { Cell::new(null_mut()) };
 }
 
-/// Room for `size` bytes that the host hands over: the spare block, or one of just that size.
+/// Room for `size` bytes that the host hands over: the block that is offered, or one of just that size.
 #[inline(always)]
 fn room_for_host(size: usize) -> *mut u8 {
-    let spare = SPARE.get();
-    if spare.is_null() || size > SPARE_BYTES {
-        return Box::into_raw(Box::<[u8]>::new_uninit_slice(size)).cast();
+    let offered = OFFERED.replace(null_mut());
+    if !offered.is_null() && size <= SPARE_BYTES {
+        return offered;
     }
-    SPARE.set(null_mut());
-    LENT.set(spare);
-    spare
+    Box::into_raw(Box::<[u8]>::new_uninit_slice(size)).cast()
 }
 
 /// Takes a block back that the host has filled.
@@ -129,14 +123,19 @@ fn take_back_other(block: Vec<u8>) {
 
 fn header_map(map: u32) -> HeaderMap {
     let (mut data, mut len) = (null_mut(), 0);
-    // SAFETY: both pointers are valid for the call, and what they hold afterwards is ours.
-    let block = unsafe {
-        match proxy_get_header_map_pairs(map, &raw mut data, &raw mut len) {
-            OK => taken(data, len),
-            _ => Vec::new(),
-        }
-    };
-    HeaderMap::from_block(block)
+    let spare = SPARE.replace(null_mut());
+    OFFERED.set(spare);
+    // SAFETY: both pointers are valid for the call.
+    let status = unsafe { proxy_get_header_map_pairs(map, &raw mut data, &raw mut len) };
+    OFFERED.set(null_mut());
+    HeaderMap::from_block(if status == OK && !spare.is_null() && data == spare {
+        // SAFETY: the host has written `len` bytes into the block, which nobody else has meanwhile.
+        unsafe { Vec::from_raw_parts(data, len, SPARE_BYTES) }
+    } else {
+        SPARE.set(spare);
+        // SAFETY: what the host has filled is ours.
+        if status == OK { unsafe { taken(data, len) } } else { Vec::new() }
+    })
 }
 
 fn buffer(kind: u32, max: usize) -> Vec<u8> {
