@@ -318,7 +318,6 @@ fn treat(worker: &mut Worker, host: &(impl Host + StreamHost), headers: &HeaderM
     } else {
         combinations.get(snapshot, choices)
     };
-    let mut writes = writes;
     let redirect = writes.effects(snapshot, choices, &view).or(by_rules.redirect);
     if preview.is_some() {
         writes.store_nothing(headers);

@@ -36,6 +36,10 @@ impl Quiet {
         first..=self.taken.get()
     }
 
+    fn metric(&self, id: u32) -> String {
+        self.metrics.borrow().get(id as usize).cloned().unwrap_or_default()
+    }
+
     fn asked(&self, what: &'static str) {
         self.asked.borrow_mut().push(what);
     }
@@ -83,11 +87,11 @@ impl Host for Quiet {
     }
     fn increment(&self, metric: u32, by: i64) {
         self.asked("count");
-        *self.counted.borrow_mut().entry(self.metrics.borrow()[metric as usize].clone()).or_default() += by as u64;
+        *self.counted.borrow_mut().entry(self.metric(metric)).or_default() += by as u64;
     }
     fn record(&self, metric: u32, value: u64) {
         self.asked("record");
-        self.counted.borrow_mut().insert(self.metrics.borrow()[metric as usize].clone(), value);
+        self.counted.borrow_mut().insert(self.metric(metric), value);
     }
 }
 
