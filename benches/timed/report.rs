@@ -120,14 +120,14 @@ fn picture(contenders: &[Contender]) -> String {
 }
 
 /// Prints the table, and puts it and the picture into the docs.
-pub fn write(contenders: &[Contender], rounds: u64, requests: u64, docs: &Path) {
+pub fn write(contenders: &[Contender], heats: u64, rounds: u64, requests: u64, docs: &Path) {
     let table = tables(contenders);
-    println!("{rounds} rounds of {requests} requests each, medians\n\n{table}");
+    let told = format!("{heats} times {rounds} rounds of {requests} requests; medians of all rounds.\n\n{table}");
+    println!("{told}");
     let page = docs.join("performance.md");
     let text = std::fs::read_to_string(&page).unwrap_or_default();
     let Some((before, rest)) = text.split_once(BEGIN) else { return };
     let after = rest.split_once(END).map_or("", |(_, after)| after);
-    let told = format!("{rounds} interleaved rounds of {requests} requests each; medians.\n\n{table}");
     std::fs::write(&page, [before, BEGIN, &told, END, after].concat()).unwrap();
     std::fs::write(docs.join("performance.svg"), picture(contenders)).unwrap();
 }
