@@ -121,6 +121,7 @@ fn take_back_other(block: Vec<u8>) {
     }
 }
 
+#[inline(always)]
 fn header_map(map: u32) -> HeaderMap {
     let (mut data, mut len) = (null_mut(), 0);
     let spare = SPARE.replace(null_mut());
@@ -256,6 +257,7 @@ fn map_of(which: Headers) -> u32 {
 
 /// Header changes fail only where the host has no such headers at all: then there is nobody left who could see them.
 impl StreamHost for Proxy {
+    #[inline(always)]
     fn headers(&self, which: Headers) -> HeaderMap {
         header_map(map_of(which))
     }

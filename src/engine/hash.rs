@@ -20,7 +20,13 @@ impl Murmur3 {
         Murmur3 { state: seed, rest: 0, length: 0 }
     }
 
-    pub(super) fn write(mut self, bytes: &[u8]) -> Murmur3 {
+    pub(super) fn write(self, bytes: &[u8]) -> Murmur3 {
+        self.written(bytes)
+    }
+
+    /// As [`Murmur3::write`], in place.
+    #[inline(always)]
+    pub(super) fn written(mut self, bytes: &[u8]) -> Murmur3 {
         let bits = 8 * (self.length % 4);
         let (blocks, rest) = bytes.as_chunks();
         for block in blocks {

@@ -58,7 +58,7 @@ impl Plain {
         if share < BUCKETS && self.traffic.write(id).bucket() >= share {
             return Decision::no(Reason::Traffic);
         }
-        let bucket = self.variant.write(id).bucket();
+        let bucket = self.variant.written(id).bucket();
         match self.ends.iter().position(|end| bucket < u32::from(*end)) {
             Some(variant) => Decision::yes(variant, Reason::Bucketed),
             // Weights add up to all buckets, so this is not reached.

@@ -126,8 +126,10 @@ fn pass(worker: &mut Worker, host: &impl StreamHost, headers: &HeaderMap) -> Opt
         return None;
     }
     count_others(snapshot, candidates.len(), metrics);
-    let is_bot = |agent: &[u8]| agents.recall(agent, || visitor.bot_patterns.match_bot(agent));
-    let bot = visitor.exclude_bots && view.user_agent.is_some_and(is_bot);
+    let bot = match view.user_agent {
+        Some(agent) if visitor.exclude_bots => agents.recall(agent, || visitor.bot_patterns.match_bot(agent)),
+        _ => false,
+    };
     let visit = Visit { now_ms, path_included: true, consent, bot, preview: &[], sticky: &[], off: guardrails.off() };
     let has_events = pipeline.is_some();
     exposed.clear();

@@ -11,6 +11,7 @@ pub fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
 }
 
 /// The value of the cookie `name` in the value of one header.
+#[inline(always)]
 pub fn cookie_in<'a>(header: &'a [u8], name: &str) -> Option<&'a [u8]> {
     let (mut rest, name) = (header, name.as_bytes());
     loop {
