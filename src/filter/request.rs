@@ -95,12 +95,15 @@ pub fn on_request(worker: &mut Worker, host: &(impl Host + StreamHost)) -> Flow 
 fn pass(worker: &mut Worker, host: &impl StreamHost, headers: &HeaderMap) -> Option<Pending> {
     let Worker { config, short_way, snapshot, metrics, pipeline, guardrails, combinations, room, now_ms, .. } = worker;
     let (config, snapshot, now_ms) = (&**config, snapshot.as_ref()?, *now_ms);
+    if !snapshot.is_simple || !short_way.is_open {
+        return None;
+    }
     let (request, visitor) = (&config.request, &config.visitor);
     let mut is_spoofed = false;
     let mut view =
         RequestView::with(headers, visitor, short_way.owned_lengths, |name| is_spoofed |= request.owns(name));
     let may_preview = request.preview.is_some() && view.query.is_some();
-    if is_spoofed || may_preview || !snapshot.is_simple || !short_way.is_open {
+    if is_spoofed || may_preview {
         return None;
     }
     let mut pending = Pending::default();
