@@ -135,6 +135,9 @@ fn a_broken_variant_is_off_within_seconds_and_the_rest_is_unaffected() {
         (visitors.get("/broken") == "broken=green").then_some(())
     });
     eventually_eq("and the gauge says so", Some(0), || is_off(&envoy, "broken"));
-    let again = (0..200).filter(|_| visitors.get("/broken") == "broken=green").count();
-    assert!(again > 60, "and goes on being given: {again} of 200");
+    // The other worker follows a little later: by then half of all are given it, not a quarter.
+    eventually(Duration::from_secs(10), "both workers give it", || {
+        let again = (0..200).filter(|_| visitors.get("/broken") == "broken=green").count();
+        (again > 75).then_some(())
+    });
 }
