@@ -95,7 +95,8 @@ pub struct ModuleVm {
 pub struct Work {
     /// Calls from the proxy into the module, each a crossing of the border.
     pub callbacks: u64,
-    /// Instructions of the module, in the interpreter's fuel: one each, more for those that copy many bytes.
+    /// Instructions of the module, in the interpreter's fuel: one each, more for those that copy many bytes. All of a function,
+    /// a loop or a branch of an `if` count when it is entered, also those that are jumped over.
     pub instructions: u64,
 }
 
