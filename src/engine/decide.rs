@@ -94,7 +94,7 @@ pub struct Decider<'a, A> {
 }
 
 impl<'a, A: Attributes> Decider<'a, A> {
-    /// Finds out once what all experiments ask. `id` is the [`unit`] of [`AttributeName::Id`].
+    /// Finds out once what all experiments ask. `id` is the [`unit()`] of [`AttributeName::Id`].
     #[inline(always)]
     pub fn new(
         snapshot: &'a Snapshot,
