@@ -138,20 +138,15 @@ impl RouteIndex {
         // Every prefix of `path` is the greatest entry not above `path`, or an ancestor of it.
         let nearest = self.prefixes.partition_point(|prefix| *prefix.text <= *path).checked_sub(1);
         let nearest = nearest.and_then(|at| self.prefixes.get(at));
-        if !(self.exact.is_empty() && self.anywhere.is_empty() && self.asks_more.is_empty()) {
+        // Most configs have nothing but starts of paths, and most of these no other within them: then one list is all.
+        let is_one_list = self.exact.is_empty()
+            && self.anywhere.is_empty()
+            && self.asks_more.is_empty()
+            && nearest.is_none_or(|prefix| prefix.parent.is_none());
+        if !is_one_list {
             return self.find_in_all(path, nearest, line, route, room);
         }
-        match nearest {
-            None => &[],
-            Some(prefix) if prefix.parent.is_none() => {
-                if path.starts_with(&prefix.text) {
-                    &prefix.routes
-                } else {
-                    &[]
-                }
-            }
-            Some(_) => self.find_in_all(path, nearest, line, route, room),
-        }
+        nearest.filter(|prefix| path.starts_with(&prefix.text)).map_or(&[], |prefix| &prefix.routes)
     }
 
     #[inline(never)]
