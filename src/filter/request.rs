@@ -16,7 +16,7 @@ use crate::host::{Headers, Host, StreamHost};
 use crate::http::headers::{HeaderMap, NameLengths, NameSet, is_name};
 use crate::http::{cookies, url};
 use crate::metrics::{Counter, Metrics};
-use crate::plugin_config::{self, IdSource, OwnCookie, Paths, PluginConfig};
+use crate::plugin_config::{self, IdSource, OwnCookie, Paths, PluginConfig, Visitor};
 use crate::visit::bots::RecentAgents;
 use crate::visit::sticky::{COOKIE_BYTES_MAX, StickyBuckets};
 use crate::visit::{self, RequestView};
@@ -129,10 +129,7 @@ fn pass(worker: &mut Worker, host: &impl StreamHost, headers: &HeaderMap) -> Opt
         return None;
     }
     count_others(snapshot, candidates.len(), metrics);
-    let bot = match view.user_agent {
-        Some(agent) if visitor.exclude_bots => agents.recall(agent, || visitor.bot_patterns.match_bot(agent)),
-        _ => false,
-    };
+    let bot = is_bot(&view, visitor, agents);
     let visit = Visit { now_ms, path_included: true, consent, bot, preview: &[], sticky: &[], off: guardrails.off() };
     let has_events = pipeline.is_some();
     exposed.clear();
@@ -161,14 +158,7 @@ fn pass(worker: &mut Worker, host: &impl StreamHost, headers: &HeaderMap) -> Opt
             pipeline.dedupe.remember_all(name, window);
         }
     }
-    let cache_key_header = request.cache_key.header.as_deref().unwrap_or_default();
-    for (name, value) in
-        [(request.assignments_header.as_str(), &combination.assignments), (cache_key_header, &combination.cache_key)]
-    {
-        if !name.is_empty() && !value.is_empty() {
-            host.add_header(Headers::Request, name, value.as_bytes());
-        }
-    }
+    add_own(host, own(request, &combination.assignments, &combination.cache_key));
     pending.given = Some(combination);
     Some(pending)
 }
@@ -240,8 +230,7 @@ fn treat(worker: &mut Worker, host: &(impl Host + StreamHost), headers: &HeaderM
         return Flow::Continue(pending);
     }
 
-    let is_bot = |agent: &[u8]| agents.recall(agent, || config.visitor.bot_patterns.match_bot(agent));
-    let bot = config.visitor.exclude_bots && view.user_agent.is_some_and(is_bot);
+    let bot = is_bot(&view, &config.visitor, agents);
     id = visit::id(&view, &config.visitor);
     view.id = id.as_deref();
     let mut visit =
@@ -378,6 +367,31 @@ fn report(
 ) {
     if let Some(exposure) = reports.exposure(snapshot, choice, view) {
         pending.work(snapshot).exposures.push(exposure);
+    }
+}
+
+/// As [`visit::is_bot`], which the user agents of the last requests need not be looked at for again.
+#[inline(always)]
+fn is_bot(view: &RequestView<'_>, visitor: &Visitor, agents: &mut RecentAgents) -> bool {
+    match view.user_agent {
+        Some(agent) if visitor.exclude_bots => agents.recall(agent, || visitor.bot_patterns.match_bot(agent)),
+        _ => false,
+    }
+}
+
+/// The filter's own headers. Those without a name or without a value are not written.
+#[inline(always)]
+fn own<'a>(config: &'a plugin_config::Request, assignments: &'a str, cache_key: &'a str) -> [(&'a str, &'a str); 2] {
+    let cache_key_header = config.cache_key.header.as_deref().unwrap_or_default();
+    [(config.assignments_header.as_str(), assignments), (cache_key_header, cache_key)]
+}
+
+#[inline(always)]
+fn add_own(host: &impl StreamHost, own: [(&str, &str); 2]) {
+    for (name, value) in own {
+        if !name.is_empty() && !value.is_empty() {
+            host.add_header(Headers::Request, name, value.as_bytes());
+        }
     }
 }
 
@@ -681,8 +695,7 @@ impl<'a> Writes<'a> {
 
     /// The filter's own headers.
     fn own(&self) -> [(&'a str, &'a str); 2] {
-        let cache_key = self.config.cache_key.header.as_deref().unwrap_or_default();
-        [(self.config.assignments_header.as_str(), self.assignments), (cache_key, self.cache_key)]
+        own(self.config, self.assignments, self.cache_key)
     }
 
     /// Makes the changes.
@@ -690,11 +703,7 @@ impl<'a> Writes<'a> {
         if !self.spoofed.is_empty() || !self.sets.is_empty() || self.new_target.is_some() {
             return self.apply_all(host);
         }
-        for (name, value) in self.own() {
-            if !name.is_empty() && !value.is_empty() {
-                host.add_header(Headers::Request, name, value.as_bytes());
-            }
-        }
+        add_own(host, self.own());
     }
 
     #[inline(never)]
