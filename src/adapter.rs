@@ -1,7 +1,8 @@
 //! The adapter to proxy-wasm: the one file that names the SDK or speaks to the host.
 //!
-//! The SDK dispatches the callbacks of root contexts and keeps track of calls; those of streams are dispatched here. Most of its host functions panic on a status they do not expect,
-//! and a panic takes the worker's VM down; so those are declared here once more and answer with the status as a number.
+//! The SDK dispatches the callbacks of root contexts and keeps track of calls; those of streams are dispatched here. Most of
+//! its host functions panic on a status they do not expect, and a panic takes the worker's VM down; so those are declared here
+//! once more and answer with the status as a number.
 #![allow(unsafe_code, reason = "the host is reached through foreign functions")]
 
 use crate::filter::streams::Streams;
@@ -351,11 +352,22 @@ fn with_vm<T>(work: impl FnOnce(&mut Vm) -> T) -> Option<T> {
 }
 
 impl Vm {
-    /// The worker of the root context `root`, if it is configured. Of a stream with 0 there was only one root context when it
+    fn is_root(&self, id: u32) -> bool {
+        self.roots.iter().any(|(root, _)| *root == id)
+    }
+
+    /// The place of the root context `root` for its worker. Of a stream with 0 there was only one root context when it
     /// began: that is the oldest still, since root contexts stay for as long as they have streams.
     #[inline(always)]
+    fn place_of(roots: &mut [(u32, Option<Worker>)], root: u32) -> Option<&mut Option<Worker>> {
+        let found = if root == 0 { roots.first_mut() } else { roots.iter_mut().find(|(id, _)| *id == root) };
+        found.map(|(_, place)| place)
+    }
+
+    /// That worker, if the root context is configured.
+    #[inline(always)]
     fn worker_of(roots: &mut [(u32, Option<Worker>)], root: u32) -> Option<&mut Worker> {
-        if root == 0 { roots.first_mut() } else { roots.iter_mut().find(|(id, _)| *id == root) }?.1.as_mut()
+        Vm::place_of(roots, root)?.as_mut()
     }
 }
 
@@ -417,7 +429,7 @@ impl RootContext for Root {
             Ok(worker) => {
                 self.tick_every(worker.tick_period_ms());
                 with_vm(|vm| {
-                    if let Some((_, place)) = vm.roots.iter_mut().find(|(root, _)| *root == self.id) {
+                    if let Some(place) = Vm::place_of(&mut vm.roots, self.id) {
                         *place = Some(worker);
                     }
                 });
@@ -510,18 +522,15 @@ mod streams {
 
     #[unsafe(no_mangle)]
     extern "C" fn split_on_done(id: u32) -> u32 {
-        let is_root = with_vm(|vm| vm.roots.iter().any(|(root, _)| *root == id));
+        let is_root = with_vm(|vm| vm.is_root(id));
         if is_root == Some(true) { u32::from(proxy_on_done(id)) } else { 1 }
     }
 
     #[unsafe(no_mangle)]
     extern "C" fn split_on_delete(id: u32) {
         let is_root = with_vm(|vm| {
-            // As a rule its response was there.
-            if vm.streams.get(id).is_some() {
-                vm.streams.take(id);
-            }
-            vm.roots.iter().any(|(root, _)| *root == id)
+            vm.streams.forget(id);
+            vm.is_root(id)
         });
         if is_root == Some(true) {
             proxy_on_delete(id);

@@ -143,7 +143,7 @@ pub(super) fn with_visit<T>(
 
     let mut visit = match plugin {
         Some(plugin) => visit::visit(&view, visitor, visit::is_included(&plugin.paths, view.path), now_ms),
-        None => Visit { now_ms, path_included: true, consent: true, bot: false, preview: &[], sticky: &[], off: &[] },
+        None => Visit::unrestricted(now_ms),
     };
     let link = token.filter(|_| visit.path_included).and_then(|token| visit::preview(&token, rules, now_ms));
     visit.preview = match &link {

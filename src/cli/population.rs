@@ -218,7 +218,7 @@ impl Attributes for Person<'_> {
 
 /// Decides all experiments, in the order of the snapshot.
 fn decide_one(snapshot: &Snapshot, person: &Person<'_>, has_path: bool, now_ms: i64, decisions: &mut Vec<Decision>) {
-    let visit = Visit { now_ms, path_included: true, consent: true, bot: false, preview: &[], sticky: &[], off: &[] };
+    let visit = Visit::unrestricted(now_ms);
     let line = person.view.line();
     let is_here = |number: usize| {
         !has_path || snapshot.experiments.get(number).is_some_and(|experiment| experiment.route.matches(&line))

@@ -32,6 +32,14 @@ pub struct Visit<'a> {
     pub off: &'a [u64],
 }
 
+impl Visit<'_> {
+    /// A visit that nothing restricts and nothing is known of: the filter acts on its path, and the visitor may take part.
+    #[inline(always)]
+    pub const fn unrestricted(now_ms: i64) -> Visit<'static> {
+        Visit { now_ms, path_included: true, consent: true, bot: false, preview: &[], sticky: &[], off: &[] }
+    }
+}
+
 /// A variant that a browser was given before, each experiment once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StickyBucket<'a> {
@@ -294,8 +302,7 @@ mod tests {
         (decision.variant.map(|variant| experiment.variants[variant].key.clone()), decision.reason.name())
     }
 
-    const VISIT: Visit<'_> =
-        Visit { now_ms: NOW_MS, path_included: true, consent: true, bot: false, preview: &[], sticky: &[], off: &[] };
+    const VISIT: Visit<'_> = Visit::unrestricted(NOW_MS);
 
     fn remembered(experiment: &str, version: u32, variant: &str) -> [StickyBucket<'static>; 1] {
         [StickyBucket { experiment: experiment.to_owned().into(), version, variant: variant.to_owned().into() }]

@@ -21,12 +21,12 @@ impl Murmur3 {
     }
 
     pub(super) fn write(self, bytes: &[u8]) -> Murmur3 {
-        self.written(bytes)
+        self.write_inlined(bytes)
     }
 
-    /// As [`Murmur3::write`], in place.
+    /// As [`Murmur3::write`], in place of the call.
     #[inline(always)]
-    pub(super) fn written(mut self, bytes: &[u8]) -> Murmur3 {
+    pub(super) fn write_inlined(mut self, bytes: &[u8]) -> Murmur3 {
         let bits = 8 * (self.length % 4);
         let (blocks, rest) = bytes.as_chunks();
         for block in blocks {

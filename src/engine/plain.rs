@@ -58,7 +58,7 @@ impl Plain {
         if share < BUCKETS && self.traffic.write(id).bucket() >= share {
             return Decision::no(Reason::Traffic);
         }
-        let bucket = self.variant.written(id).bucket();
+        let bucket = self.variant.write_inlined(id).bucket();
         match self.ends.iter().position(|end| bucket < u32::from(*end)) {
             Some(variant) => Decision::yes(variant, Reason::Bucketed),
             // Weights add up to all buckets, so this is not reached.
@@ -115,15 +115,7 @@ mod tests {
 
         let link = [("half".to_owned(), "v1".to_owned())];
         let off = [snapshot.experiments[0].variants[0].tag];
-        let visit = Visit {
-            now_ms: 1_780_000_000_000,
-            path_included: true,
-            consent: true,
-            bot: false,
-            preview: &[],
-            sticky: &[],
-            off: &[],
-        };
+        let visit = Visit::unrestricted(1_780_000_000_000);
         let visits = [
             visit,
             Visit { bot: true, ..visit },

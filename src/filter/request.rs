@@ -130,7 +130,7 @@ fn pass(worker: &mut Worker, host: &impl StreamHost, headers: &HeaderMap) -> Opt
     }
     count_others(snapshot, candidates.len(), metrics);
     let bot = is_bot(&view, visitor, agents);
-    let visit = Visit { now_ms, path_included: true, consent, bot, preview: &[], sticky: &[], off: guardrails.off() };
+    let visit = Visit { consent, bot, off: guardrails.off(), ..Visit::unrestricted(now_ms) };
     let has_events = pipeline.is_some();
     exposed.clear();
     let is_by_id = decide_all(snapshot, &visit, &view, candidates, Some(metrics), choices, |choice, _| {
@@ -233,8 +233,7 @@ fn treat(worker: &mut Worker, host: &(impl Host + StreamHost), headers: &HeaderM
     let bot = is_bot(&view, &config.visitor, agents);
     id = visit::id(&view, &config.visitor);
     view.id = id.as_deref();
-    let mut visit =
-        Visit { now_ms, path_included: true, consent, bot, preview: &[], sticky: &[], off: guardrails.off() };
+    let mut visit = Visit { consent, bot, off: guardrails.off(), ..Visit::unrestricted(now_ms) };
     minted = mint(config, host, snapshot, candidates, &view, &visit).filter(|_| preview.is_none());
     view.id = minted.as_deref().map(str::as_bytes).or(view.id);
     let sticky = sticky(config, snapshot, candidates, &view, &visit);

@@ -93,6 +93,14 @@ impl Streams {
         }
     }
 
+    /// Forgets the stream `id`. As a rule that was done when its response came.
+    #[inline(always)]
+    pub fn forget(&mut self, id: u32) {
+        if self.get(id).is_some() {
+            self.take(id);
+        }
+    }
+
     #[cold]
     fn take_elsewhere(&mut self, id: u32) -> Option<Stream> {
         let at = self.others.iter().position(|stream| stream.id == id)?;

@@ -30,7 +30,7 @@ fn problems(compiled: &Compiled) -> Vec<String> {
 }
 
 fn decided(snapshot: &Snapshot, unit: &str, now_ms: i64) -> Vec<(Option<String>, Reason)> {
-    let visit = Visit { now_ms, path_included: true, consent: true, bot: false, preview: &[], sticky: &[], off: &[] };
+    let visit = Visit::unrestricted(now_ms);
     let line = RequestLine { host: b"h".into(), path: b"/", method: b"GET" };
     let attributes = json!({ "id": unit });
     let decisions = snapshot.experiments.iter().map(|experiment| {

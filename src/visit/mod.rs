@@ -234,7 +234,7 @@ impl Attributes for RequestView<'_> {
 /// What the configuration allows to know of the visitor of `view`.
 pub fn visit(view: &RequestView<'_>, visitor: &Visitor, path_included: bool, now_ms: i64) -> Visit<'static> {
     let (consent, bot) = (has_consent(view, visitor), is_bot(view, visitor));
-    Visit { now_ms, path_included, consent, bot, preview: &[], sticky: &[], off: &[] }
+    Visit { path_included, consent, bot, ..Visit::unrestricted(now_ms) }
 }
 
 /// The request target of `view` without the parameters that the filter owns, where there are any.

@@ -354,15 +354,8 @@ mod tests {
                 [(true, true, false), (false, true, false), (true, false, false), (true, true, true)]
             {
                 let preview = if number % 2 == 0 { &preview[..] } else { &[] };
-                let visit = Visit {
-                    now_ms: 1_780_000_000_000,
-                    path_included,
-                    consent,
-                    bot,
-                    preview,
-                    sticky: &sticky,
-                    off: &[],
-                };
+                let anyone = Visit::unrestricted(1_780_000_000_000);
+                let visit = Visit { path_included, consent, bot, preview, sticky: &sticky, ..anyone };
                 let line = RequestLine { host: b"h".into(), path: b"/a", method: b"GET" };
                 let attributes = json!({"id": format!("u{number}")});
                 for experiment in &snapshot.experiments {

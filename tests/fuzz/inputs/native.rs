@@ -17,15 +17,7 @@ pub(crate) fn run(data: &[u8]) {
     assert!(snapshot.disabled.is_empty() || compiled.problems.errors() > 0, "disabled without a reason");
     let attributes = json!({"id": "u1", "country": "DE", "tags": ["a", 1, null], "nested": {"a": {"b": "1.2.3"}}});
     let line = RequestLine { host: b"shop.example".into(), path: b"/checkout/1", method: b"GET" };
-    let visit = Visit {
-        now_ms: 1_795_392_000_000,
-        path_included: true,
-        consent: true,
-        bot: false,
-        preview: &[],
-        sticky: &[],
-        off: &[],
-    };
+    let visit = Visit::unrestricted(1_795_392_000_000);
     let mut choices: Vec<Choice> = (snapshot.experiments.iter().enumerate())
         .filter_map(|(position, experiment)| {
             let decision = decide(&snapshot, experiment, &line, &visit, &attributes);

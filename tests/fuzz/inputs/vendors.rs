@@ -18,15 +18,7 @@ pub(crate) fn run(data: &[u8]) {
     let attributes = json!({"id": "u1", "country": "DE", "tags": ["a", 1, null], "nested": {"a": {"b": "1.2.3"}},
                             "url": "https://shop.example/checkout/1?a=b"});
     let visitor = FlagVisitor { id: Some("u1"), attributes: &attributes, previewed: &[], kept: None };
-    let visit = Visit {
-        now_ms: 1_795_392_000_000,
-        path_included: true,
-        consent: true,
-        bot: false,
-        preview: &[],
-        sticky: &[],
-        off: &[],
-    };
+    let visit = Visit::unrestricted(1_795_392_000_000);
     let candidates: Vec<u32> = (0..).take(snapshot.experiments.len()).collect();
     let mut found = FlagDecisions::default();
     decide_flags(&snapshot, rules, &candidates, &visit, &visitor, &mut found);
