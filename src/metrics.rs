@@ -1,7 +1,7 @@
 //! Metrics: what is counted, under which names. Counts are kept in the worker and handed to the proxy on the tick, so that
 //! a request pays an addition for them; the proxy adds up all workers.
 
-use crate::engine::hash::fingerprint;
+use crate::engine::hash::{HashedAlready, fingerprint};
 use crate::engine::reason::Reason;
 use crate::engine::snapshot::Variant;
 use crate::host::{Host, MetricKind};
@@ -132,11 +132,11 @@ pub struct Metrics {
     counters: Vec<Count>,
     reasons: Vec<Count>,
     /// By the variant's tag. The name is made up once.
-    exposures: HashMap<u64, (String, Count)>,
+    exposures: HashMap<u64, (String, Count), HashedAlready>,
     /// Likewise, by class.
-    responses: HashMap<u64, (String, [Count; CLASSES])>,
+    responses: HashMap<u64, (String, [Count; CLASSES]), HashedAlready>,
     /// The gauges that say whether a variant is switched off, by its tag.
-    switches: HashMap<u64, Option<u32>>,
+    switches: HashMap<u64, Option<u32>, HashedAlready>,
     gauges: Vec<Option<u32>>,
 }
 
@@ -152,9 +152,9 @@ impl Metrics {
             reasons: (Reason::ALL.iter())
                 .map(|reason| if reason.is_vendors() { Count::default() } else { counter(&reason_name(*reason)) })
                 .collect(),
-            exposures: HashMap::new(),
-            responses: HashMap::new(),
-            switches: HashMap::new(),
+            exposures: HashMap::default(),
+            responses: HashMap::default(),
+            switches: HashMap::default(),
             gauges: (Gauge::ALL.iter())
                 .map(|metric| host.define_metric(MetricKind::Gauge, &format!("{prefix}{}", metric.name())))
                 .collect(),
@@ -255,7 +255,7 @@ fn reason_name(reason: Reason) -> String {
 
 /// The counts of a variant among those of all; beyond the bound, those of all others together.
 fn entry<'a, C: Default>(
-    counts: &'a mut HashMap<u64, (String, C)>,
+    counts: &'a mut HashMap<u64, (String, C), HashedAlready>,
     what: &str,
     experiment: &str,
     variant: &str,

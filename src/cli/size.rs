@@ -2,7 +2,7 @@
 
 use super::output::BAD;
 use super::{PROBLEMS, WELL, output, read, tell};
-use crate::events::event::{Event, Kind, derived_id};
+use crate::events::event::{Event, Kind, Occasion, derived_id};
 use crate::events::slot::FRAME_BYTES_MAX;
 use crate::plugin_config::{Batch, OUTBOX_BATCHES_MAX, OUTBOX_BYTES_MAX, OutboxLimits, PluginConfig};
 use serde_json::{Value, json};
@@ -156,18 +156,21 @@ fn answer(question: Question, batch: &Batch, outbox: &OutboxLimits) -> Answer {
 /// The size of an exposure as sites have them.
 fn typical_event_bytes() -> u64 {
     let mut out = Vec::new();
-    let event = Event {
-        id: derived_id(u128::MAX),
-        kind: Kind::Exposure,
+    let occasion = Occasion {
         time_ms: 0,
-        unit: "00000000-0000-4000-8000-000000000000",
-        exposure: Some(("checkout-button", Some("green"))),
-        goal: None,
         revision: Some("2026-11-23.1"),
         host: "www.shop.example",
         path: "/products/garden/chairs/4711",
         status: Some(200),
         attributes: &[],
+    };
+    let event = Event {
+        id: derived_id(u128::MAX),
+        kind: Kind::Exposure,
+        unit: "00000000-0000-4000-8000-000000000000",
+        exposure: Some(("checkout-button", Some("green"))),
+        goal: None,
+        occasion: &occasion.written(),
     };
     event.write(&mut out);
     out.len() as u64

@@ -2,6 +2,8 @@
 //!
 //! `h(s)` is murmur3_x86_32 over the UTF-8 bytes of `s` with seed 0; a bucket is `h(s) * 10000 / 2^32`, rounded down.
 
+use std::hash::{BuildHasherDefault, Hasher};
+
 /// How many buckets there are: shares, weights and slots are counted in them.
 pub const BUCKETS: u32 = 10_000;
 
@@ -121,6 +123,28 @@ pub fn fingerprint(parts: &[&[u8]]) -> u128 {
         text.extend_from_slice(part);
     }
     murmur3::murmur3_x64_128(&mut text.as_slice(), 0).unwrap_or_default()
+}
+
+/// For maps and sets of what is a hash already.
+pub type HashedAlready = BuildHasherDefault<AsItIs>;
+
+/// Takes 64 bits for their own hash.
+#[derive(Debug, Default)]
+pub struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        // Not called for a u64.
+        self.0 = bytes.iter().fold(self.0, |hash, byte| hash.rotate_left(8) ^ u64::from(*byte));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = number;
+    }
 }
 
 #[cfg(test)]

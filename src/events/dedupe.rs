@@ -1,30 +1,10 @@
 //! Which exposures this worker has already reported in the current window.
 
-use crate::engine::hash::seeded;
+use crate::engine::hash::{HashedAlready, seeded};
 use std::collections::HashSet;
-use std::hash::{BuildHasherDefault, Hasher};
 
 /// Exposures by 64 bits each: with 100,000 of them the odds that another is taken for one of them are 1 in 10^14.
-type Seen = HashSet<u64, BuildHasherDefault<AsItIs>>;
-
-/// Hashes what is a hash already.
-#[derive(Debug, Default)]
-struct AsItIs(u64);
-
-impl Hasher for AsItIs {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        // Not called for a u64, which is all that is hashed here.
-        self.0 = bytes.iter().fold(self.0, |hash, byte| hash.rotate_left(8) ^ u64::from(*byte));
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        self.0 = number;
-    }
-}
+type Seen = HashSet<u64, HashedAlready>;
 
 /// Remembers exposures: in two generations, so that a full memory forgets its older half and not
 /// everything. What is forgotten is reported once more, under the same id.
@@ -74,18 +54,26 @@ impl Dedupe {
         window == self.window && (self.current.contains(&exposure) || self.previous.contains(&exposure))
     }
 
-    /// Remembers the exposure. Call it once the event is in the buffer.
-    pub fn remember(&mut self, exposure: u64, window: i64) {
+    /// Remembers the exposure as reported. False where it was already.
+    pub fn remember(&mut self, exposure: u64, window: i64) -> bool {
         if window != self.window {
             self.window = window;
             self.current.clear();
             self.previous.clear();
             self.recent.clear();
         }
-        if self.current.len() >= self.generation_entries_max {
+        if self.previous.contains(&exposure) {
+            return false;
+        }
+        if self.current.len() >= self.generation_entries_max && !self.current.contains(&exposure) {
             self.previous = std::mem::take(&mut self.current);
         }
-        self.current.insert(exposure);
+        self.current.insert(exposure)
+    }
+
+    /// Forgets an exposure that could not be reported after all.
+    pub fn forget(&mut self, exposure: u64) {
+        self.current.remove(&exposure);
     }
 
     /// Whether all exposures that `combination` stands for were reported in `window`.
@@ -116,8 +104,10 @@ mod tests {
         let window = dedupe.window(5_999);
         assert_eq!(window, 5);
         assert!(!dedupe.has_seen(7, window));
-        dedupe.remember(7, window);
+        assert!(dedupe.remember(7, window) && !dedupe.remember(7, window));
         assert!(dedupe.has_seen(7, window));
+        dedupe.forget(7);
+        assert!(!dedupe.has_seen(7, window) && dedupe.remember(7, window));
         assert!(!dedupe.has_seen(8, window));
         assert!(!dedupe.has_seen(7, dedupe.window(6_000)));
         dedupe.remember(8, 6);
@@ -144,10 +134,16 @@ mod tests {
         let mut dedupe = Dedupe::new(7, 1_000, 100);
         for number in 0..10_000_u64 {
             let exposure = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            dedupe.remember(exposure, 1);
+            assert!(dedupe.remember(exposure, 1) && !dedupe.remember(exposure, 1));
             assert!(dedupe.current.len() + dedupe.previous.len() <= 100);
             assert!(dedupe.has_seen(exposure, 1));
         }
+        let a_while_ago = 9_920_u64.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        assert!(
+            !dedupe.current.contains(&a_while_ago)
+                && dedupe.has_seen(a_while_ago, 1)
+                && !dedupe.remember(a_while_ago, 1)
+        );
         assert!((9_950..10_000_u64).all(|number| dedupe.has_seen(number.wrapping_mul(0x9e37_79b9_7f4a_7c15), 1)));
         assert!(!dedupe.has_seen(0, 1));
     }

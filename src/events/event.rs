@@ -9,20 +9,27 @@ use uuid::Uuid;
 pub const PATH_BYTES_MAX: usize = 2048;
 
 /// One event. What it does not have is null.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Event<'a> {
     /// Its id: the same for the same exposure, so that the receiver can tell repeats.
     pub id: Uuid,
     /// Exposure or goal.
     pub kind: Kind,
-    /// Milliseconds since the epoch.
-    pub time_ms: i64,
     /// The visitor, as bucketed.
     pub unit: &'a str,
     /// The experiment's and the variant's keys, of an exposure; who is shown a vendor's default has no variant.
     pub exposure: Option<(&'a str, Option<&'a str>)>,
     /// The goal's key.
     pub goal: Option<&'a str>,
+    /// When and of what request.
+    pub occasion: &'a WrittenOccasion,
+}
+
+/// What all events of a request have in common.
+#[derive(Debug, Clone)]
+pub struct Occasion<'a> {
+    /// Milliseconds since the epoch.
+    pub time_ms: i64,
     /// The revision of the config that decided.
     pub revision: Option<&'a str>,
     /// The request's host.
@@ -33,6 +40,43 @@ pub struct Event<'a> {
     pub status: Option<u16>,
     /// The configured attributes that the request had.
     pub attributes: &'a [(String, String)],
+}
+
+/// An [`Occasion`] as events have it: written once, for a page has many experiments.
+#[derive(Debug, Clone)]
+pub struct WrittenOccasion {
+    time: Vec<u8>,
+    /// What an event ends with.
+    end: Vec<u8>,
+}
+
+impl Occasion<'_> {
+    /// Writes it.
+    pub fn written(&self) -> WrittenOccasion {
+        let (mut time, mut end) = (Vec::new(), Vec::new());
+        write_rfc3339_ms(&mut time, self.time_ms);
+        for (name, text) in [
+            (&b",\"revision\":"[..], self.revision),
+            (b",\"host\":", Some(self.host)),
+            (b",\"path\":", Some(cut(self.path))),
+        ] {
+            end.extend_from_slice(name);
+            write_json_or_null(&mut end, text);
+        }
+        end.extend_from_slice(b",\"status\":");
+        match self.status {
+            Some(status) => write_digits(&mut end, u32::from(status), 3),
+            None => end.extend_from_slice(b"null"),
+        }
+        for (at, (name, value)) in self.attributes.iter().enumerate() {
+            end.extend_from_slice(if at == 0 { b",\"attributes\":{" } else { b"," });
+            write_json(&mut end, name);
+            end.push(b':');
+            write_json(&mut end, value);
+        }
+        end.extend_from_slice(if self.attributes.is_empty() { b"}" } else { b"}}" });
+        WrittenOccasion { time, end }
+    }
 }
 
 /// The kinds of events.
@@ -80,7 +124,7 @@ impl Event<'_> {
                 out.extend_from_slice(br#"","source":"/edgesplit","type":"edgesplit."#);
                 out.extend_from_slice(self.kind.name().as_bytes());
                 out.extend_from_slice(br#"","time":""#);
-                write_rfc3339_ms(out, self.time_ms);
+                out.extend_from_slice(&self.occasion.time);
                 out.extend_from_slice(br#"","subject":"#);
                 write_json(out, self.unit);
                 out.extend_from_slice(br#","datacontenttype":"application/json","data":"#);
@@ -103,43 +147,30 @@ impl Event<'_> {
 
     /// Appends the event as one JSON object without line breaks.
     pub fn write(&self, out: &mut Vec<u8>) {
-        let kind = self.kind.name();
         let (experiment, variant) = self.exposure.unzip();
-        let variant = variant.flatten();
         out.extend_from_slice(b"{\"id\":\"");
         out.extend_from_slice(self.id.hyphenated().encode_lower(&mut Uuid::encode_buffer()).as_bytes());
         out.extend_from_slice(b"\",\"type\":\"");
-        out.extend_from_slice(kind.as_bytes());
+        out.extend_from_slice(self.kind.name().as_bytes());
         out.extend_from_slice(b"\",\"time\":\"");
-        write_rfc3339_ms(out, self.time_ms);
-        out.push(b'"');
+        out.extend_from_slice(&self.occasion.time);
         for (name, text) in [
-            (",\"unit\":", Some(self.unit)),
-            (",\"experiment\":", experiment),
-            (",\"variant\":", variant),
-            (",\"goal\":", self.goal),
-            (",\"revision\":", self.revision),
-            (",\"host\":", Some(self.host)),
-            (",\"path\":", Some(cut(self.path))),
+            (&b"\",\"unit\":"[..], Some(self.unit)),
+            (b",\"experiment\":", experiment),
+            (b",\"variant\":", variant.flatten()),
+            (b",\"goal\":", self.goal),
         ] {
-            out.extend_from_slice(name.as_bytes());
-            match text {
-                Some(text) => write_json(out, text),
-                None => out.extend_from_slice(b"null"),
-            }
+            out.extend_from_slice(name);
+            write_json_or_null(out, text);
         }
-        out.extend_from_slice(b",\"status\":");
-        match self.status {
-            Some(status) => write_digits(out, u32::from(status), 3),
-            None => out.extend_from_slice(b"null"),
-        }
-        for (at, (name, value)) in self.attributes.iter().enumerate() {
-            out.extend_from_slice(if at == 0 { b",\"attributes\":{" } else { b"," });
-            write_json(out, name);
-            out.push(b':');
-            write_json(out, value);
-        }
-        out.extend_from_slice(if self.attributes.is_empty() { b"}" } else { b"}}" });
+        out.extend_from_slice(&self.occasion.end);
+    }
+}
+
+fn write_json_or_null(out: &mut Vec<u8>, text: Option<&str>) {
+    match text {
+        Some(text) => write_json(out, text),
+        None => out.extend_from_slice(b"null"),
     }
 }
 
@@ -185,61 +216,56 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    fn exposure<'a>() -> Event<'a> {
-        Event {
-            id: derived_id(exposure_fingerprint("u\"1", "nav", "b", 3)),
-            kind: Kind::Exposure,
-            time_ms: 1_795_392_000_007,
-            unit: "u\"1",
-            exposure: Some(("nav", Some("b"))),
-            goal: None,
-            revision: Some("r42"),
-            host: "shop.example",
-            path: "/a",
-            status: Some(200),
-            attributes: &[],
-        }
+    const OCCASION: Occasion<'_> = Occasion {
+        time_ms: 1_795_392_000_007,
+        revision: Some("r42"),
+        host: "shop.example",
+        path: "/a",
+        status: Some(200),
+        attributes: &[],
+    };
+
+    fn exposure(occasion: &WrittenOccasion) -> Event<'_> {
+        let id = derived_id(exposure_fingerprint("u\"1", "nav", "b", 3));
+        Event { id, kind: Kind::Exposure, unit: "u\"1", exposure: Some(("nav", Some("b"))), goal: None, occasion }
+    }
+
+    fn written(event: &Event<'_>) -> Value {
+        let mut out = Vec::new();
+        event.write(&mut out);
+        assert!(!out.contains(&b'\n'));
+        serde_json::from_slice(&out).unwrap()
     }
 
     #[test]
     fn every_key_is_there_and_null_where_it_has_no_value() {
-        let mut out = Vec::new();
-        exposure().write(&mut out);
-        let written: Value = serde_json::from_slice(&out).unwrap();
-        let id = written["id"].as_str().unwrap().to_owned();
+        let occasion = OCCASION.written();
+        let event = written(&exposure(&occasion));
         assert_eq!(
-            written,
-            json!({"id": id, "type": "exposure", "time": "2026-11-23T00:00:00.007Z", "unit": "u\"1", "experiment": "nav",
-                   "variant": "b", "goal": null, "revision": "r42", "host": "shop.example", "path": "/a", "status": 200})
+            event,
+            json!({"id": event["id"], "type": "exposure", "time": "2026-11-23T00:00:00.007Z", "unit": "u\"1",
+                   "experiment": "nav", "variant": "b", "goal": null, "revision": "r42", "host": "shop.example",
+                   "path": "/a", "status": 200})
         );
-        assert!(!out.contains(&b'\n'));
 
         let attributes = [("country".to_owned(), "DE".to_owned())];
-        let goal = Event {
-            kind: Kind::Goal,
-            exposure: None,
-            goal: Some("purchase"),
-            revision: None,
-            status: None,
-            attributes: &attributes,
-            ..exposure()
-        };
-        let mut out = Vec::new();
-        goal.write(&mut out);
-        let written: Value = serde_json::from_slice(&out).unwrap();
-        assert_eq!(written["type"], "goal");
-        assert_eq!(written["goal"], "purchase");
-        assert_eq!(written["attributes"], json!({"country": "DE"}));
+        let occasion = Occasion { revision: None, status: None, attributes: &attributes, ..OCCASION }.written();
+        let goal = Event { kind: Kind::Goal, exposure: None, goal: Some("purchase"), ..exposure(&occasion) };
+        let event = written(&goal);
+        assert_eq!(event["type"], "goal");
+        assert_eq!(event["goal"], "purchase");
+        assert_eq!(event["attributes"], json!({"country": "DE"}));
         for name in ["experiment", "variant", "revision", "status"] {
-            assert_eq!(written.get(name), Some(&Value::Null), "{name}");
+            assert_eq!(event.get(name), Some(&Value::Null), "{name}");
         }
     }
 
     #[test]
     fn formats_put_the_same_event_into_their_own_frames() {
+        let occasion = OCCASION.written();
         let written = |format: EventFormat| -> Value {
             let mut out = Vec::new();
-            exposure().write_as(format, &mut out);
+            exposure(&occasion).write_as(format, &mut out);
             assert!(!out.contains(&b'\n'));
             serde_json::from_slice(&out).unwrap()
         };
@@ -271,9 +297,7 @@ mod tests {
     #[test]
     fn a_long_path_is_cut_between_characters() {
         let path = "ä".repeat(PATH_BYTES_MAX);
-        let mut out = Vec::new();
-        Event { path: &path, ..exposure() }.write(&mut out);
-        let written: Value = serde_json::from_slice(&out).unwrap();
-        assert_eq!(written["path"].as_str().unwrap().len(), PATH_BYTES_MAX);
+        let event = written(&exposure(&Occasion { path: &path, ..OCCASION }.written()));
+        assert_eq!(event["path"].as_str().unwrap().len(), PATH_BYTES_MAX);
     }
 }

@@ -95,9 +95,9 @@ impl Pipeline {
     }
 
     /// Puts an event into the buffer. False where it is full; either way the event is accounted for.
-    pub fn emit(&mut self, event: &Event<'_>, metrics: &mut Metrics) -> bool {
+    pub fn emit(&mut self, event: &Event<'_>, time_ms: i64, metrics: &mut Metrics) -> bool {
         let format = self.config.format;
-        self.buffer(event.time_ms, |out| event.write_as(format, out), metrics)
+        self.buffer(time_ms, |out| event.write_as(format, out), metrics)
     }
 
     /// As [`Pipeline::emit`], with an event that is written already.

@@ -13,6 +13,7 @@ use crate::plugin_config::{EventFormat, PluginConfig};
 use crate::visit::RequestView;
 use serde_json::{Map, Value};
 use std::borrow::Cow;
+use std::rc::Rc;
 use uuid::Uuid;
 
 /// What has to be known to report exposures and goals.
@@ -22,8 +23,8 @@ pub(super) struct Reports<'a> {
     now_ms: i64,
     /// The number of the dedupe window.
     window: i64,
-    /// The visitor by id, as exposures name it: all experiments by id share it.
-    visitor: Option<u64>,
+    /// The visitor by id, and as the names of exposures have it: all experiments by id share it.
+    visitor: Option<(Rc<str>, u64)>,
 }
 
 /// What an event is about.
@@ -43,26 +44,28 @@ impl<'a> Reports<'a> {
         let (experiment, variant) = snapshot.choice(choice)?;
         let dedupe = &self.pipeline.dedupe;
         let is_by_id = experiment.unit == AttributeName::Id;
-        let visitor = match self.visitor.filter(|_| is_by_id) {
-            Some(visitor) => visitor,
+        let (unit, visitor) = match self.visitor.as_ref().filter(|_| is_by_id) {
+            Some((unit, visitor)) => (Rc::clone(unit), *visitor),
             None => {
-                let visitor = dedupe.visitor(decide::unit(&experiment.unit, view)?.as_bytes());
-                self.visitor = if is_by_id { Some(visitor) } else { self.visitor };
-                visitor
+                let unit: Rc<str> = decide::unit(&experiment.unit, view)?.into();
+                let visitor = dedupe.visitor(unit.as_bytes());
+                if is_by_id {
+                    self.visitor = Some((Rc::clone(&unit), visitor));
+                }
+                (unit, visitor)
             }
         };
         let name = visitor ^ variant.tag;
         if dedupe.has_seen(name, self.window) {
             return None;
         }
-        let unit = decide::unit(&experiment.unit, view)?.into_owned();
         let fingerprint = exposure_fingerprint(&unit, &experiment.key, &variant.key, self.window);
         let written = match self.pipeline.format().is_vendors() {
             false => None,
             true => {
                 let attribute = experiment.unit.written();
                 let (key, attribute) = (experiment.key.as_str(), attribute.as_ref());
-                let (variant, unit) = (Some(variant.key.as_str()), unit.as_str());
+                let (variant, unit) = (Some(variant.key.as_str()), &*unit);
                 let what = FlagExposure { experiment: key, variant, attribute, unit, outcome: None };
                 Some(self.written(snapshot, What::Exposure(what), unit, derived_id(fingerprint), view)?)
             }
@@ -97,7 +100,7 @@ impl<'a> Reports<'a> {
         };
         let (experiment, variant) = (experiment.to_owned(), variant.map(str::to_owned));
         let of = Exposed::Reported { experiment, variant, tag };
-        Some(Exposure { of, unit: unit.to_owned(), name, fingerprint, window: self.window, written })
+        Some(Exposure { of, unit: unit.into(), name, fingerprint, window: self.window, written })
     }
 
     /// The events of the goals at `goals` in a vendor's format: of those that the vendor knows. None in other formats.

@@ -4,11 +4,12 @@
 use super::combinations::Combination;
 use super::worker::Worker;
 use crate::engine::snapshot::{Choice, Snapshot};
-use crate::events::event::{Event, Kind, derived_id, random_id};
+use crate::events::event::{Event, Kind, Occasion, derived_id, random_id};
 use crate::host::{Headers, Host, StreamHost, status_of};
 use crate::http::cache_control::made_private;
 use crate::http::headers::{HeaderMap, NameLengths, is_name};
 use std::borrow::Cow;
+use std::cell::LazyCell;
 use std::rc::Rc;
 
 const STATUS: &str = ":status";
@@ -73,7 +74,7 @@ pub struct Exposure {
     /// Of what.
     pub of: Exposed,
     /// The visitor as bucketed.
-    pub unit: String,
+    pub unit: Rc<str>,
     /// What this VM remembers of it.
     pub name: u64,
     /// Tells it from others, everywhere.
@@ -243,19 +244,16 @@ fn overrule_caching(host: &impl StreamHost, headers: &HeaderMap, caching: Cachin
 fn emit(worker: &mut Worker, host: &impl Host, work: &Work, status: Option<u16>) {
     let Worker { pipeline: Some(pipeline), metrics, now_ms, .. } = worker else { return };
     let snapshot = &work.snapshot;
-    let event = |id, kind, unit| Event {
-        id,
-        kind,
+    let occasion = Occasion {
         time_ms: *now_ms,
-        unit,
-        exposure: None,
-        goal: None,
         revision: snapshot.revision.as_deref(),
         host: &work.host,
         path: &work.path,
         status,
         attributes: &work.attributes,
     };
+    let occasion = LazyCell::new(|| occasion.written());
+    let event = |id, kind, unit| Event { id, kind, unit, exposure: None, goal: None, occasion: &occasion };
     for exposure in &work.exposures {
         let (experiment, variant, tag) = match &exposure.of {
             Exposed::Choice(choice) => match snapshot.choice(*choice) {
@@ -265,7 +263,7 @@ fn emit(worker: &mut Worker, host: &impl Host, work: &Work, status: Option<u16>)
             Exposed::Reported { experiment, variant, tag } => (experiment, variant.as_ref(), *tag),
         };
         // Another request of the same visitor may have been delivered since.
-        if pipeline.dedupe.has_seen(exposure.name, exposure.window) {
+        if !pipeline.dedupe.remember(exposure.name, exposure.window) {
             continue;
         }
         let exposed = Some((experiment.as_str(), variant.map(String::as_str)));
@@ -273,11 +271,12 @@ fn emit(worker: &mut Worker, host: &impl Host, work: &Work, status: Option<u16>)
             Some(written) => pipeline.emit_written(written, *now_ms, metrics),
             None => {
                 let id = derived_id(exposure.fingerprint);
-                pipeline.emit(&Event { exposure: exposed, ..event(id, Kind::Exposure, &exposure.unit) }, metrics)
+                let event = Event { exposure: exposed, ..event(id, Kind::Exposure, &exposure.unit) };
+                pipeline.emit(&event, *now_ms, metrics)
             }
         };
-        if is_kept {
-            pipeline.dedupe.remember(exposure.name, exposure.window);
+        if !is_kept {
+            pipeline.dedupe.forget(exposure.name);
         }
         metrics.exposed(experiment, variant.map_or("", String::as_str), tag);
     }
@@ -290,7 +289,8 @@ fn emit(worker: &mut Worker, host: &impl Host, work: &Work, status: Option<u16>)
     for (at, goal) in reached {
         if !is_vendors {
             let id = random_id(host.random());
-            pipeline.emit(&Event { goal: Some(&goal.key), ..event(id, Kind::Goal, &work.goal_unit) }, metrics);
+            let event = Event { goal: Some(&goal.key), ..event(id, Kind::Goal, &work.goal_unit) };
+            pipeline.emit(&event, *now_ms, metrics);
         } else if let Some((_, written)) = work.written_goals.iter().find(|(written, _)| *written == at) {
             pipeline.emit_written(written, *now_ms, metrics);
         }

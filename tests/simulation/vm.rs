@@ -237,8 +237,7 @@ pub fn repeats_left_out(host: &SimHost<'_>, memory: &Memory, pending: &Pending) 
     let reported = reported.get_or_insert_with(|| Dedupe::new(0, window_ms, entries));
     let mut exposures = Vec::new();
     for exposure in pending.exposures() {
-        if !reported.has_seen(exposure.fingerprint as u64, exposure.window) {
-            reported.remember(exposure.fingerprint as u64, exposure.window);
+        if reported.remember(exposure.fingerprint as u64, exposure.window) {
             exposures.push(derived_id(exposure.fingerprint).as_u128());
         }
     }
