@@ -41,6 +41,9 @@ fn experiments() -> Vec<Value> {
         experiment("country", &json!({"unit": "country"})),
         experiment("guarded", &json!({"guardrail": {"metric": "error_rate"}})),
         experiment("a-plain", &json!({"route": {"paths": ["/shop/cart"], "methods": ["GET"]}})),
+        // A page on which everything is plain: there, who comes again is remembered.
+        experiment("list", &json!({"route": {"paths": ["/list*"]}})),
+        experiment("half-list", &json!({"route": {"paths": ["/list*"]}, "traffic": 5_000})),
     ]
 }
 
@@ -64,7 +67,8 @@ fn worker(host: &Quiet, settings: &Value, more: &Value) -> Worker {
 
 /// Requests that differ in everything that decides about the way.
 fn requests() -> Vec<Vec<(&'static str, Vec<u8>)>> {
-    let paths = ["/shop", "/shop/cart?a=1&ab_ck=forged", "/shop/thanks", "/about", "/elsewhere/not"];
+    let paths =
+        ["/shop", "/list/1", "/shop/cart?a=1&ab_ck=forged", "/shop/thanks", "/list/2", "/about", "/elsewhere/not"];
     let cookies: [&[&[u8]]; 7] = [
         &[],
         &[b"uid=visitor-1"],

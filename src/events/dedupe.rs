@@ -1,6 +1,7 @@
 //! Which exposures this worker has already reported in the current window.
 
 use crate::engine::hash::{HashedAlready, seeded};
+use std::cell::Cell;
 use std::collections::HashSet;
 
 /// Exposures by 64 bits each: with 100,000 of them the odds that another is taken for one of them are 1 in 10^14.
@@ -10,20 +11,17 @@ type Seen = HashSet<u64, HashedAlready>;
 /// everything. What is forgotten is reported once more, under the same id.
 #[derive(Debug)]
 pub struct Dedupe {
-    /// Nobody outside the VM knows it, so that nobody can make up an id that passes for another's.
+    /// Nobody outside the VM knows it, so that nobody can foresee what falls together. Who makes up an id that passes for
+    /// another's can keep that one's exposures from being reported, but no more than by sending the other's id.
     seed: u64,
     window_ms: u64,
+    /// The moment that was asked for last, and its window.
+    asked: Cell<(i64, i64)>,
     generation_entries_max: usize,
     window: i64,
     current: Seen,
     previous: Seen,
-    /// Combinations of exposures all of which were reported in the window, each at the place that its name gives; 0 stands for
-    /// none. Most requests come from visitors who were here just before.
-    recent: Vec<u64>,
 }
-
-/// How many combinations of exposures are remembered; a power of two.
-pub const RECENT_MAX: usize = 4_096;
 
 impl Dedupe {
     /// An empty memory of at most `max_entries` exposures.
@@ -31,17 +29,27 @@ impl Dedupe {
         Dedupe {
             seed,
             window_ms: window_ms.max(1),
+            asked: Cell::new((0, 0)),
             generation_entries_max: max_entries.div_ceil(2),
             window: 0,
             current: Seen::default(),
             previous: Seen::default(),
-            recent: Vec::new(),
         }
     }
 
     /// The number of the window since the epoch.
+    #[inline(always)]
     pub fn window(&self, now_ms: i64) -> i64 {
-        now_ms.div_euclid(i64::try_from(self.window_ms).unwrap_or(i64::MAX))
+        // All requests between two ticks ask for the same moment, and dividing is dear.
+        let (asked_ms, window) = self.asked.get();
+        if asked_ms == now_ms { window } else { self.find_window(now_ms) }
+    }
+
+    #[cold]
+    fn find_window(&self, now_ms: i64) -> i64 {
+        let window = now_ms.div_euclid(i64::try_from(self.window_ms).unwrap_or(i64::MAX));
+        self.asked.set((now_ms, window));
+        window
     }
 
     /// The visitor's share of an exposure's name.
@@ -60,7 +68,6 @@ impl Dedupe {
             self.window = window;
             self.current.clear();
             self.previous.clear();
-            self.recent.clear();
         }
         if self.previous.contains(&exposure) {
             return false;
@@ -74,23 +81,6 @@ impl Dedupe {
     /// Forgets an exposure that could not be reported after all.
     pub fn forget(&mut self, exposure: u64) {
         self.current.remove(&exposure);
-    }
-
-    /// Whether all exposures that `combination` stands for were reported in `window`.
-    #[inline(always)]
-    pub fn has_seen_all(&self, combination: u64, window: i64) -> bool {
-        let place = combination as usize % RECENT_MAX;
-        window == self.window && combination != 0 && self.recent.get(place) == Some(&combination)
-    }
-
-    /// Remembers that all exposures that `combination` stands for were reported in `window`.
-    pub fn remember_all(&mut self, combination: u64, window: i64) {
-        if window == self.window {
-            self.recent.resize(RECENT_MAX, 0);
-            if let Some(place) = self.recent.get_mut(combination as usize % RECENT_MAX) {
-                *place = combination;
-            }
-        }
     }
 }
 
@@ -112,21 +102,6 @@ mod tests {
         assert!(!dedupe.has_seen(7, dedupe.window(6_000)));
         dedupe.remember(8, 6);
         assert!(!dedupe.has_seen(7, 6) && dedupe.has_seen(8, 6));
-    }
-
-    #[test]
-    fn a_combination_is_remembered_until_the_window_ends_or_another_takes_its_place() {
-        let mut dedupe = Dedupe::new(7, 1_000, 100);
-        dedupe.remember_all(5, 3);
-        assert!(!dedupe.has_seen_all(5, 3) && !dedupe.has_seen_all(0, 0), "nothing was reported in that window");
-        dedupe.remember(7, 3);
-        dedupe.remember_all(5, 3);
-        assert!(dedupe.has_seen_all(5, 3) && !dedupe.has_seen_all(5, 4) && !dedupe.has_seen_all(0, 3));
-        dedupe.remember_all(5 + RECENT_MAX as u64, 3);
-        assert!(!dedupe.has_seen_all(5, 3) && dedupe.has_seen_all(5 + RECENT_MAX as u64, 3));
-        dedupe.remember(7, 4);
-        assert!(!dedupe.has_seen_all(5 + RECENT_MAX as u64, 4));
-        assert!(dedupe.recent.len() <= RECENT_MAX);
     }
 
     #[test]

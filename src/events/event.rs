@@ -53,7 +53,8 @@ pub struct WrittenOccasion {
 impl Occasion<'_> {
     /// Writes it.
     pub fn written(&self) -> WrittenOccasion {
-        let (mut time, mut end) = (Vec::new(), Vec::new());
+        const LIKELY_BYTES: usize = 128;
+        let (mut time, mut end) = (Vec::with_capacity(TIME_BYTES), Vec::with_capacity(LIKELY_BYTES));
         write_rfc3339_ms(&mut time, self.time_ms);
         for (name, text) in [
             (&b",\"revision\":"[..], self.revision),
@@ -189,6 +190,9 @@ fn write_digits(out: &mut Vec<u8>, number: u32, digits: u32) {
 fn cut(path: &str) -> &str {
     path.get(..path.floor_char_boundary(PATH_BYTES_MAX)).unwrap_or(path)
 }
+
+/// What [`write_rfc3339_ms`] writes.
+const TIME_BYTES: usize = "2026-11-23T00:00:00.007Z".len();
 
 /// Appends a moment in RFC 3339, in UTC, with milliseconds.
 fn write_rfc3339_ms(out: &mut Vec<u8>, time_ms: i64) {

@@ -4,6 +4,7 @@
 pub mod combinations;
 mod flags;
 pub mod guardrails;
+pub mod recent_visitors;
 mod report;
 pub mod request;
 pub mod response;

@@ -23,8 +23,9 @@ pub(super) struct Reports<'a> {
     now_ms: i64,
     /// The number of the dedupe window.
     window: i64,
-    /// The visitor by id, and as the names of exposures have it: all experiments by id share it.
-    visitor: Option<(Rc<str>, u64)>,
+    /// The visitor by id, as the names of exposures have it and as events do: all experiments by id share it.
+    visitor: Option<u64>,
+    unit: Option<Rc<str>>,
 }
 
 /// What an event is about.
@@ -36,7 +37,7 @@ enum What<'a> {
 
 impl<'a> Reports<'a> {
     pub(super) fn new(pipeline: &'a Pipeline, config: &'a PluginConfig, now_ms: i64) -> Reports<'a> {
-        Reports { window: pipeline.dedupe.window(now_ms), visitor: None, pipeline, config, now_ms }
+        Reports { window: pipeline.dedupe.window(now_ms), visitor: None, unit: None, pipeline, config, now_ms }
     }
 
     /// An exposure to report when the response is delivered, unless it was reported already.
@@ -44,21 +45,28 @@ impl<'a> Reports<'a> {
         let (experiment, variant) = snapshot.choice(choice)?;
         let dedupe = &self.pipeline.dedupe;
         let is_by_id = experiment.unit == AttributeName::Id;
-        let (unit, visitor) = match self.visitor.as_ref().filter(|_| is_by_id) {
-            Some((unit, visitor)) => (Rc::clone(unit), *visitor),
+        let visitor = match self.visitor.filter(|_| is_by_id) {
+            Some(visitor) => visitor,
             None => {
-                let unit: Rc<str> = decide::unit(&experiment.unit, view)?.into();
-                let visitor = dedupe.visitor(unit.as_bytes());
-                if is_by_id {
-                    self.visitor = Some((Rc::clone(&unit), visitor));
-                }
-                (unit, visitor)
+                let visitor = dedupe.visitor(decide::unit(&experiment.unit, view)?.as_bytes());
+                self.visitor = if is_by_id { Some(visitor) } else { self.visitor };
+                visitor
             }
         };
         let name = visitor ^ variant.tag;
         if dedupe.has_seen(name, self.window) {
             return None;
         }
+        let unit = match self.unit.as_ref().filter(|_| is_by_id) {
+            Some(unit) => Rc::clone(unit),
+            None => {
+                let unit: Rc<str> = decide::unit(&experiment.unit, view)?.into();
+                if is_by_id {
+                    self.unit = Some(Rc::clone(&unit));
+                }
+                unit
+            }
+        };
         let fingerprint = exposure_fingerprint(&unit, &experiment.key, &variant.key, self.window);
         let written = match self.pipeline.format().is_vendors() {
             false => None,

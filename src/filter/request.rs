@@ -1,8 +1,9 @@
 //! The request path: what is read of a request, what is decided, what is written. Top to bottom in one place, since every
 //! request of a site pays for it: one read of all headers, and a write for what has to change.
 
-use super::combinations::Combination;
+use super::combinations::{Combination, Combinations};
 use super::flags;
+use super::recent_visitors::RecentVisitors;
 use super::report::Reports;
 use super::response::{Caching, Pending, Work};
 use super::worker::Worker;
@@ -93,8 +94,10 @@ pub fn on_request(worker: &mut Worker, host: &(impl Host + StreamHost)) -> Flow 
 /// proxy has pushed it out of the processor's caches. So whatever is rare stands elsewhere, and nothing here has to be dropped.
 #[inline(always)]
 fn pass(worker: &mut Worker, host: &impl StreamHost, headers: &HeaderMap) -> Option<Pending> {
-    let Worker { config, short_way, snapshot, metrics, pipeline, guardrails, combinations, room, now_ms, .. } = worker;
-    let (config, snapshot, now_ms) = (&**config, snapshot.as_ref()?, *now_ms);
+    let Worker {
+        config, short_way, snapshot, metrics, pipeline, guardrails, combinations, recent, room, now_ms, ..
+    } = worker;
+    let (config, snapshot) = (&**config, snapshot.as_ref()?);
     if !snapshot.is_simple || !short_way.is_open {
         return None;
     }
@@ -129,38 +132,77 @@ fn pass(worker: &mut Worker, host: &impl StreamHost, headers: &HeaderMap) -> Opt
         return None;
     }
     count_others(snapshot, candidates.len(), metrics);
-    let bot = is_bot(&view, visitor, agents);
-    let visit = Visit { consent, bot, off: guardrails.off(), ..Visit::unrestricted(now_ms) };
-    let has_events = pipeline.is_some();
-    exposed.clear();
-    let is_by_id = decide_all(snapshot, &visit, &view, candidates, Some(metrics), choices, |choice, _| {
-        if has_events {
-            exposed.push(choice);
-        }
-    });
     if config.response.downstream_private {
         pending.caching = Caching::Private;
     }
-    if choices.is_empty() {
-        return Some(pending);
-    }
-    let combination = combinations.get(snapshot, choices);
-    if let Some(pipeline) = pipeline
-        && !exposed.is_empty()
-    {
-        let named = view.id.filter(|_| is_by_id).map(|id| combination.name(pipeline.dedupe.visitor(id)));
-        let window = pipeline.dedupe.window(now_ms);
-        let is_known = named.is_some_and(|name| pipeline.dedupe.has_seen_all(name, window));
-        if !is_known
-            && !report_all(pipeline, config, now_ms, snapshot, exposed, &view, &mut pending)
-            && let Some(name) = named
-        {
-            pipeline.dedupe.remember_all(name, window);
+    let bot = is_bot(&view, visitor, agents);
+    // Whom nothing restricts and the same page gave something before, it gives the same again.
+    let is_anyone = consent && !bot && guardrails.off().is_empty();
+    let name = view.id.filter(|_| is_anyone).map(|id| recent.name(id, candidates));
+    let known = name.and_then(|name| recent.recall(name).copied());
+    let given = known.and_then(|known| combinations.marked(known.given));
+    if let (Some(name), Some(known), Some(given)) = (name, known, given) {
+        let count = given.choices().len() as u64;
+        metrics.decided(Reason::Bucketed, count);
+        metrics.decided(Reason::Traffic, (candidates.len() as u64).saturating_sub(count));
+        if let Some(pipeline) = pipeline {
+            let window = pipeline.dedupe.window(*now_ms);
+            if known.reported != window
+                && !report_all(pipeline, config, *now_ms, snapshot, given.choices(), &view, &mut pending)
+            {
+                recent.reported(name, window);
+            }
         }
+        pending.given = Some(Rc::clone(given));
+    } else {
+        let visit = Visit { consent, bot, off: guardrails.off(), ..Visit::unrestricted(*now_ms) };
+        let parts = Parts { config, metrics, pipeline: pipeline.as_ref(), combinations, recent, choices, exposed };
+        pass_anew(snapshot, candidates, &view, &visit, name, parts, &mut pending);
     }
-    add_own(host, own(request, &combination.assignments, &combination.cache_key));
-    pending.given = Some(combination);
+    if let Some(given) = &pending.given {
+        add_own(host, own(request, &given.assignments, &given.cache_key));
+    }
     Some(pending)
+}
+
+/// The parts of a worker that deciding and reporting need.
+struct Parts<'a> {
+    config: &'a PluginConfig,
+    metrics: &'a mut Metrics,
+    pipeline: Option<&'a Pipeline>,
+    combinations: &'a mut Combinations,
+    recent: &'a mut RecentVisitors,
+    choices: &'a mut Vec<Choice>,
+    exposed: &'a mut Vec<Choice>,
+}
+
+/// Decides what the visitor is given, and notes the exposures. It is remembered under `name`, if nothing but the id was asked
+/// for.
+#[inline(never)]
+fn pass_anew(
+    snapshot: &Rc<Snapshot>,
+    candidates: &[u32],
+    view: &RequestView<'_>,
+    visit: &Visit<'_>,
+    name: Option<u64>,
+    parts: Parts<'_>,
+    pending: &mut Pending,
+) {
+    let Parts { config, metrics, pipeline, combinations, recent, choices, exposed } = parts;
+    exposed.clear();
+    let is_by_id =
+        decide_all(snapshot, visit, view, candidates, Some(metrics), choices, |choice, _| exposed.push(choice));
+    if choices.is_empty() {
+        return;
+    }
+    let given = combinations.get(snapshot, choices);
+    if let Some(name) = name.filter(|_| is_by_id) {
+        recent.remember(name, given.mark);
+    }
+    if let Some(pipeline) = pipeline {
+        report_all(pipeline, config, visit.now_ms, snapshot, exposed, view, pending);
+    }
+    pending.given = Some(given);
 }
 
 /// Notes the exposures that were not reported yet, for the response. Says whether there are any.
