@@ -165,8 +165,9 @@ fn cpu_ns(process: u32) -> u64 {
     times.filter_map(|text| text.split(' ').next()?.parse::<u64>().ok()).sum()
 }
 
-/// An edge worker that does the same with Optimizely's SDK. `None`, and why, where it cannot be had.
-fn workerd(origin: u16) -> Option<Contender> {
+/// An edge worker that does the same with Optimizely's SDK, and with a `queue` reports as well. `None`, and why, where it cannot
+/// be had.
+fn workerd(origin: u16, queue: Option<u16>) -> Option<Contender> {
     let folder = root("benches/workerd");
     let binary = folder.join("node_modules/.bin/workerd");
     if !binary.is_file() || !folder.join("bundle.mjs").is_file() {
@@ -178,14 +179,17 @@ fn workerd(origin: u16) -> Option<Contender> {
     let child = Command::new(folder.join("node_modules/workerd/bin/workerd"))
         .arg("serve")
         .arg(folder.join("config.capnp"))
+        .arg(if queue.is_some() { "withEvents" } else { "config" })
         .args([format!("--external-addr=origin=127.0.0.1:{origin}"), format!("--socket-addr=http=127.0.0.1:{port}")])
+        .args(queue.map(|queue| format!("--external-addr=queue=127.0.0.1:{queue}")))
         .spawn()
         .ok()?;
     let process = Killed(child);
     let serves = || std::net::TcpStream::connect(("127.0.0.1", port)).ok();
     harness::eventually(harness::DEADLINE, "workerd serves", serves);
     let pid = process.0.id();
-    Some(Contender { name: "workerd, Optimizely's SDK", port, pid, _process: Box::new(process), rows: Vec::new() })
+    let name = if queue.is_some() { "workerd, events on" } else { "workerd, events off" };
+    Some(Contender { name, port, pid, _process: Box::new(process), rows: Vec::new() })
 }
 
 /// A process that ends with its owner.
@@ -210,13 +214,15 @@ fn main() {
     let origin = Origin::start().unwrap();
     origin.respond(|_| Response::new(200).body("ok"));
     let collector = Collector::start().unwrap();
+    let queue = Origin::start().unwrap();
+    queue.respond(|_| Response::new(204));
     let mut next_visitor = 0;
     let mut all: Vec<Contender> = Vec::new();
     // Two processes of the same proxy differ by a fifth of what a filter costs, for as long as they live: it depends on where
     // the kernel has put their memory. So there are many of each.
     for number in 1..=heats {
         eprintln!("heat {number} of {heats}");
-        let contenders = heat(&origin, &collector, rounds, &mut next_visitor);
+        let contenders = heat(&origin, &collector, &queue, rounds, &mut next_visitor);
         if all.is_empty() {
             all = contenders;
         } else {
@@ -232,7 +238,7 @@ fn main() {
 }
 
 /// Starts all proxies, has them run in every setting, and gives what came out.
-fn heat(origin: &Origin, collector: &Collector, rounds: u64, next_visitor: &mut u64) -> Vec<Contender> {
+fn heat(origin: &Origin, collector: &Collector, queue: &Origin, rounds: u64, next_visitor: &mut u64) -> Vec<Contender> {
     let plain = || EnvoyOptions::new(origin.port()).workers(1).collector(collector.port());
     let contenders = [
         ("no filter", plain()),
@@ -249,7 +255,8 @@ fn heat(origin: &Origin, collector: &Collector, rounds: u64, next_visitor: &mut 
             Contender { name, port: envoy.port(), pid: envoy.pid(), _process: Box::new(envoy), rows: Vec::new() }
         })
         .collect();
-    let worker = workerd(origin.port());
+    let workers: Vec<Contender> =
+        [None, Some(queue.port())].into_iter().filter_map(|queue| workerd(origin.port(), queue)).collect();
 
     // Proxies on one core, load and origin on the other: then none of them waits for another's.
     let pinned = contenders.iter().all(|contender| pin(contender.pid, "1")) && pin(std::process::id(), "0");
@@ -266,14 +273,18 @@ fn heat(origin: &Origin, collector: &Collector, rounds: u64, next_visitor: &mut 
     for setting in &settings {
         race(&mut contenders, setting, rounds, next_visitor);
     }
-    if let Some(worker) = worker {
-        pin(worker.pid, "1");
-        // It has the last setting that it can do: HTTP/1.1, to the origin, beside the two that do the same.
-        contenders.push(worker);
-        let rows = settings.iter().map(|setting| Row { setting: setting.name, micros: Vec::new() });
-        contenders.last_mut().expect("it was just pushed").rows.extend(rows);
+    if !workers.is_empty() {
+        // They have the last setting that they can do: HTTP/1.1, to the origin, beside those that do the same.
+        for mut worker in workers {
+            pin(worker.pid, "1");
+            worker.rows.extend(settings.iter().map(|setting| Row { setting: setting.name, micros: Vec::new() }));
+            contenders.push(worker);
+        }
         let setting = Setting { name: "HTTP/1.1, to the origin, beside workerd", ..settings[2] };
         race(&mut contenders, &setting, rounds, next_visitor);
+        let reported = queue.server.take_requests().pop().expect("the edge worker reports");
+        let reported: Value = serde_json::from_slice(&reported.body).expect("the edge worker reports in JSON");
+        assert_eq!(reported["visitors"].as_array().map(Vec::len), Some(5), "five impressions a request: {reported}");
     }
     contenders
 }

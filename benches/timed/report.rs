@@ -67,6 +67,34 @@ fn tables(contenders: &[Contender]) -> String {
         }
         text.push('\n');
     }
+    text + &summary(contenders)
+}
+
+/// All settings together, which vary less than each, and whole proxies beside the edge workers.
+fn summary(contenders: &[Contender]) -> String {
+    let of = |name: &str| contenders.iter().find(|contender| contender.name == name);
+    let whole = |contender: &&Contender| contender.rows.iter().all(|row| !row.micros.is_empty());
+    let sum = |contender: &Contender| -> f64 {
+        (0..contender.rows.len()).map(|at| median(&added(&contenders[0], contender, at))).sum()
+    };
+    let of_prefix = |name: &str| contenders.iter().find(|one| one.name.starts_with(name)).map_or(f64::NAN, sum);
+    let (bare, lua) = (of_prefix("bare filter"), of_prefix("Lua"));
+    let mut text = "### All settings together\n\n| | to bare | to Lua |\n|---|--:|--:|\n".to_owned();
+    for contender in contenders.iter().skip(1).filter(whole) {
+        let sum = sum(contender);
+        let _ = writeln!(text, "| {} | {:.2} | {:.2} |", contender.name, sum / bare, sum / lua);
+    }
+    text.push('\n');
+    let last = |contender: &Contender| contender.rows.last().map_or(f64::NAN, |row| median(&row.micros));
+    for events in ["off", "on"] {
+        if let (Some(filter), Some(worker)) =
+            (of(&format!("Edgesplit, events {events}")), of(&format!("workerd, events {events}")))
+        {
+            let part = last(filter) / last(worker);
+            let _ = writeln!(text, "Events {events}: the whole proxy takes {part:.2} of the edge worker's CPU time.");
+        }
+    }
+    text.push('\n');
     text
 }
 
