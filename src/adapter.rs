@@ -122,8 +122,9 @@ fn take_back_other(block: Vec<u8>) {
     }
 }
 
+/// Headers of the stream, in the block that is kept. [`take_back`] it.
 #[inline(always)]
-fn header_map(map: u32) -> HeaderMap {
+fn stream_headers(map: u32) -> HeaderMap {
     let (mut data, mut len) = (null_mut(), 0);
     let spare = SPARE.replace(null_mut());
     OFFERED.set(spare);
@@ -137,6 +138,18 @@ fn header_map(map: u32) -> HeaderMap {
         SPARE.set(spare);
         // SAFETY: what the host has filled is ours.
         if status == OK { unsafe { taken(data, len) } } else { Vec::new() }
+    })
+}
+
+/// The headers of a reply, in a block of their own.
+fn reply_headers() -> HeaderMap {
+    let (mut data, mut len) = (null_mut(), 0);
+    // SAFETY: both pointers are valid for the call, and what they hold afterwards is ours.
+    HeaderMap::from_block(unsafe {
+        match proxy_get_header_map_pairs(MAP_CALL_RESPONSE_HEADERS, &raw mut data, &raw mut len) {
+            OK => taken(data, len),
+            _ => Vec::new(),
+        }
     })
 }
 
@@ -260,7 +273,7 @@ fn map_of(which: Headers) -> u32 {
 impl StreamHost for Proxy {
     #[inline(always)]
     fn headers(&self, which: Headers) -> HeaderMap {
-        header_map(map_of(which))
+        stream_headers(map_of(which))
     }
 
     #[inline(always)]
@@ -322,7 +335,7 @@ struct CallReply {
 impl Reply for CallReply {
     fn headers(&self) -> HeaderMap {
         // A reset comes without headers: asking for them then is an error on some hosts.
-        if self.headers == 0 { HeaderMap::default() } else { header_map(MAP_CALL_RESPONSE_HEADERS) }
+        if self.headers == 0 { HeaderMap::default() } else { reply_headers() }
     }
 
     fn body_len(&self) -> usize {

@@ -187,6 +187,11 @@ impl Outbox {
         batches.chain(self.vms.iter().map(|vm| u64::from(vm.bytes))).sum()
     }
 
+    /// Whether there are any batches.
+    pub fn has_batches(&self) -> bool {
+        self.batches.iter().any(|batch| batch.written)
+    }
+
     /// How long the batch has waited that was sealed first; 0 without one.
     pub fn oldest_age_ms(&self, now_ms: i64) -> u64 {
         let sealed = self.batches.iter().filter(|batch| batch.written).map(|batch| batch.sealed_at_ms);

@@ -130,6 +130,10 @@ impl Pipeline {
         for (slot, batch) in settled.freed.iter().copied().chain(evicted) {
             self.clear_slot(host, slot, batch);
         }
+        if !outbox.has_batches() {
+            // The age of what waits is looked at regularly; that nothing waits is known now.
+            metrics.record(host, Gauge::OldestAgeSeconds, 0);
+        }
         metrics.record(host, Gauge::QueuedEvents, outbox.queued_events());
         metrics.record(host, Gauge::QueuedBytes, outbox.queued_bytes());
     }
