@@ -13,6 +13,7 @@ use proxy_wasm::hostcalls;
 use proxy_wasm::traits::{Context, RootContext};
 use proxy_wasm::types::LogLevel;
 use std::cell::{Cell, RefCell};
+use std::hash::RandomState;
 use std::ptr::{null, null_mut};
 use std::time::Duration;
 
@@ -392,6 +393,8 @@ struct Root {
 
 impl Root {
     fn new(id: u32) -> Root {
+        // The seed of all hash maps of the VM: drawn here, the host is asked for it once, and at a time that is known.
+        let _seeded = RandomState::new();
         with_vm(|vm| vm.roots.push((id, None)));
         Root { id, tick_period_ms: 0 }
     }

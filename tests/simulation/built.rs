@@ -5,9 +5,8 @@
 //! does what the source says, call by call, and all checks that look into a worker's memory look into the twin's.
 //!
 //! Two differences are none. Counters by experiment stand in a hash map, so metrics that are handed over in one go come in
-//! any order. And the module's hash maps draw their seed, once in a VM's life, from where ids come from too: random bits
-//! that the twin does not ask for are passed over where it asks for something else. (Bits drawn before the module is
-//! configured are nobody's: see `books.randoms`.)
+//! any order. And the module's hash maps draw their seed from where ids come from too, when the VM starts: bits drawn before
+//! the module is configured are nobody's, see `books.randoms`.
 
 use crate::host::{SimHost, SimReply};
 use crate::module::{Compiled, Death, ModuleVm, taken_apart};
@@ -338,9 +337,6 @@ struct Tape(RefCell<VecDeque<(Ask, Heard)>>);
 impl Tape {
     fn hear(&self, ask: &Ask) -> Heard {
         let mut tape = self.0.borrow_mut();
-        while *ask != Ask::Random && matches!(tape.front(), Some((Ask::Random, _))) {
-            tape.pop_front();
-        }
         let at = if ask.is_metric() {
             tape.iter().take_while(|(asked, _)| asked.is_metric()).position(|(asked, _)| asked == ask)
         } else {
@@ -358,7 +354,7 @@ impl Tape {
     /// Nothing is left of it.
     fn end(&self, what: &str) {
         let tape = self.0.borrow();
-        let more = tape.iter().find(|(asked, _)| *asked != Ask::Random);
+        let more = tape.front();
         assert!(more.is_none(), "{what}: the module asked {}, the source would not ({STALE})", cut(&more));
     }
 }
