@@ -9,6 +9,8 @@ const REQUESTS = Number(process.env.REQUESTS ?? 10_000);
 // Few enough that the events of all wait in the module: nobody fetches them.
 const VISITORS = 500;
 const REQUESTS_PER_VISITOR = 10;
+// VMs of each module: where one's memory happens to lie makes a third of a microsecond.
+const VMS = 5;
 // What is run through and read between two callbacks.
 const CODE_KIB = 200, DATA_KIB = 256;
 
@@ -157,19 +159,27 @@ function flood() {
   return new WebAssembly.Instance(new WebAssembly.Module(new Uint8Array(bytes))).exports.f;
 }
 
-const modules = process.argv.slice(2).map(start);
-if (modules.length === 0) throw new Error('which modules?');
+const names = process.argv.slice(2);
+if (names.length === 0) throw new Error('which modules?');
+// Another one first each time.
+const rounds = Array.from({length: VMS}, (_, first) => [...names.slice(first % names.length), ...names.slice(0, first % names.length)]);
+const vms = rounds.flat().map(start);
+const middle = list => list.sort((a, b) => a - b)[Math.floor(list.length / 2)];
 const measure = between => {
-  for (let number = 0; number < REQUESTS; number++) for (const module of modules) module.one(between);
-  return modules.map(module => module.take());
+  for (let number = 0; number < REQUESTS; number++) for (const vm of vms) vm.one(between);
+  const taken = vms.map(vm => ({name: vm.name, ...vm.take()}));
+  return names.map(name => {
+    const of = kind => middle(taken.filter(one => one.name === name).map(one => one[kind]));
+    return {request: of('request'), response: of('response'), calls: of('calls')};
+  });
 };
 // The first time, everybody is new.
 measure(() => {});
 const warm = measure(() => {}), cold = measure(flood());
 const cell = value => value.toFixed(2).padStart(10);
-console.log(`microseconds, medians of ${REQUESTS} known visitors' requests`);
+console.log(`microseconds, medians of ${REQUESTS} known visitors' requests, and of ${VMS} VMs each`);
 console.log(`${' '.repeat(46)}    request   response        sum above first     | warm caches`);
-modules.forEach(({name}, at) => {
+names.forEach((name, at) => {
   const sum = ({request, response}) => request + response;
   console.log(name.padEnd(46), cell(cold[at].request), cell(cold[at].response), cell(sum(cold[at])),
     cell(sum(cold[at]) - sum(cold[0])), '   |', cell(sum(warm[at])), `  (${cold[at].calls.toFixed(1)} host calls)`);
