@@ -10,7 +10,7 @@ const REQUESTS = Number(process.env.REQUESTS ?? 10_000);
 const VISITORS = 500;
 const REQUESTS_PER_VISITOR = 10;
 // VMs of each module: where one's memory happens to lie makes a third of a microsecond.
-const VMS = 5;
+const VMS = 3;
 // What is run through and read between two callbacks.
 const CODE_KIB = 200, DATA_KIB = 256;
 

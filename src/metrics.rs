@@ -130,7 +130,8 @@ impl Count {
 pub struct Metrics {
     prefix: String,
     counters: Vec<Count>,
-    reasons: Vec<Count>,
+    /// In place: every request counts some.
+    reasons: [Count; Reason::ALL.len()],
     /// By the variant's tag. The name is made up once.
     exposures: HashMap<u64, (String, Count), HashedAlready>,
     /// Likewise, by class.
@@ -149,9 +150,10 @@ impl Metrics {
         Metrics {
             counters: Counter::ALL.iter().map(|metric| counter(metric.name())).collect(),
             // Those of vendors are defined when they are first counted: most plugins never meet them.
-            reasons: (Reason::ALL.iter())
-                .map(|reason| if reason.is_vendors() { Count::default() } else { counter(&reason_name(*reason)) })
-                .collect(),
+            reasons: std::array::from_fn(|at| match Reason::ALL.get(at) {
+                Some(reason) if !reason.is_vendors() => counter(&reason_name(*reason)),
+                _ => Count::default(),
+            }),
             exposures: HashMap::default(),
             responses: HashMap::default(),
             switches: HashMap::default(),

@@ -1,5 +1,5 @@
 //! What the visitors of the last requests were given. Most requests come from a visitor who was on the same page just before:
-//! then nothing has to be decided, and one look says that all its exposures were reported.
+//! then nothing has to be decided, whether it is a bot neither, and one look says that all its exposures were reported.
 
 use super::combinations::Mark;
 use crate::engine::hash::seeded;
@@ -10,7 +10,7 @@ pub const RECENT_VISITORS_MAX: usize = 4_096;
 /// What a visitor was given on a page whose experiments ask nothing but the id.
 #[derive(Debug, Clone, Copy)]
 pub struct Recent {
-    /// The visitor with the page by 64 bits: with all places taken, the odds that another passes for one are 1 in 10^15.
+    /// The visitor with user agent and page by 64 bits: with all places taken, the odds that another passes for one are 1 in 10^15.
     /// 0 stands for nobody.
     name: u64,
     /// The combination that it was.
@@ -35,13 +35,14 @@ impl RecentVisitors {
         RecentVisitors { seed, places: Vec::new() }
     }
 
-    /// What the visitor `id` is called on the page with the experiments `candidates`.
+    /// What the visitor `id` with this user agent is called on the page with the experiments `candidates`.
     #[inline(always)]
-    pub fn name(&self, id: &[u8], candidates: &[u32]) -> u64 {
+    pub fn name(&self, id: &[u8], user_agent: Option<&[u8]>, candidates: &[u32]) -> u64 {
         let page = candidates.iter().fold(candidates.len() as u64, |page, number| {
             (page ^ u64::from(*number)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
         });
-        seeded(self.seed ^ page, id).max(1)
+        // No user agent has a NUL.
+        [id, user_agent.unwrap_or(b"\0")].iter().fold(self.seed ^ page, |name, part| seeded(name, part)).max(1)
     }
 
     /// What is remembered of `name`.
@@ -74,9 +75,17 @@ mod tests {
     #[test]
     fn a_visitor_is_known_on_the_page_where_another_did_not_take_the_place() {
         let mut visitors = RecentVisitors::new(7);
-        let name = visitors.name(b"u1", &[1, 2]);
-        for (id, candidates) in [(&b"u1"[..], &[2, 1][..]), (b"u1", &[1]), (b"u1", &[1, 2, 0]), (b"u2", &[1, 2])] {
-            assert_ne!(visitors.name(id, candidates), name, "{id:?} {candidates:?}");
+        let name = visitors.name(b"u1", Some(b"Firefox"), &[1, 2]);
+        for (id, agent, candidates) in [
+            (&b"u1"[..], Some(&b"Firefox"[..]), &[2, 1][..]),
+            (b"u1", Some(b"Firefox"), &[1]),
+            (b"u1", Some(b"Firefox"), &[1, 2, 0]),
+            (b"u1", Some(b"Firefoy"), &[1, 2]),
+            (b"u1", Some(b""), &[1, 2]),
+            (b"u1", None, &[1, 2]),
+            (b"u2", Some(b"Firefox"), &[1, 2]),
+        ] {
+            assert_ne!(visitors.name(id, agent, candidates), name, "{id:?} {agent:?} {candidates:?}");
         }
         assert!(visitors.recall(name).is_none());
         let given = Mark::new(3, 9);
@@ -94,7 +103,7 @@ mod tests {
     #[test]
     fn names_do_not_fall_together() {
         let visitors = RecentVisitors::new(1);
-        let names = (0..100_000).map(|number| visitors.name(format!("visitor-{number}").as_bytes(), &[0, 1, 2]));
+        let names = (0..100_000).map(|number| visitors.name(format!("visitor-{number}").as_bytes(), None, &[0, 1, 2]));
         let mut names: Vec<u64> = names.collect();
         let places: std::collections::HashSet<u64> =
             names.iter().take(4_096).map(|name| name % RECENT_VISITORS_MAX as u64).collect();

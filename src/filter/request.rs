@@ -135,10 +135,10 @@ fn pass(worker: &mut Worker, host: &impl StreamHost, headers: &HeaderMap) -> Opt
     if config.response.downstream_private {
         pending.caching = Caching::Private;
     }
-    let bot = is_bot(&view, visitor, agents);
     // Whom nothing restricts and the same page gave something before, it gives the same again.
-    let is_anyone = consent && !bot && guardrails.off().is_empty();
-    let name = view.id.filter(|_| is_anyone).map(|id| recent.name(id, candidates));
+    let agent = view.user_agent.filter(|_| visitor.exclude_bots);
+    let is_anyone = consent && guardrails.off().is_empty();
+    let name = view.id.filter(|_| is_anyone).map(|id| recent.name(id, agent, candidates));
     let known = name.and_then(|name| recent.recall(name).copied());
     let given = known.and_then(|known| combinations.marked(known.given));
     if let (Some(name), Some(known), Some(given)) = (name, known, given) {
@@ -155,6 +155,8 @@ fn pass(worker: &mut Worker, host: &impl StreamHost, headers: &HeaderMap) -> Opt
         }
         pending.given = Some(Rc::clone(given));
     } else {
+        let bot = is_bot(&view, visitor, agents);
+        let name = name.filter(|_| !bot);
         let visit = Visit { consent, bot, off: guardrails.off(), ..Visit::unrestricted(*now_ms) };
         let parts = Parts { config, metrics, pipeline: pipeline.as_ref(), combinations, recent, choices, exposed };
         pass_anew(snapshot, candidates, &view, &visit, name, parts, &mut pending);
