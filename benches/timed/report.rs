@@ -59,7 +59,7 @@ fn tables(contenders: &[Contender]) -> String {
             let middle = median(&added);
             let (low, high) = (quartile(&added, 1), quartile(&added, 3));
             let columns = if contender.name == contenders[0].name {
-                "| | | |".to_owned()
+                "| | |".to_owned()
             } else {
                 format!("{middle:.1} | {low:.1} to {high:.1} | {:.2} | {:.2}", middle / bare, middle / lua)
             };
