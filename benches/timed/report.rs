@@ -41,13 +41,29 @@ fn added(first: &Contender, contender: &Contender, setting: usize) -> Vec<f64> {
     contender.rows[setting].micros.iter().zip(base).map(|(with, without)| with - without).collect()
 }
 
+/// The middle of that.
+fn median_added(first: &Contender, contender: &Contender, setting: usize) -> f64 {
+    median(&added(first, contender, setting))
+}
+
+fn is_in_all_settings(contender: &Contender) -> bool {
+    contender.rows.iter().all(|row| !row.micros.is_empty())
+}
+
+/// The contender whose name begins so.
+fn named<'a>(contenders: &'a [Contender], name: &str) -> Option<&'a Contender> {
+    contenders.iter().find(|contender| contender.name.starts_with(name))
+}
+
+/// What the bare and the Lua filter come to by `measure`: others are compared with them.
+fn references(contenders: &[Contender], measure: impl Fn(&Contender) -> f64) -> [f64; 2] {
+    ["bare filter", "Lua"].map(|name| named(contenders, name).map_or(f64::NAN, &measure))
+}
+
 fn tables(contenders: &[Contender]) -> String {
     let mut text = String::new();
     for (at, row) in contenders[0].rows.iter().enumerate() {
-        let of = |name: &str| contenders.iter().find(|contender| contender.name.starts_with(name));
-        let median_of =
-            |name: &str| of(name).map_or(f64::NAN, |contender| median(&added(&contenders[0], contender, at)));
-        let (bare, lua) = (median_of("bare filter"), median_of("Lua"));
+        let [bare, lua] = references(contenders, |contender| median_added(&contenders[0], contender, at));
         let _ = writeln!(text, "### {}\n", row.setting);
         let _ = writeln!(
             text,
@@ -72,24 +88,20 @@ fn tables(contenders: &[Contender]) -> String {
 
 /// All settings together, which vary less than each, and whole proxies beside the edge workers.
 fn summary(contenders: &[Contender]) -> String {
-    let of = |name: &str| contenders.iter().find(|contender| contender.name == name);
-    let whole = |contender: &&Contender| contender.rows.iter().all(|row| !row.micros.is_empty());
     let sum = |contender: &Contender| -> f64 {
-        (0..contender.rows.len()).map(|at| median(&added(&contenders[0], contender, at))).sum()
+        (0..contender.rows.len()).map(|at| median_added(&contenders[0], contender, at)).sum()
     };
-    let of_prefix = |name: &str| contenders.iter().find(|one| one.name.starts_with(name)).map_or(f64::NAN, sum);
-    let (bare, lua) = (of_prefix("bare filter"), of_prefix("Lua"));
+    let [bare, lua] = references(contenders, sum);
     let mut text = "### All settings together\n\n| | to bare | to Lua |\n|---|--:|--:|\n".to_owned();
-    for contender in contenders.iter().skip(1).filter(whole) {
+    for contender in contenders.iter().skip(1).filter(|contender| is_in_all_settings(contender)) {
         let sum = sum(contender);
         let _ = writeln!(text, "| {} | {:.2} | {:.2} |", contender.name, sum / bare, sum / lua);
     }
     text.push('\n');
     let last = |contender: &Contender| contender.rows.last().map_or(f64::NAN, |row| median(&row.micros));
     for events in ["off", "on"] {
-        if let (Some(filter), Some(worker)) =
-            (of(&format!("Edgesplit, events {events}")), of(&format!("workerd, events {events}")))
-        {
+        let both = ["Edgesplit", "workerd"].map(|name| named(contenders, &format!("{name}, events {events}")));
+        if let [Some(filter), Some(worker)] = both {
             let part = last(filter) / last(worker);
             let _ = writeln!(text, "Events {events}: the whole proxy takes {part:.2} of the edge worker's CPU time.");
         }
@@ -100,12 +112,11 @@ fn summary(contenders: &[Contender]) -> String {
 
 /// Bars of what each adds, one group a setting.
 fn picture(contenders: &[Contender]) -> String {
-    let all = |contender: &&Contender| contender.rows.iter().all(|row| !row.micros.is_empty());
-    let contenders: Vec<&Contender> = contenders.iter().filter(all).collect();
+    let contenders: Vec<&Contender> = contenders.iter().filter(|contender| is_in_all_settings(contender)).collect();
     const COLOURS: [&str; 6] = ["#9aa0a6", "#bdc1c6", "#80868b", "#f9ab00", "#1a73e8", "#12509e"];
     let settings = contenders[0].rows.len();
     let medians: Vec<Vec<f64>> = (0..settings)
-        .map(|at| contenders.iter().skip(1).map(|one| median(&added(contenders[0], one, at)).max(0.0)).collect())
+        .map(|at| contenders.iter().skip(1).map(|one| median_added(contenders[0], one, at).max(0.0)).collect())
         .collect();
     let most = medians.iter().flatten().copied().fold(1.0, f64::max);
     let (bar, gap, label, width) = (18.0, 34.0, 190.0, 780.0);

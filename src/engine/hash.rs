@@ -36,8 +36,7 @@ impl Murmur3 {
             self.mix(shifted as u32);
             self.rest = (shifted >> 32) as u32;
         }
-        let last = rest.iter().rev().fold(0, |last, byte| last << 8 | u64::from(*byte));
-        let shifted = u64::from(self.rest) | last << bits;
+        let shifted = u64::from(self.rest) | little_endian(rest) << bits;
         self.rest = shifted as u32;
         if bits as usize / 8 + rest.len() >= 4 {
             self.mix(self.rest);
@@ -66,6 +65,12 @@ impl Murmur3 {
     pub(super) fn bucket(self) -> u32 {
         ((u64::from(self.finish()) * u64::from(BUCKETS)) >> 32) as u32
     }
+}
+
+/// Fewer bytes than a whole block, as a number.
+#[inline(always)]
+fn little_endian(bytes: &[u8]) -> u64 {
+    bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
 #[inline(always)]
@@ -120,8 +125,7 @@ pub fn seeded(seed: u64, bytes: &[u8]) -> u64 {
     // The length tells bytes of 0 at the end from none.
     let seed = seed.wrapping_add(bytes.len() as u64);
     let hash = words.iter().fold(mixed(seed), |hash, word| mixed(hash ^ u64::from_le_bytes(*word)));
-    let last = rest.iter().rev().fold(0, |last, byte| last << 8 | u64::from(*byte));
-    mixed(mixed(hash ^ last))
+    mixed(mixed(hash ^ little_endian(rest)))
 }
 
 /// 128 bits that name the list `parts`: the same parts give the same bits in every worker, proxy and retry.

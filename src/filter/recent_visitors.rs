@@ -48,24 +48,29 @@ impl RecentVisitors {
     /// What is remembered of `name`.
     #[inline(always)]
     pub fn recall(&self, name: u64) -> Option<&Recent> {
-        self.places.get(name as usize % RECENT_VISITORS_MAX).filter(|recent| recent.name == name)
+        self.places.get(place(name)).filter(|recent| recent.name == name)
     }
 
     /// Remembers what `name` was given.
     pub fn remember(&mut self, name: u64, given: Mark) {
         self.places.resize(RECENT_VISITORS_MAX, NOBODY);
-        if let Some(place) = self.places.get_mut(name as usize % RECENT_VISITORS_MAX) {
+        if let Some(place) = self.places.get_mut(place(name)) {
             *place = Recent { name, given, reported: i64::MIN };
         }
     }
 
     /// All exposures of what `name` was given were reported in the window with the number `window`.
     pub fn reported(&mut self, name: u64, window: i64) {
-        let place = self.places.get_mut(name as usize % RECENT_VISITORS_MAX);
-        if let Some(recent) = place.filter(|recent| recent.name == name) {
+        let known = self.places.get_mut(place(name));
+        if let Some(recent) = known.filter(|recent| recent.name == name) {
             recent.reported = window;
         }
     }
+}
+
+#[inline(always)]
+fn place(name: u64) -> usize {
+    name as usize % RECENT_VISITORS_MAX
 }
 
 #[cfg(test)]

@@ -371,6 +371,7 @@ fn treat(worker: &mut Worker, host: &(impl Host + StreamHost), headers: &HeaderM
         }
     }
 }
+
 /// Decides the candidates. `choices` are what the visitor gets, and `bucketed` hears of those among them that may be exposures.
 /// Says whether all were decided by nothing but the visitor's id.
 #[inline(always)]
