@@ -15,9 +15,8 @@ COMPACT := --cfg aes_backend_soft="compact" --cfg sha2_backend_soft="compact"
 # module. What the request path calls is inlined where the source says so.
 INLINE := -C llvm-args=-inline-threshold=10 -C llvm-args=-inlinehint-threshold=60
 UNROLL := -C llvm-args=-unroll-max-count=1 -C llvm-args=-unroll-threshold=10 -C llvm-args=-unroll-partial-threshold=10
-# As a cdylib alone: beside an rlib, the compiler would keep every public function of every crate as one that others may call.
 BUILD_WASM := RUSTFLAGS='$(REMAP) $(COMPACT) $(INLINE) $(UNROLL)' CARGO_PROFILE_RELEASE_OPT_LEVEL=2 \
-  cargo rustc $(LOCKED) --release --lib --crate-type cdylib --target $(WASM_TARGET)
+  cargo build $(LOCKED) --release --package edgesplit --lib --target $(WASM_TARGET)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup caches browser prometheus clickhouse module build image release reproduce deny run test check sim sim-module sim-mutants matrix compose-test load artillery bench cold fuzz clean
@@ -46,7 +45,7 @@ module: setup
 	cp $(CARGO_TARGET_DIR)/$(WASM_TARGET)/release/edgesplit.wasm dist/edgesplit.wasm
 
 build: module ## build the filter and the command into dist/
-	cargo build $(LOCKED) --release --bin edgesplit
+	cargo build $(LOCKED) --release --package edgesplit-cli
 	cp $(CARGO_TARGET_DIR)/release/edgesplit dist/edgesplit
 
 image: build ## put the filter into an OCI image for Istio and Envoy Gateway (dist/image, an image layout)
@@ -69,19 +68,19 @@ run: build ## start everything on loopback: Envoy with the filter, an origin, th
 	cargo run $(LOCKED) --quiet --example demo
 
 # A module that crashes when asked to and counts its allocations. It stays out of dist/ but for the tests' own folder.
-dist/test/edgesplit-hooks.wasm: $(shell find src -name '*.rs') Cargo.toml Cargo.lock .cargo/link-wasm.sh | setup
+dist/test/edgesplit-hooks.wasm: $(shell find src crates -name '*.rs') Cargo.toml Cargo.lock .cargo/link-wasm.sh | setup
 	$(BUILD_WASM) --features test-hooks --target-dir $(CARGO_TARGET_DIR)/hooks
 	@mkdir -p dist/test
 	cp $(CARGO_TARGET_DIR)/hooks/$(WASM_TARGET)/release/edgesplit.wasm $@
 
 test: build dist/test/edgesplit-hooks.wasm ## run all tests, in a real Envoy too
-	cargo test $(LOCKED)
+	cargo test $(LOCKED) --workspace
 
 check: build ## format, lints, docs and all tests
-	cargo fmt --check
-	cargo clippy $(LOCKED) --all-targets -- -D warnings
-	cargo clippy $(LOCKED) --lib --target $(WASM_TARGET) -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc $(LOCKED) --no-deps
+	cargo fmt --all --check
+	cargo clippy $(LOCKED) --workspace --all-targets -- -D warnings
+	cargo clippy $(LOCKED) --package edgesplit --lib --target $(WASM_TARGET) -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc $(LOCKED) --workspace --no-deps
 	$(MAKE) test
 
 sim: ## simulate faults: SEEDS=1000 from START=1 on, or SEED=4711 alone, told step by step

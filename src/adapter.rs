@@ -5,10 +5,12 @@
 //! once more and answer with the status as a number.
 #![allow(unsafe_code, reason = "the host is reached through foreign functions")]
 
-use crate::filter::streams::Streams;
-use crate::filter::worker::Worker;
-use crate::host::{Call, Headers, Host, HostError, MetricKind, Reply, SetError, Shared, StreamHost, status_of};
-use crate::http::headers::HeaderMap;
+use edgesplit_filter::host::{
+    Call, Headers, Host, HostError, MetricKind, Reply, SetError, Shared, StreamHost, status_of,
+};
+use edgesplit_filter::http::headers::HeaderMap;
+use edgesplit_filter::streams::Streams;
+use edgesplit_filter::worker::Worker;
 use proxy_wasm::hostcalls;
 use proxy_wasm::traits::{Context, RootContext};
 use proxy_wasm::types::LogLevel;
@@ -194,7 +196,7 @@ impl Host for Proxy {
         if getrandom::fill(&mut bytes).is_err() {
             // Ids can then be guessed, but still tell visitors and events apart.
             let now = self.now_ms().to_le_bytes();
-            return crate::engine::hash::fingerprint(&[&now, &(&raw const bytes as usize).to_le_bytes()]);
+            return edgesplit_engine::hash::fingerprint(&[&now, &(&raw const bytes as usize).to_le_bytes()]);
         }
         u128::from_le_bytes(bytes)
     }
@@ -473,8 +475,8 @@ impl RootContext for Root {
 /// `proxy_on_…` in place of the SDK's.
 mod streams {
     use super::{Proxy, Vm, room_for_host, with_vm};
-    use crate::filter::request::{Flow, on_request};
-    use crate::filter::response::on_response;
+    use edgesplit_filter::request::{Flow, on_request};
+    use edgesplit_filter::response::on_response;
 
     unsafe extern "C" {
         // The SDK's, for root contexts.
@@ -558,7 +560,7 @@ mod streams {
 #[cfg(feature = "test-hooks")]
 mod test_hooks {
     use super::Proxy;
-    use crate::host::{Headers, StreamHost};
+    use edgesplit_filter::host::{Headers, StreamHost};
     use std::alloc::{GlobalAlloc, Layout, System};
     use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -3,13 +3,11 @@
 #![allow(missing_docs)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-mod harness;
-
-use harness::bootstrap::{EnvoyOptions, Plugin};
-use harness::envoy::Envoy;
-use harness::http::Response;
-use harness::roles::{Collector, Origin};
-use harness::server::Behaviour;
+use edgesplit_testkit::bootstrap::{EnvoyOptions, Plugin};
+use edgesplit_testkit::envoy::Envoy;
+use edgesplit_testkit::http::Response;
+use edgesplit_testkit::roles::{Collector, Origin};
+use edgesplit_testkit::server::Behaviour;
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -99,7 +97,7 @@ fn a_site_goes_through_an_outage() {
         }
     });
     collector.server.set(Behaviour::Respond);
-    harness::eventually(RECOVERY, "every exposure arrives", || {
+    edgesplit_testkit::eventually(RECOVERY, "every exposure arrives", || {
         (count("events.delivered") == count("events.emitted") && count("outbox.queued_events") == 0).then_some(())
     });
 

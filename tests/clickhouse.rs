@@ -4,17 +4,15 @@
 // Helpers of tests fail as tests do: by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-mod harness;
-
-use harness::bootstrap::{EnvoyOptions, Plugin};
-use harness::client::{Client, Reply};
-use harness::dashboard::Dashboard;
-use harness::envoy::{Directory, Envoy};
-use harness::http::Response;
-use harness::roles::Origin;
-use harness::server::Server;
-use harness::stack::{Accounts, merged};
-use harness::{DEADLINE, Failure, eventually, installed};
+use edgesplit_testkit::bootstrap::{EnvoyOptions, Plugin};
+use edgesplit_testkit::client::{Client, Reply};
+use edgesplit_testkit::dashboard::Dashboard;
+use edgesplit_testkit::envoy::{Directory, Envoy};
+use edgesplit_testkit::http::Response;
+use edgesplit_testkit::roles::Origin;
+use edgesplit_testkit::server::Server;
+use edgesplit_testkit::stack::{Accounts, merged};
+use edgesplit_testkit::{DEADLINE, Failure, eventually, installed};
 use serde_json::{Value, json};
 use statrs::distribution::{ChiSquared, ContinuousCDF};
 use std::collections::BTreeMap;
@@ -424,6 +422,6 @@ fn exposure(unit: &str, experiment: &str, variant: &str) -> String {
 #[test]
 fn the_configuration_is_one() {
     let plugin = serde_json::from_str(&text("plugin.json")).unwrap();
-    let problems = edgesplit::plugin_config::PluginConfig::from_value(&plugin).err();
+    let problems = edgesplit_filter::plugin_config::PluginConfig::from_value(&plugin).err();
     assert!(problems.is_none(), "{problems:?}");
 }

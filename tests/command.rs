@@ -3,7 +3,7 @@
 // Helpers of tests fail as tests do: by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice)]
 
-use edgesplit::visit::preview::{self, NotValid};
+use edgesplit_filter::visit::preview::{self, NotValid};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::process::Command;
@@ -19,7 +19,7 @@ struct Printed {
 }
 
 fn edgesplit(arguments: &[&str], variables: &[(&str, &str)]) -> Printed {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_edgesplit"));
+    let mut command = Command::new(edgesplit_testkit::command::program());
     let output = command
         .args(arguments)
         .env_remove("EDGESPLIT_PREVIEW_SECRET")
@@ -173,7 +173,7 @@ fn datafile() -> serde_json::Value {
 }
 
 fn evaluate(arguments: &[&str], line: &str) -> (serde_json::Value, String) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_edgesplit"))
+    let mut child = Command::new(edgesplit_testkit::command::program())
         .arg("evaluate")
         .args(arguments)
         .stdin(std::process::Stdio::piped())
@@ -343,7 +343,7 @@ fn programs_get_json_and_shells_what_completes() {
 
 /// What the command prints on a terminal.
 fn on_a_terminal(arguments: &str) -> String {
-    let command = format!("{} {arguments}", env!("CARGO_BIN_EXE_edgesplit"));
+    let command = format!("{} {arguments}", edgesplit_testkit::command::program().display());
     let mut script = Command::new("script");
     script.args(["-qec", &command, "/dev/null"]).env_remove("NO_COLOR").env("TERM", "xterm");
     let output = script.stdin(std::process::Stdio::null()).output().expect("script, of bsdutils or util-linux");

@@ -14,7 +14,7 @@ struct Printed {
 }
 
 fn edgesplit(arguments: &[&str]) -> Printed {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_edgesplit"));
+    let mut command = Command::new(edgesplit_testkit::command::program());
     let command = command.args(arguments).env_remove("EDGESPLIT_PREVIEW_SECRET").stdin(Stdio::null());
     let output = command.output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
@@ -62,7 +62,7 @@ fn who_stops_reading_has_seen_enough() {
         &format!("evaluate --config {config}"),
     ] {
         let requests = file("pipe.jsonl", "{\"id\": \"u1\"}\n{\"id\": \"u2\"}\n");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_edgesplit"))
+        let mut child = Command::new(edgesplit_testkit::command::program())
             .args(arguments.split(' '))
             .stdin(std::fs::File::open(requests).unwrap())
             .stdout(Stdio::piped())

@@ -5,11 +5,9 @@
 // Helpers of tests fail as tests do: by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-mod harness;
-
-use harness::envoy::Directory;
-use harness::eventually;
-use harness::site::{self, Port, Service, Site};
+use edgesplit_testkit::envoy::Directory;
+use edgesplit_testkit::eventually;
+use edgesplit_testkit::site::{self, Port, Service, Site};
 use serde_json::Value;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};

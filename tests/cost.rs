@@ -4,11 +4,9 @@
 #![allow(missing_docs)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-mod module;
-
-use edgesplit::http::headers::HeaderMap;
-use module::quiet::Quiet;
-use module::{Compiled, ModuleVm, Work};
+use edgesplit_filter::http::headers::HeaderMap;
+use edgesplit_testkit::module::quiet::Quiet;
+use edgesplit_testkit::module::{Compiled, ModuleVm, Work};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -166,7 +164,8 @@ fn costs() -> BTreeMap<&'static str, BTreeMap<String, Value>> {
     let remembered = move |number: u32| format!("{}; ab_sticky=1{pairs}", known(number));
     let mut preview = plugin(5, 5, true);
     preview["request"] = json!({"preview": {"parameter": "__ab_preview", "secret": "a secret"}});
-    let token = edgesplit::visit::preview::make(b"a secret", u64::from(u32::MAX), &[("experiment-0", "treatment")]);
+    let token =
+        edgesplit_filter::visit::preview::make(b"a secret", u64::from(u32::MAX), &[("experiment-0", "treatment")]);
     let link = format!("/shop/1?__ab_preview={}", token.unwrap());
     let more = [
         ("known visitor, 5 of 5, sticky", cost(&compiled, &sticky, "/shop/1?ref=1", &remembered)),

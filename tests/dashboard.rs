@@ -5,14 +5,12 @@
 // Helpers of tests fail as tests do: by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-mod harness;
-
-use harness::browser::Browser;
-use harness::client::Client;
-use harness::dashboard::Dashboard;
-use harness::http::Response;
-use harness::stack::{Services, document};
-use harness::{DEADLINE, command, eventually, eventually_eq, installed};
+use edgesplit_testkit::browser::Browser;
+use edgesplit_testkit::client::Client;
+use edgesplit_testkit::dashboard::Dashboard;
+use edgesplit_testkit::http::Response;
+use edgesplit_testkit::stack::{Services, document};
+use edgesplit_testkit::{DEADLINE, command, eventually, eventually_eq, installed};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 

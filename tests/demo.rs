@@ -3,11 +3,9 @@
 // A test fails by panicking, in its helpers too.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod harness;
-
-use harness::browser::Browser;
-use harness::client::Client;
-use harness::{DEADLINE, eventually, installed};
+use edgesplit_testkit::browser::Browser;
+use edgesplit_testkit::client::Client;
+use edgesplit_testkit::{DEADLINE, eventually, installed};
 use serde_json::Value;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -48,7 +46,7 @@ fn the_demo_runs_on_the_envoy_of_func_e() {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("func-e");
     fs::create_dir_all(&folder).unwrap();
     let (asked, launcher) = (folder.join("asked"), folder.join("func-e"));
-    let envoy = fs::canonicalize(harness::envoy::find_binary().unwrap()).unwrap();
+    let envoy = fs::canonicalize(edgesplit_testkit::envoy::find_binary().unwrap()).unwrap();
     let script = format!("#!/bin/sh\necho \"$@ $ENVOY_VERSION\" >{}\necho {}\n", asked.display(), envoy.display());
     fs::write(&launcher, script).unwrap();
     fs::set_permissions(&launcher, fs::Permissions::from_mode(0o755)).unwrap();

@@ -4,16 +4,14 @@
 // Helpers of tests fail as tests do: by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice)]
 
-mod harness;
-
-use harness::bootstrap::built_module;
-use harness::caches::{Cache, recipe};
-use harness::client::Client;
-use harness::command;
-use harness::envoy::Envoy;
-use harness::http::{Request, Response};
-use harness::roles::Origin;
-use harness::stack::document;
+use edgesplit_testkit::bootstrap::built_module;
+use edgesplit_testkit::caches::{Cache, recipe};
+use edgesplit_testkit::client::Client;
+use edgesplit_testkit::command;
+use edgesplit_testkit::envoy::Envoy;
+use edgesplit_testkit::http::{Request, Response};
+use edgesplit_testkit::roles::Origin;
+use edgesplit_testkit::stack::document;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -99,7 +97,7 @@ fn on_socket(socket: &Path) -> String {
 fn visit(client: &mut Client, number: usize) -> Vec<View> {
     let pages = (0..PAGES.len()).map(|at| PAGES[(at + number) % PAGES.len()]);
     let mut views = Vec::new();
-    let mut checked = |reply: harness::client::Reply, id: &str, path: &'static str| {
+    let mut checked = |reply: edgesplit_testkit::client::Reply, id: &str, path: &'static str| {
         assert_eq!(reply.status, 200, "{path}: {reply:?}");
         assert_eq!(reply.header("cache-control").as_deref(), Some("private, max-age=600"), "{path}: {reply:?}");
         views.push(View { id: id.to_owned(), path, body: reply.text() });

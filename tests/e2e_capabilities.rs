@@ -4,12 +4,10 @@
 // Helpers of tests fail as tests do: by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-mod harness;
-
-use harness::bootstrap::restrict;
-use harness::envoy::Envoy;
-use harness::stack::{Accounts, Services, document, echoed, experiment};
-use harness::{DEADLINE, eventually, eventually_eq};
+use edgesplit_testkit::bootstrap::restrict;
+use edgesplit_testkit::envoy::Envoy;
+use edgesplit_testkit::stack::{Accounts, Services, document, echoed, experiment};
+use edgesplit_testkit::{DEADLINE, eventually, eventually_eq};
 use serde_json::{Value, json};
 use std::path::Path;
 

@@ -3,14 +3,12 @@
 // Helpers of tests fail as tests do: by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice)]
 
-mod harness;
-
-use harness::bootstrap::{ConfigForm, Plugin};
-use harness::client::{Client, Outgoing};
-use harness::command::{self, results};
-use harness::envoy::Envoy;
-use harness::eventually_eq;
-use harness::stack::{Services, document, echoed, experiment, merged};
+use edgesplit_testkit::bootstrap::{ConfigForm, Plugin};
+use edgesplit_testkit::client::{Client, Outgoing};
+use edgesplit_testkit::command::{self, results};
+use edgesplit_testkit::envoy::Envoy;
+use edgesplit_testkit::eventually_eq;
+use edgesplit_testkit::stack::{Services, document, echoed, experiment, merged};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::Output;

@@ -3,14 +3,12 @@
 // Helpers of tests fail as tests do: by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice)]
 
-mod harness;
-
-use harness::bootstrap::built_module;
-use harness::caches::recipe;
-use harness::envoy::Envoy;
-use harness::http::Response;
-use harness::roles::Origin;
-use harness::stack::texts;
+use edgesplit_testkit::bootstrap::built_module;
+use edgesplit_testkit::caches::recipe;
+use edgesplit_testkit::envoy::Envoy;
+use edgesplit_testkit::http::Response;
+use edgesplit_testkit::roles::Origin;
+use edgesplit_testkit::stack::texts;
 use serde_json::Value;
 
 #[test]

@@ -3,13 +3,11 @@
 // Helpers of tests fail as tests do: by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice)]
 
-mod harness;
-
-use harness::client::Client;
-use harness::envoy::Envoy;
-use harness::http::{Request, Response};
-use harness::stack::{Services, document, experiment};
-use harness::{eventually, eventually_eq};
+use edgesplit_testkit::client::Client;
+use edgesplit_testkit::envoy::Envoy;
+use edgesplit_testkit::http::{Request, Response};
+use edgesplit_testkit::stack::{Services, document, experiment};
+use edgesplit_testkit::{eventually, eventually_eq};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 

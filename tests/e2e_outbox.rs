@@ -3,16 +3,14 @@
 // Helpers of tests fail as tests do: by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice)]
 
-mod harness;
-
-use edgesplit::events::event::{derived_id, exposure_fingerprint};
-use harness::client::{Client, Outgoing};
-use harness::envoy::Envoy;
-use harness::load::{self, Pace};
-use harness::roles::Collector;
-use harness::server::Behaviour;
-use harness::stack::{Accounts, Services, document, experiment, merge, merged};
-use harness::{DEADLINE, eventually, eventually_eq};
+use edgesplit_filter::events::event::{derived_id, exposure_fingerprint};
+use edgesplit_testkit::client::{Client, Outgoing};
+use edgesplit_testkit::envoy::Envoy;
+use edgesplit_testkit::load::{self, Pace};
+use edgesplit_testkit::roles::Collector;
+use edgesplit_testkit::server::Behaviour;
+use edgesplit_testkit::stack::{Accounts, Services, document, experiment, merge, merged};
+use edgesplit_testkit::{DEADLINE, eventually, eventually_eq};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};

@@ -3,15 +3,13 @@
 // Helpers of tests fail as tests do: by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice)]
 
-mod harness;
-
-use harness::client::{Client, Outgoing};
-use harness::envoy::Envoy;
-use harness::http::Response;
-use harness::load::{self, Pace};
-use harness::server::Behaviour;
-use harness::stack::{Accounts, Services, document, experiment, merged};
-use harness::{DEADLINE, eventually, eventually_eq};
+use edgesplit_testkit::client::{Client, Outgoing};
+use edgesplit_testkit::envoy::Envoy;
+use edgesplit_testkit::http::Response;
+use edgesplit_testkit::load::{self, Pace};
+use edgesplit_testkit::server::Behaviour;
+use edgesplit_testkit::stack::{Accounts, Services, document, experiment, merged};
+use edgesplit_testkit::{DEADLINE, eventually, eventually_eq};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -3,14 +3,12 @@
 // Helpers of tests fail as tests do: by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-mod harness;
-
-use harness::bootstrap::Plugin;
-use harness::envoy::Envoy;
-use harness::roles::{Collector, ConfigService};
-use harness::server::Behaviour;
-use harness::stack::{Services, document, echoed, experiment};
-use harness::{DEADLINE, eventually, eventually_eq};
+use edgesplit_testkit::bootstrap::Plugin;
+use edgesplit_testkit::envoy::Envoy;
+use edgesplit_testkit::roles::{Collector, ConfigService};
+use edgesplit_testkit::server::Behaviour;
+use edgesplit_testkit::stack::{Services, document, echoed, experiment};
+use edgesplit_testkit::{DEADLINE, eventually, eventually_eq};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 

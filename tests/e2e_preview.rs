@@ -3,17 +3,15 @@
 // Helpers of tests fail as tests do: by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice)]
 
-mod harness;
-
-use edgesplit::visit::preview;
-use harness::bootstrap::built_module;
-use harness::caches::recipe;
-use harness::client::Reply;
-use harness::envoy::Envoy;
-use harness::eventually_eq;
-use harness::http::{Request, Response};
-use harness::roles::Origin;
-use harness::stack::{Accounts, Services, document, echoed, experiment, texts};
+use edgesplit_filter::visit::preview;
+use edgesplit_testkit::bootstrap::built_module;
+use edgesplit_testkit::caches::recipe;
+use edgesplit_testkit::client::Reply;
+use edgesplit_testkit::envoy::Envoy;
+use edgesplit_testkit::eventually_eq;
+use edgesplit_testkit::http::{Request, Response};
+use edgesplit_testkit::roles::Origin;
+use edgesplit_testkit::stack::{Accounts, Services, document, echoed, experiment, texts};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::Command;

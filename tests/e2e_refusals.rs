@@ -3,11 +3,9 @@
 // Helpers of tests fail as tests do: by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice)]
 
-mod harness;
-
-use harness::bootstrap::{ConfigForm, EnvoyOptions, Plugin};
-use harness::envoy::Envoy;
-use harness::eventually_eq;
+use edgesplit_testkit::bootstrap::{ConfigForm, EnvoyOptions, Plugin};
+use edgesplit_testkit::envoy::Envoy;
+use edgesplit_testkit::eventually_eq;
 use serde_json::{Value, json};
 use std::path::Path;
 

@@ -3,11 +3,9 @@
 // Helpers of tests fail as tests do: by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice)]
 
-mod harness;
-
-use harness::http::Response;
-use harness::stack::{Accounts, Services, document, echoed, experiment, merged, texts};
-use harness::{eventually_eq, roles};
+use edgesplit_testkit::http::Response;
+use edgesplit_testkit::stack::{Accounts, Services, document, echoed, experiment, merged, texts};
+use edgesplit_testkit::{eventually_eq, roles};
 use serde_json::{Value, json};
 
 /// A plugin that knows visitors by a header, with the members of `with` on top.

@@ -3,12 +3,10 @@
 // Helpers of tests fail as tests do: by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-mod harness;
-
-use harness::eventually;
-use harness::http::Request;
-use harness::server::Server;
-use harness::stack::{Accounts, Services, document, experiment};
+use edgesplit_testkit::eventually;
+use edgesplit_testkit::http::Request;
+use edgesplit_testkit::server::Server;
+use edgesplit_testkit::stack::{Accounts, Services, document, experiment};
 use serde_json::json;
 use std::time::Duration;
 

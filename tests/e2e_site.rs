@@ -3,13 +3,11 @@
 // Helpers of tests fail as tests do: by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice)]
 
-mod harness;
-
-use harness::bootstrap::built_module;
-use harness::caches::recipe;
-use harness::dashboard::Dashboard;
-use harness::envoy::{Directory, Envoy};
-use harness::site::{self, Port, Service, Site};
+use edgesplit_testkit::bootstrap::built_module;
+use edgesplit_testkit::caches::recipe;
+use edgesplit_testkit::dashboard::Dashboard;
+use edgesplit_testkit::envoy::{Directory, Envoy};
+use edgesplit_testkit::site::{self, Port, Service, Site};
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use std::path::Path;

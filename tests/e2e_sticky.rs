@@ -4,11 +4,9 @@
 // Helpers of tests fail as tests do: by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice)]
 
-mod harness;
-
-use harness::client::{Client, Reply};
-use harness::envoy::Envoy;
-use harness::stack::{Services, document, echoed, merged};
+use edgesplit_testkit::client::{Client, Reply};
+use edgesplit_testkit::envoy::Envoy;
+use edgesplit_testkit::stack::{Services, document, echoed, merged};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 

@@ -3,14 +3,12 @@
 // Helpers of tests fail as tests do: by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-mod harness;
-
-use harness::bootstrap::{EnvoyOptions, Plugin};
-use harness::client::Client;
-use harness::envoy::Envoy;
-use harness::server::Behaviour;
-use harness::stack::{Accounts, Services, document, echoed, experiment, merged};
-use harness::{DEADLINE, eventually, eventually_eq};
+use edgesplit_testkit::bootstrap::{EnvoyOptions, Plugin};
+use edgesplit_testkit::client::Client;
+use edgesplit_testkit::envoy::Envoy;
+use edgesplit_testkit::server::Behaviour;
+use edgesplit_testkit::stack::{Accounts, Services, document, echoed, experiment, merged};
+use edgesplit_testkit::{DEADLINE, eventually, eventually_eq};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

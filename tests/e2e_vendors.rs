@@ -3,13 +3,11 @@
 // Helpers of tests fail as tests do: by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice)]
 
-mod harness;
-
-use harness::client::Outgoing;
-use harness::command;
-use harness::envoy::Envoy;
-use harness::stack::{Accounts, Services, echoed, merged, texts};
-use harness::{DEADLINE, eventually, eventually_eq};
+use edgesplit_testkit::client::Outgoing;
+use edgesplit_testkit::command;
+use edgesplit_testkit::envoy::Envoy;
+use edgesplit_testkit::stack::{Accounts, Services, echoed, merged, texts};
+use edgesplit_testkit::{DEADLINE, eventually, eventually_eq};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -278,7 +276,7 @@ fn growthbook_s_sticky_cookie_keeps_visitors_where_they_are() {
             "visitor": {"id": [{"header": "x-user-id"}], "attributes": {"device": "cookie.device"}},
             "request": {"sticky": {"max_age": "1h", "secure": false}}}))
     };
-    let cookie_of = |reply: &harness::client::Reply| -> Option<String> {
+    let cookie_of = |reply: &edgesplit_testkit::client::Reply| -> Option<String> {
         let cookies = reply.header_all("set-cookie");
         assert!(cookies.len() <= 1, "{cookies:?}");
         let cookie = cookies.first()?;
@@ -288,7 +286,7 @@ fn growthbook_s_sticky_cookie_keeps_visitors_where_they_are() {
     let (before, after, anew) =
         (envoy(weighted([0.9, 0.1], 0)), envoy(weighted([0.1, 0.9], 0)), envoy(weighted([0.1, 0.9], 1)));
     let [mut before, mut after, mut anew] = [&before, &after, &anew].map(Envoy::client);
-    let ask = |client: &mut harness::client::Client, id: &str, cookie: &str| {
+    let ask = |client: &mut edgesplit_testkit::client::Client, id: &str, cookie: &str| {
         let reply = client.get("/").header("x-user-id", id).header("cookie", cookie).send();
         assert_eq!(reply.status, 200);
         (echoed(&reply, "x-ab-assignments"), cookie_of(&reply))
@@ -301,7 +299,7 @@ fn growthbook_s_sticky_cookie_keeps_visitors_where_they_are() {
         let (name, value) = cookie.split_once('=').unwrap();
         // As GrowthBook's own SDKs name and write it.
         assert_eq!(name, format!("gbStickyBuckets__id||v%20{number}%40shop"));
-        let text = edgesplit::http::url::percent_decoded(value.as_bytes()).into_owned();
+        let text = edgesplit_filter::http::url::percent_decoded(value.as_bytes()).into_owned();
         let key = variant[0].strip_prefix("nav=").unwrap();
         let expected = json!({"attributeName": "id", "attributeValue": id, "assignments": {"nav-test__0": key}});
         assert_eq!(serde_json::from_slice::<Value>(&text).unwrap(), expected);

@@ -3,13 +3,11 @@
 // Helpers of tests fail as tests do: by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice)]
 
-mod harness;
-
-use harness::client::{Client, Reply};
-use harness::envoy::Envoy;
-use harness::eventually_eq;
-use harness::http2;
-use harness::stack::{Accounts, Services, document, echoed, experiment, merged, texts};
+use edgesplit_testkit::client::{Client, Reply};
+use edgesplit_testkit::envoy::Envoy;
+use edgesplit_testkit::eventually_eq;
+use edgesplit_testkit::http2;
+use edgesplit_testkit::stack::{Accounts, Services, document, echoed, experiment, merged, texts};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 

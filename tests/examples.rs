@@ -3,12 +3,10 @@
 // A test fails by panicking, in its helpers too.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod harness;
-
-use edgesplit::native;
-use edgesplit::plugin_config::{self, PluginConfig};
-use harness::bootstrap::built_module;
-use harness::envoy::Envoy;
+use edgesplit_filter::plugin_config::{self, PluginConfig};
+use edgesplit_formats::native;
+use edgesplit_testkit::bootstrap::built_module;
+use edgesplit_testkit::envoy::Envoy;
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -121,7 +119,7 @@ fn the_example_experiments_are_valid() {
 #[test]
 fn the_annotated_configuration_is_what_the_filter_reads() {
     let yaml = fs::read_to_string(project().join("envoy/envoy.yaml")).unwrap();
-    let module = Value::from(harness::bootstrap::built_module().to_string_lossy()).to_string();
+    let module = Value::from(edgesplit_testkit::bootstrap::built_module().to_string_lossy()).to_string();
     let mut yaml = yaml.replace("filename: dist/edgesplit.wasm", &format!("filename: {module}"));
     for port in ["10000", "9901"] {
         yaml = yaml.replace(&format!("port_value: {port}}}"), "port_value: 0}");

@@ -4,14 +4,12 @@
 // Helpers of tests fail as tests do: by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-mod harness;
-
-use harness::bootstrap::built_module;
-use harness::caches::recipe;
-use harness::client::Client;
-use harness::envoy::{Directory, Envoy};
-use harness::roles::{Collector, Origin};
-use harness::{DEADLINE, eventually, installed};
+use edgesplit_testkit::bootstrap::built_module;
+use edgesplit_testkit::caches::recipe;
+use edgesplit_testkit::client::Client;
+use edgesplit_testkit::envoy::{Directory, Envoy};
+use edgesplit_testkit::roles::{Collector, Origin};
+use edgesplit_testkit::{DEADLINE, eventually, installed};
 use serde_json::{Value, json};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};

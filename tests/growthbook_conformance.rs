@@ -5,12 +5,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice)]
 
-use edgesplit::engine::condition::Condition;
-use edgesplit::growthbook::hash::{bucket_ranges, choose_variation, equal_weights, hash, in_namespace};
-use edgesplit::growthbook::sticky::{StickyDocument, StickyDocuments};
-use edgesplit::growthbook::{self, Context, Evaluation, ExperimentResult, FeatureDecision, Overrides, Payload};
-use edgesplit::growthbook::{decrypt::decrypt, url::query_override};
-use edgesplit::problem::{Node, Problems};
+use edgesplit_formats::conditions;
+use edgesplit_formats::diagnostics::{Node, Problems};
+use edgesplit_formats::growthbook::hash::{bucket_ranges, choose_variation, equal_weights, hash, in_namespace};
+use edgesplit_formats::growthbook::sticky::{StickyDocument, StickyDocuments};
+use edgesplit_formats::growthbook::{self, Context, Evaluation, ExperimentResult, FeatureDecision, Overrides, Payload};
+use edgesplit_formats::growthbook::{decrypt::decrypt, url::query_override};
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -105,7 +105,7 @@ fn pair(value: &Value) -> (f64, f64) {
 fn eval_condition(row: &[Value]) -> (Value, Value) {
     let empty = json!({});
     let groups = row.get(4).filter(|groups| !groups.is_null()).unwrap_or(&empty);
-    let condition = Condition::compile(&Node::root(&row[1]), groups, &mut Problems::new());
+    let condition = conditions::compile(&Node::root(&row[1]), groups, &mut Problems::new());
     (condition.matches(&row[2]).into(), row[3].clone())
 }
 

@@ -1,16 +1,14 @@
 //! The harness tested by itself: a real Envoy without the filter, and every fault the other tests rely on.
 #![allow(missing_docs)]
 
-mod harness;
-
-use harness::bootstrap::EnvoyOptions;
-use harness::client::{Client, Outgoing};
-use harness::envoy::Envoy;
-use harness::http::Response;
-use harness::load::{self, Pace};
-use harness::roles::{Collector, ConfigService, Origin};
-use harness::server::Behaviour;
-use harness::{DEADLINE, eventually, eventually_eq};
+use edgesplit_testkit::bootstrap::EnvoyOptions;
+use edgesplit_testkit::client::{Client, Outgoing};
+use edgesplit_testkit::envoy::Envoy;
+use edgesplit_testkit::http::Response;
+use edgesplit_testkit::load::{self, Pace};
+use edgesplit_testkit::roles::{Collector, ConfigService, Origin};
+use edgesplit_testkit::server::Behaviour;
+use edgesplit_testkit::{DEADLINE, eventually, eventually_eq};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 

@@ -2,15 +2,13 @@
 //! a third of the time. Every request must succeed, every exposure must arrive.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-mod harness;
-
-use harness::bootstrap::{EnvoyOptions, Plugin};
-use harness::client::Outgoing;
-use harness::envoy::Envoy;
-use harness::http::Response;
-use harness::load::{self, Pace};
-use harness::roles::{Collector, Origin};
-use harness::server::Behaviour;
+use edgesplit_testkit::bootstrap::{EnvoyOptions, Plugin};
+use edgesplit_testkit::client::Outgoing;
+use edgesplit_testkit::envoy::Envoy;
+use edgesplit_testkit::http::Response;
+use edgesplit_testkit::load::{self, Pace};
+use edgesplit_testkit::roles::{Collector, Origin};
+use edgesplit_testkit::server::Behaviour;
 use serde_json::json;
 use std::time::{Duration, Instant};
 
@@ -68,7 +66,7 @@ fn a_site_goes_through_an_outage() {
     collector.server.set(Behaviour::Respond);
     let done = Instant::now();
     let count = |name: &str| envoy.counter(&format!("edgesplit.demo.{name}"));
-    harness::eventually(RECOVERY, "every exposure arrives", || {
+    edgesplit_testkit::eventually(RECOVERY, "every exposure arrives", || {
         (count("events.delivered") == report.sent && count("outbox.queued_events") == 0).then_some(())
     });
     let recovered = done.elapsed();

@@ -3,7 +3,7 @@
 #![allow(missing_docs)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use edgesplit::plugin_config::PluginConfig;
+use edgesplit_filter::plugin_config::PluginConfig;
 use jsonschema::Validator;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;

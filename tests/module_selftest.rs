@@ -1,10 +1,9 @@
 //! The built module in the interpreter: it starts, decides, refuses, and costs what it may.
 #![allow(missing_docs)]
-mod module;
 
-use edgesplit::http::headers::HeaderMap;
-use module::quiet::Quiet;
-use module::{Compiled, Death, ModuleVm, NoHost};
+use edgesplit_filter::http::headers::HeaderMap;
+use edgesplit_testkit::module::quiet::Quiet;
+use edgesplit_testkit::module::{Compiled, Death, ModuleVm, NoHost};
 use std::path::{Path, PathBuf};
 
 /// How large the module may be: every proxy of a mesh fetches it, and compiles it when it starts.

@@ -6,7 +6,7 @@
 // Helpers of a test fail by panicking, as the test itself does.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice)]
 
-use edgesplit::optimizely::{Client, Datafile, Event, Happening, Reason, compile};
+use edgesplit_formats::optimizely::{Client, Datafile, Event, Happening, Reason, compile};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;

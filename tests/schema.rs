@@ -4,8 +4,8 @@
 // A test fails by panicking, in its helpers too.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use edgesplit::native;
-use edgesplit::plugin_config::PluginConfig;
+use edgesplit_filter::plugin_config::PluginConfig;
+use edgesplit_formats::native;
 use jsonschema::Validator;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,7 +31,7 @@ struct Document {
     full: Value,
 }
 
-fn pairs(problems: &edgesplit::problem::Problems) -> Vec<(String, String)> {
+fn pairs(problems: &edgesplit_formats::diagnostics::Problems) -> Vec<(String, String)> {
     problems.iter().map(|problem| (problem.path.clone(), problem.message.clone())).collect()
 }
 
@@ -262,7 +262,7 @@ impl Document {
 #[test]
 fn the_committed_schemas_are_what_the_command_prints() {
     for name in ["plugin", "experiments"] {
-        let output = Command::new(env!("CARGO_BIN_EXE_edgesplit")).args(["schema", name]).output().unwrap();
+        let output = Command::new(edgesplit_testkit::command::program()).args(["schema", name]).output().unwrap();
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("docs/schema/{name}.schema.json"));
         let committed = std::fs::read_to_string(&file).unwrap();
         assert_eq!(
@@ -280,7 +280,7 @@ fn the_reference_is_what_the_command_prints() {
     let reference = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference.md")).unwrap();
     for name in ["plugin", "experiments"] {
         let arguments = ["schema", name, "--markdown"];
-        let output = Command::new(env!("CARGO_BIN_EXE_edgesplit")).args(arguments).output().unwrap();
+        let output = Command::new(edgesplit_testkit::command::program()).args(arguments).output().unwrap();
         let table = String::from_utf8(output.stdout).unwrap();
         assert!(
             reference.contains(&table),

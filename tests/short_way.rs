@@ -3,13 +3,11 @@
 #![allow(missing_docs, unreachable_pub, dead_code, reason = "the host is shared with other tests")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-mod module;
-
-use edgesplit::filter::request::{Flow, on_request};
-use edgesplit::filter::response::on_response;
-use edgesplit::filter::worker::Worker;
-use edgesplit::http::headers::HeaderMap;
-use module::quiet::Quiet;
+use edgesplit_filter::http::headers::HeaderMap;
+use edgesplit_filter::request::{Flow, on_request};
+use edgesplit_filter::response::on_response;
+use edgesplit_filter::worker::Worker;
+use edgesplit_testkit::module::quiet::Quiet;
 use serde_json::{Value, json};
 
 /// An experiment on `/shop`, of which `more` says what it is beside that.

@@ -4,12 +4,10 @@
 // Helpers of tests fail as tests do: by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-mod module;
-
-use edgesplit::engine::assignments::assignment_pair;
-use edgesplit::http::headers::HeaderMap;
-use module::quiet::Quiet;
-use module::{Compiled, ModuleVm};
+use edgesplit_engine::assignments::assignment_pair;
+use edgesplit_filter::http::headers::HeaderMap;
+use edgesplit_testkit::module::quiet::Quiet;
+use edgesplit_testkit::module::{Compiled, ModuleVm};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -5,15 +5,13 @@
 #![allow(missing_docs, unreachable_pub)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-#[path = "../../tests/harness/mod.rs"]
-mod harness;
 mod load;
 mod report;
 
-use harness::bootstrap::{EnvoyOptions, Plugin};
-use harness::envoy::Envoy;
-use harness::http::Response;
-use harness::roles::{Collector, Origin};
+use edgesplit_testkit::bootstrap::{EnvoyOptions, Plugin};
+use edgesplit_testkit::envoy::Envoy;
+use edgesplit_testkit::http::Response;
+use edgesplit_testkit::roles::{Collector, Origin};
 use load::{Connection, Protocol, Request};
 use report::{Contender, Row};
 use serde_json::{Value, json};
@@ -186,7 +184,7 @@ fn workerd(origin: u16, queue: Option<u16>) -> Option<Contender> {
         .ok()?;
     let process = Killed(child);
     let serves = || std::net::TcpStream::connect(("127.0.0.1", port)).ok();
-    harness::eventually(harness::DEADLINE, "workerd serves", serves);
+    edgesplit_testkit::eventually(edgesplit_testkit::DEADLINE, "workerd serves", serves);
     let pid = process.0.id();
     let name = if queue.is_some() { "workerd, events on" } else { "workerd, events off" };
     Some(Contender { name, port, pid, _process: Box::new(process), rows: Vec::new() })

@@ -9,15 +9,13 @@
 //! It ends with Ctrl-C, SIGTERM or SIGHUP, and takes Envoy with it. With `DEMO_SECONDS=10` it ends by itself after that
 //! time, and fails unless every request was answered and every event was delivered.
 
-#[path = "../../tests/harness/mod.rs"]
-mod harness;
 mod screen;
 mod services;
 mod traffic;
 
-use harness::Failure;
-use harness::dashboard::Dashboard;
-use harness::envoy::Envoy;
+use edgesplit_testkit::Failure;
+use edgesplit_testkit::dashboard::Dashboard;
+use edgesplit_testkit::envoy::Envoy;
 use screen::{Counts, Screen};
 use services::Services;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};

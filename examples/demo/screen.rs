@@ -1,9 +1,9 @@
 //! What the demo prints: the addresses, what to try, and the counts.
 
-use crate::harness::Failure;
-use crate::harness::dashboard::Dashboard;
-use crate::harness::envoy::Envoy;
 use crate::services::Services;
+use edgesplit_testkit::Failure;
+use edgesplit_testkit::dashboard::Dashboard;
+use edgesplit_testkit::envoy::Envoy;
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};

@@ -1,11 +1,12 @@
 //! The services around Envoy, and the controls that break and mend them.
 
-use crate::harness::http::{Request, Response};
-use crate::harness::roles::ConfigService;
-use crate::harness::server::{Behaviour, Server};
-use crate::harness::{Failure, lock};
 use crate::{COLLECTOR, EXPERIMENTS, ORIGIN, Port};
-use edgesplit::{native, plugin_config};
+use edgesplit_filter::plugin_config;
+use edgesplit_formats::native;
+use edgesplit_testkit::http::{Request, Response};
+use edgesplit_testkit::roles::ConfigService;
+use edgesplit_testkit::server::{Behaviour, Server};
+use edgesplit_testkit::{Failure, lock};
 use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::io;

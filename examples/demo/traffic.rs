@@ -1,6 +1,6 @@
 //! Visitors of the site: a few requests a second, each as a shop has them.
 
-use crate::harness::client::{Client, Outgoing, Reply};
+use edgesplit_testkit::client::{Client, Outgoing, Reply};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;

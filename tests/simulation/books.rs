@@ -5,8 +5,8 @@ use crate::host::Process;
 use crate::network::Answer;
 use crate::scenario::Scenario;
 use crate::tamper;
-use edgesplit::config_sync::state::State;
-use edgesplit::events::outbox::Outbox;
+use edgesplit_filter::config_sync::state::State;
+use edgesplit_filter::events::outbox::Outbox;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::ops::Range;
 

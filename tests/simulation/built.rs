@@ -9,14 +9,14 @@
 //! the module is configured are nobody's, see `books.randoms`.
 
 use crate::host::{SimHost, SimReply};
-use crate::module::{Compiled, Death, ModuleVm, taken_apart};
 use crate::scenario::PLUGIN;
 use crate::vm::{Job, Memory, check_request, check_response, repeats_left_out};
-use edgesplit::filter::request::{Flow, on_request};
-use edgesplit::filter::response::on_response;
-use edgesplit::filter::worker::Worker;
-use edgesplit::host::{Call, Headers, Host, HostError, MetricKind, Reply, SetError, Shared, StreamHost};
-use edgesplit::http::headers::HeaderMap;
+use edgesplit_filter::host::{Call, Headers, Host, HostError, MetricKind, Reply, SetError, Shared, StreamHost};
+use edgesplit_filter::http::headers::HeaderMap;
+use edgesplit_filter::request::{Flow, on_request};
+use edgesplit_filter::response::on_response;
+use edgesplit_filter::worker::Worker;
+use edgesplit_testkit::module::{Compiled, Death, ModuleVm, taken_apart};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::panic::resume_unwind;

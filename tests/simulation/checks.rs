@@ -4,7 +4,7 @@ use crate::books::{Books, EMITTED, NAMES, OVERFLOW, VmBook};
 use crate::host::Process;
 use crate::scenario::{PLUGIN, RETRY_AFTER_S_MAX, Scenario};
 use crate::tamper;
-use edgesplit::events::outbox::{Batch, Outbox};
+use edgesplit_filter::events::outbox::{Batch, Outbox};
 
 /// Failed writes after which a VM may leave a change for the next tick.
 const CAS_TRIES_MAX: u32 = 16;

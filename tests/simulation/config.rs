@@ -3,7 +3,7 @@
 use crate::books::Books;
 use crate::host::Process;
 use crate::scenario::Scenario;
-use edgesplit::config_sync::state::{Body, State};
+use edgesplit_filter::config_sync::state::{Body, State};
 
 /// VMs that may fetch before anything is there.
 const START_FETCHES_MAX: u8 = 2;

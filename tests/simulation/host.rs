@@ -6,8 +6,8 @@ use crate::network::Answer;
 use crate::sim::{Fate, Sim};
 use crate::tamper;
 use corosensei::Yielder;
-use edgesplit::host::{Call, Headers, Host, HostError, MetricKind, Reply, SetError, Shared, StreamHost};
-use edgesplit::http::headers::HeaderMap;
+use edgesplit_filter::host::{Call, Headers, Host, HostError, MetricKind, Reply, SetError, Shared, StreamHost};
+use edgesplit_filter::http::headers::HeaderMap;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
@@ -244,7 +244,7 @@ impl StreamHost for SimHost<'_> {
     }
 
     fn response_status(&self) -> Option<u16> {
-        edgesplit::host::status(&self.headers(Headers::Response))
+        edgesplit_filter::host::status(&self.headers(Headers::Response))
     }
 
     fn set_header(&self, which: Headers, name: &str, value: &[u8]) {

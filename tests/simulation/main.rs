@@ -22,8 +22,6 @@ mod built;
 mod checks;
 mod config;
 mod host;
-#[path = "../module/mod.rs"]
-mod module;
 mod mutants;
 mod network;
 mod outbox;
@@ -35,7 +33,7 @@ mod vm;
 mod workload;
 mod world;
 
-use module::Compiled;
+use edgesplit_testkit::module::Compiled;
 use mutants::Mutant;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -4,7 +4,7 @@ use crate::mutants::Mutant;
 use crate::scenario::{CONFIG_BYTES_MAX, RETRY_AFTER_S_MAX};
 use crate::sim::{Event, Sim};
 use crate::workload::Doc;
-use edgesplit::host::Call;
+use edgesplit_filter::host::Call;
 use std::collections::BTreeMap;
 
 /// The services' numbers.

@@ -4,8 +4,8 @@
 use crate::books::{Books, DELIVERED, EXPIRED, Grant, Meaning, OVERFLOW, Part, REJECTED, Verdict, event_ids};
 use crate::host::Process;
 use crate::scenario::{PLUGIN, Scenario};
-use edgesplit::events::outbox::{Batch, Lease, Outbox};
-use edgesplit::events::slot::{Events, part_id};
+use edgesplit_filter::events::outbox::{Batch, Lease, Outbox};
+use edgesplit_filter::events::slot::{Events, part_id};
 
 /// Calls that batches which waited may have on their way together.
 const BACKLOG_CALLS_IN_FLIGHT_MAX: usize = 4;

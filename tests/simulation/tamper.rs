@@ -4,8 +4,8 @@ use crate::mutants::Mutant;
 use crate::network::Answer;
 use crate::rng::Rng;
 use crate::scenario::PLUGIN;
-use edgesplit::config_sync::state::State;
-use edgesplit::events::outbox::Outbox;
+use edgesplit_filter::config_sync::state::State;
+use edgesplit_filter::events::outbox::Outbox;
 
 /// What becomes of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,18 +2,18 @@
 
 use crate::built;
 use crate::host::{Crash, Go, SimHost, SimReply};
-use crate::module::{Compiled, ModuleVm};
 use crate::network::Answer;
 use crate::sim::Sim;
 use crate::tamper;
 use crate::workload::Visit;
 use corosensei::stack::DefaultStack;
 use corosensei::{Coroutine, CoroutineResult};
-use edgesplit::events::dedupe::Dedupe;
-use edgesplit::events::event::{derived_id, random_id};
-use edgesplit::filter::request::{Flow, on_request};
-use edgesplit::filter::response::{Pending, on_response};
-use edgesplit::filter::worker::Worker;
+use edgesplit_filter::events::dedupe::Dedupe;
+use edgesplit_filter::events::event::{derived_id, random_id};
+use edgesplit_filter::request::{Flow, on_request};
+use edgesplit_filter::response::{Pending, on_response};
+use edgesplit_filter::worker::Worker;
+use edgesplit_testkit::module::{Compiled, ModuleVm};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};

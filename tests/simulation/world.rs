@@ -3,12 +3,12 @@
 use crate::books::NAMES;
 use crate::checks::{FRESH_MS, recovery_ms};
 use crate::host::{Go, Process};
-use crate::module::Compiled;
 use crate::mutants::Mutant;
 use crate::network::Health;
 use crate::sim::{Event, Sim};
 use crate::vm::{End, Job, Stacks, Vm};
 use crate::workload::{Doc, Visit};
+use edgesplit_testkit::module::Compiled;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;

@@ -1,10 +1,10 @@
 //! Whatever the config service sends; what compiles is also decided.
 
-use edgesplit::engine::assignments::texts;
-use edgesplit::engine::decide::{Visit, decide};
-use edgesplit::engine::route::RequestLine;
-use edgesplit::engine::snapshot::Choice;
-use edgesplit::native::compile_bytes;
+use edgesplit_engine::assignments::texts;
+use edgesplit_engine::decide::{Visit, decide};
+use edgesplit_engine::route::RequestLine;
+use edgesplit_engine::snapshot::Choice;
+use edgesplit_formats::native::compile_bytes;
 use serde_json::json;
 
 /// Takes one input.

@@ -1,6 +1,6 @@
 //! Whatever stands in the proxy's configuration: JSON, an encoded Struct, neither.
 
-use edgesplit::plugin_config::PluginConfig;
+use edgesplit_filter::plugin_config::PluginConfig;
 
 /// Takes one input.
 pub(crate) fn run(data: &[u8]) {

@@ -1,9 +1,9 @@
 //! Whatever a service answers: statuses, `retry-after`, header blocks.
 
-use edgesplit::events::backoff::{Backoff, RETRY_AFTER_MS_MAX, retry_after_ms};
-use edgesplit::events::outcome::outcome;
-use edgesplit::host::status;
-use edgesplit::http::headers::HeaderMap;
+use edgesplit_filter::events::backoff::{Backoff, RETRY_AFTER_MS_MAX, retry_after_ms};
+use edgesplit_filter::events::outcome::outcome;
+use edgesplit_filter::host::status;
+use edgesplit_filter::http::headers::HeaderMap;
 
 /// Takes one input.
 pub(crate) fn run(data: &[u8]) {

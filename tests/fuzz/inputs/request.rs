@@ -1,9 +1,9 @@
 //! Whatever a client sends: header blocks with lying lengths, cookies, URLs, user agents, `cache-control` values.
 
-use edgesplit::engine::attribute::{AttributeName, Attributes};
-use edgesplit::http::{cache_control, cookies, headers::HeaderMap, url};
-use edgesplit::plugin_config::PluginConfig;
-use edgesplit::visit::{self, RequestView};
+use edgesplit_engine::attribute::{AttributeName, Attributes};
+use edgesplit_filter::http::{cache_control, cookies, headers::HeaderMap, url};
+use edgesplit_filter::plugin_config::PluginConfig;
+use edgesplit_filter::visit::{self, RequestView};
 use std::sync::LazyLock;
 
 static CONFIG: LazyLock<PluginConfig> = LazyLock::new(|| {

@@ -1,9 +1,9 @@
 //! Whatever is in shared data: an older module's bytes, a newer one's, another program's.
 
-use edgesplit::config_sync::state::{Body, Sources, State};
-use edgesplit::events::outbox::{Lease, Outbox, Sealing, Sending, Settled};
-use edgesplit::events::slot::Events;
-use edgesplit::plugin_config::{Batch, OutboxLimits};
+use edgesplit_filter::config_sync::state::{Body, Sources, State};
+use edgesplit_filter::events::outbox::{Lease, Outbox, Sealing, Sending, Settled};
+use edgesplit_filter::events::slot::Events;
+use edgesplit_filter::plugin_config::{Batch, OutboxLimits};
 
 /// Takes one input.
 pub(crate) fn run(data: &[u8]) {
@@ -17,7 +17,7 @@ pub(crate) fn run(data: &[u8]) {
     }
     if let Some(events) = Events::decode(data, 0) {
         assert_eq!(Events::decode(&events.encode(0), 0).as_ref(), Some(&events));
-        let id = edgesplit::events::slot::part_id(0, &(0..events.len()), events.len());
+        let id = edgesplit_filter::events::slot::part_id(0, &(0..events.len()), events.len());
         let _ = events.body(&id, 0..events.len());
         let _ = events.fitting(1, 10, 1_000);
     }

@@ -1,8 +1,8 @@
 //! Whatever a vendor's service sends; what compiles is also decided. The first byte says which vendor's.
 
-use edgesplit::engine::decide::{Visit, decide_flags};
-use edgesplit::engine::flag::{FlagDecisions, FlagVisitor};
-use edgesplit::format::{Format, Options, compile_bytes};
+use edgesplit_engine::decide::{Visit, decide_flags};
+use edgesplit_engine::flag::{FlagDecisions, FlagVisitor};
+use edgesplit_formats::{Format, Options, compile_bytes};
 use serde_json::json;
 
 /// Takes one input.

@@ -1,0 +1,163 @@
+//! `edgesplit dashboard`: a local web page over the stats of one or many Envoys.
+
+mod config;
+mod sample;
+mod server;
+mod state;
+mod verdict;
+
+use super::{PROBLEMS, WELL, options, output};
+use config::ConfigView;
+use edgesplit_filter::plugin_config::PluginConfig;
+use edgesplit_formats::Format;
+use sample::Sample;
+use server::Answer;
+use state::State;
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How often Envoys are asked.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often the experiment config is read anew.
+const CONFIG_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How long an Envoy or a config service may take to answer.
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The most bytes of an answer that are looked at.
+const ANSWER_BYTES_MAX: u64 = 64 << 20;
+
+/// What is asked of each Envoy: the filter's metrics and the runtime's VMs.
+const STATS: &str = "/stats?format=json&filter=%5E(wasmcustom%5C.edgesplit%5C.%7Cwasm%5C.envoy%5C.wasm%5C.runtime)";
+
+/// What is asked.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// An Envoy's admin interface, such as http://127.0.0.1:9901; may be given several times.
+    #[arg(long = "envoy", value_name = "URL", required = true)]
+    envoys: Vec<String>,
+    /// The experiment config that the Envoys have: a file, or an address that starts with http:// or https://.
+    #[arg(long, value_name = "FILE|URL")]
+    config: String,
+    /// The format of the config; that of the plugin configuration, else native, if not given.
+    #[arg(long, value_parser = crate::format_parser())]
+    format: Option<Format>,
+    /// A plugin configuration (JSON).
+    #[arg(long, value_name = "FILE")]
+    plugin: Option<PathBuf>,
+    /// Where to listen. Port 0 takes one that is free.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
+    listen: SocketAddr,
+    /// Serve nothing: ask once, tell as JSON what the page would show, and end, with 1 where something is broken.
+    #[arg(long, conflicts_with = "listen")]
+    json: bool,
+}
+
+/// What the page is made of; no network is needed.
+const FILES: &[(&str, &str, &str)] = &[
+    ("/", "text/html; charset=utf-8", include_str!("dashboard/assets/index.html")),
+    ("/app.js", "text/javascript; charset=utf-8", include_str!("dashboard/assets/app.js")),
+    ("/chart.js", "text/javascript; charset=utf-8", include_str!("dashboard/assets/chart.js")),
+    ("/style.css", "text/css; charset=utf-8", include_str!("dashboard/assets/style.css")),
+    ("/uplot.js", "text/javascript; charset=utf-8", include_str!("dashboard/assets/uplot.js")),
+    ("/uplot.css", "text/css; charset=utf-8", include_str!("dashboard/assets/uplot.css")),
+];
+
+pub(super) fn run(asked: &Arguments) -> Result<u8, String> {
+    let plugin = match &asked.plugin {
+        None => None,
+        Some(file) => Some(PluginConfig::parse(&super::read(file)?).map_err(|problems| {
+            let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            format!("{}: {}", file.display(), problems.join("; "))
+        })?),
+    };
+    let options = options(asked.format, plugin.as_ref());
+    let agent = ureq::Agent::new_with_config(
+        ureq::Agent::config_builder().timeout_global(Some(TIMEOUT)).http_status_as_error(true).build(),
+    );
+    let read_config = || -> Result<ConfigView, String> {
+        let bytes = if ["http://", "https://"].iter().any(|scheme| asked.config.starts_with(scheme)) {
+            get(&agent, &asked.config).map_err(|error| format!("{}: {error}", asked.config))?
+        } else {
+            super::read(std::path::Path::new(&asked.config))?
+        };
+        let compiled = edgesplit_formats::compile_bytes(&bytes, &options);
+        let problem = || compiled.problems.iter().next().map_or_else(String::new, ToString::to_string);
+        compiled.snapshot.as_ref().map(ConfigView::new).ok_or_else(problem)
+    };
+    let mut state = State::new(&asked.envoys);
+    state.set_config(read_config());
+    if asked.json {
+        state.add(0, ask(&agent, &asked.envoys));
+        let told = state.to_json();
+        output::print_json(&told)?;
+        return Ok(if told.get("overall").is_some_and(|overall| overall == "broken") { PROBLEMS } else { WELL });
+    }
+    // The thread that answers and the one that asks share nothing but this.
+    let state = Mutex::new(state);
+    let cannot = |error: std::io::Error| format!("cannot listen on {}: {error}", asked.listen);
+    let listener = TcpListener::bind(asked.listen).map_err(cannot)?;
+    output::print(&format!("http://{}\n", listener.local_addr().map_err(cannot)?))?;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let began = Instant::now();
+            let mut config_read = Instant::now();
+            loop {
+                let started = Instant::now();
+                let samples = ask(&agent, &asked.envoys);
+                let config = (config_read.elapsed() >= CONFIG_INTERVAL).then(&read_config);
+                let mut state = lock(&state);
+                if let Some(config) = config {
+                    config_read = Instant::now();
+                    state.set_config(config);
+                }
+                state.add(u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX), samples);
+                drop(state);
+                std::thread::sleep(POLL_INTERVAL.saturating_sub(started.elapsed()));
+            }
+        });
+        server::serve(&listener, |path| match FILES.iter().find(|(name, ..)| *name == path) {
+            Some((_, kind, body)) => Answer { status: "200 OK", kind, body: body.as_bytes().to_vec() },
+            None if path == "/state.json" => {
+                let body = lock(&state).to_json().to_string().into_bytes();
+                Answer { status: "200 OK", kind: "application/json", body }
+            }
+            None => Answer { status: "404 Not Found", kind: "text/plain", body: b"nothing here\n".to_vec() },
+        });
+    });
+    Ok(WELL)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Asks all Envoys at once: one that does not answer holds up none of the others.
+fn ask(agent: &ureq::Agent, envoys: &[String]) -> Vec<Result<Sample, String>> {
+    std::thread::scope(|scope| {
+        let asked: Vec<_> = envoys.iter().map(|envoy| scope.spawn(|| Ok(Sample::new(&stats(agent, envoy)?)))).collect();
+        let none = || Err("asking it went wrong".to_owned());
+        asked.into_iter().map(|answer| answer.join().unwrap_or_else(|_| none())).collect()
+    })
+}
+
+fn get(agent: &ureq::Agent, url: &str) -> Result<Vec<u8>, String> {
+    let mut response = agent.get(url).call().map_err(|error| error.to_string())?;
+    let body = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_vec();
+    body.map_err(|error| error.to_string())
+}
+
+/// The counters and gauges of an Envoy, by their names.
+fn stats(agent: &ureq::Agent, envoy: &str) -> Result<BTreeMap<String, u64>, String> {
+    let bytes = get(agent, &format!("{}{STATS}", envoy.trim_end_matches('/')))?;
+    let answer: serde_json::Value = serde_json::from_slice(&bytes)
+        .map_err(|_| "this is no admin interface of an Envoy: it answers no JSON".to_owned())?;
+    let stats = answer.get("stats").and_then(|stats| stats.as_array());
+    let stats = stats.ok_or("this is no admin interface of an Envoy: there are no stats in its answer")?;
+    let stat = |stat: &serde_json::Value| Some((stat.get("name")?.as_str()?.to_owned(), stat.get("value")?.as_u64()?));
+    Ok(stats.iter().filter_map(stat).collect())
+}

@@ -1,0 +1,338 @@
+//! What the dashboard knows. No clock and no network: samples come in, a picture goes out.
+
+use super::config::ConfigView;
+use super::sample::{Name, Sample};
+use super::verdict::{self, Health, Judged, STUCK_MS, Verdict};
+use edgesplit_filter::metrics::{name_part, revision_hash};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, VecDeque};
+
+/// How many samples are kept for the charts, and of how long: a quarter of an hour.
+const HISTORY_MAX: usize = 900;
+const HISTORY_MS: u64 = 900_000;
+
+/// Losses count as late ones for so long.
+const LATELY_MS: u64 = 60_000;
+
+/// VMs are new for so long.
+const NEW_VMS_MS: u64 = 300_000;
+
+/// How many revisions are known by their names.
+const REVISIONS_MAX: usize = 100;
+
+/// One Envoy.
+#[derive(Debug, Default)]
+pub(super) struct Proxy {
+    address: String,
+    /// What it answered last, and when.
+    pub(super) sample: Option<Sample>,
+    pub(super) answered_ms: u64,
+    /// Why it did not answer, if it did not when it was last asked.
+    pub(super) error: Option<String>,
+    /// VMs that it had created when it was seen first, or since it started anew.
+    vms_first: u64,
+    /// When it was last seen to have created one since.
+    vms_started_ms: Option<u64>,
+    /// Since when something waits and nothing was delivered.
+    stuck_since_ms: Option<u64>,
+    /// The exposures when every event was last accounted for, none of them waiting.
+    settled: BTreeMap<Name, u64>,
+    /// What was lost lately, and when it was seen.
+    losses: VecDeque<(u64, u64)>,
+}
+
+impl Proxy {
+    /// Takes in an answer; adds what was counted since the last one to `gained`.
+    fn add(&mut self, now_ms: u64, answer: Result<Sample, String>, gained: &mut BTreeMap<Name, u64>) {
+        while self.losses.front().is_some_and(|(at_ms, _)| now_ms.saturating_sub(*at_ms) > LATELY_MS) {
+            self.losses.pop_front();
+        }
+        let sample = match answer {
+            Ok(sample) => sample,
+            Err(error) => {
+                self.error = Some(error);
+                return;
+            }
+        };
+        let delivered = |sample: &Sample| sample.event("delivered");
+        let is_stuck = match &self.sample {
+            None => {
+                self.vms_first = sample.vms_created;
+                false
+            }
+            Some(before) => {
+                // An Envoy that started anew counts from 0.
+                let since = |now: u64, before: u64| now.checked_sub(before).unwrap_or(now);
+                self.vms_first = self.vms_first.min(sample.vms_created);
+                if sample.event("emitted") < before.event("emitted") {
+                    self.settled.clear();
+                }
+                if sample.vms_created > before.vms_created {
+                    self.vms_started_ms = Some(now_ms);
+                }
+                for (name, count) in &sample.exposures {
+                    let more = since(*count, before.exposures.get(name).copied().unwrap_or(0));
+                    *gained.entry(name.clone()).or_insert(0) += more;
+                }
+                match since(sample.lost(), before.lost()) {
+                    0 => {}
+                    lost => self.losses.push_back((now_ms, lost)),
+                }
+                sample.queued_events > 0 && delivered(before) == delivered(&sample)
+            }
+        };
+        if sample.undelivered() == sample.gone() {
+            self.settled.clone_from(&sample.exposures);
+        }
+        self.stuck_since_ms = is_stuck.then(|| self.stuck_since_ms.unwrap_or(self.answered_ms));
+        (self.sample, self.answered_ms, self.error) = (Some(sample), now_ms, None);
+    }
+
+    /// How many exposures of a variant the service does not have, or not yet, at most; and of those that were lost.
+    fn missing(&self, name: &Name) -> (u64, u64) {
+        let Some(sample) = &self.sample else { return (0, 0) };
+        let exposed = sample.exposures.get(name).copied().unwrap_or(0);
+        let settled = self.settled.get(name).copied().unwrap_or(0);
+        // What was settled is there but for what is gone; anything else that is missing may be of this variant.
+        let since = exposed.saturating_sub(settled) + settled.min(sample.gone());
+        (exposed.min(sample.undelivered()).min(since), exposed.min(sample.lost()))
+    }
+
+    pub(super) fn lost_lately(&self) -> u64 {
+        self.losses.iter().map(|(_, lost)| lost).sum()
+    }
+
+    pub(super) fn has_new_vms(&self, now_ms: u64) -> bool {
+        self.vms_started_ms.is_some_and(|at_ms| now_ms.saturating_sub(at_ms) <= NEW_VMS_MS)
+    }
+
+    pub(super) fn is_stuck(&self, now_ms: u64) -> bool {
+        // What waits in a worker's buffer for its batch to fill up is not stuck: it has no age yet.
+        let has_sealed = self.sample.as_ref().is_some_and(|sample| sample.oldest_age_s > 0);
+        has_sealed && self.stuck_since_ms.is_some_and(|since| now_ms.saturating_sub(since) >= STUCK_MS)
+    }
+
+    /// VMs since the dashboard began.
+    pub(super) fn vms_started(&self) -> u64 {
+        self.sample.as_ref().map_or(0, |sample| sample.vms_created.saturating_sub(self.vms_first))
+    }
+}
+
+/// What is known of the proxies.
+pub(super) fn shared(proxies: &[Proxy]) -> impl Iterator<Item = &Sample> {
+    proxies.iter().filter_map(|proxy| proxy.sample.as_ref())
+}
+
+/// A moment in the charts.
+#[derive(Debug)]
+struct Moment {
+    at_ms: u64,
+    queued: u64,
+    /// Exposures since the dashboard began.
+    gained: BTreeMap<Name, u64>,
+}
+
+/// Everything that is known.
+#[derive(Debug)]
+pub(super) struct State {
+    proxies: Vec<Proxy>,
+    config: ConfigView,
+    /// Why the config could not be read, if it could not when that was last tried.
+    config_error: Option<String>,
+    /// The names of revisions, the newest last.
+    revisions: VecDeque<(u64, String)>,
+    now_ms: u64,
+    history: VecDeque<Moment>,
+}
+
+impl State {
+    pub(super) fn new(envoys: &[String]) -> State {
+        let proxy = |address: &String| Proxy { address: address.clone(), ..Proxy::default() };
+        State {
+            proxies: envoys.iter().map(proxy).collect(),
+            config: ConfigView::default(),
+            config_error: None,
+            revisions: VecDeque::new(),
+            now_ms: 0,
+            history: VecDeque::new(),
+        }
+    }
+
+    /// A config that cannot be read leaves the last good one where it is, with the reason.
+    pub(super) fn set_config(&mut self, config: Result<ConfigView, String>) {
+        match config {
+            Ok(config) => {
+                let hash = revision_hash(config.revision.as_deref());
+                if let Some(revision) = config.revision.clone() {
+                    self.revisions.retain(|(known, _)| *known != hash);
+                    self.revisions.push_back((hash, revision));
+                    if self.revisions.len() > REVISIONS_MAX {
+                        self.revisions.pop_front();
+                    }
+                }
+                (self.config, self.config_error) = (config, None);
+            }
+            Err(error) => self.config_error = Some(error),
+        }
+    }
+
+    /// Takes in an answer of each Envoy, at a moment in milliseconds since some other one.
+    pub(super) fn add(&mut self, now_ms: u64, answers: Vec<Result<Sample, String>>) {
+        self.now_ms = now_ms;
+        let mut gained = self.history.back().map(|moment| moment.gained.clone()).unwrap_or_default();
+        for (proxy, answer) in self.proxies.iter_mut().zip(answers) {
+            proxy.add(now_ms, answer, &mut gained);
+        }
+        let queued = shared(&self.proxies).map(|sample| sample.queued_events).sum();
+        self.history.push_back(Moment { at_ms: now_ms, queued, gained });
+        let is_old = |moment: &Moment| now_ms.saturating_sub(moment.at_ms) > HISTORY_MS;
+        while self.history.len() > HISTORY_MAX || self.history.front().is_some_and(is_old) {
+            self.history.pop_front();
+        }
+    }
+
+    /// Exposures of a variant since the first moment of the charts.
+    fn gained<'a>(&'a self, name: &'a Name) -> impl Iterator<Item = u64> + 'a {
+        let of = |moment: &Moment| moment.gained.get(name).copied().unwrap_or(0);
+        let first = self.history.front().map_or(0, of);
+        self.history.iter().map(move |moment| of(moment).saturating_sub(first))
+    }
+
+    /// Experiments that proxies count exposures of, though the config has none of the name.
+    fn strangers(&self) -> Vec<&str> {
+        let known: Vec<String> = self.config.experiments.iter().map(|one| name_part(&one.key)).collect();
+        let newest = self.history.back().map(|moment| &moment.gained);
+        let mut strangers: Vec<&str> = (newest.into_iter().flatten())
+            .filter(|(name, _)| !known.contains(&name.0) && self.gained(name).last() > Some(0))
+            .map(|((experiment, _), _)| experiment.as_str())
+            .collect();
+        strangers.dedup();
+        strangers
+    }
+
+    fn config_verdict(&self) -> Verdict {
+        if let Some(error) = &self.config_error {
+            return Verdict::new(Health::Watch, format!("the experiment config cannot be read: {error}"));
+        }
+        if !self.config.invalid.is_empty() {
+            let text =
+                format!("invalid and switched off: {}. `edgesplit validate` says why.", self.config.invalid.join(", "));
+            return Verdict::new(Health::Watch, text);
+        }
+        let strangers = self.strangers();
+        if !strangers.is_empty() {
+            let text =
+                format!("proxies count exposures of experiments that it does not have: {}", strangers.join(", "));
+            return Verdict::new(Health::Watch, text);
+        }
+        if self.config.experiments.is_empty() {
+            return Verdict::new(Health::Healthy, "the config has no experiments");
+        }
+        Verdict::new(Health::Healthy, "")
+    }
+
+    fn revision_name(&self, hash: u64) -> Value {
+        match self.revisions.iter().find(|(known, _)| *known == hash) {
+            Some((_, revision)) => json!(revision),
+            None if hash == 0 => json!("none"),
+            None => json!("another"),
+        }
+    }
+
+    /// What the page shows.
+    pub(super) fn to_json(&self) -> Value {
+        let sum = shared(&self.proxies).fold(Sample::default(), Sample::plus);
+        let lost = verdict::lost(&self.proxies);
+        let revision = revision_hash(self.config.revision.as_deref());
+        let is_known = shared(&self.proxies).next().is_some();
+        let delivery = verdict::delivery(&self.proxies, &sum, self.now_ms);
+        let config = self.config_verdict();
+        let proxies: Vec<Verdict> =
+            self.proxies.iter().map(|proxy| verdict::proxy(proxy, revision, self.now_ms)).collect();
+        let experiments: Vec<Judged> = if is_known {
+            self.config.experiments.iter().map(|one| verdict::experiment(one, &sum, lost)).collect()
+        } else {
+            Vec::new()
+        };
+        let of_experiments = self.config.experiments.iter().zip(&experiments).enumerate();
+        let of_proxies = self.proxies.iter().zip(&proxies);
+        let attention: Vec<Value> =
+            ([verdict::attention("delivery".to_owned(), "Delivery", &delivery)].into_iter())
+                .chain(of_experiments.map(|(at, (one, judged))| {
+                    verdict::attention(format!("experiment-{at}"), &one.key, &judged.verdict)
+                }))
+                .chain(of_proxies.map(|(one, verdict)| verdict::attention("proxies".to_owned(), &one.address, verdict)))
+                .chain([verdict::attention("experiments".to_owned(), "Experiment config", &config)])
+                .flatten()
+                .collect();
+        let verdicts = experiments.iter().map(|judged| &judged.verdict).chain(&proxies).chain([&delivery, &config]);
+        let overall = verdicts.map(|verdict| verdict.health).max().unwrap_or(Health::Asking);
+        let known = |value: u64| is_known.then_some(value);
+        let seconds = |moment: &Moment| (moment.at_ms as f64 - self.now_ms as f64) / 1_000.0;
+        json!({
+            "overall": overall.name(),
+            "attention": attention,
+            "revision": self.config.revision,
+            "config": config.to_json(),
+            "seconds": self.history.iter().map(seconds).collect::<Vec<_>>(),
+            "delivery": {
+                "verdict": delivery.to_json(),
+                "emitted": known(sum.event("emitted")), "delivered": known(sum.event("delivered")),
+                "rejected": known(sum.event("rejected")), "dropped_overflow": known(sum.event("dropped_overflow")),
+                "dropped_expired": known(sum.event("dropped_expired")), "diverted": known(sum.event("diverted")),
+                "queued_events": known(sum.queued_events), "queued_bytes": known(sum.queued_bytes),
+                "oldest_age_s": known(sum.oldest_age_s),
+                "history": {"queued": self.history.iter().map(|moment| moment.queued).collect::<Vec<_>>()},
+            },
+            "errors": (sum.errors.iter().filter(|(_, count)| **count > 0))
+                .map(|(kind, count)| json!({"kind": kind, "count": count, "meaning": verdict::error_meaning(kind)}))
+                .collect::<Vec<_>>(),
+            "proxies": self.proxies.iter().zip(&proxies).map(|(proxy, verdict)| self.proxy_json(proxy, verdict)).collect::<Vec<_>>(),
+            "experiments": (0..experiments.len()).filter_map(|at| self.experiment_json(at, experiments.get(at)?, &sum)).collect::<Vec<_>>(),
+        })
+    }
+
+    fn proxy_json(&self, proxy: &Proxy, verdict: &Verdict) -> Value {
+        let of = |get: &dyn Fn(&Sample) -> u64| proxy.sample.as_ref().map(get);
+        let revisions = proxy.sample.iter().flat_map(|sample| &sample.revisions);
+        json!({
+            "address": proxy.address, "verdict": verdict.to_json(),
+            "emitted": of(&|one| one.event("emitted")), "delivered": of(&|one| one.event("delivered")), "lost": of(&Sample::lost),
+            "queued": of(&|one| one.queued_events), "oldest_age_s": of(&|one| one.oldest_age_s),
+            "revisions": revisions.map(|hash| self.revision_name(*hash)).collect::<Vec<_>>(),
+            "config_age_s": of(&|one| one.config_age_s), "fetch_failures": of(&|one| one.fetch_failures),
+            "vms_active": of(&|one| one.vms_active), "vms_started": of(&|_| proxy.vms_started()),
+        })
+    }
+
+    fn experiment_json(&self, at: usize, judged: &Judged, sum: &Sample) -> Option<Value> {
+        let experiment = self.config.experiments.get(at)?;
+        let total: u64 = judged.counts.iter().sum();
+        let name = name_part(&experiment.key);
+        let variants = (experiment.variants.iter().zip(&judged.counts)).map(|((variant, weight), count)| {
+            let name = (name.clone(), name_part(variant));
+            let (responses, errors) = sum.responses.get(&name).copied().unwrap_or_default();
+            let missing = self.proxies.iter().map(|proxy| proxy.missing(&name));
+            let (undelivered, lost) = missing.fold((0, 0), |sum, more| (sum.0 + more.0, sum.1 + more.1));
+            json!({
+                "key": variant,
+                "exposures": count,
+                "observed": (total > 0).then(|| *count as f64 / total as f64),
+                "configured": weight.map(|weight| f64::from(weight) / 10_000.0),
+                "lost_at_most": lost,
+                "delivered_at_least": count.saturating_sub(undelivered),
+                "responses": responses,
+                "server_errors": errors,
+                "off": sum.off.get(&name).copied().unwrap_or(0),
+                "history": self.gained(&name).collect::<Vec<_>>(),
+            })
+        });
+        Some(json!({
+            "key": experiment.key, "state": experiment.state, "exposures": total, "verdict": judged.verdict.to_json(),
+            "test": judged.test.map(crate::statistics::ChiSquaredTest::to_json), "variants": variants.collect::<Vec<_>>(),
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests;

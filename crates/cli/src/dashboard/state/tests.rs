@@ -1,0 +1,262 @@
+use super::*;
+use edgesplit_formats::native;
+
+fn stats(pairs: &[(&str, u64)]) -> BTreeMap<String, u64> {
+    let name = |name: &str| {
+        if name.starts_with("wasm.") { name.to_owned() } else { format!("wasmcustom.edgesplit.demo.{name}") }
+    };
+    pairs.iter().map(|(stat, value)| (name(stat), *value)).collect()
+}
+
+fn sample_with(control: u64, green: u64, queued: u64, more: &[(&str, u64)]) -> Sample {
+    let all = [
+        ("exposures.experiment.nav.variant.control", control),
+        ("exposures.experiment.nav.variant.green", green),
+        ("events.emitted", control + green),
+        ("events.delivered", control + green - queued),
+        ("outbox.queued_events", queued),
+        ("outbox.oldest_age_seconds", queued.min(7)),
+        ("config.age_seconds", 3),
+        ("config.revision_hash", revision_hash(Some("r1"))),
+        ("wasm.envoy.wasm.runtime.v8.created", 4),
+        ("wasm.envoy.wasm.runtime.v8.active", 4),
+    ];
+    let mut all: BTreeMap<&str, u64> = all.into();
+    all.extend(more.iter().copied());
+    Sample::new(&stats(&all.into_iter().collect::<Vec<_>>()))
+}
+
+fn sample(control: u64, green: u64, queued: u64) -> Sample {
+    sample_with(control, green, queued, &[])
+}
+
+fn config(revision: &str, key: &str) -> ConfigView {
+    let variants = json!([{"key": "control", "weight": 5000}, {"key": "green", "weight": 5000}]);
+    let config = json!({"schema": 1, "revision": revision, "experiments": [
+        {"key": key, "state": "running", "variants": variants}]});
+    ConfigView::new(&native::compile(&config, 64).snapshot.unwrap())
+}
+
+/// Two Envoys, and a clock of its own.
+struct Watched(State);
+
+impl Watched {
+    fn new() -> Watched {
+        let mut state = State::new(&["a".to_owned(), "b".to_owned()]);
+        state.set_config(Ok(config("r1", "nav")));
+        Watched(state)
+    }
+
+    /// A second later.
+    fn then(&mut self, a: Result<Sample, String>, b: Result<Sample, String>) -> Value {
+        self.0.add(self.0.now_ms + 1_000, vec![a, b]);
+        self.0.to_json()
+    }
+}
+
+fn text(verdict: &Value) -> &str {
+    verdict["text"].as_str().unwrap()
+}
+
+#[test]
+fn shares_of_all_proxies_are_judged_by_the_weights() {
+    let mut watched = Watched::new();
+    let seen = watched.then(Ok(sample(600, 400, 0)), Ok(sample(410, 590, 0)));
+    assert_eq!((&seen["overall"], &seen["attention"]), (&json!("healthy"), &json!([])), "{seen:#}");
+    assert_eq!(seen["experiments"][0]["variants"][0]["exposures"], 1010);
+    assert_eq!((&seen["revision"], &seen["proxies"][1]["revisions"]), (&json!("r1"), &json!(["r1"])));
+    // 1,110 to 990: chance does that in 9 of 1,000 cases.
+    let seen = watched.then(Ok(sample(700, 400, 0)), Ok(sample(410, 590, 0)));
+    assert_eq!(seen["experiments"][0]["verdict"]["word"], "unusual shares");
+    assert!(text(&seen["experiments"][0]["verdict"]).contains("in 9 of 1,000 cases (p = 0.009)"), "{seen:#}");
+    let seen = watched.then(Ok(sample(700, 400, 0)), Ok(sample(600, 590, 0)));
+    let nav = &seen["experiments"][0];
+    assert_eq!((&seen["overall"], &nav["verdict"]["word"]), (&json!("broken"), &json!("sample ratio mismatch")));
+    assert_eq!(nav["test"]["plausible"], false);
+    // Charts begin at 0, however much was counted before.
+    assert_eq!((&nav["variants"][0]["history"], &seen["seconds"]), (&json!([0, 100, 290]), &json!([-2.0, -1.0, 0.0])));
+    assert_eq!(
+        (&seen["attention"][0]["what"], &seen["attention"][0]["place"]),
+        (&json!("nav"), &json!("experiment-0"))
+    );
+}
+
+#[test]
+fn an_outage_of_one_proxy_is_seen_and_so_is_its_end() {
+    let mut watched = Watched::new();
+    watched.then(Ok(sample(500, 500, 0)), Ok(sample(500, 500, 0)));
+    // The other one goes on delivering.
+    let outage = |watched: &mut Watched, second: u64| {
+        watched.then(Ok(sample(500, 500 + second, second)), Ok(sample(500 + second, 500, 0)))
+    };
+    for second in 1..STUCK_MS / 1_000 {
+        assert_eq!(outage(&mut watched, second)["delivery"]["verdict"]["health"], "healthy");
+    }
+    let seen = outage(&mut watched, STUCK_MS / 1_000);
+    assert_eq!(
+        text(&seen["delivery"]["verdict"]),
+        "nothing is delivered by 1 of 2 proxies: 5 events wait in the outbox, and will go out when the service is back"
+    );
+    assert_eq!(seen["delivery"]["history"]["queued"], json!([0, 1, 2, 3, 4, 5]));
+    let seen = watched.then(Ok(sample(500, 505, 0)), Ok(sample(500, 500, 0)));
+    assert_eq!(seen["delivery"]["verdict"]["health"], "healthy");
+    // Events in a buffer that is not full yet are not stuck.
+    for _ in 0..10 {
+        let buffered = sample_with(500, 505, 1, &[("outbox.oldest_age_seconds", 0)]);
+        let seen = watched.then(Ok(buffered), Ok(sample(500, 500, 0)));
+        assert_eq!(seen["delivery"]["verdict"]["health"], "healthy");
+    }
+    let late = sample_with(500, 510, 5, &[("outbox.oldest_age_seconds", 75), ("events.delivered", 1_006)]);
+    let seen = watched.then(Ok(late), Ok(sample(500, 500, 0)));
+    assert_eq!(
+        (&seen["delivery"]["verdict"]["health"], &seen["delivery"]["verdict"]["word"]),
+        (&json!("watch"), &json!("late"))
+    );
+}
+
+#[test]
+fn who_does_not_answer_takes_nothing_away_from_what_is_known() {
+    let mut watched = Watched::new();
+    let seen = watched.0.to_json();
+    assert_eq!(
+        (&seen["overall"], &seen["delivery"]["emitted"]),
+        (&json!("asking"), &json!(null)),
+        "nobody was asked yet"
+    );
+    let refused = || Err("refused".to_owned());
+    let seen = watched.then(refused(), refused());
+    assert_eq!((&seen["overall"], &seen["delivery"]["verdict"]["word"]), (&json!("broken"), &json!("no answer")));
+    assert_eq!((&seen["delivery"]["emitted"], &seen["experiments"]), (&json!(null), &json!([])), "nothing is known");
+
+    let lossy = || sample_with(500, 500, 0, &[("events.dropped_overflow", 7)]);
+    watched.then(Ok(lossy()), Ok(lossy()));
+    let seen = watched.then(Ok(lossy()), refused());
+    assert_eq!(seen["delivery"]["emitted"], 2_000);
+    assert_eq!(text(&seen["proxies"][1]["verdict"]), "does not answer: refused. The figures are those of 1 s ago");
+    let seen = watched.then(Ok(lossy()), Ok(lossy()));
+    // What it had lost before is not lost anew, and nothing was gained twice.
+    assert_eq!(
+        text(&seen["delivery"]["verdict"]),
+        "14 events were lost since the Envoys started, none in the last minute"
+    );
+    assert_eq!(seen["experiments"][0]["variants"][0]["history"], json!([0, 0, 0, 0]));
+    // An Envoy that started anew counts from 0.
+    let seen = watched.then(Ok(lossy()), Ok(sample(3, 2, 0)));
+    assert_eq!(seen["experiments"][0]["variants"][0]["history"], json!([0, 0, 0, 0, 3]));
+    assert_eq!(seen["experiments"][0]["variants"][0]["exposures"], 503);
+}
+
+#[test]
+fn losses_are_told_by_variant_as_far_as_they_are_known() {
+    let mut watched = Watched::new();
+    let seen = watched.then(Ok(sample(500, 500, 0)), Ok(sample(500, 500, 3)));
+    let green = |seen: &Value| {
+        let green = &seen["experiments"][0]["variants"][1];
+        (green["delivered_at_least"].as_u64().unwrap(), green["lost_at_most"].as_u64().unwrap())
+    };
+    assert_eq!(green(&seen), (997, 0), "three are on their way");
+    // An outage: what was settled before it is there.
+    watched.then(Ok(sample(500, 500, 0)), Ok(sample(500, 500, 0)));
+    let seen = watched.then(Ok(sample(500, 500, 0)), Ok(sample(600, 650, 250)));
+    assert_eq!(green(&seen), (1_000, 0));
+    watched = Watched::new();
+    let lossy = |lost: u64| {
+        let all = [("events.rejected", lost), ("events.delivered", 1_000 - lost)];
+        sample_with(500, 500, 0, &all)
+    };
+    watched.then(Ok(lossy(0)), Ok(sample(500, 500, 0)));
+    let seen = watched.then(Ok(lossy(20)), Ok(sample(500, 500, 0)));
+    assert_eq!(green(&seen), (980, 20));
+    let verdict = &seen["experiments"][0]["verdict"];
+    assert!(
+        verdict["health"] == "healthy" && text(verdict).contains("even if the 20 lost events were all of one"),
+        "{verdict}"
+    );
+    assert_eq!(text(&seen["delivery"]["verdict"]), "20 events were lost in the last minute");
+    // So many that the shares of what was delivered can be anything.
+    let seen = watched.then(Ok(lossy(900)), Ok(sample(500, 500, 0)));
+    assert_eq!(green(&seen), (500, 500), "no more than were exposed on that proxy");
+    assert_eq!(seen["experiments"][0]["verdict"]["word"], "losses");
+}
+
+#[test]
+fn what_a_guardrail_switched_off_is_told_with_the_errors() {
+    let mut watched = Watched::new();
+    let with = |off: u64| {
+        let all = [
+            ("guardrail.off.experiment.nav.variant.green", off),
+            ("responses.experiment.nav.variant.green.class.2xx", 40),
+            ("responses.experiment.nav.variant.green.class.5xx", 60),
+            ("outbox.oldest_age_seconds", 4 + off),
+        ];
+        Ok(sample_with(500, 100, 1, &all))
+    };
+    let seen = watched.then(with(0), with(1));
+    let (nav, green) = (&seen["experiments"][0], &seen["experiments"][0]["variants"][1]);
+    assert_eq!(nav["verdict"]["health"], "broken");
+    let told = text(&nav["verdict"]);
+    assert!(told.starts_with("green answers with more") && told.contains("on one proxy"), "{told}");
+    assert_eq!((&green["responses"], &green["server_errors"], &green["off"]), (&json!(200), &json!(120), &json!(1)));
+    assert_eq!(nav["variants"][0]["off"], 0);
+    assert_eq!((&seen["delivery"]["oldest_age_s"], &seen["proxies"][0]["oldest_age_s"]), (&json!(5), &json!(4)));
+}
+
+#[test]
+fn proxies_tell_new_vms_old_experiments_and_other_revisions() {
+    let mut watched = Watched::new();
+    watched.then(Ok(sample(1, 1, 0)), Ok(sample(1, 1, 0)));
+    let word = |seen: &Value, at: usize| seen["proxies"][at]["verdict"]["word"].as_str().unwrap().to_owned();
+    let reloaded = sample_with(1, 1, 0, &[("wasm.envoy.wasm.runtime.v8.created", 5)]);
+    let seen = watched.then(Ok(reloaded), Ok(Sample::default()));
+    assert_eq!((word(&seen, 0).as_str(), word(&seen, 1).as_str()), ("new VMs", "no filter"));
+    assert_eq!(seen["proxies"][0]["vms_started"], 1);
+    watched.0.now_ms += NEW_VMS_MS;
+    let seen =
+        watched.then(Ok(sample_with(1, 1, 0, &[("wasm.envoy.wasm.runtime.v8.created", 5)])), Ok(sample(1, 1, 0)));
+    assert_eq!((word(&seen, 0).as_str(), &seen["proxies"][0]["vms_started"]), ("healthy", &json!(1)), "long ago");
+
+    watched.0.set_config(Ok(config("r2", "nav")));
+    let at = |revision: &str, age_s: u64| {
+        Ok(sample_with(
+            1,
+            1,
+            0,
+            &[("config.revision_hash", revision_hash(Some(revision))), ("config.age_seconds", age_s)],
+        ))
+    };
+    let seen = Watched::then(&mut watched, Err("gone".to_owned()), at("r1", 3));
+    assert_eq!((word(&seen, 1).as_str(), &seen["proxies"][1]["revisions"]), ("another revision", &json!(["r1"])));
+    let seen = watched.then(at("r2", 3), at("r3", 121));
+    assert_eq!((word(&seen, 1).as_str(), &seen["proxies"][1]["revisions"]), ("old experiments", &json!(["another"])));
+    assert_eq!(revision_hash(None), 0);
+    assert_ne!(revision_hash(Some("r1")), revision_hash(Some("r2")));
+}
+
+#[test]
+fn a_config_that_goes_bad_leaves_the_last_one_and_strangers_are_told() {
+    let mut watched = Watched::new();
+    watched.then(Ok(sample(1, 1, 0)), Ok(sample(1, 1, 0)));
+    watched.0.set_config(Err("it is gone".to_owned()));
+    let seen = watched.then(Ok(sample(60, 60, 0)), Ok(sample(60, 60, 0)));
+    assert_eq!((&seen["experiments"][0]["key"], &seen["overall"]), (&json!("nav"), &json!("watch")));
+    assert_eq!(text(&seen["config"]), "the experiment config cannot be read: it is gone");
+    // Another config than the proxies have: what they count is not in it.
+    watched.0.set_config(Ok(config("r1", "button")));
+    let seen = watched.then(Ok(sample(61, 60, 0)), Ok(sample(60, 60, 0)));
+    assert_eq!(text(&seen["config"]), "proxies count exposures of experiments that it does not have: nav");
+    let broken = json!({"schema": 1, "experiments": [{"key": "wrong", "state": "running", "variants": []}]});
+    watched.0.set_config(Ok(ConfigView::new(&native::compile(&broken, 64).snapshot.unwrap())));
+    let seen = watched.then(Ok(sample(61, 60, 0)), Ok(sample(60, 60, 0)));
+    assert!(text(&seen["config"]).starts_with("invalid and switched off: wrong."), "{seen:#}");
+}
+
+#[test]
+fn the_history_is_bounded_by_number_and_by_time() {
+    let mut watched = Watched::new();
+    for second in 0..HISTORY_MAX as u64 + 100 {
+        watched.0.add(second * 1_000, vec![Ok(sample(1, 1, 0)), Ok(sample(1, 1, 0))]);
+    }
+    assert_eq!(watched.0.history.len(), HISTORY_MAX);
+    watched.0.add(watched.0.now_ms + HISTORY_MS + 1, vec![Ok(sample(1, 1, 0)), Ok(sample(1, 1, 0))]);
+    assert_eq!(watched.0.history.len(), 1);
+}

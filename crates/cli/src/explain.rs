@@ -1,0 +1,125 @@
+//! `edgesplit explain`: why, for a person. Either the decisions for one visitor, step by step, or the cache keys that a
+//! page can have.
+
+mod keys;
+mod visitor;
+
+pub(super) use keys::count as key_count;
+
+use super::{PROBLEMS, WELL, now_ms, options, output, read, tell};
+use edgesplit_filter::plugin_config::PluginConfig;
+use edgesplit_formats::Format;
+use serde_json::Value;
+use std::path::PathBuf;
+
+/// What is asked.
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("page or visitor").args(["route", "id", "path"]).required(true).multiple(true))]
+pub(super) struct Arguments {
+    /// The format of the config; that of the plugin configuration, else native, if not given.
+    #[arg(long, value_parser = crate::format_parser())]
+    format: Option<Format>,
+    /// The experiment config.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// A plugin configuration (JSON): where ids and attributes come from, consent, bots, paths, the cache-key budget.
+    #[arg(long, value_name = "FILE")]
+    plugin: Option<PathBuf>,
+    /// List the cache keys that this path can have.
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["id", "path"])]
+    route: Option<String>,
+    /// The visitor's id.
+    #[arg(long, value_name = "ID")]
+    id: Option<String>,
+    /// The path of the visitor's request, with its query.
+    #[arg(long, value_name = "PATH")]
+    path: Option<String>,
+    /// The host; for --route any, if not given.
+    #[arg(long, value_name = "HOST")]
+    host: Option<String>,
+    /// The method.
+    #[arg(long, value_name = "METHOD", default_value = "GET")]
+    method: String,
+    /// A header of the visitor's request.
+    #[arg(long = "header", value_name = "NAME=VALUE", value_parser = member)]
+    headers: Vec<(String, String)>,
+    /// A cookie of the visitor's request.
+    #[arg(long = "cookie", value_name = "NAME=VALUE", value_parser = member)]
+    cookies: Vec<(String, String)>,
+    /// Attributes of the visitor, with their types: a JSON object.
+    #[arg(long, value_name = "JSON", value_parser = object)]
+    attributes: Option<Value>,
+    /// Decide as if it were this time (RFC 3339); now, if not given.
+    #[arg(long, value_name = "TIME", value_parser = super::moment_ms)]
+    now: Option<i64>,
+    /// Tell it as JSON: a visitor's decisions as `evaluate` does, with their steps.
+    #[arg(long)]
+    json: bool,
+}
+
+fn member(text: &str) -> Result<(String, String), String> {
+    let pair = text.split_once('=').ok_or("expected NAME=VALUE")?;
+    Ok((pair.0.to_owned(), pair.1.to_owned()))
+}
+
+fn object(text: &str) -> Result<Value, String> {
+    let value: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    if value.is_object() { Ok(value) } else { Err("expected a JSON object".to_owned()) }
+}
+
+pub(super) fn run(asked: &Arguments) -> Result<u8, String> {
+    let plugin = match &asked.plugin {
+        None => None,
+        Some(file) => match PluginConfig::parse(&read(file)?) {
+            Ok(plugin) => Some(plugin),
+            Err(problems) => {
+                tell(file, &problems);
+                return Ok(PROBLEMS);
+            }
+        },
+    };
+    let options = options(asked.format, plugin.as_ref());
+    let compiled = edgesplit_formats::compile_bytes(&read(&asked.config)?, &options);
+    tell(&asked.config, &compiled.problems);
+    let Some(snapshot) = compiled.snapshot else { return Ok(PROBLEMS) };
+    match &asked.route {
+        Some(route) => {
+            let page = keys::Page { path: route, host: asked.host.as_deref(), method: &asked.method };
+            let keys = keys::Keys::of(&snapshot, &page, options.budget);
+            if asked.json { output::print_json(&keys.to_json())? } else { output::print(&keys.to_text())? }
+        }
+        None => {
+            let now_ms = asked.now.unwrap_or_else(now_ms);
+            let told = visitor::visitor(&snapshot, plugin.as_ref(), asked, now_ms)?;
+            if asked.json {
+                output::print_json(&told.to_json(visitor::answer(&snapshot, plugin.as_ref(), asked, now_ms)?))?;
+            } else {
+                output::print(&told.to_text())?;
+            }
+        }
+    }
+    Ok(WELL)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use edgesplit_engine::snapshot::Snapshot;
+    use edgesplit_formats::native;
+    use serde_json::json;
+
+    pub(super) fn snapshot(experiments: Value) -> Snapshot {
+        let value = json!({"schema": 1, "holdout": {"key": "h", "share": 1000}, "experiments": experiments});
+        let compiled = native::compile(&value, 1 << 20);
+        let problems: Vec<String> = compiled.problems.iter().map(ToString::to_string).collect();
+        assert_eq!(problems, [""; 0]);
+        compiled.snapshot.unwrap()
+    }
+
+    pub(super) fn with(key: &str, more: Value) -> Value {
+        let mut experiment = json!({"key": key, "state": "running", "variants": [
+            {"key": "control", "weight": 5000, "baseline": true}, {"key": "green", "weight": 5000}]});
+        experiment.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        experiment
+    }
+}

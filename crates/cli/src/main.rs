@@ -1,0 +1,5 @@
+//! The `edgesplit` command.
+
+fn main() -> std::process::ExitCode {
+    edgesplit_cli::run()
+}

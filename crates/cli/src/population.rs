@@ -1,0 +1,252 @@
+//! Many made-up visitors, decided on all cores: what `simulate` and `diff` count.
+
+use super::evaluate::Request;
+use super::{options, read, tell};
+use edgesplit_engine::attribute::{AttributeName, AttributeValue, Attributes};
+use edgesplit_engine::decide::{Decision, Visit, decide_flags, decide_routed};
+use edgesplit_engine::flag::{FlagDecisions, FlagVisitor};
+use edgesplit_engine::reason::Reason;
+use edgesplit_engine::snapshot::{Snapshot, State};
+use edgesplit_filter::plugin_config::{PluginConfig, Visitor};
+use edgesplit_filter::visit::RequestView;
+use edgesplit_formats::diagnostics::{Node, Problems};
+use edgesplit_formats::{Format, Options};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::Value;
+use std::ops::Range;
+use std::panic::resume_unwind;
+use std::path::{Path, PathBuf};
+
+/// How many different requests visitors can make.
+const REQUESTS_MAX: usize = 10_000;
+
+/// Visitors between two looks at the progress bar.
+const STEP: u64 = 4_096;
+
+/// Who is asked about, and when.
+#[derive(Debug, clap::Args)]
+#[group(skip)]
+pub(super) struct Arguments {
+    /// The format of the config; that of the plugin configuration, else native, if not given.
+    #[arg(long, value_parser = crate::format_parser())]
+    format: Option<Format>,
+    /// A plugin configuration (JSON): the routes of a vendor's flags, the cache-key budget.
+    #[arg(long, value_name = "FILE")]
+    plugin: Option<PathBuf>,
+    /// How many visitors: their ids are visitor-0, visitor-1 and so on.
+    #[arg(long, value_name = "NUMBER", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    pub(super) visitors: u64,
+    /// What visitors ask for, in turn: JSON requests as for `evaluate`, a line each, without ids. Without it they have no
+    /// attributes, and routes are left out: every visitor is on every page.
+    #[arg(long, value_name = "FILE")]
+    requests: Option<PathBuf>,
+    /// Decide as if it were this time (RFC 3339); now, if not given.
+    #[arg(long, value_name = "TIME", value_parser = super::moment_ms)]
+    now: Option<i64>,
+    /// Tell it as JSON.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// Visitors and what they ask for.
+#[derive(Debug)]
+pub(super) struct Population {
+    pub(super) visitors: u64,
+    requests: Vec<Value>,
+    options: Options,
+    now_ms: i64,
+}
+
+impl Population {
+    /// Reads the files that are asked for; none where the plugin configuration has problems, which are told. The error is
+    /// one of usage.
+    pub(super) fn new(asked: &Arguments) -> Result<Option<Population>, String> {
+        let plugin = match &asked.plugin {
+            None => None,
+            Some(file) => match PluginConfig::parse(&read(file)?) {
+                Ok(plugin) => Some(plugin),
+                Err(problems) => {
+                    tell(file, &problems);
+                    return Ok(None);
+                }
+            },
+        };
+        let requests = match &asked.requests {
+            None => Vec::new(),
+            Some(file) => requests(file)?,
+        };
+        Ok(Some(Population {
+            visitors: asked.visitors,
+            requests: if requests.is_empty() { vec![Value::Object(serde_json::Map::new())] } else { requests },
+            options: options(asked.format, plugin.as_ref()),
+            now_ms: asked.now.unwrap_or_else(super::now_ms),
+        }))
+    }
+
+    /// How many different cache keys a page may have.
+    pub(super) fn budget(&self) -> u64 {
+        self.options.budget
+    }
+
+    /// The config in `file`, compiled. Its problems are told; none where it is refused.
+    pub(super) fn config(&self, file: &Path) -> Result<Option<Config>, String> {
+        let bytes = read(file)?;
+        let compiled = edgesplit_formats::compile_bytes(&bytes, &self.options);
+        tell(file, &compiled.problems);
+        Ok(compiled.snapshot.map(|snapshot| Config { bytes, snapshot }))
+    }
+
+    /// Has `each` see every visitor's number and decisions by all of `configs`, in shares of the visitors, a thread for each share;
+    /// gives what `each` has made of its share.
+    pub(super) fn tally<const N: usize, T: Default + Send>(
+        &self,
+        configs: [&Config; N],
+        each: impl Fn(&mut T, u64, [&[Decision]; N]) + Sync,
+    ) -> Vec<T> {
+        let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get() as u64);
+        let style = ProgressStyle::with_template("{bar:40} {percent} %, {eta} left").ok();
+        let bar = ProgressBar::new(self.visitors);
+        bar.set_style(style.unwrap_or_else(ProgressStyle::default_bar));
+        let texts = configs.map(|config| config.bytes.as_slice());
+        let tallies = std::thread::scope(|scope| {
+            let shares = (0..threads).map(|thread| {
+                let share = self.visitors * thread / threads..self.visitors * (thread + 1) / threads;
+                let (bar, each) = (&bar, &each);
+                scope.spawn(move || {
+                    let mut tally = T::default();
+                    self.decide(share, &texts, bar, |number, decisions| each(&mut tally, number, decisions));
+                    tally
+                })
+            });
+            let shares: Vec<_> = shares.collect();
+            // Without the share of a thread that panicked there is no answer.
+            shares.into_iter().map(|share| share.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
+        });
+        bar.finish_and_clear();
+        tallies
+    }
+
+    fn decide<const N: usize>(
+        &self,
+        share: Range<u64>,
+        texts: &[&[u8]; N],
+        bar: &ProgressBar,
+        mut each: impl FnMut(u64, [&[Decision]; N]),
+    ) {
+        // A snapshot belongs to one thread, as it does to one worker.
+        let snapshots =
+            texts.map(|bytes| edgesplit_formats::compile_bytes(bytes, &self.options).snapshot.unwrap_or_default());
+        let visitor = Visitor::default();
+        let mut problems = Problems::new();
+        let requests: Vec<Request<'_>> =
+            self.requests.iter().filter_map(|value| Request::read(Node::root(value), &mut problems)).collect();
+        let views: Vec<(RequestView<'_>, bool)> = (requests.iter())
+            .map(|request| {
+                let mut view = RequestView::new(&request.headers, &visitor);
+                view.typed = request.attributes;
+                (view, request.has_path)
+            })
+            .collect();
+        let mut decisions = [const { Vec::new() }; N];
+        let mut id = String::new();
+        for number in share {
+            let Some((view, has_path)) = views.get((number % views.len().max(1) as u64) as usize) else { return };
+            id.clear();
+            write_id(&mut id, number);
+            for (snapshot, decisions) in snapshots.iter().zip(&mut decisions) {
+                decide_one(snapshot, &Person { id: &id, view }, *has_path, self.now_ms, decisions);
+            }
+            each(number, decisions.each_ref().map(Vec::as_slice));
+            if number % STEP == 0 {
+                bar.inc(STEP);
+            }
+        }
+    }
+}
+
+/// Writes what the visitor of this number is called.
+pub(super) fn write_id(text: &mut String, number: u64) {
+    // Writing to a string cannot fail.
+    let _ = std::fmt::Write::write_fmt(text, format_args!("visitor-{number}"));
+}
+
+/// A config that compiles.
+#[derive(Debug)]
+pub(super) struct Config {
+    bytes: Vec<u8>,
+    pub(super) snapshot: Snapshot,
+}
+
+fn told(file: &Path, problems: &Problems) -> String {
+    let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    format!("{}: {}", file.display(), problems.join("; "))
+}
+
+fn requests(file: &Path) -> Result<Vec<Value>, String> {
+    let text = read(file)?;
+    let lines = text.split(|&byte| byte == b'\n').enumerate().filter(|(_, line)| !line.trim_ascii().is_empty());
+    let mut requests = Vec::new();
+    for (number, line) in lines {
+        let place = format!("{}: line {}", file.display(), number + 1);
+        if requests.len() == REQUESTS_MAX {
+            return Err(format!("{place}: more than {REQUESTS_MAX} requests"));
+        }
+        let value: Value = serde_json::from_slice(line).map_err(|error| format!("{place}: not JSON: {error}"))?;
+        let mut problems = Problems::new();
+        Request::read(Node::root(&value), &mut problems);
+        if problems.errors() > 0 {
+            return Err(format!("{place}: {}", told(file, &problems)));
+        }
+        requests.push(value);
+    }
+    Ok(requests)
+}
+
+/// A visitor with one of the requests.
+struct Person<'a> {
+    id: &'a str,
+    view: &'a RequestView<'a>,
+}
+
+impl Attributes for Person<'_> {
+    fn attribute<'a>(&'a self, name: &'a AttributeName) -> AttributeValue<'a> {
+        match name {
+            AttributeName::Id => AttributeValue::Text(self.id.into()),
+            other => self.view.attribute(other),
+        }
+    }
+}
+
+/// Decides all experiments, in the order of the snapshot.
+fn decide_one(snapshot: &Snapshot, person: &Person<'_>, has_path: bool, now_ms: i64, decisions: &mut Vec<Decision>) {
+    let visit = Visit::unrestricted(now_ms);
+    let line = person.view.line();
+    let is_here = |number: usize| {
+        !has_path || snapshot.experiments.get(number).is_some_and(|experiment| experiment.route.matches(&line))
+    };
+    decisions.clear();
+    let Some(rules) = snapshot.rules.as_deref() else {
+        decisions.extend(snapshot.experiments.iter().enumerate().map(|(number, experiment)| {
+            match (experiment.state == State::Paused, is_here(number)) {
+                (true, _) => Decision { variant: None, reason: Reason::Paused },
+                (false, false) => Decision { variant: None, reason: Reason::Route },
+                (false, true) => decide_routed(snapshot, experiment, &visit, person),
+            }
+        }));
+        return;
+    };
+    decisions.resize(snapshot.experiments.len(), Decision { variant: None, reason: Reason::Route });
+    let candidates: Vec<u32> =
+        (0..).take(snapshot.experiments.len()).filter(|number| is_here(*number as usize)).collect();
+    let visitor = FlagVisitor { id: Some(person.id), attributes: person, previewed: &[], kept: None };
+    let mut found = FlagDecisions::default();
+    decide_flags(snapshot, rules, &candidates, &visit, &visitor, &mut found);
+    for (flag, outcome, reason) in found.decided {
+        if let Some(decision) = snapshot.flag(flag).and_then(|position| decisions.get_mut(position)) {
+            // What is no variant of an experiment is nobody's variant.
+            let variant =
+                outcome.filter(|outcome| rules.outcomes(flag).get(*outcome).is_some_and(|one| one.in_experiment));
+            *decision = Decision { variant, reason };
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! `edgesplit preview`: a signed link that shows chosen variants.
+
+use super::{PROBLEMS, WELL, options, output, read, tell};
+use edgesplit_filter::http::url;
+use edgesplit_filter::plugin_config::{PREVIEW_PARAMETER, PluginConfig};
+use edgesplit_filter::visit::preview;
+use edgesplit_formats::{Format, Options};
+use serde_json::json;
+use std::path::{Path, PathBuf};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+/// Where the secret is looked for when no option names it.
+pub(super) const SECRET_VARIABLE: &str = "EDGESPLIT_PREVIEW_SECRET";
+
+/// A shorter secret can be guessed by whoever has one link.
+const SECRET_BYTES_ADVISED: usize = 16;
+
+/// What is asked.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// The secret of request.preview. It stays in the shell's history: rather use one of the other ways.
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["secret_file", "plugin"])]
+    secret: Option<String>,
+    /// A file that holds the secret; a line break at its end is no part of it.
+    #[arg(long, value_name = "FILE", conflicts_with = "plugin")]
+    secret_file: Option<PathBuf>,
+    /// A plugin configuration (JSON): its secret and its parameter.
+    #[arg(long, value_name = "FILE")]
+    plugin: Option<PathBuf>,
+    /// How long the link is good for: 2h, 30m.
+    #[arg(long, value_name = "DURATION", value_parser = super::duration_ms)]
+    expires: u64,
+    /// Count from this time on (RFC 3339); from now, if not given.
+    #[arg(long, value_name = "TIME", value_parser = super::moment_ms)]
+    now: Option<i64>,
+    /// Print the whole link to this page, instead of the parameter's value.
+    #[arg(long, value_name = "URL", value_parser = page)]
+    url: Option<String>,
+    /// The name of the parameter, if the plugin configuration gives it another one.
+    #[arg(long, value_name = "NAME", conflicts_with = "plugin")]
+    parameter: Option<String>,
+    /// The format of the config; that of the plugin configuration, else native, if not given.
+    #[arg(long, value_parser = crate::format_parser(), requires = "config")]
+    format: Option<Format>,
+    /// An experiment config: the experiments and variants have to be there.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Tell it as JSON.
+    #[arg(long)]
+    json: bool,
+    /// What to show: the keys of an experiment and its variant, each pair as EXPERIMENT=VARIANT.
+    #[arg(required = true, value_name = "EXPERIMENT=VARIANT", value_parser = pair)]
+    pairs: Vec<(String, String)>,
+}
+
+pub(super) fn run(asked: &Arguments) -> Result<u8, String> {
+    let mut options = options(asked.format, None);
+    let (secret, parameter) = match &asked.plugin {
+        Some(file) => match PluginConfig::parse(&read(file)?) {
+            Ok(config) => {
+                options = super::options(asked.format, Some(&config));
+                let missing = || format!("{} has no request.preview", file.display());
+                let preview = config.request.preview.ok_or_else(missing)?;
+                (preview.secret.bytes().to_vec(), preview.parameter)
+            }
+            Err(problems) => {
+                tell(file, &problems);
+                return Ok(PROBLEMS);
+            }
+        },
+        None => {
+            let parameter = asked.parameter.clone().unwrap_or_else(|| PREVIEW_PARAMETER.to_owned());
+            (secret(asked)?, parameter)
+        }
+    };
+    if let Some(file) = &asked.config
+        && !are_known(&asked.pairs, file, options)?
+    {
+        return Ok(PROBLEMS);
+    }
+    let now_ms = asked.now.unwrap_or_else(super::now_ms);
+    let expires_ms = now_ms.saturating_add(i64::try_from(asked.expires).unwrap_or(i64::MAX));
+    let expires_s = u64::try_from(expires_ms / 1_000).map_err(|_| "it would have expired before 1970".to_owned())?;
+    let token = preview::make(&secret, expires_s, &asked.pairs).map_err(|error| error.to_string())?;
+    let value = preview::parameter_value(&token);
+    let link = asked.url.as_ref().map(|page| link(page, &parameter, &value));
+    let expires = shown(expires_s);
+    if asked.json {
+        output::print_json(&json!({"parameter": parameter, "value": value, "url": link, "expires": expires}))?;
+    } else {
+        output::print(&format!("{}\n", link.as_deref().unwrap_or(&value)))?;
+        if let Some(expires) = expires {
+            eprintln!("good until {expires}");
+        }
+    }
+    if secret.len() < SECRET_BYTES_ADVISED {
+        eprintln!("warning: a secret of {} bytes can be guessed; 32 random bytes cannot", secret.len());
+    }
+    Ok(WELL)
+}
+
+fn secret(asked: &Arguments) -> Result<Vec<u8>, String> {
+    if let Some(secret) = &asked.secret {
+        return Ok(secret.clone().into_bytes());
+    }
+    if let Some(file) = &asked.secret_file {
+        let mut secret = read(file)?;
+        while secret.pop_if(|byte| matches!(byte, b'\n' | b'\r')).is_some() {}
+        return Ok(secret);
+    }
+    std::env::var(SECRET_VARIABLE)
+        .map(String::into_bytes)
+        .map_err(|_| format!("no secret: give --secret-file, --plugin, --secret, or the variable {SECRET_VARIABLE}"))
+}
+
+/// Whether the config in `file` has every experiment and variant; tells those that it has not.
+fn are_known(pairs: &[(String, String)], file: &Path, options: Options) -> Result<bool, String> {
+    // No budget: whether a cache can keep all combinations is not the question.
+    let compiled = edgesplit_formats::compile_bytes(&read(file)?, &Options { budget: u64::MAX, ..options });
+    let Some(snapshot) = compiled.snapshot else {
+        tell(file, &compiled.problems);
+        return Ok(false);
+    };
+    let mut known = true;
+    for (experiment, variant) in pairs {
+        let found = snapshot.experiments.iter().find(|one| one.key == *experiment);
+        let problem = match found {
+            None => format!("no experiment {experiment:?} in force"),
+            Some(found) if found.variants.iter().all(|one| one.key != *variant) => {
+                let keys = found.variants.iter().map(|one| one.key.as_str());
+                let keys: Vec<&str> = keys.filter(|key| !key.is_empty()).collect();
+                format!("the experiment {experiment:?} has no variant {variant:?}, but {}", keys.join(", "))
+            }
+            Some(_) => continue,
+        };
+        eprintln!("{}: {problem}", file.display());
+        known = false;
+    }
+    Ok(known)
+}
+
+/// `page` with the parameter in the place of one of that name; the fragment stays at the end.
+fn link(page: &str, parameter: &str, value: &str) -> String {
+    let (address, fragment) = page.split_once('#').map_or((page, None), |(address, after)| (address, Some(after)));
+    let link = url::with_parameter(address.as_bytes(), parameter, Some(value));
+    let link = String::from_utf8_lossy(&link).into_owned();
+    fragment.map_or(link.clone(), |fragment| format!("{link}#{fragment}"))
+}
+
+fn shown(expires_s: u64) -> Option<String> {
+    OffsetDateTime::from_unix_timestamp(i64::try_from(expires_s).ok()?).ok()?.format(&Rfc3339).ok()
+}
+
+fn page(text: &str) -> Result<String, String> {
+    let is_url = text.starts_with("http://") || text.starts_with("https://") || text.starts_with('/');
+    let printable = text.bytes().all(|byte| byte.is_ascii_graphic());
+    if is_url && printable {
+        Ok(text.to_owned())
+    } else {
+        Err("expected a URL such as https://shop.example/cart".to_owned())
+    }
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((experiment, variant)) if !experiment.is_empty() && !variant.is_empty() => {
+            Ok((experiment.to_owned(), variant.to_owned()))
+        }
+        _ => Err("expected EXPERIMENT=VARIANT, such as checkout-button=green".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_parameter_comes_into_the_query_of_any_page() {
+        for (page, expected) in [
+            ("https://shop.example/cart", "https://shop.example/cart?p=1~x"),
+            ("https://shop.example/cart?a=1&p=old#top", "https://shop.example/cart?a=1&p=1~x#top"),
+            ("/cart?#", "/cart?p=1~x#"),
+        ] {
+            assert_eq!(link(page, "p", "1~x"), expected);
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Where in a file a problem stands, and the problem drawn on the text there.
+
+use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+use edgesplit_formats::diagnostics::{Path, Problem, Severity};
+use jsonc_parser::ast::Value;
+use jsonc_parser::common::{Range, Ranged};
+use jsonc_parser::{CollectOptions, ParseOptions, parse_to_ast};
+use serde_json::json;
+use std::collections::HashMap;
+use std::ops;
+
+/// A file with what each JSON path in it spans.
+#[derive(Debug)]
+pub(super) struct Source<'a> {
+    name: String,
+    text: &'a str,
+    /// What to point at, in bytes, by JSON path.
+    spans: HashMap<String, ops::Range<usize>>,
+    /// Where it stops being JSON.
+    broken_at: Option<ops::Range<usize>>,
+}
+
+/// A place in a file; both numbers count from 1, the column in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place {
+    line: usize,
+    column: usize,
+}
+
+impl<'a> Source<'a> {
+    /// The file called `name`, which holds `bytes`.
+    pub(super) fn new(name: &std::path::Path, bytes: &'a [u8]) -> Source<'a> {
+        let name = name.display().to_string();
+        let Ok(text) = std::str::from_utf8(bytes) else {
+            // What is no text has no places.
+            return Source { name, text: "", spans: HashMap::new(), broken_at: None };
+        };
+        let mut source = Source { name, text, spans: HashMap::new(), broken_at: broken_at(text) };
+        let parsed = parse_to_ast(text, &CollectOptions::default(), &ParseOptions::default());
+        if let Some(value) = parsed.ok().and_then(|parsed| parsed.value) {
+            let start = value.range().start;
+            source.add(&Path::Root, &value, start..start + 1);
+        }
+        source
+    }
+
+    /// Adds what stands at `path`. Containers are pointed at by `name`: they may fill the whole file.
+    fn add(&mut self, path: &Path<'_>, value: &Value<'_>, name: ops::Range<usize>) {
+        let span = match value {
+            Value::Object(_) | Value::Array(_) => name,
+            scalar => bytes(scalar.range()),
+        };
+        self.spans.insert(path.to_string(), span);
+        match value {
+            Value::Object(object) => {
+                for member in &object.properties {
+                    self.add(&path.field(member.name.as_str()), &member.value, bytes(member.name.range()));
+                }
+            }
+            Value::Array(array) => {
+                for (index, element) in array.elements.iter().enumerate() {
+                    let start = element.range().start;
+                    self.add(&path.index(index), element, start..start + 1);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// What to point at for `problem`: what it names, else what that would stand in. None where the text has no places.
+    fn span(&self, problem: &Problem) -> Option<ops::Range<usize>> {
+        if let Some(broken_at) = &self.broken_at {
+            return Some(broken_at.clone());
+        }
+        let mut path = problem.path.as_str();
+        loop {
+            if let Some(span) = self.spans.get(path) {
+                return Some(span.clone());
+            }
+            // Dots and brackets in quoted names only lead to paths that are not there either.
+            path = path.rfind(['.', '[']).and_then(|end| path.get(..end)).or((!path.is_empty()).then_some(""))?;
+        }
+    }
+
+    /// The lines that `span` touches: where they start and end in bytes, and the place of its start.
+    fn place(&self, span: &ops::Range<usize>) -> (ops::Range<usize>, Place) {
+        let before = self.text.get(..span.start).unwrap_or_default();
+        let start = before.rfind('\n').map_or(0, |end| end + 1);
+        let rest = self.text.get(span.end..).unwrap_or_default();
+        let end = rest.find('\n').map_or(self.text.len(), |length| span.end + length);
+        let column = self.text.get(start..span.start).unwrap_or_default().chars().count() + 1;
+        (start..end, Place { line: before.matches('\n').count() + 1, column })
+    }
+
+    /// `problem` with the text that it is about.
+    pub(super) fn draw(&self, problem: &Problem) -> String {
+        let level = match problem.severity {
+            Severity::Error => Level::ERROR,
+            Severity::Warning => Level::WARNING,
+        };
+        let Some(span) = self.span(problem) else {
+            let told = format!("{}: {problem}", self.name);
+            return Renderer::styled().render(&[annotate_snippets::Group::with_title(level.primary_title(told))]);
+        };
+        let (lines, place) = self.place(&span);
+        let snippet = Snippet::source(self.text.get(lines.clone()).unwrap_or_default())
+            .path(self.name.as_str())
+            .line_start(place.line)
+            .annotation(
+                AnnotationKind::Primary
+                    .span(span.start - lines.start..span.end - lines.start)
+                    .label(problem.path.as_str()),
+            );
+        Renderer::styled().render(&[level.primary_title(problem.message.as_str()).element(snippet)])
+    }
+
+    /// `problem` for a program; line and column are null where there are none.
+    pub(super) fn to_json(&self, problem: &Problem) -> serde_json::Value {
+        let place = self.span(problem).map(|span| self.place(&span).1);
+        json!({
+            "severity": problem.severity.name(),
+            "path": problem.path,
+            "message": problem.message,
+            "line": place.map(|place| place.line),
+            "column": place.map(|place| place.column),
+        })
+    }
+}
+
+fn bytes(range: Range) -> ops::Range<usize> {
+    range.start..range.end
+}
+
+/// The byte at which `text` stops being JSON; none where it is.
+fn broken_at(text: &str) -> Option<ops::Range<usize>> {
+    let error = serde_json::from_str::<serde_json::Value>(text).err()?;
+    let line_start = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum::<usize>();
+    let at = (line_start + error.column().saturating_sub(1)).min(text.len());
+    let at = (0..=at).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
+    let length = text.get(at..).and_then(|rest| rest.chars().next()).map_or(0, char::len_utf8);
+    Some(at..at + length)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem(path: &str, message: &str) -> Problem {
+        Problem { path: path.to_owned(), message: message.to_owned(), severity: Severity::Error }
+    }
+
+    #[test]
+    fn a_problem_is_placed_at_what_it_names_or_would_stand_in() {
+        let text = "{\n  \"ä\": 1, \"list\": [\n    {\"a.b\": \"x\"},\n    {}\n  ]\n}\n";
+        let source = Source::new(std::path::Path::new("f.json"), text.as_bytes());
+        for (path, line, column) in [
+            ("", 1, 1),
+            ("missing", 1, 1),
+            (r#"["ä"]"#, 2, 8),
+            ("list", 2, 11),
+            ("list[0]", 3, 5),
+            (r#"list[0]["a.b"]"#, 3, 13),
+            (r#"list[0]["a.c"].d"#, 3, 5),
+            ("list[1].b.c", 4, 5),
+            ("list[7]", 2, 11),
+        ] {
+            let found = source.to_json(&problem(path, "m"));
+            assert_eq!((found["line"].as_u64(), found["column"].as_u64()), (Some(line), Some(column)), "{path}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_json_is_placed_where_it_ends_to_be_some() {
+        for (text, line, column) in [("{\"a\": 1,\n \"b\": é}", 2, 7), ("", 1, 1), ("{\n", 2, 1), ("[1, 2", 1, 5)] {
+            let found = Source::new(std::path::Path::new("f.json"), text.as_bytes()).to_json(&problem("", "not JSON"));
+            assert_eq!((found["line"].as_u64(), found["column"].as_u64()), (Some(line), Some(column)), "{text:?}");
+        }
+        let binary = Source::new(std::path::Path::new("f.json"), b"\xff");
+        assert!(binary.draw(&problem("", "not JSON")).contains("f.json: not JSON"));
+    }
+
+    #[test]
+    fn a_drawn_problem_shows_its_line_alone() {
+        let text = "{\n  \"first\": 1,\n  \"weight\": 9000,\n  \"last\": 2\n}\n";
+        let source = Source::new(std::path::Path::new("f.json"), text.as_bytes());
+        let drawn = anstream::adapter::strip_str(&source.draw(&problem("weight", "too little"))).to_string();
+        let expected = "\
+error: too little
+ --> f.json:3:13
+  |
+3 |   \"weight\": 9000,
+  |             ^^^^ weight";
+        assert_eq!(drawn, expected);
+    }
+}

@@ -1,0 +1,97 @@
+//! `edgesplit validate`
+
+use super::output::{self, BAD, GOOD, QUIET};
+use super::source::Source;
+use super::{PROBLEMS, WELL, options, read, tell};
+use edgesplit_filter::plugin_config::PluginConfig;
+use edgesplit_formats::diagnostics::{Problems, Severity};
+use edgesplit_formats::{Compiled, Format};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+
+/// What is asked.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// The format of the config; that of the plugin configuration, else native, if not given.
+    #[arg(long, value_parser = crate::format_parser())]
+    format: Option<Format>,
+    /// A plugin configuration (JSON): it is checked too, and its cache-key budget is the one that counts.
+    #[arg(long, value_name = "FILE")]
+    plugin: Option<PathBuf>,
+    /// Tell it as JSON.
+    #[arg(long)]
+    json: bool,
+    /// The experiment config.
+    file: PathBuf,
+}
+
+pub(super) fn run(asked: &Arguments) -> Result<u8, String> {
+    let mut config = None;
+    // A plugin configuration that is wrong, with its problems.
+    let mut refused = None;
+    if let Some(file) = &asked.plugin {
+        let bytes = read(file)?;
+        match PluginConfig::parse(&bytes) {
+            Ok(read) => config = Some(read),
+            Err(problems) => refused = Some((file, bytes, problems)),
+        }
+    }
+    let bytes = read(&asked.file)?;
+    let compiled = edgesplit_formats::compile_bytes(&bytes, &options(asked.format, config.as_ref()));
+    let is_wrong = refused.is_some() || compiled.problems.errors() > 0;
+    let file = asked.file.as_path();
+    if asked.json {
+        let of_plugin = refused.iter().flat_map(|(file, bytes, problems)| to_json(file, bytes, problems));
+        let snapshot = compiled.snapshot.as_ref();
+        output::print_json(&json!({
+            "problems": to_json(file, &bytes, &compiled.problems),
+            "plugin_problems": of_plugin.collect::<Vec<Value>>(),
+            "refused": snapshot.is_none(),
+            "experiments": snapshot.map_or(0, |snapshot| snapshot.experiments.len()),
+            "disabled": snapshot.map_or(0, |snapshot| snapshot.disabled.len()),
+            "goals": snapshot.map_or(0, |snapshot| snapshot.goals.len()),
+        }))?;
+    } else if output::is_terminal() {
+        if let Some((file, bytes, problems)) = &refused {
+            output::print(&drawn(file, bytes, problems))?;
+        }
+        output::print(&drawn(file, &bytes, &compiled.problems))?;
+        sum_up(file, &compiled, is_wrong);
+    } else {
+        if let Some((file, _, problems)) = &refused {
+            tell(file, problems);
+        }
+        let lines = compiled.problems.iter().map(|problem| {
+            let kind = if problem.severity == Severity::Warning { "warning: " } else { "" };
+            format!("{kind}{problem}\n")
+        });
+        output::print(&lines.collect::<String>())?;
+        sum_up(file, &compiled, is_wrong);
+    }
+    Ok(if is_wrong { PROBLEMS } else { WELL })
+}
+
+/// Says on standard error what the filter would do.
+fn sum_up(file: &Path, compiled: &Compiled, is_wrong: bool) {
+    let (file, style) = (file.display(), if is_wrong { BAD } else { GOOD });
+    match &compiled.snapshot {
+        None => anstream::eprintln!("{file}: {style}refused whole{style:#}: the last good config would stay in force"),
+        Some(snapshot) => anstream::eprintln!(
+            "{file}: {style}{} in force, {} disabled{style:#}{QUIET}, {}{QUIET:#}",
+            output::counted(snapshot.experiments.len() as u64, "experiment", "experiments"),
+            snapshot.disabled.len(),
+            output::counted(snapshot.goals.len() as u64, "goal", "goals")
+        ),
+    }
+}
+
+/// The problems of `file`, each on the text that it is about.
+fn drawn(file: &Path, bytes: &[u8], problems: &Problems) -> String {
+    let source = Source::new(file, bytes);
+    problems.iter().map(|problem| format!("{}\n\n", source.draw(problem))).collect()
+}
+
+fn to_json(file: &Path, bytes: &[u8], problems: &Problems) -> Vec<Value> {
+    let source = Source::new(file, bytes);
+    problems.iter().map(|problem| source.to_json(problem)).collect()
+}

@@ -1,0 +1,340 @@
+//! What JavaScript makes of a value: GrowthBook's conditions are defined by the coercions of its JavaScript SDK.
+//!
+//! The conversions follow ECMA-262: ToString, ToNumber, `===`, and the relational comparison.
+
+use crate::attribute::AttributeValue;
+use crate::number;
+use crate::sort::{sort, sort_by};
+use serde_json::{Map, Value};
+use std::borrow::Cow;
+use std::cmp::Ordering;
+use std::iter::repeat_n;
+
+/// The value a check looks at. Text that comes from a request and text in JSON are the same thing here.
+#[derive(Debug, Clone, Copy)]
+pub enum Actual<'a> {
+    /// Null; a missing attribute is null too.
+    Null,
+    /// True or false.
+    Bool(bool),
+    /// JavaScript knows doubles only, so that 1 is 1.0 and whole numbers lose their ends beyond 2^53.
+    Number(f64),
+    /// Text.
+    Text(&'a str),
+    /// A list.
+    List(&'a [Value]),
+    /// An object.
+    Object(&'a Map<String, Value>),
+}
+
+impl<'a> From<&'a Value> for Actual<'a> {
+    fn from(value: &'a Value) -> Actual<'a> {
+        match value {
+            Value::Null => Actual::Null,
+            Value::Bool(truth) => Actual::Bool(*truth),
+            Value::Number(number) => Actual::Number(number.as_f64().unwrap_or(f64::NAN)),
+            Value::String(text) => Actual::Text(text),
+            Value::Array(elements) => Actual::List(elements),
+            Value::Object(members) => Actual::Object(members),
+        }
+    }
+}
+
+impl<'a> Actual<'a> {
+    /// The value of an attribute.
+    pub fn of(attribute: &'a AttributeValue<'a>) -> Actual<'a> {
+        match attribute {
+            AttributeValue::Missing => Actual::Null,
+            AttributeValue::Text(text) => Actual::Text(text),
+            AttributeValue::Json(value) => Actual::from(*value),
+        }
+    }
+
+    /// Whether it is null.
+    pub fn is_null(self) -> bool {
+        matches!(self, Actual::Null)
+    }
+
+    /// What `!!value` gives.
+    pub fn is_true(self) -> bool {
+        match self {
+            Actual::Null => false,
+            Actual::Bool(truth) => truth,
+            Actual::Number(number) => number != 0.0 && !number.is_nan(),
+            Actual::Text(text) => !text.is_empty(),
+            Actual::List(_) | Actual::Object(_) => true,
+        }
+    }
+
+    /// What `typeof` gives, but for null and lists, which GrowthBook tells from objects.
+    pub fn type_name(self) -> &'static str {
+        match self {
+            Actual::Null => "null",
+            Actual::Bool(_) => "boolean",
+            Actual::Number(_) => "number",
+            Actual::Text(_) => "string",
+            Actual::List(_) => "array",
+            Actual::Object(_) => "object",
+        }
+    }
+
+    /// Its elements, if it is a list.
+    pub fn list(self) -> Option<&'a [Value]> {
+        match self {
+            Actual::List(elements) => Some(elements),
+            _ => None,
+        }
+    }
+
+    /// What `String(value)` gives. The recursion into lists is bounded by what the JSON parser lets in.
+    pub fn text(self) -> Cow<'a, str> {
+        match self {
+            Actual::Null => "null".into(),
+            Actual::Bool(true) => "true".into(),
+            Actual::Bool(false) => "false".into(),
+            Actual::Number(number) => number::javascript(number).into(),
+            Actual::Text(text) => text.into(),
+            Actual::List(elements) => {
+                let mut joined = String::new();
+                for (index, element) in elements.iter().enumerate() {
+                    if index > 0 {
+                        joined.push(',');
+                    }
+                    if !element.is_null() {
+                        joined.push_str(&Actual::from(element).text());
+                    }
+                }
+                joined.into()
+            }
+            Actual::Object(_) => "[object Object]".into(),
+        }
+    }
+
+    /// What `Number(value)` gives; NaN where there is none.
+    pub fn number(self) -> f64 {
+        match self {
+            Actual::Null => 0.0,
+            Actual::Bool(truth) => f64::from(u8::from(truth)),
+            Actual::Number(number) => number,
+            Actual::Text(text) => text_number(text),
+            Actual::List(_) => text_number(&self.text()),
+            Actual::Object(_) => f64::NAN,
+        }
+    }
+
+    /// What GrowthBook reads as a version: text or a number, else `0`.
+    pub fn version(self) -> Cow<'a, str> {
+        match self {
+            Actual::Number(_) => self.text(),
+            Actual::Text(text) if !text.is_empty() => text.into(),
+            _ => "0".into(),
+        }
+    }
+
+    /// `===`. Lists and objects are themselves only, so one from a config is never one from a request.
+    pub fn is_identical(self, value: &Value) -> bool {
+        match (self, Actual::from(value)) {
+            (Actual::Null, Actual::Null) => true,
+            (Actual::Bool(a), Actual::Bool(b)) => a == b,
+            (Actual::Number(a), Actual::Number(b)) => a == b,
+            (Actual::Text(a), Actual::Text(b)) => a == b,
+            _ => false,
+        }
+    }
+
+    /// Whether both are written alike in JSON. The members of an object may stand in any order: the parser does not
+    /// keep it.
+    pub fn is_same(self, value: &Value) -> bool {
+        match (self, Actual::from(value)) {
+            (Actual::List(a), Actual::List(b)) => {
+                a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Actual::from(a).is_same(b))
+            }
+            (Actual::Object(a), Actual::Object(b)) => {
+                let same = |(name, a)| b.get(name).is_some_and(|b| Actual::from(a).is_same(b));
+                a.len() == b.len() && a.iter().all(same)
+            }
+            _ => self.is_identical(value),
+        }
+    }
+
+    /// The order behind `<` and its like: two texts by their UTF-16 units, all else as numbers. None with a NaN.
+    pub fn compare(self, other: Actual<'_>) -> Option<Ordering> {
+        match (self.as_text(), other.as_text()) {
+            (Some(a), Some(b)) => Some(a.encode_utf16().cmp(b.encode_utf16())),
+            _ => self.number().partial_cmp(&other.number()),
+        }
+    }
+
+    /// The text of what becomes a text, not a number, before it is compared.
+    fn as_text(self) -> Option<Cow<'a, str>> {
+        matches!(self, Actual::Text(_) | Actual::List(_) | Actual::Object(_)).then(|| self.text())
+    }
+}
+
+/// A text as JavaScript reads it as a number.
+fn text_number(text: &str) -> f64 {
+    let text = text.trim_matches(is_space);
+    if text.is_empty() {
+        return 0.0;
+    }
+    for (radix, prefixes) in [(16, ["0x", "0X"]), (8, ["0o", "0O"]), (2, ["0b", "0B"])] {
+        if let Some(digits) = prefixes.iter().find_map(|prefix| text.strip_prefix(prefix)) {
+            let add = |sum: f64, digit: char| Some(sum * f64::from(radix) + f64::from(digit.to_digit(radix)?));
+            let number = digits.chars().try_fold(0.0, add).filter(|_| !digits.is_empty());
+            return number.unwrap_or(f64::NAN);
+        }
+    }
+    match text {
+        "Infinity" | "+Infinity" => f64::INFINITY,
+        "-Infinity" => f64::NEG_INFINITY,
+        _ => number::read(text).unwrap_or(f64::NAN),
+    }
+}
+
+/// What JavaScript takes for white space; differs from Unicode's in two characters.
+fn is_space(ch: char) -> bool {
+    ch == '\u{FEFF}' || (ch.is_whitespace() && ch != '\u{85}')
+}
+
+/// `text` in lower case, borrowed where it is so already.
+pub fn lower_case(text: &str) -> Cow<'_, str> {
+    if text.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase()) {
+        text.into()
+    } else {
+        text.to_lowercase().into()
+    }
+}
+
+/// A version in a spelling whose UTF-16 units sort as versions do: without a leading `v` and the build after `+`, numbers
+/// padded to five places, and `~`, which sorts after any pre-release, where a version of three parts has none.
+pub fn padded_version(version: &str) -> impl Iterator<Item = u16> {
+    const NUMBER_PLACES: usize = 5;
+    let version = version.strip_prefix('v').unwrap_or(version);
+    let version = version.split_once('+').map_or(version, |(version, _build)| version);
+    let parts = version.split(['-', '.']);
+    let release = (parts.clone().count() == 3).then_some("~");
+    parts.chain(release).enumerate().flat_map(|(index, part)| {
+        let is_number = !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+        let padding = if is_number { NUMBER_PLACES.saturating_sub(part.len()) } else { 0 };
+        let separator = (index > 0).then_some(u16::from(b'-'));
+        separator.into_iter().chain(repeat_n(u16::from(b' '), padding)).chain(part.encode_utf16())
+    })
+}
+
+/// The operand of `$in` and its like, sorted: a saved group may have many thousand members.
+#[derive(Debug, Clone)]
+pub struct Members {
+    texts: Box<[Box<str>]>,
+    numbers: Box<[f64]>,
+    /// Null, false and true.
+    others: [bool; 3],
+    folded: bool,
+}
+
+impl Members {
+    /// The members in `values`; lists and objects among them equal nothing. `folded` ignores the case of texts.
+    pub fn new(values: &[Value], folded: bool) -> Members {
+        let (mut texts, mut numbers, mut others) = (Vec::new(), Vec::new(), [false; 3]);
+        for value in values {
+            match Actual::from(value) {
+                Actual::Null => others[0] = true,
+                Actual::Bool(false) => others[1] = true,
+                Actual::Bool(true) => others[2] = true,
+                Actual::Number(number) => numbers.push(without_negative_zero(number)),
+                Actual::Text(text) if folded => texts.push(Box::from(lower_case(text))),
+                Actual::Text(text) => texts.push(Box::from(text)),
+                Actual::List(_) | Actual::Object(_) => {}
+            }
+        }
+        sort(&mut texts);
+        texts.dedup();
+        sort_by(&mut numbers, |a, b| a.total_cmp(b).is_lt());
+        Members { texts: texts.into(), numbers: numbers.into(), others, folded }
+    }
+
+    /// Whether `actual` is a member, or, where it is a list, one of its elements is.
+    pub fn meet(&self, actual: Actual<'_>) -> bool {
+        match actual {
+            Actual::List(elements) => elements.iter().any(|element| self.contain(Actual::from(element))),
+            _ => self.contain(actual),
+        }
+    }
+
+    fn contain(&self, actual: Actual<'_>) -> bool {
+        let contain_text = |text: &str| self.texts.binary_search_by(|member| (**member).cmp(text)).is_ok();
+        match actual {
+            Actual::Null => self.others[0],
+            Actual::Bool(false) => self.others[1],
+            Actual::Bool(true) => self.others[2],
+            Actual::Number(number) => {
+                let number = without_negative_zero(number);
+                self.numbers.binary_search_by(|member| member.total_cmp(&number)).is_ok()
+            }
+            Actual::Text(text) if self.folded => contain_text(&lower_case(text)),
+            Actual::Text(text) => contain_text(text),
+            Actual::List(_) | Actual::Object(_) => false,
+        }
+    }
+}
+
+/// The total order tells -0 from 0, JavaScript does not.
+fn without_negative_zero(number: f64) -> f64 {
+    number + 0.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn numbers_are_written_as_javascript_does() {
+        for (number, expected) in [
+            (json!(0), "0"),
+            (json!(-0.0), "0"),
+            (json!(1.0), "1"),
+            (json!(-1.5), "-1.5"),
+            (json!(1e-6), "0.000001"),
+            (json!(1.5e-7), "1.5e-7"),
+            (json!(1e20), "100000000000000000000"),
+            (json!(1e21), "1e+21"),
+            (json!(-1.25e30), "-1.25e+30"),
+            (json!(9007199254740993_u64), "9007199254740992"),
+        ] {
+            assert_eq!(Actual::from(&number).text(), expected, "{number}");
+        }
+        assert_eq!(Actual::from(&json!([1, null, ["a", true], {}])).text(), "1,,a,true,[object Object]");
+    }
+
+    #[test]
+    fn texts_are_read_as_numbers_as_javascript_does() {
+        for (text, expected) in [
+            ("", 0.0),
+            (" \u{FEFF}12\n", 12.0),
+            ("-1.5e2", -150.0),
+            (".5", 0.5),
+            ("5.", 5.0),
+            ("0x1F", 31.0),
+            ("0b101", 5.0),
+            ("0O17", 15.0),
+            ("-Infinity", f64::NEG_INFINITY),
+        ] {
+            assert_eq!(text_number(text), expected, "{text:?}");
+        }
+        for text in ["1_000", "inf", "nan", "infinity", "0x", "-0x1", "1e", ".", "1 2", "12px", "\u{85}1"] {
+            assert!(text_number(text).is_nan(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn versions_sort_as_versions() {
+        let ascending =
+            ["0.9.9", "1.0.0-alpha", "1.0.0-alpha.1", "1.0.0-alpha.beta", "1.0.0-beta.2", "1.0.0-beta.11", "v1.0.0"];
+        for pair in ascending.windows(2) {
+            assert!(padded_version(pair[0]).lt(padded_version(pair[1])), "{pair:?}");
+        }
+        assert!(padded_version("v1.2.3+build").eq(padded_version("1-2-3+other")));
+        let spelled: Vec<u16> = padded_version("1.2.3").collect();
+        assert_eq!(String::from_utf16(&spelled).unwrap(), "    1-    2-    3-~");
+    }
+}

@@ -1,0 +1,106 @@
+//! Names of headers, and sets of them that are found by length first.
+
+use crate::sort::sort;
+
+/// Lengths that names have, in bytes; 63 stands for 63 and more.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct NameLengths(u64);
+
+impl NameLengths {
+    /// All lengths.
+    pub const ANY: NameLengths = NameLengths(u64::MAX);
+
+    /// These lengths.
+    pub const fn of(mut lengths: &[usize]) -> NameLengths {
+        let mut bits = 0;
+        while let [length, rest @ ..] = lengths {
+            bits |= length_bit(*length);
+            lengths = rest;
+        }
+        NameLengths(bits)
+    }
+
+    /// These lengths and those of `other`.
+    pub const fn or(self, other: NameLengths) -> NameLengths {
+        NameLengths(self.0 | other.0)
+    }
+
+    /// Whether names of `length` bytes are meant.
+    pub const fn contains(self, length: usize) -> bool {
+        self.0 & length_bit(length) != 0
+    }
+}
+
+const fn length_bit(length: usize) -> u64 {
+    1 << if length < 63 { length } else { 63 }
+}
+
+/// Whether `found` is the name `wanted`, which is in lower case. Some hosts hand names over as clients wrote them.
+#[inline(always)]
+pub fn is_name(found: &[u8], wanted: &[u8]) -> bool {
+    /// Letters differ from themselves in the other case in this bit alone.
+    const CASE: u8 = 0x20;
+    // Most names of the same length begin differently.
+    let begin_alike = found.len() == wanted.len()
+        && matches!((found.first(), wanted.first()), (Some(found), Some(wanted)) if (found ^ wanted) & !CASE == 0);
+    begin_alike && (found == wanted || found.eq_ignore_ascii_case(wanted))
+}
+
+/// Names of headers, found by their length first: most headers of a request have none of these lengths.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NameSet {
+    /// In lower case, each once.
+    names: Vec<String>,
+    lengths: NameLengths,
+}
+
+impl NameSet {
+    /// The set of these names, which are in lower case.
+    pub fn new(mut names: Vec<String>) -> NameSet {
+        sort(&mut names);
+        names.dedup();
+        let lengths = names.iter().fold(NameLengths::default(), |all, name| all.or(NameLengths::of(&[name.len()])));
+        NameSet { names, lengths }
+    }
+
+    /// The names, sorted.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// The lengths that they have.
+    pub fn lengths(&self) -> NameLengths {
+        self.lengths
+    }
+
+    /// Whether `name` is one of them, however it is written.
+    pub fn contains(&self, name: &[u8]) -> bool {
+        self.lengths.contains(name.len())
+            && if name.iter().any(u8::is_ascii_uppercase) {
+                self.has(&name.to_ascii_lowercase())
+            } else {
+                self.has(name)
+            }
+    }
+
+    fn has(&self, name: &[u8]) -> bool {
+        self.names.binary_search_by(|own| own.as_bytes().cmp(name)).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_found_by_length_and_without_case() {
+        let long = "x-".repeat(50);
+        let set = NameSet::new(vec!["x-b".to_owned(), "x-abc".to_owned(), "x-b".to_owned(), long.clone()]);
+        assert_eq!(set.names(), ["x-abc", "x-b", long.as_str()]);
+        for (name, expected) in
+            [("x-b", true), ("X-B", true), ("x-c", false), ("x-abcd", false), (&long, true), ("", false)]
+        {
+            assert_eq!(set.contains(name.as_bytes()), expected, "{name}");
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! The decision engine. Pure: no host, no clock, no I/O, so that the same inputs give the same answers in the filter, in
+//! the command and in a simulation.
+//!
+//! A config is compiled into a [`snapshot`]; [`decide`] reads it. A decision is a variant or none, always with its
+//! [`reason`]; [`assignments`] writes decisions out for the origin and its caches.
+
+pub mod assignments;
+pub mod attribute;
+pub mod condition;
+pub mod decide;
+pub mod flag;
+pub mod guardrail;
+pub mod hash;
+pub mod header_name;
+pub mod number;
+pub mod pattern;
+pub mod plain;
+pub mod reason;
+pub mod route;
+pub mod snapshot;
+pub mod sort;

@@ -1,0 +1,269 @@
+//! A compiled config: immutable, replaced whole, only read on the request path.
+
+use super::attribute::AttributeName;
+use super::condition::Condition;
+use super::flag::FlagRules;
+use super::guardrail::Guardrail;
+use super::hash::{Salt, fingerprint};
+use super::plain::Plain;
+use super::route::{Route, RouteIndex};
+use crate::header_name::NameSet;
+use crate::sort::sort_by;
+use std::collections::HashMap;
+
+/// Everything the engine knows of one config.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    /// The config's own name for this state of it.
+    pub revision: Option<String>,
+    /// The valid experiments, in the order of the config.
+    pub experiments: Vec<Experiment>,
+    /// What decides the experiments that are plain, by their positions.
+    pub plain: Vec<Option<Plain>>,
+    /// The invalid ones: switched off alone.
+    pub disabled: Vec<Disabled>,
+    /// Who is kept out of all experiments.
+    pub holdout: Option<Holdout>,
+    /// What counts as a success.
+    pub goals: Vec<Goal>,
+    /// Finds the experiments of a request: those that are not paused.
+    pub experiment_index: RouteIndex,
+    /// Finds the goals of a request.
+    pub goal_index: RouteIndex,
+    /// How many experiments are paused.
+    pub paused: usize,
+    /// Whether experiments do no more than to bucket visitors and to tell the origin and caches: no effects, no sticky buckets,
+    /// no vendor's rules.
+    pub is_simple: bool,
+    /// Whether any experiment keeps visitors in the variant that they once had.
+    pub has_sticky: bool,
+    /// Every request header that some variant sets, in lower case: clients may not send them.
+    pub owned_request_headers: NameSet,
+    /// A vendor's rules, where the config is a vendor's: they decide all experiments.
+    pub rules: Option<Box<dyn FlagRules>>,
+}
+
+/// An experiment that the config got wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Disabled {
+    /// Its key, where it has one that no other experiment has.
+    pub key: Option<String>,
+    /// Where it stands in the config's list.
+    pub position: usize,
+    /// The first thing wrong with it.
+    pub problem: String,
+}
+
+/// A share of all visitors that takes part in nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holdout {
+    /// What is hashed in front of the unit.
+    pub salt: Salt,
+    /// Buckets below it are held out.
+    pub share: u32,
+}
+
+/// An experiment, ready to be decided.
+#[derive(Debug)]
+pub struct Experiment {
+    /// Its key, unique in the config.
+    pub key: String,
+    /// Where it stands in the config's list, disabled ones counted.
+    pub position: usize,
+    /// Whether and how it runs.
+    pub state: State,
+    /// The attribute whose value is bucketed.
+    pub unit: AttributeName,
+    /// The requests it is about.
+    pub route: Route,
+    /// The visitors it is for; everybody without one.
+    pub audience: Option<Condition>,
+    /// Its part of a layer of experiments that exclude each other.
+    pub layer: Option<Layer>,
+    /// The share that takes part, by time: sorted, the last step that has begun counts.
+    pub traffic: Vec<TrafficStep>,
+    /// What is hashed in front of the unit to tell who takes part.
+    pub traffic_salt: Salt,
+    /// What is hashed in front of the unit to choose the variant.
+    pub variant_salt: Salt,
+    /// When it starts, in milliseconds since the epoch.
+    pub starts_ms: Option<i64>,
+    /// When it has ended, in milliseconds since the epoch.
+    pub ends_ms: Option<i64>,
+    /// The variant's position by the unit whose variant is fixed.
+    pub forced: HashMap<String, usize>,
+    /// The version of its sticky buckets; `None`: visitors are not kept in the variant that they once had.
+    pub sticky: Option<u32>,
+    /// When one of its variants is switched off.
+    pub guardrail: Option<Guardrail>,
+    /// The variants, in the order in which their weights are cumulated.
+    pub variants: Vec<Variant>,
+    /// Its place among all experiments sorted by key.
+    pub rank: usize,
+}
+
+/// Whether and how an experiment runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Visitors are bucketed.
+    Running,
+    /// Nobody is in it.
+    Paused,
+    /// Everyone gets the variant at this position.
+    Concluded(usize),
+    /// It is a vendor's flag: [`Snapshot::rules`] decide it, under this number.
+    Flag(usize),
+}
+
+/// A slice of a layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layer {
+    /// What is hashed in front of the unit.
+    pub salt: Salt,
+    /// The first bucket that belongs to the experiment.
+    pub from: u32,
+    /// The first one that no longer does.
+    pub to: u32,
+}
+
+/// The share from one moment on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TrafficStep {
+    /// When it begins, in milliseconds since the epoch.
+    pub from_ms: i64,
+    /// Buckets below it take part.
+    pub share: u32,
+}
+
+/// A variant, or whatever else a vendor's flag can come out as, with all that a request can need of it written out in advance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Variant {
+    /// Its key, unique in the experiment. An outcome of a flag without a variant has none, and several may have the same.
+    pub key: String,
+    /// The first bucket behind its own.
+    pub bucket_end: u32,
+    /// Whether it is what visitors see who are in no experiment.
+    pub baseline: bool,
+    /// Its pair in the assignments header; what is no variant of an experiment has none.
+    pub assignment: Option<String>,
+    /// Its pair in the cache key; the baseline has none.
+    pub cache_pair: Option<String>,
+    /// What it does to the request and its response.
+    pub effects: Effects,
+    /// Tells it from the variants of all experiments.
+    pub tag: u64,
+}
+
+/// What a variant does to a request and its response.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Effects {
+    /// Headers towards the origin; names in lower case.
+    pub request_headers: Vec<(String, String)>,
+    /// Headers towards the client; names in lower case.
+    pub response_headers: Vec<(String, String)>,
+    /// A rewrite of the path.
+    pub path: Option<PathRewrite>,
+    /// Where to send the client instead.
+    pub redirect: Option<String>,
+}
+
+/// Replaces the start of a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PathRewrite {
+    /// The start that is replaced; other paths are left alone.
+    pub prefix: String,
+    /// What takes its place.
+    pub with: String,
+}
+
+/// A success to count.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Goal {
+    /// Its key, unique in the config.
+    pub key: String,
+    /// The requests that reach it.
+    pub route: Route,
+    /// The response statuses that count; any, if empty.
+    pub statuses: Vec<StatusClass>,
+}
+
+/// Statuses from `first` to `last`, both included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StatusClass {
+    /// The lowest.
+    pub first: u16,
+    /// The highest.
+    pub last: u16,
+}
+
+impl Snapshot {
+    /// Writes the indexes and ranks out of what the lists hold: the last step of compiling a config.
+    pub fn indexed(mut self) -> Snapshot {
+        let mut by_key: Vec<usize> = (0..self.experiments.len()).collect();
+        let key = |position: &usize| self.experiments.get(*position).map(|experiment| &experiment.key);
+        sort_by(&mut by_key, |a, b| (key(a), a) < (key(b), b));
+        for (rank, position) in by_key.into_iter().enumerate() {
+            if let Some(experiment) = self.experiments.get_mut(position) {
+                experiment.rank = rank;
+            }
+        }
+        self.plain = self.experiments.iter().map(|experiment| Plain::of(&self, experiment)).collect();
+        let variants = self.experiments.iter().flat_map(|experiment| &experiment.variants);
+        let has_effects = variants.into_iter().any(|variant| variant.effects != Effects::default());
+        self.has_sticky = self.experiments.iter().any(|experiment| experiment.sticky.is_some());
+        self.is_simple = !has_effects && !self.has_sticky && self.rules.is_none();
+        let active = (0..).zip(&self.experiments).filter(|(_, experiment)| experiment.state != State::Paused);
+        self.paused = self.experiments.iter().filter(|experiment| experiment.state == State::Paused).count();
+        self.experiment_index = RouteIndex::new(active.map(|(number, experiment)| (number, &experiment.route)));
+        self.goal_index = RouteIndex::new((0..).zip(&self.goals).map(|(number, goal)| (number, &goal.route)));
+        self
+    }
+
+    /// The experiment that is the vendor's flag of this number, by its position.
+    pub fn flag(&self, number: usize) -> Option<usize> {
+        // Numbers rise with positions, and only disabled flags are left out.
+        let start = self.experiments.partition_point(|one| matches!(one.state, State::Flag(other) if other < number));
+        self.experiments.get(start).filter(|one| one.state == State::Flag(number)).map(|_| start)
+    }
+
+    /// The experiment at `position` and its variant at `variant`.
+    pub fn choice(&self, choice: Choice) -> Option<(&Experiment, &Variant)> {
+        let experiment = self.experiments.get(choice.experiment)?;
+        Some((experiment, experiment.variants.get(choice.variant)?))
+    }
+}
+
+/// A variant that was chosen, by the positions of the experiment and of the variant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Choice {
+    /// Position in [`Snapshot::experiments`].
+    pub experiment: usize,
+    /// Position in [`Experiment::variants`].
+    pub variant: usize,
+}
+
+impl Variant {
+    /// What tells a variant from those of all experiments.
+    pub fn tag(experiment: &str, variant: &str) -> u64 {
+        fingerprint(&[experiment.as_bytes(), variant.as_bytes()]) as u64
+    }
+}
+
+impl StatusClass {
+    /// Whether `status` is one of these.
+    pub fn contains(self, status: u16) -> bool {
+        (self.first..=self.last).contains(&status)
+    }
+}
+
+impl Experiment {
+    /// The position of the variant called `key`.
+    pub fn variant(&self, key: &str) -> Option<usize> {
+        self.variants.iter().position(|variant| variant.key == key)
+    }
+
+    /// The share that takes part at `now_ms`; before the first step, nobody.
+    pub fn traffic_share(&self, now_ms: i64) -> u32 {
+        self.traffic.iter().rev().find(|step| step.from_ms <= now_ms).map_or(0, |step| step.share)
+    }
+}

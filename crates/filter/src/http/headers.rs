@@ -1,0 +1,157 @@
+//! A header map as the proxy hands it over: one block of bytes, read in place, so that looking at a request copies
+//! nothing. Lying lengths end the map early; they never read past the block.
+
+pub use edgesplit_engine::header_name::{NameLengths, NameSet, is_name};
+
+/// Header names and values in their order. Values are bytes: clients send what they like.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HeaderMap {
+    /// Little-endian u32 numbers: how many pairs, then each pair's two lengths; then each name and value, a NUL behind
+    /// each.
+    block: Vec<u8>,
+    /// Where the first name is.
+    text: usize,
+}
+
+impl HeaderMap {
+    /// Takes over a block in the proxy's encoding.
+    #[inline(always)]
+    pub fn from_block(block: Vec<u8>) -> HeaderMap {
+        let claimed = block.first_chunk().map_or(0, |count| u32::from_le_bytes(*count)) as usize;
+        // A count that the block has no room for is a lie: then there are no pairs.
+        let text = claimed.checked_mul(8).and_then(|lengths| lengths.checked_add(4));
+        HeaderMap { text: text.filter(|text| *text <= block.len()).unwrap_or(4), block }
+    }
+
+    /// Encodes pairs as the proxy would.
+    pub fn from_pairs<N: AsRef<[u8]>, V: AsRef<[u8]>>(pairs: &[(N, V)]) -> HeaderMap {
+        let mut block = Vec::new();
+        block.extend_from_slice(&(pairs.len() as u32).to_le_bytes());
+        for (name, value) in pairs {
+            block.extend_from_slice(&(name.as_ref().len() as u32).to_le_bytes());
+            block.extend_from_slice(&(value.as_ref().len() as u32).to_le_bytes());
+        }
+        for (name, value) in pairs {
+            for text in [name.as_ref(), value.as_ref()] {
+                block.extend_from_slice(text);
+                block.push(0);
+            }
+        }
+        HeaderMap::from_block(block)
+    }
+
+    /// The block in the proxy's encoding.
+    pub fn block(&self) -> &[u8] {
+        &self.block
+    }
+
+    /// The block, to use its room again.
+    pub fn into_block(self) -> Vec<u8> {
+        self.block
+    }
+
+    /// Every header in order.
+    pub fn iter(&self) -> Iter<'_> {
+        self.iter_with(NameLengths::ANY)
+    }
+
+    /// The headers whose names have one of these lengths, in order. What is not wanted costs next to nothing: most headers
+    /// of a request have none of the lengths that somebody looks for.
+    #[inline(always)]
+    pub fn iter_with(&self, wanted: NameLengths) -> Iter<'_> {
+        let lengths = self.block.get(4..self.text).unwrap_or_default().as_chunks().0;
+        Iter { block: &self.block, lengths: lengths.iter(), text: self.text as u64, wanted }
+    }
+
+    /// Tells of the headers whose names have one of these lengths, as [`HeaderMap::iter_with`] gives them.
+    #[inline(always)]
+    pub fn each_with<'a>(&'a self, wanted: NameLengths, mut tell: impl FnMut(&'a [u8], &'a [u8])) {
+        let mut headers = self.iter_with(wanted);
+        while let Some((name, value)) = headers.advance() {
+            tell(name, value);
+        }
+    }
+
+    /// The first header called `name`, which is in lower case.
+    pub fn get(&self, name: &str) -> Option<&[u8]> {
+        let mut called = self.iter_with(NameLengths::of(&[name.len()]));
+        called.find(|(found, _)| is_name(found, name.as_bytes())).map(|(_, value)| value)
+    }
+
+    /// Every header called `name`, which is in lower case.
+    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> + 'a {
+        let called = self.iter_with(NameLengths::of(&[name.len()]));
+        called.filter(|(found, _)| is_name(found, name.as_bytes())).map(|(_, value)| value)
+    }
+}
+
+/// Walks a [`HeaderMap`].
+#[derive(Debug, Clone)]
+pub struct Iter<'a> {
+    block: &'a [u8],
+    lengths: std::slice::Iter<'a, [u8; 8]>,
+    /// Where the next name is; beyond the block, where lengths lie. As many lengths as there can be do not overflow it.
+    text: u64,
+    wanted: NameLengths,
+}
+
+impl<'a> Iter<'a> {
+    #[inline(always)]
+    fn advance(&mut self) -> Option<(&'a [u8], &'a [u8])> {
+        for lengths in self.lengths.by_ref() {
+            let both = u64::from_le_bytes(*lengths);
+            let (name, value) = (both & u64::from(u32::MAX), both >> 32);
+            let (name_at, value_at) = (self.text, self.text + name + 1);
+            self.text = value_at + value + 1;
+            if self.wanted.contains(name as usize) {
+                return Some((self.part(name_at, name)?, self.part(value_at, value)?));
+            }
+        }
+        None
+    }
+
+    #[inline(always)]
+    fn part(&self, at: u64, length: u64) -> Option<&'a [u8]> {
+        self.block.get(usize::try_from(at).ok()?..usize::try_from(at + length).ok()?)
+    }
+}
+
+impl<'a> Iterator for Iter<'a> {
+    type Item = (&'a [u8], &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.advance()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pairs_come_back_in_order_with_their_bytes() {
+        let pairs: [(&str, &[u8]); 4] = [(":path", b"/"), ("cookie", b"a=1"), ("X-Odd", b"\xff\x00"), ("cookie", b"")];
+        let map = HeaderMap::from_pairs(&pairs);
+        let read: Vec<_> = map.iter().collect();
+        assert_eq!(read, pairs.map(|(name, value)| (name.as_bytes(), value)));
+        assert_eq!(map.get("x-odd"), Some(&b"\xff\x00"[..]));
+        assert_eq!(map.all("cookie").collect::<Vec<_>>(), [&b"a=1"[..], b""]);
+        assert_eq!(map.get("host"), None);
+    }
+
+    #[test]
+    fn a_lying_block_ends_early_and_never_panics() {
+        let whole = HeaderMap::from_pairs(&[("a", "1"), ("b", "2")]).block;
+        for end in 0..whole.len() {
+            let cut = HeaderMap::from_block(whole[..end].to_vec());
+            assert!(cut.iter().count() <= 2);
+        }
+        for at in 0..12 {
+            let mut lying = whole.clone();
+            lying[at] = 0xff;
+            lying[at.min(8) + 3] = 0xff;
+            assert!(HeaderMap::from_block(lying).iter().count() <= 2, "byte {at}");
+        }
+        assert_eq!(HeaderMap::default().iter().count(), 0);
+    }
+}

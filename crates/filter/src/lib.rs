@@ -1,0 +1,19 @@
+//! The filter over a host port: what a worker keeps ([`worker`]), what it does with a request ([`request`]) and with its
+//! response ([`response`]). Nothing here knows which proxy it runs in; see [`host`].
+
+pub mod combinations;
+pub mod config_sync;
+pub mod events;
+mod flags;
+pub mod guardrails;
+pub mod host;
+pub mod http;
+pub mod metrics;
+pub mod plugin_config;
+pub mod recent_visitors;
+mod report;
+pub mod request;
+pub mod response;
+pub mod streams;
+pub mod visit;
+pub mod worker;

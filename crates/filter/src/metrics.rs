@@ -1,0 +1,306 @@
+//! Metrics: what is counted, under which names. Counts are kept in the worker and handed to the proxy on the tick, so that
+//! a request pays an addition for them; the proxy adds up all workers.
+
+use crate::host::{Host, MetricKind};
+use edgesplit_engine::hash::{HashedAlready, fingerprint};
+use edgesplit_engine::reason::Reason;
+use edgesplit_engine::snapshot::Variant;
+use std::collections::HashMap;
+
+/// How many different variants a VM counts by name; what comes later is counted together under [`OTHER`].
+pub const VARIANT_NAMES_MAX: usize = 4_096;
+
+/// Classes of responses: `1xx` to `5xx`.
+pub const CLASSES: usize = 5;
+
+/// A longer part of a name is cut.
+pub const NAME_PART_BYTES_MAX: usize = 100;
+
+/// The name under which variants are counted that are over the bound.
+pub const OTHER: &str = "_other";
+
+/// The tag that stands for them.
+const OTHER_TAG: u64 = 0;
+
+/// Declares a set of metrics once: the enum, its names and the list of all.
+macro_rules! metric_names {
+    ($(#[$doc:meta])* $set:ident { $($(#[$item_doc:meta])* $item:ident = $name:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum $set {
+            $($(#[$item_doc])* $item,)*
+        }
+
+        impl $set {
+            /// All of them, in the order of their declaration.
+            pub const ALL: &'static [$set] = &[$($set::$item,)*];
+
+            /// The name behind `edgesplit.<plugin>.`.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $($set::$item => $name,)*
+                }
+            }
+        }
+    };
+}
+
+metric_names! {
+    /// What only grows.
+    Counter {
+        /// Events that were put into a buffer, or dropped instead.
+        Emitted = "events.emitted",
+        /// Events that the A/B service acknowledged.
+        Delivered = "events.delivered",
+        /// Events that it will never take.
+        Rejected = "events.rejected",
+        /// Events for which there was no room.
+        DroppedOverflow = "events.dropped_overflow",
+        /// Events that became too old.
+        DroppedExpired = "events.dropped_expired",
+        /// Events that went to the fallback.
+        Diverted = "events.diverted",
+        /// Fetches that brought a new or the same config.
+        FetchSuccess = "config.fetch_success",
+        /// Fetches that were answered 304.
+        FetchNotModified = "config.fetch_not_modified",
+        /// Fetches without a usable answer.
+        FetchFailure = "config.fetch_failure",
+        /// Answers whose body was refused.
+        ConfigRejected = "config.rejected",
+        /// Requests that went on untouched for want of a config.
+        NoConfig = "errors.no_config",
+        /// Events dropped in the worker because its buffer was full (also in `dropped_overflow`).
+        BufferFull = "errors.buffer_full",
+        /// Changes of shared data given up because other workers kept changing it; they are tried again.
+        CasExhausted = "errors.cas_exhausted",
+        /// Reads or writes of shared data that the host refused.
+        SharedData = "errors.shared_data",
+        /// Shared data of another version, or damaged: it was replaced.
+        SharedDataCorrupt = "errors.shared_data_corrupt",
+        /// Events whose slot did not hold them.
+        EventsLost = "errors.events_lost",
+        /// Calls that did not start: no such cluster, as a rule.
+        Dispatch = "errors.dispatch",
+        /// Batches that the fallback did not take; they are counted as diverted all the same.
+        FallbackFailed = "errors.fallback_failed",
+        /// Answers to calls that were given up before, or whose batch another worker settled.
+        StaleReply = "errors.stale_reply",
+        /// Local responses that the host refused.
+        Respond = "errors.respond",
+    }
+}
+
+metric_names! {
+    /// What goes up and down.
+    Gauge {
+        /// Events in buffers and in the outbox.
+        QueuedEvents = "outbox.queued_events",
+        /// The bytes they take up.
+        QueuedBytes = "outbox.queued_bytes",
+        /// Seconds since the batch was sealed that waits longest.
+        OldestAgeSeconds = "outbox.oldest_age_seconds",
+        /// Experiments that are invalid and switched off.
+        DisabledExperiments = "config.disabled_experiments",
+        /// Seconds since the config service last said that this config is the current one.
+        AgeSeconds = "config.age_seconds",
+        /// The [`revision_hash`] of the config in force.
+        RevisionHash = "config.revision_hash",
+    }
+}
+
+/// A counter with what it has not handed over yet.
+#[derive(Debug, Default, Clone, Copy)]
+struct Count {
+    id: Option<u32>,
+    pending: u64,
+}
+
+impl Count {
+    fn flush(&mut self, host: &impl Host) {
+        if let (Some(id), 1..) = (self.id, self.pending) {
+            host.increment(id, i64::try_from(self.pending).unwrap_or(i64::MAX));
+            self.pending = 0;
+        }
+    }
+}
+
+/// All metrics of one plugin in one VM.
+#[derive(Debug)]
+pub struct Metrics {
+    prefix: String,
+    counters: Vec<Count>,
+    /// In place: every request counts some.
+    reasons: [Count; Reason::ALL.len()],
+    /// By the variant's tag. The name is made up once.
+    exposures: HashMap<u64, (String, Count), HashedAlready>,
+    /// Likewise, by class.
+    responses: HashMap<u64, (String, [Count; CLASSES]), HashedAlready>,
+    /// The gauges that say whether a variant is switched off, by its tag.
+    switches: HashMap<u64, Option<u32>, HashedAlready>,
+    gauges: Vec<Option<u32>>,
+}
+
+impl Metrics {
+    /// Defines the metrics of `plugin`. Experiments come later, with their first exposure.
+    pub fn define(host: &impl Host, plugin: &str) -> Metrics {
+        let prefix = format!("edgesplit.{}.", name_part(plugin));
+        let counter =
+            |name: &str| Count { id: host.define_metric(MetricKind::Counter, &format!("{prefix}{name}")), pending: 0 };
+        Metrics {
+            counters: Counter::ALL.iter().map(|metric| counter(metric.name())).collect(),
+            // Those of vendors are defined when they are first counted: most plugins never meet them.
+            reasons: std::array::from_fn(|at| match Reason::ALL.get(at) {
+                Some(reason) if !reason.is_vendors() => counter(&reason_name(*reason)),
+                _ => Count::default(),
+            }),
+            exposures: HashMap::default(),
+            responses: HashMap::default(),
+            switches: HashMap::default(),
+            gauges: (Gauge::ALL.iter())
+                .map(|metric| host.define_metric(MetricKind::Gauge, &format!("{prefix}{}", metric.name())))
+                .collect(),
+            prefix,
+        }
+    }
+
+    /// Counts `by` more.
+    pub fn add(&mut self, counter: Counter, by: u64) {
+        if let Some(count) = self.counters.get_mut(counter as usize) {
+            count.pending += by;
+        }
+    }
+
+    /// Counts decisions that came out for `reason`.
+    #[inline(always)]
+    pub fn decided(&mut self, reason: Reason, by: u64) {
+        if let Some(count) = self.reasons.get_mut(reason as usize) {
+            count.pending += by;
+        }
+    }
+
+    /// Counts an exposure of a variant, which `tag` tells from others.
+    pub fn exposed(&mut self, experiment: &str, variant: &str, tag: u64) {
+        let (_, count) = entry(&mut self.exposures, "exposures", experiment, variant, tag);
+        count.pending += 1;
+    }
+
+    /// Counts responses to requests that were given a variant, by class.
+    pub fn responded(&mut self, experiment: &str, variant: &Variant, counts: &[u32; CLASSES]) {
+        // Whatever else a vendor's flag can come out as is nothing that is compared.
+        if variant.assignment.is_none() {
+            return;
+        }
+        let (_, classes) = entry(&mut self.responses, "responses", experiment, &variant.key, variant.tag);
+        for (count, more) in classes.iter_mut().zip(counts) {
+            count.pending += u64::from(*more);
+        }
+    }
+
+    /// Says whether a guardrail has switched a variant off.
+    pub fn switched(&mut self, host: &impl Host, experiment: &str, variant: &Variant, off: bool) {
+        if self.switches.len() >= VARIANT_NAMES_MAX && !self.switches.contains_key(&variant.tag) {
+            return;
+        }
+        let prefix = &self.prefix;
+        let gauge = self.switches.entry(variant.tag).or_insert_with(|| {
+            let name = format!("{prefix}{}", variant_name("guardrail.off", experiment, &variant.key));
+            host.define_metric(MetricKind::Gauge, &name)
+        });
+        if let Some(gauge) = gauge {
+            host.record(*gauge, u64::from(off));
+        }
+    }
+
+    /// Hands everything over that was counted since the last time.
+    pub fn flush(&mut self, host: &impl Host) {
+        for count in &mut self.counters {
+            count.flush(host);
+        }
+        for (count, reason) in self.reasons.iter_mut().zip(Reason::ALL) {
+            if count.pending > 0 && count.id.is_none() {
+                let name = format!("{}{}", self.prefix, reason_name(*reason));
+                count.id = host.define_metric(MetricKind::Counter, &name);
+            }
+            count.flush(host);
+        }
+        for (name, count) in self.exposures.values_mut().filter(|(_, count)| count.pending > 0) {
+            // A metric gets its id once: hosts give a new one at every call and take a lock for it.
+            count.id = count.id.or_else(|| host.define_metric(MetricKind::Counter, &format!("{}{name}", self.prefix)));
+            count.flush(host);
+        }
+        for (name, classes) in self.responses.values_mut() {
+            for (class, count) in (1..).zip(classes).filter(|(_, count)| count.pending > 0) {
+                let name = || format!("{}{name}.class.{class}xx", self.prefix);
+                count.id = count.id.or_else(|| host.define_metric(MetricKind::Counter, &name()));
+                count.flush(host);
+            }
+        }
+    }
+
+    /// Sets a gauge.
+    pub fn record(&self, host: &impl Host, gauge: Gauge, value: u64) {
+        if let Some(Some(id)) = self.gauges.get(gauge as usize) {
+            host.record(*id, value);
+        }
+    }
+}
+
+/// What stands for a revision where only numbers can: 0 for none. 32 bits are exact in whatever stores metrics.
+pub fn revision_hash(revision: Option<&str>) -> u64 {
+    revision.map_or(0, |revision| u64::from(fingerprint(&[revision.as_bytes()]) as u32).max(1))
+}
+
+fn reason_name(reason: Reason) -> String {
+    format!("decisions.reason.{}", reason.name())
+}
+
+/// The counts of a variant among those of all; beyond the bound, those of all others together.
+fn entry<'a, C: Default>(
+    counts: &'a mut HashMap<u64, (String, C), HashedAlready>,
+    what: &str,
+    experiment: &str,
+    variant: &str,
+    tag: u64,
+) -> &'a mut (String, C) {
+    let is_known = counts.len() < VARIANT_NAMES_MAX || counts.contains_key(&tag);
+    let (tag, experiment, variant) = if is_known { (tag, experiment, variant) } else { (OTHER_TAG, OTHER, OTHER) };
+    counts.entry(tag).or_insert_with(|| (variant_name(what, experiment, variant), C::default()))
+}
+
+fn variant_name(what: &str, experiment: &str, variant: &str) -> String {
+    format!("{what}.experiment.{}.variant.{}", name_part(experiment), name_part(variant))
+}
+
+/// `text` as one part of a metric's name: what could be read as a border or break an exporter becomes `_`.
+pub fn name_part(text: &str) -> String {
+    let plain = |char: char| if char.is_ascii_alphanumeric() || matches!(char, '_' | '-') { char } else { '_' };
+    let part: String = text.chars().take(NAME_PART_BYTES_MAX).map(plain).collect();
+    if part.is_empty() { "_".to_owned() } else { part }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_bounded_and_plain() {
+        assert_eq!(variant_name("exposures", "nav.v2", "grün/b"), "exposures.experiment.nav_v2.variant.gr_n_b");
+        assert_eq!(name_part(&"x".repeat(1_000)).len(), NAME_PART_BYTES_MAX);
+        assert_eq!(name_part(""), "_");
+    }
+
+    #[test]
+    fn every_metric_stands_at_its_own_place() {
+        // Counts are found by the number of their variant.
+        for (at, metric) in Counter::ALL.iter().enumerate() {
+            assert_eq!(*metric as usize, at, "{}", metric.name());
+        }
+        for (at, reason) in Reason::ALL.iter().enumerate() {
+            assert_eq!(*reason as usize, at, "{}", reason.name());
+        }
+        for (at, metric) in Gauge::ALL.iter().enumerate() {
+            assert_eq!(*metric as usize, at, "{}", metric.name());
+        }
+    }
+}

@@ -1,0 +1,405 @@
+use super::protobuf_struct::tests::encode;
+use super::*;
+use crate::visit::bots::BotPatterns;
+use edgesplit_engine::pattern::Pattern;
+use serde_json::json;
+
+fn shown(problems: &Problems) -> Vec<String> {
+    problems.iter().map(ToString::to_string).collect()
+}
+
+fn accepted(config: &Value) -> PluginConfig {
+    PluginConfig::from_value(config).unwrap_or_else(|problems| panic!("{config}: {:?}", shown(&problems)))
+}
+
+fn refused(bytes: &[u8]) -> Vec<String> {
+    shown(&PluginConfig::parse(bytes).unwrap_err())
+}
+
+fn source(cluster: &str) -> Endpoint {
+    Endpoint { cluster: cluster.to_owned(), authority: cluster.to_owned(), path: "/".to_owned(), headers: Vec::new() }
+}
+
+#[test]
+fn refuses_what_is_impossible_and_says_where() {
+    let rows: Value = serde_json::from_str(include_str!("../../../../tests/data/plugin_config_refused.json")).unwrap();
+    for row in rows.as_array().unwrap() {
+        let name = row["name"].as_str().unwrap();
+        let problems = PluginConfig::parse(row["config"].to_string().as_bytes()).expect_err(name);
+        let found = problems.iter().any(|problem| {
+            row["field"] == problem.path.as_str() && problem.message.contains(row["says"].as_str().unwrap())
+        });
+        assert!(found, "{name}: {:?}", shown(&problems));
+        assert_eq!(problems.errors(), 1, "{name}: one mistake, one problem: {:?}", shown(&problems));
+    }
+}
+
+#[test]
+fn all_problems_are_told_at_once() {
+    let config = json!({
+        "experiments": {"refresh": 10, "timeout": "0s", "inline": []},
+        "visitor": {"id": [{"header": "a b"}, {"cookie": "a b"}], "attributes": {"id": "id", "x": "y"}},
+        "request": {"assignments_header": "host", "cache_key": {"header": "te", "budget": -1}},
+        "events": {"batch": {"max_age": "soon"}, "timeout": "1h", "retry": {"lease": 3}},
+        "more": 1,
+    });
+    let problems = PluginConfig::from_value(&config).unwrap_err();
+    let paths: Vec<&str> = problems.iter().map(|problem| problem.path.as_str()).collect();
+    let expected = [
+        "more",
+        "experiments.refresh",
+        "experiments.timeout",
+        "experiments.inline",
+        "visitor.id[0].header",
+        "visitor.id[1].cookie",
+        "visitor.attributes.id",
+        "visitor.attributes.x",
+        "request.assignments_header",
+        "request.cache_key.header",
+        "request.cache_key.budget",
+        "events.cluster",
+        "events.timeout",
+        "events.batch.max_age",
+        "events.retry.lease",
+    ];
+    assert_eq!(paths, expected);
+}
+
+#[test]
+fn a_secret_is_not_repeated() {
+    for value in [json!("secret\n"), json!(["secret"])] {
+        let config = json!({"experiments": {"cluster": "c", "headers": {"authorization": value}}});
+        let problems = shown(&PluginConfig::from_value(&config).unwrap_err());
+        assert_eq!(problems.len(), 1);
+        assert!(!problems[0].contains("secret"), "{problems:?}");
+    }
+}
+
+fn experiments() -> Experiments {
+    let format = edgesplit_formats::Format::Native;
+    Experiments { format, source: None, inline: None, decryption_key: None, routes: vec![], goals: vec![] }
+}
+
+#[test]
+fn one_cluster_is_enough_and_the_rest_has_defaults() {
+    let config = accepted(&json!({"experiments": {"cluster": "experiments"}}));
+    let expected = PluginConfig {
+        experiments: Experiments {
+            source: Some(Source {
+                endpoint: source("experiments"),
+                refresh_ms: 10_000,
+                timeout_ms: 2_000,
+                max_bytes: 4_194_304,
+            }),
+            ..experiments()
+        },
+        visitor: Visitor {
+            id: vec![],
+            mint: None,
+            attributes: vec![],
+            consent: None,
+            honor_gpc: true,
+            honor_dnt: false,
+            exclude_bots: true,
+            bot_patterns: BotPatterns::default(),
+            expire_cookies: true,
+        },
+        paths: Paths { include: vec![Pattern::new("/*")], exclude: vec![] },
+        request: Request {
+            assignments_header: "x-ab-assignments".to_owned(),
+            cache_key: CacheKey {
+                header: Some("x-ab-cache-key".to_owned()),
+                query: None,
+                budget: 64,
+                is_budget_given: false,
+            },
+            sticky: None,
+            preview: None,
+        },
+        response: Response { downstream_private: true, debug_header: None },
+        events: None,
+    };
+    assert_eq!(config, expected);
+
+    let all_empty = json!({
+        "experiments": {"cluster": "experiments", "headers": {}, "routes": [], "inline": null},
+        "visitor": {"mint": null, "consent": null, "bot_patterns": null}, "paths": {}, "response": {"debug_header": null}, "events": null,
+        "request": {"cache_key": {"query": null}, "sticky": null, "preview": null},
+    });
+    assert_eq!(accepted(&all_empty), expected);
+}
+
+#[test]
+fn blocks_that_are_given_have_defaults_too() {
+    let config = accepted(&json!({
+        "experiments": {"inline": {"experiments": []}}, "visitor": {"mint": {}}, "events": {"cluster": "collector"},
+    }));
+    assert_eq!(config.experiments, Experiments { inline: Some(json!({"experiments": []})), ..experiments() });
+    let mint = Mint {
+        cookie: "ab_visitor".to_owned(),
+        max_age_s: 31_536_000,
+        path: "/".to_owned(),
+        domain: None,
+        same_site: SameSite::Lax,
+        secure: true,
+        http_only: false,
+    };
+    assert_eq!(config.visitor.mint, Some(mint.clone()));
+    let config_with = accepted(&json!({
+        "experiments": {"inline": {}}, "request": {"sticky": {}, "preview": {"secret": "s"}}}));
+    let sticky = OwnCookie { cookie: "ab_sticky".to_owned(), max_age_s: 7_776_000, ..mint };
+    assert_eq!(config_with.request.sticky, Some(sticky));
+    assert_eq!(config_with.request.preview.unwrap().parameter, "__ab_preview");
+    let events = Events {
+        format: EventFormat::Native,
+        endpoint: source("collector"),
+        timeout_ms: 2_000,
+        batch: Batch { max_events: 500, max_bytes: 262_144, max_age_ms: 1_000 },
+        dedupe: Dedupe { window_ms: 1_800_000, max_entries: 100_000 },
+        outbox: OutboxLimits {
+            max_bytes: 16_777_216,
+            max_batches: 256,
+            max_age_ms: 86_400_000,
+            on_full: OnFull::DropOldest,
+        },
+        retry: Retry { backoff_min_ms: 1_000, backoff_max_ms: 60_000, lease_ms: 10_000 },
+        fallback: None,
+    };
+    assert_eq!(config.events, Some(events));
+
+    let empty = json!({"batch": {}, "dedupe": {}, "outbox": {}, "retry": {}, "cluster": "collector", "fallback": null});
+    assert_eq!(accepted(&json!({"experiments": {"inline": {}}, "events": empty})).events, config.events);
+}
+
+/// Everything that may be written, with values that differ from the defaults.
+fn full() -> Value {
+    json!({
+        "experiments": {
+            "format": "native", "cluster": "outbound|80||experiments.shop", "authority": "experiments.internal:8080",
+            "path": "/experiments.json?env=live", "headers": {"Authorization": "Bearer abc", "x-a": ""},
+            "refresh": "0.25s", "timeout": "250ms", "max_bytes": 1024, "inline": {"schema": 1, "experiments": []},
+            "routes": [],
+        },
+        "visitor": {
+            "id": [{"header": "X-User-Id"}, {"cookie": "uid"}, {"jwt_claim": "sub", "header": "Authorization"},
+                   {"jwt_claim": "uid", "cookie": "session"}],
+            "mint": {"cookie": "v", "max_age": "1.5h", "path": "/shop", "domain": ".shop.example", "same_site": "none",
+                     "secure": true, "http_only": true},
+            "attributes": {"country": "header.X-Country", "plan": "cookie.plan", "utm": "query.utm_source",
+                           "site": "host", "where.to": "path"},
+            "consent": {"cookie": "consent", "contains": "experiments"}, "honor": ["dnt"], "bots": "include",
+            "bot_patterns": ["Shop-Probe", "builtin"], "expire_cookies": false,
+        },
+        "paths": {"include": ["/shop/*", "*.html"], "exclude": ["/shop/health"]},
+        "request": {"assignments_header": "X-Variants", "cache_key": {"header": null, "query": "__ab", "budget": 8},
+                    "sticky": {"cookie": "buckets", "max_age": "1h", "path": "/shop", "domain": "shop.example",
+                               "same_site": "strict", "secure": false, "http_only": true},
+                    "preview": {"parameter": "preview", "secret": "never shown"}},
+        "response": {"downstream_caching": "unchanged", "debug_header": "X-Debug"},
+        "events": {
+            "format": "ndjson", "cluster": "collector", "authority": "collector.internal", "path": "/v1/events",
+            "headers": {"x-key": "k"}, "timeout": "100ms",
+            "batch": {"max_events": 1, "max_bytes": 1, "max_age": "50ms"},
+            "dedupe": {"window": "1s", "max_entries": 1},
+            "outbox": {"max_bytes": 1, "max_batches": 1, "max_age": "1s", "on_full": "drop_newest"},
+            "retry": {"backoff_min": "10ms", "backoff_max": "10ms", "lease": "200ms"},
+        },
+    })
+}
+
+#[test]
+fn everything_that_is_given_is_taken() {
+    let config = accepted(&full());
+    let text = |text: &str| text.to_owned();
+    let endpoint = Endpoint {
+        cluster: text("outbound|80||experiments.shop"),
+        authority: text("experiments.internal:8080"),
+        path: text("/experiments.json?env=live"),
+        headers: vec![(text("authorization"), text("Bearer abc")), (text("x-a"), text(""))],
+    };
+    let source = Source { endpoint, refresh_ms: 250, timeout_ms: 250, max_bytes: 1024 };
+    let expected = PluginConfig {
+        experiments: Experiments {
+            source: Some(source),
+            inline: Some(json!({"schema": 1, "experiments": []})),
+            ..experiments()
+        },
+        visitor: Visitor {
+            id: vec![
+                IdSource::Header(text("x-user-id")),
+                IdSource::Cookie(text("uid")),
+                IdSource::JwtClaim { claim: text("sub"), token: TokenSource::Header(text("authorization")) },
+                IdSource::JwtClaim { claim: text("uid"), token: TokenSource::Cookie(text("session")) },
+            ],
+            mint: Some(Mint {
+                cookie: text("v"),
+                max_age_s: 5400,
+                path: text("/shop"),
+                domain: Some(text(".shop.example")),
+                same_site: SameSite::None,
+                secure: true,
+                http_only: true,
+            }),
+            attributes: vec![
+                (text("country"), AttributeName::Header(text("x-country"))),
+                (text("plan"), AttributeName::Cookie(text("plan"))),
+                (text("site"), AttributeName::Host),
+                (text("utm"), AttributeName::Query(text("utm_source"))),
+                (text("where.to"), AttributeName::Path),
+            ],
+            consent: Some(Consent { cookie: text("consent"), contains: text("experiments") }),
+            honor_gpc: false,
+            honor_dnt: true,
+            exclude_bots: false,
+            bot_patterns: BotPatterns::new(["shop-probe", "builtin"].into_iter()),
+            expire_cookies: false,
+        },
+        paths: Paths {
+            include: vec![Pattern::new("/shop/*"), Pattern::new("*.html")],
+            exclude: vec![Pattern::new("/shop/health")],
+        },
+        request: Request {
+            assignments_header: text("x-variants"),
+            cache_key: CacheKey { header: None, query: Some(text("__ab")), budget: 8, is_budget_given: true },
+            sticky: Some(OwnCookie {
+                cookie: text("buckets"),
+                max_age_s: 3600,
+                path: text("/shop"),
+                domain: Some(text("shop.example")),
+                same_site: SameSite::Strict,
+                secure: false,
+                http_only: true,
+            }),
+            preview: config.request.preview.clone(),
+        },
+        response: Response { downstream_private: false, debug_header: Some(text("x-debug")) },
+        events: Some(Events {
+            format: EventFormat::Ndjson,
+            endpoint: Endpoint {
+                cluster: text("collector"),
+                authority: text("collector.internal"),
+                path: text("/v1/events"),
+                headers: vec![(text("x-key"), text("k"))],
+            },
+            timeout_ms: 100,
+            batch: Batch { max_events: 1, max_bytes: 1, max_age_ms: 50 },
+            dedupe: Dedupe { window_ms: 1000, max_entries: 1 },
+            outbox: OutboxLimits { max_bytes: 1, max_batches: 1, max_age_ms: 1000, on_full: OnFull::DropNewest },
+            retry: Retry { backoff_min_ms: 10, backoff_max_ms: 10, lease_ms: 200 },
+            fallback: None,
+        }),
+    };
+    assert_eq!(config, expected);
+    let preview = config.request.preview.as_ref().unwrap();
+    assert_eq!((preview.parameter.as_str(), preview.secret.bytes()), ("preview", &b"never shown"[..]));
+    assert!(!format!("{config:?}").contains("never shown"));
+}
+
+#[test]
+fn the_example_of_the_contract_is_accepted() {
+    accepted(&json!({
+        "experiments": {
+            "format": "native", "cluster": "experiments", "authority": "experiments.internal",
+            "path": "/experiments.json", "headers": {"authorization": "Bearer abc"}, "refresh": "10s", "timeout": "2s",
+            "max_bytes": 4_194_304, "inline": {}, "routes": [],
+        },
+        "visitor": {
+            "id": [{"header": "x-user-id"}, {"cookie": "uid"}],
+            "mint": {"cookie": "ab_visitor", "max_age": "8760h", "path": "/", "domain": null, "same_site": "lax",
+                     "secure": true},
+            "attributes": {"country": "header.x-country", "plan": "cookie.plan", "utm": "query.utm_source"},
+            "consent": null, "honor": ["gpc"], "bots": "exclude",
+        },
+        "paths": {"include": ["/*"], "exclude": []},
+        "request": {
+            "assignments_header": "x-ab-assignments",
+            "cache_key": {"header": "x-ab-cache-key", "query": null, "budget": 64}, "sticky": null, "preview": null,
+        },
+        "response": {"downstream_caching": "private", "debug_header": null},
+        "events": {
+            "format": "native", "cluster": "collector", "authority": "collector.internal", "path": "/v1/events",
+            "headers": {}, "timeout": "2s",
+            "batch": {"max_events": 500, "max_bytes": 262_144, "max_age": "1s"},
+            "dedupe": {"window": "30m", "max_entries": 100_000},
+            "outbox": {"max_bytes": 16_777_216, "max_batches": 256, "max_age": "24h", "on_full": "drop_oldest"},
+            "retry": {"backoff_min": "1s", "backoff_max": "60s", "lease": "10s"}, "fallback": null,
+        },
+    }));
+}
+
+#[test]
+fn an_empty_include_asks_nothing() {
+    let config = accepted(&json!({"experiments": {"inline": {}}, "paths": {"include": []}}));
+    assert!(config.paths.include.iter().any(|pattern| pattern.matches(b"*")));
+}
+
+#[test]
+fn json_and_an_encoded_struct_are_told_apart() {
+    let expected = accepted(&full());
+    assert_eq!(PluginConfig::parse(full().to_string().as_bytes()), Ok(expected.clone()));
+    assert_eq!(PluginConfig::parse(&encode(&full())), Ok(expected));
+    // Problems are the same either way.
+    let bad = json!({"experiments": {"cluster": "c", "max_bytes": 1.5}});
+    let message = "experiments.max_bytes: expected a whole number from 1 to 67108864, found the number 1.5";
+    assert_eq!(refused(bad.to_string().as_bytes()), [message]);
+    assert_eq!(refused(&encode(&bad)), [message]);
+}
+
+#[test]
+fn what_is_neither_says_where_the_json_ends() {
+    for empty in ["", " \n", "{}"] {
+        let problems = refused(empty.as_bytes());
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(problems[0].starts_with("experiments: missing; expected an object with a \"cluster\""), "{problems:?}");
+    }
+    for (text, says) in [
+        (&b"{\n  \"experiments\": {,}\n}"[..], "line 2 column 19"),
+        (b"experiments:\n  cluster: a", "line 1 column 1"),
+        (b"{} {}", "trailing characters at line 1 column 4"),
+        (b"\xff\xfe", "line 1 column 1"),
+        (&encode(&full())[..100], "line 2 column"), // the tag of a Struct is a line feed
+    ] {
+        let problems = refused(text);
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(problems[0].starts_with("expected a JSON object"), "{problems:?}");
+        assert!(problems[0].contains(says), "{problems:?}");
+    }
+}
+
+#[test]
+fn damaged_configurations_never_panic() {
+    let (text, encoded) = (full().to_string().into_bytes(), encode(&full()));
+    for bytes in [text, encoded] {
+        for length in 0..bytes.len() {
+            let _ = PluginConfig::parse(&bytes[..length]);
+            for byte in [0, b'"', b'9', 0x7f, 0xff] {
+                let mut mutated = bytes.clone();
+                mutated[length] = byte;
+                let _ = PluginConfig::parse(&mutated);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_fallback_is_an_endpoint_of_its_own() {
+    let events = json!({"cluster": "collector", "fallback": {"cluster": "backup", "headers": {"X-Key": "k"}}});
+    let config = PluginConfig::from_value(&json!({"experiments": {"cluster": "c"}, "events": events})).unwrap();
+    let fallback = config.events.unwrap().fallback.unwrap();
+    assert_eq!(
+        (fallback.cluster.as_str(), fallback.authority.as_str(), fallback.path.as_str()),
+        ("backup", "backup", "/")
+    );
+    assert_eq!(fallback.headers, [("x-key".to_owned(), "k".to_owned())]);
+}
+
+#[test]
+fn the_authority_is_the_host_of_the_cluster_s_name() {
+    for (cluster, expected) in [
+        ("collector", "collector"),
+        ("outbound|80||collector.analytics.svc.cluster.local", "collector.analytics.svc.cluster.local"),
+    ] {
+        let config = PluginConfig::from_value(&json!({"experiments": {"cluster": cluster}})).unwrap();
+        assert_eq!(config.experiments.source.unwrap().endpoint.authority, expected);
+    }
+}

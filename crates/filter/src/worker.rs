@@ -1,0 +1,194 @@
+//! What a worker's VM keeps between requests, and its regular work.
+
+use super::combinations::Combinations;
+use super::guardrails::Guardrails;
+use super::recent_visitors::RecentVisitors;
+use super::request::{Room, ShortWay};
+use crate::config_sync::{ConfigSync, log_problems};
+use crate::events::pipeline::Pipeline;
+use crate::host::{Host, Reply};
+use crate::metrics::{Counter, Gauge, Metrics, revision_hash};
+use crate::plugin_config::{EventFormat, PluginConfig};
+use edgesplit_engine::snapshot::Snapshot;
+use edgesplit_formats::Options;
+use edgesplit_formats::diagnostics::{Path, Problems};
+use std::rc::Rc;
+
+/// How often a VM does its regular work.
+pub const TICK_MS: u64 = 100;
+
+/// How often while it compiles a config or waits for its first one, and for how long it does the latter.
+pub const FIRST_TICK_MS: u64 = 10;
+const FIRST_TICKS_FOR_MS: i64 = 2_000;
+
+/// How often gauges are set that change with time alone.
+const GAUGES_EVERY_MS: i64 = 1_000;
+
+/// One plugin in one VM.
+#[derive(Debug)]
+pub struct Worker {
+    /// The plugin configuration.
+    pub config: Rc<PluginConfig>,
+    /// What it says about the short way of requests.
+    pub short_way: ShortWay,
+    /// The experiments in force.
+    pub snapshot: Option<Rc<Snapshot>>,
+    /// The time of the last tick. Requests use it: asking the host costs them more than a tenth of a second is worth.
+    pub now_ms: i64,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// The events, where there are any.
+    pub pipeline: Option<Pipeline>,
+    /// Room for what is found out about a request.
+    pub room: Room,
+    /// The combinations of variants that requests were given.
+    pub combinations: Combinations,
+    /// Who was given which of them just before.
+    pub recent: RecentVisitors,
+    /// The variants that are switched off.
+    pub guardrails: Guardrails,
+    sync: Option<ConfigSync>,
+    configured_ms: i64,
+    gauges_ms: i64,
+}
+
+impl Worker {
+    /// Configures the plugin called `plugin`.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the configuration: the proxy has to refuse it.
+    pub fn configure(host: &impl Host, plugin: &str, configuration: &[u8]) -> Result<Worker, Problems> {
+        let config = PluginConfig::parse(configuration)?;
+        let inline = match &config.experiments.inline {
+            Some(inline) => Some(inline_snapshot(host, inline, &config.compile_options())?),
+            None => None,
+        };
+        let now_ms = host.now_ms();
+        let vm = host.random() as u64;
+        let prefix = format!("edgesplit/{plugin}");
+        let mut worker = Worker {
+            metrics: Metrics::define(host, plugin),
+            snapshot: None,
+            pipeline: config.events.clone().map(|events| Pipeline::new(events, vm, &prefix, TICK_MS)),
+            sync: config
+                .experiments
+                .source
+                .clone()
+                .map(|source| ConfigSync::new(source, config.compile_options(), vm, &prefix, now_ms)),
+            room: Room::default(),
+            combinations: Combinations::default(),
+            recent: RecentVisitors::new(vm),
+            guardrails: Guardrails::new(&prefix),
+            configured_ms: now_ms,
+            gauges_ms: i64::MIN,
+            now_ms,
+            short_way: ShortWay::of(&config),
+            config: Rc::new(config),
+        };
+        let fetched = worker.sync.as_mut().and_then(|sync| sync.start(host, now_ms, &mut worker.metrics));
+        if let Some(snapshot) = fetched.or(inline) {
+            worker.install(host, snapshot);
+        }
+        worker.metrics.flush(host);
+        Ok(worker)
+    }
+
+    /// Puts a snapshot into force. Requests in progress keep the one they began with.
+    fn install(&mut self, host: &impl Host, snapshot: Snapshot) {
+        self.metrics.record(host, Gauge::DisabledExperiments, snapshot.disabled.len() as u64);
+        self.metrics.record(host, Gauge::RevisionHash, revision_hash(snapshot.revision.as_deref()));
+        if let (Some(pipeline), Some(rules)) = (&mut self.pipeline, &snapshot.rules) {
+            pipeline.set_head(if pipeline.format() == EventFormat::Optimizely {
+                rules.batch_head()
+            } else {
+                Vec::new()
+            });
+        }
+        let snapshot = Rc::new(snapshot);
+        self.flush_responses();
+        self.combinations.clear();
+        self.guardrails.install(host, self.now_ms, &snapshot, &mut self.metrics);
+        self.snapshot = Some(snapshot);
+    }
+
+    /// Hands over what was counted of responses.
+    pub fn flush_responses(&mut self) {
+        self.combinations.flush(self.snapshot.as_ref(), &mut self.metrics, &mut self.guardrails);
+    }
+
+    /// How long to wait for the next tick.
+    pub fn tick_period_ms(&self) -> u64 {
+        let waits = self.sync.is_some() && self.snapshot.is_none();
+        let waited_ms = self.now_ms.saturating_sub(self.configured_ms);
+        let is_compiling = self.sync.as_ref().is_some_and(ConfigSync::is_compiling);
+        let soon = is_compiling || (waits && (0..FIRST_TICKS_FOR_MS).contains(&waited_ms));
+        if soon { FIRST_TICK_MS } else { TICK_MS }
+    }
+
+    /// The regular work.
+    pub fn tick(&mut self, host: &impl Host) {
+        self.now_ms = host.now_ms();
+        self.flush_responses();
+        // What was counted is handed over before the events it counts can be delivered: if this VM dies in between, the
+        // difference is what it lost.
+        self.metrics.flush(host);
+        self.guardrails.tick(host, self.now_ms, &mut self.metrics);
+        if let Some(snapshot) = self.sync.as_mut().and_then(|sync| sync.tick(host, self.now_ms, &mut self.metrics)) {
+            self.install(host, snapshot);
+        }
+        if let Some(pipeline) = &mut self.pipeline {
+            pipeline.tick(host, self.now_ms, &mut self.metrics);
+        }
+        if self.now_ms.saturating_sub(self.gauges_ms) >= GAUGES_EVERY_MS || self.now_ms < self.gauges_ms {
+            self.gauges_ms = self.now_ms;
+            let age_ms = self.sync.as_ref().map_or(0, |sync| sync.age_ms(self.now_ms));
+            self.metrics.record(host, Gauge::AgeSeconds, age_ms.unsigned_abs() / 1_000);
+        }
+        self.metrics.flush(host);
+    }
+
+    /// Takes in the reply to a call.
+    pub fn on_reply(&mut self, host: &impl Host, token: u32, reply: &impl Reply) {
+        self.now_ms = host.now_ms();
+        let fetched =
+            (self.sync.as_mut()).and_then(|sync| sync.on_reply(host, self.now_ms, token, reply, &mut self.metrics));
+        match fetched {
+            Some(Some(snapshot)) => self.install(host, snapshot),
+            Some(None) => {}
+            None => {
+                let sent = self.pipeline.as_mut();
+                let known = sent.is_some_and(|sent| sent.on_reply(host, self.now_ms, token, reply, &mut self.metrics));
+                if !known {
+                    self.metrics.add(Counter::StaleReply, 1);
+                }
+            }
+        }
+        self.metrics.flush(host);
+    }
+
+    /// The VM goes: sends what it has.
+    pub fn shut_down(&mut self, host: &impl Host) {
+        self.now_ms = host.now_ms();
+        self.flush_responses();
+        self.metrics.flush(host);
+        if let Some(pipeline) = &mut self.pipeline {
+            pipeline.shut_down(host, self.now_ms, &mut self.metrics);
+        }
+        self.metrics.flush(host);
+    }
+}
+
+/// Compiles the experiments that stand in the plugin configuration itself. One bad experiment is disabled as always; what
+/// would refuse the whole document refuses the configuration.
+fn inline_snapshot(host: &impl Host, inline: &serde_json::Value, options: &Options) -> Result<Snapshot, Problems> {
+    let root = Path::Root;
+    let experiments = root.field("experiments");
+    let compiled = edgesplit_formats::compile_at(inline, &experiments.field("inline"), options);
+    match compiled.snapshot {
+        Some(snapshot) => {
+            log_problems(host, "plugin configuration", &compiled.problems);
+            Ok(snapshot)
+        }
+        None => Err(compiled.problems),
+    }
+}

@@ -1,0 +1,381 @@
+//! JSON to a compiled condition, with the problems in it.
+
+use super::SavedGroups;
+use super::groups::Group;
+use crate::diagnostics::{Node, Problems, found};
+use edgesplit_engine::attribute::AttributeName;
+use edgesplit_engine::condition::{
+    Accepts, CONDITION_DEPTH_MAX, CONDITION_TESTS_MAX, Check, Condition, Operator, Test, value,
+};
+use js_regex::JsRegex;
+use serde_json::Value;
+use std::cmp::Ordering;
+use std::sync::Arc;
+use value::{Actual, Members};
+
+/// Whose members the names in a condition are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// Attributes of the request.
+    Request,
+    /// Members of a list's element, below `$elemMatch`.
+    Element,
+}
+
+impl Scope {
+    fn attribute(self, name: &str) -> AttributeName {
+        match self {
+            Scope::Request => AttributeName::parse(name),
+            // An element has no headers and no cookies: its names mean its members.
+            Scope::Element => AttributeName::Named(name.to_owned()),
+        }
+    }
+}
+
+/// The one attribute that GrowthBook names like an operator.
+const GROUPS_ATTRIBUTE: &str = "$groups";
+
+/// What `$type` tells apart.
+const TYPES: [&str; 6] = ["string", "number", "boolean", "array", "object", "null"];
+
+const OPERATORS: &str = "$eq, $ne, $lt, $lte, $gt, $gte, $in, $nin, $ini, $nini, $inGroup, $notInGroup, $exists, $type, \
+    $regex, $regexi, $not, $size, $elemMatch, $all, $alli, $veq, $vne, $vlt, $vlte, $vgt, $vgte";
+
+/// What compiling needs at hand.
+pub(super) struct Compiler<'a> {
+    groups: &'a mut SavedGroups,
+    problems: &'a mut Problems,
+    /// The ids of the groups whose conditions are being compiled, from the outermost on.
+    within: Vec<String>,
+    /// How many tests there are so far.
+    tests: usize,
+    /// Whether a limit of this module cut something off that the SDK would evaluate.
+    pub(super) limited: bool,
+}
+
+impl<'a> Compiler<'a> {
+    pub(super) fn new(groups: &'a mut SavedGroups, problems: &'a mut Problems) -> Compiler<'a> {
+        Compiler { groups, problems, within: Vec::new(), tests: 0, limited: false }
+    }
+
+    /// The condition at `node`, which is the `depth`-th around itself.
+    pub(super) fn condition(&mut self, node: &Node<'_>, scope: Scope, depth: usize) -> Condition {
+        if self.too_deep(node, depth) {
+            return Condition::of(Test::Never);
+        }
+        let Some(members) = node.value.as_object() else {
+            node.expected(self.problems, "a condition, which is an object");
+            return has_no_members(node.value);
+        };
+        let tests = members.iter().map(|(name, value)| {
+            let path = node.path.field(name);
+            self.test(name, &Node { value, path: &path }, scope, depth)
+        });
+        Condition { tests: tests.collect() }
+    }
+
+    fn test(&mut self, name: &str, node: &Node<'_>, scope: Scope, depth: usize) -> Test {
+        self.tests += 1;
+        if self.tests > CONDITION_TESTS_MAX {
+            if self.tests == CONDITION_TESTS_MAX + 1 {
+                self.problems.error(node.path, format!("a condition may come to at most {CONDITION_TESTS_MAX} tests"));
+            }
+            self.limited = true;
+            return Test::Never;
+        }
+        match name {
+            "$savedGroup" => self.saved_group(node, scope, depth),
+            "$or" => self.any(node, scope, depth),
+            "$nor" => Test::Not(Condition::of(self.any(node, scope, depth))),
+            "$and" => match self.conditions(node, scope, depth) {
+                Ok(conditions) => Test::All(conditions),
+                Err(test) => test,
+            },
+            "$not" => Test::Not(self.condition(node, scope, depth + 1)),
+            _ => {
+                if name.starts_with('$') && name != GROUPS_ATTRIBUTE {
+                    // The SDK looks for an attribute of this name and finds none.
+                    self.problems.error(
+                        node.path,
+                        "unknown operator where an attribute is expected; known here: $and, $or, $nor, $not, \
+                         $savedGroup",
+                    );
+                }
+                Test::Attribute(scope.attribute(name), self.check(node, false, depth))
+            }
+        }
+    }
+
+    /// A reference to a saved group that brings its own attribute or condition. What it cannot resolve matches nobody.
+    fn saved_group(&mut self, node: &Node<'_>, scope: Scope, depth: usize) -> Test {
+        let Some(members) = node.object(self.problems) else { return Test::Never };
+        let id_path = node.path.field("id");
+        let Some(id) = members.get("id").and_then(Value::as_str) else {
+            self.problems.error(&id_path, "missing; expected the id of a saved group");
+            return Test::Never;
+        };
+        let attribute = members.get("attributeKey");
+        if attribute.is_some_and(|attribute| !attribute.is_string()) {
+            self.problems.error(&node.path.field("attributeKey"), "expected the name of an attribute");
+            return Test::Never;
+        }
+        if self.within.iter().any(|other| other == id) {
+            self.problems.error(&id_path, format!("the saved group {id:?} refers to itself"));
+            return Test::Never;
+        }
+        match self.groups.get(id) {
+            Group::List(members, own) => match attribute.and_then(Value::as_str).or(own.as_deref()) {
+                Some(name) => {
+                    let check = Check::Operators(vec![Operator::In(members, true)]);
+                    Test::Attribute(scope.attribute(name), check)
+                }
+                None => {
+                    self.problems
+                        .error(node.path, format!("neither this nor the saved group {id:?} names an attribute"));
+                    Test::Never
+                }
+            },
+            Group::Condition(condition) => {
+                self.within.push(id.to_owned());
+                let condition = self.condition(&Node { value: &condition, path: node.path }, scope, depth + 1);
+                self.within.pop();
+                Test::All(vec![condition])
+            }
+            Group::Absent => {
+                self.problems.warning(&id_path, format!("there is no saved group {id:?}"));
+                Test::Never
+            }
+            Group::Malformed => {
+                self.problems.error(&id_path, format!("the saved group {id:?} is neither a list nor a condition"));
+                Test::Never
+            }
+        }
+    }
+
+    fn any(&mut self, node: &Node<'_>, scope: Scope, depth: usize) -> Test {
+        match self.conditions(node, scope, depth) {
+            Ok(conditions) => Test::Any(conditions),
+            Err(test) => test,
+        }
+    }
+
+    /// The conditions of a list, else what the SDK makes of what stands there.
+    fn conditions(&mut self, node: &Node<'_>, scope: Scope, depth: usize) -> Result<Vec<Condition>, Test> {
+        let Some(values) = node.value.as_array() else {
+            node.expected(self.problems, "a list of conditions");
+            // To the SDK what has no length is empty, and an empty list holds.
+            let holds = match node.value {
+                Value::Null => false,
+                Value::String(text) => text.is_empty(),
+                _ => true,
+            };
+            return Err(if holds { Test::All(Vec::new()) } else { Test::Never });
+        };
+        let conditions = values.iter().enumerate().map(|(index, value)| {
+            let path = node.path.index(index);
+            self.condition(&Node { value, path: &path }, scope, depth + 1)
+        });
+        Ok(conditions.collect())
+    }
+
+    /// What a value must be. `folded` ignores case, of a plain text only.
+    fn check(&mut self, node: &Node<'_>, folded: bool, depth: usize) -> Check {
+        let members = match node.value {
+            Value::Null => return Check::Null,
+            Value::Bool(truth) => return Check::Truth(*truth),
+            Value::Number(_) => return Check::Number(Actual::from(node.value).number()),
+            Value::String(text) if folded => return Check::FoldedText(value::lower_case(text).into()),
+            Value::String(text) => return Check::Text(text.as_str().into()),
+            Value::Array(_) => return self.same(node, depth),
+            Value::Object(members) => members,
+        };
+        let operators = members.keys().filter(|name| name.starts_with('$')).count();
+        if operators == 0 || operators < members.len() {
+            if operators > 0 {
+                // The SDK then compares the whole object, which is hardly what was meant.
+                self.problems.error(node.path, "operators and plain members may not be mixed");
+            }
+            return self.same(node, depth);
+        }
+        if self.too_deep(node, depth) {
+            return Check::Operators(vec![Operator::Never]);
+        }
+        let operators = members.iter().map(|(name, value)| {
+            let path = node.path.field(name);
+            self.operator(name, &Node { value, path: &path }, depth)
+        });
+        Check::Operators(operators.collect())
+    }
+
+    /// A list or an object to compare with as a whole.
+    fn same(&mut self, node: &Node<'_>, depth: usize) -> Check {
+        if is_deeper(node.value, CONDITION_DEPTH_MAX.saturating_sub(depth)) {
+            self.too_deep(node, CONDITION_DEPTH_MAX + 1);
+            return Check::Operators(vec![Operator::Never]);
+        }
+        Check::Same(node.value.clone())
+    }
+
+    fn operator(&mut self, name: &str, node: &Node<'_>, depth: usize) -> Operator {
+        match name {
+            "$eq" => self.identical(node, true),
+            "$ne" => self.identical(node, false),
+            "$lt" => self.order(node, Ordering::is_lt),
+            "$lte" => self.order(node, Ordering::is_le),
+            "$gt" => self.order(node, Ordering::is_gt),
+            "$gte" => self.order(node, Ordering::is_ge),
+            "$veq" => self.version(node, Ordering::is_eq),
+            "$vne" => self.version(node, Ordering::is_ne),
+            "$vlt" => self.version(node, Ordering::is_lt),
+            "$vlte" => self.version(node, Ordering::is_le),
+            "$vgt" => self.version(node, Ordering::is_gt),
+            "$vgte" => self.version(node, Ordering::is_ge),
+            "$in" => self.members(node, false, true),
+            "$nin" => self.members(node, false, false),
+            "$ini" => self.members(node, true, true),
+            "$nini" => self.members(node, true, false),
+            "$inGroup" => self.group(node, true),
+            "$notInGroup" => self.group(node, false),
+            "$regex" => self.regex(node, false),
+            "$regexi" => self.regex(node, true),
+            "$all" => self.every(node, false, depth),
+            "$alli" => self.every(node, true, depth),
+            "$not" => Operator::Not(Box::new(self.check(node, false, depth + 1))),
+            "$size" => Operator::Size(Box::new(self.check(node, false, depth + 1))),
+            "$elemMatch" => self.element(node, depth),
+            "$exists" => {
+                node.boolean(self.problems);
+                Operator::Exists(Actual::from(node.value).is_true())
+            }
+            "$type" => match node.value.as_str().filter(|name| TYPES.contains(name)) {
+                Some(name) => Operator::Type(name.into()),
+                None => {
+                    node.expected(self.problems, &format!("one of {}", TYPES.join(", ")));
+                    Operator::Never
+                }
+            },
+            _ => {
+                self.problems.error(node.path, format!("unknown operator; known here: {OPERATORS}"));
+                Operator::Never
+            }
+        }
+    }
+
+    fn identical(&mut self, node: &Node<'_>, expected: bool) -> Operator {
+        if node.value.is_array() || node.value.is_object() {
+            // Such a value is identical to itself only; to compare its content it stands there without the operator.
+            node.expected(self.problems, "a text, a number, true, false or null");
+        }
+        Operator::Identical(node.value.clone(), expected)
+    }
+
+    fn order(&mut self, node: &Node<'_>, accepts: Accepts) -> Operator {
+        if !node.value.is_number() && !node.value.is_string() {
+            node.expected(self.problems, "a number or a text");
+        }
+        if is_deeper(node.value, CONDITION_DEPTH_MAX) {
+            self.limited = true;
+            return Operator::Never; // reported above
+        }
+        Operator::Order(accepts, node.value.clone())
+    }
+
+    fn version(&mut self, node: &Node<'_>, accepts: Accepts) -> Operator {
+        if !node.value.is_number() && !node.value.is_string() {
+            node.expected(self.problems, "a version, such as \"1.2.3\"");
+        }
+        Operator::Version(accepts, value::padded_version(&Actual::from(node.value).version()).collect())
+    }
+
+    fn members(&mut self, node: &Node<'_>, folded: bool, expected: bool) -> Operator {
+        let Some(values) = node.array(self.problems) else { return Operator::Never };
+        for (index, value) in values.iter().enumerate().filter(|(_, value)| value.is_array() || value.is_object()) {
+            self.problems.warning(&node.path.index(index), format!("{} equals no value", found(value)));
+        }
+        Operator::In(Arc::new(Members::new(values, folded)), expected)
+    }
+
+    fn group(&mut self, node: &Node<'_>, expected: bool) -> Operator {
+        let Some(id) = node.string(self.problems) else {
+            // The SDK looks for a group of that text, which no vendor's payload has.
+            return Operator::In(Arc::new(Members::new(&[], false)), expected);
+        };
+        match self.groups.get(id) {
+            Group::List(members, _) => Operator::In(members, expected),
+            // Of what cannot be read nobody is in, and nobody known to be out.
+            Group::Condition(_) | Group::Malformed => {
+                self.problems.error(node.path, format!("the saved group {id:?} is not a list"));
+                Operator::Never
+            }
+            Group::Absent => {
+                let message = format!("there is no saved group {id:?}");
+                if self.groups.are_missing() {
+                    self.problems.error(node.path, message);
+                } else {
+                    // A payload may lack a group that was emptied: to the SDK it has no members.
+                    self.problems.warning(node.path, message);
+                }
+                Operator::In(Arc::new(Members::new(&[], false)), expected)
+            }
+        }
+    }
+
+    fn regex(&mut self, node: &Node<'_>, folded: bool) -> Operator {
+        let Some(pattern) = node.string(self.problems) else { return Operator::Never };
+        match JsRegex::compile(pattern, folded) {
+            Ok(regex) => Operator::Regex(regex),
+            Err(reason) => {
+                self.problems.error(node.path, format!("as a pattern, {} {reason}", found(node.value)));
+                Operator::Never
+            }
+        }
+    }
+
+    fn every(&mut self, node: &Node<'_>, folded: bool, depth: usize) -> Operator {
+        let Some(values) = node.array(self.problems) else { return Operator::Never };
+        let checks = values.iter().enumerate().map(|(index, value)| {
+            let path = node.path.index(index);
+            self.check(&Node { value, path: &path }, folded, depth + 1)
+        });
+        Operator::Every(checks.collect())
+    }
+
+    fn element(&mut self, node: &Node<'_>, depth: usize) -> Operator {
+        let names = node.value.as_object().map(|members| members.keys());
+        if names.is_some_and(|mut names| names.len() > 0 && names.all(|name| name.starts_with('$'))) {
+            return Operator::Element(Box::new(self.check(node, false, depth + 1)));
+        }
+        Operator::ElementMembers(self.condition(node, Scope::Element, depth + 1))
+    }
+
+    /// Whether `depth` is over the limit, which is reported.
+    fn too_deep(&mut self, node: &Node<'_>, depth: usize) -> bool {
+        let over = depth > CONDITION_DEPTH_MAX;
+        if over {
+            self.limited = true;
+            self.problems.error(node.path, format!("conditions may be nested at most {CONDITION_DEPTH_MAX} deep"));
+        }
+        over
+    }
+}
+
+/// What the SDK makes of a condition that is no object: it looks for members, and where there are none it holds.
+fn has_no_members(value: &Value) -> Condition {
+    let holds = match value {
+        Value::Bool(_) | Value::Number(_) => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(elements) => elements.is_empty(),
+        Value::Null | Value::Object(_) => false,
+    };
+    if holds { Condition { tests: Vec::new() } } else { Condition::of(Test::Never) }
+}
+
+/// Whether lists and objects stand inside each other more than `levels` deep.
+fn is_deeper(value: &Value, levels: usize) -> bool {
+    let below = |value: &Value| levels == 0 || is_deeper(value, levels - 1);
+    match value {
+        Value::Array(elements) => elements.iter().any(below),
+        Value::Object(members) => members.values().any(below),
+        _ => false,
+    }
+}

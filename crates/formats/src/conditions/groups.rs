@@ -1,0 +1,63 @@
+//! Saved groups: lists and conditions that a payload holds once and conditions name by id.
+
+use edgesplit_engine::condition::value::Members;
+use serde_json::Value;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// The saved groups of a payload. A list is brought into searchable form once, however often it is named.
+#[derive(Debug, Default)]
+pub struct SavedGroups {
+    groups: Value,
+    lists: Vec<Arc<Members>>,
+    /// Which of the lists is that of a group, by the groups' ids.
+    by_id: HashMap<String, usize>,
+}
+
+/// What stands under an id.
+pub(super) enum Group {
+    /// A list, with the attribute it is about, if it says so.
+    List(Arc<Members>, Option<String>),
+    /// A condition.
+    Condition(Value),
+    /// Nothing.
+    Absent,
+    /// What cannot be understood.
+    Malformed,
+}
+
+impl SavedGroups {
+    /// The groups in `groups`, by id; null where there are none at all.
+    pub fn new(groups: Value) -> SavedGroups {
+        SavedGroups { groups, ..SavedGroups::default() }
+    }
+
+    /// Whether the payload has no groups at all.
+    pub(super) fn are_missing(&self) -> bool {
+        self.groups.is_null()
+    }
+
+    pub(super) fn get(&mut self, id: &str) -> Group {
+        let Some(group) = self.groups.get(id) else { return Group::Absent };
+        // A group is a list itself, or says of which type it is.
+        let (values, attribute) = match group.get("type").and_then(Value::as_str) {
+            Some("list") => (group.get("values"), group.get("attributeKey").and_then(Value::as_str)),
+            Some("condition") => {
+                let condition = group.get("condition").filter(|condition| condition.is_object());
+                return condition.map_or(Group::Malformed, |condition| Group::Condition(condition.clone()));
+            }
+            _ => (Some(group), None),
+        };
+        let Some(values) = values.and_then(Value::as_array) else { return Group::Malformed };
+        let members = match self.by_id.get(id).and_then(|&at| self.lists.get(at)) {
+            Some(members) => members.clone(),
+            None => {
+                let members = Arc::new(Members::new(values, false));
+                self.by_id.insert(id.to_owned(), self.lists.len());
+                self.lists.push(members.clone());
+                members
+            }
+        };
+        Group::List(members, attribute.map(str::to_owned))
+    }
+}

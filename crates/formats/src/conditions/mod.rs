@@ -1,0 +1,30 @@
+//! Conditions as they are written: JSON to the tree of [`edgesplit_engine::condition`], with every problem named by its path.
+
+mod compile;
+mod groups;
+
+use crate::diagnostics::{Node, Problems};
+use edgesplit_engine::condition::Condition;
+pub use groups::SavedGroups;
+use serde_json::Value;
+
+/// Compiles the condition at `node`. `groups` maps the ids of saved groups to lists of their members, for `$inGroup`
+/// and `$notInGroup`; it is null where there are none.
+///
+/// What is wrong is reported and still compiled, to what GrowthBook's SDK makes of it: the native format disables
+/// an experiment whose condition has errors, a GrowthBook payload is decided as its own SDK would.
+pub fn compile(node: &Node<'_>, groups: &Value, problems: &mut Problems) -> Condition {
+    let mut groups = SavedGroups::new(groups.clone());
+    compile::Compiler::new(&mut groups, problems).condition(node, compile::Scope::Request, 1)
+}
+
+/// Compiles the condition at `node` as [`compile`] does; none where a limit of this module, not the SDK's own meaning,
+/// decides over a part of it.
+pub fn compile_as_sdk(node: &Node<'_>, groups: &mut SavedGroups, problems: &mut Problems) -> Option<Condition> {
+    let mut compiler = compile::Compiler::new(groups, problems);
+    let condition = compiler.condition(node, compile::Scope::Request, 1);
+    (!compiler.limited).then_some(condition)
+}
+
+#[cfg(test)]
+mod tests;

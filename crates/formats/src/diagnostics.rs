@@ -1,0 +1,293 @@
+//! What is wrong with a document, and where: JSON nodes that know their path, and the list of problems found in them.
+//!
+//! Parsers of the plugin configuration and of the experiment formats walk a [`Node`] tree and push to [`Problems`]
+//! instead of stopping at the first error, so that a person sees everything at once and one bad experiment can be
+//! disabled alone.
+
+use crate::json;
+use edgesplit_engine::number;
+use serde_json::{Map, Value};
+use std::fmt;
+
+/// How bad a [`Problem`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    /// Worth telling, changes nothing: an unknown field.
+    Warning,
+    /// What it names is refused or disabled.
+    Error,
+}
+
+impl Severity {
+    /// Its name, as it is told.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Severity::Warning => "warning",
+            Severity::Error => "error",
+        }
+    }
+}
+
+/// One thing wrong in a document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// JSON path, such as `experiments[3].variants[0].weight`; empty for the document itself.
+    pub path: String,
+    /// What was found and what is allowed.
+    pub message: String,
+    /// Whether it refuses anything.
+    pub severity: Severity,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.path.is_empty() { f.write_str(&self.message) } else { write!(f, "{}: {}", self.path, self.message) }
+    }
+}
+
+/// All problems found in one document, in the order they were found.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Problems(Vec<Problem>);
+
+impl Problems {
+    /// No problem yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds an error at `path`.
+    #[cold]
+    pub fn error(&mut self, path: &Path<'_>, message: impl Into<String>) {
+        self.push(path, message.into(), Severity::Error);
+    }
+
+    /// Adds a warning at `path`.
+    #[cold]
+    pub fn warning(&mut self, path: &Path<'_>, message: impl Into<String>) {
+        self.push(path, message.into(), Severity::Warning);
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn push(&mut self, path: &Path<'_>, message: String, severity: Severity) {
+        self.0.push(Problem { path: path.to_string(), message, severity });
+    }
+
+    /// Takes over everything `other` found.
+    pub fn append(&mut self, mut other: Problems) {
+        self.0.append(&mut other.0);
+    }
+
+    /// How many errors were found: compare before and after a step to see whether the step added one.
+    pub fn errors(&self) -> usize {
+        self.0.iter().filter(|problem| problem.severity == Severity::Error).count()
+    }
+
+    /// Every problem, in the order found.
+    pub fn iter(&self) -> impl Iterator<Item = &Problem> {
+        self.0.iter()
+    }
+}
+
+/// Where a node is in its document. Costs nothing until it is printed.
+#[derive(Debug, Clone, Copy)]
+pub enum Path<'a> {
+    /// The document itself.
+    Root,
+    /// A member of the object at the parent.
+    Field(&'a Path<'a>, &'a str),
+    /// An element of the array at the parent.
+    Index(&'a Path<'a>, usize),
+}
+
+impl<'a> Path<'a> {
+    /// The path of the member `name`.
+    pub fn field(&'a self, name: &'a str) -> Path<'a> {
+        Path::Field(self, name)
+    }
+
+    /// The path of the element `index`.
+    pub fn index(&'a self, index: usize) -> Path<'a> {
+        Path::Index(self, index)
+    }
+}
+
+impl fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Path::Root => Ok(()),
+            Path::Index(parent, index) => write!(f, "{parent}[{index}]"),
+            Path::Field(parent, name) => {
+                let plain = !name.is_empty()
+                    && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'$'));
+                match (plain, parent) {
+                    (false, _) => write!(f, "{parent}[{}]", json::text(&Value::from(*name))),
+                    (true, Path::Root) => f.write_str(name),
+                    (true, _) => write!(f, "{parent}.{name}"),
+                }
+            }
+        }
+    }
+}
+
+/// A JSON value together with its place in the document.
+#[derive(Debug, Clone, Copy)]
+pub struct Node<'a> {
+    /// The value.
+    pub value: &'a Value,
+    /// Where it stands.
+    pub path: &'a Path<'a>,
+}
+
+/// How a value is shown in a message: short, on one line.
+pub fn found(value: &Value) -> String {
+    const SHOWN_CHARS_MAX: usize = 60;
+    let kind = match value {
+        Value::Null => return "null".to_owned(),
+        Value::Bool(_) => "",
+        Value::Number(_) => "the number ",
+        Value::String(_) => "the string ",
+        Value::Array(_) => "the list ",
+        Value::Object(_) => "the object ",
+    };
+    let text = json::text(value);
+    if text.chars().count() > SHOWN_CHARS_MAX {
+        let short: String = text.chars().take(SHOWN_CHARS_MAX).collect();
+        format!("{kind}{short}…")
+    } else {
+        format!("{kind}{text}")
+    }
+}
+
+impl<'a> Node<'a> {
+    /// The document `value` itself.
+    pub fn root(value: &'a Value) -> Node<'a> {
+        Node { value, path: &Path::Root }
+    }
+
+    /// Reports that `expected` was wanted here.
+    #[cold]
+    #[inline(never)]
+    pub fn expected(&self, problems: &mut Problems, expected: &str) {
+        problems.error(self.path, format!("expected {expected}, found {}", found(self.value)));
+    }
+
+    /// The object here, else a problem.
+    pub fn object(&self, problems: &mut Problems) -> Option<&'a Map<String, Value>> {
+        let object = self.value.as_object();
+        if object.is_none() {
+            self.expected(problems, "an object");
+        }
+        object
+    }
+
+    /// The list here, else a problem.
+    pub fn array(&self, problems: &mut Problems) -> Option<&'a [Value]> {
+        let array = self.value.as_array();
+        if array.is_none() {
+            self.expected(problems, "a list");
+        }
+        array.map(Vec::as_slice)
+    }
+
+    /// The string here, else a problem.
+    pub fn string(&self, problems: &mut Problems) -> Option<&'a str> {
+        let string = self.value.as_str();
+        if string.is_none() {
+            self.expected(problems, "a string");
+        }
+        string
+    }
+
+    /// The boolean here, else a problem.
+    pub fn boolean(&self, problems: &mut Problems) -> Option<bool> {
+        let boolean = self.value.as_bool();
+        if boolean.is_none() {
+            self.expected(problems, "true or false");
+        }
+        boolean
+    }
+
+    /// The whole number here within `range`, else a problem. `2.0` is whole.
+    pub fn integer(&self, range: std::ops::RangeInclusive<u64>, problems: &mut Problems) -> Option<u64> {
+        let integer = self.value.as_u64().or_else(|| {
+            let float = self.value.as_f64()?;
+            // Up to 2^53 a double tells every whole number from its neighbours.
+            (float.fract() == 0.0 && (0.0..=9_007_199_254_740_992.0).contains(&float)).then_some(float as u64)
+        });
+        match integer.filter(|integer| range.contains(integer)) {
+            Some(integer) => Some(integer),
+            None => {
+                self.expected(problems, &format!("a whole number from {} to {}", range.start(), range.end()));
+                None
+            }
+        }
+    }
+
+    /// The number here within `range`, else a problem.
+    pub fn number(&self, range: std::ops::RangeInclusive<f64>, problems: &mut Problems) -> Option<f64> {
+        let number = self.value.as_f64().filter(|number| range.contains(number));
+        if number.is_none() {
+            let [min, max] = [range.start(), range.end()].map(|end| number::javascript(*end));
+            self.expected(problems, &format!("a number from {min} to {max}"));
+        }
+        number
+    }
+
+    /// Reports every member of the object here that is not in `known`, as errors or as warnings.
+    pub fn unknown_fields(&self, known: &[&str], severity: Severity, problems: &mut Problems) {
+        let Some(object) = self.value.as_object() else { return };
+        for name in object.keys().filter(|name| !known.contains(&name.as_str())) {
+            let message = format!("unknown field; known here: {}", known.join(", "));
+            problems.push(&self.path.field(name), message, severity);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_path_reads_as_one_would_write_it() {
+        let experiments = Path::Root.field("experiments").to_string();
+        assert_eq!(experiments, "experiments");
+        let root = Path::Root;
+        let list = root.field("experiments");
+        let third = list.index(3);
+        let odd = third.field("a.b");
+        assert_eq!(odd.index(0).to_string(), r#"experiments[3]["a.b"][0]"#);
+        assert_eq!(third.field("weight").to_string(), "experiments[3].weight");
+    }
+
+    #[test]
+    fn whole_numbers_may_be_written_as_doubles() {
+        let mut problems = Problems::new();
+        for (value, expected) in [
+            (json!(3), Some(3)),
+            (json!(3.0), Some(3)),
+            (json!(3.5), None),
+            (json!(-1), None),
+            (json!(11), None),
+            (json!("3"), None),
+        ] {
+            assert_eq!(Node::root(&value).integer(0..=10, &mut problems), expected, "{value}");
+        }
+        assert_eq!(problems.errors(), 4);
+        assert_eq!(
+            problems.iter().next().map(ToString::to_string).as_deref(),
+            Some("expected a whole number from 0 to 10, found the number 3.5")
+        );
+    }
+
+    #[test]
+    fn unknown_fields_are_named_with_what_is_known() {
+        let mut problems = Problems::new();
+        let value = json!({"a": 1, "b": 2});
+        Node::root(&value).unknown_fields(&["a"], Severity::Warning, &mut problems);
+        let shown: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        assert_eq!(shown, ["b: unknown field; known here: a"]);
+        assert_eq!(problems.errors(), 0);
+    }
+}

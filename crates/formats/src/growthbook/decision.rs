@@ -1,0 +1,157 @@
+//! What deciding asks for and what it gives.
+
+use super::experiment::Experiment;
+use edgesplit_engine::reason;
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+/// Why a feature came out as it did: GrowthBook's own sources.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// No rule was for the visitor.
+    DefaultValue,
+    /// A rule gave everyone it is for the same value.
+    Force,
+    /// The visitor is in an experiment.
+    Experiment,
+    /// A prerequisite was not met that keeps the whole feature back.
+    Prerequisite,
+    /// Features are prerequisites of each other in a circle.
+    CyclicPrerequisite,
+    /// The payload has no such feature.
+    UnknownFeature,
+    /// The outcome was set from outside.
+    Override,
+}
+
+impl Reason {
+    /// Every reason.
+    pub const ALL: &'static [Reason] = &[
+        Reason::DefaultValue,
+        Reason::Force,
+        Reason::Experiment,
+        Reason::Prerequisite,
+        Reason::CyclicPrerequisite,
+        Reason::UnknownFeature,
+        Reason::Override,
+    ];
+
+    /// The same among the reasons of all formats.
+    pub const fn reason(self) -> reason::Reason {
+        match self {
+            Reason::DefaultValue => reason::Reason::DefaultValue,
+            Reason::Force => reason::Reason::Force,
+            Reason::Experiment => reason::Reason::Experiment,
+            Reason::Prerequisite => reason::Reason::Prerequisite,
+            Reason::CyclicPrerequisite => reason::Reason::CyclicPrerequisite,
+            Reason::UnknownFeature => reason::Reason::UnknownFeature,
+            Reason::Override => reason::Reason::Override,
+        }
+    }
+
+    /// The name in results and metrics.
+    pub const fn name(self) -> &'static str {
+        self.reason().name()
+    }
+}
+
+/// What is known of the visitor and the request.
+#[derive(Debug)]
+pub struct Context<'a, A> {
+    /// The attributes that rules target and hash by.
+    pub attributes: &'a A,
+    /// The whole URL; empty where it is not known.
+    pub url: &'a str,
+    /// What decides in place of the payload.
+    pub overrides: Overrides<'a>,
+}
+
+/// What decides in place of the payload: for tests and previews.
+#[derive(Debug, Clone, Copy)]
+pub struct Overrides<'a> {
+    /// Whether experiments run at all.
+    pub enabled: bool,
+    /// Whether only forced variations are given out.
+    pub qa_mode: bool,
+    /// Whether the URL's query may choose variations: it is in the visitor's hand, so the filter never lets it.
+    pub query_string: bool,
+    /// The number of the variation by the experiment's key.
+    pub variations: Option<&'a HashMap<String, i64>>,
+    /// The outcome by the feature's place.
+    pub outcomes: &'a [(usize, usize)],
+}
+
+impl Default for Overrides<'_> {
+    fn default() -> Self {
+        Overrides { enabled: true, qa_mode: false, query_string: false, variations: None, outcomes: &[] }
+    }
+}
+
+/// What GrowthBook's SDK would tell its tracking callback.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Exposure<'a> {
+    /// The experiment's key.
+    pub experiment: &'a str,
+    /// The variation's key.
+    pub variation: &'a str,
+    /// The name of the attribute that was hashed.
+    pub attribute: &'a str,
+    /// Its value.
+    pub unit: Cow<'a, str>,
+    /// The variation's number, if it is known: by it, not by its key, the SDK tells what it has reported already.
+    pub number: Option<usize>,
+}
+
+/// What came out for one feature.
+#[derive(Debug, Clone)]
+pub struct FeatureDecision<'a> {
+    /// The place in the feature's outcomes.
+    pub outcome: usize,
+    /// Why.
+    pub reason: Reason,
+    /// The id of the rule that decided; empty where it has none.
+    pub rule: &'a str,
+    /// The experiment that decided.
+    pub result: Option<ExperimentResult<'a>>,
+}
+
+/// What came out of an experiment.
+#[derive(Debug, Clone)]
+pub struct ExperimentResult<'a> {
+    /// The experiment.
+    pub experiment: &'a Experiment,
+    /// The number of the variation; 0 for those who are not in it.
+    pub variation: usize,
+    /// Whether the visitor is in it.
+    pub in_experiment: bool,
+    /// Whether the variation was found by hashing, now or when its sticky bucket was made.
+    pub hash_used: bool,
+    /// Whether the variation, or that there is none, is of a sticky bucket.
+    pub sticky_bucket_used: bool,
+    /// The visitor's bucket.
+    pub bucket: Option<f64>,
+    /// The name of the attribute that was hashed.
+    pub attribute: &'a str,
+    /// Its value, if it has one.
+    pub unit: Option<Cow<'a, str>>,
+    /// The weights of a contextual bandit that the visitor was bucketed with.
+    pub bandit: Option<BanditResult<'a>>,
+}
+
+/// Which of a contextual bandit's contexts the visitor is in.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct BanditResult<'a> {
+    /// The context's id; [`FALLBACK_LEAF`](super::FALLBACK_LEAF) where the visitor is in none.
+    pub leaf: i64,
+    /// The weights of the variations there.
+    pub weights: &'a [f64],
+    /// The bandit's version, as the payload has it.
+    pub version: Option<&'a serde_json::Value>,
+}
+
+impl FeatureDecision<'_> {
+    /// A decision that no rule made.
+    pub(super) fn without_rule(outcome: usize, reason: Reason) -> Self {
+        FeatureDecision { outcome, reason, rule: "", result: None }
+    }
+}

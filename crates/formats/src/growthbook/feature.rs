@@ -1,0 +1,253 @@
+//! Features and their rules, compiled.
+
+use super::experiment::{self, BanditDefinition, Experiment, Filter, Parent, UnitName};
+use super::hash::{HashVersion, Hasher, Range};
+use super::wire::{self, Scope};
+use crate::diagnostics::{Node, Severity};
+use edgesplit_engine::condition::Condition;
+use edgesplit_engine::flag::Outcome;
+use serde_json::Value;
+
+/// The bandits of a payload, sorted by their ids; none for one that is wrong.
+pub(super) type Bandits = Vec<(String, Option<BanditDefinition>)>;
+
+/// A feature, ready to be decided.
+#[derive(Debug)]
+pub struct Feature {
+    pub(super) key: String,
+    /// Where it stands among the payload's features, invalid ones counted.
+    pub(super) position: usize,
+    pub(super) rules: Vec<Rule>,
+    pub(super) outcomes: Vec<Outcome>,
+}
+
+/// The place of the outcome without a value in every feature's list.
+pub const NO_VALUE: usize = 0;
+/// The place of the default value in every feature's list.
+pub const DEFAULT_VALUE: usize = 1;
+
+/// One rule of a feature: the first one that gives a value decides.
+#[derive(Debug)]
+pub(super) struct Rule {
+    pub(super) id: String,
+    pub(super) parents: Vec<Parent>,
+    pub(super) filters: Option<Vec<Filter>>,
+    pub(super) kind: RuleKind,
+}
+
+#[derive(Debug)]
+pub(super) enum RuleKind {
+    /// A value for everyone whom it is for.
+    Force(Box<Force>),
+    /// An experiment; the number is the place of its first variation in the feature's outcomes.
+    Experiment(Box<Experiment>, usize),
+    /// No value: it is there for its prerequisites.
+    Gate,
+}
+
+#[derive(Debug)]
+pub(super) struct Force {
+    pub(super) condition: Option<Condition>,
+    pub(super) rollout: Option<Rollout>,
+    pub(super) sticky: bool,
+    pub(super) outcome: usize,
+    pub(super) tracks: Vec<Track>,
+}
+
+/// The visitors that get a forced value.
+#[derive(Debug)]
+pub(super) struct Rollout {
+    pub(super) hasher: Hasher,
+    pub(super) unit: UnitName,
+    pub(super) share: Share,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Share {
+    Range(Range),
+    /// The buckets up to this one; it is in itself, as the SDK has it, but for 0.
+    Coverage(f64),
+}
+
+/// An experiment that was decided elsewhere, to be reported when its value is used.
+#[derive(Debug)]
+pub(super) struct Track {
+    pub(super) experiment: String,
+    pub(super) variation: String,
+    pub(super) attribute: String,
+    pub(super) unit: String,
+    /// The variation's number.
+    pub(super) number: Option<usize>,
+}
+
+const RULE_FIELDS: &[&str] = &[
+    "id",
+    "type",
+    "condition",
+    "parentConditions",
+    "force",
+    "variations",
+    "contextualVariations",
+    "contextualBanditRef",
+    "weights",
+    "key",
+    "hashAttribute",
+    "fallbackAttribute",
+    "hashVersion",
+    "disableStickyBucketing",
+    "bucketVersion",
+    "minBucketVersion",
+    "range",
+    "coverage",
+    "namespace",
+    "ranges",
+    "meta",
+    "filters",
+    "seed",
+    "name",
+    "phase",
+    "tracks",
+    "metadata",
+];
+
+impl Feature {
+    /// Compiles the feature at `node`. What it leaves in `scope` as an error makes it unusable.
+    pub(super) fn compile(
+        scope: &mut Scope<'_>,
+        node: Node<'_>,
+        key: &str,
+        position: usize,
+        bandits: &Bandits,
+    ) -> Option<Feature> {
+        node.object(&mut scope.problems)?;
+        node.unknown_fields(&["defaultValue", "rules", "metadata"], Severity::Warning, &mut scope.problems);
+        let plain = |value: Value| Outcome { variant: None, experiment: None, value, in_experiment: false };
+        let default = node.value.get("defaultValue").cloned().unwrap_or_default();
+        let mut outcomes = vec![plain(Value::Null), plain(default)];
+        let rules = scope.member(node, "rules", |scope, node| {
+            scope.list(node, |scope, node| {
+                node.object(&mut scope.problems)?;
+                node.unknown_fields(RULE_FIELDS, Severity::Warning, &mut scope.problems);
+                Some(rule(scope, node, key, bandits, &mut outcomes))
+            })
+        });
+        Some(Feature { key: key.to_owned(), position, rules: rules.unwrap_or_default(), outcomes })
+    }
+
+    /// Its key.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// Everything it can come out as.
+    pub fn outcomes(&self) -> &[Outcome] {
+        &self.outcomes
+    }
+
+    /// Where it stands among the payload's features, invalid ones counted.
+    pub fn position(&self) -> usize {
+        self.position
+    }
+}
+
+fn rule(scope: &mut Scope<'_>, node: Node<'_>, feature: &str, bandits: &Bandits, outcomes: &mut Vec<Outcome>) -> Rule {
+    let id = scope.text(node, "id").unwrap_or_default();
+    let first = outcomes.len();
+    let kind = if let Some(value) = node.value.get("force") {
+        outcomes.push(Outcome { variant: None, experiment: None, value: value.clone(), in_experiment: false });
+        RuleKind::Force(Box::new(force(scope, node, feature, first)))
+    } else {
+        match experiment(scope, node, feature, bandits) {
+            Some((experiment, values)) => {
+                outcomes.extend(experiment.outcomes(&values));
+                RuleKind::Experiment(Box::new(experiment), first)
+            }
+            None => RuleKind::Gate,
+        }
+    };
+    let mut rule = Rule { id, parents: Vec::new(), filters: None, kind };
+    if let RuleKind::Experiment(experiment, _) = &mut rule.kind {
+        // A rule asks for them before anything else, and then its experiment has no need to.
+        rule.parents = std::mem::take(&mut experiment.parents);
+        rule.filters = experiment.filters.take();
+        if rule.filters.is_some() {
+            experiment.namespace = None;
+        }
+    } else {
+        rule.parents = scope.member(node, "parentConditions", experiment::parents).unwrap_or_default();
+        rule.filters = scope.member(node, "filters", experiment::filters);
+    }
+    rule
+}
+
+fn force(scope: &mut Scope<'_>, node: Node<'_>, feature: &str, outcome: usize) -> Force {
+    let range = scope.member(node, "range", wire::range);
+    let coverage = scope.number(node, "coverage");
+    let seed = scope.text(node, "seed");
+    let version = experiment::hash_version(scope, node, HashVersion::V1);
+    let unit = UnitName::compile(scope, node);
+    let share = range.map(Share::Range).or(coverage.map(Share::Coverage));
+    let hasher = Hasher::new(seed.as_deref().unwrap_or(feature), version);
+    Force {
+        condition: scope.condition(node, "condition"),
+        rollout: share.map(|share| Rollout { hasher, unit, share }),
+        sticky: !scope.flag(node, "disableStickyBucketing"),
+        outcome,
+        tracks: scope.member(node, "tracks", tracks).unwrap_or_default(),
+    }
+}
+
+fn tracks(scope: &mut Scope<'_>, node: Node<'_>) -> Option<Vec<Track>> {
+    scope.list(node, |scope, node| {
+        node.object(&mut scope.problems)?;
+        node.unknown_fields(&["experiment", "result"], Severity::Warning, &mut scope.problems);
+        let experiment = scope.required(node, "experiment", |scope, node| scope.required(node, "key", wire::text));
+        let result = scope.required(node, "result", |scope, node| {
+            let variation = scope.required(node, "key", wire::text);
+            let attribute = scope.text(node, "hashAttribute");
+            let unit = scope.required(node, "hashValue", |scope, node| match node.value {
+                Value::String(text) => Some(text.clone()),
+                Value::Number(number) => Some(number.to_string()),
+                _ => {
+                    node.expected(&mut scope.problems, "a text or a number");
+                    None
+                }
+            });
+            let number = scope.number(node, "variationId").map(|number| number as usize);
+            Some((variation?, attribute.unwrap_or_else(|| "id".to_owned()), unit?, number))
+        });
+        let (variation, attribute, unit, number) = result?;
+        Some(Track { experiment: experiment?, variation, attribute, unit, number })
+    })
+}
+
+/// The experiment of a rule with the values of its variations, if it has variations.
+fn experiment(
+    scope: &mut Scope<'_>,
+    node: Node<'_>,
+    feature: &str,
+    bandits: &Bandits,
+) -> Option<(Experiment, Vec<Value>)> {
+    let list = |scope: &mut Scope<'_>, node: Node<'_>| node.array(&mut scope.problems).map(<[Value]>::to_vec);
+    let contextual = scope.member(node, "contextualVariations", list);
+    let values = contextual.or_else(|| scope.member(node, "variations", list))?;
+    let reference = scope.text(node, "contextualBanditRef");
+    let bandit = reference.and_then(|reference| {
+        let path = node.path.field("contextualBanditRef");
+        let place = bandits.binary_search_by(|(id, _)| id.cmp(&reference)).ok();
+        match place.and_then(|place| bandits.get(place)) {
+            Some((_, Some(bandit))) => Some(bandit),
+            Some((_, None)) => {
+                scope.problems.error(&path, format!("the contextual bandit {reference:?} is invalid"));
+                None
+            }
+            None => {
+                let message = format!("there is no contextual bandit {reference:?}: the rule's own weights are used");
+                scope.problems.warning(&path, message);
+                None
+            }
+        }
+    });
+    let experiment = Experiment::compile(scope, node, feature, &values, bandit);
+    Some((experiment, values))
+}

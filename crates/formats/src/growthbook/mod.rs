@@ -1,0 +1,36 @@
+//! GrowthBook's SDK payload: JSON in, problems and a compiled [`Payload`] out, and its features decided bit for bit as
+//! GrowthBook's own JavaScript SDK does (spec 0.8.0, SDK 1.8.0).
+//!
+//! - [`payload`] reads the document, `feature`, `experiment`, `redirect` and `target` its parts; a feature that is wrong is
+//!   disabled alone;
+//! - [`evaluate`] and `run` decide for one visitor, in terms of `decision`;
+//! - [`hash`], [`sticky`], [`url`], [`decrypt`] are what they are made of;
+//! - [`ingest`] writes events for GrowthBook's event ingestor.
+
+mod chain;
+mod decision;
+pub mod decrypt;
+pub mod evaluate;
+mod experiment;
+mod feature;
+pub mod hash;
+pub mod ingest;
+pub mod payload;
+mod redirect;
+pub(crate) mod rules;
+mod run;
+pub mod sticky;
+mod target;
+pub mod url;
+mod wire;
+
+pub use decision::{BanditResult, Context, ExperimentResult, Exposure, FeatureDecision, Overrides, Reason};
+pub use evaluate::Evaluation;
+pub use experiment::{Experiment, FALLBACK_LEAF};
+pub use feature::{DEFAULT_VALUE, Feature, NO_VALUE};
+pub use payload::{Compiled, Payload, compile, compile_at, compile_bytes};
+pub use redirect::RedirectTest;
+pub use run::Redirect;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,131 @@
+//! URL redirect tests: experiments of the payload that send visitors of some URLs to others.
+//!
+//! The payload's other experiments change pages in the browser, which is the browser SDK's work; they are passed over.
+
+use super::experiment::Experiment;
+use super::payload::{Payload, disabled};
+use super::url::Url;
+use super::wire::Scope;
+use crate::conditions::SavedGroups;
+use crate::diagnostics::{Node, Problems, Severity};
+use edgesplit_engine::flag::Outcome;
+use serde_json::Value;
+
+/// A URL redirect test, ready to be decided.
+#[derive(Debug)]
+pub struct RedirectTest {
+    pub(super) experiment: Experiment,
+    pub(super) outcomes: Vec<Outcome>,
+    /// Where each variation sends its visitors, if anywhere.
+    pub(super) locations: Vec<Option<String>>,
+    pub(super) persist_query: bool,
+    pub(super) position: usize,
+}
+
+const FIELDS: &[&str] = &[
+    "key",
+    "name",
+    "phase",
+    "status",
+    "active",
+    "manual",
+    "changeId",
+    "variations",
+    "weights",
+    "coverage",
+    "ranges",
+    "meta",
+    "filters",
+    "seed",
+    "hashAttribute",
+    "fallbackAttribute",
+    "hashVersion",
+    "disableStickyBucketing",
+    "bucketVersion",
+    "minBucketVersion",
+    "namespace",
+    "condition",
+    "parentConditions",
+    "urlPatterns",
+    "persistQueryString",
+    "force",
+    "metadata",
+];
+
+impl RedirectTest {
+    /// Its experiment.
+    pub fn experiment(&self) -> &Experiment {
+        &self.experiment
+    }
+
+    /// Where it stands in the payload's list of experiments.
+    pub fn position(&self) -> usize {
+        self.position
+    }
+
+    /// Everything it can come out as, for a visitor who is in it.
+    pub fn outcomes(&self) -> &[Outcome] {
+        &self.outcomes
+    }
+}
+
+/// Compiles the payload's list of experiments at `node`.
+pub(super) fn compile(node: Node<'_>, groups: &mut SavedGroups, payload: &mut Payload, problems: &mut Problems) {
+    if node.value.is_null() {
+        return;
+    }
+    for (position, value) in node.array(problems).unwrap_or_default().iter().enumerate() {
+        let mut scope = Scope::new(groups);
+        let test = test(&mut scope, Node { value, path: &node.path.index(position) }, position);
+        match test {
+            _ if scope.is_disabled() => {
+                let key = value.get("key").and_then(Value::as_str).map(str::to_owned);
+                payload.disabled.push(disabled(key, position, &scope.problems));
+            }
+            test => payload.redirects.extend(test),
+        }
+        problems.append(scope.problems);
+    }
+}
+
+fn test(scope: &mut Scope<'_>, node: Node<'_>, position: usize) -> Option<RedirectTest> {
+    node.object(&mut scope.problems)?;
+    let values = scope
+        .required(node, "variations", |scope, node| node.array(&mut scope.problems).map(<[Value]>::to_vec))
+        .unwrap_or_default();
+    let is_redirect =
+        values.iter().any(|value| value.get("urlRedirect").is_some()) && node.value.get("urlPatterns").is_some();
+    if !is_redirect {
+        scope.problems.warning(node.path, "not a URL redirect test: left to the SDK in the browser");
+        return None;
+    }
+    if scope.flag(node, "manual") {
+        scope.problems.warning(&node.path.field("manual"), "nothing here triggers it: left to the SDK in the browser");
+        return None;
+    }
+    node.unknown_fields(FIELDS, Severity::Warning, &mut scope.problems);
+    let experiment = Experiment::compile_whole(scope, node, &values)?;
+    let locations = scope.member(node, "variations", |scope, node| {
+        scope.list(node, |scope, node| Some(scope.member(node, "urlRedirect", location)))
+    });
+    Some(RedirectTest {
+        outcomes: experiment.outcomes(&values).collect(),
+        locations: locations.unwrap_or_default(),
+        persist_query: scope.flag(node, "persistQueryString"),
+        position,
+        experiment,
+    })
+}
+
+fn location(scope: &mut Scope<'_>, node: Node<'_>) -> Option<String> {
+    let text = node.string(&mut scope.problems).filter(|text| !text.is_empty())?;
+    match Url::parse(text, None).filter(|url| !url.host().is_empty()) {
+        // What no header can hold is written as a browser would.
+        Some(url) if !text.bytes().all(|byte| byte.is_ascii_graphic()) => Some(url.text().0),
+        Some(_) => Some(text.to_owned()),
+        None => {
+            node.expected(&mut scope.problems, "a whole URL, such as \"https://shop.example/new\"");
+            None
+        }
+    }
+}

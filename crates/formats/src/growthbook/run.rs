@@ -1,0 +1,158 @@
+//! Running one experiment, step by step, and the redirect tests among them.
+
+use super::decision::ExperimentResult;
+use super::evaluate::{Evaluation, Parents};
+use super::experiment::{Experiment, Sticky};
+use super::hash::{choose_variation, in_range};
+use super::sticky::Kept;
+use super::url::{Url, merge_queries};
+use edgesplit_engine::attribute::Attributes;
+use std::borrow::Cow;
+
+/// How running an experiment ended.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Run {
+    /// The visitor is not in it; `blocked` by a sticky bucket of an old version.
+    Out { blocked: bool },
+    /// A variation was set from outside, which may not exist.
+    Forced(Option<usize>),
+    /// The visitor's bucket, now or before, chose the variation. `leaf` is the bandit's context.
+    Bucketed { variation: usize, bucket: f64, sticky: bool, leaf: Option<usize> },
+}
+
+const OUT: Run = Run::Out { blocked: false };
+
+/// Where a visitor is sent.
+#[derive(Debug, Clone)]
+pub struct Redirect<'a> {
+    /// The place of the test in the payload's list.
+    pub test: usize,
+    /// What came out of its experiment.
+    pub result: ExperimentResult<'a>,
+    /// The URL of the visitor's variation, if it has one.
+    pub variation_url: Option<&'a str>,
+    /// Where to go; none where the variation is to stay, or where it leads to a URL that the test is about again.
+    pub location: Option<Cow<'a, str>>,
+}
+
+impl<'a, A: Attributes> Evaluation<'a, A> {
+    /// Decides the URL redirect tests in their order; the first one that the visitor is in is the last.
+    pub fn redirect(&mut self) -> Option<Redirect<'a>> {
+        self.redirect_among(&|_| true)
+    }
+
+    /// As [`Evaluation::redirect`], with the tests alone that `may` run, given by their places.
+    pub fn redirect_among(&mut self, may: &dyn Fn(usize) -> bool) -> Option<Redirect<'a>> {
+        let (payload, url) = (self.payload, self.context.url);
+        // Where it is not known which URL this is, no test is about it.
+        Url::parse(url, None)?;
+        payload.redirects.iter().enumerate().filter(|(at, _)| may(*at)).find_map(|(at, test)| {
+            let result = self.run(&test.experiment);
+            if !result.in_experiment {
+                return None;
+            }
+            let variation_url = test.locations.get(result.variation).and_then(Option::as_deref);
+            let location = variation_url.map(|to| match test.persist_query {
+                true => Cow::Owned(merge_queries(url, to)),
+                false => Cow::Borrowed(to),
+            });
+            let again =
+                |to: &Cow<'_, str>| test.experiment.targets.as_ref().is_some_and(|targets| targets.match_url(to));
+            Some(Redirect { test: at, result, variation_url, location: location.filter(|to| !again(to)) })
+        })
+    }
+
+    /// Runs `experiment` up to the variation, in the SDK's order.
+    pub(super) fn run_to_end(&mut self, experiment: &'a Experiment) -> Run {
+        let context = self.context;
+        if experiment.variations.len() < 2 || !context.overrides.enabled {
+            return OUT;
+        }
+        if experiment.targets.as_ref().is_some_and(|targets| !targets.match_url(context.url)) {
+            return OUT;
+        }
+        if let Some(variation) = self.query_override(experiment) {
+            return Run::Forced(Some(variation));
+        }
+        if let Some(&variation) = context.overrides.variations.and_then(|forced| forced.get(&experiment.key)) {
+            return Run::Forced(usize::try_from(variation).ok());
+        }
+        if experiment.inactive {
+            return OUT;
+        }
+        let (_, Some(unit)) = self.unit(&experiment.unit, experiment.sticky.is_some()) else { return OUT };
+        let kept = match &experiment.sticky {
+            Some(sticky) => self.kept(experiment, sticky),
+            None => Held::Nothing,
+        };
+        if !matches!(kept, Held::Variation(_)) && !self.is_for_visitor(experiment, &unit) {
+            return OUT;
+        }
+        let Some(bucket) = experiment.hasher.bucket(&unit) else { return OUT };
+        let leaf = self.leaf(experiment);
+        let variation = match kept {
+            Held::Blocked => return Run::Out { blocked: true },
+            Held::Variation(variation) => variation,
+            Held::Nothing => {
+                let bandit = experiment.bandit.as_ref();
+                let leaf = bandit.zip(leaf).and_then(|(bandit, leaf)| bandit.leaves.get(leaf));
+                let ranges = leaf.map_or(&experiment.ranges, |leaf| &leaf.ranges);
+                match choose_variation(bucket, ranges) {
+                    Some(variation) => variation,
+                    None => return OUT,
+                }
+            }
+        };
+        if let Some(force) = experiment.force {
+            return Run::Forced(force);
+        }
+        if context.overrides.qa_mode || experiment.stopped {
+            return OUT;
+        }
+        Run::Bucketed { variation, bucket, sticky: matches!(kept, Held::Variation(_)), leaf }
+    }
+
+    /// Whether the visitor is one whom the experiment is about: who has a sticky bucket is not asked again.
+    fn is_for_visitor(&mut self, experiment: &'a Experiment, unit: &str) -> bool {
+        let in_filters = match (&experiment.filters, &experiment.namespace) {
+            (Some(filters), _) => !self.is_filtered_out(filters),
+            (None, Some((hasher, range))) => hasher.bucket(unit).is_some_and(|bucket| in_range(bucket, *range)),
+            (None, None) => true,
+        };
+        in_filters
+            && experiment.condition.as_ref().is_none_or(|condition| condition.matches(self.context.attributes))
+            && self.parents_pass(&experiment.parents) == Parents::Pass
+    }
+
+    /// What the visitor's sticky buckets hold of `experiment`.
+    fn kept(&self, experiment: &'a Experiment, sticky: &'a Sticky) -> Held {
+        let Some(documents) = &self.sticky else { return Held::Nothing };
+        let own = self.value(&experiment.unit.attribute).unwrap_or_default();
+        let own = (experiment.unit.attribute.written.as_str(), &*own);
+        let fallback = self.value(&sticky.fallback);
+        let fallback = fallback.as_deref().map(|value| (sticky.fallback.written.as_str(), value));
+        match documents.lookup(sticky, own, fallback) {
+            Kept::Nothing => Held::Nothing,
+            Kept::Blocked => Held::Blocked,
+            Kept::Variation(key) => {
+                let named = |variation: &super::experiment::Variation| variation.has_key && variation.key == key;
+                experiment.variations.iter().position(named).map_or(Held::Nothing, Held::Variation)
+            }
+        }
+    }
+
+    /// The context of the experiment's bandit that the visitor is in.
+    fn leaf(&self, experiment: &Experiment) -> Option<usize> {
+        let leaves = &experiment.bandit.as_ref()?.leaves;
+        let matches = |condition: &edgesplit_engine::condition::Condition| condition.matches(self.context.attributes);
+        leaves.iter().position(|leaf| leaf.condition.as_ref().is_none_or(matches))
+    }
+}
+
+/// What sticky buckets hold of an experiment, by the number of its variation.
+#[derive(Debug, Clone, Copy)]
+enum Held {
+    Nothing,
+    Variation(usize),
+    Blocked,
+}

@@ -1,0 +1,137 @@
+//! URL targeting: `urlPatterns`, simple ones with `*` and regular expressions.
+
+use super::url::Url;
+use super::wire::Scope;
+use crate::diagnostics::{Node, Severity, found};
+use edgesplit_engine::pattern::Pattern;
+use js_regex::{JsRegex, upper};
+
+/// What stands for a `*` in a pattern while it is read as a URL, where a star could not stand everywhere.
+const WILDCARD: &str = "_____";
+
+/// The URLs that an experiment is about.
+#[derive(Debug, Clone)]
+pub(super) struct UrlTargets(Vec<UrlTarget>);
+
+#[derive(Debug, Clone)]
+struct UrlTarget {
+    include: bool,
+    /// None matches nothing.
+    matcher: Option<Matcher>,
+}
+
+#[derive(Debug, Clone)]
+enum Matcher {
+    Regex(JsRegex),
+    Simple { host: Part, path: Part, fragment: Option<Part>, parameters: Vec<(String, Part)> },
+}
+
+/// A part of a URL with wildcards, compared without case.
+#[derive(Debug, Clone)]
+struct Part(Pattern);
+
+impl Part {
+    fn new(text: &str) -> Part {
+        let folded = fold(text);
+        Part(Pattern::of_pieces(folded.split(WILDCARD)))
+    }
+
+    fn matches(&self, text: &str) -> bool {
+        self.0.matches(fold(text).as_bytes())
+    }
+
+    /// As [`Part::matches`], with or without a slash at either end.
+    fn matches_path(&self, path: &str) -> bool {
+        let path = fold(path);
+        let starts = [Some(path.as_str()), path.strip_prefix('/')];
+        starts.into_iter().flatten().any(|path| {
+            let ends = [Some(path), path.strip_suffix('/')];
+            ends.into_iter().flatten().any(|path| self.0.matches(path.as_bytes()))
+        })
+    }
+}
+
+fn fold(text: &str) -> String {
+    text.chars().map(upper).collect()
+}
+
+impl UrlTargets {
+    /// Reads the list of targets at `node`.
+    pub(super) fn compile(scope: &mut Scope<'_>, node: Node<'_>) -> Option<UrlTargets> {
+        scope.list(node, target).map(UrlTargets)
+    }
+
+    /// Whether `url` is one of them; without any target none is.
+    pub(super) fn match_url(&self, url: &str) -> bool {
+        let base = Url::parse("https://_", None);
+        let url = Url::parse(url, base.as_ref());
+        let matches = |target: &UrlTarget| match (&url, &target.matcher) {
+            (Some(url), Some(matcher)) => matcher.matches(url),
+            _ => false,
+        };
+        let (includes, excludes): (Vec<&UrlTarget>, Vec<&UrlTarget>) = self.0.iter().partition(|target| target.include);
+        !self.0.is_empty()
+            && !excludes.into_iter().any(matches)
+            && (includes.is_empty() || includes.into_iter().any(matches))
+    }
+}
+
+fn target(scope: &mut Scope<'_>, node: Node<'_>) -> Option<UrlTarget> {
+    node.object(&mut scope.problems)?;
+    node.unknown_fields(&["include", "type", "pattern"], Severity::Warning, &mut scope.problems);
+    let include = scope.member(node, "include", |scope, node| node.boolean(&mut scope.problems)).unwrap_or(true);
+    let kind = scope.required(node, "type", super::wire::text)?;
+    let matcher = scope.required(node, "pattern", |scope, node| {
+        let pattern = node.string(&mut scope.problems)?;
+        let matcher = match kind.as_str() {
+            "simple" => Matcher::simple(pattern).ok_or_else(|| "is no URL with wildcards".to_owned()),
+            "regex" => JsRegex::compile(pattern, false).map(Matcher::Regex),
+            _ => Err(format!("is of an unknown type: {kind:?}")),
+        };
+        if let Err(reason) = &matcher {
+            let message = format!("as a pattern, {} {reason}", found(node.value));
+            // Nor does the SDK match anything then.
+            scope.tolerate(node.path, message);
+        }
+        Some(matcher.ok())
+    })?;
+    Some(UrlTarget { include, matcher })
+}
+
+impl Matcher {
+    fn simple(pattern: &str) -> Option<Matcher> {
+        // A pattern that starts with a host but without a scheme has a dot before any colon, slash or question mark.
+        let host_end = pattern.find([':', '/', '?']).unwrap_or(pattern.len());
+        let pattern = match pattern.get(..host_end).is_some_and(|start| start.contains('.')) {
+            true => format!("https://{pattern}"),
+            false => pattern.to_owned(),
+        };
+        let base = Url::parse(&format!("https://{WILDCARD}"), None)?;
+        let url = Url::parse(&pattern.replace('*', WILDCARD), Some(&base))?;
+        let path = url.path();
+        let path = path.strip_prefix('/').unwrap_or(path);
+        Some(Matcher::Simple {
+            host: Part::new(url.host()),
+            path: Part::new(path.strip_suffix('/').unwrap_or(path)),
+            fragment: url.fragment().as_deref().map(Part::new),
+            parameters: url.parameters().into_iter().map(|(name, value)| (name, Part::new(&value))).collect(),
+        })
+    }
+
+    fn matches(&self, url: &Url) -> bool {
+        match self {
+            Matcher::Regex(regex) => {
+                let (text, origin) = url.text();
+                regex.is_match(&text) || text.get(origin..).is_some_and(|path| regex.is_match(path))
+            }
+            Matcher::Simple { host, path, fragment, parameters } => {
+                let actual = url.parameters();
+                let value = |name: &str| actual.iter().find(|(other, _)| other == name).map_or("", |(_, value)| value);
+                host.matches(url.host())
+                    && path.matches_path(url.path())
+                    && fragment.as_ref().is_none_or(|part| part.matches(&url.fragment().unwrap_or_default()))
+                    && parameters.iter().all(|(name, part)| part.matches(value(name)))
+            }
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! Compiling a document bit by bit. A worker does it between its requests, none of which should wait for a thousand
+//! experiments; and there is never more of the document in memory as values than one experiment.
+
+use super::{Compiled, Experiments, document, head};
+use crate::diagnostics::{Node, Path, Problems};
+use edgesplit_engine::snapshot::Snapshot;
+use serde::de::IgnoredAny;
+use serde_json::{Map, Value};
+use std::ops::Range;
+
+/// A document in the native format on its way to a snapshot.
+#[derive(Debug)]
+pub struct Compilation {
+    text: Vec<u8>,
+    stage: Stage,
+    problems: Problems,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// The experiments from `next` on are still to be compiled; each is a part of the text.
+    Experiments { head: Value, parts: Vec<Range<usize>>, next: usize, done: Box<Experiments> },
+    /// Everything was compiled, or refused whole.
+    Done(Option<Box<Snapshot>>),
+}
+
+impl Compilation {
+    /// Begins with the document in `text`. `budget` bounds the cache-key combinations of a route.
+    pub fn new(text: Vec<u8>, budget: u64) -> Compilation {
+        let mut problems = Problems::new();
+        let stage = match parts(&text) {
+            Some((head_value, parts)) => {
+                let node = Node { value: &head_value, path: &Path::Root };
+                match head(node, &mut problems) {
+                    Some(snapshot) => {
+                        let done = Box::new(Experiments::new(snapshot, budget));
+                        Stage::Experiments { head: head_value, parts, next: 0, done }
+                    }
+                    None => Stage::Done(None),
+                }
+            }
+            // It is no JSON, or not of this shape: read as a whole, which says what is wrong and where.
+            None => Stage::Done(whole(&text, budget, &mut problems).map(Box::new)),
+        };
+        Compilation { text, stage, problems }
+    }
+
+    /// Compiles the next experiments, one at least, about `bytes_max` bytes of them. True once nothing is left to do.
+    pub fn advance(&mut self, bytes_max: usize) -> bool {
+        let Stage::Experiments { head, parts, next, done } = &mut self.stage else { return true };
+        let list_path = Path::Root.field("experiments");
+        let mut bytes = 0_usize;
+        while bytes <= bytes_max
+            && let Some(part) = parts.get(*next)
+        {
+            bytes = bytes.saturating_add(part.len());
+            // It was read once already, so that this does not fail.
+            let value =
+                self.text.get(part.clone()).and_then(|text| serde_json::from_slice(text).ok()).unwrap_or_default();
+            done.add(Node { value: &value, path: &list_path.index(*next) }, *next, &mut self.problems);
+            *next += 1;
+        }
+        if *next < parts.len() {
+            return false;
+        }
+        let (head, done) = (std::mem::take(head), std::mem::take(done));
+        let snapshot = done.finish(Node { value: &head, path: &Path::Root }, &mut self.problems);
+        self.stage = Stage::Done(Some(Box::new(snapshot)));
+        true
+    }
+
+    /// What came out, nothing if there is something left to do, and the text.
+    pub fn finish(self) -> (Compiled, Vec<u8>) {
+        let snapshot = match self.stage {
+            Stage::Done(snapshot) => snapshot.map(|snapshot| *snapshot),
+            Stage::Experiments { .. } => None,
+        };
+        (Compiled { snapshot, problems: self.problems }, self.text)
+    }
+}
+
+/// The document without its experiments, and where each of these stands. None where the text is not of this shape.
+fn parts(text: &[u8]) -> Option<(Value, Vec<Range<usize>>)> {
+    let mut scan = Scan { text, at: 0 };
+    let mut head = Map::new();
+    let mut experiments = None;
+    scan.list(b'{', b'}', |scan| {
+        let Value::String(name) = scan.value()? else { return None };
+        scan.mark(b':').then_some(())?;
+        if name == "experiments" {
+            let mut parts = Vec::new();
+            scan.list(b'[', b']', |scan| scan.range().map(|part| parts.push(part)))?;
+            experiments = Some(parts);
+        } else {
+            head.insert(name, scan.value()?);
+        }
+        Some(())
+    })?;
+    scan.space();
+    (scan.at == text.len()).then_some((Value::Object(head), experiments?))
+}
+
+/// Goes through a JSON text value by value.
+struct Scan<'a> {
+    text: &'a [u8],
+    at: usize,
+}
+
+impl Scan<'_> {
+    fn space(&mut self) {
+        while matches!(self.text.get(self.at), Some(b' ' | b'\t' | b'\n' | b'\r')) {
+            self.at += 1;
+        }
+    }
+
+    /// Whether `mark` is what comes next, and if so steps over it.
+    fn mark(&mut self, mark: u8) -> bool {
+        self.space();
+        let is_next = self.text.get(self.at) == Some(&mark);
+        self.at += usize::from(is_next);
+        is_next
+    }
+
+    /// Reads elements between `open` and `close` with commas between them.
+    fn list(&mut self, open: u8, close: u8, mut element: impl FnMut(&mut Self) -> Option<()>) -> Option<()> {
+        self.mark(open).then_some(())?;
+        if self.mark(close) {
+            return Some(());
+        }
+        loop {
+            element(self)?;
+            if !self.mark(b',') {
+                return self.mark(close).then_some(());
+            }
+        }
+    }
+
+    /// Where the next value stands.
+    fn range(&mut self) -> Option<Range<usize>> {
+        self.space();
+        let start = self.at;
+        let mut values = serde_json::Deserializer::from_slice(self.text.get(start..)?).into_iter::<IgnoredAny>();
+        values.next()?.ok()?;
+        self.at += values.byte_offset();
+        Some(start..self.at)
+    }
+
+    fn value(&mut self) -> Option<Value> {
+        let range = self.range()?;
+        serde_json::from_slice(self.text.get(range)?).ok()
+    }
+}
+
+fn whole(text: &[u8], budget: u64, problems: &mut Problems) -> Option<Snapshot> {
+    match serde_json::from_slice::<Value>(text) {
+        Ok(value) => document(Node { value: &value, path: &Path::Root }, budget, problems),
+        Err(error) => {
+            problems.error(&Path::Root, format!("not JSON: {error}"));
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn bit_by_bit_comes_out_as_at_once() {
+        let variants = json!([{"key": "a", "weight": 5000, "baseline": true}, {"key": "b", "weight": 5000}]);
+        let good = |key: &str| json!({"key": key, "state": "running", "variants": variants});
+        let documents = [
+            json!({"schema": 1, "revision": "r", "experiments": [good("x"), good("y"), {"key": 7}, good("x"), good("z")],
+                   "goals": [{"key": "g"}, {"key": "g"}], "odd": 1}),
+            json!({"experiments": []}),
+            json!({"experiments": {"a": 1}}),
+            json!({"schema": 2, "experiments": []}),
+            json!({"schema": 1}),
+            json!([1]),
+            json!("experiments"),
+        ];
+        let texts = documents.iter().map(ToString::to_string);
+        let odd = ["", "{", "{\"experiments\": [{}]", "\u{feff}{}", "{\"experiments\": [], \"experiments\": [{}]}"];
+        for text in texts.chain(odd.map(str::to_owned)) {
+            let mut problems = Problems::new();
+            let expected = whole(text.as_bytes(), 64, &mut problems);
+            let mut compilation = Compilation::new(text.clone().into_bytes(), 64);
+            let steps = (0..100).take_while(|_| !compilation.advance(0)).count();
+            let (compiled, back) = compilation.finish();
+            assert_eq!(back, text.as_bytes());
+            assert!(steps < 10, "{text}: one experiment a step");
+            let told = |problems: &Problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>();
+            assert_eq!(told(&compiled.problems), told(&problems), "{text}");
+            assert_eq!(format!("{:?}", compiled.snapshot), format!("{expected:?}"), "{text}");
+        }
+    }
+}

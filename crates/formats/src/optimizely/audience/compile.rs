@@ -1,0 +1,192 @@
+//! Audience conditions: JSON to trees.
+//!
+//! Conditions come as nested lists, `["and", …]`, `["or", …]`, `["not", …]`; a list without an operator means `or`. The
+//! leaves are ids of audiences in an experiment, and objects about one attribute in an audience. `audiences` hold them
+//! as JSON in a text, `typedAudiences` as they are.
+
+use super::{AUDIENCE_DEPTH_MAX, Accepts, Check, Tree, exact, version};
+use crate::diagnostics::{Node, Problems, Severity};
+use crate::optimizely::wire::{optional, required, string};
+use edgesplit_engine::attribute::AttributeName;
+use serde_json::Value;
+use std::collections::HashMap;
+
+/// What cannot be understood is unknown, for everybody.
+const UNKNOWN: Tree = Tree::Always(None);
+
+/// What compiling needs at hand.
+pub(in crate::optimizely) struct Compiler<'a> {
+    /// The audiences' positions by their ids.
+    pub(in crate::optimizely) ids: &'a HashMap<String, usize>,
+    pub(in crate::optimizely) problems: &'a mut Problems,
+}
+
+/// What the leaves of a tree are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Leaves {
+    AudienceIds,
+    Conditions,
+}
+
+impl Compiler<'_> {
+    /// The audience of an experiment: `audienceConditions` or `audienceIds`. Everybody is in one that asks nothing.
+    pub(in crate::optimizely) fn targeting(&mut self, node: &Node<'_>) -> Option<Tree> {
+        if node.value.as_array().is_some_and(Vec::is_empty) {
+            return None;
+        }
+        Some(self.tree(node, Leaves::AudienceIds, 1))
+    }
+
+    /// The conditions of an audience.
+    pub(in crate::optimizely) fn conditions(&mut self, node: &Node<'_>) -> Tree {
+        let Value::String(text) = node.value else { return self.tree(node, Leaves::Conditions, 1) };
+        match serde_json::from_slice::<Value>(text.as_bytes()) {
+            Ok(value) => self.tree(&Node { value: &value, path: node.path }, Leaves::Conditions, 1),
+            Err(error) => {
+                self.problems.error(node.path, format!("not JSON in a string: {error}"));
+                UNKNOWN
+            }
+        }
+    }
+
+    fn tree(&mut self, node: &Node<'_>, leaves: Leaves, depth: usize) -> Tree {
+        if depth > AUDIENCE_DEPTH_MAX {
+            let message = format!("conditions may be nested at most {AUDIENCE_DEPTH_MAX} deep");
+            self.problems.error(node.path, message);
+            return UNKNOWN;
+        }
+        let Value::Array(list) = node.value else {
+            return match leaves {
+                Leaves::AudienceIds => self.audience(node),
+                Leaves::Conditions => self.condition(node),
+            };
+        };
+        let operator = list.first().and_then(Value::as_str).filter(|word| matches!(*word, "and" | "or" | "not"));
+        let mut trees = Vec::with_capacity(list.len());
+        for (index, value) in list.iter().enumerate().skip(usize::from(operator.is_some())) {
+            trees.push(self.tree(&Node { value, path: &node.path.index(index) }, leaves, depth + 1));
+        }
+        match operator {
+            Some("and") => Tree::And(trees),
+            Some("not") => {
+                if trees.len() != 1 {
+                    self.problems.error(node.path, "`not` takes one condition; the first one counts");
+                }
+                trees.into_iter().next().map_or(UNKNOWN, |tree| Tree::Not(Box::new(tree)))
+            }
+            _ => Tree::Or(trees),
+        }
+    }
+
+    fn audience(&mut self, node: &Node<'_>) -> Tree {
+        let Some(id) = node.string(self.problems) else { return UNKNOWN };
+        match self.ids.get(id) {
+            Some(&position) => Tree::Audience(position),
+            None => {
+                self.problems.error(node.path, format!("there is no audience {id:?}: whether it matches is unknown"));
+                UNKNOWN
+            }
+        }
+    }
+
+    fn condition(&mut self, node: &Node<'_>) -> Tree {
+        if node.object(self.problems).is_none() {
+            return UNKNOWN;
+        }
+        node.unknown_fields(&["name", "type", "match", "value"], Severity::Warning, self.problems);
+        let kind = required(*node, "type", self.problems, string);
+        match kind.as_deref() {
+            Some("custom_attribute" | "third_party_dimension") => {}
+            Some(_) => {
+                let path = node.path.field("type");
+                self.problems.error(&path, "unknown type; known are custom_attribute, third_party_dimension");
+                return UNKNOWN;
+            }
+            None => return UNKNOWN,
+        }
+        let Some(operator) = optional(*node, "match", self.problems, string) else { return UNKNOWN };
+        let operator = operator.as_deref().unwrap_or("exact");
+        if operator == "qualified" {
+            return self.segment(node);
+        }
+        let name = required(*node, "name", self.problems, string);
+        // No visitor has an attribute without a name.
+        let Some(name) = name else { return Tree::Always((operator == "exists").then_some(false)) };
+        match self.check(node, operator) {
+            Some(check) => Tree::Attribute(attribute_name(&name), check),
+            None => UNKNOWN,
+        }
+    }
+
+    /// Segments are looked up at Optimizely's data platform by SDKs that are told to. Without that nobody is in one.
+    fn segment(&mut self, node: &Node<'_>) -> Tree {
+        if required(*node, "value", self.problems, string).is_none() {
+            return UNKNOWN;
+        }
+        self.problems.warning(node.path, "segments of Optimizely's data platform are not looked up: nobody is in one");
+        Tree::Always(Some(false))
+    }
+
+    /// What `match` and `value` ask for; none, and a problem, where they make no sense.
+    fn check(&mut self, node: &Node<'_>, operator: &str) -> Option<Check> {
+        if operator == "exists" {
+            return Some(Check::Exists);
+        }
+        let order = |operator: &str| match operator {
+            "gt" => Some(Accepts::Greater),
+            "ge" => Some(Accepts::GreaterOrEqual),
+            "lt" => Some(Accepts::Less),
+            "le" => Some(Accepts::LessOrEqual),
+            _ => None,
+        };
+        let path = node.path.field("value");
+        let value = Node { value: node.value.get("value").unwrap_or(&Value::Null), path: &path };
+        let number = || value.value.as_number().and_then(exact);
+        let text = || value.value.as_str().map(str::to_owned);
+        let (check, expected) = match operator {
+            "exact" => {
+                let check = match value.value {
+                    Value::String(text) => Some(Check::Text(text.clone())),
+                    Value::Bool(truth) => Some(Check::Truth(*truth)),
+                    _ => number().map(Check::Number),
+                };
+                (check, "a string, true, false or a number of at most 2^53")
+            }
+            "substring" => (text().map(Check::Substring), "a string"),
+            _ => {
+                let version = match operator.strip_prefix("semver_") {
+                    Some("eq") => Some(Accepts::Equal),
+                    Some(operator) => order(operator),
+                    None => None,
+                };
+                match (order(operator), version) {
+                    (Some(accepts), _) => {
+                        (number().map(|bound| Check::Order(accepts, bound)), "a number of at most 2^53")
+                    }
+                    (None, Some(accepts)) => {
+                        let target = text().filter(|text| version::is_version(text));
+                        (target.map(|target| Check::Version(accepts, target)), "a version, such as \"1.2.3\"")
+                    }
+                    (None, None) => {
+                        let message = format!("unknown match {operator:?}: whether it holds is unknown");
+                        self.problems.error(&node.path.field("match"), message);
+                        return None;
+                    }
+                }
+            }
+        };
+        if check.is_none() {
+            value.expected(self.problems, expected);
+        }
+        check
+    }
+}
+
+/// The name of an attribute, as the product's configuration knows names. But for `id`: the SDKs tell a user's id from
+/// an attribute of that name.
+pub(in crate::optimizely) fn attribute_name(name: &str) -> AttributeName {
+    match AttributeName::parse(name) {
+        AttributeName::Id => AttributeName::Named(name.to_owned()),
+        name => name,
+    }
+}

@@ -1,0 +1,108 @@
+//! Variables of flags: their types, and their values out of the texts that a datafile holds.
+
+use super::rule::key;
+use crate::diagnostics::{Node, Path, Problems, Severity};
+use crate::optimizely::wire::{optional, required, string};
+use edgesplit_engine::number;
+use serde_json::{Number, Value};
+use std::collections::HashMap;
+
+/// How a variable's text is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum VariableType {
+    Boolean,
+    Integer,
+    Double,
+    Json,
+    /// Strings, and what types there may be later: the text as it is.
+    Text,
+}
+
+impl VariableType {
+    fn parse(name: &str, sub_type: Option<&str>) -> VariableType {
+        match (name, sub_type) {
+            ("boolean", _) => VariableType::Boolean,
+            ("integer", _) => VariableType::Integer,
+            ("double", _) => VariableType::Double,
+            // Where a datafile cannot say `json`, it says `string` and means it.
+            ("json", _) | ("string", Some("json")) => VariableType::Json,
+            _ => VariableType::Text,
+        }
+    }
+
+    /// The value; null, and a problem, where `text` is none of this type.
+    pub(super) fn cast(self, text: &str, node: &Node<'_>, problems: &mut Problems) -> Value {
+        let number = text.trim();
+        let (value, expected) = match self {
+            VariableType::Boolean => (Some(Value::Bool(text == "true")), "true or false"),
+            VariableType::Text => (Some(Value::from(text)), "a text"),
+            VariableType::Json => (serde_json::from_slice(text.as_bytes()).ok(), "JSON in a string"),
+            VariableType::Integer => (integer(number).map(Value::Number), "an integer in a string"),
+            VariableType::Double => {
+                let double = number::read(number);
+                (double.and_then(Number::from_f64).map(Value::Number), "a number in a string")
+            }
+        };
+        value.unwrap_or_else(|| {
+            node.expected(problems, &format!("{expected}; the value is null"));
+            Value::Null
+        })
+    }
+}
+
+fn integer(text: &str) -> Option<Number> {
+    text.parse::<i64>().map(Number::from).or_else(|_| text.parse::<u64>().map(Number::from)).ok()
+}
+
+/// The types of all variables, by their ids: the values in variations say no more than the id.
+#[derive(Debug, Default)]
+pub(super) struct VariableTypes(HashMap<String, VariableType>);
+
+impl VariableTypes {
+    /// Collects what is readable; what is not is reported when the flags are read.
+    pub(super) fn collect(document: &Value) -> VariableTypes {
+        let lists = |value: &Value, name: &str| value.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
+        let flags = lists(document, "featureFlags");
+        // Older projects have variables that belong to no flag.
+        let orphans = lists(document, "variables");
+        let variables = flags.iter().flat_map(|flag| lists(flag, "variables"));
+        let types = orphans.into_iter().chain(variables).filter_map(|variable| {
+            let text = |name: &str| variable.get(name).and_then(Value::as_str);
+            Some((text("id")?.to_owned(), VariableType::parse(text("type")?, text("subType"))))
+        });
+        VariableTypes(types.collect())
+    }
+
+    /// The type of the variable `id`, which stands at `path`.
+    pub(super) fn get(&self, id: &str, path: &Path<'_>, problems: &mut Problems) -> Option<VariableType> {
+        let found = self.0.get(id).copied();
+        if found.is_none() {
+            problems.error(path, format!("there is no variable {id:?}: this value is not read"));
+        }
+        found
+    }
+}
+
+/// A variable of a flag.
+#[derive(Debug)]
+pub(super) struct Variable {
+    pub(super) id: String,
+    pub(super) key: String,
+    pub(super) default: Value,
+}
+
+pub(super) fn variable(node: Node<'_>, problems: &mut Problems) -> Option<Variable> {
+    node.object(problems)?;
+    node.unknown_fields(&["id", "key", "type", "subType", "defaultValue"], Severity::Warning, problems);
+    let id = required(node, "id", problems, string);
+    let key = required(node, "key", problems, key);
+    let name = required(node, "type", problems, string);
+    let sub_type = optional(node, "subType", problems, string);
+    let default = required(node, "defaultValue", problems, |node, problems| {
+        let text = node.string(problems)?;
+        let sub_type = sub_type.as_ref().and_then(Option::as_deref);
+        Some(VariableType::parse(name.as_deref().unwrap_or_default(), sub_type).cast(text, &node, problems))
+    });
+    let is_typed = name.is_some() && sub_type.is_some();
+    is_typed.then_some(Variable { id: id?, key: key?, default: default? })
+}

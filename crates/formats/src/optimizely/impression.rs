@@ -1,0 +1,243 @@
+//! Events as Optimizely's `/v1/events` takes them: one batch for one project, in it one visitor for each event.
+//!
+//! An event is written when it happens, without the batch around it, so that a buffer can hold events of many visitors;
+//! [`Project::write_batch`] puts the batch around them when it is sent. Source: Optimizely's event API, and what its
+//! SDKs send.
+
+use super::audience::exact;
+use super::datafile::Project;
+use crate::json;
+use edgesplit_engine::attribute::{AttributeName, AttributeValue, Attributes};
+use serde_json::{Map, Value};
+
+/// Where Optimizely takes events, at `logx.optimizely.com`.
+pub const EVENTS_PATH: &str = "/v1/events";
+
+/// What stands in a batch behind its visitors.
+pub const BATCH_TAIL: &[u8] = b"]}";
+
+/// The key of every event that says what was decided.
+const IMPRESSION_KEY: &str = "campaign_activated";
+
+/// Attributes that need not be known to the project: their keys are their ids.
+const RESERVED_ATTRIBUTES: [&str; 2] = ["$opt_bucketing_id", "$opt_user_agent"];
+
+const BOT_FILTERING: &str = "$opt_bot_filtering";
+
+/// What an event says of an outcome of a flag.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Impression {
+    /// The layer's id, else the experiment's; empty where no rule decided.
+    pub campaign_id: String,
+    /// The experiment's, rule's or holdout's id; empty where no rule decided.
+    pub experiment_id: String,
+    /// The variation's id, where it is a number: Optimizely takes no other.
+    pub variation_id: Option<String>,
+    /// The flag's key; empty for an experiment that no flag uses.
+    pub flag_key: String,
+    /// The experiment's, rule's or holdout's key; empty where no rule decided.
+    pub rule_key: String,
+    /// What decided.
+    pub rule_type: RuleType,
+    /// The variation's key; empty without one.
+    pub variation_key: String,
+    /// The flag is on.
+    pub enabled: bool,
+}
+
+/// What decides a flag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RuleType {
+    /// An experiment that no flag uses.
+    Experiment,
+    /// An experiment of the flag.
+    FeatureTest,
+    /// A rule of the flag's rollout, or nothing.
+    Rollout,
+    /// A holdout.
+    Holdout,
+}
+
+impl RuleType {
+    /// The name in events.
+    pub const fn name(self) -> &'static str {
+        match self {
+            RuleType::Experiment => "experiment",
+            RuleType::FeatureTest => "feature-test",
+            RuleType::Rollout => "rollout",
+            RuleType::Holdout => "holdout",
+        }
+    }
+}
+
+/// What happened to a visitor.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Happening<'a> {
+    /// They got an outcome of a flag.
+    Impression(&'a Impression),
+    /// They did what the project counts.
+    Conversion {
+        /// The event's id at Optimizely: [`Project::conversion_id`].
+        id: &'a str,
+        /// The event's key.
+        key: &'a str,
+        /// What it brought, in cents.
+        revenue: Option<i64>,
+        /// How much of something it was.
+        value: Option<f64>,
+        /// What else is to be said; none, if empty.
+        tags: &'a Map<String, Value>,
+    },
+}
+
+/// An event of one visitor.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Event<'a> {
+    /// The user's id, also where another one was bucketed.
+    pub user_id: &'a str,
+    /// What [`Project::visitor_attributes`] gave.
+    pub attributes: &'a [Value],
+    /// What happened.
+    pub happening: Happening<'a>,
+    /// The event's own id, by which Optimizely tells repeats.
+    pub uuid: &'a str,
+    /// Milliseconds since the epoch.
+    pub time_ms: i64,
+}
+
+/// Who sends events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Client<'a> {
+    /// `client_name`
+    pub name: &'a str,
+    /// `client_version`
+    pub version: &'a str,
+}
+
+impl Event<'_> {
+    /// Appends the event as one visitor of a batch, without line breaks.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        let mut event = Map::new();
+        let mut say = |name: &str, value: Value| event.insert(name.to_owned(), value);
+        say("uuid", self.uuid.into());
+        say("timestamp", self.time_ms.into());
+        let mut snapshot = Map::new();
+        match self.happening {
+            Happening::Impression(impression) => {
+                say("entity_id", impression.campaign_id.as_str().into());
+                say("key", IMPRESSION_KEY.into());
+                snapshot.insert("decisions".to_owned(), vec![impression.decision()].into());
+            }
+            Happening::Conversion { id, key, revenue, value, tags } => {
+                say("entity_id", id.into());
+                say("key", key.into());
+                if let Some(revenue) = revenue {
+                    say("revenue", revenue.into());
+                }
+                if let Some(value) = value {
+                    say("value", value.into());
+                }
+                if !tags.is_empty() {
+                    say("tags", tags.clone().into());
+                }
+            }
+        }
+        snapshot.insert("events".to_owned(), vec![Value::Object(event)].into());
+        let visitor = json::object([
+            ("visitor_id", self.user_id.into()),
+            ("attributes", self.attributes.into()),
+            ("snapshots", vec![Value::Object(snapshot)].into()),
+        ]);
+        json::write(out, &visitor);
+    }
+}
+
+impl Impression {
+    fn decision(&self) -> Value {
+        let metadata = json::object([
+            ("flag_key", self.flag_key.as_str().into()),
+            ("rule_key", self.rule_key.as_str().into()),
+            ("rule_type", self.rule_type.name().into()),
+            ("variation_key", self.variation_key.as_str().into()),
+            ("enabled", self.enabled.into()),
+        ]);
+        json::object([
+            ("campaign_id", self.campaign_id.as_str().into()),
+            ("experiment_id", self.experiment_id.as_str().into()),
+            ("variation_id", self.variation_id.as_deref().into()),
+            ("metadata", metadata),
+        ])
+    }
+}
+
+impl Project {
+    /// The attributes of a visitor that an event carries: those the project knows, and the SDKs' own.
+    pub fn visitor_attributes(&self, attributes: &impl Attributes) -> Vec<Value> {
+        let mut reported = Vec::new();
+        let mut report = |id: &str, key: &str, name: &AttributeName| {
+            if let Some(value) = reported_value(&attributes.attribute(name)) {
+                reported.push(custom(id, key, value));
+            }
+        };
+        for attribute in &self.attributes {
+            report(&attribute.id, &attribute.key, &attribute.name);
+        }
+        for key in RESERVED_ATTRIBUTES {
+            if !self.attributes.iter().any(|attribute| attribute.key == key) {
+                report(key, key, &AttributeName::Named(key.to_owned()));
+            }
+        }
+        if let Some(filtering) = self.bot_filtering {
+            reported.push(custom(BOT_FILTERING, BOT_FILTERING, filtering.into()));
+        }
+        reported
+    }
+
+    /// The id of the event that counts conversions under `key`, where the project has one.
+    pub fn conversion_id(&self, key: &str) -> Option<&str> {
+        self.conversions.get(key)?.as_str()
+    }
+
+    /// Appends a batch of what [`Event::write`] wrote.
+    pub fn write_batch<'a>(&self, client: Client<'_>, visitors: impl IntoIterator<Item = &'a [u8]>, out: &mut Vec<u8>) {
+        self.write_batch_head(client, out);
+        for (position, visitor) in visitors.into_iter().enumerate() {
+            if position > 0 {
+                out.push(b',');
+            }
+            out.extend_from_slice(visitor);
+        }
+        out.extend_from_slice(BATCH_TAIL);
+    }
+
+    /// Appends what stands in a batch in front of its visitors, which commas separate.
+    pub fn write_batch_head(&self, client: Client<'_>, out: &mut Vec<u8>) {
+        let batch = json::object([
+            ("account_id", self.account_id.as_str().into()),
+            ("project_id", self.project_id.as_str().into()),
+            ("revision", self.revision.as_str().into()),
+            ("client_name", client.name.into()),
+            ("client_version", client.version.into()),
+            ("anonymize_ip", self.anonymize_ip.into()),
+            ("enrich_decisions", true.into()),
+        ]);
+        json::write(out, &batch);
+        out.pop(); // the closing brace: the visitors come in front of it
+        out.extend_from_slice(br#","visitors":["#);
+    }
+}
+
+/// A value that Optimizely takes: a text, a truth, a number that is not too large.
+fn reported_value(value: &AttributeValue<'_>) -> Option<Value> {
+    match value {
+        AttributeValue::Text(text) => Some(Value::from(text.as_ref())),
+        AttributeValue::Json(value @ (Value::String(_) | Value::Bool(_))) => Some((*value).clone()),
+        AttributeValue::Json(Value::Number(number)) => exact(number).map(|_| number.clone().into()),
+        AttributeValue::Json(_) | AttributeValue::Missing => None,
+    }
+}
+
+/// An attribute of a visitor, as events name it.
+fn custom(id: &str, key: &str, value: Value) -> Value {
+    json::object([("entity_id", id.into()), ("key", key.into()), ("type", "custom".into()), ("value", value)])
+}

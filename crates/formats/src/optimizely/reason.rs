@@ -1,0 +1,74 @@
+//! Why a flag came out as it did. Where the native format knows the same reason, it has the same name.
+
+use edgesplit_engine::reason;
+
+/// Why a flag, or an experiment that no flag uses, came out as it did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// Bucketed into a variation of one of the flag's experiments.
+    FeatureTest,
+    /// Bucketed into a variation of an experiment that no flag uses.
+    Experiment,
+    /// Bucketed into one of the rules of the flag's rollout.
+    Rollout,
+    /// The experiment's whitelist (`forcedVariations`) names the user.
+    Forced,
+    /// Held out, of everything or of a rule.
+    Holdout,
+    /// The experiment is a contextual bandit: it chooses by a call to Optimizely for each decision, and no request waits
+    /// for that.
+    Cmab,
+    /// There is no rule to decide by.
+    NoRule,
+    /// The last rule's experiment does not run.
+    NotRunning,
+    /// The user is not in the last rule's audience.
+    Audience,
+    /// Another experiment of the group has the user, or none of them.
+    Group,
+    /// The user is not in the last rule's traffic.
+    Traffic,
+    /// What the datafile says of it is wrong, so it is switched off alone.
+    Disabled,
+}
+
+impl Reason {
+    /// Every reason.
+    pub const ALL: &'static [Reason] = &[
+        Reason::FeatureTest,
+        Reason::Experiment,
+        Reason::Rollout,
+        Reason::Forced,
+        Reason::Holdout,
+        Reason::Cmab,
+        Reason::NoRule,
+        Reason::NotRunning,
+        Reason::Audience,
+        Reason::Group,
+        Reason::Traffic,
+        Reason::Disabled,
+    ];
+
+    /// The same among the reasons of all formats.
+    pub const fn reason(self) -> reason::Reason {
+        match self {
+            Reason::FeatureTest => reason::Reason::FeatureTest,
+            Reason::Experiment => reason::Reason::Experiment,
+            Reason::Rollout => reason::Reason::Rollout,
+            Reason::Forced => reason::Reason::Forced,
+            Reason::Holdout => reason::Reason::Holdout,
+            Reason::Cmab => reason::Reason::Cmab,
+            Reason::NoRule => reason::Reason::NoRule,
+            Reason::NotRunning => reason::Reason::NotRunning,
+            Reason::Audience => reason::Reason::Audience,
+            Reason::Group => reason::Reason::Group,
+            Reason::Traffic => reason::Reason::Traffic,
+            Reason::Disabled => reason::Reason::Disabled,
+        }
+    }
+
+    /// The name in results and metrics.
+    pub const fn name(self) -> &'static str {
+        self.reason().name()
+    }
+}

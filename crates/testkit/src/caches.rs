@@ -1,0 +1,104 @@
+//! Caches between Envoy and the origin, as processes: Varnish and nginx, started with the files of `envoy/`. They listen
+//! on a socket in a directory of their own, so that no port has to be found for them.
+
+use super::envoy::Directory;
+use super::{DEADLINE, eventually, installed};
+use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+/// A running cache. It is killed when it is dropped.
+pub struct Cache {
+    child: Child,
+    directory: Directory,
+}
+
+impl Cache {
+    /// Varnish with `envoy/varnish.vcl`, in front of this port; none where there is no `varnishd`.
+    pub fn varnish(origin: u16) -> Option<Cache> {
+        let binary = installed("varnishd", "caches")?;
+        let recipe = recipe("varnish.vcl", &[(".port = \"8001\"", &format!(".port = \"{origin}\""))]);
+        Some(Cache::start(|directory| {
+            fs::write(directory.file("varnish.vcl"), recipe).expect("the recipe can be written");
+            let mut command = Command::new(binary);
+            // No jail: it would want a user of its own.
+            command.args(["-j", "none", "-F", "-s", "malloc,32m", "-n"]).arg(directory.file("work"));
+            command.arg("-a").arg(format!("{},mode=666", directory.file("socket").display()));
+            command.arg("-f").arg(directory.file("varnish.vcl"));
+            command
+        }))
+    }
+
+    /// nginx with `envoy/nginx.conf`, in front of this port; none where there is no `nginx`.
+    pub fn nginx(origin: u16) -> Option<Cache> {
+        let binary = installed("nginx", "caches")?;
+        Some(Cache::start(|directory| {
+            let socket = directory.file("socket");
+            // What is not cached is buffered where only root may write, were it not for these.
+            let folders = "http {\n    client_body_temp_path body;\n    proxy_temp_path proxy;";
+            let recipe = recipe(
+                "nginx.conf",
+                &[
+                    ("server 127.0.0.1:8001;", &format!("server 127.0.0.1:{origin};")),
+                    ("listen 127.0.0.1:8004;", &format!("listen unix:{};", socket.display())),
+                    ("http {", folders),
+                ],
+            );
+            fs::write(directory.file("nginx.conf"), recipe).expect("the recipe can be written");
+            let mut command = Command::new(binary);
+            command.arg("-p").arg(directory.file("")).arg("-c").arg(directory.file("nginx.conf"));
+            command.args(["-e", "stderr", "-g", "daemon off;"]);
+            command
+        }))
+    }
+
+    fn start(command: impl FnOnce(&Directory) -> Command) -> Cache {
+        let directory = Directory::new().expect("a directory for the cache");
+        // Its workers may be of another user.
+        fs::set_permissions(directory.file(""), fs::Permissions::from_mode(0o755))
+            .expect("the directory can be opened");
+        let log = File::create(directory.file("log")).expect("a log for the cache");
+        let mut command = command(&directory);
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
+        let child = child.unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let mut cache = Cache { child, directory };
+        let socket = cache.socket();
+        eventually(DEADLINE, "the cache listens", || {
+            if let Some(status) = cache.child.try_wait().ok().flatten() {
+                panic!("the cache ended with {status}:\n{}", cache.log());
+            }
+            UnixStream::connect(&socket).ok()
+        });
+        cache
+    }
+
+    /// Where it listens.
+    pub fn socket(&self) -> PathBuf {
+        self.directory.file("socket")
+    }
+
+    /// What it has to say.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.directory.file("log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Cache {
+    fn drop(&mut self) {
+        // SIGTERM, so that it ends its workers: SIGKILL would leave them.
+        let _ = Command::new("sh").args(["-c", "kill -TERM \"$0\"", &self.child.id().to_string()]).status();
+        let _ = self.child.wait();
+    }
+}
+
+/// A file of `envoy/`, with each of `changes` made; every one of them has to have something to change.
+pub fn recipe(name: &str, changes: &[(&str, &str)]) -> String {
+    let file = super::root().join("envoy").join(name);
+    let text = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    changes.iter().fold(text, |text, (from, to)| {
+        assert!(text.contains(from), "{} has no {from:?}", file.display());
+        text.replace(from, to)
+    })
+}

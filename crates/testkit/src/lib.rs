@@ -1,0 +1,99 @@
+//! What the end-to-end tests and the demo stand on: a real Envoy, the services around it with every fault they can
+//! have, and a client that sends the very bytes it is told to.
+//!
+//! - [`http`]: messages as bytes;
+//! - [`server`]: an HTTP/1.1 server whose behaviour can be switched while it runs;
+//! - [`roles`]: the three services the filter meets: origin, config service, collector;
+//! - [`bootstrap`]: what an Envoy is started with;
+//! - [`envoy`]: an Envoy process, its log and its stats;
+//! - [`dashboard`]: the dashboard of the built command, and [`browser`]: a Chromium that is driven over a pipe;
+//! - [`caches`]: Varnish and nginx between an Envoy and the origin, where the machine has them;
+//! - [`client`]: an HTTP/1.1 client, byte-exact;
+//! - [`load`]: many requests at a steady rate;
+//! - [`site`]: the stack that users are given, and what has to hold of it;
+//! - [`stack`]: all services around one filter, and what became of its events.
+//!
+//! Plain threads, no async runtime. Every port is chosen by the system. Nothing waits for a fixed time: what has to
+//! become true is polled for, with a deadline ([`eventually`]).
+
+// A harness fails by panicking with a clear message; nothing of it ships.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+pub mod bootstrap;
+pub mod browser;
+pub mod caches;
+pub mod client;
+pub mod command;
+pub mod dashboard;
+pub mod envoy;
+pub mod http;
+pub mod http2;
+pub mod load;
+pub mod module;
+pub mod roles;
+pub mod server;
+pub mod site;
+pub mod stack;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How often [`eventually`] looks.
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
+
+/// How long a test waits for something that takes milliseconds on an idle machine. Generous, for busy ones.
+pub const DEADLINE: Duration = Duration::from_secs(20);
+
+/// The project's folder.
+pub fn root() -> &'static Path {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    own.ancestors().nth(2).expect("crates/testkit is two levels below the root")
+}
+
+/// What a harness call can fail with: a text for a person.
+pub type Failure = String;
+
+/// Polls `probe` until it gives something, and gives that. Panics after `deadline`, saying `what` did not happen.
+#[track_caller]
+pub fn eventually<T>(deadline: Duration, what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + deadline;
+    loop {
+        if let Some(found) = probe() {
+            return found;
+        }
+        assert!(Instant::now() < end, "did not happen within {deadline:?}: {what}");
+        std::thread::sleep(POLL_INTERVAL);
+    }
+}
+
+/// Polls until `probe` gives `expected`, within [`DEADLINE`]. The panic shows what was there last.
+#[track_caller]
+pub fn eventually_eq<T: PartialEq + std::fmt::Debug>(what: &str, expected: T, mut probe: impl FnMut() -> T) {
+    let end = Instant::now() + DEADLINE;
+    loop {
+        let found = probe();
+        if found == expected {
+            return;
+        }
+        assert!(Instant::now() < end, "{what}: still {found:?} after {DEADLINE:?}, expected {expected:?}");
+        std::thread::sleep(POLL_INTERVAL);
+    }
+}
+
+/// Locks, also after another thread has panicked with the lock: that panic is the one to report.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The program of this name on the `PATH`, or where distributions put services; elsewhere the test says that it goes without,
+/// and which `target` of make installs it.
+pub fn installed(name: &str, target: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin"), PathBuf::from("/usr/local/sbin")]);
+    let found = folders.map(|folder| folder.join(name)).find(|file| file.is_file());
+    if found.is_none() {
+        eprintln!("skipped: there is no {name} on the PATH; `make {target}` installs it where it may");
+    }
+    found
+}
