@@ -13,6 +13,7 @@ pub mod guardrail;
 pub mod hash;
 pub mod header_name;
 pub mod number;
+pub mod observer;
 pub mod pattern;
 pub mod plain;
 pub mod reason;

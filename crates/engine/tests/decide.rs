@@ -1,5 +1,7 @@
 //! Tests of `decide` on configs in the native format.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
 use edgesplit_engine::decide::*;
 use edgesplit_engine::route::RequestLine;
 use edgesplit_engine::snapshot::Snapshot;

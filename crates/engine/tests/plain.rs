@@ -1,5 +1,7 @@
 //! Tests of `plain` on configs in the native format.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
 use edgesplit_engine::attribute::AttributeName;
 use edgesplit_engine::decide::{Decider, Visit, decide_routed, unit};
 use edgesplit_formats::native;

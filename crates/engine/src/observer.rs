@@ -1,0 +1,46 @@
+//! Watching decisions. There is one evaluator, which reports every check it makes to an observer: the filter watches
+//! nothing and pays nothing, `explain` records.
+
+use std::fmt;
+
+/// Is told every check of a decision, in the order in which they are made.
+pub trait Observer {
+    /// Whether anybody is watching. Evaluators skip building details where not.
+    fn is_active(&self) -> bool {
+        false
+    }
+
+    /// The check called `name` was made and `passed`, or did not. `detail` says on which values.
+    fn check(&mut self, name: &str, passed: bool, detail: fmt::Arguments<'_>);
+}
+
+/// Watches nothing.
+impl Observer for () {
+    #[inline(always)]
+    fn check(&mut self, _name: &str, _passed: bool, _detail: fmt::Arguments<'_>) {}
+}
+
+/// A check that was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Check {
+    /// Its name, such as `audience`, or a vendor's rule.
+    pub name: String,
+    /// Whether it was passed.
+    pub passed: bool,
+    /// The values that it looked at, for a person; empty where there is nothing to add.
+    pub detail: String,
+}
+
+/// Records every check.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Recorder(pub Vec<Check>);
+
+impl Observer for Recorder {
+    fn is_active(&self) -> bool {
+        true
+    }
+
+    fn check(&mut self, name: &str, passed: bool, detail: fmt::Arguments<'_>) {
+        self.0.push(Check { name: name.to_owned(), passed, detail: detail.to_string() });
+    }
+}
