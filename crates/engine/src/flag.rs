@@ -5,6 +5,7 @@
 //! alone (header texts, effects, events) is written out once; deciding then only names one of them.
 
 use super::attribute::Attributes;
+use super::observer::Observer;
 use super::reason::Reason;
 use serde_json::Value;
 use std::borrow::Cow;
@@ -73,8 +74,9 @@ pub struct FlagExposure<'a> {
     pub outcome: Option<(usize, usize)>,
 }
 
-/// Takes in what comes of deciding flags.
-pub trait FlagSink {
+/// Receives the results of deciding flags. It also observes the checks: those reported before `decided` belong to the
+/// flag that it names.
+pub trait FlagSink: Observer {
     /// The flag `flag` is decided; `outcome` is none where nothing can be said about this visitor.
     fn decided(&mut self, flag: usize, outcome: Option<usize>, reason: Reason);
 
@@ -97,6 +99,10 @@ pub struct FlagDecisions {
     pub redirect: Option<String>,
 }
 
+impl Observer for FlagDecisions {
+    fn check(&mut self, _name: &str, _passed: bool, _detail: fmt::Arguments<'_>) {}
+}
+
 impl FlagSink for FlagDecisions {
     fn decided(&mut self, flag: usize, outcome: Option<usize>, reason: Reason) {
         self.decided.push((flag, outcome, reason));
@@ -109,7 +115,8 @@ impl FlagSink for FlagDecisions {
 
 /// A vendor's rules, compiled.
 pub trait FlagRules {
-    /// Decides `flags`, given by their numbers in rising order, for one visitor. Each is told to `sink` once.
+    /// Decides `flags`, given by their numbers in rising order, for one visitor. Each is reported to `sink` once, after
+    /// the checks that led to it.
     fn decide(&self, flags: &[usize], visitor: &FlagVisitor<'_>, sink: &mut dyn FlagSink);
 
     /// Everything that the flag `flag` can come out as.

@@ -1,20 +1,21 @@
-//! Watching decisions. There is one evaluator, which reports every check it makes to an observer: the filter watches
-//! nothing and pays nothing, `explain` records.
+//! Observation of decisions. The evaluator reports every check that it makes to an observer. The filter passes `()`, which
+//! costs nothing; `explain` passes a [`Recorder`].
 
 use std::fmt;
 
-/// Is told every check of a decision, in the order in which they are made.
+/// Receives the checks of a decision, in the order in which they are made.
 pub trait Observer {
-    /// Whether anybody is watching. Evaluators skip building details where not.
+    /// Whether checks are used at all. Evaluators skip costly details if not.
     fn is_active(&self) -> bool {
         false
     }
 
-    /// The check called `name` was made and `passed`, or did not. `detail` says on which values.
+    /// The check called `name` was made. `passed` is false if it keeps the visitor out. `detail` shows the values that
+    /// were compared, for a person.
     fn check(&mut self, name: &str, passed: bool, detail: fmt::Arguments<'_>);
 }
 
-/// Watches nothing.
+/// Ignores every check.
 impl Observer for () {
     #[inline(always)]
     fn check(&mut self, _name: &str, _passed: bool, _detail: fmt::Arguments<'_>) {}

@@ -6,9 +6,11 @@ use crate::metrics::Metrics;
 use crate::visit::RequestView;
 use edgesplit_engine::decide::{Visit, decide_flags};
 use edgesplit_engine::flag::{FlagExposure, FlagRules, FlagSink, FlagVisitor, KeptByName};
+use edgesplit_engine::observer::Observer;
 use edgesplit_engine::reason::Reason;
 use edgesplit_engine::snapshot::{Choice, Snapshot};
 use edgesplit_engine::sort::sort_by;
+use std::fmt;
 
 /// What came of it.
 #[derive(Default)]
@@ -31,6 +33,10 @@ struct Sink<'a, 'r> {
     metrics: Option<&'a mut Metrics>,
     choices: &'a mut Vec<Choice>,
     found: Found,
+}
+
+impl Observer for Sink<'_, '_> {
+    fn check(&mut self, _name: &str, _passed: bool, _detail: fmt::Arguments<'_>) {}
 }
 
 impl FlagSink for Sink<'_, '_> {
