@@ -5,19 +5,6 @@ WASM_TARGET := wasm32-wasip1
 # What cargo is told everywhere: the locked versions, so that every machine builds the same.
 LOCKED := --locked
 
-# The same module wherever it is built: panics name their places in the sources, and those are not where somebody keeps them.
-CARGO_HOME ?= $(HOME)/.cargo
-# The last one that fits counts: Cargo's home may be inside this folder.
-REMAP := --remap-path-prefix=$(CURDIR)=edgesplit --remap-path-prefix=$(CARGO_HOME)/registry/src=crates
-# Ciphers and hashes in little code: they are for configs, tokens and links, a few blocks each.
-COMPACT := --cfg aes_backend_soft="compact" --cfg sha2_backend_soft="compact"
-# Functions are compiled to be fast, but no copies are made of them, neither in callers nor of loops: that makes up a third of a
-# module. What the request path calls is inlined where the source says so.
-INLINE := -C llvm-args=-inline-threshold=10 -C llvm-args=-inlinehint-threshold=60
-UNROLL := -C llvm-args=-unroll-max-count=1 -C llvm-args=-unroll-threshold=10 -C llvm-args=-unroll-partial-threshold=10
-BUILD_WASM := RUSTFLAGS='$(REMAP) $(COMPACT) $(INLINE) $(UNROLL)' CARGO_PROFILE_RELEASE_OPT_LEVEL=2 \
-  cargo build $(LOCKED) --release --package edgesplit --lib --target $(WASM_TARGET)
-
 .DEFAULT_GOAL := help
 .PHONY: help setup caches browser prometheus clickhouse module build image release reproduce deny run test check sim sim-module sim-mutants matrix compose-test load artillery bench cold fuzz clean
 
@@ -40,9 +27,7 @@ clickhouse: ## install ClickHouse and jq, with which the tests of the ClickHouse
 	@envoy/setup.sh clickhouse
 
 module: setup
-	$(BUILD_WASM)
-	@mkdir -p dist
-	cp $(CARGO_TARGET_DIR)/$(WASM_TARGET)/release/edgesplit.wasm dist/edgesplit.wasm
+	cargo xtask module
 
 build: module ## build the filter and the command into dist/
 	cargo build $(LOCKED) --release --package edgesplit-cli
@@ -67,13 +52,12 @@ deny: ## check licences, sources and advisories of all crates (deny.toml); advis
 run: build ## start everything on loopback: Envoy with the filter, an origin, the A/B service; ENVOY_RUNNER=func-e
 	cargo run $(LOCKED) --quiet --example demo
 
-# A module that crashes when asked to and counts its allocations. It stays out of dist/ but for the tests' own folder.
-dist/test/edgesplit-hooks.wasm: $(shell find src crates -name '*.rs') Cargo.toml Cargo.lock .cargo/link-wasm.sh | setup
-	$(BUILD_WASM) --features test-hooks --target-dir $(CARGO_TARGET_DIR)/hooks
-	@mkdir -p dist/test
-	cp $(CARGO_TARGET_DIR)/hooks/$(WASM_TARGET)/release/edgesplit.wasm $@
+# The module with test hooks crashes on request and counts its allocations. It stays out of dist/ except for the tests' own folder.
+.PHONY: test-module
+test-module: setup
+	cargo xtask test-module
 
-test: build dist/test/edgesplit-hooks.wasm ## run all tests, in a real Envoy too
+test: build test-module ## run all tests, in a real Envoy too
 	cargo test $(LOCKED) --workspace
 
 check: build ## format, lints, docs and all tests
@@ -94,7 +78,7 @@ sim-module: build ## simulate faults in the built module: SEEDS=300 from START=1
 sim-mutants: ## plant bugs and see that the simulation finds each
 	MUTANTS=1 cargo test $(LOCKED) --profile sim --test simulation
 
-matrix: build dist/test/edgesplit-hooks.wasm ## run the end-to-end tests on three minor versions of Envoy, and with few capabilities: VERSIONS="1.38.2 1.39.3 1.40.0"
+matrix: build test-module ## run the end-to-end tests on three minor versions of Envoy, and with few capabilities: VERSIONS="1.38.2 1.39.3 1.40.0"
 	@envoy/matrix.sh $(VERSIONS)
 
 compose-test: build ## run envoy/docker-compose.yaml in a real container engine, and check it (minutes: it builds images)
@@ -111,12 +95,9 @@ examples/load/node_modules/.bin/artillery: examples/load/package.json
 artillery: build examples/load/node_modules/.bin/artillery ## the same traffic by Artillery, with and without the filter: LOAD_RATE=1000 LOAD_SECONDS=180
 	cargo test $(LOCKED) --profile sim --test artillery -- --ignored --nocapture
 
-# What the benchmark compares with.
-dist/bench/%.wasm: benches/filters/src/lib.rs benches/filters/Cargo.toml | setup
-	cargo build --release --manifest-path benches/filters/Cargo.toml --target $(WASM_TARGET) \
-	  --target-dir $(CARGO_TARGET_DIR)/bench-$* $(if $(filter bare,$*),--features bare)
-	@mkdir -p dist/bench
-	cp $(CARGO_TARGET_DIR)/bench-$*/$(WASM_TARGET)/release/filters.wasm $@
+.PHONY: bench-modules
+bench-modules: setup
+	cargo xtask bench-modules
 
 # An edge worker to compare with, where there is npm. Without it the benchmark says so.
 benches/workerd/bundle.mjs: benches/workerd/package.json benches/workerd/worker.mjs benches/workerd/datafile.mjs
@@ -124,11 +105,11 @@ benches/workerd/bundle.mjs: benches/workerd/package.json benches/workerd/worker.
 	  npx esbuild worker.mjs --bundle --format=esm --minify --platform=browser --log-level=warning --outfile=bundle.mjs; \
 	else echo "no npm: the benchmark goes without workerd"; fi
 
-bench: benches/workerd/bundle.mjs build dist/test/edgesplit-hooks.wasm dist/bench/empty.wasm dist/bench/bare.wasm ## what a request costs: counted, and timed in a real Envoy
+bench: benches/workerd/bundle.mjs build test-module bench-modules ## what a request costs: counted, and timed in a real Envoy
 	cargo test $(LOCKED) --profile sim --test cost -- --include-ignored --nocapture --test-threads 1
 	cargo bench $(LOCKED) --profile sim --bench timed
 
-cold: module dist/bench/bare.wasm ## what a request costs the module in V8 with cold caches, beside the bare filter (needs node): MODULES="a.wasm b.wasm+events"
+cold: module bench-modules ## what a request costs the module in V8 with cold caches, beside the bare filter (needs node): MODULES="a.wasm b.wasm+events"
 	@command -v node >/dev/null || { echo "no node: \`make bench\` does without" >&2; exit 1; }
 	node --no-liftoff --no-wasm-lazy-compilation benches/cold.mjs dist/bench/bare.wasm dist/edgesplit.wasm dist/edgesplit.wasm+events $(MODULES)
 

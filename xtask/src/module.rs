@@ -1,0 +1,102 @@
+//! The plugin's module and the modules that it is compared with.
+
+use crate::exports;
+use anyhow::{Context, Result, ensure};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+pub(crate) const TARGET: &str = "wasm32-wasip1";
+
+/// The project's folder.
+pub(crate) fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(PathBuf::new, Path::to_path_buf)
+}
+
+/// The folder into which cargo builds.
+pub(crate) fn target_dir() -> PathBuf {
+    root().join(std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()))
+}
+
+/// Builds the module that ships.
+pub(crate) fn build_plugin() -> Result<()> {
+    build(&[], &target_dir(), "dist/edgesplit.wasm")
+}
+
+/// Builds the module for tests: it crashes on request and counts its allocations. It never goes to `dist/` itself.
+pub(crate) fn build_with_test_hooks() -> Result<()> {
+    build(&["--features", "test-hooks"], &target_dir().join("hooks"), "dist/test/edgesplit-hooks.wasm")
+}
+
+fn build(options: &[&str], target_dir: &Path, output: &str) -> Result<()> {
+    let mut cargo = cargo();
+    cargo.args(["build", "--locked", "--release", "--package", "edgesplit", "--lib", "--target", TARGET]);
+    cargo.arg("--target-dir").arg(target_dir).args(options);
+    cargo.env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "2").env("CARGO_ENCODED_RUSTFLAGS", compiler_flags()?.join("\x1f"));
+    run(&mut cargo)?;
+    let built = target_dir.join(TARGET).join("release/edgesplit.wasm");
+    exports::strip_file(&built, &root().join(output))
+}
+
+/// Flags of the compiler for the module.
+fn compiler_flags() -> Result<Vec<String>> {
+    let mut flags = remapped_paths()?;
+    // Ciphers and hashes in little code: they process configs, tokens and links, a few blocks each.
+    flags
+        .extend(["--cfg", "aes_backend_soft=\"compact\"", "--cfg", "sha2_backend_soft=\"compact\""].map(str::to_owned));
+    // Functions are optimized for speed but not copied, neither into callers nor by unrolling: copies make up a third of a
+    // module. The sources mark the functions of the request path that are inlined.
+    for argument in [
+        "-inline-threshold=10",
+        "-inlinehint-threshold=60",
+        "-unroll-max-count=1",
+        "-unroll-threshold=10",
+        "-unroll-partial-threshold=10",
+    ] {
+        flags.extend(["-C".to_owned(), format!("llvm-args={argument}")]);
+    }
+    Ok(flags)
+}
+
+/// Renames the folders of the sources, whose paths are in panic messages: the module is the same wherever it is built.
+fn remapped_paths() -> Result<Vec<String>> {
+    let cargo_home = match std::env::var_os("CARGO_HOME") {
+        Some(home) => PathBuf::from(home),
+        None => std::env::home_dir().context("no home folder: set CARGO_HOME")?.join(".cargo"),
+    };
+    // The last one that fits counts: cargo's home may be inside this folder.
+    Ok(vec![
+        format!("--remap-path-prefix={}=edgesplit", root().display()),
+        format!("--remap-path-prefix={}=crates", cargo_home.join("registry/src").display()),
+    ])
+}
+
+/// Builds the filters that the benchmark compares with: one that does nothing, and one that the SDK alone dispatches.
+pub(crate) fn build_bench_filters() -> Result<()> {
+    for (name, options) in [("empty", &[][..]), ("bare", &["--features", "bare"])] {
+        let target_dir = target_dir().join(format!("bench-{name}"));
+        let mut cargo = cargo();
+        cargo.args(["build", "--release", "--manifest-path", "benches/filters/Cargo.toml", "--target", TARGET]);
+        cargo.arg("--target-dir").arg(&target_dir).args(options);
+        // These modules are linked as they are.
+        cargo.args(["--config", "target.wasm32-wasip1.linker='rust-lld'"]);
+        run(&mut cargo)?;
+        let out = root().join("dist/bench");
+        std::fs::create_dir_all(&out)?;
+        std::fs::copy(target_dir.join(TARGET).join("release/filters.wasm"), out.join(format!("{name}.wasm")))?;
+    }
+    Ok(())
+}
+
+/// Cargo, started in the project's folder.
+pub(crate) fn cargo() -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(root());
+    cargo
+}
+
+/// Runs a command to its end.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
+    let status = command.status().with_context(|| format!("cannot start {:?}", command.get_program()))?;
+    ensure!(status.success(), "{:?} failed: {status}", command.get_program());
+    Ok(())
+}
