@@ -10,6 +10,7 @@
 //! - [`caches`]: Varnish and nginx between an Envoy and the origin, where the machine has them;
 //! - [`client`]: an HTTP/1.1 client, byte-exact;
 //! - [`load`]: many requests at a steady rate;
+//! - [`project`]: the project's own files, for tests that check them;
 //! - [`site`]: the stack that users are given, and what has to hold of it;
 //! - [`stack`]: all services around one filter, and what became of its events.
 //!
@@ -30,6 +31,7 @@ pub mod http;
 pub mod http2;
 pub mod load;
 pub mod module;
+pub mod project;
 pub mod roles;
 pub mod server;
 pub mod site;
