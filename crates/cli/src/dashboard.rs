@@ -9,7 +9,7 @@ mod verdict;
 use super::{PROBLEMS, WELL, options, output};
 use config::ConfigView;
 use edgesplit_filter::plugin_config::PluginConfig;
-use edgesplit_formats::Format;
+use edgesplit_formats::FormatRef;
 use sample::Sample;
 use server::Answer;
 use state::State;
@@ -45,7 +45,7 @@ pub(super) struct Arguments {
     config: String,
     /// The format of the config; that of the plugin configuration, else native, if not given.
     #[arg(long, value_parser = crate::format_parser())]
-    format: Option<Format>,
+    format: Option<FormatRef>,
     /// A plugin configuration (JSON).
     #[arg(long, value_name = "FILE")]
     plugin: Option<PathBuf>,

@@ -14,13 +14,13 @@ use edgesplit_filter::plugin_config::{self, PluginConfig, Visitor};
 use edgesplit_filter::visit::preview::{NotValid, Preview};
 use edgesplit_filter::visit::sticky::StickyBuckets;
 use edgesplit_filter::visit::{self, RequestView};
-use edgesplit_formats::Format;
+use edgesplit_formats::FormatRef;
 use edgesplit_formats::diagnostics::{Node, Path, Problems, Severity};
 use serde_json::{Map, Value, json};
 use std::io::{BufRead, BufWriter, ErrorKind, Write};
 
 pub(super) fn run(
-    format: Option<Format>,
+    format: Option<FormatRef>,
     config: &std::path::Path,
     plugin: Option<&std::path::Path>,
     now_ms: Option<i64>,
@@ -91,7 +91,7 @@ impl Evaluation<'_> {
 
     fn decide(&self, request: &Request<'_>) -> Value {
         with_visit(request, self.plugin, self.now_ms, |view, visit, link| {
-            if let Some(rules) = self.snapshot.rules.as_deref() {
+            if let Some(rules) = self.snapshot.flag_evaluator.as_deref() {
                 let keeps_sticky = self.plugin.is_some_and(|plugin| plugin.request.sticky.is_some());
                 return flags::decide(self.snapshot, rules, request, view, visit, link, keeps_sticky);
             }

@@ -8,7 +8,7 @@ pub(super) use keys::count as key_count;
 
 use super::{PROBLEMS, WELL, now_ms, options, output, read, tell};
 use edgesplit_filter::plugin_config::PluginConfig;
-use edgesplit_formats::Format;
+use edgesplit_formats::FormatRef;
 use serde_json::Value;
 use std::path::PathBuf;
 
@@ -18,7 +18,7 @@ use std::path::PathBuf;
 pub(super) struct Arguments {
     /// The format of the config; that of the plugin configuration, else native, if not given.
     #[arg(long, value_parser = crate::format_parser())]
-    format: Option<Format>,
+    format: Option<FormatRef>,
     /// The experiment config.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,

@@ -19,7 +19,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use edgesplit_filter::plugin_config::{self, PluginConfig, parse_duration_ms};
 use edgesplit_formats::diagnostics::{Problems, Severity};
-use edgesplit_formats::{Format, Options};
+use edgesplit_formats::{FormatRef, Options};
 use output::{BAD, STRONG};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -66,7 +66,7 @@ enum Command {
     Evaluate {
         /// The format of the config; that of the plugin configuration, else native, if not given.
         #[arg(long, value_parser = crate::format_parser())]
-        format: Option<Format>,
+        format: Option<FormatRef>,
         /// The experiment config.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
@@ -170,9 +170,9 @@ pub fn run() -> ExitCode {
 }
 
 /// Reads the name of a format.
-fn format_parser() -> impl TypedValueParser<Value = Format> {
-    PossibleValuesParser::new(Format::ALL.map(Format::name))
-        .try_map(|name| Format::from_name(&name).ok_or("no such format"))
+fn format_parser() -> impl TypedValueParser<Value = FormatRef> {
+    PossibleValuesParser::new(edgesplit_formats::formats().map(|format| format.name()))
+        .try_map(|name| edgesplit_formats::find(&name).ok_or("no such format"))
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, String> {
@@ -193,8 +193,8 @@ fn write_all(file: &Path, bytes: &[u8]) -> Result<(), String> {
 }
 
 /// What a config is compiled with: as the plugin configuration has it, but in the format that was asked for, if one was.
-fn options(format: Option<Format>, plugin: Option<&PluginConfig>) -> Options {
-    let default = || Options::new(Format::Native, plugin_config::Request::default().cache_key.budget);
+fn options(format: Option<FormatRef>, plugin: Option<&PluginConfig>) -> Options {
+    let default = || Options::new(edgesplit_formats::NATIVE, plugin_config::Request::default().cache_key.budget);
     let options = plugin.map_or_else(default, PluginConfig::compile_options);
     Options { format: format.unwrap_or(options.format), ..options }
 }

@@ -10,7 +10,7 @@ use edgesplit_engine::snapshot::{Snapshot, State};
 use edgesplit_filter::plugin_config::{PluginConfig, Visitor};
 use edgesplit_filter::visit::RequestView;
 use edgesplit_formats::diagnostics::{Node, Problems};
-use edgesplit_formats::{Format, Options};
+use edgesplit_formats::{FormatRef, Options};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 use std::ops::Range;
@@ -29,7 +29,7 @@ const STEP: u64 = 4_096;
 pub(super) struct Arguments {
     /// The format of the config; that of the plugin configuration, else native, if not given.
     #[arg(long, value_parser = crate::format_parser())]
-    format: Option<Format>,
+    format: Option<FormatRef>,
     /// A plugin configuration (JSON): the routes of a vendor's flags, the cache-key budget.
     #[arg(long, value_name = "FILE")]
     plugin: Option<PathBuf>,
@@ -225,7 +225,7 @@ fn decide_one(snapshot: &Snapshot, person: &Person<'_>, has_path: bool, now_ms: 
         !has_path || snapshot.experiments.get(number).is_some_and(|experiment| experiment.route.matches(&line))
     };
     decisions.clear();
-    let Some(rules) = snapshot.rules.as_deref() else {
+    let Some(rules) = snapshot.flag_evaluator.as_deref() else {
         decisions.extend(snapshot.experiments.iter().enumerate().map(|(number, experiment)| {
             match (experiment.state == State::Paused, is_here(number)) {
                 (true, _) => Decision { variant: None, reason: Reason::Paused },
@@ -238,7 +238,7 @@ fn decide_one(snapshot: &Snapshot, person: &Person<'_>, has_path: bool, now_ms: 
     decisions.resize(snapshot.experiments.len(), Decision { variant: None, reason: Reason::Route });
     let candidates: Vec<u32> =
         (0..).take(snapshot.experiments.len()).filter(|number| is_here(*number as usize)).collect();
-    let visitor = FlagVisitor { id: Some(person.id), attributes: person, previewed: &[], kept: None };
+    let visitor = FlagVisitor { id: Some(person.id), attributes: person, previewed: &[], sticky_store: None };
     let mut found = FlagDecisions::default();
     decide_flags(snapshot, rules, &candidates, &visit, &visitor, &mut found);
     for (flag, outcome, reason) in found.decided {

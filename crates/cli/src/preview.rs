@@ -4,7 +4,7 @@ use super::{PROBLEMS, WELL, options, output, read, tell};
 use edgesplit_filter::http::url;
 use edgesplit_filter::plugin_config::{PREVIEW_PARAMETER, PluginConfig};
 use edgesplit_filter::visit::preview;
-use edgesplit_formats::{Format, Options};
+use edgesplit_formats::{FormatRef, Options};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use time::OffsetDateTime;
@@ -42,7 +42,7 @@ pub(super) struct Arguments {
     parameter: Option<String>,
     /// The format of the config; that of the plugin configuration, else native, if not given.
     #[arg(long, value_parser = crate::format_parser(), requires = "config")]
-    format: Option<Format>,
+    format: Option<FormatRef>,
     /// An experiment config: the experiments and variants have to be there.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,

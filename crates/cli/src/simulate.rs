@@ -136,7 +136,7 @@ fn row<'a>(snapshot: &Snapshot, experiment: &'a Experiment, counts: &Counts) -> 
     let weights: Vec<u32> = (experiment.variants.iter())
         .map(|variant| variant.bucket_end - std::mem::replace(&mut start, variant.bucket_end))
         .collect();
-    let is_weighted = snapshot.rules.is_none();
+    let is_weighted = snapshot.flag_evaluator.is_none();
     let shares = experiment.variants.iter().zip(&weights).enumerate().map(|(at, (variant, weight))| Share {
         key: &variant.key,
         visitors: of(&counts.variants, at),

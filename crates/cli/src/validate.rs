@@ -5,7 +5,7 @@ use super::source::Source;
 use super::{PROBLEMS, WELL, options, read, tell};
 use edgesplit_filter::plugin_config::PluginConfig;
 use edgesplit_formats::diagnostics::{Problems, Severity};
-use edgesplit_formats::{Compiled, Format};
+use edgesplit_formats::{Compiled, FormatRef};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 pub(super) struct Arguments {
     /// The format of the config; that of the plugin configuration, else native, if not given.
     #[arg(long, value_parser = crate::format_parser())]
-    format: Option<Format>,
+    format: Option<FormatRef>,
     /// A plugin configuration (JSON): it is checked too, and its cache-key budget is the one that counts.
     #[arg(long, value_name = "FILE")]
     plugin: Option<PathBuf>,

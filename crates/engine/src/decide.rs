@@ -1,7 +1,7 @@
 //! Deciding: which variant of an experiment a visitor gets, and why. Deciding does not send, log or count.
 
 use super::attribute::{AttributeName, AttributeValue, Attributes};
-use super::flag::{FlagRules, FlagSink, FlagVisitor};
+use super::flag::{FlagEvaluator, FlagSink, FlagVisitor};
 use super::hash::BUCKETS;
 use super::reason::Reason;
 use super::route::RequestLine;
@@ -219,7 +219,7 @@ pub fn not_told_apart(visit: &Visit<'_>) -> Option<Reason> {
 /// and on their routes. `sink` hears of each once, in no particular order.
 pub fn decide_flags(
     snapshot: &Snapshot,
-    rules: &dyn FlagRules,
+    rules: &dyn FlagEvaluator,
     candidates: &[u32],
     visit: &Visit<'_>,
     visitor: &FlagVisitor<'_>,

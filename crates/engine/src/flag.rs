@@ -8,6 +8,7 @@ use super::attribute::Attributes;
 use super::observer::Observer;
 use super::reason::Reason;
 use serde_json::Value;
+use std::any::Any;
 use std::borrow::Cow;
 use std::fmt;
 
@@ -37,8 +38,8 @@ pub struct FlagDecision<'a> {
     pub unit: Option<Cow<'a, str>>,
 }
 
-/// Gives what a browser keeps under a name.
-pub type KeptByName<'a> = dyn Fn(&str) -> Option<String> + 'a;
+/// Looks up the sticky buckets that the visitor's browser stores under a name.
+pub type StickyStore<'a> = dyn Fn(&str) -> Option<String> + 'a;
 
 /// A visitor, as vendors' rules see one.
 #[derive(Clone, Copy)]
@@ -49,8 +50,8 @@ pub struct FlagVisitor<'a> {
     pub attributes: &'a dyn Attributes,
     /// Flags whose outcome a preview sets, by their numbers.
     pub previewed: &'a [(usize, usize)],
-    /// What the visitor's browser keeps under a name for rules that bucket stickily; none where nothing is kept.
-    pub kept: Option<&'a KeptByName<'a>>,
+    /// The sticky buckets of the visitor's browser; none where sticky bucketing is off.
+    pub sticky_store: Option<&'a StickyStore<'a>>,
 }
 
 impl fmt::Debug for FlagVisitor<'_> {
@@ -113,8 +114,8 @@ impl FlagSink for FlagDecisions {
     }
 }
 
-/// A vendor's rules, compiled.
-pub trait FlagRules {
+/// The compiled rules of a vendor's config.
+pub trait FlagEvaluator {
     /// Decides `flags`, given by their numbers in rising order, for one visitor. Each is reported to `sink` once, after
     /// the checks that led to it.
     fn decide(&self, flags: &[usize], visitor: &FlagVisitor<'_>, sink: &mut dyn FlagSink);
@@ -122,58 +123,13 @@ pub trait FlagRules {
     /// Everything that the flag `flag` can come out as.
     fn outcomes(&self, flag: usize) -> &[Outcome];
 
-    /// Writes an event in the vendor's own format, where that is one that needs these rules.
-    fn write_event(&self, _event: &FlagEvent<'_>, _out: &mut Vec<u8>) -> bool {
-        false
-    }
-
-    /// What a batch of such events begins with, up to the first of them.
-    fn batch_head(&self) -> Vec<u8> {
-        Vec::new()
-    }
+    /// The vendor's own type, for the code that writes its events.
+    fn as_any(&self) -> &dyn Any;
 }
 
 // A trait that asks for `Debug` would take what prints a whole compiled config into every module.
-impl fmt::Debug for dyn FlagRules {
+impl fmt::Debug for dyn FlagEvaluator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("FlagRules")
+        f.write_str("FlagEvaluator")
     }
-}
-
-/// What a vendor's own event is about.
-#[derive(Clone, Copy)]
-pub struct FlagEvent<'a> {
-    /// What happened.
-    pub happening: Happening<'a>,
-    /// The visitor.
-    pub unit: &'a str,
-    /// What is known of the visitor.
-    pub attributes: &'a dyn Attributes,
-    /// The event's id.
-    pub id: &'a str,
-    /// Milliseconds since the epoch.
-    pub time_ms: i64,
-}
-
-impl fmt::Debug for FlagEvent<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FlagEvent")
-            .field("happening", &self.happening)
-            .field("unit", &self.unit)
-            .finish_non_exhaustive()
-    }
-}
-
-/// What happened to a visitor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Happening<'a> {
-    /// A flag came out as this outcome.
-    Exposure {
-        /// The flag's number.
-        flag: usize,
-        /// The outcome's position.
-        outcome: usize,
-    },
-    /// A goal was reached.
-    Goal(&'a str),
 }

@@ -2,7 +2,7 @@
 
 use super::attribute::AttributeName;
 use super::condition::Condition;
-use super::flag::FlagRules;
+use super::flag::FlagEvaluator;
 use super::guardrail::Guardrail;
 use super::hash::{Salt, fingerprint};
 use super::plain::Plain;
@@ -39,8 +39,8 @@ pub struct Snapshot {
     pub has_sticky: bool,
     /// Every request header that some variant sets, in lower case: clients may not send them.
     pub owned_request_headers: NameSet,
-    /// A vendor's rules, where the config is a vendor's: they decide all experiments.
-    pub rules: Option<Box<dyn FlagRules>>,
+    /// Decides all experiments if the config is a vendor's.
+    pub flag_evaluator: Option<Box<dyn FlagEvaluator>>,
 }
 
 /// An experiment that the config got wrong.
@@ -111,7 +111,7 @@ pub enum State {
     Paused,
     /// Everyone gets the variant at this position.
     Concluded(usize),
-    /// It is a vendor's flag: [`Snapshot::rules`] decide it, under this number.
+    /// It is a vendor's flag: [`Snapshot::flag_evaluator`] decides it, under this number.
     Flag(usize),
 }
 
@@ -211,7 +211,7 @@ impl Snapshot {
         let variants = self.experiments.iter().flat_map(|experiment| &experiment.variants);
         let has_effects = variants.into_iter().any(|variant| variant.effects != Effects::default());
         self.has_sticky = self.experiments.iter().any(|experiment| experiment.sticky.is_some());
-        self.is_simple = !has_effects && !self.has_sticky && self.rules.is_none();
+        self.is_simple = !has_effects && !self.has_sticky && self.flag_evaluator.is_none();
         let active = (0..).zip(&self.experiments).filter(|(_, experiment)| experiment.state != State::Paused);
         self.paused = self.experiments.iter().filter(|experiment| experiment.state == State::Paused).count();
         self.experiment_index = RouteIndex::new(active.map(|(number, experiment)| (number, &experiment.route)));

@@ -5,7 +5,7 @@ use super::response::Exposure;
 use crate::metrics::Metrics;
 use crate::visit::RequestView;
 use edgesplit_engine::decide::{Visit, decide_flags};
-use edgesplit_engine::flag::{FlagExposure, FlagRules, FlagSink, FlagVisitor, KeptByName};
+use edgesplit_engine::flag::{FlagEvaluator, FlagExposure, FlagSink, FlagVisitor, StickyStore};
 use edgesplit_engine::observer::Observer;
 use edgesplit_engine::reason::Reason;
 use edgesplit_engine::snapshot::{Choice, Snapshot};
@@ -68,7 +68,7 @@ impl FlagSink for Sink<'_, '_> {
 #[allow(clippy::too_many_arguments, reason = "all that is known of a request")]
 pub(super) fn decide(
     snapshot: &Snapshot,
-    rules: &dyn FlagRules,
+    rules: &dyn FlagEvaluator,
     candidates: &[u32],
     visit: &Visit<'_>,
     view: &RequestView<'_>,
@@ -78,8 +78,8 @@ pub(super) fn decide(
     keeps_sticky: bool,
 ) -> Found {
     let cookie = |name: &str| view.encoded_cookie(name);
-    let kept: Option<&KeptByName<'_>> = if keeps_sticky { Some(&cookie) } else { None };
-    let visitor = FlagVisitor { id: view.id_text(), attributes: view, previewed: &[], kept };
+    let sticky_store: Option<&StickyStore<'_>> = if keeps_sticky { Some(&cookie) } else { None };
+    let visitor = FlagVisitor { id: view.id_text(), attributes: view, previewed: &[], sticky_store };
     let mut sink = Sink { snapshot, view, reports, metrics, choices, found: Found::default() };
     decide_flags(snapshot, rules, candidates, visit, &visitor, &mut sink);
     let found = sink.found;

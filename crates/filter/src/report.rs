@@ -4,14 +4,13 @@
 use super::response::{Exposed, Exposure};
 use crate::events::event::{derived_id, exposure_fingerprint, random_id};
 use crate::events::pipeline::Pipeline;
-use crate::plugin_config::{EventFormat, PluginConfig};
+use crate::plugin_config::PluginConfig;
 use crate::visit::RequestView;
-use edgesplit_engine::attribute::{AttributeName, AttributeValue, Attributes};
+use edgesplit_engine::attribute::AttributeName;
 use edgesplit_engine::decide;
-use edgesplit_engine::flag::{FlagEvent, FlagExposure, Happening};
+use edgesplit_engine::flag::FlagExposure;
 use edgesplit_engine::snapshot::{Choice, Snapshot, Variant};
-use edgesplit_formats::growthbook::ingest::{self, IngestEvent};
-use serde_json::{Map, Value};
+use edgesplit_formats::events::{EventKind, VendorEvent};
 use std::borrow::Cow;
 use std::rc::Rc;
 use uuid::Uuid;
@@ -26,13 +25,6 @@ pub(super) struct Reports<'a> {
     /// The visitor by id, as the names of exposures have it and as events do: all experiments by id share it.
     visitor: Option<u64>,
     unit: Option<Rc<str>>,
-}
-
-/// What an event is about.
-#[derive(Clone, Copy)]
-enum What<'a> {
-    Exposure(FlagExposure<'a>),
-    Goal(&'a str),
 }
 
 impl<'a> Reports<'a> {
@@ -68,14 +60,14 @@ impl<'a> Reports<'a> {
             }
         };
         let fingerprint = exposure_fingerprint(&unit, &experiment.key, &variant.key, self.window);
-        let written = match self.pipeline.format().is_vendors() {
-            false => None,
-            true => {
+        let written = match self.pipeline.format().vendor_wire() {
+            None => None,
+            Some(_) => {
                 let attribute = experiment.unit.written();
                 let (key, attribute) = (experiment.key.as_str(), attribute.as_ref());
                 let (variant, unit) = (Some(variant.key.as_str()), &*unit);
                 let what = FlagExposure { experiment: key, variant, attribute, unit, outcome: None };
-                Some(self.written(snapshot, What::Exposure(what), unit, derived_id(fingerprint), view)?)
+                Some(self.written(snapshot, EventKind::Exposure(what), unit, derived_id(fingerprint), view)?)
             }
         };
         Some(Exposure { of: Exposed::Choice(choice), unit, name, fingerprint, window: self.window, written })
@@ -97,14 +89,15 @@ impl<'a> Reports<'a> {
         if self.pipeline.dedupe.has_seen(name, self.window) {
             return None;
         }
-        // Of one experiment that several flags use, Optimizely counts each flag's impression.
-        let of_flag = flag.filter(|_| self.pipeline.format() == EventFormat::Optimizely);
-        let named = of_flag.filter(|(flag, _)| flag.key != experiment);
+        let is_per_flag = self.pipeline.format().vendor_wire().is_some_and(|wire| wire.is_per_flag());
+        let named = flag.filter(|_| is_per_flag).filter(|(flag, _)| flag.key != experiment);
         let named = named.map_or(Cow::Borrowed(experiment), |(flag, _)| format!("{}/{experiment}", flag.key).into());
         let fingerprint = exposure_fingerprint(unit, &named, variant_key, self.window);
-        let written = match self.pipeline.format().is_vendors() {
-            false => None,
-            true => Some(self.written(snapshot, What::Exposure(*exposure), unit, derived_id(fingerprint), view)?),
+        let written = match self.pipeline.format().vendor_wire() {
+            None => None,
+            Some(_) => {
+                Some(self.written(snapshot, EventKind::Exposure(*exposure), unit, derived_id(fingerprint), view)?)
+            }
         };
         let (experiment, variant) = (experiment.to_owned(), variant.map(str::to_owned));
         let of = Exposed::Reported { experiment, variant, tag };
@@ -120,12 +113,12 @@ impl<'a> Reports<'a> {
         view: &RequestView<'_>,
         mut random: impl FnMut() -> u128,
     ) -> Vec<(u32, Vec<u8>)> {
-        if !self.pipeline.format().is_vendors() {
+        if self.pipeline.format().vendor_wire().is_none() {
             return Vec::new();
         }
         let written = goals.iter().filter_map(|&at| {
             let goal = snapshot.goals.get(at as usize)?;
-            Some((at, self.written(snapshot, What::Goal(&goal.key), unit, random_id(random()), view)?))
+            Some((at, self.written(snapshot, EventKind::Goal(&goal.key), unit, random_id(random()), view)?))
         });
         written.collect()
     }
@@ -134,59 +127,16 @@ impl<'a> Reports<'a> {
     fn written(
         &self,
         snapshot: &Snapshot,
-        what: What<'_>,
+        kind: EventKind<'_>,
         unit: &str,
         id: Uuid,
         view: &RequestView<'_>,
     ) -> Option<Vec<u8>> {
+        let id = id.to_string();
+        let aliases = &self.config.visitor.attributes;
+        let event = VendorEvent { kind, unit, id: &id, time_ms: self.now_ms, attributes: view, aliases };
         let mut out = Vec::new();
-        match self.pipeline.format() {
-            EventFormat::Native | EventFormat::Ndjson | EventFormat::CloudEvents | EventFormat::KafkaRest => None,
-            EventFormat::Optimizely => {
-                let happening = match what {
-                    What::Exposure(exposure) => {
-                        let (flag, outcome) = exposure.outcome?;
-                        Happening::Exposure { flag, outcome }
-                    }
-                    What::Goal(key) => Happening::Goal(key),
-                };
-                let id = id.to_string();
-                let event = FlagEvent { happening, unit, attributes: view, id: &id, time_ms: self.now_ms };
-                snapshot.rules.as_deref()?.write_event(&event, &mut out).then_some(out)
-            }
-            EventFormat::Growthbook => {
-                let happening = match what {
-                    What::Exposure(FlagExposure { experiment, variant, attribute, unit, .. }) => {
-                        let variation = variant.unwrap_or_default();
-                        ingest::Happening::Exposure { experiment, variation, attribute, unit }
-                    }
-                    What::Goal(key) => ingest::Happening::Goal { key },
-                };
-                let url = text(view, &AttributeName::Url).unwrap_or_default();
-                IngestEvent { happening, attributes: &self.attributes(view), url: &url }.write(&mut out);
-                Some(out)
-            }
-        }
-    }
-
-    /// The visitor's id and configured attributes, as GrowthBook's SDK would know them.
-    fn attributes(&self, view: &RequestView<'_>) -> Map<String, Value> {
-        let mut attributes = Map::new();
-        if let Some(id) = text(view, &AttributeName::Id) {
-            attributes.insert("id".to_owned(), id.into());
-        }
-        for (alias, source) in &self.config.visitor.attributes {
-            if let Some(value) = text(view, source) {
-                attributes.insert(alias.clone(), value.into());
-            }
-        }
-        attributes
-    }
-}
-
-fn text(view: &RequestView<'_>, name: &AttributeName) -> Option<String> {
-    match view.attribute(name) {
-        AttributeValue::Text(text) => Some(text.into_owned()),
-        AttributeValue::Missing | AttributeValue::Json(_) => None,
+        let wire = self.pipeline.format().vendor_wire()?;
+        wire.write(&event, snapshot.flag_evaluator.as_deref(), &mut out).then_some(out)
     }
 }

@@ -293,7 +293,7 @@ fn treat(worker: &mut Worker, host: &(impl Host + StreamHost), headers: &HeaderM
     let mut newly_bucketed = Vec::new();
     let counts = preview.is_none().then_some(&mut *metrics);
     let mut by_rules = flags::Found::default();
-    if let Some(rules) = snapshot.rules.as_deref() {
+    if let Some(rules) = snapshot.flag_evaluator.as_deref() {
         choices.clear();
         let sticky = config.request.sticky.is_some();
         by_rules = flags::decide(snapshot, rules, candidates, &visit, &view, reports.as_ref(), counts, choices, sticky);
@@ -562,7 +562,7 @@ fn debug_text(
             continue;
         }
         let Decision { variant, reason } =
-            match (&snapshot.rules, by_rules.iter().find(|(at, ..)| *at == number as usize)) {
+            match (&snapshot.flag_evaluator, by_rules.iter().find(|(at, ..)| *at == number as usize)) {
                 (None, _) => decide::decide(snapshot, experiment, &line, visit, view),
                 (Some(_), Some(&(_, variant, reason))) => Decision { variant, reason },
                 // The link names a flag that is about other pages.

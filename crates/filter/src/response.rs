@@ -280,7 +280,7 @@ fn emit(worker: &mut Worker, host: &impl Host, work: &Work, status: Option<u16>)
         }
         metrics.exposed(experiment, variant.map_or("", String::as_str), tag);
     }
-    let is_vendors = pipeline.format().is_vendors();
+    let is_vendors = pipeline.format().vendor_wire().is_some();
     let reached =
         work.goals.iter().filter_map(|&at| Some((at, snapshot.goals.get(at as usize)?))).filter(|(_, goal)| {
             goal.statuses.is_empty()

@@ -8,10 +8,10 @@ use crate::config_sync::{ConfigSync, log_problems};
 use crate::events::pipeline::Pipeline;
 use crate::host::{Host, Reply};
 use crate::metrics::{Counter, Gauge, Metrics, revision_hash};
-use crate::plugin_config::{EventFormat, PluginConfig};
+use crate::plugin_config::PluginConfig;
 use edgesplit_engine::snapshot::Snapshot;
 use edgesplit_formats::Options;
-use edgesplit_formats::diagnostics::{Path, Problems};
+use edgesplit_formats::diagnostics::{Node, Path, Problems};
 use std::rc::Rc;
 
 /// How often a VM does its regular work.
@@ -97,12 +97,8 @@ impl Worker {
     fn install(&mut self, host: &impl Host, snapshot: Snapshot) {
         self.metrics.record(host, Gauge::DisabledExperiments, snapshot.disabled.len() as u64);
         self.metrics.record(host, Gauge::RevisionHash, revision_hash(snapshot.revision.as_deref()));
-        if let (Some(pipeline), Some(rules)) = (&mut self.pipeline, &snapshot.rules) {
-            pipeline.set_head(if pipeline.format() == EventFormat::Optimizely {
-                rules.batch_head()
-            } else {
-                Vec::new()
-            });
+        if let (Some(pipeline), Some(rules)) = (&mut self.pipeline, &snapshot.flag_evaluator) {
+            pipeline.set_head(pipeline.format().vendor_wire().map(|wire| wire.head(&**rules)).unwrap_or_default());
         }
         let snapshot = Rc::new(snapshot);
         self.flush_responses();
@@ -183,7 +179,7 @@ impl Worker {
 fn inline_snapshot(host: &impl Host, inline: &serde_json::Value, options: &Options) -> Result<Snapshot, Problems> {
     let root = Path::Root;
     let experiments = root.field("experiments");
-    let compiled = edgesplit_formats::compile_at(inline, &experiments.field("inline"), options);
+    let compiled = edgesplit_formats::compile_at(Node { value: inline, path: &experiments.field("inline") }, options);
     match compiled.snapshot {
         Some(snapshot) => {
             log_problems(host, "plugin configuration", &compiled.problems);

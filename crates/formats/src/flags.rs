@@ -1,51 +1,62 @@
-//! A vendor's flags as entries of the snapshot: their routes, and what follows from each of their outcomes.
+//! A vendor's flags as experiments of a snapshot, with the header texts, cache keys and effects of each outcome.
 
-use crate::Options;
 use crate::diagnostics::{Node, Path, Problems, Severity};
+use crate::format::{Compiled, Options};
 use crate::native::{budget, effects};
 use edgesplit_engine::assignments::{assignment_pair, cache_pair};
 use edgesplit_engine::attribute::AttributeName;
-use edgesplit_engine::flag::{FlagRules, Outcome};
+use edgesplit_engine::flag::{FlagEvaluator, Outcome};
 use edgesplit_engine::hash::{Salt, fingerprint};
 use edgesplit_engine::header_name::NameSet;
 use edgesplit_engine::snapshot::{Disabled, Effects, Experiment, Snapshot, State, Variant};
 use std::collections::HashMap;
 
-/// The variable, or member of a JSON value, that says what an outcome does to the request.
+/// The variable, or member of a JSON value, that holds the effects of an outcome.
 const EFFECTS: &str = "edgesplit";
 
 /// A flag to be added.
-pub(super) struct Flag<'a> {
+#[derive(Debug)]
+pub struct Flag<'a> {
     /// Its key.
-    pub(super) key: &'a str,
-    /// Where it stands in the config, disabled ones counted.
-    pub(super) position: usize,
-    /// The number by which the vendor's rules know it.
-    pub(super) number: usize,
-    /// All it can come out as.
-    pub(super) outcomes: &'a [Outcome],
-    /// Where it stands in the document.
-    pub(super) path: Path<'a>,
+    pub key: &'a str,
+    /// Its position in the config, disabled flags counted.
+    pub position: usize,
+    /// Its number for the vendor's evaluator.
+    pub number: usize,
+    /// Its possible outcomes.
+    pub outcomes: &'a [Outcome],
+    /// Its place in the document.
+    pub path: Path<'a>,
 }
 
-/// The entries of a snapshot, one flag after the other.
-pub(super) struct FlagEntries<'a> {
-    options: &'a Options,
+/// Builds the snapshot of a vendor's config, flag by flag.
+#[derive(Debug)]
+pub struct FlagEntries {
+    options: Options,
     snapshot: Snapshot,
     /// The positions of all so far by their keys.
     keys: HashMap<String, usize>,
     owned: Vec<String>,
     is_over_budget: bool,
+    problems: Problems,
 }
 
-impl<'a> FlagEntries<'a> {
-    pub(super) fn new(options: &'a Options) -> FlagEntries<'a> {
+impl FlagEntries {
+    /// Begins a snapshot without flags.
+    pub fn new(options: &Options) -> FlagEntries {
         let snapshot = Snapshot { goals: options.goals.clone(), ..Snapshot::default() };
-        FlagEntries { options, snapshot, keys: HashMap::new(), owned: Vec::new(), is_over_budget: false }
+        FlagEntries {
+            options: options.clone(),
+            snapshot,
+            keys: HashMap::new(),
+            owned: Vec::new(),
+            is_over_budget: false,
+            problems: Problems::new(),
+        }
     }
 
-    /// Adds a flag, or disables it alone.
-    pub(super) fn add(&mut self, flag: &Flag<'_>, problems: &mut Problems) {
+    /// Adds a flag. A flag with an error is disabled, and the others are not affected.
+    pub fn add(&mut self, flag: &Flag<'_>) {
         let mut own = Problems::new();
         if self.keys.insert(flag.key.to_owned(), flag.position).is_some() {
             own.error(&flag.path, format!("another flag has the key {:?} too", flag.key));
@@ -61,7 +72,7 @@ impl<'a> FlagEntries<'a> {
             let problem = first.map(ToString::to_string).unwrap_or_default();
             self.snapshot.disabled.push(Disabled { key: Some(flag.key.to_owned()), position: flag.position, problem });
         }
-        problems.append(own);
+        self.problems.append(own);
     }
 
     /// Bounds the cache keys of a route where that is asked for, and else tells once where they are over the default.
@@ -82,7 +93,8 @@ impl<'a> FlagEntries<'a> {
         let route = self.options.routes.iter().find(|entry| {
             entry.keys.is_empty() || entry.keys.iter().any(|pattern| pattern.matches(flag.key.as_bytes()))
         });
-        let baseline = route.and_then(|entry| entry.baseline.as_deref());
+        let (route, baseline) = route.map(|entry| (entry.route.clone(), entry.baseline.clone())).unwrap_or_default();
+        let baseline = baseline.as_deref();
         let mut variants: Vec<Variant> = Vec::with_capacity(flag.outcomes.len());
         for (at, outcome) in flag.outcomes.iter().enumerate() {
             let variant = self.variant(flag, at, outcome, baseline, &variants, problems);
@@ -93,7 +105,7 @@ impl<'a> FlagEntries<'a> {
             position: flag.position,
             state: State::Flag(flag.number),
             unit: AttributeName::Id,
-            route: route.map(|entry| entry.route.clone()).unwrap_or_default(),
+            route,
             audience: None,
             layer: None,
             traffic: Vec::new(),
@@ -160,18 +172,18 @@ impl<'a> FlagEntries<'a> {
         effects::compile(Node { value: set, path: &path }, problems).unwrap_or_default()
     }
 
-    /// The snapshot, with the flags that the vendor's module disabled already.
-    pub(super) fn finish(
+    /// The snapshot. `disabled` are the flags that could not be read.
+    pub fn finish(
         mut self,
         revision: Option<String>,
         disabled: &[Disabled],
-        rules: Box<dyn FlagRules>,
-    ) -> Snapshot {
+        evaluator: Box<dyn FlagEvaluator>,
+    ) -> Compiled {
         self.snapshot.revision = revision;
         self.snapshot.disabled.extend_from_slice(disabled);
         self.snapshot.owned_request_headers = NameSet::new(self.owned);
-        self.snapshot.rules = Some(rules);
-        self.snapshot.indexed()
+        self.snapshot.flag_evaluator = Some(evaluator);
+        Compiled { snapshot: Some(self.snapshot.indexed()), problems: self.problems }
     }
 }
 

@@ -2,22 +2,23 @@
 
 use edgesplit_engine::decide::{Visit, decide_flags};
 use edgesplit_engine::flag::{FlagDecisions, FlagVisitor};
-use edgesplit_formats::{Format, Options, compile_bytes};
+use edgesplit_formats::{Options, compile_bytes, find};
 use serde_json::json;
 
 /// Takes one input.
 pub(crate) fn run(data: &[u8]) {
     let Some((which, payload)) = data.split_first() else { return };
-    let format = if which.is_multiple_of(2) { Format::Optimizely } else { Format::Growthbook };
+    let name = if which.is_multiple_of(2) { "optimizely" } else { "growthbook" };
+    let format = find(name).expect("a registered format");
     let compiled = compile_bytes(payload, &Options::new(format, 64));
     let Some(snapshot) = compiled.snapshot else {
         assert!(compiled.problems.errors() > 0, "refused without a reason");
         return;
     };
-    let rules = snapshot.rules.as_deref().expect("a vendor's format has rules");
+    let rules = snapshot.flag_evaluator.as_deref().expect("a vendor's format has rules");
     let attributes = json!({"id": "u1", "country": "DE", "tags": ["a", 1, null], "nested": {"a": {"b": "1.2.3"}},
                             "url": "https://shop.example/checkout/1?a=b"});
-    let visitor = FlagVisitor { id: Some("u1"), attributes: &attributes, previewed: &[], kept: None };
+    let visitor = FlagVisitor { id: Some("u1"), attributes: &attributes, previewed: &[], sticky_store: None };
     let visit = Visit::unrestricted(1_795_392_000_000);
     let candidates: Vec<u32> = (0..).take(snapshot.experiments.len()).collect();
     let mut found = FlagDecisions::default();

@@ -24,7 +24,7 @@ impl ConfigView {
             let mut start = 0;
             let weights = experiment.variants.iter().map(|variant| {
                 let weight = variant.bucket_end - std::mem::replace(&mut start, variant.bucket_end);
-                (variant.key.clone(), snapshot.rules.is_none().then_some(weight))
+                (variant.key.clone(), snapshot.flag_evaluator.is_none().then_some(weight))
             });
             let mut variants: Vec<(String, Option<u32>)> = Vec::new();
             for (key, weight) in weights {

@@ -3,7 +3,7 @@
 use super::{Link, Request, shown, texts};
 use edgesplit_engine::attribute::{AttributeName, AttributeValue, Attributes, json_attribute};
 use edgesplit_engine::decide::{Visit, decide_flags};
-use edgesplit_engine::flag::{FlagDecisions, FlagRules, FlagVisitor, KeptByName};
+use edgesplit_engine::flag::{FlagDecisions, FlagEvaluator, FlagVisitor, StickyStore};
 use edgesplit_engine::reason::Reason;
 use edgesplit_engine::snapshot::{Choice, Snapshot};
 use edgesplit_filter::visit::RequestView;
@@ -37,7 +37,7 @@ impl Attributes for LineAttributes<'_> {
 /// Decides every flag; `keeps_sticky` where the plugin configuration has the browser keep sticky buckets.
 pub(crate) fn decide(
     snapshot: &Snapshot,
-    rules: &dyn FlagRules,
+    rules: &dyn FlagEvaluator,
     request: &Request<'_>,
     view: &RequestView<'_>,
     visit: &Visit<'_>,
@@ -46,9 +46,10 @@ pub(crate) fn decide(
 ) -> Value {
     let attributes = LineAttributes { request, view };
     let cookie = |name: &str| view.encoded_cookie(name);
-    let kept: Option<&KeptByName<'_>> = if keeps_sticky { Some(&cookie) } else { None };
+    let sticky_store: Option<&StickyStore<'_>> = if keeps_sticky { Some(&cookie) } else { None };
     let typed_id = request.attributes.and_then(|typed| typed.get("id")?.as_str());
-    let visitor = FlagVisitor { id: view.id_text().or(typed_id), attributes: &attributes, previewed: &[], kept };
+    let visitor =
+        FlagVisitor { id: view.id_text().or(typed_id), attributes: &attributes, previewed: &[], sticky_store };
 
     let mut rows = Vec::new();
     let mut candidates = Vec::new();

@@ -63,7 +63,7 @@ pub(super) fn visitor(
 
     Ok(with_visit(&request, plugin, now_ms, |view, visit, link| {
         let bad_link = link.and_then(|link| link.as_ref().err()).map(ToString::to_string);
-        if let Some(rules) = snapshot.rules.as_deref() {
+        if let Some(rules) = snapshot.flag_evaluator.as_deref() {
             let keeps_sticky = plugin.is_some_and(|plugin| plugin.request.sticky.is_some());
             let flags = evaluate::decide_flags(snapshot, rules, &request, view, visit, link, keeps_sticky);
             return Told { bad_link, decided: Decided::Flags(flags) };

@@ -13,7 +13,7 @@ use crate::plugin_config::Source;
 use edgesplit_engine::hash::{fingerprint, seeded};
 use edgesplit_engine::snapshot::Snapshot;
 use edgesplit_formats::diagnostics::{Problems, Severity};
-use edgesplit_formats::{Compilation, Compiled, Format, Options};
+use edgesplit_formats::{Compilation, Compiled, NATIVE, Options};
 use state::{Body, Sources, State, Validator};
 
 /// How often a change of the state is tried before it is left for the next tick.
@@ -62,7 +62,7 @@ pub struct ConfigSync {
 /// A config that is compiled bit by bit.
 #[derive(Debug)]
 struct Compiling {
-    compilation: Compilation,
+    compilation: Box<dyn Compilation>,
     validator: Option<Validator>,
     body_id: u64,
     origin: Origin,
@@ -84,7 +84,7 @@ impl ConfigSync {
         let mut parts: Vec<&[u8]> =
             vec![endpoint.cluster.as_bytes(), endpoint.authority.as_bytes(), endpoint.path.as_bytes()];
         // What one format takes is nothing to another. Native sources keep the names that they have always had.
-        parts.extend((options.format != Format::Native).then_some(options.format.name().as_bytes()));
+        parts.extend((options.format != NATIVE).then_some(options.format.name().as_bytes()));
         parts.extend(endpoint.headers.iter().flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()]));
         let source_id = fingerprint(&parts) as u64;
         let (state_key, body_key) = keys(prefix, source_id);
@@ -300,7 +300,7 @@ impl ConfigSync {
             self.confirmed(host, now_ms, None, metrics);
             return None;
         }
-        let compilation = Compilation::new(body, &self.options);
+        let compilation = self.options.format.begin(body, &self.options);
         self.compiling = Some(Compiling { compilation, validator, body_id, origin: Origin::Fetched });
         self.compile_on(host, now_ms, COMPILED_BYTES_PER_STEP, metrics)
     }
@@ -444,7 +444,7 @@ impl ConfigSync {
             }
         }
         let Body { validator, text, .. } = body;
-        let (body_id, compilation) = (seeded(self.vm, &text), Compilation::new(text, &self.options));
+        let (body_id, compilation) = (seeded(self.vm, &text), self.options.format.begin(text, &self.options));
         self.compiling = Some(Compiling { compilation, validator, body_id, origin: Origin::Shared(*state) });
     }
 }

@@ -140,7 +140,7 @@ impl Event<'_> {
                 self.write(out);
                 out.push(b'}');
             }
-            EventFormat::Native | EventFormat::Ndjson | EventFormat::Optimizely | EventFormat::Growthbook => {
+            EventFormat::Native | EventFormat::Ndjson | EventFormat::Vendor(_) => {
                 self.write(out);
             }
         }

@@ -4,7 +4,6 @@
 use super::event::derived_id;
 use crate::plugin_config::EventFormat;
 use edgesplit_engine::hash::fingerprint;
-use edgesplit_formats::optimizely::BATCH_TAIL;
 use std::ops::Range;
 use uuid::Uuid;
 
@@ -134,32 +133,29 @@ impl Events {
 
     /// The body that carries the events in `range` under the batch id `id`.
     pub fn body(&self, id: &Uuid, range: Range<usize>) -> Vec<u8> {
-        let format = self.format;
         let mut body = Vec::with_capacity(self.bytes() + FRAME_BYTES_MAX);
-        match format {
-            EventFormat::Native => {
-                body.extend_from_slice(br#"{"batch":""#);
-                body.extend_from_slice(id.hyphenated().encode_lower(&mut Uuid::encode_buffer()).as_bytes());
-                body.extend_from_slice(br#"","events":["#);
-            }
-            EventFormat::Ndjson => {}
-            EventFormat::Optimizely => body.extend_from_slice(&self.head),
-            EventFormat::KafkaRest => body.extend_from_slice(br#"{"records":["#),
-            EventFormat::CloudEvents | EventFormat::Growthbook => body.push(b'['),
+        if let Some(wire) = self.format.vendor_wire() {
+            wire.write_body(&self.head, &mut self.iter(range), &mut body);
+            return body;
         }
-        let (separator, tail): (&[u8], &[u8]) = match format {
-            EventFormat::Native | EventFormat::KafkaRest => (b",", b"]}"),
-            EventFormat::Ndjson => (b"\n", if range.is_empty() { b"" } else { b"\n" }),
-            EventFormat::Optimizely => (b",", BATCH_TAIL),
-            EventFormat::CloudEvents | EventFormat::Growthbook => (b",", b"]"),
+        let (start, separator, end): (&[u8], &[u8], &[u8]) = match self.format {
+            EventFormat::Ndjson => (b"", b"\n", if range.is_empty() { b"" } else { b"\n" }),
+            EventFormat::CloudEvents => (b"[", b",", b"]"),
+            EventFormat::KafkaRest => (br#"{"records":["#, b",", b"]}"),
+            EventFormat::Native | EventFormat::Vendor(_) => (br#"{"batch":""#, b",", b"]}"),
         };
+        body.extend_from_slice(start);
+        if self.format == EventFormat::Native {
+            body.extend_from_slice(id.hyphenated().encode_lower(&mut Uuid::encode_buffer()).as_bytes());
+            body.extend_from_slice(br#"","events":["#);
+        }
         for (at, event) in self.iter(range).enumerate() {
             if at > 0 {
                 body.extend_from_slice(separator);
             }
             body.extend_from_slice(event);
         }
-        body.extend_from_slice(tail);
+        body.extend_from_slice(end);
         body
     }
 
@@ -167,7 +163,7 @@ impl Events {
     pub fn encode(&self, batch: u128) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(28 + self.head.len() + self.ends.len() * 4 + self.text.len());
         bytes.extend_from_slice(&MAGIC);
-        bytes.push(VERSION + self.format as u8);
+        bytes.push(VERSION.wrapping_add(self.format.number()));
         bytes.extend_from_slice(&batch.to_le_bytes());
         bytes.extend_from_slice(&(self.ends.len() as u32).to_le_bytes());
         bytes.extend_from_slice(&(self.head.len() as u32).to_le_bytes());
@@ -225,6 +221,10 @@ mod tests {
         events
     }
 
+    fn vendor(name: &str) -> EventFormat {
+        EventFormat::Vendor(edgesplit_formats::find(name).unwrap())
+    }
+
     #[test]
     fn bodies_carry_the_events_of_their_range() {
         let events = events(&[r#"{"n":1}"#, r#"{"n":2}"#, r#"{"n":3}"#]);
@@ -234,12 +234,12 @@ mod tests {
         let lines = body(&events, EventFormat::Ndjson, &id, 0..3);
         assert_eq!(String::from_utf8(lines).unwrap(), "{\"n\":1}\n{\"n\":2}\n{\"n\":3}\n");
         assert_eq!(body(&events, EventFormat::Native, &id, 0..3).len(), events.bytes() - 1 + 60);
-        let list = body(&events, EventFormat::Growthbook, &id, 0..2);
+        let list = body(&events, vendor("growthbook"), &id, 0..2);
         assert_eq!(String::from_utf8(list).unwrap(), r#"[{"n":1},{"n":2}]"#);
         let mut with_head = events.first(2);
         with_head.set_head(br#"{"account_id":"1","visitors":["#.to_vec());
         assert_eq!(Events::decode(&with_head.encode(5), 5).as_ref(), Some(&with_head));
-        let whole = body(&with_head.first(1), EventFormat::Optimizely, &id, 0..1);
+        let whole = body(&with_head.first(1), vendor("optimizely"), &id, 0..1);
         assert_eq!(String::from_utf8(whole).unwrap(), r#"{"account_id":"1","visitors":[{"n":1}]}"#);
         assert_eq!(with_head.fitting(0, 9, FRAME_BYTES_MAX + with_head.bytes()), 2);
         assert_eq!(with_head.fitting(0, 9, FRAME_BYTES_MAX + with_head.bytes() - 1), 1);
@@ -255,9 +255,11 @@ mod tests {
 
     #[test]
     fn events_keep_the_format_that_they_are_written_in() {
-        use EventFormat::{CloudEvents, Growthbook, KafkaRest, Native, Ndjson, Optimizely};
+        use EventFormat::{CloudEvents, KafkaRest, Native, Ndjson};
         let mut events = events(&["{}"]);
-        for format in [Native, Ndjson, CloudEvents, KafkaRest, Optimizely, Growthbook] {
+        let formats = [Native, Ndjson, CloudEvents, KafkaRest, vendor("optimizely"), vendor("growthbook")];
+        for (number, format) in (0..).zip(formats) {
+            assert_eq!((format.number(), EventFormat::numbered(number)), (number, Some(format)));
             events.set_format(format);
             let stored = Events::decode(&events.encode(7), 7).unwrap();
             assert_eq!((stored.format(), stored.first(1).format()), (format, format));

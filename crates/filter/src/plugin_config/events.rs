@@ -3,7 +3,9 @@
 use super::block::{self, Block};
 use super::duration::{HOUR_MS, MINUTE_MS, SECOND_MS, show_ms};
 use super::endpoint::{self, Endpoint};
+use edgesplit_formats::FormatRef;
 use edgesplit_formats::diagnostics::{Node, Problems};
+use edgesplit_formats::events::EventWire;
 use std::ops::RangeInclusive;
 
 pub(super) const TIMEOUT_BOUNDS_MS: RangeInclusive<u64> = 1..=5 * MINUTE_MS;
@@ -24,14 +26,12 @@ pub(super) const LEASE_BOUNDS_MS: RangeInclusive<u64> = 2..=24 * HOUR_MS;
 
 pub(super) const TIMEOUT_MS: u64 = 2 * SECOND_MS;
 
-/// The formats by their names, in the order of [`EventFormat`].
-pub(super) const FORMATS: [(&str, EventFormat); 6] = [
+/// The filter's own formats by their names, in the order of their numbers.
+const OWN_FORMATS: [(&str, EventFormat); 4] = [
     ("native", EventFormat::Native),
     ("ndjson", EventFormat::Ndjson),
     ("cloudevents", EventFormat::CloudEvents),
     ("kafka-rest", EventFormat::KafkaRest),
-    ("optimizely", EventFormat::Optimizely),
-    ("growthbook", EventFormat::Growthbook),
 ];
 
 /// Where events go, and the limits on their way.
@@ -67,21 +67,46 @@ pub enum EventFormat {
     CloudEvents,
     /// Records for a topic, as Kafka's REST proxies take them (API version 2), each with the visitor as its key.
     KafkaRest,
-    /// What Optimizely's `/v1/events` takes.
-    Optimizely,
-    /// What GrowthBook's event ingestor takes.
-    Growthbook,
+    /// The format of a vendor's event service.
+    Vendor(FormatRef),
 }
 
 impl EventFormat {
-    /// The format that `as u8` makes this number of.
-    pub fn numbered(number: u8) -> Option<EventFormat> {
-        FORMATS.get(usize::from(number)).map(|(_, format)| *format)
+    /// All formats with their names, in the order of their numbers.
+    pub(super) fn all() -> Vec<(&'static str, EventFormat)> {
+        let vendors = edgesplit_formats::formats().filter(|format| format.event_wire().is_some());
+        let vendors = vendors.map(|format| (format.name(), EventFormat::Vendor(format)));
+        OWN_FORMATS.into_iter().chain(vendors).collect()
     }
 
-    /// Whether it is a vendor's, with events of its own shape.
-    pub fn is_vendors(self) -> bool {
-        matches!(self, EventFormat::Optimizely | EventFormat::Growthbook)
+    /// The number that stored batches have for the format. A vendor's follows from its place in the table of formats, whose
+    /// first entry is Edgesplit's own.
+    pub fn number(self) -> u8 {
+        let position = match self {
+            EventFormat::Vendor(format) => {
+                edgesplit_formats::formats().position(|other| other == format).map(|at| OWN_FORMATS.len() - 1 + at)
+            }
+            own => OWN_FORMATS.iter().position(|(_, format)| *format == own),
+        };
+        position.and_then(|position| u8::try_from(position).ok()).unwrap_or(u8::MAX)
+    }
+
+    /// The format with this number.
+    pub fn numbered(number: u8) -> Option<EventFormat> {
+        let number = usize::from(number);
+        let own = OWN_FORMATS.get(number).map(|(_, format)| *format);
+        own.or_else(|| {
+            let format = edgesplit_formats::formats().nth((number + 1).checked_sub(OWN_FORMATS.len())?)?;
+            format.event_wire().map(|_| EventFormat::Vendor(format))
+        })
+    }
+
+    /// How events are written, if the format is a vendor's.
+    pub fn vendor_wire(self) -> Option<&'static dyn EventWire> {
+        match self {
+            EventFormat::Vendor(format) => format.event_wire(),
+            EventFormat::Native | EventFormat::Ndjson | EventFormat::CloudEvents | EventFormat::KafkaRest => None,
+        }
     }
 }
 
@@ -178,8 +203,9 @@ pub(super) fn read(node: Node<'_>, problems: &mut Problems) -> Option<Events> {
     ];
     let block = Block::open(node, &known, problems)?;
 
-    let format =
-        block.or("format", EventFormat::Native, problems, |node, problems| block::format(node, &FORMATS, problems));
+    let format = block.or("format", EventFormat::Native, problems, |node, problems| {
+        block::format(node, &EventFormat::all(), problems)
+    });
     let endpoint = endpoint::read(&block, problems);
     let timeout_ms = block.duration_ms("timeout", TIMEOUT_MS, TIMEOUT_BOUNDS_MS, problems);
     let batch = block.or("batch", Batch::default(), problems, read_batch);

@@ -8,7 +8,7 @@ use edgesplit_engine::pattern::Pattern;
 use edgesplit_engine::snapshot::Goal;
 use edgesplit_formats::diagnostics::{Node, Problems, Severity};
 use edgesplit_formats::native;
-use edgesplit_formats::{DecryptionKey, FlagRoute, Format};
+use edgesplit_formats::{DecryptionKey, FlagRoute, FormatRef};
 use serde_json::Value;
 use std::ops::RangeInclusive;
 
@@ -24,7 +24,7 @@ pub(super) const BODY_BYTES: usize = 4 << 20;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Experiments {
     /// The format of what is fetched and of `inline`.
-    pub format: Format,
+    pub format: FormatRef,
     /// The service to fetch from; `None`: only `inline` counts.
     pub source: Option<Source>,
     /// A JSON object in the experiment format, not validated yet: in force until the first good fetch.
@@ -67,30 +67,32 @@ pub(super) fn read(node: Node<'_>, problems: &mut Problems) -> Option<Experiment
     ];
     let block = Block::open(node, &known, problems)?;
 
-    let format = block.or("format", Format::Native, problems, |node, problems| {
-        let built = [Format::Native, Format::Optimizely, Format::Growthbook].map(|format| (format.name(), format));
+    let format = block.or("format", edgesplit_formats::NATIVE, problems, |node, problems| {
+        let built: Vec<_> = edgesplit_formats::formats().map(|format| (format.name(), format)).collect();
         block::format(node, &built, problems)
     });
     let decryption_key = block.nullable("decryption_key", problems, |node, problems| {
         let key = node.value.as_str().filter(|key| !key.is_empty());
         if key.is_none() {
             // What was found is not shown.
-            problems.error(node.path, "expected the decryption key of a GrowthBook SDK connection");
-        } else if format.is_some_and(|format| format != Format::Growthbook) {
-            problems.error(node.path, "only payloads of the format growthbook are encrypted");
+            problems.error(node.path, "expected the decryption key of the vendor's payload");
+        } else if format.is_some_and(|format| !format.has_encryption()) {
+            let encrypted = edgesplit_formats::formats().filter(|format| format.has_encryption());
+            let names: Vec<&str> = encrypted.map(|format| format.name()).collect();
+            problems.error(node.path, format!("only configs of these formats can be encrypted: {}", names.join(", ")));
         }
         key.map(DecryptionKey::new)
     });
     let routes = block.or("routes", Vec::new(), problems, |node, problems| {
         // Of another format nobody can say here whether it needs routes: the format is the problem then.
-        if !node.array(problems)?.is_empty() && format == Some(Format::Native) {
+        if !node.array(problems)?.is_empty() && format.is_some_and(|format| format.has_routes()) {
             let message = "only vendor formats have use for routes: a native experiment carries its own `route`";
             problems.error(node.path, message);
         }
         block::list(node, problems, route)
     });
     let goals = block.or("goals", Vec::new(), problems, |node, problems| {
-        if !node.array(problems)?.is_empty() && format == Some(Format::Native) {
+        if !node.array(problems)?.is_empty() && format.is_some_and(|format| format.has_routes()) {
             let message = "only vendor formats have use for goals here: a native document has its own `goals`";
             problems.error(node.path, message);
         }

@@ -32,8 +32,8 @@ pub use visitor::{Consent, IdSource, Mint, TokenSource, Visitor};
 
 use block::Block;
 use edgesplit_engine::attribute::AttributeName;
+use edgesplit_formats::Options;
 use edgesplit_formats::diagnostics::{Node, Path, Problems};
-use edgesplit_formats::{Format, Options};
 use serde_json::{Map, Value};
 
 /// Everything that is configured for one plugin.
@@ -132,10 +132,12 @@ fn read(node: Node<'_>, problems: &mut Problems) -> Option<PluginConfig> {
         problems.error(&block.path().field("response").field("debug_header"), message);
     }
     if let (Some(experiments), Some(Some(events))) = (&experiments, &events)
-        && events.format == EventFormat::Optimizely
-        && experiments.format != Format::Optimizely
+        && let EventFormat::Vendor(format) = events.format
+        && events.format.vendor_wire().is_some_and(|wire| wire.needs_own_config())
+        && experiments.format != format
     {
-        let message = "needs experiments.format optimizely: such events name what a datafile numbers";
+        let name = format.name();
+        let message = format!("needs experiments.format {name}: its events contain ids that only such a config has");
         problems.error(&block.path().field("events").field("format"), message);
     }
     Some(PluginConfig {

@@ -7,6 +7,7 @@ use super::{
     Batch, CacheKey, Dedupe, OutboxLimits, PREVIEW_PARAMETER, Request, Retry, events, experiments, names, request,
 };
 use crate::visit::bots;
+use edgesplit_formats::FormatRef;
 use edgesplit_formats::native::schema as native;
 use edgesplit_formats::schema::{
     TOKEN, boolean, choice, document, header_name, integer, list, map, nullable, object, or, text, with,
@@ -35,31 +36,25 @@ pub fn schema() -> Value {
             ("events", nullable(events())),
         ],
     );
-    let together = json!({
-        "allOf": [
-            {
-                "if": {
-                    "properties": {"response": {"type": "object", "properties": {"debug_header": {"type": "string"}}, "required": ["debug_header"]}},
-                    "required": ["response"],
-                },
-                "then": {
-                    "properties": {"request": {"properties": {"preview": {"type": "object"}}, "required": ["preview"]}},
-                    "required": ["request"],
-                },
-            },
-            {
-                "if": {
-                    "properties": {"events": {"type": "object", "properties": {"format": {"enum": ["optimizely"]}}, "required": ["format"]}},
-                    "required": ["events"],
-                },
-                "then": {
-                    "properties": {
-                        "experiments": {"properties": {"format": {"enum": ["optimizely"]}}, "required": ["format"]},
-                    },
-                },
-            },
-        ],
+    let debug_header = json!({
+        "if": {
+            "properties": {"response": {"type": "object", "properties": {"debug_header": {"type": "string"}}, "required": ["debug_header"]}},
+            "required": ["response"],
+        },
+        "then": {
+            "properties": {"request": {"properties": {"preview": {"type": "object"}}, "required": ["preview"]}},
+            "required": ["request"],
+        },
     });
+    let needs_own_config = |format: FormatRef| format.event_wire().is_some_and(|wire| wire.needs_own_config());
+    let own_config = format_names(needs_own_config).into_iter().map(|name| {
+        let is_format = json!({"properties": {"format": {"enum": [name]}}, "required": ["format"]});
+        json!({
+            "if": {"properties": {"events": with(json!({"type": "object"}), is_format.clone())}, "required": ["events"]},
+            "then": {"properties": {"experiments": is_format}},
+        })
+    });
+    let together = json!({"allOf": std::iter::once(debug_header).chain(own_config).collect::<Vec<_>>()});
     document("Edgesplit plugin configuration", with(root, together), json!({"goal": native::goal()}))
 }
 
@@ -138,7 +133,7 @@ fn experiments() -> Value {
         "Where experiments come from: a `cluster` to fetch from, an `inline` document, or both.",
         &[],
         &[
-            ("format", or(choice("The format of the experiments.", &["native", "optimizely", "growthbook"]), "native")),
+            ("format", or(choice("The format of the experiments.", &format_names(|_| true)), "native")),
             cluster,
             authority,
             path,
@@ -173,12 +168,17 @@ fn experiments() -> Value {
             "anyOf": [{"required": ["cluster"]}, has("inline", json!({"type": "object"}))],
             "dependencies": {"authority": ["cluster"], "path": ["cluster"], "headers": ["cluster"]},
             "allOf": [
-                {"if": has("routes", json!({"type": "array", "minItems": 1})), "then": needs(&["optimizely", "growthbook"])},
-                {"if": has("goals", json!({"type": "array", "minItems": 1})), "then": needs(&["optimizely", "growthbook"])},
-                {"if": has("decryption_key", json!({"type": "string"})), "then": needs(&["growthbook"])},
+                {"if": has("routes", json!({"type": "array", "minItems": 1})), "then": needs(&format_names(|format| !format.has_routes()))},
+                {"if": has("goals", json!({"type": "array", "minItems": 1})), "then": needs(&format_names(|format| !format.has_routes()))},
+                {"if": has("decryption_key", json!({"type": "string"})), "then": needs(&format_names(|format| format.has_encryption()))},
             ],
         }),
     )
+}
+
+/// The names of the experiment formats that `includes` selects.
+fn format_names(includes: impl Fn(FormatRef) -> bool) -> Vec<&'static str> {
+    edgesplit_formats::formats().filter(|format| includes(*format)).map(|format| format.name()).collect()
 }
 
 fn visitor() -> Value {
@@ -388,7 +388,7 @@ fn response() -> Value {
 }
 
 fn events() -> Value {
-    let formats: Vec<&str> = events::FORMATS.iter().map(|(name, _)| *name).collect();
+    let formats: Vec<&str> = events::EventFormat::all().iter().map(|(name, _)| *name).collect();
     let (batch, dedupe, outbox, retry) =
         (Batch::default(), Dedupe::default(), OutboxLimits::default(), Retry::default());
     let backoff = &events::BACKOFF_BOUNDS_MS;

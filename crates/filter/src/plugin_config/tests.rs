@@ -76,7 +76,7 @@ fn a_secret_is_not_repeated() {
 }
 
 fn experiments() -> Experiments {
-    let format = edgesplit_formats::Format::Native;
+    let format = edgesplit_formats::NATIVE;
     Experiments { format, source: None, inline: None, decryption_key: None, routes: vec![], goals: vec![] }
 }
 

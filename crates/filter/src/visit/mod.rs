@@ -14,13 +14,12 @@ use crate::visit::preview::{NotValid, Preview};
 use edgesplit_engine::attribute::{AttributeName, AttributeValue, Attributes, json_attribute};
 use edgesplit_engine::decide::{Visit, is_unit};
 use edgesplit_engine::route::RequestLine;
-use edgesplit_formats::Format;
-use edgesplit_formats::growthbook;
+use edgesplit_formats::FormatRef;
 use serde_json::Value;
 use std::borrow::Cow;
 use uuid::Uuid;
 
-/// How many cookies of GrowthBook's are taken away with one response.
+/// How many of a vendor's cookies one response deletes.
 const EXPIRED_MAX: usize = 8;
 
 /// A request as decisions see it. Everything is borrowed from its headers.
@@ -265,19 +264,19 @@ pub fn sticky_value<'a>(view: &RequestView<'a>, request: &Request) -> Option<&'a
 }
 
 /// The `Set-Cookie`s that take away what the filter has set in the browser of `view`: of those that it has sent.
-pub fn expired_cookies(view: &RequestView<'_>, visitor: &Visitor, request: &Request, format: Format) -> Vec<String> {
+pub fn expired_cookies(view: &RequestView<'_>, visitor: &Visitor, request: &Request, format: FormatRef) -> Vec<String> {
     // A cookie of the minted id's name may be the site's own: it is ours if it looks like it.
     let mint = visitor.mint.as_ref().filter(|mint| minted_id(view, mint).is_some()).map(OwnCookie::expired);
-    let sticky = request.sticky.iter().flat_map(|sticky| match format {
-        Format::Growthbook => {
+    let sticky = request.sticky.iter().flat_map(|sticky| match format.sticky_cookie_prefix() {
+        Some(prefix) => {
             let names = view.headers.all("cookie").flat_map(|header| header.split(|&byte| byte == b';'));
             let names = names.filter_map(|pair| pair.trim_ascii().split(|&byte| byte == b'=').next());
-            let ours = names.filter(|name| name.starts_with(growthbook::sticky::COOKIE_PREFIX.as_bytes()));
+            let ours = names.filter(|name| name.starts_with(prefix.as_bytes()));
             let named = |name: &[u8]| Some(sticky.named(std::str::from_utf8(name).ok()?).expired());
             ours.take(EXPIRED_MAX).filter_map(named).collect()
         }
-        Format::Native | Format::Optimizely if view.cookie(&sticky.cookie).is_some() => vec![sticky.expired()],
-        Format::Native | Format::Optimizely => Vec::new(),
+        None if view.cookie(&sticky.cookie).is_some() => vec![sticky.expired()],
+        None => Vec::new(),
     });
     mint.into_iter().chain(sticky).collect()
 }

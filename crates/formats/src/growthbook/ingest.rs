@@ -2,38 +2,19 @@
 //!
 //! A batch is a JSON list, sent as `POST /track?client_key=<the SDK connection's key>` with the content type `text/plain`.
 
+use crate::events::EventKind;
 use crate::json;
+use edgesplit_engine::flag::FlagExposure;
 use serde_json::{Map, Value};
 
 /// The name of the event of an exposure.
 pub const EXPERIMENT_VIEWED: &str = "Experiment Viewed";
 
-/// What happened.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Happening<'a> {
-    /// A visitor was shown a variation.
-    Exposure {
-        /// The experiment's key.
-        experiment: &'a str,
-        /// The variation's key.
-        variation: &'a str,
-        /// The name of the attribute that was hashed.
-        attribute: &'a str,
-        /// Its value.
-        unit: &'a str,
-    },
-    /// A visitor did what a goal counts.
-    Goal {
-        /// The goal's key.
-        key: &'a str,
-    },
-}
-
 /// One event.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct IngestEvent<'a> {
-    /// What happened.
-    pub happening: Happening<'a>,
+    /// The exposure or the goal.
+    pub kind: EventKind<'a>,
     /// The visitor's attributes.
     pub attributes: &'a Map<String, Value>,
     /// The whole URL.
@@ -57,17 +38,17 @@ const COLUMNS: &[(&str, &[&str], bool)] = &[
 impl IngestEvent<'_> {
     /// Appends the event as one JSON object without line breaks.
     pub fn write(&self, out: &mut Vec<u8>) {
-        let (name, properties) = match self.happening {
-            Happening::Exposure { experiment, variation, attribute, unit } => (
+        let (name, properties) = match self.kind {
+            EventKind::Exposure(FlagExposure { experiment, variant, attribute, unit, .. }) => (
                 EXPERIMENT_VIEWED,
                 json::object([
                     ("experimentId", experiment.into()),
-                    ("variationId", variation.into()),
+                    ("variationId", variant.unwrap_or_default().into()),
                     ("hashAttribute", attribute.into()),
                     ("hashValue", unit.into()),
                 ]),
             ),
-            Happening::Goal { key } => (key, json::object([])),
+            EventKind::Goal(key) => (key, json::object([])),
         };
         let mut event = Map::new();
         for (column, sources, nullable) in COLUMNS {
@@ -96,17 +77,4 @@ impl IngestEvent<'_> {
         event.insert("url".to_owned(), self.url.into());
         json::write(out, &Value::Object(event));
     }
-}
-
-/// The body that carries `events`, each written by [`IngestEvent::write`].
-pub fn body<'a>(events: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
-    let mut body = vec![b'['];
-    for (position, event) in events.into_iter().enumerate() {
-        if position > 0 {
-            body.push(b',');
-        }
-        body.extend_from_slice(event);
-    }
-    body.push(b']');
-    body
 }

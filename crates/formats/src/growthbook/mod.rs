@@ -7,17 +7,18 @@
 //! - [`hash`], [`sticky`], [`url`], [`decrypt`] are what they are made of;
 //! - [`ingest`] writes events for GrowthBook's event ingestor.
 
-mod chain;
 mod decision;
 pub mod decrypt;
 pub mod evaluate;
+mod evaluator;
 mod experiment;
 mod feature;
+mod format;
 pub mod hash;
 pub mod ingest;
 pub mod payload;
+mod prerequisites;
 mod redirect;
-pub(crate) mod rules;
 mod run;
 pub mod sticky;
 mod target;
@@ -28,6 +29,7 @@ pub use decision::{BanditResult, Context, ExperimentResult, Exposure, FeatureDec
 pub use evaluate::Evaluation;
 pub use experiment::{Experiment, FALLBACK_LEAF};
 pub use feature::{DEFAULT_VALUE, Feature, NO_VALUE};
+pub use format::GrowthBook;
 pub use payload::{Compiled, Payload, compile, compile_at, compile_bytes};
 pub use redirect::RedirectTest;
 pub use run::Redirect;

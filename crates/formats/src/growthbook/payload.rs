@@ -209,7 +209,7 @@ impl Payload {
     /// Switches off what hangs on too long a chain of prerequisites, then ties every prerequisite to its feature.
     fn link(&mut self, root: &Path<'_>, problems: &mut Problems) {
         let path = root.field("features");
-        let deep = super::chain::too_deep(&self.features);
+        let deep = super::prerequisites::too_deep(&self.features);
         let features = std::mem::take(&mut self.features);
         for (feature, deep) in features.into_iter().zip(deep) {
             if !deep {

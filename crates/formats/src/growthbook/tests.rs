@@ -1,7 +1,8 @@
-use super::ingest::{Happening, IngestEvent, body};
+use super::ingest::IngestEvent;
 use super::sticky::{StickyDocument, StickyDocuments};
 use super::*;
-use edgesplit_engine::flag::FlagDecision;
+use crate::events::{EventKind, EventWire};
+use edgesplit_engine::flag::{FlagDecision, FlagExposure};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 
@@ -336,13 +337,19 @@ fn events_are_written_as_the_ingestor_takes_them() {
     let attributes =
         json!({"id": "u1", "device_id": "", "user_id": 5, "country": "DE", "utmSource": "mail", "pageTitle": null});
     let url = "https://shop.example/";
-    let exposure = Happening::Exposure { experiment: "e\"1", variation: "red", attribute: "id", unit: "u1" };
-    let events = [exposure, Happening::Goal { key: "purchase" }].map(|happening| {
+    let (variant, attribute, unit) = (Some("red"), "id", "u1");
+    let exposure = FlagExposure { experiment: "e\"1", variant, attribute, unit, outcome: None };
+    let events = [EventKind::Exposure(exposure), EventKind::Goal("purchase")].map(|kind| {
         let mut out = Vec::new();
-        IngestEvent { happening, attributes: attributes.as_object().unwrap(), url }.write(&mut out);
+        IngestEvent { kind, attributes: attributes.as_object().unwrap(), url }.write(&mut out);
         out
     });
-    let written: Value = serde_json::from_slice(&body(events.iter().map(Vec::as_slice))).expect("JSON");
+    let body = |events: &[Vec<u8>]| {
+        let mut body = Vec::new();
+        GrowthBook.write_body(b"", &mut events.iter().map(Vec::as_slice), &mut body);
+        body
+    };
+    let written: Value = serde_json::from_slice(&body(&events)).expect("JSON");
     let common = json!({
         "user_id": null, "device_id": "u1", "page_id": null, "session_id": null, "utm_source": "mail", "url": url,
         "context_json": {"country": "DE"}, "sdk_language": "edgesplit", "sdk_version": env!("CARGO_PKG_VERSION"),
@@ -364,7 +371,7 @@ fn events_are_written_as_the_ingestor_takes_them() {
         })
         .collect();
     assert_eq!(written, expected);
-    assert_eq!(body([]), b"[]");
+    assert_eq!(body(&[]), b"[]");
 }
 
 /// `{"f":{"defaultValue":"ü"}}` and `{}x`, encrypted by Node's `crypto`.

@@ -6,11 +6,14 @@ pub mod budget;
 mod compilation;
 pub mod effects;
 mod experiment;
+mod format;
 pub mod route;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod schema;
 
+pub use crate::format::Compiled;
 pub use compilation::Compilation;
+pub use format::Native;
 
 use crate::diagnostics::{Node, Path, Problem, Problems, Severity};
 use edgesplit_engine::guardrail::GUARDED_VARIANTS_MAX;
@@ -25,15 +28,6 @@ pub const SCHEMA: u64 = 1;
 
 /// Longer keys are refused: they would end in headers, metrics and events.
 pub const KEY_BYTES_MAX: usize = 256;
-
-/// What compiling found and made.
-#[derive(Debug)]
-pub struct Compiled {
-    /// The snapshot; none where the document is refused whole.
-    pub snapshot: Option<Snapshot>,
-    /// Everything that is wrong, warnings included.
-    pub problems: Problems,
-}
 
 /// Parses and compiles `bytes`. `budget` bounds the cache-key combinations of a route.
 pub fn compile_bytes(bytes: &[u8], budget: u64) -> Compiled {

@@ -26,13 +26,15 @@ mod audience;
 mod compile;
 mod datafile;
 mod decide;
+mod evaluator;
+mod format;
 mod impression;
 mod reason;
-pub(crate) mod rules;
 mod wire;
 
 pub use audience::AUDIENCE_DEPTH_MAX;
 pub use datafile::{Datafile, Flag, Project, ReportedAttribute};
+pub use format::Optimizely;
 pub use impression::{BATCH_TAIL, Client, EVENTS_PATH, Event, Happening, Impression, RuleType};
 pub use reason::Reason;
 

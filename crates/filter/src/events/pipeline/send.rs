@@ -115,9 +115,8 @@ impl Pipeline {
         let body = events.body(&id, part.clone());
         let id = id.to_string();
         let content_type = match events.format() {
-            EventFormat::Native | EventFormat::Optimizely => "application/json",
-            // What browsers send without asking first.
-            EventFormat::Growthbook => "text/plain",
+            EventFormat::Native => "application/json",
+            EventFormat::Vendor(format) => format.event_wire().map_or("application/json", |wire| wire.content_type()),
             EventFormat::Ndjson => "application/x-ndjson",
             EventFormat::CloudEvents => "application/cloudevents-batch+json; charset=UTF-8",
             EventFormat::KafkaRest => "application/vnd.kafka.json.v2+json",

@@ -1,0 +1,146 @@
+//! The seam between experiment formats and the rest of the product. A format is a folder that implements [`Format`], and
+//! one line in the table of [`registry`](crate::registry).
+
+use crate::diagnostics::{Node, Problems};
+use crate::events::EventWire;
+use edgesplit_engine::pattern::Pattern;
+use edgesplit_engine::route::Route;
+use edgesplit_engine::snapshot::{Goal, Snapshot};
+use serde_json::Value;
+use std::fmt;
+
+/// A format of experiment configs, with everything that only this format does.
+pub trait Format: Sync {
+    /// The name in configurations.
+    fn name(&self) -> &'static str;
+
+    /// Whether `document` has the shape of a config in this format.
+    fn recognises(&self, document: &Value) -> bool;
+
+    /// Begins to compile the config in `text`.
+    fn begin(&self, text: Vec<u8>, options: &Options) -> Box<dyn Compilation>;
+
+    /// Compiles a config that is a part of another document.
+    fn compile(&self, config: Node<'_>, options: &Options) -> Compiled;
+
+    /// Whether configs contain routes and goals. If not, the plugin configuration has them.
+    fn has_routes(&self) -> bool {
+        false
+    }
+
+    /// Whether configs can be encrypted.
+    fn has_encryption(&self) -> bool {
+        false
+    }
+
+    /// The start of the names of the vendor's own cookies for sticky bucketing, if it has any.
+    fn sticky_cookie_prefix(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// The format of the vendor's events, if it takes any.
+    fn event_wire(&self) -> Option<&dyn EventWire> {
+        None
+    }
+}
+
+/// A registered format.
+pub type FormatRef = &'static dyn Format;
+
+impl fmt::Debug for dyn Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Formats are equal if their names are.
+impl PartialEq for dyn Format {
+    fn eq(&self, other: &dyn Format) -> bool {
+        self.name() == other.name()
+    }
+}
+
+impl Eq for dyn Format {}
+
+/// A config that is being compiled, in steps that are short enough to run between requests.
+pub trait Compilation {
+    /// Compiles the next part: about `bytes_max` bytes, and at least one element. True when nothing is left to do.
+    fn advance(&mut self, bytes_max: usize) -> bool;
+
+    /// The result, and the text of the config. Without a snapshot if there is something left to do.
+    fn finish(self: Box<Self>) -> (Compiled, Vec<u8>);
+}
+
+impl fmt::Debug for dyn Compilation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Compilation")
+    }
+}
+
+/// The result of compiling a config.
+#[derive(Debug, Default)]
+pub struct Compiled {
+    /// The snapshot; none if the config is refused as a whole.
+    pub snapshot: Option<Snapshot>,
+    /// All problems, warnings included.
+    pub problems: Problems,
+}
+
+/// The settings that compiling a config depends on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Options {
+    /// The config's format.
+    pub format: FormatRef,
+    /// How many different cache keys a route may have.
+    pub budget: u64,
+    /// Whether a vendor's flag that exceeds the budget is disabled. If not, the problem is only reported, because the flag is
+    /// on in the vendor's SDKs.
+    pub is_budget_kept: bool,
+    /// The key of a vendor's encrypted payload.
+    pub decryption_key: Option<DecryptionKey>,
+    /// The routes of a vendor's flags.
+    pub routes: Vec<FlagRoute>,
+    /// The goals beside a vendor's flags.
+    pub goals: Vec<Goal>,
+}
+
+impl Options {
+    /// The settings of a config without a plugin configuration.
+    pub fn new(format: FormatRef, budget: u64) -> Options {
+        let (routes, goals) = (Vec::new(), Vec::new());
+        Options { format, budget, is_budget_kept: false, decryption_key: None, routes, goals }
+    }
+}
+
+/// A decryption key, which is never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct DecryptionKey(String);
+
+impl DecryptionKey {
+    /// The key with this text.
+    pub fn new(text: &str) -> DecryptionKey {
+        DecryptionKey(text.to_owned())
+    }
+
+    /// Its text.
+    pub(crate) fn text(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for DecryptionKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DecryptionKey")
+    }
+}
+
+/// Restricts flags to a route and names their baseline.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FlagRoute {
+    /// Patterns of flags' keys; empty for all flags.
+    pub keys: Vec<Pattern>,
+    /// The requests that the flags apply to.
+    pub route: Route,
+    /// The key of the variant that visitors see if they are in no experiment.
+    pub baseline: Option<String>,
+}

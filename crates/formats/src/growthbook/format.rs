@@ -1,0 +1,142 @@
+//! GrowthBook in the table of formats.
+
+use super::compile_at;
+use super::evaluator::Evaluator;
+use super::ingest::IngestEvent;
+use super::payload::Payload;
+use super::sticky::COOKIE_PREFIX;
+use crate::diagnostics::{Node, Problems};
+use crate::events::{EventWire, VendorEvent, write_joined};
+use crate::flags::{Flag, FlagEntries};
+use crate::format::{Compilation, Compiled, Format, Options};
+use crate::stepwise::{self, OUTCOME_BYTES, Steps, Stepwise};
+use edgesplit_engine::attribute::AttributeName;
+use edgesplit_engine::flag::FlagEvaluator;
+use serde_json::{Map, Value};
+
+/// GrowthBook's SDK payloads.
+#[derive(Debug)]
+pub struct GrowthBook;
+
+impl Format for GrowthBook {
+    fn name(&self) -> &'static str {
+        "growthbook"
+    }
+
+    fn recognises(&self, document: &Value) -> bool {
+        document.get("features").is_some_and(Value::is_object)
+            || document.get("encryptedFeatures").is_some_and(Value::is_string)
+    }
+
+    fn begin(&self, text: Vec<u8>, options: &Options) -> Box<dyn Compilation> {
+        Stepwise::begin(text, Box::new(PayloadSteps::new(options)))
+    }
+
+    fn compile(&self, config: Node<'_>, options: &Options) -> Compiled {
+        stepwise::compile(config, Box::new(PayloadSteps::new(options)))
+    }
+
+    fn has_encryption(&self) -> bool {
+        true
+    }
+
+    fn sticky_cookie_prefix(&self) -> Option<&'static str> {
+        Some(COOKIE_PREFIX)
+    }
+
+    fn event_wire(&self) -> Option<&dyn EventWire> {
+        Some(self)
+    }
+}
+
+/// Compiles a payload, then adds its features and redirect tests one by one.
+struct PayloadSteps {
+    key: Option<String>,
+    problems: Problems,
+    payload: Option<Payload>,
+    is_read: bool,
+    /// The next feature or redirect test to add.
+    next: usize,
+    entries: FlagEntries,
+}
+
+impl PayloadSteps {
+    fn new(options: &Options) -> PayloadSteps {
+        PayloadSteps {
+            key: options.decryption_key.as_ref().map(|key| key.text().to_owned()),
+            problems: Problems::new(),
+            payload: None,
+            is_read: false,
+            next: 0,
+            entries: FlagEntries::new(options),
+        }
+    }
+}
+
+impl Steps for PayloadSteps {
+    fn step(&mut self, config: Node<'_>) -> Option<usize> {
+        if !self.is_read {
+            self.is_read = true;
+            let compiled = compile_at(config.value, config.path, self.key.as_deref());
+            self.problems.append(compiled.problems);
+            self.payload = compiled.payload;
+            return Some(usize::MAX);
+        }
+        let payload = self.payload.as_ref()?;
+        let number = self.next;
+        let features = payload.features().len();
+        let (in_features, in_experiments) = (config.path.field("features"), config.path.field("experiments"));
+        let flag = match payload.features().get(number) {
+            Some(feature) => {
+                let (key, position, outcomes) = (feature.key(), feature.position(), feature.outcomes());
+                Flag { key, position, number, outcomes, path: in_features.field(key) }
+            }
+            None => {
+                let test = payload.redirects().get(number - features)?;
+                // Redirect tests come after all features, disabled ones counted.
+                let position = features + payload.disabled().len() + test.position();
+                let (key, path) = (test.experiment().key(), in_experiments.index(test.position()));
+                Flag { key, position, number, outcomes: test.outcomes(), path }
+            }
+        };
+        self.entries.add(&flag);
+        self.next += 1;
+        Some(OUTCOME_BYTES * (1 + flag.outcomes.len()))
+    }
+
+    fn finish(mut self: Box<Self>) -> Compiled {
+        let Some(payload) = self.payload else { return Compiled { snapshot: None, problems: self.problems } };
+        let revision = payload.revision().map(str::to_owned);
+        let disabled = payload.disabled().to_vec();
+        let compiled = self.entries.finish(revision, &disabled, Box::new(Evaluator(payload)));
+        self.problems.append(compiled.problems);
+        Compiled { problems: self.problems, ..compiled }
+    }
+}
+
+impl EventWire for GrowthBook {
+    /// Browsers send it without a preflight request.
+    fn content_type(&self) -> &'static str {
+        "text/plain"
+    }
+
+    fn write(&self, event: &VendorEvent<'_>, _evaluator: Option<&dyn FlagEvaluator>, out: &mut Vec<u8>) -> bool {
+        let mut attributes = Map::new();
+        let mut add = |name: &str, source: &AttributeName| {
+            if let Some(value) = event.text(source) {
+                attributes.insert(name.to_owned(), value.into());
+            }
+        };
+        add("id", &AttributeName::Id);
+        for (alias, source) in event.aliases {
+            add(alias, source);
+        }
+        let url = event.text(&AttributeName::Url).unwrap_or_default();
+        IngestEvent { kind: event.kind, attributes: &attributes, url: &url }.write(out);
+        true
+    }
+
+    fn write_body(&self, _head: &[u8], events: &mut dyn Iterator<Item = &[u8]>, out: &mut Vec<u8>) {
+        write_joined(b"[", events, b"]", out);
+    }
+}

@@ -1,0 +1,45 @@
+//! The native format in the table of formats.
+
+use super::{Compilation, SCHEMA, compile_at};
+use crate::diagnostics::Node;
+use crate::format::{self, Compiled, Format, Options};
+use serde_json::Value;
+
+/// Edgesplit's own format, schema 1.
+#[derive(Debug)]
+pub struct Native;
+
+impl Format for Native {
+    fn name(&self) -> &'static str {
+        "native"
+    }
+
+    fn recognises(&self, document: &Value) -> bool {
+        let has = |name: &str| document.get(name).is_some();
+        document.get("schema").and_then(Value::as_u64) == Some(SCHEMA)
+            || document.get("experiments").is_some_and(Value::is_array)
+                && !["features", "encryptedFeatures", "version"].into_iter().any(has)
+    }
+
+    fn begin(&self, text: Vec<u8>, options: &Options) -> Box<dyn format::Compilation> {
+        Box::new(Compilation::new(text, options.budget))
+    }
+
+    fn compile(&self, config: Node<'_>, options: &Options) -> Compiled {
+        compile_at(config.value, config.path, options.budget)
+    }
+
+    fn has_routes(&self) -> bool {
+        true
+    }
+}
+
+impl format::Compilation for Compilation {
+    fn advance(&mut self, bytes_max: usize) -> bool {
+        Compilation::advance(self, bytes_max)
+    }
+
+    fn finish(self: Box<Self>) -> (Compiled, Vec<u8>) {
+        Compilation::finish(*self)
+    }
+}

@@ -1,0 +1,139 @@
+//! Optimizely in the table of formats.
+
+use super::datafile::Datafile;
+use super::evaluator::Evaluator;
+use super::impression::{BATCH_TAIL, Client, Event, Happening};
+use super::{VERSION, compile_at};
+use crate::diagnostics::{Node, Problems};
+use crate::events::{EventKind, EventWire, VendorEvent, write_joined};
+use crate::flags::{Flag, FlagEntries};
+use crate::format::{Compilation, Compiled, Format, Options};
+use crate::stepwise::{self, Steps, Stepwise};
+use edgesplit_engine::flag::FlagEvaluator;
+use serde_json::{Map, Value};
+
+/// The sender of events.
+const CLIENT: Client<'_> = Client { name: "edgesplit", version: env!("CARGO_PKG_VERSION") };
+
+/// Optimizely datafiles, version 4.
+#[derive(Debug)]
+pub struct Optimizely;
+
+impl Format for Optimizely {
+    fn name(&self) -> &'static str {
+        "optimizely"
+    }
+
+    fn recognises(&self, document: &Value) -> bool {
+        document.get("version").and_then(Value::as_str) == Some(VERSION) && document.get("featureFlags").is_some()
+    }
+
+    fn begin(&self, text: Vec<u8>, options: &Options) -> Box<dyn Compilation> {
+        Stepwise::begin(text, Box::new(DatafileSteps::new(options)))
+    }
+
+    fn compile(&self, config: Node<'_>, options: &Options) -> Compiled {
+        stepwise::compile(config, Box::new(DatafileSteps::new(options)))
+    }
+
+    fn event_wire(&self) -> Option<&dyn EventWire> {
+        Some(self)
+    }
+}
+
+/// Compiles a datafile, then adds its flags one by one.
+struct DatafileSteps {
+    problems: Problems,
+    datafile: Option<Datafile>,
+    is_read: bool,
+    /// The next flag to add.
+    next: usize,
+    entries: FlagEntries,
+}
+
+impl DatafileSteps {
+    fn new(options: &Options) -> DatafileSteps {
+        let entries = FlagEntries::new(options);
+        DatafileSteps { problems: Problems::new(), datafile: None, is_read: false, next: 0, entries }
+    }
+}
+
+impl Steps for DatafileSteps {
+    fn step(&mut self, config: Node<'_>) -> Option<usize> {
+        if !self.is_read {
+            self.is_read = true;
+            let compiled = compile_at(config.value, config.path);
+            self.problems.append(compiled.problems);
+            self.datafile = compiled.datafile;
+            return Some(usize::MAX);
+        }
+        let flag = self.datafile.as_ref()?.flags.get(self.next)?;
+        let flag_count = config.value.get("featureFlags").and_then(Value::as_array).map_or(0, Vec::len);
+        let (flags, experiments) = (config.path.field("featureFlags"), config.path.field("experiments"));
+        let position = flag.position;
+        let path = if position < flag_count { flags.index(position) } else { experiments.field(&flag.key) };
+        self.entries.add(&Flag { key: &flag.key, position, number: self.next, outcomes: flag.outcomes(), path });
+        self.next += 1;
+        Some(stepwise::OUTCOME_BYTES * (1 + flag.outcomes().len()))
+    }
+
+    fn finish(mut self: Box<Self>) -> Compiled {
+        let Some(datafile) = self.datafile else { return Compiled { snapshot: None, problems: self.problems } };
+        let revision = Some(datafile.project.revision.clone()).filter(|revision| !revision.is_empty());
+        let disabled = datafile.disabled.clone();
+        let compiled = self.entries.finish(revision, &disabled, Box::new(Evaluator(datafile)));
+        self.problems.append(compiled.problems);
+        Compiled { problems: self.problems, ..compiled }
+    }
+}
+
+impl EventWire for Optimizely {
+    fn content_type(&self) -> &'static str {
+        "application/json"
+    }
+
+    fn write(&self, event: &VendorEvent<'_>, evaluator: Option<&dyn FlagEvaluator>, out: &mut Vec<u8>) -> bool {
+        let Some(Evaluator(datafile)) = evaluator.and_then(|evaluator| evaluator.as_any().downcast_ref()) else {
+            return false;
+        };
+        let project = &datafile.project;
+        let tags = Map::new();
+        let happening = match event.kind {
+            EventKind::Exposure(exposure) => exposure
+                .outcome
+                .and_then(|(flag, outcome)| datafile.flags.get(flag)?.impression(outcome).map(Happening::Impression)),
+            EventKind::Goal(key) => project.conversion_id(key).map(|id| Happening::Conversion {
+                id,
+                key,
+                revenue: None,
+                value: None,
+                tags: &tags,
+            }),
+        };
+        let Some(happening) = happening else { return false };
+        let attributes = project.visitor_attributes(&event.attributes);
+        let (user_id, uuid, time_ms) = (event.unit, event.id, event.time_ms);
+        Event { user_id, attributes: &attributes, happening, uuid, time_ms }.write(out);
+        true
+    }
+
+    fn head(&self, evaluator: &dyn FlagEvaluator) -> Vec<u8> {
+        let mut head = Vec::new();
+        if let Some(Evaluator(datafile)) = evaluator.as_any().downcast_ref() {
+            datafile.project.write_batch_head(CLIENT, &mut head);
+        }
+        head
+    }
+
+    fn write_body(&self, head: &[u8], events: &mut dyn Iterator<Item = &[u8]>, out: &mut Vec<u8>) {
+        write_joined(head, events, BATCH_TAIL, out);
+    }
+
+    fn needs_own_config(&self) -> bool {
+        true
+    }
+
+    fn is_per_flag(&self) -> bool {
+        true
+    }
+}
