@@ -6,7 +6,7 @@ WASM_TARGET := wasm32-wasip1
 LOCKED := --locked
 
 .DEFAULT_GOAL := help
-.PHONY: help setup caches browser prometheus clickhouse module build image release reproduce deny run test check sim sim-module sim-mutants matrix compose-test load artillery bench cold fuzz clean
+.PHONY: help lint setup caches browser prometheus clickhouse module build image release reproduce deny run test check sim sim-module sim-mutants matrix compose-test load artillery bench cold fuzz clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,12 +60,13 @@ test-module: setup
 test: build test-module ## run all tests, in a real Envoy too
 	cargo test $(LOCKED) --workspace
 
-check: build ## format, lints, docs and all tests
+lint: setup ## check format, lints and docs
 	cargo fmt --all --check
 	cargo clippy $(LOCKED) --workspace --all-targets -- -D warnings
 	cargo clippy $(LOCKED) --package edgesplit --lib --target $(WASM_TARGET) -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc $(LOCKED) --workspace --no-deps
-	$(MAKE) test
+
+check: lint test ## check format, lints, docs, and run all tests
 
 sim: ## simulate faults: SEEDS=1000 from START=1 on, or SEED=4711 alone, told step by step
 	SEEDS=$(or $(SEEDS),1000) START=$(START) SEED=$(SEED) MUTANT=$(MUTANT) \
