@@ -13,6 +13,7 @@ use edgesplit_engine::reason::Reason;
 use edgesplit_engine::route::Route;
 use edgesplit_engine::snapshot::{Experiment, Snapshot};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::PathBuf;
 
@@ -46,7 +47,7 @@ struct Counts {
     /// Those of them who were bucketed, whom the weights are about.
     bucketed: Vec<u64>,
     /// Visitors who are not in it, by why.
-    out: Vec<u64>,
+    out: BTreeMap<Reason, u64>,
 }
 
 #[derive(Debug, Default)]
@@ -78,7 +79,7 @@ impl Tally {
         }
         for (counts, decision) in self.experiments.iter_mut().zip(decisions) {
             let Some(variant) = decision.variant else {
-                add(&mut counts.out, decision.reason as usize, 1);
+                *counts.out.entry(decision.reason).or_default() += 1;
                 continue;
             };
             add(&mut counts.variants, variant, 1);
@@ -102,7 +103,9 @@ impl Tally {
         for (into, from) in self.experiments.iter_mut().zip(&other.experiments) {
             add_all(&mut into.variants, &from.variants);
             add_all(&mut into.bucketed, &from.bucketed);
-            add_all(&mut into.out, &from.out);
+            for (reason, count) in &from.out {
+                *into.out.entry(*reason).or_default() += count;
+            }
         }
         add_all(&mut self.both, &other.both);
         self
@@ -157,8 +160,7 @@ fn row<'a>(snapshot: &Snapshot, experiment: &'a Experiment, counts: &Counts) -> 
     merged.retain(|share| is_weighted || share.visitors > 0);
     let bucketed: Vec<(u64, u32)> =
         weights.iter().enumerate().map(|(at, weight)| (of(&counts.bucketed, at), *weight)).collect();
-    let out = Reason::ALL.iter().map(|reason| (*reason, of(&counts.out, *reason as usize)));
-    let out = out.filter(|(_, count)| *count > 0).collect();
+    let out = counts.out.iter().map(|(reason, count)| (*reason, *count)).collect();
     Row { experiment, visitors, shares: merged, out, test: ChiSquaredTest::new(&bucketed).filter(|_| is_weighted) }
 }
 

@@ -1,23 +1,41 @@
-//! Why a decision came out as it did. The same names stand in the command's output and in the metrics.
+//! The reasons of decisions. Results, metrics and the debug header use the same names.
 
-/// Declares the reasons once: the enum, its names and the list of all.
+/// Declares the reasons once: the enum, its names, and the list of all.
 macro_rules! reasons {
     ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
         /// Why a visitor is in an experiment or not.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Reason {
             $($(#[$doc])* $variant,)*
+            /// A reason that only one vendor's format has, by its name in results and metrics.
+            Vendor(&'static str),
+        }
+
+        /// Numbers the reasons.
+        enum Position {
+            $($variant,)*
+            Vendor,
         }
 
         impl Reason {
-            /// Every reason.
+            /// Every reason that is not a vendor's alone.
             pub const ALL: &'static [Reason] = &[$(Reason::$variant,)*];
 
             /// The name in results and metrics.
             pub const fn name(self) -> &'static str {
                 match self {
                     $(Reason::$variant => $name,)*
+                    Reason::Vendor(name) => name,
                 }
+            }
+
+            /// The position in [`Reason::ALL`]; for a vendor's reason, the number of reasons there.
+            pub const fn position(self) -> usize {
+                let position = match self {
+                    $(Reason::$variant => Position::$variant,)*
+                    Reason::Vendor(_) => Position::Vendor,
+                };
+                position as usize
             }
         }
     };
@@ -62,37 +80,4 @@ reasons! {
     Bucketed = "bucketed",
     /// The visitor's variant answers with too many errors and is switched off on this proxy.
     Guardrail = "guardrail",
-    /// Optimizely: bucketed into a variation of one of the flag's experiments.
-    FeatureTest = "feature_test",
-    /// A vendor's: the visitor is in an experiment.
-    Experiment = "experiment",
-    /// Optimizely: bucketed into one of the rules of the flag's rollout.
-    Rollout = "rollout",
-    /// Optimizely: a contextual bandit would have to be asked, and no request waits for that.
-    Cmab = "cmab",
-    /// Optimizely: there is no rule to decide by.
-    NoRule = "no_rule",
-    /// Optimizely: the last rule's experiment does not run.
-    NotRunning = "not_running",
-    /// Optimizely: another experiment of the group has the visitor, or none of them.
-    Group = "group",
-    /// GrowthBook: no rule was for the visitor.
-    DefaultValue = "default_value",
-    /// GrowthBook: a rule gave everyone it is for the same value.
-    Force = "force",
-    /// GrowthBook: a prerequisite was not met that keeps the whole feature back.
-    Prerequisite = "prerequisite",
-    /// GrowthBook: features are prerequisites of each other in a circle.
-    CyclicPrerequisite = "cyclic_prerequisite",
-    /// GrowthBook: the payload has no such feature.
-    UnknownFeature = "unknown_feature",
-    /// GrowthBook: the outcome was set from outside.
-    Override = "override",
-}
-
-impl Reason {
-    /// Whether only a vendor's rules give it.
-    pub const fn is_vendors(self) -> bool {
-        self as usize >= Reason::FeatureTest as usize
-    }
 }

@@ -132,6 +132,8 @@ pub struct Metrics {
     counters: Vec<Count>,
     /// In place: every request counts some.
     reasons: [Count; Reason::ALL.len()],
+    /// Defined when they are first counted, because most plugins never have them.
+    vendor_reasons: Vec<(&'static str, Count)>,
     /// By the variant's tag. The name is made up once.
     exposures: HashMap<u64, (String, Count), HashedAlready>,
     /// Likewise, by class.
@@ -149,11 +151,11 @@ impl Metrics {
             |name: &str| Count { id: host.define_metric(MetricKind::Counter, &format!("{prefix}{name}")), pending: 0 };
         Metrics {
             counters: Counter::ALL.iter().map(|metric| counter(metric.name())).collect(),
-            // Those of vendors are defined when they are first counted: most plugins never meet them.
             reasons: std::array::from_fn(|at| match Reason::ALL.get(at) {
-                Some(reason) if !reason.is_vendors() => counter(&reason_name(*reason)),
-                _ => Count::default(),
+                Some(reason) => counter(&reason_name(reason.name())),
+                None => Count::default(),
             }),
+            vendor_reasons: Vec::new(),
             exposures: HashMap::default(),
             responses: HashMap::default(),
             switches: HashMap::default(),
@@ -174,8 +176,17 @@ impl Metrics {
     /// Counts decisions that came out for `reason`.
     #[inline(always)]
     pub fn decided(&mut self, reason: Reason, by: u64) {
-        if let Some(count) = self.reasons.get_mut(reason as usize) {
-            count.pending += by;
+        match self.reasons.get_mut(reason.position()) {
+            Some(count) => count.pending += by,
+            None => self.decided_by_vendor(reason.name(), by),
+        }
+    }
+
+    #[cold]
+    fn decided_by_vendor(&mut self, reason: &'static str, by: u64) {
+        match self.vendor_reasons.iter_mut().find(|(name, _)| *name == reason) {
+            Some((_, count)) => count.pending += by,
+            None => self.vendor_reasons.push((reason, Count { id: None, pending: by })),
         }
     }
 
@@ -217,11 +228,12 @@ impl Metrics {
         for count in &mut self.counters {
             count.flush(host);
         }
-        for (count, reason) in self.reasons.iter_mut().zip(Reason::ALL) {
-            if count.pending > 0 && count.id.is_none() {
-                let name = format!("{}{}", self.prefix, reason_name(*reason));
-                count.id = host.define_metric(MetricKind::Counter, &name);
-            }
+        for count in &mut self.reasons {
+            count.flush(host);
+        }
+        for (reason, count) in self.vendor_reasons.iter_mut().filter(|(_, count)| count.pending > 0) {
+            let name = || format!("{}{}", self.prefix, reason_name(reason));
+            count.id = count.id.or_else(|| host.define_metric(MetricKind::Counter, &name()));
             count.flush(host);
         }
         for (name, count) in self.exposures.values_mut().filter(|(_, count)| count.pending > 0) {
@@ -251,8 +263,8 @@ pub fn revision_hash(revision: Option<&str>) -> u64 {
     revision.map_or(0, |revision| u64::from(fingerprint(&[revision.as_bytes()]) as u32).max(1))
 }
 
-fn reason_name(reason: Reason) -> String {
-    format!("decisions.reason.{}", reason.name())
+fn reason_name(reason: &str) -> String {
+    format!("decisions.reason.{reason}")
 }
 
 /// The counts of a variant among those of all; beyond the bound, those of all others together.
@@ -297,7 +309,7 @@ mod tests {
             assert_eq!(*metric as usize, at, "{}", metric.name());
         }
         for (at, reason) in Reason::ALL.iter().enumerate() {
-            assert_eq!(*reason as usize, at, "{}", reason.name());
+            assert_eq!(reason.position(), at, "{}", reason.name());
         }
         for (at, metric) in Gauge::ALL.iter().enumerate() {
             assert_eq!(*metric as usize, at, "{}", metric.name());

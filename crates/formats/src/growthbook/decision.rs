@@ -39,13 +39,13 @@ impl Reason {
     /// The same among the reasons of all formats.
     pub const fn reason(self) -> reason::Reason {
         match self {
-            Reason::DefaultValue => reason::Reason::DefaultValue,
-            Reason::Force => reason::Reason::Force,
-            Reason::Experiment => reason::Reason::Experiment,
-            Reason::Prerequisite => reason::Reason::Prerequisite,
-            Reason::CyclicPrerequisite => reason::Reason::CyclicPrerequisite,
-            Reason::UnknownFeature => reason::Reason::UnknownFeature,
-            Reason::Override => reason::Reason::Override,
+            Reason::DefaultValue => reason::Reason::Vendor("default_value"),
+            Reason::Force => reason::Reason::Vendor("force"),
+            Reason::Experiment => reason::Reason::Vendor("experiment"),
+            Reason::Prerequisite => reason::Reason::Vendor("prerequisite"),
+            Reason::CyclicPrerequisite => reason::Reason::Vendor("cyclic_prerequisite"),
+            Reason::UnknownFeature => reason::Reason::Vendor("unknown_feature"),
+            Reason::Override => reason::Reason::Vendor("override"),
         }
     }
 

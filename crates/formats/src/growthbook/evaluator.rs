@@ -1,12 +1,11 @@
 //! Decides flags by a payload: its features first, then its URL redirect tests.
 
-use super::decision::{Context, Overrides};
+use super::decision::{Context, Overrides, Reason};
 use super::evaluate::Evaluation;
 use super::payload::Payload;
 use super::sticky::{COOKIE_PREFIX, StickyDocument, StickyDocuments};
 use edgesplit_engine::attribute::{AttributeName, AttributeValue, Attributes};
 use edgesplit_engine::flag::{FlagEvaluator, FlagExposure, FlagSink, FlagVisitor, Outcome};
-use edgesplit_engine::reason::Reason;
 use serde_json::Value;
 use std::any::Any;
 use std::borrow::Cow;
@@ -74,8 +73,8 @@ impl Evaluator {
         for &number in tests {
             let own = found.as_ref().filter(|redirect| first + redirect.test == number);
             match own {
-                Some(redirect) => sink.decided(number, Some(redirect.result.variation), Reason::Experiment),
-                None => sink.decided(number, None, Reason::DefaultValue),
+                Some(redirect) => sink.decided(number, Some(redirect.result.variation), Reason::Experiment.reason()),
+                None => sink.decided(number, None, Reason::DefaultValue.reason()),
             }
         }
         if let Some(location) = found.as_ref().and_then(|redirect| redirect.location.as_deref()) {

@@ -227,7 +227,7 @@ fn exposures_are_those_that_the_sdk_reports() {
     let child = payload.feature("child").unwrap();
     let decision = Evaluation::new(&payload, &context, None).flag(child);
     assert!(
-        matches!(decision, FlagDecision { reason: edgesplit_engine::reason::Reason::Experiment, exposure: true, unit: Some(unit), .. } if unit == "u1")
+        matches!(decision, FlagDecision { reason: edgesplit_engine::reason::Reason::Vendor("experiment"), exposure: true, unit: Some(unit), .. } if unit == "u1")
     );
 }
 

@@ -52,16 +52,16 @@ impl Reason {
     /// The same among the reasons of all formats.
     pub const fn reason(self) -> reason::Reason {
         match self {
-            Reason::FeatureTest => reason::Reason::FeatureTest,
-            Reason::Experiment => reason::Reason::Experiment,
-            Reason::Rollout => reason::Reason::Rollout,
+            Reason::FeatureTest => reason::Reason::Vendor("feature_test"),
+            Reason::Experiment => reason::Reason::Vendor("experiment"),
+            Reason::Rollout => reason::Reason::Vendor("rollout"),
             Reason::Forced => reason::Reason::Forced,
             Reason::Holdout => reason::Reason::Holdout,
-            Reason::Cmab => reason::Reason::Cmab,
-            Reason::NoRule => reason::Reason::NoRule,
-            Reason::NotRunning => reason::Reason::NotRunning,
+            Reason::Cmab => reason::Reason::Vendor("cmab"),
+            Reason::NoRule => reason::Reason::Vendor("no_rule"),
+            Reason::NotRunning => reason::Reason::Vendor("not_running"),
             Reason::Audience => reason::Reason::Audience,
-            Reason::Group => reason::Reason::Group,
+            Reason::Group => reason::Reason::Vendor("group"),
             Reason::Traffic => reason::Reason::Traffic,
             Reason::Disabled => reason::Reason::Disabled,
         }
