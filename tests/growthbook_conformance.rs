@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice)]
 
+use edgesplit_engine::condition::{StepBudget, request_budget};
 use edgesplit_formats::conditions;
 use edgesplit_formats::diagnostics::{Node, Problems};
 use edgesplit_formats::growthbook::hash::{bucket_ranges, choose_variation, equal_weights, hash, in_namespace};
@@ -106,7 +107,7 @@ fn eval_condition(row: &[Value]) -> (Value, Value) {
     let empty = json!({});
     let groups = row.get(4).filter(|groups| !groups.is_null()).unwrap_or(&empty);
     let condition = conditions::compile(&Node::root(&row[1]), groups, &mut Problems::new());
-    (condition.matches(&row[2]).into(), row[3].clone())
+    (condition.matches(&row[2], &request_budget()).expect("within the limits").into(), row[3].clone())
 }
 
 /// `[seed, value, version, expected]`
@@ -157,6 +158,7 @@ struct Sdk {
     url: String,
     variations: HashMap<String, i64>,
     context: Value,
+    steps: StepBudget,
 }
 
 impl Sdk {
@@ -177,6 +179,7 @@ impl Sdk {
             url: context["url"].as_str().unwrap_or_default().to_owned(),
             variations: forced.map(|(key, number)| (key.clone(), number.as_i64().expect("a number"))).collect(),
             context: context.clone(),
+            steps: request_budget(),
         }
     }
 
@@ -188,7 +191,7 @@ impl Sdk {
             variations: Some(&self.variations),
             outcomes: &[],
         };
-        Context { attributes: &self.attributes, url: &self.url, overrides }
+        Context { attributes: &self.attributes, url: &self.url, overrides, steps: &self.steps }
     }
 
     /// The value that a decision about the feature `key` stands for.
@@ -292,7 +295,7 @@ fn run(row: &[Value]) -> (Value, Value) {
     let compiled = sdk.payload.experiment(Node::root(&row[2]), &groups, &mut problems);
     let (experiment, outcomes) = compiled.unwrap_or_else(|| panic!("{}: {problems:?}", row[0]));
     let context = sdk.context();
-    let result = Evaluation::new(&sdk.payload, &context, None).run(&experiment);
+    let result = Evaluation::new(&sdk.payload, &context, None).run(&experiment).expect("within the limits");
     let value = outcomes.get(result.variation).map_or(Value::Null, |outcome| outcome.value.clone());
     (json!([value, result.in_experiment, result.hash_used]), Value::from(&row[3..6]))
 }

@@ -6,6 +6,7 @@ pub(super) use flags::decide as decide_flags;
 
 use super::{PROBLEMS, WELL, options, read, tell};
 use edgesplit_engine::assignments;
+use edgesplit_engine::condition::request_budget;
 use edgesplit_engine::decide::{Visit, decide};
 use edgesplit_engine::reason::Reason;
 use edgesplit_engine::snapshot::{Choice, Snapshot};
@@ -95,10 +96,9 @@ impl Evaluation<'_> {
                 let keeps_sticky = self.plugin.is_some_and(|plugin| plugin.request.sticky.is_some());
                 return flags::decide(self.snapshot, rules, request, view, visit, link, keeps_sticky);
             }
-            let mut choices = Vec::new();
-            let mut decisions = Vec::new();
+            let (mut choices, mut decisions, steps) = (Vec::new(), Vec::new(), request_budget());
             for (position, experiment) in self.snapshot.experiments.iter().enumerate() {
-                let decision = decide(self.snapshot, experiment, &view.line(), visit, view);
+                let decision = decide(self.snapshot, experiment, &view.line(), visit, view, &steps);
                 let choice = decision.variant.map(|variant| Choice { experiment: position, variant });
                 choices.extend(choice);
                 let variant =

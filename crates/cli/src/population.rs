@@ -3,6 +3,7 @@
 use super::evaluate::Request;
 use super::{options, read, tell};
 use edgesplit_engine::attribute::{AttributeName, AttributeValue, Attributes};
+use edgesplit_engine::condition::request_budget;
 use edgesplit_engine::decide::{Decision, Visit, decide_flags, decide_routed};
 use edgesplit_engine::flag::{FlagDecisions, FlagVisitor};
 use edgesplit_engine::reason::Reason;
@@ -219,7 +220,7 @@ impl Attributes for Person<'_> {
 
 /// Decides all experiments, in the order of the snapshot.
 fn decide_one(snapshot: &Snapshot, person: &Person<'_>, has_path: bool, now_ms: i64, decisions: &mut Vec<Decision>) {
-    let visit = Visit::unrestricted(now_ms);
+    let (visit, steps) = (Visit::unrestricted(now_ms), request_budget());
     let line = person.view.line();
     let is_here = |number: usize| {
         !has_path || snapshot.experiments.get(number).is_some_and(|experiment| experiment.route.matches(&line))
@@ -230,7 +231,7 @@ fn decide_one(snapshot: &Snapshot, person: &Person<'_>, has_path: bool, now_ms: 
             match (experiment.state == State::Paused, is_here(number)) {
                 (true, _) => Decision { variant: None, reason: Reason::Paused },
                 (false, false) => Decision { variant: None, reason: Reason::Route },
-                (false, true) => decide_routed(snapshot, experiment, &visit, person),
+                (false, true) => decide_routed(snapshot, experiment, &visit, person, &steps),
             }
         }));
         return;
@@ -238,7 +239,8 @@ fn decide_one(snapshot: &Snapshot, person: &Person<'_>, has_path: bool, now_ms: 
     decisions.resize(snapshot.experiments.len(), Decision { variant: None, reason: Reason::Route });
     let candidates: Vec<u32> =
         (0..).take(snapshot.experiments.len()).filter(|number| is_here(*number as usize)).collect();
-    let visitor = FlagVisitor { id: Some(person.id), attributes: person, previewed: &[], sticky_store: None };
+    let visitor =
+        FlagVisitor { id: Some(person.id), attributes: person, previewed: &[], sticky_store: None, steps: &steps };
     let mut found = FlagDecisions::default();
     decide_flags(snapshot, rules, &candidates, &visit, &visitor, &mut found);
     for (flag, outcome, reason) in found.decided {

@@ -1,28 +1,40 @@
-//! Conditions on attributes, in GrowthBook's Mongo-like language: the `audience` of native experiments, and whatever a
-//! GrowthBook payload targets by.
+//! Conditions on attributes, in GrowthBook's Mongo-like language: the `audience` of native experiments, and the targeting
+//! of GrowthBook's payloads.
 //!
-//! A condition is compiled once, with every problem in it named by its JSON path, and then only read. Its meaning is
-//! that of GrowthBook's JavaScript SDK (spec 0.8.0, SDK 1.8.0: `mongrule.ts`), JavaScript's coercions included: a
-//! missing attribute is `null`, which counts as 0 in a numeric comparison and so passes `{"$lt": 10}`.
+//! The formats compile conditions; the request path only reads them. A condition means what it means to GrowthBook's
+//! JavaScript SDK (spec 0.8.0, SDK 1.8.0: `mongrule.ts`), JavaScript's coercions included: a missing attribute is `null`,
+//! which counts as 0 in a numeric comparison and so passes `{"$lt": 10}`.
 //!
-//! - `compile`: JSON to the tree of this file, with problems;
-//! - `groups`: saved groups, which conditions refer to by their ids;
-//! - `value`: what JavaScript makes of a value: text, number, truth, order;
-//! - `regex`: JavaScript's regular expressions.
+//! Evaluation is bounded: every check takes steps from a [`StepBudget`], which all conditions of a request share. A
+//! condition that exceeds it, or a limit of `js-regex`, has no result, whichever operators enclose the pattern.
 
 pub mod value;
 
 use super::attribute::{AttributeName, Attributes};
 use js_regex::JsRegex;
+pub use js_regex::{LimitExceeded, StepBudget};
 use serde_json::Value;
 use std::cmp::Ordering;
 use std::sync::Arc;
-use value::{Actual, Members};
+use value::{JsValue, ValueSet};
 
-/// How many conditions may stand inside each other. It bounds the stack that compiling and matching take.
+/// How many steps the conditions of one request may take together: under 3 ms in V8's wasm.
+pub const REQUEST_STEPS_MAX: u32 = 400_000;
+
+/// The steps that a request's conditions may take.
+pub fn request_budget() -> StepBudget {
+    StepBudget::new(REQUEST_STEPS_MAX)
+}
+
+/// The steps of a check: a look-up of an attribute and a comparison.
+const CHECK_STEPS: u32 = 8;
+/// How many bytes of a value are compared or converted in the time of a step.
+const BYTES_PER_STEP: usize = 8;
+
+/// How deep conditions may be nested. It bounds the stack that compiling and matching take.
 pub const CONDITION_DEPTH_MAX: usize = 32;
 
-/// How many tests one condition may come to, the conditions of the saved groups it names included.
+/// How many tests one condition may have, including the conditions of the saved groups that it names.
 pub const CONDITION_TESTS_MAX: usize = 10_000;
 
 /// A compiled condition: all of its tests must hold. Without any it matches everything.
@@ -81,7 +93,7 @@ pub enum Operator {
     /// `$exists`
     Exists(bool),
     /// `$in`, `$ini`, `$inGroup` (true) and `$nin`, `$nini`, `$notInGroup` (false).
-    In(Arc<Members>, bool),
+    In(Arc<ValueSet>, bool),
     /// `$not`
     Not(Box<Check>),
     /// `$size`: the number of a list's elements passes.
@@ -102,15 +114,14 @@ pub enum Operator {
 
 impl Condition {
     /// Whether the condition holds for these attributes.
-    pub fn matches(&self, attributes: &impl Attributes) -> bool {
-        self.tests.iter().all(|test| match test {
-            Test::Any(conditions) => {
-                conditions.is_empty() || conditions.iter().any(|condition| condition.matches(attributes))
-            }
-            Test::All(conditions) => conditions.iter().all(|condition| condition.matches(attributes)),
-            Test::Not(condition) => !condition.matches(attributes),
-            Test::Attribute(name, check) => check.passes(Actual::of(&attributes.attribute(name))),
-            Test::Never => false,
+    pub fn matches(&self, attributes: &impl Attributes, steps: &StepBudget) -> Result<bool, LimitExceeded> {
+        try_all(&self.tests, |test| match test {
+            Test::Any(conditions) if conditions.is_empty() => Ok(true),
+            Test::Any(conditions) => try_any(conditions, |condition| condition.matches(attributes, steps)),
+            Test::All(conditions) => try_all(conditions, |condition| condition.matches(attributes, steps)),
+            Test::Not(condition) => Ok(!condition.matches(attributes, steps)?),
+            Test::Attribute(name, check) => check.passes(JsValue::of(&attributes.attribute(name)), steps),
+            Test::Never => Ok(false),
         })
     }
 
@@ -121,46 +132,83 @@ impl Condition {
 }
 
 impl Check {
-    fn passes(&self, actual: Actual<'_>) -> bool {
-        match self {
+    fn passes(&self, actual: JsValue<'_>, steps: &StepBudget) -> Result<bool, LimitExceeded> {
+        if let Check::Operators(operators) = self {
+            return try_all(operators, |operator| operator.passes(actual, steps));
+        }
+        spend_check(actual, steps)?;
+        Ok(match self {
             Check::Text(text) => actual.text() == **text,
             Check::FoldedText(text) => value::lower_case(&actual.text()) == **text,
             Check::Number(number) => actual.number() == *number,
             Check::Truth(truth) => !actual.is_null() && actual.is_true() == *truth,
             Check::Null => actual.is_null(),
             Check::Same(value) => actual.is_same(value),
-            Check::Operators(operators) => operators.iter().all(|operator| operator.passes(actual)),
-        }
+            Check::Operators(_) => true, // above
+        })
     }
 }
 
 impl Operator {
-    fn passes(&self, actual: Actual<'_>) -> bool {
-        match self {
+    fn passes(&self, actual: JsValue<'_>, steps: &StepBudget) -> Result<bool, LimitExceeded> {
+        spend_check(actual, steps)?;
+        Ok(match self {
             Operator::Identical(value, expected) => actual.is_identical(value) == *expected,
-            Operator::Order(accepts, value) => actual.compare(Actual::from(value)).is_some_and(accepts),
+            Operator::Order(accepts, value) => actual.compare(JsValue::from(value)).is_some_and(accepts),
             Operator::Version(accepts, version) => {
                 accepts(value::padded_version(&actual.version()).cmp(version.iter().copied()))
             }
             Operator::Exists(expected) => actual.is_null() != *expected,
-            Operator::In(members, expected) => members.meet(actual) == *expected,
-            Operator::Not(check) => !check.passes(actual),
-            Operator::Size(check) => {
-                actual.list().is_some_and(|elements| check.passes(Actual::Number(elements.len() as f64)))
+            Operator::In(values, expected) => values.intersects(actual) == *expected,
+            Operator::Not(check) => !check.passes(actual, steps)?,
+            Operator::Size(check) => match actual.list() {
+                Some(elements) => check.passes(JsValue::Number(elements.len() as f64), steps)?,
+                None => false,
+            },
+            Operator::Element(check) => {
+                try_any(present(actual), |element| check.passes(JsValue::from(element), steps))?
             }
-            Operator::Element(check) => present(actual).any(|element| check.passes(Actual::from(element))),
-            Operator::ElementMembers(condition) => present(actual).any(|element| condition.matches(element)),
-            Operator::Every(checks) => actual.list().is_some_and(|elements| {
-                checks.iter().all(|check| elements.iter().any(|element| check.passes(Actual::from(element))))
-            }),
-            Operator::Regex(regex) => regex.is_match(&actual.text()),
+            Operator::ElementMembers(condition) => {
+                try_any(present(actual), |element| condition.matches(element, steps))?
+            }
+            Operator::Every(checks) => match actual.list() {
+                Some(elements) => {
+                    try_all(checks, |check| try_any(elements, |element| check.passes(JsValue::from(element), steps)))?
+                }
+                None => false,
+            },
+            Operator::Regex(regex) => regex.is_match(&actual.text(), steps)?,
             Operator::Type(name) => actual.type_name() == &**name,
             Operator::Never => false,
-        }
+        })
     }
 }
 
-/// The elements `$elemMatch` looks at: those of a list that are not null.
-fn present<'a>(actual: Actual<'a>) -> impl Iterator<Item = &'a Value> {
+fn spend_check(actual: JsValue<'_>, steps: &StepBudget) -> Result<(), LimitExceeded> {
+    let value_steps = u32::try_from(actual.size() / BYTES_PER_STEP).unwrap_or(u32::MAX);
+    steps.spend(CHECK_STEPS.saturating_add(value_steps))
+}
+
+/// The elements that `$elemMatch` looks at: those of a list that are not null.
+fn present<'a>(actual: JsValue<'a>) -> impl Iterator<Item = &'a Value> {
     actual.list().unwrap_or_default().iter().filter(|element| !element.is_null())
+}
+
+fn try_any<T>(
+    list: impl IntoIterator<Item = T>,
+    mut holds: impl FnMut(T) -> Result<bool, LimitExceeded>,
+) -> Result<bool, LimitExceeded> {
+    for element in list {
+        if holds(element)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn try_all<T>(
+    list: impl IntoIterator<Item = T>,
+    mut holds: impl FnMut(T) -> Result<bool, LimitExceeded>,
+) -> Result<bool, LimitExceeded> {
+    Ok(!try_any(list, |element| holds(element).map(|holds| !holds))?)
 }

@@ -1,6 +1,7 @@
 //! Deciding: which variant of an experiment a visitor gets, and why. Deciding does not send, log or count.
 
 use super::attribute::{AttributeName, AttributeValue, Attributes};
+use super::condition::{LimitExceeded, StepBudget, request_budget};
 use super::flag::{FlagEvaluator, FlagSink, FlagVisitor};
 use super::hash::BUCKETS;
 use super::reason::Reason;
@@ -70,13 +71,14 @@ impl Decision {
     }
 }
 
-/// Decides `experiment` for one request, from the first step to the last.
+/// Decides `experiment` for one request, from the first check to the last. All decisions of a request share `steps`.
 pub fn decide(
     snapshot: &Snapshot,
     experiment: &Experiment,
     line: &RequestLine<'_>,
     visit: &Visit<'_>,
     attributes: &impl Attributes,
+    steps: &StepBudget,
 ) -> Decision {
     if !visit.path_included {
         return Decision::no(Reason::PathExcluded);
@@ -87,7 +89,7 @@ pub fn decide(
     if !experiment.route.matches(line) {
         return Decision::no(Reason::Route);
     }
-    decide_routed(snapshot, experiment, visit, attributes)
+    decide_routed(snapshot, experiment, visit, attributes, steps)
 }
 
 /// Decides experiments for one request that is known to be on an included path and on their routes, where they are not paused.
@@ -99,6 +101,7 @@ pub struct Decider<'a, A> {
     /// What plain experiments need of the visitor: the id, or why there is none. `None` where even they have to be asked more.
     id: Option<Result<&'a [u8], Reason>>,
     has_asked_more: bool,
+    steps: StepBudget,
 }
 
 impl<'a, A: Attributes> Decider<'a, A> {
@@ -115,7 +118,7 @@ impl<'a, A: Attributes> Decider<'a, A> {
             Some(reason) => Err(reason),
             None => id.ok_or(Reason::NoUnit),
         });
-        Decider { snapshot, visit, attributes, id, has_asked_more: false }
+        Decider { snapshot, visit, attributes, id, has_asked_more: false, steps: request_budget() }
     }
 
     /// Whether more was asked for any experiment so far than the visitor's id.
@@ -134,16 +137,18 @@ impl<'a, A: Attributes> Decider<'a, A> {
         }
         self.has_asked_more = true;
         let experiment = self.snapshot.experiments.get(number)?;
-        Some(decide_routed(self.snapshot, experiment, self.visit, self.attributes))
+        Some(decide_routed(self.snapshot, experiment, self.visit, self.attributes, &self.steps))
     }
 }
 
 /// Decides `experiment` for a request that is known to be on an included path and on its route, where it is not paused.
+/// All decisions of a request share `steps`.
 pub fn decide_routed(
     snapshot: &Snapshot,
     experiment: &Experiment,
     visit: &Visit<'_>,
     attributes: &impl Attributes,
+    steps: &StepBudget,
 ) -> Decision {
     if let Some(variant) = previewed(experiment, visit) {
         return Decision::yes(variant, Reason::Preview);
@@ -160,8 +165,10 @@ pub fn decide_routed(
     if let Some(&forced) = experiment.forced.get(&*unit) {
         return Decision::yes(forced, Reason::Forced);
     }
-    if experiment.audience.as_ref().is_some_and(|audience| !audience.matches(attributes)) {
-        return Decision::no(Reason::Audience);
+    match experiment.audience.as_ref().map_or(Ok(true), |audience| audience.matches(attributes, steps)) {
+        Ok(true) => {}
+        Ok(false) => return Decision::no(Reason::Audience),
+        Err(LimitExceeded) => return Decision::no(Reason::Limit),
     }
     if snapshot.holdout.as_ref().is_some_and(|holdout| holdout.salt.bucket(&unit) < holdout.share) {
         return Decision::no(Reason::Holdout);

@@ -5,6 +5,7 @@
 //! alone (header texts, effects, events) is written out once; deciding then only names one of them.
 
 use super::attribute::Attributes;
+use super::condition::StepBudget;
 use super::observer::Observer;
 use super::reason::Reason;
 use serde_json::Value;
@@ -52,6 +53,8 @@ pub struct FlagVisitor<'a> {
     pub previewed: &'a [(usize, usize)],
     /// The sticky buckets of the visitor's browser; none where sticky bucketing is off.
     pub sticky_store: Option<&'a StickyStore<'a>>,
+    /// The steps that the conditions of this request may still take.
+    pub steps: &'a StepBudget,
 }
 
 impl fmt::Debug for FlagVisitor<'_> {

@@ -66,6 +66,8 @@ reasons! {
     NoUnit = "no_unit",
     /// The config forces this unit's variant.
     Forced = "forced",
+    /// Checking the audience exceeded a limit: its patterns took too many steps, or a text is too long for them.
+    Limit = "limit",
     /// The visitor is not in the audience.
     Audience = "audience",
     /// The visitor is held out of all experiments.

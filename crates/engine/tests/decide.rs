@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+use edgesplit_engine::condition::request_budget;
 use edgesplit_engine::decide::*;
 use edgesplit_engine::route::RequestLine;
 use edgesplit_engine::snapshot::Snapshot;
@@ -25,7 +26,7 @@ fn snapshot(more: &Value) -> Snapshot {
 fn decided(snapshot: &Snapshot, visit: &Visit<'_>, unit: Option<&str>) -> (Option<String>, &'static str) {
     let line = RequestLine { host: b"h".into(), path: b"/", method: b"GET" };
     let experiment = &snapshot.experiments[0];
-    let decision = decide(snapshot, experiment, &line, visit, &json!({ "id": unit }));
+    let decision = decide(snapshot, experiment, &line, visit, &json!({ "id": unit }), &request_budget());
     (decision.variant.map(|variant| experiment.variants[variant].key.clone()), decision.reason.name())
 }
 

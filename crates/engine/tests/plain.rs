@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use edgesplit_engine::attribute::AttributeName;
+use edgesplit_engine::condition::request_budget;
 use edgesplit_engine::decide::{Decider, Visit, decide_routed, unit};
 use edgesplit_formats::native;
 use serde_json::{Value, json};
@@ -58,7 +59,7 @@ fn plain_experiments_come_out_as_they_would_the_long_way() {
             let id = unit(&AttributeName::Id, &visitor);
             let mut decider = Decider::new(&snapshot, visit, &visitor, id.as_deref().map(str::as_bytes));
             for (number, experiment) in snapshot.experiments.iter().enumerate() {
-                let long_way = decide_routed(&snapshot, experiment, visit, &visitor);
+                let long_way = decide_routed(&snapshot, experiment, visit, &visitor, &request_budget());
                 assert_eq!(decider.decide(number), Some(long_way), "{} for {visitor}", experiment.key);
             }
             assert_eq!(decider.decide(snapshot.experiments.len()), None);

@@ -4,6 +4,7 @@ use super::report::Reports;
 use super::response::Exposure;
 use crate::metrics::Metrics;
 use crate::visit::RequestView;
+use edgesplit_engine::condition::request_budget;
 use edgesplit_engine::decide::{Visit, decide_flags};
 use edgesplit_engine::flag::{FlagEvaluator, FlagExposure, FlagSink, FlagVisitor, StickyStore};
 use edgesplit_engine::observer::Observer;
@@ -79,7 +80,8 @@ pub(super) fn decide(
 ) -> Found {
     let cookie = |name: &str| view.encoded_cookie(name);
     let sticky_store: Option<&StickyStore<'_>> = if keeps_sticky { Some(&cookie) } else { None };
-    let visitor = FlagVisitor { id: view.id_text(), attributes: view, previewed: &[], sticky_store };
+    let steps = request_budget();
+    let visitor = FlagVisitor { id: view.id_text(), attributes: view, previewed: &[], sticky_store, steps: &steps };
     let mut sink = Sink { snapshot, view, reports, metrics, choices, found: Found::default() };
     decide_flags(snapshot, rules, candidates, visit, &visitor, &mut sink);
     let found = sink.found;

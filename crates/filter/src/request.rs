@@ -18,6 +18,7 @@ use crate::visit::sticky::{COOKIE_BYTES_MAX, StickyBuckets};
 use crate::visit::{self, RequestView};
 use edgesplit_engine::assignments::{assignment_pair, mark_preview, percent_encoded};
 use edgesplit_engine::attribute::{AttributeName, AttributeValue, Attributes};
+use edgesplit_engine::condition::request_budget;
 use edgesplit_engine::decide::{self, Decider, Decision, Visit};
 use edgesplit_engine::reason::Reason;
 use edgesplit_engine::snapshot::{Choice, Effects, Experiment, Snapshot, State};
@@ -555,7 +556,7 @@ fn debug_text(
     visit: &Visit<'_>,
     view: &RequestView<'_>,
 ) -> Option<String> {
-    let (mut text, line) = (String::new(), view.line());
+    let (mut text, line, steps) = (String::new(), view.line(), request_budget());
     for (number, experiment) in (0_u32..).zip(&snapshot.experiments) {
         let is_named = visit.preview.iter().any(|(key, _)| *key == experiment.key);
         if !is_named && !candidates.contains(&number) {
@@ -563,7 +564,7 @@ fn debug_text(
         }
         let Decision { variant, reason } =
             match (&snapshot.flag_evaluator, by_rules.iter().find(|(at, ..)| *at == number as usize)) {
-                (None, _) => decide::decide(snapshot, experiment, &line, visit, view),
+                (None, _) => decide::decide(snapshot, experiment, &line, visit, view, &steps),
                 (Some(_), Some(&(_, variant, reason))) => Decision { variant, reason },
                 // The link names a flag that is about other pages.
                 (Some(_), None) => Decision { variant: None, reason: Reason::Route },

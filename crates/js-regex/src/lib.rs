@@ -1,44 +1,106 @@
-//! JavaScript's regular expressions, as GrowthBook's rules use them.
+//! JavaScript's regular expressions with bounded work.
 //!
-//! A pattern is read as JavaScript reads it without flags or with `i` (ECMA-262, with its Annex B) and compiled to a program, which
-//! is that of Pike's and Thompson's matchers. It runs in time bounded by pattern times text, or, with look-around or
-//! back-references, by a number of steps. What is left over: a character beyond U+FFFF is one character here, two there.
+//! [`JsRegex::compile`] reads a pattern as JavaScript reads it without flags or with `i` (ECMA-262, Annex B included) and
+//! compiles it to a program. [`JsRegex::is_match`] runs the program and answers with three values: a match, no match, or
+//! [`LimitExceeded`]. The README lists the limits and the differences from JavaScript.
+//!
+//! - `scan`, `parse`: the pattern's text to a syntax tree;
+//! - `set`: character classes;
+//! - `case`: comparison without case;
+//! - `program`: the syntax tree to instructions;
+//! - `pike`: runs programs without look-around and back-references, breadth first;
+//! - `backtrack`: runs all others, depth first;
+//! - `steps`: counts the work of both.
 
 mod backtrack;
+mod case;
 mod parse;
+mod pike;
 mod program;
 mod scan;
+mod set;
+mod steps;
+
+pub use case::upper;
+pub use program::INSTRUCTIONS_MAX;
+pub use steps::{LimitExceeded, STEPS_MAX, StepBudget};
 
 use program::Program;
+use std::fmt;
+use steps::Steps;
 
-/// How long a pattern may be.
-const REGEX_PATTERN_BYTES_MAX: usize = 4096;
+/// Longer patterns are refused.
+pub const PATTERN_BYTES_MAX: usize = 4096;
+/// Longer texts are never searched.
+pub const TEXT_BYTES_MAX: usize = 2048;
 
 /// A compiled JavaScript pattern.
 #[derive(Debug, Clone)]
 pub struct JsRegex(Program);
 
+/// The reason why a pattern cannot be used. Its text completes a sentence that begins with the pattern, such as
+/// "has a ( without its )".
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CompileError {
+    /// JavaScript refuses the pattern too, or it uses one of the few forms that this crate does not support.
+    Invalid(String),
+    /// The pattern exceeds a limit of this crate.
+    TooLarge(String),
+}
+
+impl fmt::Display for CompileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (CompileError::Invalid(reason) | CompileError::TooLarge(reason)) = self;
+        f.write_str(reason)
+    }
+}
+
+impl std::error::Error for CompileError {}
+
+/// Syntax errors are texts while a pattern is read.
+impl From<String> for CompileError {
+    fn from(reason: String) -> CompileError {
+        CompileError::Invalid(reason)
+    }
+}
+
+impl From<&str> for CompileError {
+    fn from(reason: &str) -> CompileError {
+        CompileError::Invalid(reason.to_owned())
+    }
+}
+
 impl JsRegex {
-    /// Compiles a JavaScript pattern, with the flag `i` where `folded`. The error says what is wrong with it.
-    pub fn compile(pattern: &str, folded: bool) -> Result<JsRegex, String> {
-        if pattern.len() > REGEX_PATTERN_BYTES_MAX {
-            return Err(format!("is longer than {REGEX_PATTERN_BYTES_MAX} bytes"));
-        }
-        Program::compile(pattern, folded).map(JsRegex)
+    /// Compiles a JavaScript pattern, with the flag `i` if `ignore_case`.
+    pub fn compile(pattern: &str, ignore_case: bool) -> Result<JsRegex, CompileError> {
+        Program::compile(pattern, ignore_case, false).map(JsRegex)
+    }
+
+    /// As [`JsRegex::compile`], for the matcher that backtracks, whether the pattern needs it or not. Tests compare the
+    /// two matchers with it.
+    #[doc(hidden)]
+    pub fn compile_backtracking(pattern: &str, ignore_case: bool) -> Result<JsRegex, CompileError> {
+        Program::compile(pattern, ignore_case, true).map(JsRegex)
     }
 
     /// Whether some part of `text` matches.
-    pub fn is_match(&self, text: &str) -> bool {
-        self.0.is_match(text)
+    ///
+    /// The match takes its steps from `budget`, [`STEPS_MAX`] at most. It is abandoned once either is used up. A text over
+    /// [`TEXT_BYTES_MAX`] is not searched at all.
+    pub fn is_match(&self, text: &str, budget: &StepBudget) -> Result<bool, LimitExceeded> {
+        if text.len() > TEXT_BYTES_MAX {
+            return Err(LimitExceeded);
+        }
+        let mut steps = Steps::new(budget);
+        if self.0.backtracks {
+            backtrack::is_match(&self.0, text, &mut steps)
+        } else {
+            pike::is_match(&self.0, text, &mut steps)
+        }
     }
 }
 
-/// What JavaScript compares without case: the upper case, where it is one character and does not turn into ASCII.
-pub fn upper(ch: char) -> char {
-    single(ch.to_uppercase()).filter(|upper| ch.is_ascii() || !upper.is_ascii()).unwrap_or(ch)
-}
-
-fn single(mut chars: impl Iterator<Item = char>) -> Option<char> {
-    let first = chars.next();
-    if chars.next().is_some() { None } else { first }
-}
+/// The examples of the README, for the documentation's tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

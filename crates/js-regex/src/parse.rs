@@ -1,16 +1,18 @@
-//! JavaScript's patterns as trees.
+//! Patterns as syntax trees.
 
+use super::CompileError;
 use super::scan::{Item, Scanner, names_set};
-use super::upper;
+use super::set::{CharSet, LINE_END, complement, named_ranges};
 use std::sync::Arc;
 
-/// How many groups may stand inside each other. It bounds the stack that parsing, compiling and matching take.
-const REGEX_DEPTH_MAX: usize = 50;
+/// How deep groups may be nested. It bounds the stack that parsing, compiling and matching take.
+const DEPTH_MAX: usize = 50;
 
 /// A pattern or a part of one.
 #[derive(Debug)]
 pub(super) enum Ast {
-    One(Arc<Set>),
+    Char(char),
+    Set(Arc<CharSet>),
     Start,
     End,
     Boundary(bool),
@@ -18,14 +20,7 @@ pub(super) enum Ast {
     Group(Box<Ast>, Option<usize>),
     Sequence(Vec<Ast>),
     Either(Vec<Ast>),
-    /// `groups` are the numbers, from the first up to the second, of those within.
-    Repeat {
-        inner: Box<Ast>,
-        min: usize,
-        max: Option<usize>,
-        greedy: bool,
-        groups: (usize, usize),
-    },
+    Repeat(Repeat),
     Look {
         inner: Box<Ast>,
         behind: bool,
@@ -34,72 +29,22 @@ pub(super) enum Ast {
     Back(Reference),
 }
 
-/// A group that is referred back to.
+/// A repetition.
+#[derive(Debug)]
+pub(super) struct Repeat {
+    pub(super) inner: Box<Ast>,
+    pub(super) min: usize,
+    pub(super) max: Option<usize>,
+    pub(super) greedy: bool,
+    /// The numbers of the groups within, from the first up to the second.
+    pub(super) groups: (usize, usize),
+}
+
+/// The group of a back-reference.
 #[derive(Debug)]
 pub(super) enum Reference {
     Number(usize),
     Name(String),
-}
-
-/// One of these characters, or none of them.
-#[derive(Debug, Clone)]
-pub(super) struct Set {
-    ranges: Vec<(char, char)>,
-    negated: bool,
-}
-
-impl Set {
-    fn of(ch: char) -> Set {
-        Set { ranges: vec![(ch, ch)], negated: false }
-    }
-
-    /// Whether `ch` is one of them, whatever its case where `folded`.
-    pub(super) fn holds(&self, ch: char, folded: bool) -> bool {
-        let within = |ch: char| self.ranges.iter().any(|(first, last)| (*first..=*last).contains(&ch));
-        let other_case = || {
-            let upper_case = upper(ch);
-            within(upper_case) || upper_case.to_lowercase().any(|lower| upper(lower) == upper_case && within(lower))
-        };
-        (within(ch) || (folded && other_case())) != self.negated
-    }
-}
-
-const DIGIT: &[(char, char)] = &[('0', '9')];
-const WORD: &[(char, char)] = &[('0', '9'), ('A', 'Z'), ('_', '_'), ('a', 'z')];
-const SPACE: &[(char, char)] = &[
-    ('\t', '\r'),
-    (' ', ' '),
-    ('\u{A0}', '\u{A0}'),
-    ('\u{1680}', '\u{1680}'),
-    ('\u{2000}', '\u{200A}'),
-    ('\u{2028}', '\u{2029}'),
-    ('\u{202F}', '\u{202F}'),
-    ('\u{205F}', '\u{205F}'),
-    ('\u{3000}', '\u{3000}'),
-    ('\u{FEFF}', '\u{FEFF}'),
-];
-const LINE_END: &[(char, char)] = &[('\n', '\n'), ('\r', '\r'), ('\u{2028}', '\u{2029}')];
-
-/// What `\d` and its like stand for.
-fn named_set(name: char) -> Set {
-    let ranges = match name.to_ascii_lowercase() {
-        'd' => DIGIT,
-        'w' => WORD,
-        _ => SPACE,
-    };
-    Set { ranges: ranges.to_vec(), negated: name.is_ascii_uppercase() }
-}
-
-/// The ranges between sorted `ranges`.
-fn complement(ranges: &[(char, char)]) -> Vec<(char, char)> {
-    let mut between = Vec::new();
-    let mut start = '\0';
-    for &(first, last) in ranges {
-        between.extend((start..first).next_back().map(|end| (start, end)));
-        start = (last..).nth(1).unwrap_or(char::MAX);
-    }
-    between.push((start, char::MAX));
-    between
 }
 
 /// A pattern that was read.
@@ -108,7 +53,7 @@ pub(super) struct Parsed {
     /// How many groups capture.
     pub(super) groups: usize,
     /// Whether it has look-around or back-references.
-    pub(super) backtracks: bool,
+    pub(super) needs_backtracking: bool,
 }
 
 /// Reads a pattern.
@@ -118,22 +63,23 @@ pub(super) struct Parser {
     names: Vec<(String, usize)>,
     groups: usize,
     depth: usize,
-    backtracks: bool,
+    needs_backtracking: bool,
+    ignore_case: bool,
 }
 
 impl Parser {
-    pub(super) fn parse(pattern: &str) -> Result<Parsed, String> {
-        let scanner = Scanner::new(pattern);
-        let mut parser = Parser { scanner, names: Vec::new(), groups: 0, depth: 0, backtracks: false };
+    pub(super) fn parse(pattern: &str, ignore_case: bool) -> Result<Parsed, CompileError> {
+        let (scanner, names) = (Scanner::new(pattern), Vec::new());
+        let mut parser = Parser { scanner, names, groups: 0, depth: 0, needs_backtracking: false, ignore_case };
         let mut ast = parser.either()?;
         if parser.scanner.peek(0).is_some() {
-            return Err("has a ) without its (".to_owned());
+            return Err("has a ) without its (".into());
         }
         resolve(&mut ast, &parser.names);
-        Ok(Parsed { ast, groups: parser.groups, backtracks: parser.backtracks })
+        Ok(Parsed { ast, groups: parser.groups, needs_backtracking: parser.needs_backtracking })
     }
 
-    fn either(&mut self) -> Result<Ast, String> {
+    fn either(&mut self) -> Result<Ast, CompileError> {
         let mut ways = vec![self.sequence()?];
         while self.scanner.skip('|') {
             ways.push(self.sequence()?);
@@ -141,7 +87,7 @@ impl Parser {
         Ok(Ast::Either(ways))
     }
 
-    fn sequence(&mut self) -> Result<Ast, String> {
+    fn sequence(&mut self) -> Result<Ast, CompileError> {
         let mut parts = Vec::new();
         while self.scanner.peek(0).is_some_and(|ch| !matches!(ch, '|' | ')')) {
             let before = self.groups;
@@ -151,8 +97,8 @@ impl Parser {
         Ok(Ast::Sequence(parts))
     }
 
-    /// `part` with what may follow it to repeat it.
-    fn repeated(&mut self, part: Ast, groups_before: usize) -> Result<Ast, String> {
+    /// `part` with the quantifier that may follow it.
+    fn repeated(&mut self, part: Ast, groups_before: usize) -> Result<Ast, CompileError> {
         let before = self.scanner.at;
         let limits = match self.scanner.next() {
             Some('*') => Some((0, None)),
@@ -167,41 +113,41 @@ impl Parser {
         };
         match part {
             Ast::Start | Ast::End | Ast::Boundary(_) => return Err(self.nothing_to_repeat(before)),
-            Ast::Look { behind: true, .. } => return Err("has nothing to repeat before a quantifier".to_owned()),
+            Ast::Look { behind: true, .. } => return Err("has nothing to repeat before a quantifier".into()),
             _ => {}
         }
         let greedy = !self.scanner.skip('?');
         let groups = (groups_before + 1, self.groups + 1);
-        Ok(Ast::Repeat { inner: Box::new(part), min, max, greedy, groups })
+        Ok(Ast::Repeat(Repeat { inner: Box::new(part), min, max, greedy, groups }))
     }
 
     /// The error for the quantifier that stands from `start` up to here.
-    fn nothing_to_repeat(&self, start: usize) -> String {
-        format!("has nothing before {} to repeat", self.scanner.since(start))
+    fn nothing_to_repeat(&self, start: usize) -> CompileError {
+        format!("has nothing before {} to repeat", self.scanner.since(start)).into()
     }
 
-    fn part(&mut self) -> Result<Ast, String> {
+    fn part(&mut self) -> Result<Ast, CompileError> {
         let start = self.scanner.at;
         Ok(match self.scanner.next() {
             Some('^') => Ast::Start,
             Some('$') => Ast::End,
-            Some('.') => one(Set { ranges: LINE_END.to_vec(), negated: true }),
-            Some('[') => one(self.class()?),
+            Some('.') => self.set(LINE_END.to_vec(), true),
+            Some('[') => self.class()?,
             Some('(') => self.group()?,
             Some('\\') => self.escape()?,
             Some('*' | '+' | '?') => return Err(self.nothing_to_repeat(start)),
             Some('{') if self.scanner.count().is_some() => return Err(self.nothing_to_repeat(start)),
-            Some(ch) => one(Set::of(ch)),
+            Some(ch) => Ast::Char(ch),
             None => Ast::Sequence(Vec::new()),
         })
     }
 
-    fn escape(&mut self) -> Result<Ast, String> {
+    fn escape(&mut self) -> Result<Ast, CompileError> {
         Ok(match self.scanner.next().ok_or("ends with \\")? {
             'b' => Ast::Boundary(true),
             'B' => Ast::Boundary(false),
             'k' if self.scanner.skip('<') => {
-                self.backtracks = true;
+                self.needs_backtracking = true;
                 Ast::Back(Reference::Name(self.scanner.name()?))
             }
             ch @ '1'..='9' => {
@@ -210,18 +156,18 @@ impl Parser {
                     number = number.saturating_mul(10).saturating_add(digit as usize);
                     self.scanner.next();
                 }
-                self.backtracks = true;
+                self.needs_backtracking = true;
                 Ast::Back(Reference::Number(number))
             }
-            ch if names_set(ch) => one(named_set(ch)),
-            ch => one(Set::of(self.scanner.escaped_char(ch)?)),
+            ch if names_set(ch) => self.set(named_ranges(ch).to_vec(), ch.is_ascii_uppercase()),
+            ch => Ast::Char(self.scanner.escaped_char(ch)?),
         })
     }
 
-    fn group(&mut self) -> Result<Ast, String> {
+    fn group(&mut self) -> Result<Ast, CompileError> {
         self.depth += 1;
-        if self.depth > REGEX_DEPTH_MAX {
-            return Err(format!("has more than {REGEX_DEPTH_MAX} groups inside each other"));
+        if self.depth > DEPTH_MAX {
+            return Err(CompileError::TooLarge(format!("has groups nested more than {DEPTH_MAX} deep")));
         }
         let mut look = None;
         let mut number = None;
@@ -237,12 +183,12 @@ impl Parser {
                 Some('<') => {
                     let name = self.scanner.name()?;
                     if self.names.iter().any(|(other, _)| *other == name) {
-                        return Err(format!("has two groups of the name {name:?}"));
+                        return Err(format!("has two groups of the name {name:?}").into());
                     }
                     self.names.push((name, self.groups + 1));
                     number = Some(());
                 }
-                _ => return Err("has an invalid group: after (? only :, =, !, <=, <! and <name> may stand".to_owned()),
+                _ => return Err("has an invalid group: after (? only :, =, !, <=, <! and <name> may stand".into()),
             }
         }
         let number = number.map(|()| {
@@ -251,75 +197,82 @@ impl Parser {
         });
         let inner = Box::new(self.either()?);
         if !self.scanner.skip(')') {
-            return Err("has a ( without its )".to_owned());
+            return Err("has a ( without its )".into());
         }
         self.depth -= 1;
         Ok(match look {
             Some((behind, negative)) => {
-                self.backtracks = true;
+                self.needs_backtracking = true;
                 Ast::Look { inner, behind, negative }
             }
             None => Ast::Group(inner, number),
         })
     }
 
-    fn class(&mut self) -> Result<Set, String> {
-        let mut set = Set { ranges: Vec::new(), negated: self.scanner.skip('^') };
-        let add = |set: &mut Set, item: &Item| match item {
-            Item::Char(ch) => set.ranges.push((*ch, *ch)),
-            Item::Set(name) => {
-                let named = named_set(*name);
-                let ranges = if named.negated { complement(&named.ranges) } else { named.ranges };
-                set.ranges.extend(ranges);
-            }
-        };
+    fn set(&self, ranges: Vec<(char, char)>, negated: bool) -> Ast {
+        Ast::Set(Arc::new(CharSet::new(ranges, negated, self.ignore_case)))
+    }
+
+    fn class(&mut self) -> Result<Ast, CompileError> {
+        let negated = self.scanner.skip('^');
+        let (mut ranges, mut named) = (Vec::new(), String::new());
         while let Some(first) = self.scanner.class_item()? {
-            if self.scanner.peek(0) != Some('-') || self.scanner.peek(1) == Some(']') {
-                add(&mut set, &first);
-                continue;
-            }
-            self.scanner.at += 1;
-            let last = self.scanner.class_item()?.ok_or("has a [ without its ]")?;
-            match (&first, &last) {
-                (Item::Char(first), Item::Char(last)) if first > last => {
-                    return Err("has a range whose ends are the wrong way round".to_owned());
+            let mut items = vec![first];
+            if self.scanner.peek(0) == Some('-') && self.scanner.peek(1) != Some(']') {
+                self.scanner.at += 1;
+                let last = self.scanner.class_item()?.ok_or("has a [ without its ]")?;
+                match (&first, &last) {
+                    (Item::Char(first), Item::Char(last)) if first > last => {
+                        return Err("has a range whose ends are the wrong way round".into());
+                    }
+                    (Item::Char(first), Item::Char(last)) => {
+                        ranges.push((*first, *last));
+                        continue;
+                    }
+                    _ => items.extend([Item::Char('-'), last]),
                 }
-                (Item::Char(first), Item::Char(last)) => set.ranges.push((*first, *last)),
-                _ => [&first, &Item::Char('-'), &last].into_iter().for_each(|item| add(&mut set, item)),
+            }
+            for item in items {
+                match item {
+                    Item::Char(ch) => ranges.push((ch, ch)),
+                    // A class may name a set a thousand times, but one copy of its ranges is enough.
+                    Item::Set(letter) if named.contains(letter) => {}
+                    Item::Set(letter) => {
+                        named.push(letter);
+                        let own = named_ranges(letter);
+                        ranges.extend(if letter.is_ascii_uppercase() { complement(own) } else { own.to_vec() });
+                    }
+                }
             }
         }
-        Ok(set)
+        Ok(self.set(ranges, negated))
     }
 }
 
-fn one(set: Set) -> Ast {
-    Ast::One(Arc::new(set))
-}
-
-/// What `{3}`, `{3,}` and `{3,5}` mean.
-fn limits(count: &str) -> Result<(usize, Option<usize>), String> {
+/// The numbers in `{3}`, `{3,}` or `{3,5}`.
+fn limits(count: &str) -> Result<(usize, Option<usize>), CompileError> {
     let text = count.trim_start_matches('{').trim_end_matches('}');
-    let number = |text: &str| text.parse::<usize>().map_err(|_| "repeats too often".to_owned());
+    let number = |text: &str| text.parse::<usize>().map_err(|_| CompileError::TooLarge("repeats too often".to_owned()));
     let limits = match text.split_once(',') {
         None => (number(text)?, Some(number(text)?)),
         Some((min, "")) => (number(min)?, None),
         Some((min, max)) => (number(min)?, Some(number(max)?)),
     };
     if limits.1.is_some_and(|max| max < limits.0) {
-        return Err("repeats from more times to fewer".to_owned());
+        return Err("repeats from more times to fewer".into());
     }
     Ok(limits)
 }
 
-/// Puts numbers for the names that are referred back to.
+/// Replaces the names in back-references by numbers.
 fn resolve(ast: &mut Ast, names: &[(String, usize)]) {
     match ast {
         Ast::Back(Reference::Name(name)) => {
             let number = names.iter().find(|(other, _)| other == name).map_or(0, |(_, number)| *number);
             *ast = Ast::Back(Reference::Number(number));
         }
-        Ast::Group(inner, _) | Ast::Repeat { inner, .. } | Ast::Look { inner, .. } => resolve(inner, names),
+        Ast::Group(inner, _) | Ast::Repeat(Repeat { inner, .. }) | Ast::Look { inner, .. } => resolve(inner, names),
         Ast::Sequence(parts) | Ast::Either(parts) => parts.iter_mut().for_each(|part| resolve(part, names)),
-        Ast::One(_) | Ast::Start | Ast::End | Ast::Boundary(_) | Ast::Back(_) => {}
+        Ast::Char(_) | Ast::Set(_) | Ast::Start | Ast::End | Ast::Boundary(_) | Ast::Back(_) => {}
     }
 }

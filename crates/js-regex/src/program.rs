@@ -1,41 +1,46 @@
-//! Patterns as programs, and those run in time bounded by pattern times text that neither look around nor refer back.
+//! Programs: the compiled form of patterns.
 
-use super::backtrack;
-use super::parse::{Ast, Parsed, Parser, Reference, Set};
-use std::mem::swap;
+use super::parse::{Ast, Parsed, Parser, Reference, Repeat};
+use super::set::CharSet;
+use super::{CompileError, PATTERN_BYTES_MAX, upper};
 use std::sync::Arc;
 
-/// How many instructions a pattern may come to whose steps are counted.
-const REGEX_INSTRUCTIONS_COUNTED_MAX: usize = 10_000;
-/// How many instructions any other pattern may come to, each of which may be run for each character of a text.
-const REGEX_INSTRUCTIONS_MAX: usize = 3_000;
+/// How many instructions a program may have. Counted repetitions are written out: `a{100}` takes a hundred.
+pub const INSTRUCTIONS_MAX: usize = 3_000;
+/// How many nodes of the syntax tree may be written, those of repetitions once for each. It bounds repetitions of groups
+/// without instructions, such as `(?:){1000000000}`.
+const WRITES_MAX: usize = 4 * INSTRUCTIONS_MAX;
 
 /// A compiled pattern.
 #[derive(Debug, Clone)]
 pub(super) struct Program {
     pub(super) code: Vec<Instruction>,
+    /// How many positions a match keeps: two of each group, and one of each repetition.
     pub(super) slots: usize,
-    pub(super) folded: bool,
-    backtracks: bool,
+    ignore_case: bool,
+    /// Whether the program has instructions that only the backtracking matcher knows.
+    pub(super) backtracks: bool,
 }
 
 #[derive(Debug, Clone)]
 pub(super) enum Instruction {
-    /// One character of the set, before or behind the place.
-    One(Arc<Set>, bool),
+    /// This character, in the case that is compared; the one before the position if `true`.
+    Char(char, bool),
+    /// One character of the set; the one before the position if `true`.
+    Set(Arc<CharSet>, bool),
     Start,
     End,
     Boundary(bool),
-    /// Goes on at the first, and at the second if that fails.
+    /// Continues at the first, and at the second if that fails.
     Split(usize, usize),
     Jump(usize),
-    /// Keeps the place in a slot.
+    /// Keeps the position in a slot.
     Save(usize),
-    /// Forgets what is in the slots from the first up to the second.
+    /// Empties the slots from the first up to the second.
     Clear(usize, usize),
-    /// Fails where the place is the one in the slot: a repetition that went nowhere.
+    /// Fails if the position is the one in the slot: a repetition of nothing.
     Moved(usize),
-    /// The code that follows matches from here or not; then on at `next`.
+    /// Runs the code that follows from here, then continues at `next`.
     Look {
         negative: bool,
         next: usize,
@@ -46,78 +51,51 @@ pub(super) enum Instruction {
 }
 
 impl Program {
-    /// Compiles `pattern`, with the flag `i` where `folded`.
-    pub(super) fn compile(pattern: &str, folded: bool) -> Result<Program, String> {
-        let Parsed { ast, groups, backtracks } = Parser::parse(pattern)?;
-        let mut writer = Writer { code: Vec::new(), slots: 2 * (groups + 1), groups, backtracks };
+    /// Compiles `pattern`, for the backtracking matcher if `backtracks` or if the pattern needs it.
+    pub(super) fn compile(pattern: &str, ignore_case: bool, backtracks: bool) -> Result<Program, CompileError> {
+        if pattern.len() > PATTERN_BYTES_MAX {
+            return Err(CompileError::TooLarge(format!("is longer than {PATTERN_BYTES_MAX} bytes")));
+        }
+        let Parsed { ast, groups, needs_backtracking } = Parser::parse(pattern, ignore_case)?;
+        let backtracks = backtracks || needs_backtracking;
+        let mut writer =
+            Writer { code: Vec::new(), slots: 2 * (groups + 1), groups, backtracks, ignore_case, writes: 0 };
         writer.write(&ast, false)?;
         writer.push(Instruction::Accept)?;
-        Ok(Program { code: writer.code, slots: writer.slots, folded, backtracks })
+        writer.code.shrink_to_fit();
+        Ok(Program { code: writer.code, slots: writer.slots, ignore_case, backtracks })
     }
 
-    /// Whether some part of `text` matches.
-    pub(super) fn is_match(&self, text: &str) -> bool {
-        if self.backtracks { backtrack::is_match(self, text) } else { self.is_match_in_one_pass(text) }
-    }
-
-    /// Breadth first: at each place of the text, every instruction is run once at most.
-    fn is_match_in_one_pass(&self, text: &str) -> bool {
-        let (mut now, mut next) = (Vec::new(), Vec::new());
-        let mut has_run = vec![false; self.code.len()];
-        let mut text = text.chars();
-        let mut before = None;
-        loop {
-            let here = text.next();
-            has_run.fill(false);
-            // A match may begin anywhere.
-            now.push(0);
-            while let Some(pc) = now.pop() {
-                let (Some(instruction), Some(has_run)) = (self.code.get(pc), has_run.get_mut(pc)) else { continue };
-                if std::mem::replace(has_run, true) {
-                    continue;
-                }
-                let goes_on = match instruction {
-                    Instruction::Accept => return true,
-                    Instruction::Split(first, second) => {
-                        now.extend([*first, *second]);
-                        false
-                    }
-                    Instruction::Jump(to) => {
-                        now.push(*to);
-                        false
-                    }
-                    Instruction::One(set, _) => {
-                        if here.is_some_and(|ch| set.holds(ch, self.folded)) {
-                            next.push(pc + 1);
-                        }
-                        false
-                    }
-                    Instruction::Start => before.is_none(),
-                    Instruction::End => here.is_none(),
-                    Instruction::Boundary(is) => (is_word(before) != is_word(here)) == *is,
-                    // What only programs have that backtrack.
-                    Instruction::Save(_)
-                    | Instruction::Clear(..)
-                    | Instruction::Moved(_)
-                    | Instruction::Look { .. }
-                    | Instruction::Back(..) => true,
-                };
-                if goes_on {
-                    now.push(pc + 1);
-                }
-            }
-            if here.is_none() {
-                return false;
-            }
-            before = here;
-            swap(&mut now, &mut next);
-        }
+    /// The characters of `text` as the instructions compare them.
+    pub(super) fn chars<'t>(&self, text: &'t str) -> impl Iterator<Item = char> + use<'t> {
+        let ignore_case = self.ignore_case;
+        text.chars().map(move |ch| compared(ch, ignore_case))
     }
 }
 
-/// Whether there is a character for which `\w` stands.
+/// Whether `\w` matches a character.
 pub(super) fn is_word(ch: Option<char>) -> bool {
     ch.is_some_and(|ch| ch.is_ascii_alphanumeric() || ch == '_')
+}
+
+fn compared(ch: char, ignore_case: bool) -> char {
+    if ignore_case { upper(ch) } else { ch }
+}
+
+fn too_large() -> CompileError {
+    CompileError::TooLarge(format!("takes more than {INSTRUCTIONS_MAX} instructions"))
+}
+
+impl Repeat {
+    /// Empties the groups within: each repetition begins without captures.
+    fn clear(&self) -> Instruction {
+        Instruction::Clear(2 * self.groups.0, 2 * self.groups.1)
+    }
+
+    /// The choice at `split` between another repetition and `end`.
+    fn split(&self, split: usize, end: usize) -> Instruction {
+        if self.greedy { Instruction::Split(split + 1, end) } else { Instruction::Split(end, split + 1) }
+    }
 }
 
 struct Writer {
@@ -125,20 +103,21 @@ struct Writer {
     slots: usize,
     groups: usize,
     backtracks: bool,
+    ignore_case: bool,
+    writes: usize,
 }
 
 impl Writer {
-    fn push(&mut self, instruction: Instruction) -> Result<usize, String> {
-        let max = if self.backtracks { REGEX_INSTRUCTIONS_COUNTED_MAX } else { REGEX_INSTRUCTIONS_MAX };
-        if self.code.len() >= max {
-            return Err("is too large".to_owned());
+    fn push(&mut self, instruction: Instruction) -> Result<usize, CompileError> {
+        if self.code.len() >= INSTRUCTIONS_MAX {
+            return Err(too_large());
         }
         self.code.push(instruction);
         Ok(self.code.len() - 1)
     }
 
-    /// Writes an instruction about places that are kept, which only programs do that backtrack.
-    fn push_kept(&mut self, instruction: Instruction) -> Result<(), String> {
+    /// Adds an instruction about kept positions, which only the backtracking matcher needs.
+    fn push_kept(&mut self, instruction: Instruction) -> Result<(), CompileError> {
         if self.backtracks { self.push(instruction).map(drop) } else { Ok(()) }
     }
 
@@ -148,16 +127,22 @@ impl Writer {
         }
     }
 
-    fn write(&mut self, ast: &Ast, backward: bool) -> Result<(), String> {
+    /// Writes the instructions of `ast`. Look-behind reads the text `backward`.
+    fn write(&mut self, ast: &Ast, backward: bool) -> Result<(), CompileError> {
+        self.writes += 1;
+        if self.writes > WRITES_MAX {
+            return Err(too_large());
+        }
         match ast {
-            Ast::One(set) => drop(self.push(Instruction::One(set.clone(), backward))?),
+            Ast::Char(ch) => drop(self.push(Instruction::Char(compared(*ch, self.ignore_case), backward))?),
+            Ast::Set(set) => drop(self.push(Instruction::Set(set.clone(), backward))?),
             Ast::Start => drop(self.push(Instruction::Start)?),
             Ast::End => drop(self.push(Instruction::End)?),
             Ast::Boundary(is) => drop(self.push(Instruction::Boundary(*is))?),
             Ast::Back(Reference::Number(group)) if (1..=self.groups).contains(group) => {
                 self.push(Instruction::Back(*group, backward))?;
             }
-            Ast::Back(_) => return Err("refers back to a group that it does not have".to_owned()),
+            Ast::Back(_) => return Err("refers back to a group that it does not have".into()),
             Ast::Group(inner, group) => {
                 let (first, last) = if backward { (1, 0) } else { (0, 1) };
                 if let Some(group) = group {
@@ -179,58 +164,45 @@ impl Writer {
                 self.push(Instruction::Accept)?;
                 self.set(look, Instruction::Look { negative: *negative, next: self.code.len() });
             }
-            Ast::Repeat { inner, min, max, greedy, groups } => {
-                for _ in 0..*min {
-                    self.push_kept(Instruction::Clear(2 * groups.0, 2 * groups.1))?;
-                    self.write(inner, backward)?;
-                }
-                match max {
-                    None => self.more(inner, *greedy, *groups, backward, true)?,
-                    Some(max) => {
-                        let mut ends = Vec::new();
-                        for _ in *min..*max {
-                            ends.push(self.code.len());
-                            self.more(inner, *greedy, *groups, backward, false)?;
-                        }
-                        // A repetition that is not there ends all of them.
-                        let end = self.code.len();
-                        for at in ends {
-                            let split =
-                                if *greedy { Instruction::Split(at + 1, end) } else { Instruction::Split(end, at + 1) };
-                            self.set(at, split);
-                        }
-                    }
-                }
-            }
+            Ast::Repeat(repeat) => self.repeat(repeat, backward)?,
         }
         Ok(())
     }
 
-    /// One more repetition or none, and over again where `again`.
-    fn more(
-        &mut self,
-        inner: &Ast,
-        greedy: bool,
-        groups: (usize, usize),
-        backward: bool,
-        again: bool,
-    ) -> Result<(), String> {
+    fn repeat(&mut self, repeat: &Repeat, backward: bool) -> Result<(), CompileError> {
+        for _ in 0..repeat.min {
+            self.push_kept(repeat.clear())?;
+            self.write(&repeat.inner, backward)?;
+        }
+        let Some(max) = repeat.max else { return self.optional(repeat, backward, true) };
+        let mut splits = Vec::new();
+        for _ in repeat.min..max {
+            splits.push(self.code.len());
+            self.optional(repeat, backward, false)?;
+        }
+        // Leaving out one repetition leaves out all that follow.
+        let end = self.code.len();
+        splits.into_iter().for_each(|split| self.set(split, repeat.split(split, end)));
+        Ok(())
+    }
+
+    /// Writes one optional repetition, which starts over if `again`.
+    fn optional(&mut self, repeat: &Repeat, backward: bool, again: bool) -> Result<(), CompileError> {
         let slot = self.slots;
         self.slots += 1;
         let split = self.push(Instruction::Accept)?;
         self.push_kept(Instruction::Save(slot))?;
-        self.push_kept(Instruction::Clear(2 * groups.0, 2 * groups.1))?;
-        self.write(inner, backward)?;
+        self.push_kept(repeat.clear())?;
+        self.write(&repeat.inner, backward)?;
         self.push_kept(Instruction::Moved(slot))?;
         if again {
             self.push(Instruction::Jump(split))?;
         }
-        let end = self.code.len();
-        self.set(split, if greedy { Instruction::Split(split + 1, end) } else { Instruction::Split(end, split + 1) });
+        self.set(split, repeat.split(split, self.code.len()));
         Ok(())
     }
 
-    fn either(&mut self, ways: &[Ast], backward: bool) -> Result<(), String> {
+    fn either(&mut self, ways: &[Ast], backward: bool) -> Result<(), CompileError> {
         let mut jumps = Vec::new();
         let Some((last, others)) = ways.split_last() else { return Ok(()) };
         for way in others {

@@ -1,4 +1,6 @@
-//! The characters of a pattern, and what escapes, counts, names and classes are made of.
+//! The characters of a pattern, and the tokens of escapes, counts, names and classes.
+
+use super::CompileError;
 
 /// A pattern while it is read.
 pub(super) struct Scanner {
@@ -7,7 +9,8 @@ pub(super) struct Scanner {
     pub(super) at: usize,
 }
 
-/// What can stand in a class.
+/// An item of a class.
+#[derive(Debug, Clone, Copy)]
 pub(super) enum Item {
     Char(char),
     /// Several characters, by the letter of their escape.
@@ -60,7 +63,7 @@ impl Scanner {
     }
 
     /// The name of a group, up to its `>`.
-    pub(super) fn name(&mut self) -> Result<String, String> {
+    pub(super) fn name(&mut self) -> Result<String, CompileError> {
         let mut name = String::new();
         loop {
             match self.next().ok_or("has a group name without its >")? {
@@ -70,13 +73,13 @@ impl Scanner {
         }
         let starts_well = name.starts_with(|ch: char| ch.is_alphabetic() || matches!(ch, '_' | '$'));
         if !starts_well || !name.chars().all(|ch| ch.is_alphanumeric() || matches!(ch, '_' | '$')) {
-            return Err(format!("has an invalid group name: {name:?}"));
+            return Err(format!("has an invalid group name: {name:?}").into());
         }
         Ok(name)
     }
 
     /// The one character that an escape stands for. A letter that means nothing stands for itself.
-    pub(super) fn escaped_char(&mut self, ch: char) -> Result<char, String> {
+    pub(super) fn escaped_char(&mut self, ch: char) -> Result<char, CompileError> {
         Ok(match ch {
             't' => '\t',
             'n' => '\n',
@@ -84,7 +87,7 @@ impl Scanner {
             'v' => '\u{B}',
             'f' => '\u{C}',
             '0' if !self.peek(0).is_some_and(|ch| ch.is_ascii_digit()) => '\0',
-            '0'..='9' => return Err("uses an octal escape, which is not supported".to_owned()),
+            '0'..='9' => return Err("uses an octal escape, which is not supported".into()),
             'c' => match self.peek(0).filter(char::is_ascii_alphabetic) {
                 Some(letter) => {
                     self.at += 1;
@@ -123,7 +126,7 @@ impl Scanner {
     }
 
     /// The next item of a class, or none at its `]`.
-    pub(super) fn class_item(&mut self) -> Result<Option<Item>, String> {
+    pub(super) fn class_item(&mut self) -> Result<Option<Item>, CompileError> {
         let item = match self.next().ok_or("has a [ without its ]")? {
             ']' => return Ok(None),
             '\\' => match self.next().ok_or("ends with \\")? {

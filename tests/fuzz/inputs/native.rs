@@ -1,6 +1,7 @@
 //! Whatever the config service sends; what compiles is also decided.
 
 use edgesplit_engine::assignments::texts;
+use edgesplit_engine::condition::request_budget;
 use edgesplit_engine::decide::{Visit, decide};
 use edgesplit_engine::route::RequestLine;
 use edgesplit_engine::snapshot::Choice;
@@ -17,10 +18,11 @@ pub(crate) fn run(data: &[u8]) {
     assert!(snapshot.disabled.is_empty() || compiled.problems.errors() > 0, "disabled without a reason");
     let attributes = json!({"id": "u1", "country": "DE", "tags": ["a", 1, null], "nested": {"a": {"b": "1.2.3"}}});
     let line = RequestLine { host: b"shop.example".into(), path: b"/checkout/1", method: b"GET" };
+    let steps = request_budget();
     let visit = Visit::unrestricted(1_795_392_000_000);
     let mut choices: Vec<Choice> = (snapshot.experiments.iter().enumerate())
         .filter_map(|(position, experiment)| {
-            let decision = decide(&snapshot, experiment, &line, &visit, &attributes);
+            let decision = decide(&snapshot, experiment, &line, &visit, &attributes, &steps);
             Some(Choice { experiment: position, variant: decision.variant? })
         })
         .collect();

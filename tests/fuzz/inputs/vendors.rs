@@ -1,5 +1,6 @@
 //! Whatever a vendor's service sends; what compiles is also decided. The first byte says which vendor's.
 
+use edgesplit_engine::condition::request_budget;
 use edgesplit_engine::decide::{Visit, decide_flags};
 use edgesplit_engine::flag::{FlagDecisions, FlagVisitor};
 use edgesplit_formats::{Options, compile_bytes, find};
@@ -18,7 +19,9 @@ pub(crate) fn run(data: &[u8]) {
     let rules = snapshot.flag_evaluator.as_deref().expect("a vendor's format has rules");
     let attributes = json!({"id": "u1", "country": "DE", "tags": ["a", 1, null], "nested": {"a": {"b": "1.2.3"}},
                             "url": "https://shop.example/checkout/1?a=b"});
-    let visitor = FlagVisitor { id: Some("u1"), attributes: &attributes, previewed: &[], sticky_store: None };
+    let steps = request_budget();
+    let visitor =
+        FlagVisitor { id: Some("u1"), attributes: &attributes, previewed: &[], sticky_store: None, steps: &steps };
     let visit = Visit::unrestricted(1_795_392_000_000);
     let candidates: Vec<u32> = (0..).take(snapshot.experiments.len()).collect();
     let mut found = FlagDecisions::default();

@@ -2,6 +2,7 @@
 
 use super::{Link, Request, shown, texts};
 use edgesplit_engine::attribute::{AttributeName, AttributeValue, Attributes, json_attribute};
+use edgesplit_engine::condition::request_budget;
 use edgesplit_engine::decide::{Visit, decide_flags};
 use edgesplit_engine::flag::{FlagDecisions, FlagEvaluator, FlagVisitor, StickyStore};
 use edgesplit_engine::reason::Reason;
@@ -48,8 +49,8 @@ pub(crate) fn decide(
     let cookie = |name: &str| view.encoded_cookie(name);
     let sticky_store: Option<&StickyStore<'_>> = if keeps_sticky { Some(&cookie) } else { None };
     let typed_id = request.attributes.and_then(|typed| typed.get("id")?.as_str());
-    let visitor =
-        FlagVisitor { id: view.id_text().or(typed_id), attributes: &attributes, previewed: &[], sticky_store };
+    let (id, steps) = (view.id_text().or(typed_id), request_budget());
+    let visitor = FlagVisitor { id, attributes: &attributes, previewed: &[], sticky_store, steps: &steps };
 
     let mut rows = Vec::new();
     let mut candidates = Vec::new();

@@ -4,6 +4,7 @@ use super::Arguments;
 use crate::evaluate::{self, Request, with_visit};
 use crate::output::{BAD, GOOD, QUIET, STRONG};
 use edgesplit_engine::attribute::Attributes;
+use edgesplit_engine::condition::{LimitExceeded, request_budget};
 use edgesplit_engine::decide::{self, Visit, decide};
 use edgesplit_engine::hash::BUCKETS;
 use edgesplit_engine::reason::Reason;
@@ -69,9 +70,9 @@ pub(super) fn visitor(
             return Told { bad_link, decided: Decided::Flags(flags) };
         }
         let mut choices = Vec::new();
-        let mut rows = Vec::new();
+        let (mut rows, budget) = (Vec::new(), request_budget());
         for (position, experiment) in snapshot.experiments.iter().enumerate() {
-            let decision = decide(snapshot, experiment, &view.line(), visit, view);
+            let decision = decide(snapshot, experiment, &view.line(), visit, view, &budget);
             let choice = decision.variant.map(|variant| Choice { experiment: position, variant });
             choices.extend(choice);
             let variant = choice.and_then(|choice| snapshot.choice(choice));
@@ -264,9 +265,12 @@ fn walk(
     }
     match &experiment.audience {
         Some(audience) => {
-            let matches = audience.matches(attributes);
-            let says = either(matches, "the visitor is in it", "the visitor is not in it");
-            step("audience", says, unless(matches, Reason::Audience))?;
+            let (says, reason) = match audience.matches(attributes, &request_budget()) {
+                Ok(true) => ("the visitor is in it", None),
+                Ok(false) => ("the visitor is not in it", Some(Reason::Audience)),
+                Err(LimitExceeded) => ("checking it exceeds the limit of work", Some(Reason::Limit)),
+            };
+            step("audience", says.to_owned(), reason)?;
         }
         None => step("audience", "everybody".to_owned(), None)?,
     }
@@ -359,7 +363,7 @@ mod tests {
                 let line = RequestLine { host: b"h".into(), path: b"/a", method: b"GET" };
                 let attributes = json!({"id": format!("u{number}")});
                 for experiment in &snapshot.experiments {
-                    let decision = decide(&snapshot, experiment, &line, &visit, &attributes);
+                    let decision = decide(&snapshot, experiment, &line, &visit, &attributes, &request_budget());
                     let steps = steps(&snapshot, experiment, &line, &visit, &attributes);
                     let (last, before) = steps.split_last().unwrap();
                     assert_eq!(last.reason, Some(decision.reason), "{}: {}", experiment.key, last.says);
@@ -371,6 +375,6 @@ mod tests {
         // Those that a valid experiment can give to the command: disabled ones have no steps, and what a proxy has switched off
         // is known there alone.
         let missing: Vec<_> = Reason::ALL.iter().filter(|reason| !seen.contains(reason)).collect();
-        assert_eq!(missing, [&Reason::Disabled, &Reason::Guardrail]);
+        assert_eq!(missing, [&Reason::Disabled, &Reason::Limit, &Reason::Guardrail]);
     }
 }

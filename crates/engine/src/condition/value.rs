@@ -1,4 +1,4 @@
-//! What JavaScript makes of a value: GrowthBook's conditions are defined by the coercions of its JavaScript SDK.
+//! JavaScript's view of a value: GrowthBook's conditions are defined by the coercions of its JavaScript SDK.
 //!
 //! The conversions follow ECMA-262: ToString, ToNumber, `===`, and the relational comparison.
 
@@ -10,9 +10,9 @@ use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::iter::repeat_n;
 
-/// The value a check looks at. Text that comes from a request and text in JSON are the same thing here.
+/// A value as JavaScript sees it. Text from a request and text in JSON are the same here.
 #[derive(Debug, Clone, Copy)]
-pub enum Actual<'a> {
+pub enum JsValue<'a> {
     /// Null; a missing attribute is null too.
     Null,
     /// True or false.
@@ -27,61 +27,73 @@ pub enum Actual<'a> {
     Object(&'a Map<String, Value>),
 }
 
-impl<'a> From<&'a Value> for Actual<'a> {
-    fn from(value: &'a Value) -> Actual<'a> {
+impl<'a> From<&'a Value> for JsValue<'a> {
+    fn from(value: &'a Value) -> JsValue<'a> {
         match value {
-            Value::Null => Actual::Null,
-            Value::Bool(truth) => Actual::Bool(*truth),
-            Value::Number(number) => Actual::Number(number.as_f64().unwrap_or(f64::NAN)),
-            Value::String(text) => Actual::Text(text),
-            Value::Array(elements) => Actual::List(elements),
-            Value::Object(members) => Actual::Object(members),
+            Value::Null => JsValue::Null,
+            Value::Bool(truth) => JsValue::Bool(*truth),
+            Value::Number(number) => JsValue::Number(number.as_f64().unwrap_or(f64::NAN)),
+            Value::String(text) => JsValue::Text(text),
+            Value::Array(elements) => JsValue::List(elements),
+            Value::Object(members) => JsValue::Object(members),
         }
     }
 }
 
-impl<'a> Actual<'a> {
+impl<'a> JsValue<'a> {
     /// The value of an attribute.
-    pub fn of(attribute: &'a AttributeValue<'a>) -> Actual<'a> {
+    pub fn of(attribute: &'a AttributeValue<'a>) -> JsValue<'a> {
         match attribute {
-            AttributeValue::Missing => Actual::Null,
-            AttributeValue::Text(text) => Actual::Text(text),
-            AttributeValue::Json(value) => Actual::from(*value),
+            AttributeValue::Missing => JsValue::Null,
+            AttributeValue::Text(text) => JsValue::Text(text),
+            AttributeValue::Json(value) => JsValue::from(*value),
+        }
+    }
+
+    /// About how many bytes a comparison or a conversion has to read.
+    pub fn size(self) -> usize {
+        match self {
+            JsValue::Null | JsValue::Bool(_) | JsValue::Number(_) => 1,
+            JsValue::Text(text) => text.len(),
+            JsValue::List(elements) => elements.iter().map(|element| 1 + JsValue::from(element).size()).sum(),
+            JsValue::Object(members) => {
+                members.iter().map(|(name, value)| name.len() + JsValue::from(value).size()).sum()
+            }
         }
     }
 
     /// Whether it is null.
     pub fn is_null(self) -> bool {
-        matches!(self, Actual::Null)
+        matches!(self, JsValue::Null)
     }
 
     /// What `!!value` gives.
     pub fn is_true(self) -> bool {
         match self {
-            Actual::Null => false,
-            Actual::Bool(truth) => truth,
-            Actual::Number(number) => number != 0.0 && !number.is_nan(),
-            Actual::Text(text) => !text.is_empty(),
-            Actual::List(_) | Actual::Object(_) => true,
+            JsValue::Null => false,
+            JsValue::Bool(truth) => truth,
+            JsValue::Number(number) => number != 0.0 && !number.is_nan(),
+            JsValue::Text(text) => !text.is_empty(),
+            JsValue::List(_) | JsValue::Object(_) => true,
         }
     }
 
     /// What `typeof` gives, but for null and lists, which GrowthBook tells from objects.
     pub fn type_name(self) -> &'static str {
         match self {
-            Actual::Null => "null",
-            Actual::Bool(_) => "boolean",
-            Actual::Number(_) => "number",
-            Actual::Text(_) => "string",
-            Actual::List(_) => "array",
-            Actual::Object(_) => "object",
+            JsValue::Null => "null",
+            JsValue::Bool(_) => "boolean",
+            JsValue::Number(_) => "number",
+            JsValue::Text(_) => "string",
+            JsValue::List(_) => "array",
+            JsValue::Object(_) => "object",
         }
     }
 
     /// Its elements, if it is a list.
     pub fn list(self) -> Option<&'a [Value]> {
         match self {
-            Actual::List(elements) => Some(elements),
+            JsValue::List(elements) => Some(elements),
             _ => None,
         }
     }
@@ -89,55 +101,55 @@ impl<'a> Actual<'a> {
     /// What `String(value)` gives. The recursion into lists is bounded by what the JSON parser lets in.
     pub fn text(self) -> Cow<'a, str> {
         match self {
-            Actual::Null => "null".into(),
-            Actual::Bool(true) => "true".into(),
-            Actual::Bool(false) => "false".into(),
-            Actual::Number(number) => number::javascript(number).into(),
-            Actual::Text(text) => text.into(),
-            Actual::List(elements) => {
+            JsValue::Null => "null".into(),
+            JsValue::Bool(true) => "true".into(),
+            JsValue::Bool(false) => "false".into(),
+            JsValue::Number(number) => number::javascript(number).into(),
+            JsValue::Text(text) => text.into(),
+            JsValue::List(elements) => {
                 let mut joined = String::new();
                 for (index, element) in elements.iter().enumerate() {
                     if index > 0 {
                         joined.push(',');
                     }
                     if !element.is_null() {
-                        joined.push_str(&Actual::from(element).text());
+                        joined.push_str(&JsValue::from(element).text());
                     }
                 }
                 joined.into()
             }
-            Actual::Object(_) => "[object Object]".into(),
+            JsValue::Object(_) => "[object Object]".into(),
         }
     }
 
     /// What `Number(value)` gives; NaN where there is none.
     pub fn number(self) -> f64 {
         match self {
-            Actual::Null => 0.0,
-            Actual::Bool(truth) => f64::from(u8::from(truth)),
-            Actual::Number(number) => number,
-            Actual::Text(text) => text_number(text),
-            Actual::List(_) => text_number(&self.text()),
-            Actual::Object(_) => f64::NAN,
+            JsValue::Null => 0.0,
+            JsValue::Bool(truth) => f64::from(u8::from(truth)),
+            JsValue::Number(number) => number,
+            JsValue::Text(text) => text_number(text),
+            JsValue::List(_) => text_number(&self.text()),
+            JsValue::Object(_) => f64::NAN,
         }
     }
 
     /// What GrowthBook reads as a version: text or a number, else `0`.
     pub fn version(self) -> Cow<'a, str> {
         match self {
-            Actual::Number(_) => self.text(),
-            Actual::Text(text) if !text.is_empty() => text.into(),
+            JsValue::Number(_) => self.text(),
+            JsValue::Text(text) if !text.is_empty() => text.into(),
             _ => "0".into(),
         }
     }
 
     /// `===`. Lists and objects are themselves only, so one from a config is never one from a request.
     pub fn is_identical(self, value: &Value) -> bool {
-        match (self, Actual::from(value)) {
-            (Actual::Null, Actual::Null) => true,
-            (Actual::Bool(a), Actual::Bool(b)) => a == b,
-            (Actual::Number(a), Actual::Number(b)) => a == b,
-            (Actual::Text(a), Actual::Text(b)) => a == b,
+        match (self, JsValue::from(value)) {
+            (JsValue::Null, JsValue::Null) => true,
+            (JsValue::Bool(a), JsValue::Bool(b)) => a == b,
+            (JsValue::Number(a), JsValue::Number(b)) => a == b,
+            (JsValue::Text(a), JsValue::Text(b)) => a == b,
             _ => false,
         }
     }
@@ -145,12 +157,12 @@ impl<'a> Actual<'a> {
     /// Whether both are written alike in JSON. The members of an object may stand in any order: the parser does not
     /// keep it.
     pub fn is_same(self, value: &Value) -> bool {
-        match (self, Actual::from(value)) {
-            (Actual::List(a), Actual::List(b)) => {
-                a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Actual::from(a).is_same(b))
+        match (self, JsValue::from(value)) {
+            (JsValue::List(a), JsValue::List(b)) => {
+                a.len() == b.len() && a.iter().zip(b).all(|(a, b)| JsValue::from(a).is_same(b))
             }
-            (Actual::Object(a), Actual::Object(b)) => {
-                let same = |(name, a)| b.get(name).is_some_and(|b| Actual::from(a).is_same(b));
+            (JsValue::Object(a), JsValue::Object(b)) => {
+                let same = |(name, a)| b.get(name).is_some_and(|b| JsValue::from(a).is_same(b));
                 a.len() == b.len() && a.iter().all(same)
             }
             _ => self.is_identical(value),
@@ -158,7 +170,7 @@ impl<'a> Actual<'a> {
     }
 
     /// The order behind `<` and its like: two texts by their UTF-16 units, all else as numbers. None with a NaN.
-    pub fn compare(self, other: Actual<'_>) -> Option<Ordering> {
+    pub fn compare(self, other: JsValue<'_>) -> Option<Ordering> {
         match (self.as_text(), other.as_text()) {
             (Some(a), Some(b)) => Some(a.encode_utf16().cmp(b.encode_utf16())),
             _ => self.number().partial_cmp(&other.number()),
@@ -167,7 +179,7 @@ impl<'a> Actual<'a> {
 
     /// The text of what becomes a text, not a number, before it is compared.
     fn as_text(self) -> Option<Cow<'a, str>> {
-        matches!(self, Actual::Text(_) | Actual::List(_) | Actual::Object(_)).then(|| self.text())
+        matches!(self, JsValue::Text(_) | JsValue::List(_) | JsValue::Object(_)).then(|| self.text())
     }
 }
 
@@ -223,7 +235,7 @@ pub fn padded_version(version: &str) -> impl Iterator<Item = u16> {
 
 /// The operand of `$in` and its like, sorted: a saved group may have many thousand members.
 #[derive(Debug, Clone)]
-pub struct Members {
+pub struct ValueSet {
     texts: Box<[Box<str>]>,
     numbers: Box<[f64]>,
     /// Null, false and true.
@@ -231,48 +243,48 @@ pub struct Members {
     folded: bool,
 }
 
-impl Members {
+impl ValueSet {
     /// The members in `values`; lists and objects among them equal nothing. `folded` ignores the case of texts.
-    pub fn new(values: &[Value], folded: bool) -> Members {
+    pub fn new(values: &[Value], folded: bool) -> ValueSet {
         let (mut texts, mut numbers, mut others) = (Vec::new(), Vec::new(), [false; 3]);
         for value in values {
-            match Actual::from(value) {
-                Actual::Null => others[0] = true,
-                Actual::Bool(false) => others[1] = true,
-                Actual::Bool(true) => others[2] = true,
-                Actual::Number(number) => numbers.push(without_negative_zero(number)),
-                Actual::Text(text) if folded => texts.push(Box::from(lower_case(text))),
-                Actual::Text(text) => texts.push(Box::from(text)),
-                Actual::List(_) | Actual::Object(_) => {}
+            match JsValue::from(value) {
+                JsValue::Null => others[0] = true,
+                JsValue::Bool(false) => others[1] = true,
+                JsValue::Bool(true) => others[2] = true,
+                JsValue::Number(number) => numbers.push(without_negative_zero(number)),
+                JsValue::Text(text) if folded => texts.push(Box::from(lower_case(text))),
+                JsValue::Text(text) => texts.push(Box::from(text)),
+                JsValue::List(_) | JsValue::Object(_) => {}
             }
         }
         sort(&mut texts);
         texts.dedup();
         sort_by(&mut numbers, |a, b| a.total_cmp(b).is_lt());
-        Members { texts: texts.into(), numbers: numbers.into(), others, folded }
+        ValueSet { texts: texts.into(), numbers: numbers.into(), others, folded }
     }
 
     /// Whether `actual` is a member, or, where it is a list, one of its elements is.
-    pub fn meet(&self, actual: Actual<'_>) -> bool {
+    pub fn intersects(&self, actual: JsValue<'_>) -> bool {
         match actual {
-            Actual::List(elements) => elements.iter().any(|element| self.contain(Actual::from(element))),
+            JsValue::List(elements) => elements.iter().any(|element| self.contain(JsValue::from(element))),
             _ => self.contain(actual),
         }
     }
 
-    fn contain(&self, actual: Actual<'_>) -> bool {
+    fn contain(&self, actual: JsValue<'_>) -> bool {
         let contain_text = |text: &str| self.texts.binary_search_by(|member| (**member).cmp(text)).is_ok();
         match actual {
-            Actual::Null => self.others[0],
-            Actual::Bool(false) => self.others[1],
-            Actual::Bool(true) => self.others[2],
-            Actual::Number(number) => {
+            JsValue::Null => self.others[0],
+            JsValue::Bool(false) => self.others[1],
+            JsValue::Bool(true) => self.others[2],
+            JsValue::Number(number) => {
                 let number = without_negative_zero(number);
                 self.numbers.binary_search_by(|member| member.total_cmp(&number)).is_ok()
             }
-            Actual::Text(text) if self.folded => contain_text(&lower_case(text)),
-            Actual::Text(text) => contain_text(text),
-            Actual::List(_) | Actual::Object(_) => false,
+            JsValue::Text(text) if self.folded => contain_text(&lower_case(text)),
+            JsValue::Text(text) => contain_text(text),
+            JsValue::List(_) | JsValue::Object(_) => false,
         }
     }
 }
@@ -301,9 +313,9 @@ mod tests {
             (json!(-1.25e30), "-1.25e+30"),
             (json!(9007199254740993_u64), "9007199254740992"),
         ] {
-            assert_eq!(Actual::from(&number).text(), expected, "{number}");
+            assert_eq!(JsValue::from(&number).text(), expected, "{number}");
         }
-        assert_eq!(Actual::from(&json!([1, null, ["a", true], {}])).text(), "1,,a,true,[object Object]");
+        assert_eq!(JsValue::from(&json!([1, null, ["a", true], {}])).text(), "1,,a,true,[object Object]");
     }
 
     #[test]

@@ -7,11 +7,11 @@ use edgesplit_engine::attribute::AttributeName;
 use edgesplit_engine::condition::{
     Accepts, CONDITION_DEPTH_MAX, CONDITION_TESTS_MAX, Check, Condition, Operator, Test, value,
 };
-use js_regex::JsRegex;
+use js_regex::{CompileError, JsRegex};
 use serde_json::Value;
 use std::cmp::Ordering;
 use std::sync::Arc;
-use value::{Actual, Members};
+use value::{JsValue, ValueSet};
 
 /// Whose members the names in a condition are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -183,7 +183,7 @@ impl<'a> Compiler<'a> {
         let members = match node.value {
             Value::Null => return Check::Null,
             Value::Bool(truth) => return Check::Truth(*truth),
-            Value::Number(_) => return Check::Number(Actual::from(node.value).number()),
+            Value::Number(_) => return Check::Number(JsValue::from(node.value).number()),
             Value::String(text) if folded => return Check::FoldedText(value::lower_case(text).into()),
             Value::String(text) => return Check::Text(text.as_str().into()),
             Value::Array(_) => return self.same(node, depth),
@@ -245,7 +245,7 @@ impl<'a> Compiler<'a> {
             "$elemMatch" => self.element(node, depth),
             "$exists" => {
                 node.boolean(self.problems);
-                Operator::Exists(Actual::from(node.value).is_true())
+                Operator::Exists(JsValue::from(node.value).is_true())
             }
             "$type" => match node.value.as_str().filter(|name| TYPES.contains(name)) {
                 Some(name) => Operator::Type(name.into()),
@@ -284,7 +284,7 @@ impl<'a> Compiler<'a> {
         if !node.value.is_number() && !node.value.is_string() {
             node.expected(self.problems, "a version, such as \"1.2.3\"");
         }
-        Operator::Version(accepts, value::padded_version(&Actual::from(node.value).version()).collect())
+        Operator::Version(accepts, value::padded_version(&JsValue::from(node.value).version()).collect())
     }
 
     fn members(&mut self, node: &Node<'_>, folded: bool, expected: bool) -> Operator {
@@ -292,13 +292,13 @@ impl<'a> Compiler<'a> {
         for (index, value) in values.iter().enumerate().filter(|(_, value)| value.is_array() || value.is_object()) {
             self.problems.warning(&node.path.index(index), format!("{} equals no value", found(value)));
         }
-        Operator::In(Arc::new(Members::new(values, folded)), expected)
+        Operator::In(Arc::new(ValueSet::new(values, folded)), expected)
     }
 
     fn group(&mut self, node: &Node<'_>, expected: bool) -> Operator {
         let Some(id) = node.string(self.problems) else {
             // The SDK looks for a group of that text, which no vendor's payload has.
-            return Operator::In(Arc::new(Members::new(&[], false)), expected);
+            return Operator::In(Arc::new(ValueSet::new(&[], false)), expected);
         };
         match self.groups.get(id) {
             Group::List(members, _) => Operator::In(members, expected),
@@ -315,7 +315,7 @@ impl<'a> Compiler<'a> {
                     // A payload may lack a group that was emptied: to the SDK it has no members.
                     self.problems.warning(node.path, message);
                 }
-                Operator::In(Arc::new(Members::new(&[], false)), expected)
+                Operator::In(Arc::new(ValueSet::new(&[], false)), expected)
             }
         }
     }
@@ -324,8 +324,10 @@ impl<'a> Compiler<'a> {
         let Some(pattern) = node.string(self.problems) else { return Operator::Never };
         match JsRegex::compile(pattern, folded) {
             Ok(regex) => Operator::Regex(regex),
-            Err(reason) => {
-                self.problems.error(node.path, format!("as a pattern, {} {reason}", found(node.value)));
+            Err(error) => {
+                // JavaScript would run it: the condition is not what its author wrote.
+                self.limited |= matches!(error, CompileError::TooLarge(_));
+                self.problems.error(node.path, format!("as a pattern, {} {error}", found(node.value)));
                 Operator::Never
             }
         }

@@ -1,6 +1,6 @@
 //! Saved groups: lists and conditions that a payload holds once and conditions name by id.
 
-use edgesplit_engine::condition::value::Members;
+use edgesplit_engine::condition::value::ValueSet;
 use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 #[derive(Debug, Default)]
 pub struct SavedGroups {
     groups: Value,
-    lists: Vec<Arc<Members>>,
+    lists: Vec<Arc<ValueSet>>,
     /// Which of the lists is that of a group, by the groups' ids.
     by_id: HashMap<String, usize>,
 }
@@ -17,7 +17,7 @@ pub struct SavedGroups {
 /// What stands under an id.
 pub(super) enum Group {
     /// A list, with the attribute it is about, if it says so.
-    List(Arc<Members>, Option<String>),
+    List(Arc<ValueSet>, Option<String>),
     /// A condition.
     Condition(Value),
     /// Nothing.
@@ -52,7 +52,7 @@ impl SavedGroups {
         let members = match self.by_id.get(id).and_then(|&at| self.lists.get(at)) {
             Some(members) => members.clone(),
             None => {
-                let members = Arc::new(Members::new(values, false));
+                let members = Arc::new(ValueSet::new(values, false));
                 self.by_id.insert(id.to_owned(), self.lists.len());
                 self.lists.push(members.clone());
                 members

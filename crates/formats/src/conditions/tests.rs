@@ -1,7 +1,8 @@
 use super::*;
 use crate::conditions;
 use edgesplit_engine::attribute::{AttributeName, AttributeValue, Attributes};
-use edgesplit_engine::condition::CONDITION_DEPTH_MAX;
+use edgesplit_engine::condition::{CONDITION_DEPTH_MAX, LimitExceeded, request_budget};
+use js_regex::{STEPS_MAX, TEXT_BYTES_MAX};
 use serde_json::json;
 
 /// Attributes that are all text, as those of a request are: the same text under every name but `missing`.
@@ -23,11 +24,16 @@ fn compile(condition: &Value) -> (Condition, Vec<String>) {
     compile_with(condition, &Value::Null)
 }
 
+/// Whether `condition` holds, within the limits.
+fn holds(condition: &Condition, attributes: &impl Attributes) -> bool {
+    condition.matches(attributes, &request_budget()).expect("within the limits")
+}
+
 /// Whether the one attribute `a`, being `value`, passes `check`, which must be without problems.
 fn passes(check: Value, value: Value) -> bool {
     let (condition, problems) = compile(&json!({"a": check}));
     assert!(problems.is_empty(), "{problems:?}");
-    condition.matches(&json!({"a": value}))
+    holds(&condition, &json!({"a": value}))
 }
 
 #[test]
@@ -60,9 +66,9 @@ fn text_of_a_request_is_compared_as_a_json_string_is() {
     ] {
         let (condition, problems) = compile(&json!({"header.x-a": check}));
         assert!(problems.is_empty(), "{check}: {problems:?}");
-        assert_eq!(condition.matches(&Request(text)), expected, "{check} on {text:?}");
+        assert_eq!(holds(&condition, &Request(text)), expected, "{check} on {text:?}");
         let typed = compile(&json!({"a": check})).0;
-        assert_eq!(typed.matches(&json!({"a": text})), expected, "{check} on {text:?} as JSON");
+        assert_eq!(holds(&typed, &json!({"a": text})), expected, "{check} on {text:?} as JSON");
     }
 }
 
@@ -84,7 +90,7 @@ fn a_missing_attribute_is_null() {
     ] {
         let (condition, problems) = compile(&json!({"missing": check}));
         assert!(problems.is_empty(), "{check}: {problems:?}");
-        assert_eq!(condition.matches(&Request("x")), expected, "{check}");
+        assert_eq!(holds(&condition, &Request("x")), expected, "{check}");
     }
 }
 
@@ -149,7 +155,7 @@ fn what_is_wrong_matches_as_it_does_for_growthbook() {
     ] {
         let (compiled, problems) = compile(&condition);
         assert!(!problems.is_empty(), "{condition}");
-        assert_eq!(compiled.matches(&attributes), expected, "{condition}");
+        assert_eq!(holds(&compiled, &attributes), expected, "{condition}");
     }
 }
 
@@ -167,7 +173,7 @@ fn a_saved_group_is_a_list_in_either_form() {
     ] {
         let mut problems = Problems::new();
         let condition = conditions::compile(&Node::root(&json!({"a": check})), &groups, &mut problems);
-        assert_eq!((condition.matches(&json!({"a": 1})), problems.errors()), (expected, errors), "{check}");
+        assert_eq!((holds(&condition, &json!({"a": 1})), problems.errors()), (expected, errors), "{check}");
     }
 }
 
@@ -188,7 +194,7 @@ fn nesting_is_limited() {
         let (condition, problems) = compile(&nested(3 * CONDITION_DEPTH_MAX));
         assert_eq!(problems.len(), 1, "{name}: {problems:?}");
         assert!(problems[0].ends_with("conditions may be nested at most 32 deep"), "{name}: {problems:?}");
-        condition.matches(&json!({"a": [[[1]]]}));
+        holds(&condition, &json!({"a": [[[1]]]}));
     }
 }
 
@@ -237,14 +243,14 @@ fn patterns_are_javascript_patterns() {
         (r"(?<x>a)\k<y>", "refers back to a group that it does not have"),
         ("(?<!a)*b", "has nothing to repeat before a quantifier"),
         ("(?=a){9,2}", "repeats from more times to fewer"),
-        ("(?=a)b{99999}", "is too large"),
+        ("(?=a)b{99999}", "takes more than 3000 instructions"),
         ("(?i)a", "has an invalid group"),
         ("[b-a]", "has a range whose ends are the wrong way round"),
         ("[a", "has a [ without its ]"),
         ("a)", "has a ) without its ("),
         ("a\\", "ends with \\"),
         (r"\ud83d", "has half of a surrogate pair"),
-        ("((a{99}){99}){99}", "is too large"),
+        ("((a{99}){99}){99}", "takes more than 3000 instructions"),
         ("^*", "has nothing before * to repeat"),
         ("(?:a|{2})", "has nothing before {2} to repeat"),
         (&long, "is longer than 4096 bytes"),
@@ -252,23 +258,49 @@ fn patterns_are_javascript_patterns() {
         let (condition, problems) = compile(&json!({"a": {"$regex": pattern}}));
         assert_eq!(problems.len(), 1, "{pattern}: {problems:?}");
         assert!(problems[0].contains(reason), "{pattern}: {problems:?}");
-        assert!(!condition.matches(&json!({"a": pattern})), "{pattern}");
+        assert!(!holds(&condition, &json!({"a": pattern})), "{pattern}");
     }
 }
 
 #[test]
-fn a_pattern_without_look_around_takes_time_in_proportion_to_the_text() {
-    let pattern = "^(a|a)*(a+)+(a*)*b";
-    let text = "a".repeat(20_000);
-    assert!(!passes(json!({"$regex": pattern}), json!(text)));
-    assert!(passes(json!({"$regex": pattern}), json!(text + "b")));
+fn limit_has_no_result_in_any_operator() {
+    let slow = json!({"a": {"$regex": r"^(?=(a+)+$)(a+)+$"}});
+    let long = "a".repeat(TEXT_BYTES_MAX + 1);
+    for (attribute, expected) in
+        [("aaaa".to_owned(), Ok(true)), ("a".repeat(40) + "b", Err(LimitExceeded)), (long, Err(LimitExceeded))]
+    {
+        let attributes = json!({"a": attribute, "b": [attribute]});
+        for condition in [
+            slow.clone(),
+            json!({"$or": [{"c": 1}, slow]}),
+            json!({"$and": [slow]}),
+            json!({"$not": {"$not": slow}}),
+            json!({"$nor": [{"$nor": [slow]}]}),
+            json!({"a": {"$not": {"$not": slow["a"]}}}),
+            json!({"b": {"$elemMatch": slow["a"]}}),
+        ] {
+            let (compiled, problems) = compile(&condition);
+            assert!(problems.is_empty(), "{problems:?}");
+            assert_eq!(compiled.matches(&attributes, &request_budget()), expected, "{condition} on {attribute}");
+        }
+    }
 }
 
 #[test]
-fn a_match_that_would_take_too_long_is_none() {
-    let pattern = r"^(?=(a+)+$)(a+)+$";
-    assert!(passes(json!({"$regex": pattern}), json!("aaaa")));
-    assert!(!passes(json!({"$regex": pattern}), json!(format!("{}b", "a".repeat(5000)))));
+fn budget_is_shared_by_all_conditions() {
+    let (condition, _) = compile(&json!({"a": {"$regex": r"[\w.+-]{1,64}@example\.com$"}}));
+    let (attributes, budget) = (json!({"a": "a".repeat(TEXT_BYTES_MAX)}), request_budget());
+    let calls = (0..100).take_while(|_| condition.matches(&attributes, &budget).is_err() && budget.left() > 0).count();
+    assert!((2..=4).contains(&calls), "{calls} matches of at most {STEPS_MAX} steps");
+    assert_eq!(condition.matches(&json!({"a": "x"}), &budget), Err(LimitExceeded));
+}
+
+#[test]
+fn tests_take_steps_too() {
+    let many: Vec<Value> = (0..300).map(|_| json!({"a": {"$ini": ["y"]}})).collect();
+    let (condition, _) = compile(&json!({ "$or": many }));
+    assert_eq!(condition.matches(&json!({"a": "x".repeat(60_000)}), &request_budget()), Err(LimitExceeded));
+    assert_eq!(condition.matches(&json!({"a": "x".repeat(6_000)}), &request_budget()), Ok(false));
 }
 
 #[test]
@@ -294,7 +326,7 @@ fn a_saved_group_brings_its_own_attribute_or_condition() {
         let mut problems = Problems::new();
         let condition = json!({ "$savedGroup": reference });
         let condition = conditions::compile(&Node::root(&condition), &groups, &mut problems);
-        assert_eq!((condition.matches(&attributes), problems.errors()), (expected, errors), "{reference}");
+        assert_eq!((holds(&condition, &attributes), problems.errors()), (expected, errors), "{reference}");
     }
 }
 

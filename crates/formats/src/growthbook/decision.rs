@@ -1,6 +1,7 @@
 //! What deciding asks for and what it gives.
 
 use super::experiment::Experiment;
+use edgesplit_engine::condition::StepBudget;
 use edgesplit_engine::reason;
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -22,6 +23,8 @@ pub enum Reason {
     UnknownFeature,
     /// The outcome was set from outside.
     Override,
+    /// Deciding exceeded a limit of work, so the visitor is not in the feature's experiments.
+    Limit,
 }
 
 impl Reason {
@@ -34,6 +37,7 @@ impl Reason {
         Reason::CyclicPrerequisite,
         Reason::UnknownFeature,
         Reason::Override,
+        Reason::Limit,
     ];
 
     /// The same among the reasons of all formats.
@@ -46,6 +50,7 @@ impl Reason {
             Reason::CyclicPrerequisite => reason::Reason::Vendor("cyclic_prerequisite"),
             Reason::UnknownFeature => reason::Reason::Vendor("unknown_feature"),
             Reason::Override => reason::Reason::Vendor("override"),
+            Reason::Limit => reason::Reason::Limit,
         }
     }
 
@@ -64,6 +69,8 @@ pub struct Context<'a, A> {
     pub url: &'a str,
     /// What decides in place of the payload.
     pub overrides: Overrides<'a>,
+    /// The steps that the conditions of this request may still take.
+    pub steps: &'a StepBudget,
 }
 
 /// What decides in place of the payload: for tests and previews.

@@ -13,7 +13,8 @@ use super::run::Run;
 use super::sticky::{StickyDocument, StickyDocuments};
 use super::url;
 use edgesplit_engine::attribute::{AttributeValue, Attributes};
-use edgesplit_engine::condition::value::Actual;
+use edgesplit_engine::condition::value::JsValue;
+use edgesplit_engine::condition::{Condition, LimitExceeded};
 use edgesplit_engine::flag::FlagDecision;
 use std::borrow::Cow;
 
@@ -28,6 +29,8 @@ pub struct Evaluation<'a, A> {
     decided: Vec<Option<Box<Progress<'a>>>>,
     /// How many prerequisites deep this is.
     depth: usize,
+    /// The redirect tests, by their places, that exceeded a limit of work.
+    pub(super) limited_tests: Vec<usize>,
 }
 
 #[derive(Debug)]
@@ -41,12 +44,17 @@ impl<'a, A: Attributes> Evaluation<'a, A> {
     /// Starts a pass. Without `sticky`, sticky bucketing is off.
     pub fn new(payload: &'a Payload, context: &'a Context<'a, A>, sticky: Option<StickyDocuments>) -> Self {
         let decided = payload.features.iter().map(|_| None).collect();
-        Evaluation { payload, context, sticky, exposures: Vec::new(), decided, depth: 0 }
+        Evaluation { payload, context, sticky, exposures: Vec::new(), decided, depth: 0, limited_tests: Vec::new() }
     }
 
     /// What the SDK would have reported so far, each once.
     pub fn exposures(&self) -> &[Exposure<'a>] {
         &self.exposures
+    }
+
+    /// Whether the redirect test at this place exceeded a limit of work.
+    pub fn is_limited(&self, test: usize) -> bool {
+        self.limited_tests.contains(&test)
     }
 
     /// Reads the visitor's sticky buckets: `document` gives each by its name, the attribute's name and value joined by `||`.
@@ -96,7 +104,12 @@ impl<'a, A: Attributes> Evaluation<'a, A> {
             // Only a circle gets here: longer chains are disabled when they are compiled.
             FeatureDecision::without_rule(NO_VALUE, Reason::CyclicPrerequisite)
         } else {
-            self.decide(feature)
+            let exposures = self.exposures.len();
+            self.decide(feature).unwrap_or_else(|LimitExceeded| {
+                // The visitor is in none of the experiments that were run on the way.
+                self.exposures.truncate(exposures);
+                FeatureDecision::without_rule(NO_VALUE, Reason::Limit)
+            })
         };
         self.depth -= 1;
         self.note(feature, Progress::Done(decision.clone()));
@@ -109,40 +122,39 @@ impl<'a, A: Attributes> Evaluation<'a, A> {
         }
     }
 
-    fn decide(&mut self, at: usize) -> FeatureDecision<'a> {
+    fn decide(&mut self, at: usize) -> Result<FeatureDecision<'a>, LimitExceeded> {
+        let without_rule = |outcome, reason| Ok(FeatureDecision::without_rule(outcome, reason));
         if let Some(&(_, outcome)) = self.context.overrides.outcomes.iter().find(|(feature, _)| *feature == at) {
-            return FeatureDecision::without_rule(outcome, Reason::Override);
+            return without_rule(outcome, Reason::Override);
         }
         let payload = self.payload;
         let Some(feature) = payload.features.get(at) else {
-            return FeatureDecision::without_rule(NO_VALUE, Reason::UnknownFeature);
+            return without_rule(NO_VALUE, Reason::UnknownFeature);
         };
         for rule in &feature.rules {
-            match self.parents_pass(&rule.parents) {
+            match self.parents_pass(&rule.parents)? {
                 Parents::Pass => {}
                 Parents::Fail { gate: false } => continue,
-                Parents::Fail { gate: true } => {
-                    return FeatureDecision::without_rule(NO_VALUE, Reason::Prerequisite);
-                }
-                Parents::Cyclic => return FeatureDecision::without_rule(NO_VALUE, Reason::CyclicPrerequisite),
+                Parents::Fail { gate: true } => return without_rule(NO_VALUE, Reason::Prerequisite),
+                Parents::Cyclic => return without_rule(NO_VALUE, Reason::CyclicPrerequisite),
             }
-            if let Some(decision) = self.rule(rule) {
-                return decision;
+            if let Some(decision) = self.rule(rule)? {
+                return Ok(decision);
             }
         }
-        FeatureDecision::without_rule(DEFAULT_VALUE, Reason::DefaultValue)
+        without_rule(DEFAULT_VALUE, Reason::DefaultValue)
     }
 
     /// What `rule` decides, its prerequisites being met; none if the next rule has to.
-    fn rule(&mut self, rule: &'a Rule) -> Option<FeatureDecision<'a>> {
+    fn rule(&mut self, rule: &'a Rule) -> Result<Option<FeatureDecision<'a>>, LimitExceeded> {
         if rule.filters.as_ref().is_some_and(|filters| self.is_filtered_out(filters)) {
-            return None;
+            return Ok(None);
         }
-        match &rule.kind {
+        Ok(match &rule.kind {
             RuleKind::Gate => None,
             RuleKind::Force(force) => {
-                if !self.is_forced(force) {
-                    return None;
+                if !self.is_forced(force)? {
+                    return Ok(None);
                 }
                 for track in &force.tracks {
                     self.expose(Exposure {
@@ -156,51 +168,57 @@ impl<'a, A: Attributes> Evaluation<'a, A> {
                 Some(FeatureDecision { outcome: force.outcome, reason: Reason::Force, rule: &rule.id, result: None })
             }
             RuleKind::Experiment(experiment, first) => {
-                let result = self.run(experiment);
+                let result = self.run(experiment)?;
                 let passthrough = || experiment.variations.get(result.variation).is_some_and(|with| with.passthrough);
                 if !result.in_experiment || passthrough() {
-                    return None;
+                    return Ok(None);
                 }
                 let outcome = first + result.variation;
                 Some(FeatureDecision { outcome, reason: Reason::Experiment, rule: &rule.id, result: Some(result) })
             }
-        }
-    }
-
-    fn is_forced(&self, force: &'a Force) -> bool {
-        if force.condition.as_ref().is_some_and(|condition| !condition.matches(self.context.attributes)) {
-            return false;
-        }
-        let Some(rollout) = &force.rollout else { return true };
-        if matches!(rollout.share, Share::Coverage(0.0)) {
-            return false;
-        }
-        let (_, unit) = self.unit(&rollout.unit, force.sticky);
-        let bucket = unit.and_then(|unit| rollout.hasher.bucket(&unit));
-        bucket.is_some_and(|bucket| match rollout.share {
-            Share::Range(range) => in_range(bucket, range),
-            Share::Coverage(coverage) => bucket <= coverage,
         })
     }
 
+    fn is_forced(&self, force: &'a Force) -> Result<bool, LimitExceeded> {
+        if !self.matches(force.condition.as_ref())? {
+            return Ok(false);
+        }
+        let Some(rollout) = &force.rollout else { return Ok(true) };
+        if matches!(rollout.share, Share::Coverage(0.0)) {
+            return Ok(false);
+        }
+        let (_, unit) = self.unit(&rollout.unit, force.sticky);
+        let bucket = unit.and_then(|unit| rollout.hasher.bucket(&unit));
+        Ok(bucket.is_some_and(|bucket| match rollout.share {
+            Share::Range(range) => in_range(bucket, range),
+            Share::Coverage(coverage) => bucket <= coverage,
+        }))
+    }
+
+    /// Whether `condition` holds for the visitor, if there is one.
+    pub(super) fn matches(&self, condition: Option<&Condition>) -> Result<bool, LimitExceeded> {
+        condition.map_or(Ok(true), |condition| condition.matches(self.context.attributes, self.context.steps))
+    }
+
     /// Whether all of `parents` have the values that are asked for.
-    pub(super) fn parents_pass(&mut self, parents: &'a [super::experiment::Parent]) -> Parents {
+    pub(super) fn parents_pass(&mut self, parents: &'a [super::experiment::Parent]) -> Result<Parents, LimitExceeded> {
         for parent in parents {
             let outcome = match parent.feature {
                 Some(feature) => {
                     let decision = self.feature(feature);
-                    if decision.reason == Reason::CyclicPrerequisite {
-                        return Parents::Cyclic;
+                    match decision.reason {
+                        Reason::CyclicPrerequisite => return Ok(Parents::Cyclic),
+                        Reason::Limit => return Err(LimitExceeded),
+                        _ => decision.outcome,
                     }
-                    decision.outcome
                 }
                 None => NO_VALUE,
             };
             if !parent.passes.get(outcome).copied().unwrap_or(false) {
-                return Parents::Fail { gate: parent.gate };
+                return Ok(Parents::Fail { gate: parent.gate });
             }
         }
-        Parents::Pass
+        Ok(Parents::Pass)
     }
 
     pub(super) fn is_filtered_out(&self, filters: &'a [Filter]) -> bool {
@@ -215,7 +233,9 @@ impl<'a, A: Attributes> Evaluation<'a, A> {
         match self.context.attributes.attribute(&attribute.name) {
             AttributeValue::Missing => None,
             AttributeValue::Text(text) => Some(text).filter(|text| !text.is_empty()),
-            AttributeValue::Json(value) => Some(Actual::from(value)).filter(|value| value.is_true()).map(Actual::text),
+            AttributeValue::Json(value) => {
+                Some(JsValue::from(value)).filter(|value| value.is_true()).map(JsValue::text)
+            }
         }
     }
 
@@ -245,8 +265,8 @@ impl<'a, A: Attributes> Evaluation<'a, A> {
     }
 
     /// Runs an experiment.
-    pub fn run(&mut self, experiment: &'a Experiment) -> ExperimentResult<'a> {
-        let run = self.run_to_end(experiment);
+    pub fn run(&mut self, experiment: &'a Experiment) -> Result<ExperimentResult<'a>, LimitExceeded> {
+        let run = self.run_to_end(experiment)?;
         let (variation, hash_used, bucket, sticky_bucket_used) = match run {
             Run::Out { blocked } => (None, false, None, blocked),
             Run::Forced(variation) => (variation, false, None, false),
@@ -272,7 +292,7 @@ impl<'a, A: Attributes> Evaluation<'a, A> {
         if hash_used {
             self.report(experiment, &result);
         }
-        result
+        Ok(result)
     }
 
     /// Keeps the visitor's bucket and reports the exposure.

@@ -21,7 +21,7 @@ impl FlagEvaluator for Evaluator {
         // The URL has to be put together, and only redirect tests ask for it.
         let url = if tests.is_empty() { Cow::Borrowed("") } else { url(visitor) };
         let overrides = Overrides { outcomes: visitor.previewed, ..Overrides::default() };
-        let context = Context { attributes: &visitor.attributes, url: &url, overrides };
+        let context = Context { attributes: &visitor.attributes, url: &url, overrides, steps: visitor.steps };
         let mut evaluation =
             Evaluation::new(payload, &context, visitor.sticky_store.map(|_| StickyDocuments::default()));
         if let Some(kept) = visitor.sticky_store {
@@ -32,7 +32,8 @@ impl FlagEvaluator for Evaluator {
         }
         for &number in features {
             let decision = evaluation.feature(number);
-            sink.decided(number, Some(decision.outcome), decision.reason.reason());
+            let outcome = Some(decision.outcome).filter(|_| decision.reason != Reason::Limit);
+            sink.decided(number, outcome, decision.reason.reason());
         }
         if !tests.is_empty() {
             self.redirect(tests, &mut evaluation, sink);
@@ -74,6 +75,9 @@ impl Evaluator {
             let own = found.as_ref().filter(|redirect| first + redirect.test == number);
             match own {
                 Some(redirect) => sink.decided(number, Some(redirect.result.variation), Reason::Experiment.reason()),
+                None if evaluation.is_limited(number - first) => {
+                    sink.decided(number, None, Reason::Limit.reason());
+                }
                 None => sink.decided(number, None, Reason::DefaultValue.reason()),
             }
         }

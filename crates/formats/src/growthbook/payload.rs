@@ -8,9 +8,11 @@ use super::wire::{Scope, text};
 use crate::conditions::SavedGroups;
 use crate::diagnostics::{Node, Path, Problems, Severity};
 use edgesplit_engine::attribute::{AttributeName, AttributeValue, Attributes};
+use edgesplit_engine::condition::StepBudget;
 use edgesplit_engine::flag::Outcome;
 use edgesplit_engine::snapshot::Disabled;
 use edgesplit_engine::sort::sort_by;
+use js_regex::STEPS_MAX;
 use serde_json::Value;
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -289,7 +291,11 @@ fn tie(
     for (position, parent) in parents.iter_mut().enumerate() {
         parent.feature = by_key.get(&parent.id).copied();
         let condition = parent.condition.as_ref();
-        let passes = |value: &Value| condition.is_none_or(|condition| condition.matches(&ParentValue(value)));
+        let passes = |value: &Value| match condition {
+            // A value that exceeds the limit of work passes nothing, as it would not in a request.
+            Some(condition) => condition.matches(&ParentValue(value), &StepBudget::new(STEPS_MAX)) == Ok(true),
+            None => true,
+        };
         match parent.feature.and_then(|at| outcomes.get(at)) {
             Some(outcomes) => parent.passes = outcomes.iter().map(|outcome| passes(&outcome.value)).collect(),
             None => {

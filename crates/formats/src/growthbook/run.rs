@@ -7,6 +7,7 @@ use super::hash::{choose_variation, in_range};
 use super::sticky::Kept;
 use super::url::{Url, merge_queries};
 use edgesplit_engine::attribute::Attributes;
+use edgesplit_engine::condition::LimitExceeded;
 use std::borrow::Cow;
 
 /// How running an experiment ended.
@@ -20,7 +21,7 @@ pub(super) enum Run {
     Bucketed { variation: usize, bucket: f64, sticky: bool, leaf: Option<usize> },
 }
 
-const OUT: Run = Run::Out { blocked: false };
+const OUT: Result<Run, LimitExceeded> = Ok(Run::Out { blocked: false });
 
 /// Where a visitor is sent.
 #[derive(Debug, Clone)]
@@ -47,7 +48,10 @@ impl<'a, A: Attributes> Evaluation<'a, A> {
         // Where it is not known which URL this is, no test is about it.
         Url::parse(url, None)?;
         payload.redirects.iter().enumerate().filter(|(at, _)| may(*at)).find_map(|(at, test)| {
-            let result = self.run(&test.experiment);
+            let Ok(result) = self.run(&test.experiment) else {
+                self.limited_tests.push(at);
+                return None;
+            };
             if !result.in_experiment {
                 return None;
             }
@@ -56,26 +60,27 @@ impl<'a, A: Attributes> Evaluation<'a, A> {
                 true => Cow::Owned(merge_queries(url, to)),
                 false => Cow::Borrowed(to),
             });
-            let again =
-                |to: &Cow<'_, str>| test.experiment.targets.as_ref().is_some_and(|targets| targets.match_url(to));
-            Some(Redirect { test: at, result, variation_url, location: location.filter(|to| !again(to)) })
+            // Where the limit leaves it open whether this would be a loop, the visitor stays.
+            let again = |to: &str| self.matches_url(&test.experiment, to) != Ok(false);
+            let leads_back = |to: &str| test.experiment.targets.is_some() && again(to);
+            Some(Redirect { test: at, result, variation_url, location: location.filter(|to| !leads_back(to)) })
         })
     }
 
     /// Runs `experiment` up to the variation, in the SDK's order.
-    pub(super) fn run_to_end(&mut self, experiment: &'a Experiment) -> Run {
+    pub(super) fn run_to_end(&mut self, experiment: &'a Experiment) -> Result<Run, LimitExceeded> {
         let context = self.context;
         if experiment.variations.len() < 2 || !context.overrides.enabled {
             return OUT;
         }
-        if experiment.targets.as_ref().is_some_and(|targets| !targets.match_url(context.url)) {
+        if !self.matches_url(experiment, context.url)? {
             return OUT;
         }
         if let Some(variation) = self.query_override(experiment) {
-            return Run::Forced(Some(variation));
+            return Ok(Run::Forced(Some(variation)));
         }
         if let Some(&variation) = context.overrides.variations.and_then(|forced| forced.get(&experiment.key)) {
-            return Run::Forced(usize::try_from(variation).ok());
+            return Ok(Run::Forced(usize::try_from(variation).ok()));
         }
         if experiment.inactive {
             return OUT;
@@ -85,13 +90,13 @@ impl<'a, A: Attributes> Evaluation<'a, A> {
             Some(sticky) => self.kept(experiment, sticky),
             None => Held::Nothing,
         };
-        if !matches!(kept, Held::Variation(_)) && !self.is_for_visitor(experiment, &unit) {
+        if !matches!(kept, Held::Variation(_)) && !self.is_for_visitor(experiment, &unit)? {
             return OUT;
         }
         let Some(bucket) = experiment.hasher.bucket(&unit) else { return OUT };
-        let leaf = self.leaf(experiment);
+        let leaf = self.leaf(experiment)?;
         let variation = match kept {
-            Held::Blocked => return Run::Out { blocked: true },
+            Held::Blocked => return Ok(Run::Out { blocked: true }),
             Held::Variation(variation) => variation,
             Held::Nothing => {
                 let bandit = experiment.bandit.as_ref();
@@ -104,24 +109,29 @@ impl<'a, A: Attributes> Evaluation<'a, A> {
             }
         };
         if let Some(force) = experiment.force {
-            return Run::Forced(force);
+            return Ok(Run::Forced(force));
         }
         if context.overrides.qa_mode || experiment.stopped {
             return OUT;
         }
-        Run::Bucketed { variation, bucket, sticky: matches!(kept, Held::Variation(_)), leaf }
+        Ok(Run::Bucketed { variation, bucket, sticky: matches!(kept, Held::Variation(_)), leaf })
+    }
+
+    /// Whether `experiment` is about `url`.
+    fn matches_url(&self, experiment: &Experiment, url: &str) -> Result<bool, LimitExceeded> {
+        experiment.targets.as_ref().map_or(Ok(true), |targets| targets.match_url(url, self.context.steps))
     }
 
     /// Whether the visitor is one whom the experiment is about: who has a sticky bucket is not asked again.
-    fn is_for_visitor(&mut self, experiment: &'a Experiment, unit: &str) -> bool {
+    fn is_for_visitor(&mut self, experiment: &'a Experiment, unit: &str) -> Result<bool, LimitExceeded> {
         let in_filters = match (&experiment.filters, &experiment.namespace) {
             (Some(filters), _) => !self.is_filtered_out(filters),
             (None, Some((hasher, range))) => hasher.bucket(unit).is_some_and(|bucket| in_range(bucket, *range)),
             (None, None) => true,
         };
-        in_filters
-            && experiment.condition.as_ref().is_none_or(|condition| condition.matches(self.context.attributes))
-            && self.parents_pass(&experiment.parents) == Parents::Pass
+        Ok(in_filters
+            && self.matches(experiment.condition.as_ref())?
+            && self.parents_pass(&experiment.parents)? == Parents::Pass)
     }
 
     /// What the visitor's sticky buckets hold of `experiment`.
@@ -142,10 +152,14 @@ impl<'a, A: Attributes> Evaluation<'a, A> {
     }
 
     /// The context of the experiment's bandit that the visitor is in.
-    fn leaf(&self, experiment: &Experiment) -> Option<usize> {
-        let leaves = &experiment.bandit.as_ref()?.leaves;
-        let matches = |condition: &edgesplit_engine::condition::Condition| condition.matches(self.context.attributes);
-        leaves.iter().position(|leaf| leaf.condition.as_ref().is_none_or(matches))
+    fn leaf(&self, experiment: &Experiment) -> Result<Option<usize>, LimitExceeded> {
+        let leaves = experiment.bandit.as_ref().map_or(&[][..], |bandit| &bandit.leaves);
+        for (at, leaf) in leaves.iter().enumerate() {
+            if self.matches(leaf.condition.as_ref())? {
+                return Ok(Some(at));
+            }
+        }
+        Ok(None)
     }
 }
 

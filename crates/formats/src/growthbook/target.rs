@@ -3,6 +3,7 @@
 use super::url::Url;
 use super::wire::Scope;
 use crate::diagnostics::{Node, Severity, found};
+use edgesplit_engine::condition::{LimitExceeded, StepBudget};
 use edgesplit_engine::pattern::Pattern;
 use js_regex::{JsRegex, upper};
 
@@ -62,17 +63,28 @@ impl UrlTargets {
     }
 
     /// Whether `url` is one of them; without any target none is.
-    pub(super) fn match_url(&self, url: &str) -> bool {
+    pub(super) fn match_url(&self, url: &str, steps: &StepBudget) -> Result<bool, LimitExceeded> {
         let base = Url::parse("https://_", None);
-        let url = Url::parse(url, base.as_ref());
-        let matches = |target: &UrlTarget| match (&url, &target.matcher) {
-            (Some(url), Some(matcher)) => matcher.matches(url),
-            _ => false,
-        };
-        let (includes, excludes): (Vec<&UrlTarget>, Vec<&UrlTarget>) = self.0.iter().partition(|target| target.include);
-        !self.0.is_empty()
-            && !excludes.into_iter().any(matches)
-            && (includes.is_empty() || includes.into_iter().any(matches))
+        let Some(url) = Url::parse(url, base.as_ref()) else { return Ok(self.has_excludes_only()) };
+        for exclude in self.matchers(false) {
+            if exclude.matches(&url, steps)? {
+                return Ok(false);
+            }
+        }
+        for include in self.matchers(true) {
+            if include.matches(&url, steps)? {
+                return Ok(true);
+            }
+        }
+        Ok(self.has_excludes_only())
+    }
+
+    fn has_excludes_only(&self) -> bool {
+        !self.0.is_empty() && self.0.iter().all(|target| !target.include)
+    }
+
+    fn matchers(&self, include: bool) -> impl Iterator<Item = &Matcher> {
+        self.0.iter().filter(move |target| target.include == include).filter_map(|target| target.matcher.as_ref())
     }
 }
 
@@ -85,7 +97,7 @@ fn target(scope: &mut Scope<'_>, node: Node<'_>) -> Option<UrlTarget> {
         let pattern = node.string(&mut scope.problems)?;
         let matcher = match kind.as_str() {
             "simple" => Matcher::simple(pattern).ok_or_else(|| "is no URL with wildcards".to_owned()),
-            "regex" => JsRegex::compile(pattern, false).map(Matcher::Regex),
+            "regex" => JsRegex::compile(pattern, false).map(Matcher::Regex).map_err(|error| error.to_string()),
             _ => Err(format!("is of an unknown type: {kind:?}")),
         };
         if let Err(reason) = &matcher {
@@ -118,11 +130,14 @@ impl Matcher {
         })
     }
 
-    fn matches(&self, url: &Url) -> bool {
-        match self {
+    fn matches(&self, url: &Url, steps: &StepBudget) -> Result<bool, LimitExceeded> {
+        Ok(match self {
             Matcher::Regex(regex) => {
                 let (text, origin) = url.text();
-                regex.is_match(&text) || text.get(origin..).is_some_and(|path| regex.is_match(path))
+                match text.get(origin..) {
+                    Some(path) => regex.is_match(&text, steps)? || regex.is_match(path, steps)?,
+                    None => regex.is_match(&text, steps)?,
+                }
             }
             Matcher::Simple { host, path, fragment, parameters } => {
                 let actual = url.parameters();
@@ -132,6 +147,6 @@ impl Matcher {
                     && fragment.as_ref().is_none_or(|part| part.matches(&url.fragment().unwrap_or_default()))
                     && parameters.iter().all(|(name, part)| part.matches(value(name)))
             }
-        }
+        })
     }
 }

@@ -2,6 +2,7 @@ use super::ingest::IngestEvent;
 use super::sticky::{StickyDocument, StickyDocuments};
 use super::*;
 use crate::events::{EventKind, EventWire};
+use edgesplit_engine::condition::request_budget;
 use edgesplit_engine::flag::{FlagDecision, FlagExposure};
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -16,7 +17,7 @@ fn problems(document: &Value) -> Vec<String> {
 }
 
 fn context<'a>(attributes: &'a Value, url: &'a str) -> Context<'a, Value> {
-    Context { attributes, url, overrides: Overrides::default() }
+    Context { attributes, url, overrides: Overrides::default(), steps: &*Box::leak(Box::new(request_budget())) }
 }
 
 /// The value and the reason of the feature `key`.
@@ -246,7 +247,7 @@ fn what_comes_from_outside_decides_only_where_it_may() {
         (Overrides { qa_mode: true, ..Overrides::default() }, "d", "default_value", false),
         (Overrides { outcomes: &[(0, 3)], ..Overrides::default() }, "b", "override", false),
     ] {
-        let context = Context { attributes: &attributes, url, overrides };
+        let context = Context { overrides, ..context(&attributes, url) };
         let mut evaluation = Evaluation::new(&payload, &context, None);
         let decision = evaluation.flag(0);
         let value = &payload.features()[0].outcomes()[decision.outcome].value;

@@ -2,6 +2,7 @@
 
 use super::*;
 use edgesplit_engine::attribute::AttributeName;
+use edgesplit_engine::condition::request_budget;
 use edgesplit_engine::decide::{Visit, decide};
 use edgesplit_engine::reason::Reason;
 use edgesplit_engine::route::RequestLine;
@@ -34,7 +35,7 @@ fn decided(snapshot: &Snapshot, unit: &str, now_ms: i64) -> Vec<(Option<String>,
     let line = RequestLine { host: b"h".into(), path: b"/", method: b"GET" };
     let attributes = json!({ "id": unit });
     let decisions = snapshot.experiments.iter().map(|experiment| {
-        let decision = decide(snapshot, experiment, &line, &visit, &attributes);
+        let decision = decide(snapshot, experiment, &line, &visit, &attributes, &request_budget());
         (decision.variant.and_then(|at| Some(experiment.variants.get(at)?.key.clone())), decision.reason)
     });
     decisions.collect()
