@@ -34,13 +34,13 @@ build: module ## build the filter and the command into dist/
 	cp $(CARGO_TARGET_DIR)/release/edgesplit dist/edgesplit
 
 image: build ## put the filter into an OCI image for Istio and Envoy Gateway (dist/image, an image layout)
-	cargo run $(LOCKED) --quiet --example image -- dist/edgesplit.wasm dist/image
+	cargo xtask image dist/edgesplit.wasm dist/image
 
 release: image ## the files of a release: module, command, image, bill of materials, checksums (dist/release)
-	python3 envoy/release.py dist/edgesplit.wasm dist/edgesplit dist/image dist/release
+	cargo xtask release dist/edgesplit.wasm dist/edgesplit dist/image dist/release
 
 reproduce: setup ## build the module twice, in two folders, and compare
-	envoy/reproduce.sh
+	cargo xtask reproduce
 
 # The advisories last: what needs no network is checked without it.
 deny: ## check licences, sources and advisories of all crates (deny.toml); advisories come from github.com
@@ -80,7 +80,7 @@ sim-mutants: ## plant bugs and see that the simulation finds each
 	MUTANTS=1 cargo test $(LOCKED) --profile sim --test simulation
 
 matrix: build test-module ## run the end-to-end tests on three minor versions of Envoy, and with few capabilities: VERSIONS="1.38.2 1.39.3 1.40.0"
-	@envoy/matrix.sh $(VERSIONS)
+	cargo xtask matrix $(VERSIONS)
 
 compose-test: build ## run envoy/docker-compose.yaml in a real container engine, and check it (minutes: it builds images)
 	cargo test $(LOCKED) --test compose -- --ignored --nocapture

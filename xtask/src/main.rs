@@ -2,9 +2,15 @@
 //!
 //! - [`module`]: builds the plugin's module, and the modules that tests and benchmarks compare it with.
 //! - [`exports`]: removes the callbacks that a module exports and does not use.
+//! - [`image`], [`release`]: an OCI image of the module, and the files of a release.
+//! - [`reproduce`]: compares two builds. [`matrix`]: runs the end-to-end tests on several versions of Envoy.
 
 mod exports;
+mod image;
+mod matrix;
 mod module;
+mod release;
+mod reproduce;
 
 use anyhow::{Result, bail};
 use std::path::Path;
@@ -16,7 +22,12 @@ cargo xtask STEP
   module                      build the plugin's module into dist/
   test-module                 build the module with test hooks into dist/test/
   bench-modules               build the modules that the benchmark compares with into dist/bench/
-  strip-exports MODULE OUT    copy MODULE without the callbacks that the plugin does not use";
+  strip-exports MODULE OUT    copy MODULE without the callbacks that the plugin does not use
+  image MODULE FOLDER         write an OCI image of MODULE to FOLDER
+  release MODULE COMMAND IMAGE OUT
+                              write the files of a release to OUT
+  reproduce                   build the module in two folders and compare
+  matrix [VERSION…]           run the end-to-end tests on several versions of Envoy";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -36,6 +47,12 @@ fn run(args: &[&str]) -> Result<()> {
         ["test-module"] => module::build_with_test_hooks(),
         ["bench-modules"] => module::build_bench_filters(),
         ["strip-exports", module, out] => exports::strip_file(Path::new(module), Path::new(out)),
+        ["image", module, folder] => image::write(Path::new(module), Path::new(folder)),
+        ["release", module, command, image, out] => {
+            release::write(Path::new(module), Path::new(command), Path::new(image), Path::new(out))
+        }
+        ["reproduce"] => reproduce::check(),
+        ["matrix", versions @ ..] => matrix::check(versions),
         [] | ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
             Ok(())

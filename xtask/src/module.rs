@@ -7,9 +7,10 @@ use std::process::Command;
 
 pub(crate) const TARGET: &str = "wasm32-wasip1";
 
-/// The project's folder.
+/// The project's folder: cargo names this package's folder when it runs the program.
 pub(crate) fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(PathBuf::new, Path::to_path_buf)
+    let own = std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+    own.parent().map_or_else(PathBuf::new, Path::to_path_buf)
 }
 
 /// The folder into which cargo builds.
@@ -59,15 +60,20 @@ fn compiler_flags() -> Result<Vec<String>> {
 
 /// Renames the folders of the sources, whose paths are in panic messages: the module is the same wherever it is built.
 fn remapped_paths() -> Result<Vec<String>> {
-    let cargo_home = match std::env::var_os("CARGO_HOME") {
-        Some(home) => PathBuf::from(home),
-        None => std::env::home_dir().context("no home folder: set CARGO_HOME")?.join(".cargo"),
-    };
+    let cargo_home = cargo_home()?;
     // The last one that fits counts: cargo's home may be inside this folder.
     Ok(vec![
         format!("--remap-path-prefix={}=edgesplit", root().display()),
         format!("--remap-path-prefix={}=crates", cargo_home.join("registry/src").display()),
     ])
+}
+
+/// The folder of cargo's own files.
+pub(crate) fn cargo_home() -> Result<PathBuf> {
+    match std::env::var_os("CARGO_HOME") {
+        Some(home) => Ok(PathBuf::from(home)),
+        None => Ok(std::env::home_dir().context("no home folder: set CARGO_HOME")?.join(".cargo")),
+    }
 }
 
 /// Builds the filters that the benchmark compares with: one that does nothing, and one that the SDK alone dispatches.
@@ -99,4 +105,11 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     let status = command.status().with_context(|| format!("cannot start {:?}", command.get_program()))?;
     ensure!(status.success(), "{:?} failed: {status}", command.get_program());
     Ok(())
+}
+
+/// Runs a command to its end, and gives the text that it writes to standard output.
+pub(crate) fn output(command: &mut Command) -> Result<String> {
+    let output = command.output().with_context(|| format!("cannot start {:?}", command.get_program()))?;
+    ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8(output.stdout)?)
 }

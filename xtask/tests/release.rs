@@ -1,4 +1,4 @@
-//! The files of a release: what stands in them, and that they come out the same again.
+//! The files of a release: their contents, and that the same module gives the same files.
 #![allow(missing_docs)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 fn project(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
 }
 
 fn output(command: &mut Command) -> String {
@@ -18,15 +18,14 @@ fn output(command: &mut Command) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Makes a release in a folder of this name; gives its files.
+/// Writes a release to a folder of this name, and returns its files.
 fn release(name: &str) -> BTreeMap<String, Vec<u8>> {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     std::fs::create_dir_all(&folder).unwrap();
     let (image, out) = (folder.join("image"), folder.join("release"));
-    let image_program = std::env::current_exe().unwrap().parent().unwrap().with_file_name("examples").join("image");
-    output(Command::new(image_program).arg("dist/edgesplit.wasm").arg(&image));
-    let arguments = ["envoy/release.py", "dist/edgesplit.wasm", "dist/edgesplit"];
-    output(Command::new("python3").args(arguments).args([&image, &out]));
+    let xtask = || Command::new(env!("CARGO_BIN_EXE_xtask"));
+    output(xtask().args(["image", "dist/edgesplit.wasm"]).arg(&image));
+    output(xtask().args(["release", "dist/edgesplit.wasm", "dist/edgesplit"]).args([&image, &out]));
     let files = std::fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().path());
     files
         .map(|file| (file.file_name().unwrap().to_string_lossy().into_owned(), std::fs::read(&file).unwrap()))
@@ -34,7 +33,7 @@ fn release(name: &str) -> BTreeMap<String, Vec<u8>> {
 }
 
 #[test]
-fn a_release_has_its_files_with_their_checksums_and_all_that_is_compiled_in() {
+fn release_lists_checksums_and_compiled_crates() {
     let files = release("release-once");
     let version = env!("CARGO_PKG_VERSION");
     let sums = String::from_utf8(files["SHA256SUMS"].clone()).unwrap();
@@ -45,7 +44,7 @@ fn a_release_has_its_files_with_their_checksums_and_all_that_is_compiled_in() {
         assert_eq!(sum, found, "{name}");
         named.insert(name);
     }
-    assert_eq!(named.len() + 1, files.len(), "every file but the list itself");
+    assert_eq!(named.len() + 1, files.len(), "every file except the list itself");
     let module = format!("edgesplit-{version}.wasm");
     assert_eq!(files[&module], std::fs::read(project("dist/edgesplit.wasm")).unwrap());
     assert!(named.contains(&*format!("edgesplit-{version}-image.tar")));
@@ -66,7 +65,7 @@ fn a_release_has_its_files_with_their_checksums_and_all_that_is_compiled_in() {
     for name in ["clap", "ureq", "indicatif"] {
         assert!(all.contains(name) && !module.contains(name), "{name} is compiled into the command alone");
     }
-    for name in ["wasmi", "jsonschema", "edgesplit"] {
+    for name in ["wasmi", "jsonschema", "edgesplit", "edgesplit-engine"] {
         assert!(!all.contains(name), "{name} is in neither");
     }
     for component in components {

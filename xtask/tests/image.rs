@@ -1,4 +1,4 @@
-//! The OCI image of the module, byte by byte: what Istio and registries read of it, and that it is the same every time.
+//! The OCI image of the module, byte by byte, as Istio and registries read it.
 #![allow(missing_docs)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice)]
 
@@ -8,15 +8,14 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Makes the image of these bytes in a folder of this name. Gives the folder and what was printed.
+/// Writes the image of these bytes to a folder of this name. Returns the folder and the program's output.
 fn image(name: &str, module: &[u8]) -> (PathBuf, String) {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     std::fs::create_dir_all(&folder).unwrap();
     let file = folder.join("module.wasm");
     std::fs::write(&file, module).unwrap();
-    // Beside the tests stand the examples.
-    let program = std::env::current_exe().unwrap().parent().unwrap().with_file_name("examples").join("image");
-    let output = Command::new(&program).args([&file, &folder.join("image")]).output().unwrap();
+    let mut xtask = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    let output = xtask.arg("image").args([&file, &folder.join("image")]).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     (folder.join("image"), String::from_utf8(output.stdout).unwrap())
 }
@@ -29,7 +28,7 @@ fn json_of(bytes: &[u8]) -> Value {
     serde_json::from_slice(bytes).unwrap()
 }
 
-/// The blob that a descriptor names, which has to be as it says.
+/// The blob that a descriptor names, after a check of its digest and size.
 fn blob(folder: &Path, descriptor: &Value, media_type: &str) -> Vec<u8> {
     assert_eq!(descriptor["mediaType"], media_type);
     let digest = descriptor["digest"].as_str().unwrap().strip_prefix("sha256:").unwrap();
@@ -38,7 +37,7 @@ fn blob(folder: &Path, descriptor: &Value, media_type: &str) -> Vec<u8> {
     bytes
 }
 
-/// What a header of a tar has to be: the fields of ustar, in octal.
+/// A header of a tar: the fields of ustar, in octal.
 fn tar_header(name: &str, size: usize) -> Vec<u8> {
     let mut header = vec![0; 512];
     let mut put = |at: usize, text: &[u8]| header[at..at + text.len()].copy_from_slice(text);
@@ -57,7 +56,7 @@ fn tar_header(name: &str, size: usize) -> Vec<u8> {
 }
 
 #[test]
-fn the_image_is_one_layer_with_the_module_and_nothing_else() {
+fn image_has_one_layer_with_the_module() {
     let module: Vec<u8> = b"\0asm\x01\0\0\0".iter().copied().chain((0..100_000_u32).map(|n| (n % 251) as u8)).collect();
     let (folder, printed) = image("image-bytes", &module);
 
@@ -92,13 +91,13 @@ fn the_image_is_one_layer_with_the_module_and_nothing_else() {
 }
 
 #[test]
-fn one_module_gives_one_image_and_another_another() {
+fn image_digest_depends_on_the_module_alone() {
     let module =
-        std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("dist/edgesplit.wasm")).expect("`make build`");
+        std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../dist/edgesplit.wasm")).expect("`make build`");
     let digest = |name, module: &[u8]| image(name, module).1.rsplit(' ').next().unwrap().to_owned();
     let first = digest("image-once", &module);
     assert_eq!(first, digest("image-twice", &module));
-    // Over what is there already, too.
+    // An earlier image is replaced.
     assert_eq!(first, digest("image-once", &module));
     assert_ne!(first, digest("image-other", &module[..module.len() - 1]));
 }
