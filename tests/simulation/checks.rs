@@ -1,13 +1,13 @@
 //! Checks at the end of a callback, and at the end of a run, when nothing goes wrong any more.
 
-use crate::books::{Books, EMITTED, NAMES, OVERFLOW, VmBook};
+use crate::fault_injection;
 use crate::host::Process;
+use crate::ledger::{EMITTED, Ledger, NAMES, OVERFLOW, VmAccount};
 use crate::scenario::{PLUGIN, RETRY_AFTER_S_MAX, Scenario};
-use crate::tamper;
 use edgesplit_filter::events::outbox::{Batch, Outbox};
 
 /// Failed writes after which a VM may leave a change for the next tick.
-const CAS_TRIES_MAX: u32 = 16;
+const UPDATE_TRIES_MAX: u32 = 16;
 
 /// How long after the last fault the outbox is empty and the experiments are in force, in milliseconds: a lease that was
 /// just taken, the longest wait, then every event in a call of its own, four calls at a time. Fresh events come meanwhile.
@@ -23,66 +23,66 @@ pub fn recovery_ms(scenario: &Scenario, index: &Outbox, buffered: usize) -> u64 
 /// How long fresh events come after the last fault.
 pub const FRESH_MS: u64 = 4_000;
 
-impl Books {
+impl Ledger {
     /// A VM ended a job in peace.
     pub fn finished(&mut self, scenario: &Scenario, process: &Process, vm: u64, now_us: u64) -> Result<(), String> {
-        let Some(mut book) = self.vms.remove(&vm) else { return Ok(()) };
-        let result = self.finished_book(scenario, process, vm, now_us, &mut book);
-        self.vms.insert(vm, book);
+        let Some(mut account) = self.vms.remove(&vm) else { return Ok(()) };
+        let result = self.finished_account(scenario, process, vm, now_us, &mut account);
+        self.vms.insert(vm, account);
         result
     }
 
-    fn finished_book(
+    fn finished_account(
         &mut self,
         scenario: &Scenario,
         process: &Process,
         vm: u64,
         now_us: u64,
-        book: &mut VmBook,
+        account: &mut VmAccount,
     ) -> Result<(), String> {
-        if matches!(book.job, "request" | "response") {
+        if matches!(account.job, "request" | "response") {
             return Ok(());
         }
-        book.drop_evicted();
-        self.dropped_before_the_outbox(scenario, book)?;
-        if book.counted != book.flushed {
-            let (counted, flushed) = (book.counted, book.flushed);
+        account.drop_evicted();
+        self.dropped_before_the_outbox(scenario, account)?;
+        if account.counted != account.flushed {
+            let (counted, flushed) = (account.counted, account.flushed);
             return Err(format!("vm {vm}: {NAMES:?} are {counted:?}, and {flushed:?} was handed over"));
         }
-        for grant in std::mem::take(&mut book.grants) {
+        for grant in std::mem::take(&mut account.grants) {
             let batch = self.index.batches.iter().find(|batch| batch.id == grant.part.batch);
-            let holds = batch.is_some_and(|batch| batch.lease.is_some_and(|lease| lease.holder == book.code));
-            if holds && book.stale_in_job < CAS_TRIES_MAX && book.job != "shut_down" {
+            let holds = batch.is_some_and(|batch| batch.lease.is_some_and(|lease| lease.holder == account.code));
+            if holds && account.stale_in_job < UPDATE_TRIES_MAX && account.job != "shut_down" {
                 return Err(format!("vm {vm} leased batch {:x} and did not send it", grant.part.batch));
             }
         }
-        for verdict in std::mem::take(&mut book.verdicts) {
-            let batch = self.index.batches.iter().find(|batch| batch.id == verdict.part.batch);
+        for result in std::mem::take(&mut account.heard) {
+            let batch = self.index.batches.iter().find(|batch| batch.id == result.part.batch);
             let open = batch.is_some_and(|batch| {
-                let mine = batch.lease.filter(|lease| lease.holder == book.code);
-                batch.part() == verdict.part.range && mine.is_some_and(|lease| lease.since_ms == verdict.sent_ms)
+                let mine = batch.lease.filter(|lease| lease.holder == account.code);
+                batch.part() == result.part.range && mine.is_some_and(|lease| lease.since_ms == result.sent_ms)
             });
-            if open && book.stale_in_job < CAS_TRIES_MAX {
-                return Err(format!("vm {vm} did not write down that it heard {verdict:?}"));
+            if open && account.stale_in_job < UPDATE_TRIES_MAX {
+                return Err(format!("vm {vm} did not write down that it heard {result:?}"));
             }
             if open {
-                book.verdicts.push(verdict);
+                account.heard.push(result);
             }
         }
-        for (slot, batch) in std::mem::take(&mut book.to_clear) {
-            if self.slot_holds(process, slot, batch) && book.stale_in_job == 0 {
+        for (slot, batch) in std::mem::take(&mut account.to_clear) {
+            if self.slot_holds(process, slot, batch) && account.stale_in_job == 0 {
                 return Err(format!("vm {vm} freed batch {batch:x} and left it in slot {slot}"));
             }
         }
-        if book.job == "tick" {
-            self.nothing_is_too_old(scenario, book.now_ms, now_us)?;
+        if account.job == "tick" {
+            self.nothing_is_too_old(scenario, account.now_ms, now_us)?;
         }
         Ok(())
     }
 
     /// Batches that are too old leave the outbox soon: so many in a second.
     fn nothing_is_too_old(&mut self, scenario: &Scenario, now_ms: i64, now_us: u64) -> Result<(), String> {
-        let Books { index, too_old, .. } = self;
+        let Ledger { index, too_old, .. } = self;
         let is_old = |batch: &&Batch| now_ms - batch.sealed_at_ms >= scenario.outbox_age_ms as i64;
         let old: Vec<u128> = index.batches.iter().filter(is_old).map(|batch| batch.id).collect();
         too_old.retain(|id, _| old.contains(id));
@@ -98,36 +98,36 @@ impl Books {
     }
 
     /// What a VM dropped because there was no room for it shows only in its count.
-    fn dropped_before_the_outbox(&mut self, scenario: &Scenario, book: &mut VmBook) -> Result<(), String> {
-        let dropped = book.flushed[OVERFLOW] - book.counted[OVERFLOW];
+    fn dropped_before_the_outbox(&mut self, scenario: &Scenario, account: &mut VmAccount) -> Result<(), String> {
+        let dropped = account.flushed[OVERFLOW] - account.counted[OVERFLOW];
         if dropped <= 0 {
             return Ok(());
         }
-        let (batches, bytes) = book.peak;
+        let (batches, bytes) = account.peak;
         let others = self.vms.len() + 1;
         let was_full = batches + others >= scenario.outbox_batches
             || bytes + (others + 1) * scenario.batch_bytes.max(3_000) >= scenario.outbox_bytes;
-        if !was_full || dropped as usize > book.buffer.len() {
+        if !was_full || dropped as usize > account.buffer.len() {
             return Err(format!("{dropped} events were dropped for want of room, and there was room"));
         }
-        book.counted[OVERFLOW] += dropped;
-        book.buffer.drain(..dropped as usize);
+        account.counted[OVERFLOW] += dropped;
+        account.buffer.drain(..dropped as usize);
         Ok(())
     }
 
     /// At rest every event is accounted for, and nothing is left over.
     pub fn at_rest(&mut self, process: &Process) -> Result<(), String> {
-        let Outbox { batches, vms, failures, .. } = &self.index;
+        let Outbox { batches, buffers, failures, .. } = &self.index;
         if !batches.is_empty() {
             let (first, len) = (batches.first(), batches.len());
             return Err(format!("the outbox is not empty in time: {len} batches, {failures} failures, {first:?}"));
         }
-        if !vms.is_empty() || self.vms.values().any(|book| !book.buffer.is_empty()) {
-            return Err(format!("buffers are not empty in time: {vms:?}"));
+        if !buffers.is_empty() || self.vms.values().any(|account| !account.buffer.is_empty()) {
+            return Err(format!("buffers are not empty in time: {buffers:?}"));
         }
         let mut total = self.past;
         for (at, total) in total.iter_mut().enumerate() {
-            *total += self.vms.values().map(|book| book.counted[at]).sum::<i64>();
+            *total += self.vms.values().map(|account| account.counted[at]).sum::<i64>();
             let counted = process.metric(NAMES[at]);
             if counted != *total - self.uncounted[at] {
                 let expected = *total - self.uncounted[at];
@@ -145,7 +145,7 @@ impl Books {
             }
         }
         for (key, (value, _)) in &process.shared {
-            let Some(slot) = tamper::slot(key).filter(|_| !value.is_empty()) else { continue };
+            let Some(slot) = fault_injection::slot(key).filter(|_| !value.is_empty()) else { continue };
             if !self.excused.iter().any(|(excused, batch)| *excused == slot && self.slot_holds(process, slot, *batch)) {
                 return Err(format!("slot {slot} holds {} bytes that are nobody's", value.len()));
             }

@@ -1,9 +1,10 @@
 //! Checks the experiments that VMs share: who may fetch, and what is in force where.
 
-use crate::books::Books;
 use crate::host::Process;
+use crate::ledger::Ledger;
 use crate::scenario::Scenario;
 use edgesplit_filter::config_sync::state::{Body, State};
+use edgesplit_filter::shared_data::Record;
 
 /// VMs that may fetch before anything is there.
 const START_FETCHES_MAX: u8 = 2;
@@ -21,7 +22,7 @@ fn stored_revision(process: &Process, state_key: &str) -> Option<String> {
     document["revision"].as_str().map(str::to_owned)
 }
 
-impl Books {
+impl Ledger {
     /// The state under a key was written: from, to.
     pub fn state_changed(
         &mut self,
@@ -32,13 +33,13 @@ impl Books {
         now_us: u64,
     ) -> Result<(), String> {
         self.config = *new;
-        let book = self.vms.get_mut(&vm).ok_or("a VM that is not there")?;
-        let now_ms = book.now_ms;
+        let account = self.vms.get_mut(&vm).ok_or("a VM that is not there")?;
+        let now_ms = account.now_ms;
         let lease = |state: &State| (state.holder, state.leased_ms, state.lease_until_ms);
-        let leases = new.holder == book.code && new.lease_until_ms > now_ms && lease(new) != lease(old);
+        let leases = new.holder == account.code && new.lease_until_ms > now_ms && lease(new) != lease(old);
         if leases {
             let is_leased = now_ms < old.lease_until_ms && old.leased_ms - now_ms <= CLOCK_SKEW_MS_MAX;
-            let at_start = book.job == "configure" && old.version == 0 && old.start_fetches < START_FETCHES_MAX;
+            let at_start = account.job == "configure" && old.version == 0 && old.start_fetches < START_FETCHES_MAX;
             if is_leased && !at_start {
                 return Err(format!("vm {vm} fetches the experiments while another one does"));
             }
@@ -48,7 +49,7 @@ impl Books {
             if waits && old.confirmed_ms <= now_ms && old.leased_ms <= now_ms && !at_start {
                 return Err(format!("vm {vm} fetches the experiments {wait_ms} ms early"));
             }
-            book.may_fetch = true;
+            account.may_fetch = true;
         }
         if new.version != old.version {
             self.published = Some((now_us, stored_revision(process, key)));
@@ -58,8 +59,8 @@ impl Books {
 
     /// A VM fetches.
     pub fn fetched(&mut self, vm: u64) -> Result<(), String> {
-        let book = self.vms.get_mut(&vm).ok_or("a VM that is not there")?;
-        if !std::mem::take(&mut book.may_fetch) {
+        let account = self.vms.get_mut(&vm).ok_or("a VM that is not there")?;
+        if !std::mem::take(&mut account.may_fetch) {
             return Err(format!("vm {vm} fetches the experiments without the lease"));
         }
         Ok(())
@@ -67,8 +68,8 @@ impl Books {
 
     /// A VM ticked with these experiments in force.
     pub fn in_force(&self, vm: u64, revision: Option<&str>) -> Result<(), String> {
-        let (Some(book), Some((at_us, published))) = (self.vms.get(&vm), &self.published) else { return Ok(()) };
-        if book.began_us < at_us + SPREAD_US_MAX || revision == published.as_deref() {
+        let (Some(account), Some((at_us, published))) = (self.vms.get(&vm), &self.published) else { return Ok(()) };
+        if account.began_us < at_us + SPREAD_US_MAX || revision == published.as_deref() {
             return Ok(());
         }
         Err(format!("vm {vm} has the experiments {revision:?} in force, and {published:?} were published"))

@@ -1,10 +1,10 @@
 //! The simulated proxy as a VM sees it: shared data by its rules, metrics of the process, calls. At every call the VM may
 //! lose its thread to another one, or die.
 
+use crate::fault_injection;
 use crate::mutants::Mutant;
 use crate::network::Answer;
 use crate::sim::{Fate, Sim};
-use crate::tamper;
 use corosensei::Yielder;
 use edgesplit_filter::host::{Call, Headers, Host, HostError, MetricKind, Reply, SetError, Shared, StreamHost};
 use edgesplit_filter::http::headers::HeaderMap;
@@ -99,8 +99,8 @@ impl SimHost<'_> {
                 }
                 let mut sim = self.sim.borrow_mut();
                 let now_us = sim.now_us;
-                if let Some(book) = sim.books.vms.get_mut(&self.vm) {
-                    book.paused_us += now_us - since_us;
+                if let Some(account) = sim.ledger.vms.get_mut(&self.vm) {
+                    account.paused_us += now_us - since_us;
                 }
             }
             Fate::Crash => die(),
@@ -122,8 +122,8 @@ impl Host for SimHost<'_> {
         self.point();
         let mut sim = self.sim.borrow_mut();
         let now_ms = sim.wall_ms();
-        if let Some(book) = sim.books.vms.get_mut(&self.vm) {
-            book.now_ms = now_ms;
+        if let Some(account) = sim.ledger.vms.get_mut(&self.vm) {
+            account.now_ms = now_ms;
         }
         now_ms
     }
@@ -132,14 +132,14 @@ impl Host for SimHost<'_> {
         self.point();
         let mut sim = self.sim.borrow_mut();
         let mut random = u128::from(sim.rng.next()) << 64 | u128::from(sim.rng.next());
-        if sim.mutant == Some(Mutant::ReusesIds) && sim.books.vms[&self.vm].job == "tick" {
+        if sim.mutant == Some(Mutant::ReusesIds) && sim.ledger.vms[&self.vm].job == "tick" {
             random &= 7;
         }
-        if let Some(book) = sim.books.vms.get_mut(&self.vm) {
-            if book.job == "configure" && book.randoms.is_empty() {
-                book.code = random as u64;
+        if let Some(account) = sim.ledger.vms.get_mut(&self.vm) {
+            if account.job == "configure" && account.randoms.is_empty() {
+                account.code = random as u64;
             }
-            book.randoms.push(random);
+            account.randoms.push(random);
         }
         random
     }
@@ -159,8 +159,8 @@ impl Host for SimHost<'_> {
         };
         sim.note("get", self.vm, || format!("{key}: {} bytes, cas {}", shared.value.len(), shared.cas));
         if let Some(mutant) = sim.mutant {
-            let code = sim.books.vms[&self.vm].code;
-            tamper::read(mutant, key, code, &mut shared.value);
+            let code = sim.ledger.vms[&self.vm].code;
+            fault_injection::read(mutant, key, code, &mut shared.value);
         }
         Ok(shared)
     }
@@ -173,7 +173,7 @@ impl Host for SimHost<'_> {
         let mut cas = cas;
         if let Some(mutant) = sim.mutant {
             let old = sim.process.get(key).to_vec();
-            if tamper::write(mutant, key, &old, &mut value, &mut sim.rng) == tamper::Write::Skip {
+            if fault_injection::write(mutant, key, &old, &mut value, &mut sim.rng) == fault_injection::Write::Skip {
                 return Ok(());
             }
             if mutant == Mutant::IgnoresStale {
@@ -185,13 +185,13 @@ impl Host for SimHost<'_> {
         sim.note("set", self.vm, || format!("{key}: {} bytes, cas {cas}: {done:?}", value.len()));
         match done {
             Ok(()) => {
-                let result = sim.books.written(&sim.scenario, &sim.process, self.vm, key, &old, sim.now_us);
+                let result = sim.ledger.written(&sim.scenario, &sim.process, self.vm, key, &old, sim.now_us);
                 sim.check(result);
                 Ok(())
             }
             Err(error) => {
-                if let Some(book) = sim.books.vms.get_mut(&self.vm) {
-                    book.stale_in_job += 1;
+                if let Some(account) = sim.ledger.vms.get_mut(&self.vm) {
+                    account.stale_in_job += 1;
                 }
                 if sim.mutant == Some(Mutant::StaleIsDone) { Ok(()) } else { Err(error) }
             }
@@ -224,8 +224,8 @@ impl Host for SimHost<'_> {
             sim.violated(format!("{name} was incremented by {by}"));
         }
         sim.process.values[at] += by;
-        sim.books.incremented(self.vm, &name, by);
-        let result = sim.books.counters_are_possible(&sim.process);
+        sim.ledger.incremented(self.vm, &name, by);
+        let result = sim.ledger.counters_are_possible(&sim.process);
         sim.check(result);
     }
 
@@ -279,7 +279,7 @@ impl Reply for SimReply<'_> {
         self.host.point();
         let mut headers = self.answer.headers.clone();
         if let Some(mutant) = self.host.mutant() {
-            tamper::reply(mutant, self.answer.is_events, &mut headers);
+            fault_injection::reply(mutant, self.answer.is_events, &mut headers);
         }
         // A reset has no headers, not even a count of them.
         if headers.is_empty() { HeaderMap::default() } else { HeaderMap::from_pairs(&headers) }

@@ -17,19 +17,19 @@
     reason = "a test may panic; without the standard harness it is not known as one"
 )]
 
-mod books;
-mod built;
 mod checks;
 mod config;
+mod fault_injection;
 mod host;
+mod ledger;
 mod mutants;
 mod network;
 mod outbox;
 mod rng;
 mod scenario;
 mod sim;
-mod tamper;
 mod vm;
+mod wasm_vm;
 mod workload;
 mod world;
 
@@ -63,7 +63,7 @@ fn main() {
     let seeds = number("SEEDS");
     let start = number("START").unwrap_or(1);
     let module = number("MODULE")
-        .map(|_| built::compiled().unwrap_or_else(|| panic!("dist/edgesplit.wasm is missing: run `make build`")));
+        .map(|_| wasm_vm::compiled().unwrap_or_else(|| panic!("dist/edgesplit.wasm is missing: run `make build`")));
     if let Some(seed) = number("SEED") {
         replay(seed, module);
     } else if number("MUTANTS").is_some() {
@@ -75,7 +75,7 @@ fn main() {
         if seeds.is_some() {
             return;
         }
-        match built::compiled() {
+        match wasm_vm::compiled() {
             Some(module) => sweep(start, MODULE_SEEDS, Some(module)),
             None => println!("the module is not simulated: dist/edgesplit.wasm is missing, `make build` makes it"),
         }
@@ -96,7 +96,7 @@ fn sweep(start: u64, seeds: u64, module: Option<&'static Compiled>) {
     let began = Instant::now();
     let next = AtomicU64::new(start);
     let found = Mutex::new(Vec::new());
-    let totals = Mutex::new((0_u64, 0_u64, [0_i64; books::NAMES.len()], 0_usize));
+    let totals = Mutex::new((0_u64, 0_u64, [0_i64; ledger::NAMES.len()], 0_usize));
     std::thread::scope(|scope| {
         for _ in 0..THREADS {
             scope.spawn(|| {
@@ -136,9 +136,9 @@ fn sweep(start: u64, seeds: u64, module: Option<&'static Compiled>) {
     found.sort_unstable();
     let runs = if module.is_some() { "the built module" } else { "native workers" };
     println!("{runs}: {seeds} seeds from {start} on: {hours:.1} simulated hours, {steps} steps in {took:.1} s");
-    println!("{:?} = {totals:?}", books::NAMES);
+    println!("{:?} = {totals:?}", ledger::NAMES);
     if module.is_some() {
-        println!("linear memory of a VM: {memory_bytes} bytes at most, {} are allowed", built::MEMORY_BYTES_MAX);
+        println!("linear memory of a VM: {memory_bytes} bytes at most, {} are allowed", wasm_vm::MEMORY_BYTES_MAX);
     }
     assert!(
         found.is_empty(),

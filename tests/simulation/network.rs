@@ -117,12 +117,12 @@ impl Sim {
         let health = self.network.health[service];
         let started = health != Health::NoCluster;
         let header = |name: &str| call.headers.iter().find(|(found, _)| *found == name).map(|(_, value)| *value);
-        let key = crate::books::id(header("idempotency-key").unwrap_or_default().as_bytes());
+        let key = crate::ledger::id(header("idempotency-key").unwrap_or_default().as_bytes());
         let token = self.network.last_call as u32 + 1;
         let result = match service {
-            COLLECTOR => self.books.dispatched(vm, started.then_some(token), key, call.body),
-            BACKUP => self.books.diverted(vm, started, call.body),
-            _ => self.books.fetched(vm),
+            COLLECTOR => self.ledger.dispatched(vm, started.then_some(token), key, call.body),
+            BACKUP => self.ledger.diverted(vm, started, call.body),
+            _ => self.ledger.fetched(vm),
         };
         self.check(result);
         self.note("dispatch", vm, || format!("{} {key:x} {} bytes, {health:?}", call.cluster, call.body.len()));
@@ -177,7 +177,7 @@ impl Sim {
                 let status = self.rng.pick(&STATUSES);
                 Some(self.serve(service, status, key, &body, etag))
             }
-            Health::Takes(events) if service == COLLECTOR && crate::books::event_ids(&body).len() > events => {
+            Health::Takes(events) if service == COLLECTOR && crate::ledger::event_ids(&body).len() > events => {
                 Some(Answer::new(413, b"too many"))
             }
             _ => {
@@ -208,7 +208,7 @@ impl Sim {
         let mut answer = Answer::new(status, b"{}");
         if service == COLLECTOR {
             if (200..300).contains(&status) {
-                let result = self.books.accepted(self.scenario.ndjson, key, body);
+                let result = self.ledger.accepted(self.scenario.ndjson, key, body);
                 self.check(result);
             }
             if matches!(status, 429 | 503) && self.rng.chance(700_000) {

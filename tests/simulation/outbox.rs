@@ -1,11 +1,12 @@
 //! Checks every change of the outbox in shared data: each event that leaves it has a reason that the simulator knows, each
 //! lease is given by the rules, each slot holds what the index says.
 
-use crate::books::{Books, DELIVERED, EXPIRED, Grant, Meaning, OVERFLOW, Part, REJECTED, Verdict, event_ids};
 use crate::host::Process;
+use crate::ledger::{DELIVERED, EXPIRED, Grant, HeardResult, Ledger, Meaning, OVERFLOW, Part, REJECTED, event_ids};
 use crate::scenario::{PLUGIN, Scenario};
 use edgesplit_filter::events::outbox::{Batch, Lease, Outbox};
-use edgesplit_filter::events::slot::{Events, part_id};
+use edgesplit_filter::events::slot::{EncodedBatch, part_id};
+use edgesplit_filter::shared_data::Record;
 
 /// Calls that batches which waited may have on their way together.
 const BACKLOG_CALLS_IN_FLIGHT_MAX: usize = 4;
@@ -40,28 +41,32 @@ fn find(outbox: &Outbox, id: u128) -> Option<&Batch> {
     outbox.batches.iter().find(|batch| batch.id == id)
 }
 
+/// Whether the bytes of a slot contain a batch.
+fn holds(value: &[u8], batch: u128) -> bool {
+    EncodedBatch::decode(value).is_some_and(|events| events.id == batch)
+}
+
 fn slot_key(slot: u32) -> String {
     format!("edgesplit/{PLUGIN}/slot/{slot}")
 }
 
-impl Books {
+impl Ledger {
     /// Whether a slot holds a batch's events.
     pub fn slot_holds(&self, process: &Process, slot: u32, batch: u128) -> bool {
-        Events::decode(process.get(&slot_key(slot)), batch).is_some()
+        holds(process.get(&slot_key(slot)), batch)
     }
 
     /// A slot was written or cleared.
     pub fn slot_changed(&mut self, slot: u32, value: &[u8]) -> Result<(), String> {
         let stored = self.index.batches.iter().find(|batch| batch.written && batch.slot == slot);
         if let Some(batch) = stored
-            && Events::decode(value, batch.id).is_none()
+            && !holds(value, batch.id)
         {
             return Err(format!("slot {slot} was overwritten while batch {:x} is in it", batch.id));
         }
         if let Some(batch) = value.get(4..20).and_then(|id| id.first_chunk()).map(|id| u128::from_le_bytes(*id)) {
-            let events = Events::decode(value, batch).ok_or("a slot cannot be read")?;
-            let lines = events.body(&part_id(batch, &(0..0), 1), 0..events.len());
-            let ids = event_ids(&lines);
+            let events = EncodedBatch::decode(value).ok_or("a slot cannot be read")?;
+            let ids = event_ids(&events.body(0..events.len()));
             // What somebody broke off adding may be overwritten, what the index counts may not.
             let counted =
                 find(&self.index, batch).filter(|batch| batch.written).map_or(0, |batch| batch.events as usize);
@@ -82,19 +87,19 @@ impl Books {
         new: Outbox,
     ) -> Result<(), String> {
         let old = std::mem::replace(&mut self.index, new.clone());
-        for book in self.vms.values_mut() {
-            book.peak = (book.peak.0.max(new.batches.len()), book.peak.1.max(bytes(&new)));
+        for account in self.vms.values_mut() {
+            account.peak = (account.peak.0.max(new.batches.len()), account.peak.1.max(bytes(&new)));
         }
-        let book = self.vms.get(&vm).ok_or("a VM that is not there")?;
-        let change = Change { scenario, process, vm, code: book.code, now_ms: book.now_ms, old, new };
+        let account = self.vms.get(&vm).ok_or("a VM that is not there")?;
+        let change = Change { scenario, process, vm, code: account.code, now_ms: account.now_ms, old, new };
         change.bounds()?;
         let mut used = None;
         for old in &change.old.batches {
-            let verdict = match find(&change.new, old.id) {
+            let result = match find(&change.new, old.id) {
                 None => self.removed(&change, old)?,
                 Some(new) => self.changed(&change, old, new)?,
             };
-            used = used.or(verdict);
+            used = used.or(result);
         }
         for new in change.new.batches.iter().filter(|batch| find(&change.old, batch.id).is_none()) {
             let mine = new.lease.is_some_and(|lease| lease.holder == change.code);
@@ -107,7 +112,7 @@ impl Books {
     }
 
     /// A batch left the outbox.
-    fn removed(&mut self, change: &Change<'_>, batch: &Batch) -> Result<Option<Verdict>, String> {
+    fn removed(&mut self, change: &Change<'_>, batch: &Batch) -> Result<Option<HeardResult>, String> {
         let is_leased = is_valid(batch.lease, change.now_ms);
         let is_mine = batch.lease.is_some_and(|lease| lease.holder == change.code);
         if !batch.written {
@@ -115,11 +120,11 @@ impl Books {
             return if may { Ok(None) } else { Err(format!("the reservation of {:x} was taken away", batch.id)) };
         }
         let left = i64::from(batch.left());
-        let verdict = self.verdict(change, batch, &[Meaning::Delivered, Meaning::Rejected]);
+        let result = self.result(change, batch, &[Meaning::Delivered, Meaning::Rejected]);
         let reserved = change.new.batches.iter().find(|new| find(&change.old, new.id).is_none());
-        let at = match (&verdict, reserved) {
-            (Some(verdict), _) if is_mine && batch.part().end == batch.events as usize => {
-                self.settled_part(batch, verdict)?
+        let at = match (&result, reserved) {
+            (Some(result), _) if is_mine && batch.part().end == batch.events as usize => {
+                self.settled_part(batch, result)?
             }
             (Some(_), _) => return Err(format!("batch {:x} was freed before all of it was settled", batch.id)),
             _ if is_leased => return Err(format!("batch {:x} left the outbox while it was leased", batch.id)),
@@ -138,18 +143,18 @@ impl Books {
         let events =
             self.batches.get(&batch.id).and_then(|events| events.get(batch.next as usize..batch.events as usize));
         let events = events.map(<[u128]>::to_vec).unwrap_or_default();
-        if let Some(book) = self.vms.get_mut(&change.vm) {
+        if let Some(account) = self.vms.get_mut(&change.vm) {
             match at {
-                OVERFLOW | EXPIRED => book.evicted.push((at, events)),
-                _ => book.counted[at] += left,
+                OVERFLOW | EXPIRED => account.evicted.push((at, events)),
+                _ => account.counted[at] += left,
             }
-            book.to_clear.push((batch.slot, batch.id));
+            account.to_clear.push((batch.slot, batch.id));
         }
-        Ok(verdict)
+        Ok(result)
     }
 
     /// A batch stayed, perhaps with another lease or fewer events left.
-    fn changed(&mut self, change: &Change<'_>, old: &Batch, new: &Batch) -> Result<Option<Verdict>, String> {
+    fn changed(&mut self, change: &Change<'_>, old: &Batch, new: &Batch) -> Result<Option<HeardResult>, String> {
         if old.slot != new.slot {
             return Err(format!("batch {:x} became another", old.id));
         }
@@ -163,15 +168,15 @@ impl Books {
         }
         let is_mine = old.lease.is_some_and(|lease| lease.holder == change.code);
         if new.next != old.next {
-            let verdict = self
-                .verdict(change, old, &[Meaning::Delivered, Meaning::Rejected])
+            let result = self
+                .result(change, old, &[Meaning::Delivered, Meaning::Rejected])
                 .filter(|_| is_mine && new.next as usize == old.part().end)
                 .ok_or_else(|| format!("events of batch {:x} were settled for no reason", old.id))?;
-            let at = self.settled_part(old, &verdict)?;
-            if let Some(book) = self.vms.get_mut(&change.vm) {
-                book.counted[at] += old.part().len() as i64;
+            let at = self.settled_part(old, &result)?;
+            if let Some(account) = self.vms.get_mut(&change.vm) {
+                account.counted[at] += old.part().len() as i64;
             }
-            return Ok(Some(verdict));
+            return Ok(Some(result));
         }
         if new.lease == old.lease {
             return Ok(None);
@@ -186,41 +191,41 @@ impl Books {
         if !is_mine {
             return Err(format!("vm {} let go of a batch that is not its own", change.vm));
         }
-        if let Some(book) = self.vms.get_mut(&change.vm)
-            && let Some(at) = book.grants.iter().position(|grant| grant.part.batch == old.id)
+        if let Some(account) = self.vms.get_mut(&change.vm)
+            && let Some(at) = account.grants.iter().position(|grant| grant.part.batch == old.id)
         {
             // It was not sent under this lease.
-            book.grants.remove(at);
+            account.grants.remove(at);
             return Ok(None);
         }
-        let verdict = self
-            .verdict(change, old, &[Meaning::Keep, Meaning::Split])
+        let result = self
+            .result(change, old, &[Meaning::Keep, Meaning::Split])
             .ok_or_else(|| format!("batch {:x} was let go without an answer", old.id))?;
         let half = old.part().len().div_ceil(2) as u32;
-        if verdict.meaning == Meaning::Split && new.part_max != half {
+        if result.meaning == Meaning::Split && new.part_max != half {
             return Err(format!("batch {:x} was not split: {} events at once", old.id, new.part_max));
         }
-        Ok(Some(verdict))
+        Ok(Some(result))
     }
 
     /// Takes what the VM heard of the part of `batch` that is on its way.
-    fn verdict(&mut self, change: &Change<'_>, batch: &Batch, meanings: &[Meaning]) -> Option<Verdict> {
-        let book = self.vms.get_mut(&change.vm)?;
+    fn result(&mut self, change: &Change<'_>, batch: &Batch, meanings: &[Meaning]) -> Option<HeardResult> {
+        let account = self.vms.get_mut(&change.vm)?;
         let part = Part { batch: batch.id, range: batch.part() };
         // A bad answer ends the lease under which the call was made; a good one settles the part, whenever it was sent.
-        let ends = |one: &Verdict| {
+        let ends = |one: &HeardResult| {
             matches!(one.meaning, Meaning::Delivered | Meaning::Rejected)
                 || batch.lease.is_some_and(|lease| lease.since_ms == one.sent_ms)
         };
-        let fits = |one: &Verdict| one.part == part && meanings.contains(&one.meaning) && ends(one);
-        let at = book.verdicts.iter().position(fits)?;
-        Some(book.verdicts.remove(at))
+        let fits = |one: &HeardResult| one.part == part && meanings.contains(&one.meaning) && ends(one);
+        let at = account.heard.iter().position(fits)?;
+        Some(account.heard.remove(at))
     }
 
-    fn settled_part(&mut self, batch: &Batch, verdict: &Verdict) -> Result<usize, String> {
+    fn settled_part(&mut self, batch: &Batch, result: &HeardResult) -> Result<usize, String> {
         let key = key(batch);
         self.settled.insert(key);
-        match verdict.meaning {
+        match result.meaning {
             Meaning::Delivered if !self.accepted.contains_key(&key) => {
                 Err(format!("{key:x} counts as delivered, and the service does not have it"))
             }
@@ -245,15 +250,15 @@ impl Books {
         let others =
             change.new.batches.iter().filter(|batch| batch.id != new.id && is_valid(batch.lease, change.now_ms));
         let has_room = change.old.failures == 0 && others.count() < 8;
-        let book = self.vms.get_mut(&change.vm).ok_or("a VM that is not there")?;
+        let account = self.vms.get_mut(&change.vm).ok_or("a VM that is not there")?;
         let part = Part { batch: new.id, range: new.part() };
-        if new.lease.is_some() && book.job != "shut_down" {
-            book.grants.push(Grant { key: key(new), part: part.clone(), forbidden: None });
+        if new.lease.is_some() && account.job != "shut_down" {
+            account.grants.push(Grant { key: key(new), part: part.clone(), forbidden: None });
             self.holders.insert(new.id, change.vm);
             if !has_room {
                 return Err(format!("the fresh batch {:x} is sent while there is no room for its call", new.id));
             }
-        } else if has_room && book.job != "shut_down" {
+        } else if has_room && account.job != "shut_down" {
             return Err(format!("the fresh batch {:x} has to wait while there is room for its call", new.id));
         }
         self.name(key(new), part);
@@ -271,20 +276,20 @@ impl Books {
         }
         let events = self.batches.get(&new.id).and_then(|events| events.get(old.events as usize..new.events as usize));
         let events = events.ok_or_else(|| format!("batch {:x} grew by more than its slot", new.id))?.to_vec();
-        if let Some(book) = self.vms.get_mut(&change.vm) {
-            book.grants.retain(|grant| grant.part.batch != new.id);
+        if let Some(account) = self.vms.get_mut(&change.vm) {
+            account.grants.retain(|grant| grant.part.batch != new.id);
         }
         self.leaves_buffer(change, &events)
     }
 
     /// Events leave the buffer for the outbox.
     fn leaves_buffer(&mut self, change: &Change<'_>, events: &[u128]) -> Result<(), String> {
-        let book = self.vms.get_mut(&change.vm).ok_or("a VM that is not there")?;
+        let account = self.vms.get_mut(&change.vm).ok_or("a VM that is not there")?;
         // What was dropped for want of room before it is known by this alone until the count is handed over.
-        let dropped = book.position(events).filter(|_| !events.is_empty());
+        let dropped = account.position(events).filter(|_| !events.is_empty());
         let dropped = dropped.ok_or_else(|| format!("vm {} sealed what it did not have in its buffer", change.vm))?;
-        book.counted[OVERFLOW] += dropped as i64;
-        book.buffer.drain(..dropped + events.len());
+        account.counted[OVERFLOW] += dropped as i64;
+        account.buffer.drain(..dropped + events.len());
         Ok(())
     }
 
@@ -308,26 +313,26 @@ impl Books {
         };
         let part = Part { batch: new.id, range: new.part() };
         self.name(key(new), part.clone());
-        if let Some(book) = self.vms.get_mut(&change.vm) {
+        if let Some(account) = self.vms.get_mut(&change.vm) {
             // A VM that overslept a lease and has it anew has one, not two.
-            book.grants.retain(|grant| grant.key != key(new));
-            book.grants.push(Grant { key: key(new), part, forbidden });
+            account.grants.retain(|grant| grant.key != key(new));
+            account.grants.push(Grant { key: key(new), part, forbidden });
             self.holders.insert(new.id, change.vm);
         }
         Ok(())
     }
 
     /// What the index says of the service's health: only answers change it, and bad ones do.
-    fn health(&mut self, change: &Change<'_>, used: Option<Verdict>) -> Result<(), String> {
+    fn health(&mut self, change: &Change<'_>, used: Option<HeardResult>) -> Result<(), String> {
         let (old, new) = (&change.old, &change.new);
-        let book = self.vms.get_mut(&change.vm).ok_or("a VM that is not there")?;
-        let verdict = used.or_else(|| {
+        let account = self.vms.get_mut(&change.vm).ok_or("a VM that is not there")?;
+        let result = used.or_else(|| {
             let changed = (old.failures, old.retry_at_ms) != (new.failures, new.retry_at_ms);
             // The answer to a call whose batch is another's by now says something of the service all the same.
-            let at = book.verdicts.iter().position(|one| (one.meaning == Meaning::Keep) == (new.failures > 0))?;
-            changed.then(|| book.verdicts.remove(at))
+            let at = account.heard.iter().position(|one| (one.meaning == Meaning::Keep) == (new.failures > 0))?;
+            changed.then(|| account.heard.remove(at))
         });
-        let Some(verdict) = verdict else {
+        let Some(result) = result else {
             let mended = new.retry_at_ms < old.retry_at_ms && new.failures == old.failures;
             let same = (old.failures, old.retry_at_ms) == (new.failures, new.retry_at_ms);
             return if same || mended {
@@ -336,11 +341,11 @@ impl Books {
                 Err("the service's health changed without an answer".to_owned())
             };
         };
-        if verdict.meaning != Meaning::Keep {
+        if result.meaning != Meaning::Keep {
             return if new.failures == 0 { Ok(()) } else { Err("the service answered and counts as down".to_owned()) };
         }
         let set_back = old.failed_at_ms - change.now_ms > CLOCK_SKEW_MS_MAX;
-        let is_news = old.failures == 0 || verdict.sent_ms >= old.failed_at_ms;
+        let is_news = old.failures == 0 || result.sent_ms >= old.failed_at_ms;
         if !is_news && !set_back {
             return Ok(());
         }
@@ -350,8 +355,8 @@ impl Books {
         let wait_ms = new.retry_at_ms - change.now_ms;
         let Scenario { backoff_min_ms, backoff_max_ms, .. } = *change.scenario;
         let ceiling = backoff_max_ms.min(backoff_min_ms.saturating_mul(1 << new.failures.min(20)));
-        let longest = ceiling.max(backoff_min_ms).max(verdict.retry_after_ms) as i64;
-        let shortest = backoff_min_ms.max(verdict.retry_after_ms) as i64;
+        let longest = ceiling.max(backoff_min_ms).max(result.retry_after_ms) as i64;
+        let shortest = backoff_min_ms.max(result.retry_after_ms) as i64;
         if new.failures == 0 || !(shortest..=longest).contains(&wait_ms) {
             return Err(format!(
                 "after {} failures the service is left alone for {wait_ms} ms, not {shortest} to {longest}",

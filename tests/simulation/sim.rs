@@ -1,7 +1,7 @@
-//! What all parts of a run share: the clock, the queue of what happens next, the process and the books.
+//! What all parts of a run share: the clock, the queue of what happens next, the process and the ledger.
 
-use crate::books::Books;
 use crate::host::Process;
+use crate::ledger::Ledger;
 use crate::mutants::Mutant;
 use crate::network::Network;
 use crate::rng::Rng;
@@ -85,7 +85,7 @@ pub struct Sim {
     /// Calls on their way, and the services.
     pub network: Network,
     /// What the checks know.
-    pub books: Books,
+    pub ledger: Ledger,
     /// Every document of experiments there was, by revision.
     pub docs: BTreeMap<String, Doc>,
     /// The first thing that was wrong.
@@ -109,7 +109,7 @@ impl Sim {
         Sim {
             network: Network::new(first.clone()),
             docs: BTreeMap::from([(first.revision.clone(), first)]),
-            books: Books::default(),
+            ledger: Ledger::default(),
             process: Process::default(),
             rng,
             scenario,
@@ -184,9 +184,9 @@ impl Sim {
     /// A VM is about to call its host: what becomes of it there, and what is scheduled for that.
     pub fn host_call(&mut self, vm: u64) -> Fate {
         self.steps += 1;
-        let Some(book) = self.books.vms.get_mut(&vm) else { return Fate::Crash };
-        book.calls_in_job += 1;
-        if book.calls_in_job > CALLS_PER_CALLBACK_MAX {
+        let Some(account) = self.ledger.vms.get_mut(&vm) else { return Fate::Crash };
+        account.calls_in_job += 1;
+        if account.calls_in_job > CALLS_PER_CALLBACK_MAX {
             self.violated(format!("vm {vm} made more than {CALLS_PER_CALLBACK_MAX} host calls in one callback"));
             return Fate::Crash;
         }

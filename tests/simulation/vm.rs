@@ -1,10 +1,10 @@
 //! A VM: the real worker, run as a coroutine, so that it can lose its thread at every host call, or its life.
 
-use crate::built;
+use crate::fault_injection;
 use crate::host::{Crash, Go, SimHost, SimReply};
 use crate::network::Answer;
 use crate::sim::Sim;
-use crate::tamper;
+use crate::wasm_vm;
 use crate::workload::Visit;
 use corosensei::stack::DefaultStack;
 use corosensei::{Coroutine, CoroutineResult};
@@ -126,19 +126,19 @@ impl Vm {
             let mut sim = sim.borrow_mut();
             let now_us = sim.now_us;
             sim.note(job.name(), self.life, String::new);
-            sim.books.begin(self.life, job.name(), now_us);
+            sim.ledger.begin(self.life, job.name(), now_us);
             if let Job::Reply(token, answer) = &job {
                 sim.note("answer", self.life, || format!("token {token}: {:?}", answer.headers));
-                sim.books.replied(self.life, *token, answer);
+                sim.ledger.replied(self.life, *token, answer);
             }
         }
         let (sim, memory, vm) = (Rc::clone(sim), Rc::clone(&self.memory), self.life);
-        let stack_bytes = if module.is_some() { built::STACK_BYTES } else { 512 << 10 };
+        let stack_bytes = if module.is_some() { wasm_vm::STACK_BYTES } else { 512 << 10 };
         let stack = stacks.pop().unwrap_or_else(|| DefaultStack::new(stack_bytes).unwrap());
         self.running = Some(Coroutine::with_stack(stack, move |yielder, _| {
             let host = SimHost { sim: &sim, yielder, vm, headers: Vec::new(), written: RefCell::default() };
             let run = || match module {
-                Some(compiled) => built::run(compiled, host, &memory, job),
+                Some(compiled) => wasm_vm::run(compiled, host, &memory, job),
                 None => run(host, &memory, job),
             };
             match catch_unwind(AssertUnwindSafe(run)) {
@@ -191,7 +191,7 @@ fn run(mut host: SimHost<'_>, memory: &Memory, job: Job) {
     match job {
         Job::Configure => {}
         Job::Tick => worker.tick(&host),
-        Job::Reply(_, answer) if sim.borrow().mutant.is_some_and(|mutant| tamper::drops(mutant, &answer)) => {}
+        Job::Reply(_, answer) if sim.borrow().mutant.is_some_and(|mutant| fault_injection::drops(mutant, &answer)) => {}
         Job::Reply(token, answer) => worker.on_reply(&host, token, &SimReply { host: &host, answer }),
         Job::ShutDown => worker.shut_down(&host),
         Job::Request(stream, visit) => {
@@ -248,12 +248,12 @@ pub fn repeats_left_out(host: &SimHost<'_>, memory: &Memory, pending: &Pending) 
 pub fn check_response(host: &SimHost<'_>, visit: &Visit, exposures: &[u128]) {
     let mut sim = host.sim.borrow_mut();
     let sim = &mut *sim;
-    let randoms = sim.books.vms.get(&host.vm).map(|book| book.randoms.clone()).unwrap_or_default();
+    let randoms = sim.ledger.vms.get(&host.vm).map(|account| account.randoms.clone()).unwrap_or_default();
     let goals: Vec<u128> = randoms.into_iter().map(|random| random_id(random).as_u128()).collect();
     let expected = usize::from(visit.path == "/api/orders" && visit.status.starts_with('2'));
     if goals.len() != expected {
         sim.violated(format!("{} goals for {visit:?}", goals.len()));
     }
-    let result = sim.books.emitted(host.vm, exposures, &goals);
+    let result = sim.ledger.emitted(host.vm, exposures, &goals);
     sim.check(result);
 }

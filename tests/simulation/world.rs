@@ -1,8 +1,8 @@
 //! The world: VMs come and go, visitors, operators and faults happen, one thing after the other, as the seed says.
 
-use crate::books::NAMES;
 use crate::checks::{FRESH_MS, recovery_ms};
 use crate::host::{Go, Process};
+use crate::ledger::NAMES;
 use crate::mutants::Mutant;
 use crate::network::Health;
 use crate::sim::{Event, Sim};
@@ -71,7 +71,7 @@ pub fn run(seed: u64, mutant: Option<Mutant>, module: Option<&'static Compiled>,
         hash: sim.hash,
         steps: sim.steps,
         simulated_ms: sim.now_us / 1_000,
-        totals: sim.books.totals,
+        totals: sim.ledger.totals,
         memory_bytes: sim.memory_bytes,
     }
 }
@@ -124,7 +124,7 @@ impl World {
         let life = self.last_life;
         self.vms.insert(life, Vm::new(life));
         let mut sim = self.sim.borrow_mut();
-        sim.books.begin(life, "waits", 0);
+        sim.ledger.begin(life, "waits", 0);
         let wait_us = sim.rng.range(0, 5_000);
         // Its first tick also begins what is in its inbox.
         sim.after(wait_us, Event::Tick(life));
@@ -185,7 +185,8 @@ impl World {
             }
             End::Done => {
                 self.check(life);
-                let shut_down = self.sim.borrow().books.vms.get(&life).is_some_and(|book| book.job == "shut_down");
+                let shut_down =
+                    self.sim.borrow().ledger.vms.get(&life).is_some_and(|account| account.job == "shut_down");
                 if shut_down {
                     self.leave(life, 200_000);
                 }
@@ -197,18 +198,18 @@ impl World {
         let Some(vm) = self.vms.get(&life) else { return };
         let mut sim = self.sim.borrow_mut();
         let sim = &mut *sim;
-        let result = sim.books.finished(&sim.scenario, &sim.process, life, sim.now_us);
+        let result = sim.ledger.finished(&sim.scenario, &sim.process, life, sim.now_us);
         sim.check(result);
         if sim.scenario.is_calm() && sim.scenario.lease_ms >= sim.scenario.timeout_ms + 500 && sim.mutant.is_none() {
-            let result = sim.books.calls_are_bounded();
+            let result = sim.ledger.calls_are_bounded();
             sim.check(result);
         }
-        let is_tick = sim.books.vms.get(&life).is_some_and(|book| book.job == "tick");
+        let is_tick = sim.ledger.vms.get(&life).is_some_and(|account| account.job == "tick");
         if is_tick && !vm.draining {
             let worker = vm.memory.worker.borrow();
             let snapshot = worker.as_ref().and_then(|worker| worker.snapshot.clone());
             let revision = snapshot.as_ref().and_then(|snapshot| snapshot.revision.as_deref());
-            let result = sim.books.in_force(life, revision);
+            let result = sim.ledger.in_force(life, revision);
             sim.check(result);
         }
     }
@@ -328,7 +329,7 @@ impl World {
         {
             let mut sim = self.sim.borrow_mut();
             sim.process = Process::default();
-            sim.books.process_gone();
+            sim.ledger.process_gone();
             sim.retain(|event| !matches!(event, Event::Tick(_) | Event::Wake(_) | Event::ShutDown(_)));
             let mean_ms = sim.scenario.restart_ms;
             sim.some_time(mean_ms, Event::Restart);
@@ -360,7 +361,7 @@ impl World {
         }
         let mut sim = self.sim.borrow_mut();
         let sim = &mut *sim;
-        sim.books.gone(life, &sim.process);
+        sim.ledger.gone(life, &sim.process);
         sim.cancel_calls(life, cancelled);
     }
 
@@ -372,10 +373,10 @@ impl World {
         sim.retain(|event| {
             !matches!(event, Event::Shift(_) | Event::Config | Event::Jump | Event::Reload | Event::Restart)
         });
-        let buffered: usize = sim.books.vms.values().map(|book| book.buffer.len()).sum();
+        let buffered: usize = sim.ledger.vms.values().map(|account| account.buffer.len()).sum();
         let fresh = FRESH_MS / sim.scenario.request_ms * 6;
         // A VM that sleeps may do so for 14 seconds more, and one that is to go may take 3.
-        let rest_ms = 14_000 + FRESH_MS + recovery_ms(&sim.scenario, &sim.books.index, buffered + fresh as usize);
+        let rest_ms = 14_000 + FRESH_MS + recovery_ms(&sim.scenario, &sim.ledger.index, buffered + fresh as usize);
         sim.after(FRESH_MS * 1_000, Event::EndRequests);
         sim.after(rest_ms * 1_000, Event::Finish);
     }
@@ -383,7 +384,7 @@ impl World {
     fn finish(&mut self) {
         let mut sim = self.sim.borrow_mut();
         let sim = &mut *sim;
-        let result = sim.books.at_rest(&sim.process);
+        let result = sim.ledger.at_rest(&sim.process);
         sim.check(result);
         let served = sim.network.doc.revision.clone();
         for vm in self.vms.values() {

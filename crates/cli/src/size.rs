@@ -2,7 +2,7 @@
 
 use super::output::BAD;
 use super::{PROBLEMS, WELL, output, read, tell};
-use edgesplit_filter::events::event::{Event, Kind, Occasion, derived_id};
+use edgesplit_filter::events::event::{Event, EventContext, EventKind, derived_id};
 use edgesplit_filter::events::slot::FRAME_BYTES_MAX;
 use edgesplit_filter::plugin_config::{Batch, OUTBOX_BATCHES_MAX, OUTBOX_BYTES_MAX, OutboxLimits, PluginConfig};
 use serde_json::{Value, json};
@@ -156,7 +156,7 @@ fn answer(question: Question, batch: &Batch, outbox: &OutboxLimits) -> Answer {
 /// The size of an exposure as sites have them.
 fn typical_event_bytes() -> u64 {
     let mut out = Vec::new();
-    let occasion = Occasion {
+    let context = EventContext {
         time_ms: 0,
         revision: Some("2026-11-23.1"),
         host: "www.shop.example",
@@ -166,11 +166,11 @@ fn typical_event_bytes() -> u64 {
     };
     let event = Event {
         id: derived_id(u128::MAX),
-        kind: Kind::Exposure,
+        kind: EventKind::Exposure,
         unit: "00000000-0000-4000-8000-000000000000",
         exposure: Some(("checkout-button", Some("green"))),
         goal: None,
-        occasion: &occasion.written(),
+        context: &context.encode(),
     };
     event.write(&mut out);
     out.len() as u64

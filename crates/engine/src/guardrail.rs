@@ -62,10 +62,10 @@ impl Tally {
     }
 }
 
-/// How often a variant was looked at. Each look spends some of the error that the confidence allows, so there may not be one
+/// The interim looks at a variant so far. Each spends some of the error that the confidence allows, so there cannot be one
 /// after every response.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Looks {
+pub struct InterimLooks {
     /// How many there were.
     pub count: u32,
     /// The responses of the side with fewer at the last one.
@@ -78,7 +78,7 @@ impl Guardrail {
     /// The lower end of the confidence interval for the difference of both shares (Agresti and Caffo's) has to be above the
     /// increase that is allowed. Look `k` (from 0 on) may err with a chance of `(1 - confidence) / ((k + 1) (k + 2))`, which adds
     /// up to `1 - confidence` over all looks there can ever be: looking again and again makes no false alarm more likely.
-    pub fn is_worse(&self, baseline: Tally, variant: Tally, looks: &mut Looks) -> bool {
+    pub fn is_worse(&self, baseline: Tally, variant: Tally, looks: &mut InterimLooks) -> bool {
         let fewer = baseline.responses.min(variant.responses);
         let due = looks.at.saturating_add((looks.at / LOOK_GROWTH).max(1));
         if fewer < self.min_exposures || (looks.count > 0 && fewer < due) {
@@ -86,7 +86,7 @@ impl Guardrail {
         }
         let look = f64::from(looks.count);
         let chance = (1.0 - self.confidence) / ((look + 1.0) * (look + 2.0));
-        *looks = Looks { count: looks.count.saturating_add(1), at: fewer };
+        *looks = InterimLooks { count: looks.count.saturating_add(1), at: fewer };
         // The normal distribution's tail beyond z is less than exp(-z²/2) / 2, so that this z is on the safe side.
         let z = (2.0 * libm::log(0.5 / chance)).sqrt();
         let ((base, base_responses), (share, responses)) = (baseline.smoothed(), variant.smoothed());
@@ -105,11 +105,11 @@ mod tests {
 
     #[test]
     fn a_variant_that_only_fails_is_off_at_the_first_look() {
-        let mut looks = Looks::default();
+        let mut looks = InterimLooks::default();
         let guardrail = Guardrail::default();
         assert!(!guardrail.is_worse(tally(100, 0), tally(99, 99), &mut looks), "too few of the variant");
         assert!(!guardrail.is_worse(tally(99, 0), tally(100, 100), &mut looks), "too few of the baseline");
-        assert_eq!(looks, Looks::default(), "nobody looked");
+        assert_eq!(looks, InterimLooks::default(), "nobody looked");
         assert!(guardrail.is_worse(tally(100, 0), tally(100, 100), &mut looks));
     }
 
@@ -117,17 +117,17 @@ mod tests {
     fn a_little_worse_than_allowed_takes_many_responses_and_as_bad_as_the_baseline_is_fine() {
         let guardrail = Guardrail { max_5xx_ratio_increase: 0.01, ..Guardrail::default() };
         // 3 % against 1 %: two points worse, of which one is allowed.
-        let few = guardrail.is_worse(tally(1_000, 10), tally(1_000, 30), &mut Looks::default());
-        let many = guardrail.is_worse(tally(100_000, 1_000), tally(100_000, 3_000), &mut Looks::default());
+        let few = guardrail.is_worse(tally(1_000, 10), tally(1_000, 30), &mut InterimLooks::default());
+        let many = guardrail.is_worse(tally(100_000, 1_000), tally(100_000, 3_000), &mut InterimLooks::default());
         assert_eq!((few, many), (false, true));
         // A service that is down altogether is not the variant's fault.
-        assert!(!guardrail.is_worse(tally(1_000, 1_000), tally(1_000, 1_000), &mut Looks::default()));
-        assert!(!guardrail.is_worse(tally(1_000, 500), tally(1_000, 0), &mut Looks::default()), "better");
+        assert!(!guardrail.is_worse(tally(1_000, 1_000), tally(1_000, 1_000), &mut InterimLooks::default()));
+        assert!(!guardrail.is_worse(tally(1_000, 500), tally(1_000, 0), &mut InterimLooks::default()), "better");
     }
 
     #[test]
     fn there_is_a_look_for_every_quarter_more() {
-        let (guardrail, mut looks) = (Guardrail::default(), Looks::default());
+        let (guardrail, mut looks) = (Guardrail::default(), InterimLooks::default());
         for responses in 1..=10_000 {
             guardrail.is_worse(tally(responses * 3, 0), tally(responses, 0), &mut looks);
         }
@@ -144,7 +144,7 @@ mod tests {
             state ^= state << 17;
             (state >> 11) as f64 / (1_u64 << 53) as f64
         };
-        let (mut sides, mut looks) = ([Tally::default(); 2], Looks::default());
+        let (mut sides, mut looks) = ([Tally::default(); 2], InterimLooks::default());
         (0..20_000).any(|_| {
             let side = &mut sides[usize::from(random() < 0.5)];
             side.add(tally(1, u64::from(random() < ratio)));

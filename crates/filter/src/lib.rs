@@ -3,6 +3,7 @@
 
 pub mod combinations;
 pub mod config_sync;
+mod env;
 pub mod events;
 mod flags;
 pub mod guardrails;
@@ -14,6 +15,7 @@ pub mod recent_visitors;
 mod report;
 pub mod request;
 pub mod response;
+pub mod shared_data;
 pub mod streams;
 pub mod visit;
 pub mod worker;

@@ -3,7 +3,7 @@
 
 use super::combinations::Combination;
 use super::worker::Worker;
-use crate::events::event::{Event, Kind, Occasion, derived_id, random_id};
+use crate::events::event::{Event, EventContext, EventKind, derived_id, random_id};
 use crate::host::{Headers, Host, StreamHost, status_of};
 use crate::http::cache_control::made_private;
 use crate::http::headers::{HeaderMap, NameLengths, is_name};
@@ -244,7 +244,7 @@ fn overrule_caching(host: &impl StreamHost, headers: &HeaderMap, caching: Cachin
 fn emit(worker: &mut Worker, host: &impl Host, work: &Work, status: Option<u16>) {
     let Worker { pipeline: Some(pipeline), metrics, now_ms, .. } = worker else { return };
     let snapshot = &work.snapshot;
-    let occasion = Occasion {
+    let context = EventContext {
         time_ms: *now_ms,
         revision: snapshot.revision.as_deref(),
         host: &work.host,
@@ -252,8 +252,8 @@ fn emit(worker: &mut Worker, host: &impl Host, work: &Work, status: Option<u16>)
         status,
         attributes: &work.attributes,
     };
-    let occasion = LazyCell::new(|| occasion.written());
-    let event = |id, kind, unit| Event { id, kind, unit, exposure: None, goal: None, occasion: &occasion };
+    let context = LazyCell::new(|| context.encode());
+    let event = |id, kind, unit| Event { id, kind, unit, exposure: None, goal: None, context: &context };
     for exposure in &work.exposures {
         let (experiment, variant, tag) = match &exposure.of {
             Exposed::Choice(choice) => match snapshot.choice(*choice) {
@@ -271,7 +271,7 @@ fn emit(worker: &mut Worker, host: &impl Host, work: &Work, status: Option<u16>)
             Some(written) => pipeline.emit_written(written, *now_ms, metrics),
             None => {
                 let id = derived_id(exposure.fingerprint);
-                let event = Event { exposure: exposed, ..event(id, Kind::Exposure, &exposure.unit) };
+                let event = Event { exposure: exposed, ..event(id, EventKind::Exposure, &exposure.unit) };
                 pipeline.emit(&event, *now_ms, metrics)
             }
         };
@@ -289,7 +289,7 @@ fn emit(worker: &mut Worker, host: &impl Host, work: &Work, status: Option<u16>)
     for (at, goal) in reached {
         if !is_vendors {
             let id = random_id(host.random());
-            let event = Event { goal: Some(&goal.key), ..event(id, Kind::Goal, &work.goal_unit) };
+            let event = Event { goal: Some(&goal.key), ..event(id, EventKind::Goal, &work.goal_unit) };
             pipeline.emit(&event, *now_ms, metrics);
         } else if let Some((_, written)) = work.written_goals.iter().find(|(written, _)| *written == at) {
             pipeline.emit_written(written, *now_ms, metrics);

@@ -1,9 +1,11 @@
-//! Whatever is in shared data: an older module's bytes, a newer one's, another program's.
+//! Bytes in shared data: those of an older or newer module, or of another program.
 
 use edgesplit_filter::config_sync::state::{Body, Sources, State};
-use edgesplit_filter::events::outbox::{Lease, Outbox, Sealing, Sending, Settled};
-use edgesplit_filter::events::slot::Events;
+use edgesplit_filter::events::outbox::{BatchHeader, InFlight, Lease, Outbox, SendPolicy, Settlement};
+use edgesplit_filter::events::slot::EncodedBatch;
+use edgesplit_filter::guardrails::table::Table;
 use edgesplit_filter::plugin_config::{Batch, OutboxLimits};
+use edgesplit_filter::shared_data::Record;
 
 /// Takes one input.
 pub(crate) fn run(data: &[u8]) {
@@ -15,28 +17,31 @@ pub(crate) fn run(data: &[u8]) {
     if let Some(sources) = Sources::decode(data) {
         assert_eq!(Sources::decode(&sources.encode()), Some(sources));
     }
-    if let Some(events) = Events::decode(data, 0) {
-        assert_eq!(Events::decode(&events.encode(0), 0).as_ref(), Some(&events));
-        let id = edgesplit_filter::events::slot::part_id(0, &(0..events.len()), events.len());
-        let _ = events.body(&id, 0..events.len());
+    if let Some(table) = Table::decode(data) {
+        assert_eq!(Table::decode(&table.encode()), Some(table));
+    }
+    if let Some(events) = EncodedBatch::decode(data) {
+        assert_eq!(EncodedBatch::decode(&events.encode()).as_ref(), Some(&events));
+        let _ = events.body(0..events.len());
         let _ = events.fitting(1, 10, 1_000);
     }
     if let Some(mut outbox) = Outbox::decode(data) {
         assert_eq!(Outbox::decode(&outbox.encode()).as_ref(), Some(&outbox));
-        // What was believed has to be safe to work with, however odd its numbers are.
+        // An index that was read has to be safe to work with, however odd its numbers are.
         let limits = OutboxLimits { max_batches: 4, ..OutboxLimits::default() };
         let lease = Lease { holder: 1, since_ms: 0, until_ms: 10 };
-        let sealing = Sealing { id: 7, events: 3, bytes: 100 };
-        let mut settled = Settled::default();
-        outbox.tidy(0, 1_000, &mut settled);
-        let _ = outbox.join(sealing, lease, &limits, &Batch::default());
-        if outbox.reserve(sealing, lease, &limits, &mut settled).is_some() {
-            outbox.publish(7, 1, Sending::IfAllowed, 0);
+        let header = BatchHeader { id: 7, events: 3, bytes: 100 };
+        let mut settlement = Settlement::default();
+        outbox.tidy(0, 1_000, &mut settlement);
+        let _ = outbox.join(header, lease, &limits, &Batch::default());
+        if outbox.reserve(header, lease, &limits, &mut settlement).is_some() {
+            outbox.publish(7, 1, SendPolicy::IfAllowed, 0);
         }
         if let Some(batch) = outbox.lease_next(lease) {
-            outbox.too_large(batch.id, 1, &batch.part(), 0, &mut settled);
-            outbox.kept(batch.id, 1, 0, 0, |_| u64::MAX);
-            outbox.delivered(batch.id, 1, &batch.part(), &mut settled);
+            let call = InFlight { batch: batch.id, part: batch.part(), holder: 1, sent_at_ms: 0 };
+            outbox.split(&call, &mut settlement);
+            outbox.keep(&call, 0, |_| u64::MAX);
+            outbox.mark_delivered(&call, &mut settlement);
         }
         let _ = (outbox.queued_events(), outbox.queued_bytes());
     }

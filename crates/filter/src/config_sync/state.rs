@@ -1,92 +1,73 @@
-//! What VMs share about the config, as versioned bytes that are checked before they are believed.
+//! The values about the config in shared data.
 
 use crate::http::headers::HeaderMap;
+use crate::shared_data::{CLOCK_SKEW_MS_MAX, Reader, Record, Writer};
 
-/// Marks and versions of what follows them.
-const STATE_MAGIC: [u8; 4] = *b"ESc\x02";
-const BODY_MAGIC: [u8; 4] = *b"ESd\x04";
-const SOURCES_MAGIC: [u8; 4] = *b"ESs\x01";
-
-/// How many sources are kept at once. There is one as a rule, and one more for every listener that still drains.
+/// How many sources are kept at once. Usually there is one, and one more for every listener that still drains.
 pub const SOURCES_MAX: usize = 8;
 
-/// How far two workers' readings of the clock may be apart.
-const CLOCK_SKEW_MS_MAX: i64 = 5_000;
-
-/// Who fetches, and what was fetched.
+/// The state of a source: the version that was fetched last, and the lease of the VM that fetches.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct State {
-    /// Names the stored body; 0: there is none.
+    /// Identifies the stored body; 0 if there is none.
     pub version: u64,
-    /// When the source last said that this is the current config.
+    /// When the source last confirmed that this config is current.
     pub confirmed_ms: i64,
     /// When to fetch next.
     pub next_fetch_ms: i64,
-    /// The VM that fetches.
+    /// The VM that fetches, or did so last.
     pub holder: u64,
-    /// Since when it does.
+    /// When it got the lease.
     pub leased_ms: i64,
-    /// When another one may take over.
+    /// When another VM may take over.
     pub lease_until_ms: i64,
-    /// How many VMs fetched before their first tick.
+    /// How many VMs have fetched before their first tick.
     pub start_fetches: u8,
 }
 
 impl State {
-    /// Whether somebody has to fetch now, where that is done every `refresh_ms`. What lies further ahead was noted before the
-    /// clock was set back.
+    /// Whether a fetch is due, with one every `refresh_ms`. Times further ahead than that are from before the clock was set
+    /// back.
     pub fn is_due(&self, now_ms: i64, refresh_ms: u64) -> bool {
         let wait_ms_max = i64::try_from(refresh_ms).unwrap_or(i64::MAX).saturating_add(CLOCK_SKEW_MS_MAX);
         let leased = now_ms < self.lease_until_ms && self.leased_ms.saturating_sub(now_ms) <= CLOCK_SKEW_MS_MAX;
-        let waits = now_ms < self.next_fetch_ms && self.next_fetch_ms.saturating_sub(now_ms) <= wait_ms_max;
-        !leased && !waits
-    }
-
-    /// The bytes of the state.
-    pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = STATE_MAGIC.to_vec();
-        for number in [self.version, self.holder] {
-            bytes.extend_from_slice(&number.to_le_bytes());
-        }
-        for moment in [self.confirmed_ms, self.next_fetch_ms, self.leased_ms, self.lease_until_ms] {
-            bytes.extend_from_slice(&moment.to_le_bytes());
-        }
-        bytes.push(self.start_fetches);
-        bytes
-    }
-
-    /// Reads what [`State::encode`] wrote; `None` for anything else.
-    pub fn decode(bytes: &[u8]) -> Option<State> {
-        let rest = bytes.strip_prefix(&STATE_MAGIC)?;
-        let (numbers, start_fetches) = rest.split_at_checked(48)?;
-        let [start_fetches] = start_fetches else { return None };
-        let mut numbers = numbers.chunks_exact(8).filter_map(|bytes| bytes.first_chunk().copied());
-        let [version, holder] = [numbers.next()?, numbers.next()?].map(u64::from_le_bytes);
-        let [confirmed_ms, next_fetch_ms, leased_ms, lease_until_ms] =
-            [numbers.next()?, numbers.next()?, numbers.next()?, numbers.next()?].map(i64::from_le_bytes);
-        Some(State {
-            version,
-            confirmed_ms,
-            next_fetch_ms,
-            holder,
-            leased_ms,
-            lease_until_ms,
-            start_fetches: *start_fetches,
-        })
+        let is_early = now_ms < self.next_fetch_ms && self.next_fetch_ms.saturating_sub(now_ms) <= wait_ms_max;
+        !leased && !is_early
     }
 }
 
-/// What a source tells one state of its config from another by, as it said it.
+impl Record for State {
+    const MARK: &'static [u8] = b"ESc\x02";
+
+    fn write(&self, out: &mut Writer) {
+        out.u64(self.version);
+        out.u64(self.holder);
+        for time_ms in [self.confirmed_ms, self.next_fetch_ms, self.leased_ms, self.lease_until_ms] {
+            out.i64(time_ms);
+        }
+        out.u8(self.start_fetches);
+    }
+
+    fn read(bytes: &mut Reader<'_>) -> Option<State> {
+        let (version, holder) = (bytes.u64()?, bytes.u64()?);
+        let (confirmed_ms, next_fetch_ms, leased_ms, lease_until_ms) =
+            (bytes.i64()?, bytes.i64()?, bytes.i64()?, bytes.i64()?);
+        let start_fetches = bytes.u8()?;
+        Some(State { version, confirmed_ms, next_fetch_ms, holder, leased_ms, lease_until_ms, start_fetches })
+    }
+}
+
+/// The validator of a config, as the source sent it: identifies one state of the config.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Validator {
     /// Its entity tag.
     Etag(String),
-    /// When it was last modified: of sources that give no entity tag.
+    /// The time of its last change, from sources without entity tags.
     LastModified(String),
 }
 
 impl Validator {
-    /// What the headers of a reply say.
+    /// The validator in the headers of a reply.
     pub fn of(headers: &HeaderMap) -> Option<Validator> {
         let text = |name: &str| {
             let text = std::str::from_utf8(headers.get(name)?).ok()?;
@@ -95,7 +76,7 @@ impl Validator {
         text("etag").map(Validator::Etag).or_else(|| text("last-modified").map(Validator::LastModified))
     }
 
-    /// The header that asks for a newer state only.
+    /// The request header that asks for a newer state only.
     pub fn condition(&self) -> (&str, &str) {
         match self {
             Validator::Etag(etag) => ("if-none-match", etag),
@@ -104,60 +85,54 @@ impl Validator {
     }
 }
 
-/// The last good config as it came.
+/// The last good config.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Body {
-    /// The version of the state that goes with it.
+    /// The version of the state that belongs to it.
     pub version: u64,
-    /// What the source tells it from a newer one by.
+    /// Its validator.
     pub validator: Option<Validator>,
-    /// Its bytes.
+    /// The document.
     pub text: Vec<u8>,
 }
 
-impl Body {
-    /// The bytes of the body.
-    pub fn encode(&self) -> Vec<u8> {
+impl Record for Body {
+    const MARK: &'static [u8] = b"ESd\x04";
+
+    fn write(&self, out: &mut Writer) {
         let (kind, validator) = match &self.validator {
             None => (0, ""),
             Some(Validator::Etag(etag)) => (1, etag.as_str()),
             Some(Validator::LastModified(date)) => (2, date.as_str()),
         };
-        let mut bytes = Vec::with_capacity(17 + validator.len() + self.text.len());
-        bytes.extend_from_slice(&BODY_MAGIC);
-        bytes.extend_from_slice(&self.version.to_le_bytes());
-        bytes.push(kind);
-        bytes.extend_from_slice(&(validator.len() as u32).to_le_bytes());
-        bytes.extend_from_slice(validator.as_bytes());
-        bytes.extend_from_slice(&self.text);
-        bytes
+        out.reserve(13 + validator.len() + self.text.len());
+        out.u64(self.version);
+        out.u8(kind);
+        out.u32(validator.len() as u32);
+        out.bytes(validator.as_bytes());
+        out.bytes(&self.text);
     }
 
-    /// Reads what [`Body::encode`] wrote; `None` for anything else.
-    pub fn decode(bytes: &[u8]) -> Option<Body> {
-        let rest = bytes.strip_prefix(&BODY_MAGIC)?;
-        let (version, rest) = rest.split_first_chunk()?;
-        let (kind, rest) = rest.split_first()?;
-        let (length, rest) = rest.split_first_chunk()?;
-        let (validator, text) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
-        let validator = std::str::from_utf8(validator).ok()?.to_owned();
+    fn read(bytes: &mut Reader<'_>) -> Option<Body> {
+        let (version, kind, length) = (bytes.u64()?, bytes.u8()?, bytes.u32()?);
+        let validator = std::str::from_utf8(bytes.bytes(length)?).ok()?.to_owned();
         let validator = match kind {
             0 if validator.is_empty() => None,
             1 => Some(Validator::Etag(validator)),
             2 => Some(Validator::LastModified(validator)),
             _ => return None,
         };
-        Some(Body { version: u64::from_le_bytes(*version), validator, text: text.to_vec() })
+        Some(Body { version, validator, text: bytes.rest().to_vec() })
     }
 }
 
-/// The sources that are kept, the one that was configured last in front.
+/// The sources whose configs are kept, the one that was configured last in front.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sources(Vec<u64>);
 
 impl Sources {
-    /// Puts a source in front. Gives the one that there is no more room for, and nothing at all where it is in front already.
-    pub fn configured(&mut self, source: u64) -> Option<Option<u64>> {
+    /// Puts a source in front, and gives the one that no longer fits. `None` if it already is in front.
+    pub fn register(&mut self, source: u64) -> Option<Option<u64>> {
         if self.0.first() == Some(&source) {
             return None;
         }
@@ -165,25 +140,30 @@ impl Sources {
         self.0.insert(0, source);
         Some(if self.0.len() > SOURCES_MAX { self.0.pop() } else { None })
     }
+}
 
-    /// The bytes of the list.
-    pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = SOURCES_MAGIC.to_vec();
-        bytes.extend(self.0.iter().flat_map(|source| source.to_le_bytes()));
-        bytes
+impl Record for Sources {
+    const MARK: &'static [u8] = b"ESs\x01";
+
+    fn write(&self, out: &mut Writer) {
+        for source in &self.0 {
+            out.u64(*source);
+        }
     }
 
-    /// Reads what [`Sources::encode`] wrote; `None` for anything else.
-    pub fn decode(bytes: &[u8]) -> Option<Sources> {
-        let sources = bytes.strip_prefix(&SOURCES_MAGIC)?.chunks(8);
-        let sources: Option<Vec<u64>> = sources.map(|bytes| bytes.try_into().ok().map(u64::from_le_bytes)).collect();
-        sources.filter(|sources| sources.len() <= SOURCES_MAX).map(Sources)
+    fn read(bytes: &mut Reader<'_>) -> Option<Sources> {
+        let mut sources = Vec::new();
+        while !bytes.is_empty() && sources.len() < SOURCES_MAX {
+            sources.push(bytes.u64()?);
+        }
+        Some(Sources(sources))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shared_data::tests::assert_stored;
 
     fn state() -> State {
         State {
@@ -198,34 +178,48 @@ mod tests {
     }
 
     #[test]
-    fn the_state_survives_its_encoding_and_damage_is_found() {
+    fn stored_forms_are_pinned() {
+        let state = State {
+            version: 1,
+            confirmed_ms: 2,
+            next_fetch_ms: 3,
+            holder: 4,
+            leased_ms: 5,
+            lease_until_ms: -1,
+            start_fetches: 7,
+        };
+        let hex = "45536302 0100000000000000 0400000000000000 0200000000000000 0300000000000000 0500000000000000 \
+                   ffffffffffffffff 07";
+        assert_stored(&state, hex);
+        let body = |validator, text: &[u8]| Body { version: 1, validator, text: text.to_vec() };
+        assert_stored(&body(None, b"{}"), "45536404 0100000000000000 00 00000000 7b7d");
+        let etag = Validator::Etag("e".to_owned());
+        assert_stored(&body(Some(etag), b"{}"), "45536404 0100000000000000 01 01000000 65 7b7d");
+        let date = Validator::LastModified("d".to_owned());
+        assert_stored(&body(Some(date), b""), "45536404 0100000000000000 02 01000000 64");
+        assert_stored(&Sources(vec![2, 1]), "45537301 0200000000000000 0100000000000000");
+    }
+
+    #[test]
+    fn damaged_state_is_not_read() {
         let bytes = state().encode();
         assert_eq!(State::decode(&bytes), Some(state()));
         for end in 0..bytes.len() {
             assert_eq!(State::decode(&bytes[..end]), None, "cut at {end}");
         }
         assert_eq!(State::decode(&[&bytes[..], b"x"].concat()), None);
-    }
-
-    #[test]
-    fn the_body_survives_its_encoding() {
-        let date = "Mon, 23 Nov 2026 08:00:00 GMT".to_owned();
-        for validator in [None, Some(Validator::Etag("\"v1\"".to_owned())), Some(Validator::LastModified(date))] {
-            let body = Body { version: 7, validator, text: b"{}".to_vec() };
-            assert_eq!(Body::decode(&body.encode()), Some(body));
-        }
         assert_eq!(Body::decode(b"ESd\x04"), None);
     }
 
     #[test]
-    fn only_so_many_sources_are_kept() {
+    fn sources_are_bounded() {
         let mut sources = Sources::default();
         for source in 0..SOURCES_MAX as u64 {
-            assert_eq!(sources.configured(source), Some(None));
+            assert_eq!(sources.register(source), Some(None));
         }
-        assert_eq!(sources.configured(SOURCES_MAX as u64 - 1), None, "it is in front");
-        assert_eq!(sources.configured(0), Some(None), "it is known");
-        assert_eq!(sources.configured(100), Some(Some(1)), "the one that was configured longest ago goes");
+        assert_eq!(sources.register(SOURCES_MAX as u64 - 1), None, "it is in front");
+        assert_eq!(sources.register(0), Some(None), "it is known");
+        assert_eq!(sources.register(100), Some(Some(1)), "the one that was configured longest ago no longer fits");
         let bytes = sources.encode();
         assert_eq!(Sources::decode(&bytes), Some(sources));
         assert_eq!(Sources::decode(&bytes[..bytes.len() - 1]), None);
@@ -233,12 +227,12 @@ mod tests {
     }
 
     #[test]
-    fn a_fetch_is_due_when_nobody_fetches_and_it_is_time() {
+    fn fetch_is_due_without_a_lease_and_after_the_wait() {
         assert!(State::default().is_due(1_000, 10_000));
-        assert!(!state().is_due(2_999, 10_000), "somebody fetches");
-        assert!(!state().is_due(9_999, 10_000), "it is not time");
+        assert!(!state().is_due(2_999, 10_000), "leased");
+        assert!(!state().is_due(9_999, 10_000), "too early");
         assert!(state().is_due(10_000, 10_000));
-        // The clock was set back by a minute: neither the lease nor the wait is believed.
+        // The clock was set back by a minute: the lease and the wait are invalid.
         assert!(state().is_due(-60_000, 10_000));
     }
 }

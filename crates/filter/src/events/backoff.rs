@@ -1,4 +1,4 @@
-//! How long to leave a failing service alone.
+//! The wait before a failing service is tried again.
 
 /// Longest `retry-after` that is followed: a service that asks for more is asked again after this long.
 pub const RETRY_AFTER_MS_MAX: u64 = 3_600_000;
@@ -14,19 +14,19 @@ pub struct Backoff {
 
 impl Backoff {
     /// The wait after `failures` failures in a row: evenly spread between `min_ms` and a ceiling that doubles with every
-    /// failure up to `max_ms` (exponential back-off with full jitter, so that proxies which failed together do not come
-    /// back together). What the service asked for with `retry-after` counts as a lower bound.
+    /// failure up to `max_ms` (exponential back-off with full jitter, which spreads out proxies that failed together).
+    /// A `retry-after` of the service is a lower bound.
     pub fn wait_ms(self, failures: u32, retry_after_ms: Option<u64>, random: u64) -> u64 {
         let factor = 1_u64.checked_shl(failures.min(62)).unwrap_or(u64::MAX);
         let ceiling = self.min_ms.saturating_mul(factor).min(self.max_ms).max(self.min_ms);
         let spread = u128::from(ceiling - self.min_ms) + 1;
-        // The product of two 64-bit numbers, of which the upper half is evenly spread below `spread`.
+        // The upper half of the product of two 64-bit numbers is evenly spread below `spread`.
         let jitter = ((u128::from(random) * spread) >> 64) as u64;
         (self.min_ms + jitter).max(retry_after_ms.unwrap_or(0).min(RETRY_AFTER_MS_MAX))
     }
 }
 
-/// A `retry-after` value in milliseconds from `now_ms` on: seconds, or an HTTP date.
+/// A `retry-after` value, in milliseconds from `now_ms` on: seconds, or an HTTP date.
 pub fn retry_after_ms(value: &[u8], now_ms: i64) -> Option<u64> {
     let text = std::str::from_utf8(value).ok()?.trim();
     if let Ok(seconds) = text.parse::<u64>() {
@@ -44,7 +44,7 @@ mod tests {
     const BACKOFF: Backoff = Backoff { min_ms: 1_000, max_ms: 60_000 };
 
     #[test]
-    fn the_ceiling_doubles_up_to_the_longest_wait() {
+    fn wait_has_a_ceiling_that_doubles_up_to_the_maximum() {
         for (failures, ceiling) in [(0, 1_000), (1, 2_000), (2, 4_000), (5, 32_000), (6, 60_000), (u32::MAX, 60_000)] {
             assert_eq!(BACKOFF.wait_ms(failures, None, 0), 1_000, "{failures}");
             assert_eq!(BACKOFF.wait_ms(failures, None, u64::MAX), ceiling, "{failures}");
@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_is_a_lower_bound_with_a_limit() {
+    fn retry_after_is_a_bounded_lower_bound() {
         assert_eq!(BACKOFF.wait_ms(1, Some(30_000), u64::MAX), 30_000);
         assert_eq!(BACKOFF.wait_ms(1, Some(10), u64::MAX), 2_000);
         assert_eq!(BACKOFF.wait_ms(1, Some(u64::MAX), 0), RETRY_AFTER_MS_MAX);

@@ -1,40 +1,40 @@
-//! Events that wait in the worker for the next tick.
+//! The events that wait in a worker to be sealed into batches.
 
-use super::slot::Events;
+use super::slot::EncodedBatch;
 use crate::plugin_config::Batch;
 
-/// How many batches' worth of bytes a worker holds back between two ticks. More than this in one tick is more than the
-/// process could send: it is dropped and counted.
+/// How many batches' worth of bytes a worker buffers between two ticks. Further events are dropped and counted: the process
+/// could not send them anyway.
 pub const BUFFER_BATCHES_MAX: usize = 8;
 
-/// The least a worker may hold back, so that small batches do not make small buffers.
+/// The least that a worker can buffer, however small batches are.
 pub const BUFFER_BYTES_MIN: usize = 1 << 20;
 
 /// Collects events until they are sealed into batches.
 #[derive(Debug)]
 pub struct Buffer {
     limits: Batch,
-    events: Events,
+    events: EncodedBatch,
     oldest_ms: i64,
 }
 
 impl Buffer {
     /// An empty buffer.
     pub fn new(limits: Batch) -> Buffer {
-        Buffer { limits, events: Events::default(), oldest_ms: 0 }
+        Buffer { limits, events: EncodedBatch::default(), oldest_ms: 0 }
     }
 
-    /// What waits.
-    pub fn events(&self) -> &Events {
+    /// The events, the oldest first.
+    pub fn events(&self) -> &EncodedBatch {
         &self.events
     }
 
-    /// Begins the batches from now on with `head`, where their format wants one.
+    /// Sets the beginning of the bodies of batches, for formats that have one.
     pub fn set_head(&mut self, head: Vec<u8>) {
         self.events.set_head(head);
     }
 
-    /// Adds the event that `write` writes. False where the buffer is full: the event is not in it.
+    /// Adds the event that `write` writes. False if the buffer is full and the event is not in it.
     pub fn push(&mut self, now_ms: i64, write: impl FnOnce(&mut Vec<u8>)) -> bool {
         let bytes_max = self.limits.max_bytes.saturating_mul(BUFFER_BATCHES_MAX).max(BUFFER_BYTES_MIN);
         if self.events.is_empty() {
@@ -43,11 +43,11 @@ impl Buffer {
         self.events.push(bytes_max, write)
     }
 
-    /// Whether a batch is due at `now_ms`, or would be before the next tick in `tick_ms`.
+    /// Whether a batch is due at `now_ms`, or before the next tick in `tick_ms`.
     pub fn is_due(&self, now_ms: i64, tick_ms: u64) -> bool {
         let age_ms = now_ms.saturating_sub(self.oldest_ms);
         let due_ms = i64::try_from(self.limits.max_age_ms.saturating_sub(tick_ms)).unwrap_or(i64::MAX);
-        // A clock that was set back must not hold events up for as long as it was.
+        // A clock that was set back must not delay events.
         !self.events.is_empty() && (self.is_full() || age_ms >= due_ms || age_ms < 0)
     }
 
@@ -60,7 +60,7 @@ impl Buffer {
         self.events.fitting(0, self.limits.max_events, self.limits.max_bytes)
     }
 
-    /// Takes out the oldest `count` events, once they are safe elsewhere or lost.
+    /// Removes the oldest `count` events, once they are stored elsewhere or dropped.
     pub fn remove(&mut self, count: usize) {
         self.events.remove_first(count);
     }
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_is_due_by_count_bytes_or_age() {
+    fn batch_is_due_by_count_bytes_or_age() {
         let mut by_count = buffer(2, 1_000);
         assert!(!by_count.is_due(9_999, 100));
         push(&mut by_count, 0, "a");
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn batches_keep_their_limits_and_the_buffer_its_own() {
+    fn batches_and_buffer_keep_their_limits() {
         let mut by_count = buffer(2, 1_000_000);
         for text in ["a", "b", "c"] {
             push(&mut by_count, 0, text);
@@ -116,7 +116,7 @@ mod tests {
         let mut full = buffer(100, 1);
         let event = "x".repeat(BUFFER_BYTES_MIN / 4);
         let taken = (0..10).filter(|_| push(&mut full, 0, &event)).count();
-        assert_eq!(taken, 3, "bytes are counted with what separates events");
+        assert_eq!(taken, 3, "separators count as bytes");
         assert_eq!(full.events().len(), 3);
     }
 }

@@ -1,22 +1,22 @@
-//! Which exposures this worker has already reported in the current window.
+//! The exposures that this worker has already reported in the current window.
 
 use edgesplit_engine::hash::{HashedAlready, seeded};
 use std::cell::Cell;
 use std::collections::HashSet;
 
-/// Exposures by 64 bits each: with 100,000 of them the odds that another is taken for one of them are 1 in 10^14.
+/// Exposures by 64 bits each. With 100,000 of them, the chance that a new one is mistaken for a known one is 1 in 10^14.
 type Seen = HashSet<u64, HashedAlready>;
 
-/// Remembers exposures: in two generations, so that a full memory forgets its older half and not
-/// everything. What is forgotten is reported once more, under the same id.
+/// A bounded memory of exposures in two generations: when it is full, it forgets its older half. A forgotten exposure is
+/// reported again, under the same id.
 #[derive(Debug)]
 pub struct Dedupe {
-    /// Nobody outside the VM knows it, so that nobody can foresee what falls together. Who makes up an id that passes for
-    /// another's can keep that one's exposures from being reported, but no more than by sending the other's id.
+    /// Secret, to make collisions unpredictable. A visitor whose id collides with another's could suppress exposures of the
+    /// other, but no more than by sending the other's id.
     seed: u64,
     window_ms: u64,
-    /// The moment that was asked for last, and its window.
-    asked: Cell<(i64, i64)>,
+    /// The last moment that was looked up, and its window.
+    last: Cell<(i64, i64)>,
     generation_entries_max: usize,
     window: i64,
     current: Seen,
@@ -29,7 +29,7 @@ impl Dedupe {
         Dedupe {
             seed,
             window_ms: window_ms.max(1),
-            asked: Cell::new((0, 0)),
+            last: Cell::new((0, 0)),
             generation_entries_max: max_entries.div_ceil(2),
             window: 0,
             current: Seen::default(),
@@ -40,29 +40,29 @@ impl Dedupe {
     /// The number of the window since the epoch.
     #[inline(always)]
     pub fn window(&self, now_ms: i64) -> i64 {
-        // All requests between two ticks ask for the same moment, and dividing is dear.
-        let (asked_ms, window) = self.asked.get();
-        if asked_ms == now_ms { window } else { self.find_window(now_ms) }
+        // All requests between two ticks have the same time, and dividing is slow.
+        let (last_ms, window) = self.last.get();
+        if last_ms == now_ms { window } else { self.find_window(now_ms) }
     }
 
     #[cold]
     fn find_window(&self, now_ms: i64) -> i64 {
         let window = now_ms.div_euclid(i64::try_from(self.window_ms).unwrap_or(i64::MAX));
-        self.asked.set((now_ms, window));
+        self.last.set((now_ms, window));
         window
     }
 
-    /// The visitor's share of an exposure's name.
+    /// The visitor's part of an exposure's name.
     pub fn visitor(&self, unit: &[u8]) -> u64 {
         seeded(self.seed, unit)
     }
 
-    /// Whether the exposure was reported in `window`. It is named by its visitor and its variant: `visitor ^ tag`.
+    /// Whether the exposure was reported in `window`. Its name is `visitor ^ tag`, of its visitor and its variant.
     pub fn has_seen(&self, exposure: u64, window: i64) -> bool {
         window == self.window && (self.current.contains(&exposure) || self.previous.contains(&exposure))
     }
 
-    /// Remembers the exposure as reported. False where it was already.
+    /// Remembers the exposure as reported. False if it already was.
     pub fn remember(&mut self, exposure: u64, window: i64) -> bool {
         if window != self.window {
             self.window = window;
@@ -78,7 +78,7 @@ impl Dedupe {
         self.current.insert(exposure)
     }
 
-    /// Forgets an exposure that could not be reported after all.
+    /// Forgets an exposure that could not be reported.
     pub fn forget(&mut self, exposure: u64) {
         self.current.remove(&exposure);
     }
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_exposure_is_seen_once_a_window() {
+    fn exposure_is_new_once_per_window() {
         let mut dedupe = Dedupe::new(7, 1_000, 100);
         let window = dedupe.window(5_999);
         assert_eq!(window, 5);
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_bounded_and_keeps_the_newer_half() {
+    fn full_memory_keeps_the_newer_half() {
         let mut dedupe = Dedupe::new(7, 1_000, 100);
         for number in 0..10_000_u64 {
             let exposure = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);

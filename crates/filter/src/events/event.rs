@@ -1,33 +1,33 @@
-//! Events as the native format writes them, and their ids.
+//! Events in the native format and in the formats that wrap it, and their ids.
 
 use crate::plugin_config::EventFormat;
 use edgesplit_engine::hash::fingerprint;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-/// A longer path is cut: an event is about what happened, not a copy of the request.
+/// A longer path is cut.
 pub const PATH_BYTES_MAX: usize = 2048;
 
-/// One event. What it does not have is null.
+/// One event. Absent values are null.
 #[derive(Debug, Clone)]
 pub struct Event<'a> {
-    /// Its id: the same for the same exposure, so that the receiver can tell repeats.
+    /// Its id: the same for the same exposure, which lets the receiver recognize repeats.
     pub id: Uuid,
     /// Exposure or goal.
-    pub kind: Kind,
+    pub kind: EventKind,
     /// The visitor, as bucketed.
     pub unit: &'a str,
-    /// The experiment's and the variant's keys, of an exposure; who is shown a vendor's default has no variant.
+    /// The experiment's and the variant's keys, for an exposure; a vendor's default has no variant.
     pub exposure: Option<(&'a str, Option<&'a str>)>,
     /// The goal's key.
     pub goal: Option<&'a str>,
-    /// When and of what request.
-    pub occasion: &'a WrittenOccasion,
+    /// The fields that all events of the request share.
+    pub context: &'a EncodedContext,
 }
 
-/// What all events of a request have in common.
+/// The fields that all events of a request share.
 #[derive(Debug, Clone)]
-pub struct Occasion<'a> {
+pub struct EventContext<'a> {
     /// Milliseconds since the epoch.
     pub time_ms: i64,
     /// The revision of the config that decided.
@@ -42,17 +42,17 @@ pub struct Occasion<'a> {
     pub attributes: &'a [(String, String)],
 }
 
-/// An [`Occasion`] as events have it: written once, for a page has many experiments.
+/// An [`EventContext`] as events contain it: encoded once, because a page can have many experiments.
 #[derive(Debug, Clone)]
-pub struct WrittenOccasion {
+pub struct EncodedContext {
     time: Vec<u8>,
-    /// What an event ends with.
+    /// The end of an event.
     end: Vec<u8>,
 }
 
-impl Occasion<'_> {
-    /// Writes it.
-    pub fn written(&self) -> WrittenOccasion {
+impl EventContext<'_> {
+    /// Encodes the fields.
+    pub fn encode(&self) -> EncodedContext {
         const LIKELY_BYTES: usize = 128;
         let (mut time, mut end) = (Vec::with_capacity(TIME_BYTES), Vec::with_capacity(LIKELY_BYTES));
         write_rfc3339_ms(&mut time, self.time_ms);
@@ -76,56 +76,56 @@ impl Occasion<'_> {
             write_json(&mut end, value);
         }
         end.extend_from_slice(if self.attributes.is_empty() { b"}" } else { b"}}" });
-        WrittenOccasion { time, end }
+        EncodedContext { time, end }
     }
 }
 
 /// The kinds of events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum EventKind {
     /// A visitor was shown a variant.
     Exposure,
-    /// A visitor did what a goal counts.
+    /// A visitor reached a goal.
     Goal,
 }
 
-impl Kind {
+impl EventKind {
     /// The name in events.
     pub const fn name(self) -> &'static str {
         match self {
-            Kind::Exposure => "exposure",
-            Kind::Goal => "goal",
+            EventKind::Exposure => "exposure",
+            EventKind::Goal => "goal",
         }
     }
 }
 
-/// What tells an exposure from others within a window: the receiver's deduplication and the worker's own rest on it.
+/// Identifies an exposure within a window. The receiver's and the worker's deduplication depend on it.
 pub fn exposure_fingerprint(unit: &str, experiment: &str, variant: &str, window: i64) -> u128 {
     fingerprint(&[unit.as_bytes(), experiment.as_bytes(), variant.as_bytes(), &window.to_le_bytes()])
 }
 
-/// An id out of a fingerprint: UUID version 8.
+/// The id for a fingerprint: UUID version 8.
 pub fn derived_id(fingerprint: u128) -> Uuid {
     uuid::Builder::from_custom_bytes(fingerprint.to_be_bytes()).into_uuid()
 }
 
-/// An id out of random bits: UUID version 4.
+/// The id for random bits: UUID version 4.
 pub fn random_id(random: u128) -> Uuid {
     uuid::Builder::from_random_bytes(random.to_be_bytes()).into_uuid()
 }
 
 impl Event<'_> {
-    /// Appends the event as a batch of `format` has it: one JSON object without line breaks.
+    /// Appends the event as it appears in a batch of `format`: one JSON object without line breaks.
     pub fn write_as(&self, format: EventFormat, out: &mut Vec<u8>) {
         match format {
             EventFormat::CloudEvents => {
                 out.extend_from_slice(br#"{"specversion":"1.0","id":""#);
                 out.extend_from_slice(self.id.hyphenated().encode_lower(&mut Uuid::encode_buffer()).as_bytes());
-                // Source and id together name an event, everywhere: ids are enough for that, so one source does.
+                // Source and id together identify an event. Ids alone are unique, so the source is constant.
                 out.extend_from_slice(br#"","source":"/edgesplit","type":"edgesplit."#);
                 out.extend_from_slice(self.kind.name().as_bytes());
                 out.extend_from_slice(br#"","time":""#);
-                out.extend_from_slice(&self.occasion.time);
+                out.extend_from_slice(&self.context.time);
                 out.extend_from_slice(br#"","subject":"#);
                 write_json(out, self.unit);
                 out.extend_from_slice(br#","datacontenttype":"application/json","data":"#);
@@ -133,7 +133,7 @@ impl Event<'_> {
                 out.push(b'}');
             }
             EventFormat::KafkaRest => {
-                // What is about one visitor stays in order: records of one key are in one partition.
+                // The visitor as key keeps a visitor's events in order: in one partition.
                 out.extend_from_slice(br#"{"key":"#);
                 write_json(out, self.unit);
                 out.extend_from_slice(br#","value":"#);
@@ -154,7 +154,7 @@ impl Event<'_> {
         out.extend_from_slice(b"\",\"type\":\"");
         out.extend_from_slice(self.kind.name().as_bytes());
         out.extend_from_slice(b"\",\"time\":\"");
-        out.extend_from_slice(&self.occasion.time);
+        out.extend_from_slice(&self.context.time);
         for (name, text) in [
             (&b"\",\"unit\":"[..], Some(self.unit)),
             (b",\"experiment\":", experiment),
@@ -164,7 +164,7 @@ impl Event<'_> {
             out.extend_from_slice(name);
             write_json_or_null(out, text);
         }
-        out.extend_from_slice(&self.occasion.end);
+        out.extend_from_slice(&self.context.end);
     }
 }
 
@@ -176,7 +176,7 @@ fn write_json_or_null(out: &mut Vec<u8>, text: Option<&str>) {
 }
 
 fn write_json(out: &mut Vec<u8>, text: &str) {
-    // Writing to memory cannot fail, and neither can turning a text into JSON.
+    // Writing to memory and encoding a text cannot fail.
     let _ = serde_json::to_writer(out, text);
 }
 
@@ -191,7 +191,7 @@ fn cut(path: &str) -> &str {
     path.get(..path.floor_char_boundary(PATH_BYTES_MAX)).unwrap_or(path)
 }
 
-/// What [`write_rfc3339_ms`] writes.
+/// The length of a text that [`write_rfc3339_ms`] writes.
 const TIME_BYTES: usize = "2026-11-23T00:00:00.007Z".len();
 
 /// Appends a moment in RFC 3339, in UTC, with milliseconds.
@@ -199,7 +199,7 @@ fn write_rfc3339_ms(out: &mut Vec<u8>, time_ms: i64) {
     let moment = OffsetDateTime::from_unix_timestamp_nanos(i128::from(time_ms) * 1_000_000)
         .unwrap_or(OffsetDateTime::UNIX_EPOCH);
     let (date, (hour, minute, second, milli)) = (moment.date(), moment.time().as_hms_milli());
-    // Years before 0 and after 9999 are no moments here.
+    // Years before 0 and after 9999 do not occur.
     write_digits(out, date.year().unsigned_abs(), 4);
     for (sign, number, digits) in [
         (b'-', u32::from(u8::from(date.month())), 2),
@@ -220,7 +220,7 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    const OCCASION: Occasion<'_> = Occasion {
+    const CONTEXT: EventContext<'_> = EventContext {
         time_ms: 1_795_392_000_007,
         revision: Some("r42"),
         host: "shop.example",
@@ -229,9 +229,9 @@ mod tests {
         attributes: &[],
     };
 
-    fn exposure(occasion: &WrittenOccasion) -> Event<'_> {
+    fn exposure(context: &EncodedContext) -> Event<'_> {
         let id = derived_id(exposure_fingerprint("u\"1", "nav", "b", 3));
-        Event { id, kind: Kind::Exposure, unit: "u\"1", exposure: Some(("nav", Some("b"))), goal: None, occasion }
+        Event { id, kind: EventKind::Exposure, unit: "u\"1", exposure: Some(("nav", Some("b"))), goal: None, context }
     }
 
     fn written(event: &Event<'_>) -> Value {
@@ -242,9 +242,9 @@ mod tests {
     }
 
     #[test]
-    fn every_key_is_there_and_null_where_it_has_no_value() {
-        let occasion = OCCASION.written();
-        let event = written(&exposure(&occasion));
+    fn event_has_every_key_and_null_without_a_value() {
+        let context = CONTEXT.encode();
+        let event = written(&exposure(&context));
         assert_eq!(
             event,
             json!({"id": event["id"], "type": "exposure", "time": "2026-11-23T00:00:00.007Z", "unit": "u\"1",
@@ -253,8 +253,8 @@ mod tests {
         );
 
         let attributes = [("country".to_owned(), "DE".to_owned())];
-        let occasion = Occasion { revision: None, status: None, attributes: &attributes, ..OCCASION }.written();
-        let goal = Event { kind: Kind::Goal, exposure: None, goal: Some("purchase"), ..exposure(&occasion) };
+        let context = EventContext { revision: None, status: None, attributes: &attributes, ..CONTEXT }.encode();
+        let goal = Event { kind: EventKind::Goal, exposure: None, goal: Some("purchase"), ..exposure(&context) };
         let event = written(&goal);
         assert_eq!(event["type"], "goal");
         assert_eq!(event["goal"], "purchase");
@@ -265,11 +265,11 @@ mod tests {
     }
 
     #[test]
-    fn formats_put_the_same_event_into_their_own_frames() {
-        let occasion = OCCASION.written();
+    fn formats_wrap_the_same_event() {
+        let context = CONTEXT.encode();
         let written = |format: EventFormat| -> Value {
             let mut out = Vec::new();
-            exposure(&occasion).write_as(format, &mut out);
+            exposure(&context).write_as(format, &mut out);
             assert!(!out.contains(&b'\n'));
             serde_json::from_slice(&out).unwrap()
         };
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_are_derived_from_what_makes_an_exposure_one() {
+    fn exposure_id_depends_on_unit_experiment_variant_and_window() {
         let id =
             |unit, experiment, variant, window| derived_id(exposure_fingerprint(unit, experiment, variant, window));
         let first = id("u1", "nav", "b", 3);
@@ -299,9 +299,9 @@ mod tests {
     }
 
     #[test]
-    fn a_long_path_is_cut_between_characters() {
+    fn long_path_is_cut_between_characters() {
         let path = "ä".repeat(PATH_BYTES_MAX);
-        let event = written(&exposure(&Occasion { path: &path, ..OCCASION }.written()));
+        let event = written(&exposure(&EventContext { path: &path, ..CONTEXT }.encode()));
         assert_eq!(event["path"].as_str().unwrap().len(), PATH_BYTES_MAX);
     }
 }

@@ -1,9 +1,9 @@
-//! Events: from the delivery of a response to the acknowledgement of the A/B service.
+//! Events, from the delivery of a response to the acknowledgement of the A/B service.
 //!
-//! [`event`] writes an event, [`dedupe`] remembers which were seen, [`buffer`] collects them in the worker. A tick seals
-//! the buffer into batches; the [`outbox`] is the state that all VMs share of them, [`slot`] how one is stored.
-//! [`pipeline`] moves a batch through all of this; [`outcome`] and [`backoff`] say what an answer means and how long to
-//! wait after a bad one.
+//! [`event`] encodes an event, [`dedupe`] remembers reported exposures, and [`buffer`] collects events in the worker. A tick
+//! seals the buffer into batches. The [`outbox`] is their state, which all VMs share, and [`slot`] the stored form of one.
+//! [`pipeline`] moves a batch through all of these. [`outcome`] interprets an answer, and [`backoff`] computes the wait after
+//! a failure.
 
 pub mod backoff;
 pub mod buffer;

@@ -1,11 +1,11 @@
-//! What an answer of the A/B service means for the batch that was sent.
+//! The meaning of an answer of the A/B service for the batch that was sent.
 
-/// What to do with a batch.
+/// The fate of a batch after an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// The service has it: free its slot.
     Delivered,
-    /// The service, or an operator, can mend it: keep it and back off.
+    /// The service or an operator can fix the problem: keep it and back off.
     Keep,
     /// Too large: send it in smaller pieces.
     Split,
@@ -13,12 +13,12 @@ pub enum Outcome {
     Reject,
 }
 
-/// Judges a status; `None` is a call that was reset or has no status.
+/// The outcome of a status; `None` stands for a call that was reset or has no status.
 pub fn outcome(status: Option<u16>) -> Outcome {
     match status {
         Some(200..=299) => Outcome::Delivered,
         Some(413) => Outcome::Split,
-        // Credentials, addresses and quotas are mended without touching the batch.
+        // Credentials, addresses and quotas can be fixed without touching the batch.
         Some(401 | 403 | 404 | 408 | 425 | 429) => Outcome::Keep,
         Some(400..=499) => Outcome::Reject,
         _ => Outcome::Keep,
@@ -30,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_status_has_its_outcome() {
+    fn outcome_of_every_status() {
         for status in 100..=599 {
             let expected = match status {
                 200..=299 => Outcome::Delivered,

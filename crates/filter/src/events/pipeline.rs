@@ -1,72 +1,62 @@
-//! What happens to events outside requests: sealing, sending, settling. Runs on ticks and replies only.
+//! The way of events outside requests: they are sealed into batches, sent, and settled. It runs on ticks and replies only.
 
 use super::backoff::retry_after_ms;
 use super::buffer::Buffer;
 use super::dedupe::Dedupe;
 use super::event::Event;
-use super::outbox::Sending;
+use super::outbox::{InFlight, SendPolicy};
 use super::outcome::{Outcome, outcome};
+use crate::env::Env;
 use crate::host::{Host, Reply, status};
 use crate::metrics::{Counter, Metrics};
 use crate::plugin_config::{self, EventFormat};
-use std::ops::Range;
 
 mod seal;
 mod send;
 mod settle;
 
-/// How often a change of the index is tried before it is left for the next tick.
-pub const CAS_TRIES_MAX: u32 = 16;
-
 /// How many batches a VM seals in one tick; the rest waits for the next one.
 pub const SEALS_PER_TICK_MAX: u32 = 64;
 
-/// How many verdicts a VM keeps that it could not write down; those of more calls are found out again by other means: the
-/// lease runs out and the batch is sent once more.
+/// How many results a VM keeps that it could not record. A batch whose result is lost is sent again when its lease ends.
 pub const UNSETTLED_MAX: usize = 64;
 
-/// How often a VM looks after the outbox beside its own batches.
+/// How often a VM tidies the outbox.
 const TIDY_EVERY_MS: i64 = 1_000;
 
 /// The events of one plugin in one VM.
 #[derive(Debug)]
 pub struct Pipeline {
     config: plugin_config::Events,
-    /// Tells this VM from the others.
+    /// Identifies this VM.
     vm: u64,
     index_key: String,
     slot_key: String,
     tick_ms: u64,
     buffer: Buffer,
-    /// Which exposures were reported.
+    /// The exposures that were reported.
     pub dedupe: Dedupe,
-    calls: Vec<(u32, Sent)>,
-    /// Calls to the fallback: their answers change nothing any more.
+    calls: Vec<(u32, InFlight)>,
+    /// Calls to the fallback. Their answers are only counted.
     diversions: Vec<u32>,
-    unsettled: Vec<(Sent, Verdict)>,
-    /// Whether the index may still hold a word about this VM's buffer.
-    has_word: bool,
+    /// Results that could not be recorded yet.
+    unsettled: Vec<(InFlight, DeliveryResult)>,
+    /// Whether the index may contain a report of this VM's buffer.
+    has_reported: bool,
     tidied_ms: i64,
 }
 
-/// A part of a batch that is on its way.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Sent {
-    batch: u128,
-    part: Range<usize>,
-    at_ms: i64,
-}
-
-/// What is to be written down about it.
+/// The result of a call, as it is recorded in the index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
+enum DeliveryResult {
+    /// The outcome, with the wait that the service asked for in milliseconds.
     Answered(Outcome, Option<u64>),
-    /// The slot did not hold the batch.
+    /// The slot did not contain the batch.
     Lost,
 }
 
 impl Pipeline {
-    /// The pipeline of a VM. `prefix` is put in front of all its keys in shared data.
+    /// The pipeline of a VM. All its keys in shared data begin with `prefix`.
     pub fn new(config: plugin_config::Events, vm: u64, prefix: &str, tick_ms: u64) -> Pipeline {
         Pipeline {
             buffer: Buffer::new(config.batch),
@@ -78,7 +68,7 @@ impl Pipeline {
             calls: Vec::new(),
             diversions: Vec::new(),
             unsettled: Vec::new(),
-            has_word: false,
+            has_reported: false,
             tidied_ms: i64::MIN,
             config,
         }
@@ -89,71 +79,75 @@ impl Pipeline {
         self.config.format
     }
 
-    /// Begins the batches from now on with what the format wants there of the config in force.
+    /// Sets the beginning of the bodies of batches, which some formats take from the experiments in force.
     pub fn set_head(&mut self, head: Vec<u8>) {
         self.buffer.set_head(head);
     }
 
-    /// Puts an event into the buffer. False where it is full; either way the event is accounted for.
+    /// Puts an event into the buffer. False if the buffer is full; the event is counted either way.
     pub fn emit(&mut self, event: &Event<'_>, time_ms: i64, metrics: &mut Metrics) -> bool {
         let format = self.config.format;
         self.buffer(time_ms, |out| event.write_as(format, out), metrics)
     }
 
-    /// As [`Pipeline::emit`], with an event that is written already.
+    /// As [`Pipeline::emit`], for an event that is already encoded.
     pub fn emit_written(&mut self, event: &[u8], time_ms: i64, metrics: &mut Metrics) -> bool {
         self.buffer(time_ms, |out| out.extend_from_slice(event), metrics)
     }
 
     fn buffer(&mut self, time_ms: i64, write: impl FnOnce(&mut Vec<u8>), metrics: &mut Metrics) -> bool {
         metrics.add(Counter::Emitted, 1);
-        let buffered = self.buffer.push(time_ms, write);
-        if !buffered {
+        let is_buffered = self.buffer.push(time_ms, write);
+        if !is_buffered {
             metrics.add(Counter::DroppedOverflow, 1);
             metrics.add(Counter::BufferFull, 1);
         }
-        buffered
+        is_buffered
     }
 
-    /// The regular work: writes down what is still open, seals what is due, sends what may be sent.
+    /// The regular work: records results that are left, seals due batches, and sends waiting ones.
     pub fn tick(&mut self, host: &impl Host, now_ms: i64, metrics: &mut Metrics) {
-        for (sent, verdict) in std::mem::take(&mut self.unsettled) {
-            self.settle(host, now_ms, sent, verdict, metrics);
+        let env = &mut Env::new(host, now_ms, metrics);
+        for (call, result) in std::mem::take(&mut self.unsettled) {
+            self.settle(env, call, result);
         }
         for _ in 0..SEALS_PER_TICK_MAX {
             if !self.buffer.is_due(now_ms, self.tick_ms) {
                 break;
             }
             let count = self.buffer.next_batch();
-            if !self.seal(host, now_ms, count, Sending::IfAllowed, metrics) {
+            if !self.seal(env, count, SendPolicy::IfAllowed) {
                 break;
             }
         }
-        // The clock may have been set back: then it is time as well.
+        // The second condition holds if the clock was set back.
         if now_ms.saturating_sub(self.tidied_ms) >= TIDY_EVERY_MS || now_ms < self.tidied_ms {
             self.tidied_ms = now_ms;
-            self.tidy(host, now_ms, metrics);
+            self.tidy(env);
         }
-        self.send_waiting(host, now_ms, metrics);
+        self.send_waiting(env);
     }
 
-    /// The last chance of this VM: one call with what it has, else with a batch that waits; several calls would not all
-    /// reach the wire. The outbox keeps the events too: where the process goes on, another VM delivers what the call did not.
+    /// The last chance of this VM: makes one call, with its own events or else with a waiting batch. Of several calls, not all
+    /// would reach the wire. The outbox keeps the events too: if the process goes on, another VM delivers them.
     pub fn shut_down(&mut self, host: &impl Host, now_ms: i64, metrics: &mut Metrics) {
-        let mut first = true;
+        let env = &mut Env::new(host, now_ms, metrics);
+        let mut policy = SendPolicy::Always;
         while !self.buffer.events().is_empty() {
             let count = self.buffer.events().fitting(0, usize::MAX, self.config.outbox.max_bytes);
-            if !self.seal(host, now_ms, count, if first { Sending::Anyway } else { Sending::Not }, metrics) {
+            if !self.seal(env, count, policy) {
                 break;
             }
-            first = false;
+            policy = SendPolicy::Never;
         }
-        if first && let Ok(Some(batch)) = self.lease_next(host, now_ms, metrics) {
-            self.send_stored(host, now_ms, &batch, metrics);
+        if policy == SendPolicy::Always
+            && let Ok(Some(batch)) = self.lease_next(env)
+        {
+            self.send_stored(env, &batch);
         }
     }
 
-    /// Takes in the reply to a call of this pipeline. False where the token is another's.
+    /// Handles the reply to a call of this pipeline. False if the token is not one of its calls.
     pub fn on_reply(
         &mut self,
         host: &impl Host,
@@ -162,19 +156,19 @@ impl Pipeline {
         reply: &impl Reply,
         metrics: &mut Metrics,
     ) -> bool {
+        let env = &mut Env::new(host, now_ms, metrics);
         let headers = reply.headers();
+        let outcome = outcome(status(&headers));
         if let Some(at) = self.diversions.iter().position(|diversion| *diversion == token) {
             self.diversions.swap_remove(at);
-            let failed = outcome(status(&headers)) != Outcome::Delivered;
-            metrics.add(Counter::FallbackFailed, u64::from(failed));
+            env.metrics.add(Counter::FallbackFailed, u64::from(outcome != Outcome::Delivered));
             return true;
         }
         let Some(at) = self.calls.iter().position(|(call, _)| *call == token) else { return false };
-        let (_, sent) = self.calls.swap_remove(at);
+        let (_, call) = self.calls.swap_remove(at);
         let retry_after_ms = headers.get("retry-after").and_then(|value| retry_after_ms(value, now_ms));
-        let outcome = outcome(status(&headers));
-        self.settle(host, now_ms, sent, Verdict::Answered(outcome, retry_after_ms), metrics);
-        self.send_waiting(host, now_ms, metrics);
+        self.settle(env, call, DeliveryResult::Answered(outcome, retry_after_ms));
+        self.send_waiting(env);
         true
     }
 }

@@ -1,71 +1,99 @@
-//! How a batch is stored in a slot of the shared data: versioned bytes that are checked before they are believed, since a
-//! new module can meet what an old one wrote.
+//! The contents of a slot: a batch, with its events already encoded.
 
-use super::event::derived_id;
+use super::event::{derived_id, random_id};
 use crate::plugin_config::EventFormat;
+use crate::shared_data::{Reader, Record, Writer};
 use edgesplit_engine::hash::fingerprint;
 use std::ops::Range;
 use uuid::Uuid;
 
-/// The first bytes of a stored batch: a mark. One byte follows that says the version of the rest and the format of the events.
-const MAGIC: [u8; 3] = *b"ESb";
-
-/// That byte for the first of the formats.
+/// The byte behind the mark is the sum of this version and the number of the events' format.
 const VERSION: u8 = 2;
 
-/// What a batch's body has around its events, at most, beside the head that some formats have.
+/// The most bytes that a body has around its events, beside the head that some formats have.
 pub const FRAME_BYTES_MAX: usize = 64;
 
-/// Events as JSON texts, one behind the other.
+/// A batch whose events are encoded as JSON texts, one behind the other.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Events {
-    /// The format that they are written in. It goes with them, as the head does: whoever sends them may know another config
-    /// by then.
+pub struct EncodedBatch {
+    /// Its id; 0 for events that still wait in a buffer.
+    pub id: u128,
+    /// The format of the events. Stored with them, like the head: the VM that sends them may have another configuration.
     format: EventFormat,
-    /// What the body begins with where the format does not say it.
+    /// The beginning of the body, for formats that take it from the experiments.
     head: Vec<u8>,
     text: Vec<u8>,
     /// Where each event ends in `text`.
     ends: Vec<u32>,
 }
 
-impl Events {
-    /// How many there are.
+impl Record for EncodedBatch {
+    const MARK: &'static [u8] = b"ESb";
+
+    fn write(&self, out: &mut Writer) {
+        out.reserve(25 + self.head.len() + self.ends.len() * 4 + self.text.len());
+        out.u8(VERSION.wrapping_add(self.format.number()));
+        out.u128(self.id);
+        out.u32(self.ends.len() as u32);
+        out.u32(self.head.len() as u32);
+        out.bytes(&self.head);
+        for end in &self.ends {
+            out.u32(*end);
+        }
+        out.bytes(&self.text);
+    }
+
+    fn read(bytes: &mut Reader<'_>) -> Option<EncodedBatch> {
+        let format = EventFormat::numbered(bytes.u8()?.wrapping_sub(VERSION))?;
+        let (id, count, head_len) = (bytes.u128()?, bytes.u32()?, bytes.u32()?);
+        let head = bytes.bytes(head_len)?.to_vec();
+        let mut ends = Vec::new();
+        for _ in 0..count {
+            ends.push(bytes.u32()?);
+        }
+        let text = bytes.rest().to_vec();
+        let is_whole = ends.last().map_or(text.is_empty(), |&end| end as usize == text.len());
+        (is_whole && ends.is_sorted()).then_some(EncodedBatch { id, format, head, text, ends })
+    }
+}
+
+impl EncodedBatch {
+    /// How many events it has.
     pub fn len(&self) -> usize {
         self.ends.len()
     }
 
-    /// Whether there is none.
+    /// Whether it has no events.
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
 
-    /// The bytes they take up, with one for what separates each from the next.
+    /// The bytes they take up, with one each for the separator.
     pub fn bytes(&self) -> usize {
         self.head.len() + self.text.len() + self.ends.len()
     }
 
-    /// The format that they are written in.
+    /// The format of the events.
     pub fn format(&self) -> EventFormat {
         self.format
     }
 
-    /// Says in which format they are written.
+    /// Sets the format of the events.
     pub fn set_format(&mut self, format: EventFormat) {
         self.format = format;
     }
 
-    /// Whether one body can carry these and `others`.
-    pub fn is_like(&self, others: &Events) -> bool {
-        self.format == others.format && self.head == others.head
+    /// Whether one body can contain these events and those of `other`.
+    pub fn is_compatible(&self, other: &EncodedBatch) -> bool {
+        self.format == other.format && self.head == other.head
     }
 
-    /// Begins the body with `head`.
+    /// Sets the beginning of the body.
     pub fn set_head(&mut self, head: Vec<u8>) {
         self.head = head;
     }
 
-    /// Adds the event that `write` writes, unless that brings them over `bytes_max`.
+    /// Adds the event that `write` writes. False if that would exceed `bytes_max`.
     pub fn push(&mut self, bytes_max: usize, write: impl FnOnce(&mut Vec<u8>)) -> bool {
         let before = self.text.len();
         write(&mut self.text);
@@ -81,28 +109,29 @@ impl Events {
         }
     }
 
-    /// How many events from `first` on fit into a batch of these limits: at least one, if there is one.
+    /// How many events from `first` on fit into a batch with these limits: at least one, if there is one.
     pub fn fitting(&self, first: usize, max_events: usize, max_bytes: usize) -> usize {
         let start = self.start(first);
-        let room = max_bytes.saturating_sub(FRAME_BYTES_MAX + self.head.len());
+        let available = max_bytes.saturating_sub(FRAME_BYTES_MAX + self.head.len());
         let ends = self.ends.iter().skip(first).take(max_events).enumerate();
-        let fitting = ends.take_while(|(before, end)| (**end as usize).saturating_sub(start) + before < room).count();
+        let fitting =
+            ends.take_while(|(before, end)| (**end as usize).saturating_sub(start) + before < available).count();
         fitting.max(1).min(self.len().saturating_sub(first))
     }
 
-    /// The first `count` events, copied.
-    pub fn first(&self, count: usize) -> Events {
+    /// A copy with only the first `count` events.
+    pub fn first(&self, count: usize) -> EncodedBatch {
         let ends: Vec<u32> = self.ends.iter().copied().take(count).collect();
         let end = ends.last().map_or(0, |&end| end as usize);
         let text = self.text.get(..end).unwrap_or_default().to_vec();
-        Events { format: self.format, head: self.head.clone(), text, ends }
+        EncodedBatch { id: self.id, format: self.format, head: self.head.clone(), text, ends }
     }
 
-    /// Adds all of `others`, which are alike, behind these.
-    pub fn append(&mut self, others: &Events) {
+    /// Appends the events of `other`, which is compatible.
+    pub fn append(&mut self, other: &EncodedBatch) {
         let start = self.text.len() as u32;
-        self.text.extend_from_slice(&others.text);
-        self.ends.extend(others.ends.iter().map(|end| start.saturating_add(*end)));
+        self.text.extend_from_slice(&other.text);
+        self.ends.extend(other.ends.iter().map(|end| start.saturating_add(*end)));
     }
 
     /// Removes the first `count` events.
@@ -116,7 +145,7 @@ impl Events {
         }
     }
 
-    /// The events in `range`, one after the other.
+    /// The events in `range`.
     fn iter(&self, range: Range<usize>) -> impl Iterator<Item = &[u8]> {
         let len = range.len();
         let ends = self.ends.iter().skip(range.start).take(len).map(|&end| end as usize);
@@ -131,8 +160,13 @@ impl Events {
         event.checked_sub(1).and_then(|before| self.ends.get(before)).map_or(0, |&end| end as usize)
     }
 
-    /// The body that carries the events in `range` under the batch id `id`.
-    pub fn body(&self, id: &Uuid, range: Range<usize>) -> Vec<u8> {
+    /// The id under which the events in `range` are sent.
+    pub fn part_id(&self, range: &Range<usize>) -> Uuid {
+        part_id(self.id, range, self.len())
+    }
+
+    /// The body of a call that sends the events in `range`.
+    pub fn body(&self, range: Range<usize>) -> Vec<u8> {
         let mut body = Vec::with_capacity(self.bytes() + FRAME_BYTES_MAX);
         if let Some(wire) = self.format.vendor_wire() {
             wire.write_body(&self.head, &mut self.iter(range), &mut body);
@@ -146,6 +180,7 @@ impl Events {
         };
         body.extend_from_slice(start);
         if self.format == EventFormat::Native {
+            let id = self.part_id(&range);
             body.extend_from_slice(id.hyphenated().encode_lower(&mut Uuid::encode_buffer()).as_bytes());
             body.extend_from_slice(br#"","events":["#);
         }
@@ -158,45 +193,13 @@ impl Events {
         body.extend_from_slice(end);
         body
     }
-
-    /// The bytes that a slot holds for the batch `batch`.
-    pub fn encode(&self, batch: u128) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(28 + self.head.len() + self.ends.len() * 4 + self.text.len());
-        bytes.extend_from_slice(&MAGIC);
-        bytes.push(VERSION.wrapping_add(self.format.number()));
-        bytes.extend_from_slice(&batch.to_le_bytes());
-        bytes.extend_from_slice(&(self.ends.len() as u32).to_le_bytes());
-        bytes.extend_from_slice(&(self.head.len() as u32).to_le_bytes());
-        bytes.extend_from_slice(&self.head);
-        for end in &self.ends {
-            bytes.extend_from_slice(&end.to_le_bytes());
-        }
-        bytes.extend_from_slice(&self.text);
-        bytes
-    }
-
-    /// Reads what [`Events::encode`] wrote for `batch`; `None` for anything else.
-    pub fn decode(bytes: &[u8], batch: u128) -> Option<Events> {
-        let (version, rest) = bytes.strip_prefix(&MAGIC)?.split_first()?;
-        let format = EventFormat::numbered(version.wrapping_sub(VERSION))?;
-        let rest = rest.strip_prefix(&batch.to_le_bytes())?;
-        let (count, rest) = rest.split_first_chunk::<4>()?;
-        let (head_len, rest) = rest.split_first_chunk::<4>()?;
-        let (head, rest) = rest.split_at_checked(u32::from_le_bytes(*head_len) as usize)?;
-        let lengths = (u32::from_le_bytes(*count) as usize).checked_mul(4)?;
-        let (ends, text) = rest.split_at_checked(lengths)?;
-        let ends: Vec<u32> =
-            ends.chunks_exact(4).filter_map(|end| end.first_chunk().map(|end| u32::from_le_bytes(*end))).collect();
-        let whole = ends.last().map_or(text.is_empty(), |&end| end as usize == text.len());
-        (whole && ends.is_sorted()).then(|| Events { format, head: head.to_vec(), text: text.to_vec(), ends })
-    }
 }
 
-/// The id under which the events in `range` of a batch of `total` are sent: the batch's own for all of it, one of its own
-/// for a part; the same for every try.
+/// The id under which the events in `range` of a batch of `total` events are sent, at every attempt: the batch's own for all
+/// of them, a derived one for a part.
 pub fn part_id(batch: u128, range: &Range<usize>, total: usize) -> Uuid {
     if *range == (0..total) {
-        return super::event::random_id(batch);
+        return random_id(batch);
     }
     let bounds = [range.start as u64, range.end as u64].map(u64::to_le_bytes);
     derived_id(fingerprint(&[&batch.to_le_bytes(), &bounds.concat()]))
@@ -205,48 +208,52 @@ pub fn part_id(batch: u128, range: &Range<usize>, total: usize) -> Uuid {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shared_data::tests::assert_stored;
     use serde_json::{Value, json};
 
-    fn body(events: &Events, format: EventFormat, id: &Uuid, range: Range<usize>) -> Vec<u8> {
-        let mut events = events.clone();
-        events.set_format(format);
-        events.body(id, range)
-    }
-
-    fn events(texts: &[&str]) -> Events {
-        let mut events = Events::default();
+    fn batch(texts: &[&str]) -> EncodedBatch {
+        let mut batch = EncodedBatch { id: 5, ..EncodedBatch::default() };
         for text in texts {
-            assert!(events.push(usize::MAX, |out| out.extend_from_slice(text.as_bytes())));
+            assert!(batch.push(usize::MAX, |out| out.extend_from_slice(text.as_bytes())));
         }
-        events
+        batch
     }
 
     fn vendor(name: &str) -> EventFormat {
         EventFormat::Vendor(edgesplit_formats::find(name).unwrap())
     }
 
-    #[test]
-    fn bodies_carry_the_events_of_their_range() {
-        let events = events(&[r#"{"n":1}"#, r#"{"n":2}"#, r#"{"n":3}"#]);
-        let id = part_id(5, &(1..3), 3);
-        let native: Value = serde_json::from_slice(&body(&events, EventFormat::Native, &id, 1..3)).unwrap();
-        assert_eq!(native, json!({"batch": id.to_string(), "events": [{"n": 2}, {"n": 3}]}));
-        let lines = body(&events, EventFormat::Ndjson, &id, 0..3);
-        assert_eq!(String::from_utf8(lines).unwrap(), "{\"n\":1}\n{\"n\":2}\n{\"n\":3}\n");
-        assert_eq!(body(&events, EventFormat::Native, &id, 0..3).len(), events.bytes() - 1 + 60);
-        let list = body(&events, vendor("growthbook"), &id, 0..2);
-        assert_eq!(String::from_utf8(list).unwrap(), r#"[{"n":1},{"n":2}]"#);
-        let mut with_head = events.first(2);
-        with_head.set_head(br#"{"account_id":"1","visitors":["#.to_vec());
-        assert_eq!(Events::decode(&with_head.encode(5), 5).as_ref(), Some(&with_head));
-        let whole = body(&with_head.first(1), vendor("optimizely"), &id, 0..1);
-        assert_eq!(String::from_utf8(whole).unwrap(), r#"{"account_id":"1","visitors":[{"n":1}]}"#);
-        assert_eq!(with_head.fitting(0, 9, FRAME_BYTES_MAX + with_head.bytes()), 2);
-        assert_eq!(with_head.fitting(0, 9, FRAME_BYTES_MAX + with_head.bytes() - 1), 1);
+    fn body(batch: &EncodedBatch, format: EventFormat, range: Range<usize>) -> Vec<u8> {
+        let mut batch = batch.clone();
+        batch.set_format(format);
+        batch.body(range)
     }
 
     #[test]
-    fn a_part_has_an_id_of_its_own_that_stays_the_same() {
+    fn body_contains_the_events_of_its_range() {
+        let events = batch(&[r#"{"n":1}"#, r#"{"n":2}"#, r#"{"n":3}"#]);
+        let native: Value = serde_json::from_slice(&body(&events, EventFormat::Native, 1..3)).unwrap();
+        assert_eq!(native, json!({"batch": part_id(5, &(1..3), 3).to_string(), "events": [{"n": 2}, {"n": 3}]}));
+        let lines = body(&events, EventFormat::Ndjson, 0..3);
+        assert_eq!(String::from_utf8(lines).unwrap(), "{\"n\":1}\n{\"n\":2}\n{\"n\":3}\n");
+        assert_eq!(body(&events, EventFormat::Native, 0..3).len(), events.bytes() - 1 + 60);
+        let list = body(&events, vendor("growthbook"), 0..2);
+        assert_eq!(String::from_utf8(list).unwrap(), r#"[{"n":1},{"n":2}]"#);
+    }
+
+    #[test]
+    fn head_begins_the_body_and_counts_towards_its_size() {
+        let mut events = batch(&[r#"{"n":1}"#, r#"{"n":2}"#]);
+        events.set_head(br#"{"account_id":"1","visitors":["#.to_vec());
+        assert_eq!(EncodedBatch::decode(&events.encode()).as_ref(), Some(&events));
+        let whole = body(&events.first(1), vendor("optimizely"), 0..1);
+        assert_eq!(String::from_utf8(whole).unwrap(), r#"{"account_id":"1","visitors":[{"n":1}]}"#);
+        assert_eq!(events.fitting(0, 9, FRAME_BYTES_MAX + events.bytes()), 2);
+        assert_eq!(events.fitting(0, 9, FRAME_BYTES_MAX + events.bytes() - 1), 1);
+    }
+
+    #[test]
+    fn part_id_is_the_same_at_every_attempt() {
         assert_eq!(part_id(5, &(0..3), 3).get_version_num(), 4);
         assert_eq!(part_id(5, &(0..2), 3), part_id(5, &(0..2), 3));
         assert_ne!(part_id(5, &(0..2), 3), part_id(5, &(0..3), 3));
@@ -254,52 +261,59 @@ mod tests {
     }
 
     #[test]
-    fn events_keep_the_format_that_they_are_written_in() {
+    fn stored_batch_keeps_its_format() {
         use EventFormat::{CloudEvents, KafkaRest, Native, Ndjson};
-        let mut events = events(&["{}"]);
+        let mut events = batch(&["{}"]);
         let formats = [Native, Ndjson, CloudEvents, KafkaRest, vendor("optimizely"), vendor("growthbook")];
         for (number, format) in (0..).zip(formats) {
             assert_eq!((format.number(), EventFormat::numbered(number)), (number, Some(format)));
             events.set_format(format);
-            let stored = Events::decode(&events.encode(7), 7).unwrap();
+            let stored = EncodedBatch::decode(&events.encode()).unwrap();
             assert_eq!((stored.format(), stored.first(1).format()), (format, format));
-            assert_eq!(stored.is_like(&Events::default()), format == Native);
+            assert_eq!(stored.is_compatible(&EncodedBatch::default()), format == Native);
         }
     }
 
     #[test]
-    fn only_what_was_stored_for_the_batch_is_believed() {
-        let events = events(&["{}", "", "{\"a\":1}"]);
-        let bytes = events.encode(7);
-        assert_eq!(Events::decode(&bytes, 7), Some(events));
-        assert_eq!(Events::decode(&bytes, 8), None);
-        assert_eq!(Events::decode(b"", 7), None);
+    fn stored_form_is_pinned() {
+        let mut events = EncodedBatch { id: 0x0102, ..batch(&["{}", "{1}"]) };
+        events.set_format(vendor("optimizely"));
+        events.set_head(b"[".to_vec());
+        let hex = "455362 06 02010000000000000000000000000000 02000000 01000000 5b 02000000 05000000 7b7d7b317d";
+        assert_stored(&events, hex);
+    }
+
+    #[test]
+    fn damaged_batch_is_not_read() {
+        let events = batch(&["{}", "", "{\"a\":1}"]);
+        let bytes = events.encode();
+        assert_eq!(EncodedBatch::decode(&bytes), Some(events));
         for end in 0..bytes.len() {
-            assert_eq!(Events::decode(&bytes[..end], 7), None, "cut at {end}");
+            assert_eq!(EncodedBatch::decode(&bytes[..end]), None, "cut at {end}");
         }
-        for at in 0..36 {
-            let mut lying = bytes.clone();
-            lying[at] ^= 0xff;
+        for at in (0..4).chain(20..36) {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 0xff;
             // A changed middle end moves a border between events; everything else is found out.
-            assert!(Events::decode(&lying, 7).is_none_or(|events| events.len() == 3), "byte {at}");
+            assert!(EncodedBatch::decode(&damaged).is_none_or(|events| events.len() == 3), "byte {at}");
         }
     }
 
     #[test]
-    fn events_can_be_appended_and_the_first_copied_and_removed() {
-        let mut all = events(&["aa", "b"]);
-        all.append(&events(&["cc"]));
-        assert_eq!(all, events(&["aa", "b", "cc"]));
-        assert_eq!(all.first(2), events(&["aa", "b"]));
+    fn events_can_be_appended_copied_and_removed() {
+        let mut all = batch(&["aa", "b"]);
+        all.append(&batch(&["cc"]));
+        assert_eq!(all, batch(&["aa", "b", "cc"]));
+        assert_eq!(all.first(2), batch(&["aa", "b"]));
         all.remove_first(1);
-        assert_eq!(all, events(&["b", "cc"]));
+        assert_eq!(all, batch(&["b", "cc"]));
         all.remove_first(9);
         assert!(all.is_empty() && all.bytes() == 0);
     }
 
     #[test]
-    fn a_batch_takes_what_fits_and_at_least_one() {
-        let events = events(&["aaaa", "bbbb", "cccc"]);
+    fn fitting_respects_the_limits_and_takes_at_least_one() {
+        let events = batch(&["aaaa", "bbbb", "cccc"]);
         for (first, max_events, max_bytes, expected) in [
             (0, 9, 9_999, 3),
             (0, 2, 9_999, 2),

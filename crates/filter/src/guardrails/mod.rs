@@ -1,18 +1,19 @@
-//! Guardrails across the workers of a proxy: what each of them counts comes together in shared data, where whoever adds
-//! to it also judges, so that a variant is switched off for all of them at once and stays so. On the tick, never in a request.
+//! Guardrails over all workers of a proxy. Each worker adds its counts to a table in shared data and evaluates it, so a variant
+//! is switched off for all workers at once and stays off. This happens on the tick, never in a request.
 
 pub mod table;
 
-use crate::config_sync::CAS_TRIES_MAX;
-use crate::host::{Host, SetError};
-use crate::metrics::{Counter, Metrics};
+use crate::env::Env;
+use crate::host::Host;
+use crate::metrics::Metrics;
+use crate::shared_data;
 use edgesplit_engine::guardrail::Tally;
 use edgesplit_engine::hash::fingerprint;
 use edgesplit_engine::snapshot::{Choice, Snapshot, State};
 use std::rc::Rc;
 use table::{Row, Table};
 
-/// How often workers exchange what they have counted.
+/// How often workers exchange their counts.
 pub const EXCHANGE_EVERY_MS: i64 = 500;
 
 /// The guardrails of the snapshot in force.
@@ -20,7 +21,7 @@ pub const EXCHANGE_EVERY_MS: i64 = 500;
 pub struct Guardrails {
     key: String,
     snapshot: Rc<Snapshot>,
-    /// Names the revision: with another one everything begins anew.
+    /// Identifies the revision: another one starts from zero.
     revision: u64,
     guarded: Vec<Guarded>,
     /// The tags of the variants that are switched off.
@@ -28,19 +29,19 @@ pub struct Guardrails {
     exchanged_ms: i64,
 }
 
-/// A variant under a guardrail, or the baseline that others are compared with.
+/// A variant under a guardrail, or the baseline that it is compared with.
 #[derive(Debug)]
 struct Guarded {
     choice: Choice,
     tag: u64,
-    /// Where the baseline stands in the list; its own place, for a baseline.
+    /// The position of its baseline in the list: its own, for a baseline.
     baseline: usize,
-    /// What was counted here and is not in shared data yet.
+    /// Counts that are not in shared data yet.
     fresh: Tally,
 }
 
 impl Guardrails {
-    /// Nothing is guarded yet. `prefix` is put in front of the key in shared data.
+    /// Nothing is guarded yet. The key in shared data begins with `prefix`.
     pub fn new(prefix: &str) -> Guardrails {
         Guardrails {
             key: format!("{prefix}/guardrails"),
@@ -52,22 +53,23 @@ impl Guardrails {
         }
     }
 
-    /// Guards `snapshot` from now on. What other workers know of its revision counts at once.
+    /// Guards `snapshot` from now on, at once with the counts of other workers for its revision.
     pub fn install(&mut self, host: &impl Host, now_ms: i64, snapshot: &Rc<Snapshot>, metrics: &mut Metrics) {
-        self.exchange(host, now_ms, metrics);
+        let env = &mut Env::new(host, now_ms, metrics);
+        self.exchange(env);
         for guarded in self.guarded.iter().filter(|guarded| self.off.contains(&guarded.tag)) {
             if let Some((experiment, variant)) = self.snapshot.choice(guarded.choice) {
-                metrics.switched(host, &experiment.key, variant, false);
+                env.metrics.switched(host, &experiment.key, variant, false);
             }
         }
         self.guarded = guarded(snapshot);
         self.revision = revision(snapshot, &self.guarded);
         self.snapshot = Rc::clone(snapshot);
         self.off.clear();
-        self.exchange(host, now_ms, metrics);
+        self.exchange(env);
         for guarded in self.guarded.iter().enumerate().filter(|(at, one)| one.baseline != *at).map(|(_, one)| one) {
             if let Some((experiment, variant)) = self.snapshot.choice(guarded.choice) {
-                metrics.switched(host, &experiment.key, variant, self.off.contains(&guarded.tag));
+                env.metrics.switched(host, &experiment.key, variant, self.off.contains(&guarded.tag));
             }
         }
     }
@@ -88,59 +90,45 @@ impl Guardrails {
     pub fn tick(&mut self, host: &impl Host, now_ms: i64, metrics: &mut Metrics) {
         let is_due = now_ms.saturating_sub(self.exchanged_ms) >= EXCHANGE_EVERY_MS || now_ms < self.exchanged_ms;
         if is_due && !self.guarded.is_empty() {
-            self.exchange(host, now_ms, metrics);
+            self.exchange(&mut Env::new(host, now_ms, metrics));
         }
     }
 
-    fn exchange(&mut self, host: &impl Host, now_ms: i64, metrics: &mut Metrics) {
-        self.exchanged_ms = now_ms;
+    /// Adds the fresh counts to the table, evaluates it, and applies the result.
+    fn exchange(&mut self, env: &mut Env<'_, impl Host>) {
+        self.exchanged_ms = env.now_ms;
         if self.guarded.is_empty() {
             return;
         }
-        for _ in 0..CAS_TRIES_MAX {
-            let Ok(shared) = host.shared_get(&self.key) else {
-                metrics.add(Counter::SharedData, 1);
-                return;
-            };
-            let known = Table::decode(&shared.value);
-            if known.is_none() && !shared.value.is_empty() {
-                metrics.add(Counter::SharedDataCorrupt, 1);
-            }
-            let mut table = known.unwrap_or_default();
-            let tags = self.guarded.iter().map(|guarded| guarded.tag);
-            let mut rows = table.rows(self.revision, tags);
+        let mut rows = Vec::new();
+        let exchanged = shared_data::update(env, &self.key, |table: &mut Table| {
+            rows = table.rows(self.revision, self.guarded.iter().map(|guarded| guarded.tag));
             if self.guarded.iter().all(|guarded| guarded.fresh == Tally::default()) {
-                return self.obey(host, &rows, metrics);
+                return None;
             }
             for (row, guarded) in rows.iter_mut().zip(&self.guarded) {
                 row.tally.add(guarded.fresh);
             }
-            let switched = self.judge(&mut rows);
+            let disabled = self.evaluate(&mut rows);
             table.put(self.revision, rows.clone());
-            match host.shared_set(&self.key, &table.encode(), shared.cas) {
-                Ok(()) => {
-                    for guarded in &mut self.guarded {
-                        guarded.fresh = Tally::default();
-                    }
-                    for at in switched {
-                        self.tell(host, &rows, at);
-                    }
-                    return self.obey(host, &rows, metrics);
-                }
-                Err(SetError::Stale) => {}
-                Err(SetError::Failed) => {
-                    metrics.add(Counter::SharedData, 1);
-                    return;
-                }
+            Some(disabled)
+        });
+        // After an error, the fresh counts wait for the next exchange.
+        let Ok(disabled) = exchanged else { return };
+        if let Some(disabled) = disabled {
+            for guarded in &mut self.guarded {
+                guarded.fresh = Tally::default();
+            }
+            for at in disabled {
+                self.log_disabled(env, &rows, at);
             }
         }
-        // What is fresh stays so until the next exchange.
-        metrics.add(Counter::CasExhausted, 1);
+        self.apply_disabled(env, &rows);
     }
 
-    /// Switches off what is worse than its baseline; gives the places of what was on before.
-    fn judge(&self, rows: &mut [Row]) -> Vec<usize> {
-        let mut switched = Vec::new();
+    /// Switches off every variant that is worse than its baseline. Gives the positions of those that were on.
+    fn evaluate(&self, rows: &mut [Row]) -> Vec<usize> {
+        let mut disabled = Vec::new();
         for (at, guarded) in self.guarded.iter().enumerate().filter(|(at, guarded)| guarded.baseline != *at) {
             let Some(baseline) = rows.get(guarded.baseline).map(|row| row.tally) else { continue };
             let Some(row) = rows.get_mut(at).filter(|row| !row.off) else { continue };
@@ -148,14 +136,14 @@ impl Guardrails {
             let Some(guardrail) = experiment.and_then(|experiment| experiment.guardrail) else { continue };
             if guardrail.is_worse(baseline, row.tally, &mut row.looks) {
                 row.off = true;
-                switched.push(at);
+                disabled.push(at);
             }
         }
-        switched
+        disabled
     }
 
-    /// Writes to the log that a variant was switched off, once for the proxy: by the worker that did it.
-    fn tell(&self, host: &impl Host, rows: &[Row], at: usize) {
+    /// Logs that a variant was switched off: once for the proxy, by the worker that did it.
+    fn log_disabled(&self, env: &Env<'_, impl Host>, rows: &[Row], at: usize) {
         let Some(guarded) = self.guarded.get(at) else { return };
         let (Some(row), Some(baseline)) = (rows.get(at), rows.get(guarded.baseline)) else { return };
         let Some((experiment, variant)) = self.snapshot.choice(guarded.choice) else { return };
@@ -169,24 +157,24 @@ impl Guardrails {
             baseline.tally.errors,
             baseline.tally.responses
         );
-        host.log(log::Level::Error, &message);
+        env.host.log(log::Level::Error, &message);
     }
 
-    /// Takes over what is off.
-    fn obey(&mut self, host: &impl Host, rows: &[Row], metrics: &mut Metrics) {
+    /// Stops this worker from assigning the variants that are switched off.
+    fn apply_disabled(&mut self, env: &mut Env<'_, impl Host>, rows: &[Row]) {
         for (_, guarded) in rows.iter().zip(&self.guarded).filter(|(row, _)| row.off) {
             if self.off.contains(&guarded.tag) {
                 continue;
             }
             self.off.push(guarded.tag);
             if let Some((experiment, variant)) = self.snapshot.choice(guarded.choice) {
-                metrics.switched(host, &experiment.key, variant, true);
+                env.metrics.switched(env.host, &experiment.key, variant, true);
             }
         }
     }
 }
 
-/// The variants of running experiments that have a guardrail, each experiment's together.
+/// The variants of running experiments with a guardrail, grouped by experiment.
 fn guarded(snapshot: &Snapshot) -> Vec<Guarded> {
     let mut guarded = Vec::new();
     for (at, experiment) in snapshot.experiments.iter().enumerate() {
@@ -206,7 +194,7 @@ fn guarded(snapshot: &Snapshot) -> Vec<Guarded> {
     guarded
 }
 
-/// Names the revision. Where the config does not, what is guarded does.
+/// Identifies the revision, and the guarded variants with it: a config may have no revision.
 fn revision(snapshot: &Snapshot, guarded: &[Guarded]) -> u64 {
     let mut parts: Vec<Vec<u8>> = vec![snapshot.revision.clone().unwrap_or_default().into_bytes()];
     for (experiment, variant) in guarded.iter().filter_map(|guarded| snapshot.choice(guarded.choice)) {

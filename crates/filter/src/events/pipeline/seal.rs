@@ -1,177 +1,169 @@
 //! From the buffer into a slot of the outbox.
 
-use super::{Pipeline, Sent, Verdict};
-use crate::events::outbox::{Batch, Outbox, Sealing, Sending, Why};
-use crate::events::slot::Events;
-use crate::host::{Host, HostError, SetError};
-use crate::metrics::{Counter, Metrics};
+use super::{DeliveryResult, Pipeline};
+use crate::env::Env;
+use crate::events::outbox::{Batch, BatchHeader, EvictionReason, Outbox, SendPolicy};
+use crate::events::slot::EncodedBatch;
+use crate::host::{Host, HostError};
+use crate::shared_data::{Record, swap};
 
-/// Where events go when they are sealed.
+/// The place where sealed events go.
 enum Place {
-    /// Into a slot of their own.
+    /// A slot of their own.
     Slot(u32),
-    /// Behind those of a batch that waits.
+    /// The slot of a waiting batch, behind its events.
     Behind(Batch),
 }
 
-/// Whether events came into a batch that waits.
-pub(super) enum Joined {
+/// Whether events joined a waiting batch.
+enum Joined {
     Yes,
     NotNow,
-    Never,
+    /// The batches have different formats or heads.
+    Incompatible,
 }
 
 impl Pipeline {
-    /// Moves the oldest `count` events into the outbox and, as `sending` says, on their way. False where nothing more can
-    /// be sealed now.
-    pub(super) fn seal(
-        &mut self,
-        host: &impl Host,
-        now_ms: i64,
-        count: usize,
-        sending: Sending,
-        metrics: &mut Metrics,
-    ) -> bool {
+    /// Moves the oldest `count` events into the outbox and, as `policy` decides, on their way. False if no more can be sealed
+    /// now.
+    pub(super) fn seal(&mut self, env: &mut Env<'_, impl Host>, count: usize, policy: SendPolicy) -> bool {
         let mut events = self.buffer.events().first(count);
+        events.id = env.host.random();
         events.set_format(self.config.format);
-        let id = host.random();
-        let sealing = Sealing { id, events: count as u32, bytes: events.bytes() as u32 };
-        let lease = self.lease(now_ms);
-        let (limits, batch_limits) = (self.config.outbox, self.config.batch);
-        let place = |pipeline: &mut Pipeline, joins: bool, metrics: &mut Metrics| {
-            pipeline.update(host, metrics, |outbox, settled| {
-                match joins.then(|| outbox.join(sealing, lease, &limits, &batch_limits)).flatten() {
-                    Some(batch) => Some(Place::Behind(batch)),
-                    None => outbox.reserve(sealing, lease, &limits, settled).map(Place::Slot),
-                }
-            })
-        };
-        let mut placed = place(self, sending == Sending::IfAllowed, metrics);
-        if let Ok(Some(Place::Behind(batch))) = &placed {
-            match self.join(host, now_ms, batch, sealing, &events, metrics) {
+        let mut place = self.find_place(env, &events, policy == SendPolicy::IfAllowed);
+        if let Ok(Some(Place::Behind(batch))) = &place {
+            match self.join(env, batch, &events) {
                 Joined::Yes => return true,
                 Joined::NotNow => return false,
-                // What stands around them there is another config's.
-                Joined::Never => placed = place(self, false, metrics),
+                Joined::Incompatible => place = self.find_place(env, &events, false),
             }
         }
-        let slot = match placed {
-            Ok(Some(Place::Slot(slot))) => slot,
-            Ok(Some(Place::Behind(_))) => return false,
+        match place {
+            Ok(Some(Place::Slot(slot))) => self.fill_slot(env, slot, &events, policy),
             Ok(None) => {
-                self.go_without(host, id, &events, 0..count, Why::Overflow, metrics);
+                self.divert_or_drop(env, &events, 0..count, EvictionReason::Overflow);
                 self.buffer.remove(count);
-                return true;
+                true
             }
-            Err(HostError) => return false,
-        };
-        let vm = self.vm;
-        if self.write_slot(host, slot, id, &events, metrics).is_err() {
-            // The slot is another's by now: give the reservation back and try again with the next tick.
-            let _ = self.update(host, metrics, |outbox, _| outbox.cancel(id, vm).then_some(()));
+            Ok(Some(Place::Behind(_))) | Err(HostError) => false,
+        }
+    }
+
+    /// Leases a place for `events`; `None` if the outbox is full.
+    fn find_place(
+        &mut self,
+        env: &mut Env<'_, impl Host>,
+        events: &EncodedBatch,
+        may_join: bool,
+    ) -> Result<Option<Place>, HostError> {
+        let (header, lease) = (header(events), self.lease(env.now_ms));
+        let (limits, batch_limits) = (self.config.outbox, self.config.batch);
+        self.update(env, |outbox, settlement| {
+            match may_join.then(|| outbox.join(header, lease, &limits, &batch_limits)).flatten() {
+                Some(batch) => Some(Place::Behind(batch)),
+                None => outbox.reserve(header, lease, &limits, settlement).map(Place::Slot),
+            }
+        })
+    }
+
+    /// Writes `events` to a reserved slot and publishes it. False if the reservation was lost: the events are then still in
+    /// the buffer, and only there.
+    fn fill_slot(
+        &mut self,
+        env: &mut Env<'_, impl Host>,
+        slot: u32,
+        events: &EncodedBatch,
+        policy: SendPolicy,
+    ) -> bool {
+        let (id, vm, now_ms) = (events.id, self.vm, env.now_ms);
+        if !self.write_slot(env, slot, events) {
+            self.release(env, id);
             return false;
         }
-        let (left, left_bytes) = self.left_without(&events);
-        let published = self.update(host, metrics, |outbox, _| {
-            outbox.buffered(vm, left, left_bytes, now_ms);
-            outbox.publish(id, vm, sending, now_ms)
+        let (left, left_bytes) = self.left_without(events);
+        let published = self.update(env, |outbox, _| {
+            outbox.report_buffer(vm, left, left_bytes, now_ms);
+            outbox.publish(id, vm, policy, now_ms)
         });
-        let sends = match published {
-            Ok(Some(sends)) => sends,
+        let is_sent = match published {
+            Ok(Some(is_sent)) => is_sent,
             Ok(None) => {
-                // The reservation was lost: the events are still in the buffer, and only there.
-                self.clear_slot(host, slot, id);
+                self.clear_slot(env, slot, id);
                 return false;
             }
             Err(HostError) => return false,
         };
-        self.has_word = left > 0;
-        self.buffer.remove(count);
-        if sends {
-            self.send(host, now_ms, id, &events, 0..count, metrics);
+        self.has_reported = left > 0;
+        self.buffer.remove(events.len());
+        if is_sent {
+            self.send(env, events, 0..events.len());
         }
         true
     }
 
-    /// Adds events to a batch that waits and is leased for that. Where it breaks off in the middle, the slot holds more
-    /// events than the index counts: the index is right, and the others are still in the buffer.
-    pub(super) fn join(
-        &mut self,
-        host: &impl Host,
-        now_ms: i64,
-        batch: &Batch,
-        sealing: Sealing,
-        events: &Events,
-        metrics: &mut Metrics,
-    ) -> Joined {
-        let Some(mut all) = self.stored(host, batch) else {
-            let sent = Sent { batch: batch.id, part: batch.part(), at_ms: now_ms };
-            self.settle(host, now_ms, sent, Verdict::Lost, metrics);
+    /// Adds events to a waiting batch that is leased for this. If it fails halfway, the slot contains more events than the
+    /// index counts: the index is right, and the others are still in the buffer.
+    fn join(&mut self, env: &mut Env<'_, impl Host>, batch: &Batch, events: &EncodedBatch) -> Joined {
+        let Some(mut all) = self.stored(env, batch) else {
+            let call = self.call_of(batch, env.now_ms);
+            self.settle(env, call, DeliveryResult::Lost);
             return Joined::NotNow;
         };
-        let (id, vm, limits) = (batch.id, self.vm, self.config.outbox);
-        let is_alike = all.is_like(events);
+        let is_compatible = all.is_compatible(events);
         all.append(events);
-        if !is_alike || self.write_slot(host, batch.slot, id, &all, metrics).is_err() {
-            let _ = self.update(host, metrics, |outbox, _| outbox.cancel(id, vm).then_some(()));
-            return if is_alike { Joined::NotNow } else { Joined::Never };
+        if !is_compatible || !self.write_slot(env, batch.slot, &all) {
+            self.release(env, batch.id);
+            return if is_compatible { Joined::NotNow } else { Joined::Incompatible };
         }
+        let (id, vm, now_ms, limits) = (batch.id, self.vm, env.now_ms, self.config.outbox);
         let (left, left_bytes) = self.left_without(events);
-        let joined = self.update(host, metrics, |outbox, _| {
-            outbox.buffered(vm, left, left_bytes, now_ms);
-            outbox.joined(id, vm, sealing, &limits).then_some(())
+        let joined = self.update(env, |outbox, _| {
+            outbox.report_buffer(vm, left, left_bytes, now_ms);
+            outbox.publish_joined(id, vm, header(events), &limits).then_some(())
         });
-        let Ok(Some(())) = joined else {
-            let _ = self.update(host, metrics, |outbox, _| outbox.cancel(id, vm).then_some(()));
+        if joined != Ok(Some(())) {
+            self.release(env, id);
             return Joined::NotNow;
-        };
-        self.has_word = left > 0;
+        }
+        self.has_reported = left > 0;
         self.buffer.remove(events.len());
         Joined::Yes
     }
 
+    fn release(&mut self, env: &mut Env<'_, impl Host>, id: u128) {
+        let vm = self.vm;
+        // If this fails, the lease expires by itself.
+        let _ = self.update(env, |outbox, _| outbox.release(id, vm).then_some(()));
+    }
+
     /// How many events and bytes the buffer has without its first `events`.
-    pub(super) fn left_without(&self, events: &Events) -> (u32, u32) {
+    fn left_without(&self, events: &EncodedBatch) -> (u32, u32) {
         let all = self.buffer.events();
         let (left, bytes) = (all.len().saturating_sub(events.len()), all.bytes().saturating_sub(events.bytes()));
         (left as u32, bytes as u32)
     }
 
-    /// Writes a slot that is leased to this VM for `batch`. Compare-and-swap here too: a VM that slept through its lease must
-    /// not write over its successor. The lease is looked at after the slot was: whoever takes the slot over later writes
-    /// later too, and is seen.
-    pub(super) fn write_slot(
-        &self,
-        host: &impl Host,
-        slot: u32,
-        batch: u128,
-        events: &Events,
-        metrics: &mut Metrics,
-    ) -> Result<(), SetError> {
-        let key = format!("{}/{slot}", self.slot_key);
-        let written = match (host.shared_get(&key), host.shared_get(&self.index_key)) {
-            (Ok(shared), Ok(index)) => {
-                match Outbox::decode(&index.value).is_some_and(|outbox| outbox.is_held(batch, self.vm)) {
-                    true => host.shared_set(&key, &events.encode(batch), shared.cas),
-                    false => Err(SetError::Stale),
-                }
-            }
-            _ => Err(SetError::Failed),
-        };
-        if written == Err(SetError::Failed) {
-            metrics.add(Counter::SharedData, 1);
-        }
-        written
+    /// Writes a batch to the slot that is leased to this VM for it. False if the lease was lost: a VM that slept through it
+    /// must not overwrite its successor. The lease is read after the slot was, so a later owner's write makes this one stale.
+    fn write_slot(&self, env: &mut Env<'_, impl Host>, slot: u32, events: &EncodedBatch) -> bool {
+        let written = swap(env, &self.slot_key(slot), &mut |env, _| {
+            let index = env.host.shared_get(&self.index_key).ok()?;
+            let is_held = Outbox::decode(&index.value)?.is_held(events.id, self.vm);
+            is_held.then(|| events.encode())
+        });
+        written == Ok(true)
     }
 
-    /// Takes back the memory of a slot whose batch left the outbox, unless it is another batch's already.
-    pub(super) fn clear_slot(&self, host: &impl Host, slot: u32, batch: u128) {
-        let key = format!("{}/{slot}", self.slot_key);
-        if let Ok(shared) = host.shared_get(&key)
-            && Events::decode(&shared.value, batch).is_some()
-        {
-            // Where this fails the slot was just taken again, and its new owner overwrites it.
-            let _ = host.shared_set(&key, &[], shared.cas);
-        }
+    /// Frees the memory of a slot whose batch left the outbox, unless it already contains another batch.
+    pub(super) fn clear_slot(&self, env: &mut Env<'_, impl Host>, slot: u32, batch: u128) {
+        // If this fails, the next batch in this slot overwrites it.
+        let _ = swap(env, &self.slot_key(slot), &mut |_, current| {
+            let is_batch = EncodedBatch::decode(current).is_some_and(|stored| stored.id == batch);
+            is_batch.then(Vec::new)
+        });
     }
+}
+
+fn header(events: &EncodedBatch) -> BatchHeader {
+    BatchHeader { id: events.id, events: events.len() as u32, bytes: events.bytes() as u32 }
 }

@@ -1,119 +1,110 @@
 //! From a slot on its way, to the service or to the fallback.
 
-use super::{Pipeline, Sent, Verdict};
-use crate::events::outbox::{BACKLOG_CALLS_IN_FLIGHT_MAX, Batch, Why};
+use super::{DeliveryResult, Pipeline};
+use crate::env::Env;
+use crate::events::outbox::{BACKLOG_CALLS_IN_FLIGHT_MAX, Batch, EvictionReason, InFlight};
 use crate::events::outcome::Outcome;
-use crate::events::slot::{Events, part_id};
+use crate::events::slot::EncodedBatch;
 use crate::host::{Call, Host, HostError};
-use crate::metrics::{Counter, Metrics};
+use crate::metrics::Counter;
 use crate::plugin_config::{Endpoint, EventFormat};
+use crate::shared_data;
 use std::ops::Range;
 
-impl Why {
+impl EvictionReason {
     pub(super) fn counter(self) -> Counter {
         match self {
-            Why::Overflow => Counter::DroppedOverflow,
-            Why::Expired => Counter::DroppedExpired,
+            EvictionReason::Overflow => Counter::DroppedOverflow,
+            EvictionReason::Expired => Counter::DroppedExpired,
         }
     }
 }
 
 impl Pipeline {
-    /// Sends batches that wait, as many as may be in flight.
-    pub(super) fn send_waiting(&mut self, host: &impl Host, now_ms: i64, metrics: &mut Metrics) {
+    /// Sends waiting batches, as many as may be in flight.
+    pub(super) fn send_waiting(&mut self, env: &mut Env<'_, impl Host>) {
         for _ in 0..BACKLOG_CALLS_IN_FLIGHT_MAX {
-            let Ok(Some(batch)) = self.lease_next(host, now_ms, metrics) else { return };
-            self.send_stored(host, now_ms, &batch, metrics);
+            let Ok(Some(batch)) = self.lease_next(env) else { return };
+            self.send_stored(env, &batch);
         }
     }
 
-    pub(super) fn lease_next(
-        &mut self,
-        host: &impl Host,
-        now_ms: i64,
-        metrics: &mut Metrics,
-    ) -> Result<Option<Batch>, HostError> {
-        let lease = self.lease(now_ms);
-        self.update(host, metrics, |outbox, _| outbox.lease_next(lease))
+    pub(super) fn lease_next(&mut self, env: &mut Env<'_, impl Host>) -> Result<Option<Batch>, HostError> {
+        let lease = self.lease(env.now_ms);
+        self.update(env, |outbox, _| outbox.lease_next(lease))
     }
 
-    /// The events of a batch, if its slot holds them.
-    pub(super) fn stored(&self, host: &impl Host, batch: &Batch) -> Option<Events> {
-        let shared = host.shared_get(&format!("{}/{}", self.slot_key, batch.slot)).ok()?;
-        let events = Events::decode(&shared.value, batch.id)?;
-        // More than the index counts are what somebody broke off adding.
-        (events.len() >= batch.events as usize).then(|| events.first(batch.events as usize))
+    pub(super) fn slot_key(&self, slot: u32) -> String {
+        format!("{}/{slot}", self.slot_key)
     }
 
-    pub(super) fn send_stored(&mut self, host: &impl Host, now_ms: i64, batch: &Batch, metrics: &mut Metrics) {
-        match self.stored(host, batch) {
-            Some(events) => self.send(host, now_ms, batch.id, &events, batch.part(), metrics),
+    /// The events of a batch, if its slot contains them.
+    pub(super) fn stored(&self, env: &mut Env<'_, impl Host>, batch: &Batch) -> Option<EncodedBatch> {
+        let stored: EncodedBatch = shared_data::read(env, &self.slot_key(batch.slot)).ok()??;
+        // More events than the index counts are left from a join that failed halfway.
+        let is_whole = stored.id == batch.id && stored.len() >= batch.events as usize;
+        is_whole.then(|| stored.first(batch.events as usize))
+    }
+
+    /// The call that sends the next part of a batch.
+    pub(super) fn call_of(&self, batch: &Batch, now_ms: i64) -> InFlight {
+        InFlight { batch: batch.id, part: batch.part(), holder: self.vm, sent_at_ms: now_ms }
+    }
+
+    pub(super) fn send_stored(&mut self, env: &mut Env<'_, impl Host>, batch: &Batch) {
+        match self.stored(env, batch) {
+            Some(events) => self.send(env, &events, batch.part()),
             None => {
-                let sent = Sent { batch: batch.id, part: batch.part(), at_ms: now_ms };
-                self.settle(host, now_ms, sent, Verdict::Lost, metrics);
+                let call = self.call_of(batch, env.now_ms);
+                self.settle(env, call, DeliveryResult::Lost);
             }
         }
     }
 
     /// Sends a part of a batch to the service.
-    pub(super) fn send(
-        &mut self,
-        host: &impl Host,
-        now_ms: i64,
-        batch: u128,
-        events: &Events,
-        part: Range<usize>,
-        metrics: &mut Metrics,
-    ) {
-        let called = self.call(host, &self.config.endpoint, batch, events, &part);
-        let sent = Sent { batch, part, at_ms: now_ms };
-        match called {
-            Ok(token) => {
-                self.calls.push((token, sent));
-            }
+    pub(super) fn send(&mut self, env: &mut Env<'_, impl Host>, events: &EncodedBatch, part: Range<usize>) {
+        let token = self.dispatch(env.host, &self.config.endpoint, events, &part);
+        let call = InFlight { batch: events.id, part, holder: self.vm, sent_at_ms: env.now_ms };
+        match token {
+            Ok(token) => self.calls.push((token, call)),
             Err(HostError) => {
-                // No such cluster, as a rule: an operator can mend that, so it is a failure like any other.
-                metrics.add(Counter::Dispatch, 1);
-                self.settle(host, now_ms, sent, Verdict::Answered(Outcome::Keep, None), metrics);
+                // Usually a missing cluster, which an operator can fix: a failure like any other.
+                env.metrics.add(Counter::Dispatch, 1);
+                self.settle(env, call, DeliveryResult::Answered(Outcome::Keep, None));
             }
         }
     }
 
-    /// The end of events that there is no place for any more: to the fallback, once, or nowhere.
-    pub(super) fn go_without(
+    /// Handles events that the outbox cannot keep: sends them to the fallback, once, or drops them.
+    pub(super) fn divert_or_drop(
         &mut self,
-        host: &impl Host,
-        batch: u128,
-        events: &Events,
+        env: &mut Env<'_, impl Host>,
+        events: &EncodedBatch,
         part: Range<usize>,
-        why: Why,
-        metrics: &mut Metrics,
+        reason: EvictionReason,
     ) {
         let count = part.len() as u64;
-        match self.config.fallback.as_ref().map(|fallback| self.call(host, fallback, batch, events, &part)) {
+        match self.config.fallback.as_ref().map(|fallback| self.dispatch(env.host, fallback, events, &part)) {
             Some(Ok(token)) => {
                 self.diversions.push(token);
-                metrics.add(Counter::Diverted, count);
+                env.metrics.add(Counter::Diverted, count);
                 return;
             }
-            Some(Err(HostError)) => metrics.add(Counter::Dispatch, 1),
+            Some(Err(HostError)) => env.metrics.add(Counter::Dispatch, 1),
             None => {}
         }
-        metrics.add(why.counter(), count);
+        env.metrics.add(reason.counter(), count);
     }
 
-    /// Dispatches the events in `part` to `endpoint`.
-    pub(super) fn call(
+    /// Starts the call that carries the events in `part` to `endpoint`.
+    fn dispatch(
         &self,
         host: &impl Host,
         endpoint: &Endpoint,
-        batch: u128,
-        events: &Events,
+        events: &EncodedBatch,
         part: &Range<usize>,
     ) -> Result<u32, HostError> {
-        let id = part_id(batch, part, events.len());
-        let body = events.body(&id, part.clone());
-        let id = id.to_string();
+        let (id, body) = (events.part_id(part).to_string(), events.body(part.clone()));
         let content_type = match events.format() {
             EventFormat::Native => "application/json",
             EventFormat::Vendor(format) => format.event_wire().map_or("application/json", |wire| wire.content_type()),

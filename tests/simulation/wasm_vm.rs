@@ -6,7 +6,7 @@
 //!
 //! Two differences are none. Counters by experiment stand in a hash map, so metrics that are handed over in one go come in
 //! any order. And the module's hash maps draw their seed from where ids come from too, when the VM starts: bits drawn before
-//! the module is configured are nobody's, see `books.randoms`.
+//! the module is configured are nobody's, see `ledger.randoms`.
 
 use crate::host::{SimHost, SimReply};
 use crate::scenario::PLUGIN;
@@ -47,8 +47,8 @@ pub fn run(compiled: &Compiled, mut host: SimHost<'_>, memory: &Memory, job: Job
     if let Job::Configure = job {
         let config = sim.borrow().scenario.plugin_config(None);
         let mut module = alive(ModuleVm::start(compiled, &host, PLUGIN));
-        if let Some(book) = sim.borrow_mut().books.vms.get_mut(&vm) {
-            book.randoms.clear();
+        if let Some(account) = sim.borrow_mut().ledger.vms.get_mut(&vm) {
+            account.randoms.clear();
         }
         let recorder = Recorder::new(&host);
         let taken = alive(module.configure(&recorder, &config));
@@ -155,7 +155,7 @@ fn look_after(host: &SimHost<'_>, module: &ModuleVm, memory: &Memory) {
         sim.violated(format!("vm {} has a memory of {bytes} bytes", host.vm));
     }
     let asked_ms = u64::from(module.tick_period_ms());
-    let job = sim.books.vms.get(&host.vm).map_or("", |book| book.job);
+    let job = sim.ledger.vms.get(&host.vm).map_or("", |account| account.job);
     let twin_ms = memory.worker.borrow().as_ref().map(Worker::tick_period_ms);
     if !matches!(job, "request" | "response") && twin_ms.is_some_and(|twin_ms| twin_ms != asked_ms) {
         sim.violated(format!("vm {} ticks every {asked_ms} ms, and should every {twin_ms:?}", host.vm));

@@ -1,16 +1,17 @@
-//! The books: what the simulator knows of every event, VM and call, kept apart from what the filter counts. `outbox.rs` and
+//! The ledger: what the simulator knows of every event, VM and call, kept apart from what the filter counts. `outbox.rs` and
 //! `config.rs` beside this file check each change of shared data against them.
 
+use crate::fault_injection;
 use crate::host::Process;
 use crate::network::Answer;
 use crate::scenario::Scenario;
-use crate::tamper;
 use edgesplit_filter::config_sync::state::State;
 use edgesplit_filter::events::outbox::Outbox;
+use edgesplit_filter::shared_data::Record;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::ops::Range;
 
-/// What becomes of events; also places in [`VmBook::counted`].
+/// What becomes of events; also places in [`VmAccount::counted`].
 pub const EMITTED: usize = 0;
 pub const DELIVERED: usize = 1;
 pub const REJECTED: usize = 2;
@@ -69,7 +70,7 @@ pub struct Grant {
 
 /// What a VM heard of a part and has to write down.
 #[derive(Debug, Clone)]
-pub struct Verdict {
+pub struct HeardResult {
     pub part: Part,
     pub meaning: Meaning,
     pub sent_ms: i64,
@@ -78,7 +79,7 @@ pub struct Verdict {
 
 /// What is known of a VM.
 #[derive(Debug, Default)]
-pub struct VmBook {
+pub struct VmAccount {
     /// What it calls itself in shared data.
     pub code: u64,
     /// What it does.
@@ -98,7 +99,7 @@ pub struct VmBook {
     /// What became of events by its hand, and what it handed over of that.
     pub counted: [i64; NAMES.len()],
     pub flushed: [i64; NAMES.len()],
-    pub verdicts: Vec<Verdict>,
+    pub heard: Vec<HeardResult>,
     pub grants: Vec<Grant>,
     /// Its calls on their way, with the time it believed when it sent them.
     pub sent: BTreeMap<u32, (Part, i64)>,
@@ -110,11 +111,11 @@ pub struct VmBook {
     pub may_fetch: bool,
 }
 
-/// The books of the process that runs, and of the services.
+/// The ledger of the process that runs, and of the services.
 #[derive(Debug, Default)]
-pub struct Books {
+pub struct Ledger {
     /// Living VMs.
-    pub vms: BTreeMap<u64, VmBook>,
+    pub vms: BTreeMap<u64, VmAccount>,
     /// The outbox's index as it is.
     pub index: Outbox,
     /// The events of every batch that was written to a slot.
@@ -173,7 +174,7 @@ pub fn event_ids(body: &[u8]) -> Vec<u128> {
     ids
 }
 
-impl VmBook {
+impl VmAccount {
     /// Where `ids` stand in the buffer.
     pub fn position(&self, ids: &[u128]) -> Option<usize> {
         (0..self.buffer.len()).find(|at| self.buffer.range(*at..).take(ids.len()).eq(ids.iter()))
@@ -187,16 +188,16 @@ impl VmBook {
     }
 }
 
-impl Books {
+impl Ledger {
     /// A VM begins a job.
     pub fn begin(&mut self, vm: u64, job: &'static str, now_us: u64) {
         let bytes = self.index.batches.iter().map(|batch| batch.bytes as usize).sum();
-        let book = self.vms.entry(vm).or_default();
-        book.peak = (self.index.batches.len(), bytes);
-        book.job = job;
-        book.began_us = now_us;
-        (book.calls_in_job, book.stale_in_job, book.paused_us) = (0, 0, 0);
-        book.randoms.clear();
+        let account = self.vms.entry(vm).or_default();
+        account.peak = (self.index.batches.len(), bytes);
+        account.job = job;
+        account.began_us = now_us;
+        (account.calls_in_job, account.stale_in_job, account.paused_us) = (0, 0, 0);
+        account.randoms.clear();
     }
 
     /// A value in shared data was written.
@@ -211,16 +212,16 @@ impl Books {
         now_us: u64,
     ) -> Result<(), String> {
         let new = process.get(key);
-        if key == tamper::index_key() {
+        if key == fault_injection::index_key() {
             let index = Outbox::decode(new).ok_or("the index cannot be read")?;
             return self.index_changed(scenario, process, vm, index);
         }
-        if tamper::is_state(key) {
+        if fault_injection::is_state(key) {
             let old = State::decode(old).unwrap_or_default();
             let new = State::decode(new).ok_or("the config's state cannot be read")?;
             return self.state_changed(scenario, process, vm, (key, &old, &new), now_us);
         }
-        match tamper::slot(key) {
+        match fault_injection::slot(key) {
             Some(slot) => self.slot_changed(slot, new),
             None => Ok(()),
         }
@@ -228,7 +229,7 @@ impl Books {
 
     /// A VM put events into its buffer: exposures with derived ids, goals with ids of their own.
     pub fn emitted(&mut self, vm: u64, exposures: &[u128], goals: &[u128]) -> Result<(), String> {
-        let book = self.vms.get_mut(&vm).ok_or("a VM that is not there")?;
+        let account = self.vms.get_mut(&vm).ok_or("a VM that is not there")?;
         for id in goals {
             if self.known.contains(id) {
                 return Err(format!("the goal {id:x} has an id that was used before"));
@@ -236,8 +237,8 @@ impl Books {
         }
         for id in exposures.iter().chain(goals) {
             self.known.insert(*id);
-            book.buffer.push_back(*id);
-            book.counted[EMITTED] += 1;
+            account.buffer.push_back(*id);
+            account.counted[EMITTED] += 1;
         }
         Ok(())
     }
@@ -245,8 +246,8 @@ impl Books {
     /// A VM handed a count over.
     pub fn incremented(&mut self, vm: u64, name: &str, by: i64) {
         let at = NAMES.iter().position(|known| name.ends_with(known));
-        if let (Some(at), Some(book)) = (at, self.vms.get_mut(&vm)) {
-            book.flushed[at] += by;
+        if let (Some(at), Some(account)) = (at, self.vms.get_mut(&vm)) {
+            account.flushed[at] += by;
         }
     }
 
@@ -265,7 +266,7 @@ impl Books {
     /// A VM sends events; `token` is `None` where the call does not start.
     pub fn dispatched(&mut self, vm: u64, token: Option<u32>, key: u128, body: &[u8]) -> Result<(), String> {
         let part = self.keys.get(&key).ok_or_else(|| format!("vm {vm} sent {key:x}, which is no batch's"))?.clone();
-        let book = self.vms.get_mut(&vm).ok_or("a VM that is not there")?;
+        let account = self.vms.get_mut(&vm).ok_or("a VM that is not there")?;
         let ids = event_ids(body);
         if self.batches.get(&part.batch).and_then(|events| events.get(part.range.clone())) != Some(&ids[..]) {
             return Err(format!("vm {vm} sent {key:x} with other events than its batch has"));
@@ -273,11 +274,11 @@ impl Books {
         if self.bodies.entry(key).or_insert_with(|| body.to_vec()) != body {
             return Err(format!("vm {vm} sent {key:x} with another body than before"));
         }
-        let grant = book.grants.iter().position(|grant| grant.key == key).map(|at| book.grants.remove(at));
+        let grant = account.grants.iter().position(|grant| grant.key == key).map(|at| account.grants.remove(at));
         // Whoever overslept its lease may find the batch settled by its successor.
         let is_last = self.holders.get(&part.batch) == Some(&vm);
         match grant {
-            None if book.job == "shut_down" => {}
+            None if account.job == "shut_down" => {}
             None => return Err(format!("vm {vm} sent {key:x} without a lease, or twice under one")),
             Some(_) if is_last && self.settled.contains(&key) => {
                 return Err(format!("vm {vm} sent {key:x} again, which is settled"));
@@ -287,11 +288,11 @@ impl Books {
         }
         match token {
             Some(token) => {
-                book.sent.insert(token, (part, book.now_ms));
+                account.sent.insert(token, (part, account.now_ms));
             }
             None => {
-                let sent_ms = book.now_ms;
-                book.verdicts.push(Verdict { part, meaning: Meaning::Keep, sent_ms, retry_after_ms: 0 });
+                let sent_ms = account.now_ms;
+                account.heard.push(HeardResult { part, meaning: Meaning::Keep, sent_ms, retry_after_ms: 0 });
             }
         }
         Ok(())
@@ -300,26 +301,26 @@ impl Books {
     /// A VM sends events to the fallback, which count as diverted if the call starts.
     pub fn diverted(&mut self, vm: u64, started: bool, body: &[u8]) -> Result<(), String> {
         let ids = event_ids(body);
-        let book = self.vms.get_mut(&vm).ok_or("a VM that is not there")?;
-        if let Some(at) = book.evicted.iter().position(|(_, evicted)| *evicted == ids) {
+        let account = self.vms.get_mut(&vm).ok_or("a VM that is not there")?;
+        if let Some(at) = account.evicted.iter().position(|(_, evicted)| *evicted == ids) {
             if started {
-                book.evicted.remove(at);
-                book.counted[DIVERTED] += ids.len() as i64;
+                account.evicted.remove(at);
+                account.counted[DIVERTED] += ids.len() as i64;
             }
             return Ok(());
         }
-        let before = book.position(&ids).ok_or_else(|| format!("vm {vm} diverts events that are not its own"))?;
+        let before = account.position(&ids).ok_or_else(|| format!("vm {vm} diverts events that are not its own"))?;
         if started {
-            book.counted[OVERFLOW] += before as i64;
-            book.counted[DIVERTED] += ids.len() as i64;
-            book.buffer.drain(..before + ids.len());
+            account.counted[OVERFLOW] += before as i64;
+            account.counted[DIVERTED] += ids.len() as i64;
+            account.buffer.drain(..before + ids.len());
         }
         Ok(())
     }
 
     /// Calls on their way are within their limit. Only where no lease can run out under a call.
     pub fn calls_are_bounded(&self) -> Result<(), String> {
-        let calls: usize = self.vms.values().map(|book| book.sent.len()).sum();
+        let calls: usize = self.vms.values().map(|account| account.sent.len()).sum();
         if calls > CALLS_IN_FLIGHT_MAX {
             return Err(format!("{calls} calls are on their way, more than {CALLS_IN_FLIGHT_MAX}"));
         }
@@ -349,11 +350,11 @@ impl Books {
 
     /// A VM hears of its call.
     pub fn replied(&mut self, vm: u64, token: u32, answer: &Answer) {
-        let Some(book) = self.vms.get_mut(&vm) else { return };
-        let Some((part, sent_ms)) = book.sent.remove(&token) else { return };
+        let Some(account) = self.vms.get_mut(&vm) else { return };
+        let Some((part, sent_ms)) = account.sent.remove(&token) else { return };
         let meaning = meaning(answer.status(), part.range.len());
         let retry_after_ms = answer.retry_after_s().unwrap_or(0) * 1_000;
-        book.verdicts.push(Verdict { part, meaning, sent_ms, retry_after_ms });
+        account.heard.push(HeardResult { part, meaning, sent_ms, retry_after_ms });
     }
 
     /// What `key` stands for from now on.
@@ -363,14 +364,14 @@ impl Books {
 
     /// A VM is gone, with what it had. `buried`: it did not go by itself.
     pub fn gone(&mut self, vm: u64, process: &Process) {
-        let Some(mut book) = self.vms.remove(&vm) else { return };
-        book.drop_evicted();
-        self.buried += book.buffer.len() as i64;
+        let Some(mut account) = self.vms.remove(&vm) else { return };
+        account.drop_evicted();
+        self.buried += account.buffer.len() as i64;
         for at in 0..NAMES.len() {
-            self.past[at] += book.counted[at];
-            self.uncounted[at] += book.counted[at] - book.flushed[at];
+            self.past[at] += account.counted[at];
+            self.uncounted[at] += account.counted[at] - account.flushed[at];
         }
-        for (slot, batch) in book.to_clear {
+        for (slot, batch) in account.to_clear {
             if self.slot_holds(process, slot, batch) {
                 self.excused.insert((slot, batch));
             }
@@ -382,14 +383,14 @@ impl Books {
         for at in 0..NAMES.len() {
             self.totals[at] += self.past[at];
         }
-        *self = Books {
+        *self = Ledger {
             accepted: std::mem::take(&mut self.accepted),
             known: std::mem::take(&mut self.known),
             keys: std::mem::take(&mut self.keys),
             batches: std::mem::take(&mut self.batches),
             bodies: std::mem::take(&mut self.bodies),
             totals: self.totals,
-            ..Books::default()
+            ..Ledger::default()
         };
     }
 }

@@ -6,6 +6,7 @@ use crate::rng::Rng;
 use crate::scenario::PLUGIN;
 use edgesplit_filter::config_sync::state::State;
 use edgesplit_filter::events::outbox::Outbox;
+use edgesplit_filter::shared_data::Record;
 
 /// What becomes of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
