@@ -121,14 +121,11 @@ fn a_page_that_stays_open_shows_health_an_outage_and_its_end_and_a_mismatch() {
         ("#overall", "healthy"),
         ("#delivery-badge", "healthy"),
         ("#experiment-0-title", "checkout-button"),
-        (
-            "#experiment-0 .verdict",
-            "the shares are what the weights say: chance alone would be at least this far off in",
-        ),
+        ("#experiment-0 .verdict", "Split is as expected (p = "),
         ("#experiment-0 tbody tr:nth-child(2)", "50.0 %"),
         ("#figure-queued", "0"),
         ("#proxies tbody td:nth-child(8)", "r1"),
-        ("#announcement", "all in all healthy"),
+        ("#announcement", "overall healthy"),
     ]);
 
     // The collector fails, and the outbox is seen rising and emptying, on the page as it is.
@@ -150,8 +147,8 @@ fn a_page_that_stays_open_shows_health_an_outage_and_its_end_and_a_mismatch() {
     page.shows(&[
         ("#overall", "broken"),
         ("#delivery-badge", "not delivering"),
-        ("#delivery-text", "nothing is delivered"),
-        ("#attention-list", "will go out when the service is back"),
+        ("#delivery-text", "No events are delivered"),
+        ("#attention-list", "will be sent when the service is back"),
         ("#announcement", "broken, Delivery: not delivering"),
     ]);
     page.picture("dashboard-outage", "light");
@@ -166,7 +163,7 @@ fn a_page_that_stays_open_shows_health_an_outage_and_its_end_and_a_mismatch() {
     page.shows(&[
         ("#figure-queued", "0"),
         ("#overall", "healthy"),
-        ("#announcement", "no more Delivery: not delivering"),
+        ("#announcement", "resolved: Delivery: not delivering"),
     ]);
     page.picture("dashboard", "light");
 
@@ -217,14 +214,14 @@ fn a_page_that_stays_open_shows_health_an_outage_and_its_end_and_a_mismatch() {
     eventually_eq("the Envoy is gone", json!("no answer"), || {
         dashboard.state()["proxies"][0]["verdict"]["word"].clone()
     });
-    page.shows(&[("#proxies .badge", "no answer"), ("#proxies .small", "The figures are those of")]);
+    page.shows(&[("#proxies .badge", "no answer"), ("#proxies .small", "Figures are")]);
     let known = dashboard.state()["experiments"][1]["exposures"].as_u64();
     assert!(known >= state["experiments"][1]["exposures"].as_u64(), "what was known stays: {known:?}");
     if let Some(browser) = &mut page.0 {
         assert_eq!(browser.complaints, [""; 0]);
         drop(dashboard);
         browser.wait_for("#overall", |text| text == "the dashboard does not answer");
-        browser.wait_for("#as-of", |text| text.starts_with("what is shown is of "));
+        browser.wait_for("#as-of", |text| text.starts_with("last update at "));
         // That it could not fetch is what the browser says, too.
         browser.complaints.clear();
     }
@@ -284,7 +281,7 @@ fn several_envoys_are_one_picture_and_the_page_is_for_everybody() {
     // Who pauses the page has time to read it.
     browser.evaluate("document.querySelector('#pause').focus()");
     browser.press("Space");
-    assert_eq!(browser.text("#pause"), "Go on");
+    assert_eq!(browser.text("#pause"), "Resume");
     visit(&mut envoys[0].client(), 5_000..5_100);
     eventually(DEADLINE, "the dashboard has counted on", || {
         (dashboard.state()["experiments"][0]["exposures"] == 900).then_some(())
@@ -301,12 +298,12 @@ fn several_envoys_are_one_picture_and_the_page_is_for_everybody() {
         ("heading", "Delivery"),
         ("heading", "checkout-button"),
         ("article", "checkout-button"),
-        ("region", "Needs a look"),
+        ("region", "Needs attention"),
         ("table", "checkout-button: exposures by variant"),
         ("columnheader", "observed"),
         ("rowheader", "control"),
         ("group", "events waiting in buffers and in the outbox"),
-        ("group", "exposures gained in"),
+        ("group", "new exposures in the last"),
         ("button", "Pause"),
         ("status", ""),
     ] {

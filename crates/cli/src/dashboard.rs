@@ -11,7 +11,7 @@ use config::ConfigView;
 use edgesplit_filter::plugin_config::PluginConfig;
 use edgesplit_formats::FormatRef;
 use sample::Sample;
-use server::Answer;
+use server::Reply;
 use state::State;
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
@@ -19,45 +19,45 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How often Envoys are asked.
+/// Interval between polls of the Envoys.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How often the experiment config is read anew.
+/// Interval between reads of the experiment config.
 const CONFIG_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How long an Envoy or a config service may take to answer.
+/// The longest time for an answer of an Envoy or a config service.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The most bytes of an answer that are looked at.
+/// The largest answer that is read.
 const ANSWER_BYTES_MAX: u64 = 64 << 20;
 
-/// What is asked of each Envoy: the filter's metrics and the runtime's VMs.
+/// The path of each poll: the filter's metrics and the runtime's VMs.
 const STATS: &str = "/stats?format=json&filter=%5E(wasmcustom%5C.edgesplit%5C.%7Cwasm%5C.envoy%5C.wasm%5C.runtime)";
 
-/// What is asked.
+/// The arguments of `edgesplit dashboard`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// An Envoy's admin interface, such as http://127.0.0.1:9901; may be given several times.
+    /// An Envoy's admin interface, such as http://127.0.0.1:9901. Repeat it for several Envoys.
     #[arg(long = "envoy", value_name = "URL", required = true)]
     envoys: Vec<String>,
-    /// The experiment config that the Envoys have: a file, or an address that starts with http:// or https://.
+    /// The experiment config of the Envoys: a file, or a URL that starts with http:// or https://.
     #[arg(long, value_name = "FILE|URL")]
     config: String,
-    /// The format of the config; that of the plugin configuration, else native, if not given.
+    /// The format of the config. Default: the format in the plugin configuration, else native.
     #[arg(long, value_parser = crate::format_parser())]
     format: Option<FormatRef>,
     /// A plugin configuration (JSON).
     #[arg(long, value_name = "FILE")]
     plugin: Option<PathBuf>,
-    /// Where to listen. Port 0 takes one that is free.
+    /// The address to listen on. Port 0 chooses a free port.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     listen: SocketAddr,
-    /// Serve nothing: ask once, tell as JSON what the page would show, and end, with 1 where something is broken.
+    /// Poll once and print the page's data as JSON instead of serving the page. Exits with 1 if something is broken.
     #[arg(long, conflicts_with = "listen")]
     json: bool,
 }
 
-/// What the page is made of; no network is needed.
+/// The files of the page. They are part of the command, so the page works without a network.
 const FILES: &[(&str, &str, &str)] = &[
     ("/", "text/html; charset=utf-8", include_str!("dashboard/assets/index.html")),
     ("/app.js", "text/javascript; charset=utf-8", include_str!("dashboard/assets/app.js")),
@@ -67,40 +67,40 @@ const FILES: &[(&str, &str, &str)] = &[
     ("/uplot.css", "text/css; charset=utf-8", include_str!("dashboard/assets/uplot.css")),
 ];
 
-pub(super) fn run(asked: &Arguments) -> Result<u8, String> {
-    let plugin = match &asked.plugin {
+pub(super) fn run(args: &Arguments) -> Result<u8, String> {
+    let plugin = match &args.plugin {
         None => None,
         Some(file) => Some(PluginConfig::parse(&super::read(file)?).map_err(|problems| {
             let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
             format!("{}: {}", file.display(), problems.join("; "))
         })?),
     };
-    let options = options(asked.format, plugin.as_ref());
+    let options = options(args.format, plugin.as_ref());
     let agent = ureq::Agent::new_with_config(
         ureq::Agent::config_builder().timeout_global(Some(TIMEOUT)).http_status_as_error(true).build(),
     );
     let read_config = || -> Result<ConfigView, String> {
-        let bytes = if ["http://", "https://"].iter().any(|scheme| asked.config.starts_with(scheme)) {
-            get(&agent, &asked.config).map_err(|error| format!("{}: {error}", asked.config))?
+        let bytes = if ["http://", "https://"].iter().any(|scheme| args.config.starts_with(scheme)) {
+            get(&agent, &args.config).map_err(|error| format!("{}: {error}", args.config))?
         } else {
-            super::read(std::path::Path::new(&asked.config))?
+            super::read(std::path::Path::new(&args.config))?
         };
         let compiled = edgesplit_formats::compile_bytes(&bytes, &options);
         let problem = || compiled.problems.iter().next().map_or_else(String::new, ToString::to_string);
         compiled.snapshot.as_ref().map(ConfigView::new).ok_or_else(problem)
     };
-    let mut state = State::new(&asked.envoys);
+    let mut state = State::new(&args.envoys);
     state.set_config(read_config());
-    if asked.json {
-        state.add(0, ask(&agent, &asked.envoys));
-        let told = state.to_json();
-        output::print_json(&told)?;
-        return Ok(if told.get("overall").is_some_and(|overall| overall == "broken") { PROBLEMS } else { WELL });
+    if args.json {
+        state.add(0, poll(&agent, &args.envoys));
+        let json = state.to_json();
+        output::print_json(&json)?;
+        return Ok(if json.get("overall").is_some_and(|overall| overall == "broken") { PROBLEMS } else { WELL });
     }
-    // The thread that answers and the one that asks share nothing but this.
+    // The only data that the polling thread and the serving threads share.
     let state = Mutex::new(state);
-    let cannot = |error: std::io::Error| format!("cannot listen on {}: {error}", asked.listen);
-    let listener = TcpListener::bind(asked.listen).map_err(cannot)?;
+    let cannot = |error: std::io::Error| format!("cannot listen on {}: {error}", args.listen);
+    let listener = TcpListener::bind(args.listen).map_err(cannot)?;
     output::print(&format!("http://{}\n", listener.local_addr().map_err(cannot)?))?;
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -108,7 +108,7 @@ pub(super) fn run(asked: &Arguments) -> Result<u8, String> {
             let mut config_read = Instant::now();
             loop {
                 let started = Instant::now();
-                let samples = ask(&agent, &asked.envoys);
+                let samples = poll(&agent, &args.envoys);
                 let config = (config_read.elapsed() >= CONFIG_INTERVAL).then(&read_config);
                 let mut state = lock(&state);
                 if let Some(config) = config {
@@ -121,12 +121,12 @@ pub(super) fn run(asked: &Arguments) -> Result<u8, String> {
             }
         });
         server::serve(&listener, |path| match FILES.iter().find(|(name, ..)| *name == path) {
-            Some((_, kind, body)) => Answer { status: "200 OK", kind, body: body.as_bytes().to_vec() },
+            Some((_, kind, body)) => Reply { status: "200 OK", kind, body: body.as_bytes().to_vec() },
             None if path == "/state.json" => {
                 let body = lock(&state).to_json().to_string().into_bytes();
-                Answer { status: "200 OK", kind: "application/json", body }
+                Reply { status: "200 OK", kind: "application/json", body }
             }
-            None => Answer { status: "404 Not Found", kind: "text/plain", body: b"nothing here\n".to_vec() },
+            None => Reply { status: "404 Not Found", kind: "text/plain", body: b"not found\n".to_vec() },
         });
     });
     Ok(WELL)
@@ -136,12 +136,12 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Asks all Envoys at once: one that does not answer holds up none of the others.
-fn ask(agent: &ureq::Agent, envoys: &[String]) -> Vec<Result<Sample, String>> {
+/// Polls all Envoys in parallel, so one that does not answer does not delay the others.
+fn poll(agent: &ureq::Agent, envoys: &[String]) -> Vec<Result<Sample, String>> {
     std::thread::scope(|scope| {
-        let asked: Vec<_> = envoys.iter().map(|envoy| scope.spawn(|| Ok(Sample::new(&stats(agent, envoy)?)))).collect();
-        let none = || Err("asking it went wrong".to_owned());
-        asked.into_iter().map(|answer| answer.join().unwrap_or_else(|_| none())).collect()
+        let polls: Vec<_> = envoys.iter().map(|envoy| scope.spawn(|| Ok(Sample::new(&stats(agent, envoy)?)))).collect();
+        let none = || Err("the poll failed".to_owned());
+        polls.into_iter().map(|answer| answer.join().unwrap_or_else(|_| none())).collect()
     })
 }
 
@@ -155,9 +155,9 @@ fn get(agent: &ureq::Agent, url: &str) -> Result<Vec<u8>, String> {
 fn stats(agent: &ureq::Agent, envoy: &str) -> Result<BTreeMap<String, u64>, String> {
     let bytes = get(agent, &format!("{}{STATS}", envoy.trim_end_matches('/')))?;
     let answer: serde_json::Value = serde_json::from_slice(&bytes)
-        .map_err(|_| "this is no admin interface of an Envoy: it answers no JSON".to_owned())?;
+        .map_err(|_| "not an Envoy's admin interface: the answer is not JSON".to_owned())?;
     let stats = answer.get("stats").and_then(|stats| stats.as_array());
-    let stats = stats.ok_or("this is no admin interface of an Envoy: there are no stats in its answer")?;
+    let stats = stats.ok_or("not an Envoy's admin interface: the answer has no stats")?;
     let stat = |stat: &serde_json::Value| Some((stat.get("name")?.as_str()?.to_owned(), stat.get("value")?.as_u64()?));
     Ok(stats.iter().filter_map(stat).collect())
 }

@@ -1,4 +1,4 @@
-//! What the page has to know of an experiment config.
+//! The part of an experiment config that the dashboard shows.
 
 use edgesplit_engine::snapshot::{Snapshot, State};
 
@@ -6,7 +6,7 @@ use edgesplit_engine::snapshot::{Snapshot, State};
 pub(super) struct ConfigView {
     pub(super) revision: Option<String>,
     pub(super) experiments: Vec<ExperimentView>,
-    /// The keys of those that are invalid, as far as they have one.
+    /// The keys of invalid experiments, with a placeholder for those without one.
     pub(super) invalid: Vec<String>,
 }
 
@@ -14,7 +14,7 @@ pub(super) struct ConfigView {
 pub(super) struct ExperimentView {
     pub(super) key: String,
     pub(super) state: &'static str,
-    /// Keys and weights in 1/10,000; a vendor's weights are not known here.
+    /// Keys and weights in 1/10,000. None for vendors' formats, whose weights are unknown here.
     pub(super) variants: Vec<(String, Option<u32>)>,
 }
 
@@ -42,9 +42,7 @@ impl ConfigView {
                 variants,
             }
         });
-        let key = |one: &edgesplit_engine::snapshot::Disabled| {
-            one.key.clone().unwrap_or_else(|| "one without a key".to_owned())
-        };
+        let key = |one: &edgesplit_engine::snapshot::Disabled| one.key.clone().unwrap_or_else(|| "(no key)".to_owned());
         ConfigView {
             revision: snapshot.revision.clone(),
             experiments: experiments.collect(),

@@ -1,28 +1,28 @@
-//! What an Envoy's stats say of the filter at one moment.
+//! The filter's part of an Envoy's stats at one moment.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// How many variants are shown.
+/// The most variants that are shown.
 const VARIANTS_MAX: usize = 2_000;
 
-/// Experiment and variant, as the names of metrics have them.
+/// Experiment and variant, as in the names of metrics.
 pub(super) type Name = (String, String);
 
-/// The stats of one Envoy at one moment, over all plugins of its own.
+/// The stats of one Envoy at one moment, summed over its plugins.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Sample {
     pub(super) exposures: BTreeMap<Name, u64>,
-    /// Responses to requests that were given a variant, all and those with 5xx.
+    /// Responses to requests with a variant: all, and those with 5xx.
     pub(super) responses: BTreeMap<Name, (u64, u64)>,
-    /// On how many proxies guardrails have switched variants off.
+    /// The number of proxies on which guardrails have switched a variant off.
     pub(super) off: BTreeMap<Name, u64>,
-    /// What became of events, by the last part of the name.
+    /// Events by outcome: the last part of the metric's name.
     pub(super) events: BTreeMap<String, u64>,
     pub(super) queued_events: u64,
     pub(super) queued_bytes: u64,
     pub(super) oldest_age_s: u64,
     pub(super) config_age_s: u64,
-    /// What the revisions in force are told by; 0 where a config names none.
+    /// Hashes of the revisions in force; 0 for a config that names none.
     pub(super) revisions: BTreeSet<u64>,
     pub(super) disabled_experiments: u64,
     pub(super) fetch_failures: u64,
@@ -45,7 +45,7 @@ impl Sample {
             }
         }
         if sample.queued_events == 0 {
-            // This gauge is set a little later.
+            // The gauge of the age is updated a little later than that of the number.
             sample.oldest_age_s = 0;
         }
         sample
@@ -86,7 +86,7 @@ impl Sample {
         }
     }
 
-    /// Whether the filter is in this Envoy: its counters are there before the first request.
+    /// Whether this Envoy runs the filter. Its counters exist before the first request.
     pub(super) fn has_filter(&self) -> bool {
         !self.events.is_empty()
     }
@@ -95,22 +95,22 @@ impl Sample {
         self.events.get(name).copied().unwrap_or(0)
     }
 
-    /// Events that the service will never get. What went to the fallback is not lost.
+    /// Events that no service will get. Events that went to the fallback are not lost.
     pub(super) fn lost(&self) -> u64 {
         self.event("dropped_overflow") + self.event("dropped_expired") + self.event("rejected")
     }
 
-    /// Events that the service does not have, or not yet.
+    /// Events that the service does not have (yet).
     pub(super) fn undelivered(&self) -> u64 {
         self.event("emitted").saturating_sub(self.event("delivered"))
     }
 
-    /// Events that the service will never get from here.
+    /// Events that the service will never get from this proxy.
     pub(super) fn gone(&self) -> u64 {
         self.lost() + self.event("diverted")
     }
 
-    /// Both together.
+    /// The sum of both samples.
     pub(super) fn plus(mut self, other: &Sample) -> Sample {
         for (into, from) in [(&mut self.events, &other.events), (&mut self.errors, &other.errors)] {
             for (name, value) in from {
@@ -133,7 +133,7 @@ impl Sample {
     }
 }
 
-/// `EXPERIMENT.variant.VARIANT`, in its parts.
+/// Splits `EXPERIMENT.variant.VARIANT` into its parts.
 fn variant(name: &str) -> Option<Name> {
     let (experiment, variant) = name.split_once(".variant.")?;
     Some((experiment.to_owned(), variant.to_owned()))

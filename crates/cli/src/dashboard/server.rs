@@ -1,30 +1,30 @@
-//! A web server for a page and its parts: short answers to `GET`, a connection for each, so that idle connections of a browser,
-//! of which it opens many, hold up nobody.
+//! The dashboard's web server: short answers to `GET`, with one thread per connection. A browser opens many connections and
+//! leaves some idle; they must not block the others.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// How many connections are served at once; more than that are closed.
+/// The most connections served at once; further ones are closed.
 const CONNECTIONS_MAX: usize = 64;
 
 /// The most bytes of a request that are read.
 const REQUEST_BYTES_MAX: u64 = 16 << 10;
 
-/// How long a browser may take to ask, or to take the answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// The longest time for reading a request, or for writing a response.
+const IO_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What is answered.
+/// A response.
 #[derive(Debug)]
-pub(super) struct Answer<'a> {
+pub(super) struct Reply<'a> {
     pub(super) status: &'static str,
     pub(super) kind: &'a str,
     pub(super) body: Vec<u8>,
 }
 
-/// Answers for ever, with what `answer` makes of a path.
-pub(super) fn serve<'a>(listener: &TcpListener, answer: impl Fn(&str) -> Answer<'a> + Sync) {
+/// Serves connections without end; `answer` makes the reply to a path.
+pub(super) fn serve<'a>(listener: &TcpListener, answer: impl Fn(&str) -> Reply<'a> + Sync) {
     let open = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for connection in listener.incoming() {
@@ -35,21 +35,21 @@ pub(super) fn serve<'a>(listener: &TcpListener, answer: impl Fn(&str) -> Answer<
             }
             let (answer, open) = (&answer, &open);
             scope.spawn(move || {
-                // A browser that is gone has nobody to be told.
-                let _ = one(&connection, answer);
+                // An error means that the browser has closed the connection.
+                let _ = serve_connection(&connection, answer);
                 open.fetch_sub(1, Ordering::Relaxed);
             });
         }
     });
 }
 
-fn one<'a>(mut connection: &TcpStream, answer: impl Fn(&str) -> Answer<'a>) -> io::Result<()> {
-    connection.set_read_timeout(Some(PATIENCE))?;
-    connection.set_write_timeout(Some(PATIENCE))?;
+fn serve_connection<'a>(mut connection: &TcpStream, answer: impl Fn(&str) -> Reply<'a>) -> io::Result<()> {
+    connection.set_read_timeout(Some(IO_TIMEOUT))?;
+    connection.set_write_timeout(Some(IO_TIMEOUT))?;
     let mut lines = BufReader::new(connection.take(REQUEST_BYTES_MAX));
     let (mut request, mut line) = (String::new(), String::new());
     lines.read_line(&mut request)?;
-    // Nothing that follows matters, but it has to be read: what is closed unread is reset.
+    // The headers are ignored but must be read: closing a socket with unread data resets the connection.
     while lines.read_line(&mut line)? > 0 && !line.trim_end().is_empty() {
         line.clear();
     }
@@ -58,7 +58,7 @@ fn one<'a>(mut connection: &TcpStream, answer: impl Fn(&str) -> Answer<'a>) -> i
     let path = target.split('?').next().unwrap_or_default();
     let answer = match method {
         "GET" | "HEAD" => answer(path),
-        _ => Answer { status: "405 Method Not Allowed", kind: "text/plain", body: b"GET alone\n".to_vec() },
+        _ => Reply { status: "405 Method Not Allowed", kind: "text/plain", body: b"only GET\n".to_vec() },
     };
     let head = format!(
         "HTTP/1.1 {}\r\ncontent-type: {}\r\ncontent-length: {}\r\nconnection: close\r\ncache-control: no-store\r\n\
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
     use std::net::SocketAddr;
 
-    /// What is answered to these bytes.
+    /// Sends `request`, and returns the whole reply.
     fn ask(address: SocketAddr, request: &[u8]) -> String {
         let mut connection = TcpStream::connect(address).unwrap();
         connection.write_all(request).unwrap();
@@ -90,11 +90,11 @@ mod tests {
     }
 
     #[test]
-    fn idle_connections_hold_up_nobody_and_nonsense_is_answered() {
+    fn serve_answers_beside_idle_connections_and_invalid_requests() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         std::thread::spawn(move || {
-            serve(&listener, |path| Answer { status: "200 OK", kind: "text/plain", body: path.as_bytes().to_vec() });
+            serve(&listener, |path| Reply { status: "200 OK", kind: "text/plain", body: path.as_bytes().to_vec() });
         });
         let idle: Vec<TcpStream> = (0..20).map(|_| TcpStream::connect(address).unwrap()).collect();
         for _ in 0..20 {
@@ -105,7 +105,7 @@ mod tests {
         assert!(ask(address, b"HEAD / HTTP/1.1\r\n\r\n").ends_with("\r\n\r\n"));
         assert!(ask(address, b"POST / HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 405 "));
         assert!(ask(address, b"\r\n\r\n").starts_with("HTTP/1.1 405 "));
-        // What is no text is not answered, and nothing comes of it.
+        // Bytes that are not UTF-8 get no reply.
         assert_eq!(ask(address, b"\xff\xfe\r\n\r\n"), "");
         drop(idle);
         assert!(ask(address, b"GET / HTTP/1.0\r\n\r\n").ends_with("\r\n\r\n/"));

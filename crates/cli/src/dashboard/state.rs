@@ -1,50 +1,50 @@
-//! What the dashboard knows. No clock and no network: samples come in, a picture goes out.
+//! The state of the dashboard, without clock and network: samples come in, the JSON of the page goes out.
 
 use super::config::ConfigView;
 use super::sample::{Name, Sample};
-use super::verdict::{self, Health, Judged, STUCK_MS, Verdict};
+use super::verdict::{self, ExperimentVerdict, Health, STUCK_MS, Verdict};
 use edgesplit_filter::metrics::{name_part, revision_hash};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
 
-/// How many samples are kept for the charts, and of how long: a quarter of an hour.
+/// The most samples kept for the charts, and their greatest age: a quarter of an hour.
 const HISTORY_MAX: usize = 900;
 const HISTORY_MS: u64 = 900_000;
 
-/// Losses count as late ones for so long.
-const LATELY_MS: u64 = 60_000;
+/// How long a loss counts as recent.
+const RECENT_LOSS_MS: u64 = 60_000;
 
-/// VMs are new for so long.
+/// How long a VM counts as new.
 const NEW_VMS_MS: u64 = 300_000;
 
-/// How many revisions are known by their names.
+/// The most revisions whose names are kept.
 const REVISIONS_MAX: usize = 100;
 
 /// One Envoy.
 #[derive(Debug, Default)]
 pub(super) struct Proxy {
     address: String,
-    /// What it answered last, and when.
+    /// The last answer, and its time.
     pub(super) sample: Option<Sample>,
     pub(super) answered_ms: u64,
-    /// Why it did not answer, if it did not when it was last asked.
+    /// The error, if the last poll failed.
     pub(super) error: Option<String>,
-    /// VMs that it had created when it was seen first, or since it started anew.
+    /// VMs created before the first answer, or before the last restart.
     vms_first: u64,
-    /// When it was last seen to have created one since.
+    /// When the newest VM was first seen.
     vms_started_ms: Option<u64>,
-    /// Since when something waits and nothing was delivered.
+    /// Since when events wait and none is delivered.
     stuck_since_ms: Option<u64>,
-    /// The exposures when every event was last accounted for, none of them waiting.
+    /// The exposures when no event was last waiting.
     settled: BTreeMap<Name, u64>,
-    /// What was lost lately, and when it was seen.
+    /// Recent losses: when each was seen, and how many events.
     losses: VecDeque<(u64, u64)>,
 }
 
 impl Proxy {
-    /// Takes in an answer; adds what was counted since the last one to `gained`.
+    /// Records an answer, and adds the exposures since the last one to `gained`.
     fn add(&mut self, now_ms: u64, answer: Result<Sample, String>, gained: &mut BTreeMap<Name, u64>) {
-        while self.losses.front().is_some_and(|(at_ms, _)| now_ms.saturating_sub(*at_ms) > LATELY_MS) {
+        while self.losses.front().is_some_and(|(at_ms, _)| now_ms.saturating_sub(*at_ms) > RECENT_LOSS_MS) {
             self.losses.pop_front();
         }
         let sample = match answer {
@@ -61,7 +61,7 @@ impl Proxy {
                 false
             }
             Some(before) => {
-                // An Envoy that started anew counts from 0.
+                // A restarted Envoy counts from 0.
                 let since = |now: u64, before: u64| now.checked_sub(before).unwrap_or(now);
                 self.vms_first = self.vms_first.min(sample.vms_created);
                 if sample.event("emitted") < before.event("emitted") {
@@ -88,17 +88,17 @@ impl Proxy {
         (self.sample, self.answered_ms, self.error) = (Some(sample), now_ms, None);
     }
 
-    /// How many exposures of a variant the service does not have, or not yet, at most; and of those that were lost.
+    /// Upper bounds for the exposures of a variant that are not delivered (yet), and for those that are lost.
     fn missing(&self, name: &Name) -> (u64, u64) {
         let Some(sample) = &self.sample else { return (0, 0) };
         let exposed = sample.exposures.get(name).copied().unwrap_or(0);
         let settled = self.settled.get(name).copied().unwrap_or(0);
-        // What was settled is there but for what is gone; anything else that is missing may be of this variant.
+        // Settled exposures were delivered, except those that are gone. Any other missing event may be of this variant.
         let since = exposed.saturating_sub(settled) + settled.min(sample.gone());
         (exposed.min(sample.undelivered()).min(since), exposed.min(sample.lost()))
     }
 
-    pub(super) fn lost_lately(&self) -> u64 {
+    pub(super) fn recently_lost(&self) -> u64 {
         self.losses.iter().map(|(_, lost)| lost).sum()
     }
 
@@ -107,37 +107,37 @@ impl Proxy {
     }
 
     pub(super) fn is_stuck(&self, now_ms: u64) -> bool {
-        // What waits in a worker's buffer for its batch to fill up is not stuck: it has no age yet.
+        // Events in a worker's buffer are not stuck: they are waiting for their batch to fill up, and have no age yet.
         let has_sealed = self.sample.as_ref().is_some_and(|sample| sample.oldest_age_s > 0);
         has_sealed && self.stuck_since_ms.is_some_and(|since| now_ms.saturating_sub(since) >= STUCK_MS)
     }
 
-    /// VMs since the dashboard began.
+    /// VMs started since the dashboard.
     pub(super) fn vms_started(&self) -> u64 {
         self.sample.as_ref().map_or(0, |sample| sample.vms_created.saturating_sub(self.vms_first))
     }
 }
 
-/// What is known of the proxies.
-pub(super) fn shared(proxies: &[Proxy]) -> impl Iterator<Item = &Sample> {
+/// The last samples of all proxies that have answered.
+pub(super) fn samples(proxies: &[Proxy]) -> impl Iterator<Item = &Sample> {
     proxies.iter().filter_map(|proxy| proxy.sample.as_ref())
 }
 
-/// A moment in the charts.
+/// A point in time of the charts.
 #[derive(Debug)]
 struct Moment {
     at_ms: u64,
     queued: u64,
-    /// Exposures since the dashboard began.
+    /// Exposures since the dashboard started.
     gained: BTreeMap<Name, u64>,
 }
 
-/// Everything that is known.
+/// The state of all proxies and of the config, with the history for the charts.
 #[derive(Debug)]
 pub(super) struct State {
     proxies: Vec<Proxy>,
     config: ConfigView,
-    /// Why the config could not be read, if it could not when that was last tried.
+    /// The error, if the last attempt to read the config failed.
     config_error: Option<String>,
     /// The names of revisions, the newest last.
     revisions: VecDeque<(u64, String)>,
@@ -158,7 +158,7 @@ impl State {
         }
     }
 
-    /// A config that cannot be read leaves the last good one where it is, with the reason.
+    /// Replaces the config. If it could not be read, keeps the last good one and records the error.
     pub(super) fn set_config(&mut self, config: Result<ConfigView, String>) {
         match config {
             Ok(config) => {
@@ -176,14 +176,14 @@ impl State {
         }
     }
 
-    /// Takes in an answer of each Envoy, at a moment in milliseconds since some other one.
+    /// Records one answer of each Envoy. `now_ms` counts from a fixed but arbitrary moment.
     pub(super) fn add(&mut self, now_ms: u64, answers: Vec<Result<Sample, String>>) {
         self.now_ms = now_ms;
         let mut gained = self.history.back().map(|moment| moment.gained.clone()).unwrap_or_default();
         for (proxy, answer) in self.proxies.iter_mut().zip(answers) {
             proxy.add(now_ms, answer, &mut gained);
         }
-        let queued = shared(&self.proxies).map(|sample| sample.queued_events).sum();
+        let queued = samples(&self.proxies).map(|sample| sample.queued_events).sum();
         self.history.push_back(Moment { at_ms: now_ms, queued, gained });
         let is_old = |moment: &Moment| now_ms.saturating_sub(moment.at_ms) > HISTORY_MS;
         while self.history.len() > HISTORY_MAX || self.history.front().is_some_and(is_old) {
@@ -191,42 +191,44 @@ impl State {
         }
     }
 
-    /// Exposures of a variant since the first moment of the charts.
+    /// Exposures of a variant at each moment of the charts, counted from the first.
     fn gained<'a>(&'a self, name: &'a Name) -> impl Iterator<Item = u64> + 'a {
         let of = |moment: &Moment| moment.gained.get(name).copied().unwrap_or(0);
         let first = self.history.front().map_or(0, of);
         self.history.iter().map(move |moment| of(moment).saturating_sub(first))
     }
 
-    /// Experiments that proxies count exposures of, though the config has none of the name.
-    fn strangers(&self) -> Vec<&str> {
+    /// Experiments with new exposures that the config does not contain.
+    fn unknown_experiments(&self) -> Vec<&str> {
         let known: Vec<String> = self.config.experiments.iter().map(|one| name_part(&one.key)).collect();
         let newest = self.history.back().map(|moment| &moment.gained);
-        let mut strangers: Vec<&str> = (newest.into_iter().flatten())
+        let mut unknown: Vec<&str> = (newest.into_iter().flatten())
             .filter(|(name, _)| !known.contains(&name.0) && self.gained(name).last() > Some(0))
             .map(|((experiment, _), _)| experiment.as_str())
             .collect();
-        strangers.dedup();
-        strangers
+        unknown.dedup();
+        unknown
     }
 
     fn config_verdict(&self) -> Verdict {
         if let Some(error) = &self.config_error {
-            return Verdict::new(Health::Watch, format!("the experiment config cannot be read: {error}"));
+            return Verdict::new(Health::Watch, format!("The experiment config cannot be read: {error}"));
         }
         if !self.config.invalid.is_empty() {
-            let text =
-                format!("invalid and switched off: {}. `edgesplit validate` says why.", self.config.invalid.join(", "));
+            let text = format!(
+                "Invalid and disabled: {}. Run `edgesplit validate` for the reasons.",
+                self.config.invalid.join(", ")
+            );
             return Verdict::new(Health::Watch, text);
         }
-        let strangers = self.strangers();
-        if !strangers.is_empty() {
+        let unknown = self.unknown_experiments();
+        if !unknown.is_empty() {
             let text =
-                format!("proxies count exposures of experiments that it does not have: {}", strangers.join(", "));
+                format!("Proxies count exposures of experiments that the config does not have: {}", unknown.join(", "));
             return Verdict::new(Health::Watch, text);
         }
         if self.config.experiments.is_empty() {
-            return Verdict::new(Health::Healthy, "the config has no experiments");
+            return Verdict::new(Health::Healthy, "The config has no experiments.");
         }
         Verdict::new(Health::Healthy, "")
     }
@@ -239,33 +241,33 @@ impl State {
         }
     }
 
-    /// What the page shows.
+    /// The data of the page, and the output of `--json`.
     pub(super) fn to_json(&self) -> Value {
-        let sum = shared(&self.proxies).fold(Sample::default(), Sample::plus);
+        let sum = samples(&self.proxies).fold(Sample::default(), Sample::plus);
         let lost = verdict::lost(&self.proxies);
         let revision = revision_hash(self.config.revision.as_deref());
-        let is_known = shared(&self.proxies).next().is_some();
+        let is_known = samples(&self.proxies).next().is_some();
         let delivery = verdict::delivery(&self.proxies, &sum, self.now_ms);
         let config = self.config_verdict();
         let proxies: Vec<Verdict> =
             self.proxies.iter().map(|proxy| verdict::proxy(proxy, revision, self.now_ms)).collect();
-        let experiments: Vec<Judged> = if is_known {
+        let experiments: Vec<ExperimentVerdict> = if is_known {
             self.config.experiments.iter().map(|one| verdict::experiment(one, &sum, lost)).collect()
         } else {
             Vec::new()
         };
         let of_experiments = self.config.experiments.iter().zip(&experiments).enumerate();
         let of_proxies = self.proxies.iter().zip(&proxies);
-        let attention: Vec<Value> =
-            ([verdict::attention("delivery".to_owned(), "Delivery", &delivery)].into_iter())
-                .chain(of_experiments.map(|(at, (one, judged))| {
-                    verdict::attention(format!("experiment-{at}"), &one.key, &judged.verdict)
-                }))
-                .chain(of_proxies.map(|(one, verdict)| verdict::attention("proxies".to_owned(), &one.address, verdict)))
-                .chain([verdict::attention("experiments".to_owned(), "Experiment config", &config)])
-                .flatten()
-                .collect();
-        let verdicts = experiments.iter().map(|judged| &judged.verdict).chain(&proxies).chain([&delivery, &config]);
+        let attention: Vec<Value> = ([verdict::attention("delivery".to_owned(), "Delivery", &delivery)].into_iter())
+            .chain(of_experiments.map(|(at, (one, experiment))| {
+                verdict::attention(format!("experiment-{at}"), &one.key, &experiment.verdict)
+            }))
+            .chain(of_proxies.map(|(one, verdict)| verdict::attention("proxies".to_owned(), &one.address, verdict)))
+            .chain([verdict::attention("experiments".to_owned(), "Experiment config", &config)])
+            .flatten()
+            .collect();
+        let verdicts =
+            experiments.iter().map(|experiment| &experiment.verdict).chain(&proxies).chain([&delivery, &config]);
         let overall = verdicts.map(|verdict| verdict.health).max().unwrap_or(Health::Asking);
         let known = |value: u64| is_known.then_some(value);
         let seconds = |moment: &Moment| (moment.at_ms as f64 - self.now_ms as f64) / 1_000.0;
@@ -305,11 +307,11 @@ impl State {
         })
     }
 
-    fn experiment_json(&self, at: usize, judged: &Judged, sum: &Sample) -> Option<Value> {
+    fn experiment_json(&self, at: usize, verdict: &ExperimentVerdict, sum: &Sample) -> Option<Value> {
         let experiment = self.config.experiments.get(at)?;
-        let total: u64 = judged.counts.iter().sum();
+        let total: u64 = verdict.counts.iter().sum();
         let name = name_part(&experiment.key);
-        let variants = (experiment.variants.iter().zip(&judged.counts)).map(|((variant, weight), count)| {
+        let variants = (experiment.variants.iter().zip(&verdict.counts)).map(|((variant, weight), count)| {
             let name = (name.clone(), name_part(variant));
             let (responses, errors) = sum.responses.get(&name).copied().unwrap_or_default();
             let missing = self.proxies.iter().map(|proxy| proxy.missing(&name));
@@ -328,8 +330,8 @@ impl State {
             })
         });
         Some(json!({
-            "key": experiment.key, "state": experiment.state, "exposures": total, "verdict": judged.verdict.to_json(),
-            "test": judged.test.map(crate::statistics::ChiSquaredTest::to_json), "variants": variants.collect::<Vec<_>>(),
+            "key": experiment.key, "state": experiment.state, "exposures": total, "verdict": verdict.verdict.to_json(),
+            "test": verdict.test.map(crate::statistics::ChiSquaredTest::to_json), "variants": variants.collect::<Vec<_>>(),
         }))
     }
 }

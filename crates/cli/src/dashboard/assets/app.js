@@ -1,4 +1,4 @@
-// Asks for the state once a second and draws it. Texts go in as text, never as markup.
+// Fetches the state once a second and draws it. Texts are inserted as text, never as markup.
 "use strict";
 const $ = (id) => document.getElementById(id);
 const percent = (share) => (share === null ? "–" : (100 * share).toFixed(1) + " %");
@@ -10,13 +10,13 @@ function element(name, attributes = {}, ...children) {
   made.append(...children);
   return made;
 }
-function say(node, text) { if (node.textContent !== text) node.textContent = text; }
+function setText(node, text) { if (node.textContent !== text) node.textContent = text; }
 function badge(node, { health, word }) {
   if (node.className !== "badge " + health) node.className = "badge " + health;
-  say(node, word);
+  setText(node, word);
 }
-// For screen readers: what changed, once, and not every figure every second.
-function announce(text) { say($("announcement"), text); }
+// Screen readers get each change once, and not every figure every second.
+function announce(text) { setText($("announcement"), text); }
 
 let known = new Map();
 function attention(list, overall) {
@@ -26,14 +26,14 @@ function attention(list, overall) {
   list.forEach((one, at) => {
     const node = nodes.children[at] || nodes.appendChild(element("li", {}, element("span", { class: "badge" }), element("a"), element("span", { class: "quiet" })));
     badge(node.children[0], one);
-    say(node.children[1], one.what);
+    setText(node.children[1], one.what);
     if (node.children[1].getAttribute("href") !== "#" + one.place) node.children[1].setAttribute("href", "#" + one.place);
-    say(node.children[2], one.text);
+    setText(node.children[2], one.text);
   });
   const now = new Map(list.map((one) => [one.what + ": " + one.word, one.health]));
   const news = [...now].filter(([what]) => !known.has(what)).map(([what, health]) => health + ", " + what);
-  const gone = [...known.keys()].filter((what) => !now.has(what)).map((what) => "no more " + what);
-  if (news.length + gone.length) announce([...news, ...gone, "all in all " + overall].join("; "));
+  const gone = [...known.keys()].filter((what) => !now.has(what)).map((what) => "resolved: " + what);
+  if (news.length + gone.length) announce([...news, ...gone, "overall " + overall].join("; "));
   known = now;
 }
 
@@ -47,19 +47,19 @@ function figures(delivery) {
   if (!$("figures").children.length) {
     $("figures").append(...list.map(([name, unit]) => element("div", {}, element("dt", {}, name), element("dd", { id: "figure-" + name }), element("dd", { class: "unit" }, unit))));
   }
-  for (const [name, , value] of list) say($("figure-" + name), shown(value));
+  for (const [name, , value] of list) setText($("figure-" + name), shown(value));
 }
 
 const columns = ["variant", "exposures", "delivered", "lost", "observed", "configured", "5xx"];
 function table(experiment) {
   return element("div", { class: "scroll" }, element("table", {},
-    element("caption", { class: "unseen" }, experiment.key + ": exposures by variant, what became of them, their shares, and the share of responses with a server error"),
+    element("caption", { class: "unseen" }, experiment.key + ": exposures by variant, their delivery, their shares, and the share of responses with a server error"),
     element("thead", {}, element("tr", {}, ...columns.map((name, column) => element("th", { scope: "col", class: column ? "n" : "" }, name)))),
     element("tbody", {}, ...experiment.variants.map((variant, row) => element("tr", {},
       element("th", { scope: "row" }, swatch(row), variant.key),
       ...columns.slice(1).map(() => element("td", { class: "n" })))))));
 }
-// A piece of the variant's line.
+// A sample of the variant's line in the chart.
 function swatch(row) {
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   const line = document.createElementNS("http://www.w3.org/2000/svg", "line");
@@ -85,8 +85,8 @@ function card(experiment, at, seconds) {
   }
   node.className = experiment.verdict.health + "-card";
   badge(node.querySelector(".badge"), calm(experiment.verdict));
-  say(node.querySelector(".small"), experiment.state + ", " + number.format(experiment.exposures) + " exposures");
-  say(node.querySelector(".verdict"), experiment.verdict.text);
+  setText(node.querySelector(".small"), experiment.state + ", " + number.format(experiment.exposures) + " exposures");
+  setText(node.querySelector(".verdict"), experiment.verdict.text);
   experiment.variants.forEach((variant, row) => {
     const line = node.querySelectorAll("tbody tr")[row];
     line.querySelector("line").setAttribute("stroke", color(row));
@@ -97,16 +97,16 @@ function card(experiment, at, seconds) {
       (variant.lost_at_most ? "≤ " : "") + number.format(variant.lost_at_most),
       percent(variant.observed), percent(variant.configured), variant.off ? errors + ", off" : errors,
     ];
-    line.querySelectorAll("td").forEach((cell, column) => say(cell, texts[column]));
+    line.querySelectorAll("td").forEach((cell, column) => setText(cell, texts[column]));
   });
   const drawn = experiment.state === "running" && experiment.exposures > 0;
   node.querySelector("figure").hidden = !drawn;
   if (drawn) {
-    const title = "exposures gained in " + span(seconds);
+    const title = "new exposures in the last " + span(seconds);
     chart(node.querySelector("figure"), title, seconds, experiment.variants.map((variant) => ({ name: variant.key, values: variant.history })), 150);
   }
 }
-// A word that is not “healthy” is no praise: paused, too few to judge.
+// Healthy verdicts with another word, such as “paused”, are shown without the colour of health.
 const calm = (verdict) => (verdict.health === "healthy" && verdict.word !== "healthy" ? { health: "calm", word: verdict.word } : verdict);
 const span = (seconds) => { const whole = Math.round(-seconds[0]); return whole < 120 ? whole + " s" : Math.floor(whole / 60) + " min"; };
 
@@ -121,15 +121,15 @@ function proxies(list) {
     ...columnsOfProxies.map((name) => element("td", { class: name === "revision" ? "" : "n" })),
   ];
   rows(document.querySelector("#proxies tbody"), list, cells, (row, proxy) => {
-    say(row.children[0], proxy.address);
+    setText(row.children[0], proxy.address);
     badge(row.querySelector(".badge"), proxy.verdict);
-    say(row.querySelector(".small"), proxy.verdict.text);
+    setText(row.querySelector(".small"), proxy.verdict.text);
     const vms = shown(proxy.vms_active) + (proxy.vms_started ? " (" + proxy.vms_started + " new)" : "");
     const texts = [
       shown(proxy.emitted), shown(proxy.delivered), shown(proxy.lost), shown(proxy.queued), shown(proxy.oldest_age_s, " s"),
       proxy.revisions.join(", ") || "–", shown(proxy.config_age_s, " s ago"), shown(proxy.fetch_failures), vms,
     ];
-    texts.forEach((text, cell) => say(row.children[cell + 2], text));
+    texts.forEach((text, cell) => setText(row.children[cell + 2], text));
   });
 }
 const columnsOfProxies = ["emitted", "delivered", "lost", "queued", "oldest", "revision", "confirmed", "fetch failures", "VMs"];
@@ -138,11 +138,11 @@ function errors(list) {
   $("errors").hidden = list.length === 0;
   const cells = () => [element("th", { scope: "row" }), element("td", { class: "n" }), element("td")];
   rows(document.querySelector("#errors tbody"), list, cells, (row, { kind, count, meaning }) => {
-    [kind, number.format(count), meaning].forEach((text, cell) => say(row.children[cell], text));
+    [kind, number.format(count), meaning].forEach((text, cell) => setText(row.children[cell], text));
   });
 }
 
-// Who uses the keyboard has to reach what scrolls.
+// Scrollable parts must be reachable by keyboard.
 function scrollable() {
   for (const node of document.querySelectorAll(".wide, .scroll")) {
     if (node.scrollWidth > node.clientWidth) node.tabIndex = 0; else node.removeAttribute("tabindex");
@@ -154,17 +154,17 @@ function show(state) {
   last = state;
   badge($("overall"), { health: state.overall, word: state.overall });
   document.title = (state.overall === "healthy" ? "" : state.overall + " – ") + "Edgesplit";
-  say($("revision"), state.revision === null ? "" : "experiments " + state.revision);
+  setText($("revision"), state.revision === null ? "" : "experiments " + state.revision);
   attention(state.attention, state.overall);
   badge($("delivery-badge"), state.delivery.verdict);
-  say($("delivery-text"), state.delivery.verdict.text);
+  setText($("delivery-text"), state.delivery.verdict.text);
   figures(state.delivery);
   if (state.seconds.length) {
     const queued = { name: "waiting", values: state.delivery.history.queued, color: palette()[1], fill: palette()[1] + "33" };
     chart($("outbox"), "events waiting in buffers and in the outbox, last " + span(state.seconds), state.seconds, [queued], 150);
   }
   $("config-text").hidden = state.config.text === "";
-  say($("config-text"), state.config.text);
+  setText($("config-text"), state.config.text);
   state.experiments.forEach((experiment, at) => card(experiment, at, state.seconds));
   while ($("cards").children.length > state.experiments.length) $("cards").lastChild.remove();
   proxies(state.proxies);
@@ -178,25 +178,25 @@ async function draw() {
   if (paused) return;
   const state = await fetch("/state.json", { signal: AbortSignal.timeout(5000) }).then((answer) => answer.json()).catch(() => null);
   if (paused) return;
-  if (state === null) return silent();
+  if (state === null) return showStale();
   answered = new Date();
   document.body.classList.remove("stale");
-  say($("as-of"), "as of " + answered.toLocaleTimeString());
+  setText($("as-of"), "as of " + answered.toLocaleTimeString());
   show(state);
 }
-// What was known stays, and says of when it is.
-function silent() {
+// Without an answer, the last figures stay, with their time.
+function showStale() {
   if (!document.body.classList.contains("stale")) announce("the dashboard does not answer");
   document.body.classList.add("stale");
   document.title = "no answer – Edgesplit";
   badge($("overall"), { health: "broken", word: "the dashboard does not answer" });
-  say($("as-of"), answered ? "what is shown is of " + answered.toLocaleTimeString() : "is `edgesplit dashboard` running?");
+  setText($("as-of"), answered ? "last update at " + answered.toLocaleTimeString() : "check that `edgesplit dashboard` is running");
 }
 $("pause").addEventListener("click", () => {
   paused = !paused;
   $("pause").setAttribute("aria-pressed", paused);
-  say($("pause"), paused ? "Go on" : "Pause");
-  if (paused) say($("as-of"), "paused" + (answered ? " at " + answered.toLocaleTimeString() : "")); else draw();
+  setText($("pause"), paused ? "Resume" : "Pause");
+  if (paused) setText($("as-of"), "paused" + (answered ? " at " + answered.toLocaleTimeString() : "")); else draw();
 });
 for (const [source, event] of [[dark, "change"], [window, "resize"]]) source.addEventListener(event, () => last && show(last));
 draw();

@@ -1,4 +1,4 @@
-// Charts over time, drawn by uPlot. Lines differ by colour and by dashes. The arrow keys read them out, as the pointer does.
+// Charts over time, drawn by uPlot. Lines differ by colour and by dashes. Values are read out by pointer or arrow keys.
 "use strict";
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const number = new Intl.NumberFormat("en");
@@ -16,20 +16,20 @@ function ago(seconds) {
   return "−" + (whole < 120 ? whole + " s" : whole % 60 ? Math.floor(whole / 60) + " min " + (whole % 60) + " s" : whole / 60 + " min");
 }
 
-// What a chart shows at one moment, in words.
-function told(known, at) {
+// The values of a chart at one moment, in words.
+function describe(known, at) {
   const values = known.series.map((one, row) => one.name + " " + number.format(known.data[row + 1][at]));
   return ago(known.data[0][at]) + ": " + values.join(", ");
 }
 
 function caption(known) {
   const at = known.plot.cursor.idx;
-  const text = at === null || at === undefined ? known.title : known.title + " – " + told(known, at);
+  const text = at === null || at === undefined ? known.title : known.title + " – " + describe(known, at);
   const node = known.figure.querySelector("figcaption");
   if (node.textContent !== text) node.textContent = text;
 }
 
-// A chart is made once and only fed anew; in other colours or at another width it is made again.
+// A chart is created once and then only gets new data. If colours or width change, it is created again.
 function chart(figure, title, seconds, series, height) {
   const place = figure.querySelector(".plot");
   const data = [seconds, ...series.map((one) => one.values)];
@@ -45,7 +45,7 @@ function chart(figure, title, seconds, series, height) {
     charts.set(figure, known);
     known.plot = plot(known, place, height);
   }
-  const summary = title + ". " + told(known, seconds.length - 1);
+  const summary = title + ". " + describe(known, seconds.length - 1);
   if (figure.getAttribute("aria-label") !== summary) figure.setAttribute("aria-label", summary);
   caption(known);
 }
@@ -73,7 +73,7 @@ function keys(figure) {
     const { plot, data } = charts.get(figure);
     const at = Math.min(Math.max(to(plot.cursor.idx ?? data[0].length - 1), 0), data[0].length - 1);
     plot.setCursor({ left: plot.valToPos(data[0][at], "x"), top: 10 });
-    announce(told(charts.get(figure), at));
+    announce(describe(charts.get(figure), at));
   };
   const moves = { ArrowLeft: (at) => at - 1, ArrowRight: (at) => at + 1, Home: () => 0, End: () => Infinity };
   figure.addEventListener("keydown", (event) => {

@@ -37,7 +37,7 @@ fn config(revision: &str, key: &str) -> ConfigView {
     ConfigView::new(&native::compile(&config, 64).snapshot.unwrap())
 }
 
-/// Two Envoys, and a clock of its own.
+/// A state with two Envoys, whose clock advances with each sample.
 struct Watched(State);
 
 impl Watched {
@@ -47,7 +47,7 @@ impl Watched {
         Watched(state)
     }
 
-    /// A second later.
+    /// Adds an answer of each Envoy, one second later.
     fn then(&mut self, a: Result<Sample, String>, b: Result<Sample, String>) -> Value {
         self.0.add(self.0.now_ms + 1_000, vec![a, b]);
         self.0.to_json()
@@ -59,21 +59,21 @@ fn text(verdict: &Value) -> &str {
 }
 
 #[test]
-fn shares_of_all_proxies_are_judged_by_the_weights() {
+fn split_is_tested_over_all_proxies() {
     let mut watched = Watched::new();
     let seen = watched.then(Ok(sample(600, 400, 0)), Ok(sample(410, 590, 0)));
     assert_eq!((&seen["overall"], &seen["attention"]), (&json!("healthy"), &json!([])), "{seen:#}");
     assert_eq!(seen["experiments"][0]["variants"][0]["exposures"], 1010);
     assert_eq!((&seen["revision"], &seen["proxies"][1]["revisions"]), (&json!("r1"), &json!(["r1"])));
-    // 1,110 to 990: chance does that in 9 of 1,000 cases.
+    // 1,110 to 990 has p = 0.009.
     let seen = watched.then(Ok(sample(700, 400, 0)), Ok(sample(410, 590, 0)));
     assert_eq!(seen["experiments"][0]["verdict"]["word"], "unusual shares");
-    assert!(text(&seen["experiments"][0]["verdict"]).contains("in 9 of 1,000 cases (p = 0.009)"), "{seen:#}");
+    assert!(text(&seen["experiments"][0]["verdict"]).contains("(p = 0.009)"), "{seen:#}");
     let seen = watched.then(Ok(sample(700, 400, 0)), Ok(sample(600, 590, 0)));
     let nav = &seen["experiments"][0];
     assert_eq!((&seen["overall"], &nav["verdict"]["word"]), (&json!("broken"), &json!("sample ratio mismatch")));
     assert_eq!(nav["test"]["plausible"], false);
-    // Charts begin at 0, however much was counted before.
+    // Charts begin at 0, regardless of earlier counts.
     assert_eq!((&nav["variants"][0]["history"], &seen["seconds"]), (&json!([0, 100, 290]), &json!([-2.0, -1.0, 0.0])));
     assert_eq!(
         (&seen["attention"][0]["what"], &seen["attention"][0]["place"]),
@@ -82,10 +82,10 @@ fn shares_of_all_proxies_are_judged_by_the_weights() {
 }
 
 #[test]
-fn an_outage_of_one_proxy_is_seen_and_so_is_its_end() {
+fn delivery_shows_an_outage_of_one_proxy_and_its_end() {
     let mut watched = Watched::new();
     watched.then(Ok(sample(500, 500, 0)), Ok(sample(500, 500, 0)));
-    // The other one goes on delivering.
+    // The other proxy keeps delivering.
     let outage = |watched: &mut Watched, second: u64| {
         watched.then(Ok(sample(500, 500 + second, second)), Ok(sample(500 + second, 500, 0)))
     };
@@ -95,7 +95,7 @@ fn an_outage_of_one_proxy_is_seen_and_so_is_its_end() {
     let seen = outage(&mut watched, STUCK_MS / 1_000);
     assert_eq!(
         text(&seen["delivery"]["verdict"]),
-        "nothing is delivered by 1 of 2 proxies: 5 events wait in the outbox, and will go out when the service is back"
+        "No events are delivered by 1 of 2 proxies. 5 events wait in the outbox and will be sent when the service is back."
     );
     assert_eq!(seen["delivery"]["history"]["queued"], json!([0, 1, 2, 3, 4, 5]));
     let seen = watched.then(Ok(sample(500, 505, 0)), Ok(sample(500, 500, 0)));
@@ -115,39 +115,39 @@ fn an_outage_of_one_proxy_is_seen_and_so_is_its_end() {
 }
 
 #[test]
-fn who_does_not_answer_takes_nothing_away_from_what_is_known() {
+fn proxy_without_answer_keeps_its_last_figures() {
     let mut watched = Watched::new();
     let seen = watched.0.to_json();
     assert_eq!(
         (&seen["overall"], &seen["delivery"]["emitted"]),
         (&json!("asking"), &json!(null)),
-        "nobody was asked yet"
+        "before the first poll"
     );
     let refused = || Err("refused".to_owned());
     let seen = watched.then(refused(), refused());
     assert_eq!((&seen["overall"], &seen["delivery"]["verdict"]["word"]), (&json!("broken"), &json!("no answer")));
-    assert_eq!((&seen["delivery"]["emitted"], &seen["experiments"]), (&json!(null), &json!([])), "nothing is known");
+    assert_eq!((&seen["delivery"]["emitted"], &seen["experiments"]), (&json!(null), &json!([])), "no figures");
 
     let lossy = || sample_with(500, 500, 0, &[("events.dropped_overflow", 7)]);
     watched.then(Ok(lossy()), Ok(lossy()));
     let seen = watched.then(Ok(lossy()), refused());
     assert_eq!(seen["delivery"]["emitted"], 2_000);
-    assert_eq!(text(&seen["proxies"][1]["verdict"]), "does not answer: refused. The figures are those of 1 s ago");
+    assert_eq!(text(&seen["proxies"][1]["verdict"]), "No answer: refused. Figures are 1 s old.");
     let seen = watched.then(Ok(lossy()), Ok(lossy()));
-    // What it had lost before is not lost anew, and nothing was gained twice.
+    // Earlier losses are not counted again, and neither are exposures.
     assert_eq!(
         text(&seen["delivery"]["verdict"]),
-        "14 events were lost since the Envoys started, none in the last minute"
+        "14 events were lost since the Envoys started, none in the last minute."
     );
     assert_eq!(seen["experiments"][0]["variants"][0]["history"], json!([0, 0, 0, 0]));
-    // An Envoy that started anew counts from 0.
+    // A restarted Envoy counts from 0.
     let seen = watched.then(Ok(lossy()), Ok(sample(3, 2, 0)));
     assert_eq!(seen["experiments"][0]["variants"][0]["history"], json!([0, 0, 0, 0, 3]));
     assert_eq!(seen["experiments"][0]["variants"][0]["exposures"], 503);
 }
 
 #[test]
-fn losses_are_told_by_variant_as_far_as_they_are_known() {
+fn losses_have_upper_bounds_per_variant() {
     let mut watched = Watched::new();
     let seen = watched.then(Ok(sample(500, 500, 0)), Ok(sample(500, 500, 3)));
     let green = |seen: &Value| {
@@ -155,7 +155,7 @@ fn losses_are_told_by_variant_as_far_as_they_are_known() {
         (green["delivered_at_least"].as_u64().unwrap(), green["lost_at_most"].as_u64().unwrap())
     };
     assert_eq!(green(&seen), (997, 0), "three are on their way");
-    // An outage: what was settled before it is there.
+    // An outage does not affect exposures that were settled before.
     watched.then(Ok(sample(500, 500, 0)), Ok(sample(500, 500, 0)));
     let seen = watched.then(Ok(sample(500, 500, 0)), Ok(sample(600, 650, 250)));
     assert_eq!(green(&seen), (1_000, 0));
@@ -169,18 +169,18 @@ fn losses_are_told_by_variant_as_far_as_they_are_known() {
     assert_eq!(green(&seen), (980, 20));
     let verdict = &seen["experiments"][0]["verdict"];
     assert!(
-        verdict["health"] == "healthy" && text(verdict).contains("even if the 20 lost events were all of one"),
+        verdict["health"] == "healthy" && text(verdict).contains("even if all lost events (20) were of one variant"),
         "{verdict}"
     );
-    assert_eq!(text(&seen["delivery"]["verdict"]), "20 events were lost in the last minute");
-    // So many that the shares of what was delivered can be anything.
+    assert_eq!(text(&seen["delivery"]["verdict"]), "20 events were lost in the last minute.");
+    // With this many losses, the shares of the delivered events are unknown.
     let seen = watched.then(Ok(lossy(900)), Ok(sample(500, 500, 0)));
     assert_eq!(green(&seen), (500, 500), "no more than were exposed on that proxy");
     assert_eq!(seen["experiments"][0]["verdict"]["word"], "losses");
 }
 
 #[test]
-fn what_a_guardrail_switched_off_is_told_with_the_errors() {
+fn guardrail_is_shown_with_the_errors() {
     let mut watched = Watched::new();
     let with = |off: u64| {
         let all = [
@@ -194,15 +194,18 @@ fn what_a_guardrail_switched_off_is_told_with_the_errors() {
     let seen = watched.then(with(0), with(1));
     let (nav, green) = (&seen["experiments"][0], &seen["experiments"][0]["variants"][1]);
     assert_eq!(nav["verdict"]["health"], "broken");
-    let told = text(&nav["verdict"]);
-    assert!(told.starts_with("green answers with more") && told.contains("on one proxy"), "{told}");
+    let explanation = text(&nav["verdict"]);
+    assert!(
+        explanation.starts_with("green answers with more") && explanation.contains("on one proxy"),
+        "{explanation}"
+    );
     assert_eq!((&green["responses"], &green["server_errors"], &green["off"]), (&json!(200), &json!(120), &json!(1)));
     assert_eq!(nav["variants"][0]["off"], 0);
     assert_eq!((&seen["delivery"]["oldest_age_s"], &seen["proxies"][0]["oldest_age_s"]), (&json!(5), &json!(4)));
 }
 
 #[test]
-fn proxies_tell_new_vms_old_experiments_and_other_revisions() {
+fn proxies_show_new_vms_old_experiments_and_other_revisions() {
     let mut watched = Watched::new();
     watched.then(Ok(sample(1, 1, 0)), Ok(sample(1, 1, 0)));
     let word = |seen: &Value, at: usize| seen["proxies"][at]["verdict"]["word"].as_str().unwrap().to_owned();
@@ -233,25 +236,25 @@ fn proxies_tell_new_vms_old_experiments_and_other_revisions() {
 }
 
 #[test]
-fn a_config_that_goes_bad_leaves_the_last_one_and_strangers_are_told() {
+fn config_keeps_the_last_good_one_and_names_unknown_experiments() {
     let mut watched = Watched::new();
     watched.then(Ok(sample(1, 1, 0)), Ok(sample(1, 1, 0)));
     watched.0.set_config(Err("it is gone".to_owned()));
     let seen = watched.then(Ok(sample(60, 60, 0)), Ok(sample(60, 60, 0)));
     assert_eq!((&seen["experiments"][0]["key"], &seen["overall"]), (&json!("nav"), &json!("watch")));
-    assert_eq!(text(&seen["config"]), "the experiment config cannot be read: it is gone");
-    // Another config than the proxies have: what they count is not in it.
+    assert_eq!(text(&seen["config"]), "The experiment config cannot be read: it is gone");
+    // The config differs from that of the proxies, which count an experiment that it does not have.
     watched.0.set_config(Ok(config("r1", "button")));
     let seen = watched.then(Ok(sample(61, 60, 0)), Ok(sample(60, 60, 0)));
-    assert_eq!(text(&seen["config"]), "proxies count exposures of experiments that it does not have: nav");
+    assert_eq!(text(&seen["config"]), "Proxies count exposures of experiments that the config does not have: nav");
     let broken = json!({"schema": 1, "experiments": [{"key": "wrong", "state": "running", "variants": []}]});
     watched.0.set_config(Ok(ConfigView::new(&native::compile(&broken, 64).snapshot.unwrap())));
     let seen = watched.then(Ok(sample(61, 60, 0)), Ok(sample(60, 60, 0)));
-    assert!(text(&seen["config"]).starts_with("invalid and switched off: wrong."), "{seen:#}");
+    assert!(text(&seen["config"]).starts_with("Invalid and disabled: wrong."), "{seen:#}");
 }
 
 #[test]
-fn the_history_is_bounded_by_number_and_by_time() {
+fn history_is_bounded_by_number_and_by_time() {
     let mut watched = Watched::new();
     for second in 0..HISTORY_MAX as u64 + 100 {
         watched.0.add(second * 1_000, vec![Ok(sample(1, 1, 0)), Ok(sample(1, 1, 0))]);
