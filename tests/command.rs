@@ -64,7 +64,7 @@ fn a_preview_is_signed_with_the_secret_from_wherever_it_comes() {
         (&["--secret", SECRET], &[("EDGESPLIT_PREVIEW_SECRET", "another")]),
     ] {
         let printed = edgesplit(&[&["preview"], options, &rest].concat(), variables);
-        assert_eq!((printed.code, printed.err.as_str()), (0, "good until 2026-12-01T02:00:00Z\n"), "{options:?}");
+        assert_eq!((printed.code, printed.err.as_str()), (0, "valid until 2026-12-01T02:00:00Z\n"), "{options:?}");
         let token = printed.out.trim_end();
         let found = preview::check(SECRET.as_bytes(), token.as_bytes(), NOW_MS + 7_199_999).unwrap();
         assert_eq!((found.variant("checkout-button"), found.variant("nav")), (Some("green"), Some("mega")));
@@ -81,8 +81,8 @@ fn a_preview_is_signed_with_the_secret_from_wherever_it_comes() {
     let config = file("preview-experiments.json", &experiments());
     for (options, code, says) in [
         (&["--secret", "short", "nav=mega"][..], 0, "can be guessed"),
-        (&["--secret", SECRET, "--config", &config, "nav=mega"], 0, "good until"),
-        (&["--secret", SECRET, "--config", &config, "nav=huge"], 1, "no variant \"huge\", but plain, mega"),
+        (&["--secret", SECRET, "--config", &config, "nav=mega"], 0, "valid until"),
+        (&["--secret", SECRET, "--config", &config, "nav=huge"], 1, "no variant \"huge\"; it has plain, mega"),
         (&["--secret", SECRET, "--config", &config, "nav-2=mega"], 1, "no experiment \"nav-2\""),
         (&["nav=mega"], 2, "no secret"),
         (&["--secret", "", "nav=mega"], 2, "the secret is empty"),

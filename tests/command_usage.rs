@@ -1,4 +1,4 @@
-//! The command in the hands of somebody who does not know it: helps, wrong input, readers that stop reading.
+//! Usability of the command: help texts, invalid input, and readers that close the pipe.
 #![allow(missing_docs)]
 // Helpers of tests fail as tests do: by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -33,7 +33,7 @@ fn experiments() -> String {
 }
 
 #[test]
-fn every_help_has_an_example_and_the_exit_codes() {
+fn help_has_an_example_and_the_exit_codes() {
     let help = edgesplit(&["--help"]).out;
     assert!(help.starts_with("A/B tests inside Envoy") && help.contains("Examples:\n  edgesplit "), "{help}");
     let (_, rest) = help.split_once("Commands:\n").unwrap();
@@ -48,12 +48,15 @@ fn every_help_has_an_example_and_the_exit_codes() {
                 || help.contains(&format!("<(edgesplit {name} ")),
             "{help}"
         );
-        assert!(help.ends_with("Exit codes: 0 well, 1 problems found, 2 wrong usage or unreadable file.\n"), "{help}");
+        assert!(
+            help.ends_with("Exit codes: 0 success, 1 problems found, 2 incorrect usage or unreadable file.\n"),
+            "{help}"
+        );
     }
 }
 
 #[test]
-fn who_stops_reading_has_seen_enough() {
+fn closed_pipe_is_no_error() {
     let config = file("pipe.json", &experiments());
     for arguments in [
         "completions bash",
@@ -69,7 +72,7 @@ fn who_stops_reading_has_seen_enough() {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        // Before it prints anything, or in the middle of it: both are well.
+        // The pipe may close before or during the output.
         drop(child.stdout.take());
         let output = child.wait_with_output().unwrap();
         let err = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -78,7 +81,7 @@ fn who_stops_reading_has_seen_enough() {
 }
 
 #[test]
-fn wrong_input_is_told_in_words_with_its_code() {
+fn invalid_input_gives_a_message_and_an_exit_code() {
     let config = file("right.json", &experiments());
     let [broken, list, empty] =
         [("broken.json", "{\"schema\": 1,\n \"experiments\": [}"), ("list.json", "[]"), ("empty.json", "")]
@@ -86,10 +89,10 @@ fn wrong_input_is_told_in_words_with_its_code() {
     let binary = Path::new(env!("CARGO_TARGET_TMPDIR")).join("binary.json");
     std::fs::write(&binary, [0xff_u8, 0x00, 0xfe, b'{', 0x80]).unwrap();
     let (binary, folder) = (binary.to_str().unwrap(), env!("CARGO_TARGET_TMPDIR"));
-    for (arguments, code, told) in [
+    for (arguments, code, expected) in [
         (format!("validate {config}.not"), 2, "cannot read"),
         (format!("validate {folder}"), 2, "Is a directory"),
-        (format!("validate {binary}"), 1, "refused whole"),
+        (format!("validate {binary}"), 1, "refused as a whole"),
         (format!("validate {broken}"), 1, "not JSON: expected value at line 2 column 18"),
         (format!("validate {list}"), 1, "expected an object"),
         (format!("validate {empty}"), 1, "not JSON"),
@@ -113,15 +116,15 @@ fn wrong_input_is_told_in_words_with_its_code() {
         ("size --rate 5/s --outage soon".to_owned(), 2, "expected a duration such as 90s"),
         (format!("dashboard --config {config}"), 2, "--envoy <URL>"),
         (format!("dashboard --envoy http://127.0.0.1:1 --config {config} --listen nowhere"), 2, "invalid"),
-        (format!("dashboard --envoy http://127.0.0.1:1 --config {config} --json"), 1, "no Envoy has answered"),
+        (format!("dashboard --envoy http://127.0.0.1:1 --config {config} --json"), 1, "No Envoy has answered"),
         ("frobnicate".to_owned(), 2, "unrecognized subcommand"),
         (String::new(), 2, "Usage: edgesplit <COMMAND>"),
     ] {
         let printed = edgesplit(&arguments.split_whitespace().collect::<Vec<_>>());
         let all = format!("{}{}", printed.out, printed.err);
-        assert_eq!((printed.code, all.contains(told)), (code, true), "{arguments}: {all}");
+        assert_eq!((printed.code, all.contains(expected)), (code, true), "{arguments}: {all}");
         assert!(!all.contains("panicked"), "{arguments}: {all}");
     }
-    // What always prints JSON may be asked for it.
+    // `evaluate` accepts --json, although it always prints JSON.
     assert_eq!(edgesplit(&["evaluate", "--json", "--config", &config]).code, 0);
 }

@@ -204,7 +204,7 @@ fn shares_are_those_of_the_formulas() {
     // For a person the same, with words.
     let output = command::edgesplit(&arguments, "");
     let text = String::from_utf8(output.stdout).unwrap();
-    assert!(text.contains("what chance would do to these weights") && text.contains("button and nav: "), "{text}");
+    assert!(text.contains("as expected for these weights") && text.contains("button and nav: "), "{text}");
 }
 
 #[test]

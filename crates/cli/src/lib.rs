@@ -1,4 +1,4 @@
-//! The command: the same engine for people and for CI.
+//! The `edgesplit` command: checks, explains and simulates experiments with the same engine as the filter.
 
 mod dashboard;
 mod diff;
@@ -26,26 +26,26 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// All is well.
+/// Success.
 pub const WELL: u8 = 0;
 /// Problems were found.
 pub const PROBLEMS: u8 = 1;
-/// Wrong usage, or a file that cannot be read.
+/// Incorrect usage, or an unreadable file.
 pub const USAGE: u8 = 2;
 
-/// The largest file that is read. Proxies take configs of a few megabytes.
+/// The largest file that is read. Proxies accept configs of a few megabytes.
 const FILE_BYTES_MAX: u64 = 1 << 30;
 
-/// What the codes mean: at the end of every help.
-const EXIT_CODES: &str = "Exit codes: 0 well, 1 problems found, 2 wrong usage or unreadable file.";
+/// The last line of every help text.
+const EXIT_CODES: &str = "Exit codes: 0 success, 1 problems found, 2 incorrect usage or unreadable file.";
 
-/// A/B tests inside Envoy: check experiments, see what they decide and why, and whether all is well.
+/// A/B tests inside Envoy: check experiments, explain their decisions, and monitor their health.
 #[derive(Debug, Parser)]
 #[command(
     name = "edgesplit",
     version,
     styles = Styles::styled(),
-    after_help = "Examples:\n  edgesplit validate experiments.json\n  edgesplit explain --config experiments.json --id u1 --path /checkout\n  edgesplit dashboard --envoy http://127.0.0.1:9901 --config experiments.json\n\n`edgesplit help COMMAND` says what a command takes, with examples."
+    after_help = "Examples:\n  edgesplit validate experiments.json\n  edgesplit explain --config experiments.json --id u1 --path /checkout\n  edgesplit dashboard --envoy http://127.0.0.1:9901 --config experiments.json\n\n`edgesplit help COMMAND` describes the options of a command, with examples."
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -54,75 +54,75 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Tell every problem of an experiment config, each with its JSON path.
+    /// Report every problem of an experiment config with its JSON path.
     #[command(
-        after_help = "Examples:\n  edgesplit validate experiments.json\n  edgesplit validate --plugin plugin.json experiments.json\n  edgesplit validate --format optimizely datafile.json\n  edgesplit validate --json experiments.json | jq '.problems[].path'\n\nOn a terminal each problem is drawn on the text that it is about; elsewhere it is one line, PATH: MESSAGE."
+        after_help = "Examples:\n  edgesplit validate experiments.json\n  edgesplit validate --plugin plugin.json experiments.json\n  edgesplit validate --format optimizely datafile.json\n  edgesplit validate --json experiments.json | jq '.problems[].path'\n\nOn a terminal, each problem is shown in the text of the file. Otherwise it is one line, PATH: MESSAGE."
     )]
     Validate(validate::Arguments),
-    /// Decide requests: one JSON request a line on standard input, one JSON result a line on standard output.
+    /// Decide requests: reads one JSON request per line from standard input, and writes one JSON result per line.
     #[command(
-        after_help = "Example:\n  echo '{\"id\": \"u1\", \"path\": \"/checkout\"}' | edgesplit evaluate --config experiments.json\n\nA request: {\"id\"?, \"attributes\"?: {}, \"host\"?, \"path\"?, \"method\"?, \"headers\"?: {}, \"cookies\"?: {}}"
+        after_help = "Example:\n  echo '{\"id\": \"u1\", \"path\": \"/checkout\"}' | edgesplit evaluate --config experiments.json\n\nFields of a request: {\"id\"?, \"attributes\"?: {}, \"host\"?, \"path\"?, \"method\"?, \"headers\"?: {}, \"cookies\"?: {}}"
     )]
     Evaluate {
-        /// The format of the config; that of the plugin configuration, else native, if not given.
+        /// The format of the config. Default: the format in the plugin configuration, else native.
         #[arg(long, value_parser = crate::format_parser())]
         format: Option<FormatRef>,
         /// The experiment config.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
-        /// A plugin configuration (JSON): where ids and attributes come from, consent, bots, paths.
+        /// A plugin configuration (JSON) with the sources of ids and attributes, consent, bots and paths.
         #[arg(long, value_name = "FILE")]
         plugin: Option<PathBuf>,
-        /// Decide as if it were this time (RFC 3339); now, if not given.
+        /// The time of the decisions (RFC 3339). Default: now.
         #[arg(long, value_name = "TIME", value_parser = moment_ms)]
         now: Option<i64>,
-        /// It always does.
+        /// Accepted for symmetry: the output is always JSON.
         #[arg(long, hide = true)]
         json: bool,
     },
-    /// Tell a person why: the cache keys that a page can have, or the decisions for one visitor, step by step.
+    /// Show the decisions for one visitor step by step, or the cache keys of a page.
     #[command(
         after_help = "Examples:\n  edgesplit explain --config experiments.json --route /checkout\n  edgesplit explain --config experiments.json --id u1 --path /checkout"
     )]
     Explain(explain::Arguments),
-    /// Count how many made-up visitors would get which variant, which would be in two experiments, and what it makes of caches.
+    /// Count the variants of generated visitors, the overlaps between experiments, and the cache keys.
     #[command(
         after_help = "Examples:\n  edgesplit simulate --config experiments.json --visitors 1000000\n  edgesplit simulate --config experiments.json --requests requests.jsonl --svg shares.svg"
     )]
     Simulate(simulate::Arguments),
-    /// Tell who would move, from where to where, if one config took the place of another.
+    /// Count the visitors who would move if one config replaced another.
     #[command(
         after_help = "Examples:\n  edgesplit diff old.json new.json --visitors 1000000\n  edgesplit diff old.json new.json --json | jq .changed\n  edgesplit diff old.json new.json --list movers.jsonl"
     )]
     Diff(diff::Arguments),
-    /// Serve a web page that shows, live, whether experiments and their delivery are healthy, out of Envoys' own stats.
+    /// Serve a live web page on the health of experiments and delivery, from the stats of Envoys.
     #[command(
-        after_help = "Examples:\n  edgesplit dashboard --envoy http://127.0.0.1:9901 --config experiments.json\n  edgesplit dashboard --envoy http://10.0.0.1:9901 --envoy http://10.0.0.2:9901 --config https://config.example/experiments.json\n  edgesplit dashboard --json --envoy http://127.0.0.1:9901 --config experiments.json | jq .attention\n\nIt asks Envoys' admin interfaces once a second and listens on loopback, where nobody needs a password: nothing in the data plane knows of it, and it needs no Prometheus."
+        after_help = "Examples:\n  edgesplit dashboard --envoy http://127.0.0.1:9901 --config experiments.json\n  edgesplit dashboard --envoy http://10.0.0.1:9901 --envoy http://10.0.0.2:9901 --config https://config.example/experiments.json\n  edgesplit dashboard --json --envoy http://127.0.0.1:9901 --config experiments.json | jq .attention\n\nIt polls the Envoys' admin interfaces once a second. It listens on loopback, without a password. It needs no Prometheus, and nothing in the data plane depends on it."
     )]
     Dashboard(dashboard::Arguments),
-    /// Make a link that shows chosen variants until it expires. A preview is in no event and in no cache.
+    /// Sign a link that shows chosen variants until it expires. Previews leave no events and no cached pages.
     #[command(
-        after_help = "The secret is that of request.preview. Without --secret, --secret-file and --plugin it is taken from the variable\nEDGESPLIT_PREVIEW_SECRET.\n\nExamples:\n  edgesplit preview --secret-file secret --expires 2h checkout-button=green\n  edgesplit preview --plugin plugin.json --expires 30m --url https://shop.example/cart checkout-button=green nav=mega"
+        after_help = "The secret is the one in request.preview. Without --secret, --secret-file and --plugin, it is read from the variable\nEDGESPLIT_PREVIEW_SECRET.\n\nExamples:\n  edgesplit preview --secret-file secret --expires 2h checkout-button=green\n  edgesplit preview --plugin plugin.json --expires 30m --url https://shop.example/cart checkout-button=green nav=mega"
     )]
     Preview(preview::Arguments),
-    /// Tell how large an outbox has to be for an outage, and how long a given one lasts.
+    /// Calculate how large an outbox must be for an outage, and how long a given one lasts.
     #[command(
         after_help = "Examples:\n  edgesplit size --rate 1000/s --outage 10m\n  edgesplit size --rate 20000/m --outage 1h --plugin plugin.json"
     )]
     Size(size::Arguments),
-    /// Write the JSON Schema of a document, with which editors complete and check it.
+    /// Print the JSON Schema of a document, which editors use to complete and check it.
     #[command(
         after_help = "Examples:\n  edgesplit schema experiments > experiments.schema.json\n  edgesplit schema plugin > plugin.schema.json"
     )]
     Schema {
-        /// Of which document.
+        /// The document.
         #[arg(value_enum)]
         of: schema::Document,
-        /// Write its fields as a table in Markdown instead, for people.
+        /// Print the fields as a Markdown table instead.
         #[arg(long)]
         markdown: bool,
     },
-    /// Write the script that completes this command in a shell.
+    /// Print the completions for a shell.
     #[command(
         after_help = "Examples:\n  source <(edgesplit completions bash)\n  edgesplit completions fish > ~/.config/fish/completions/edgesplit.fish"
     )]
@@ -132,7 +132,7 @@ enum Command {
     },
 }
 
-/// The command with its subcommands, each of which says the exit codes.
+/// The command with its subcommands, each with the exit codes in its help.
 fn command() -> clap::Command {
     let with_codes = |command: clap::Command| {
         let help = command.get_after_help().map(|help| format!("{help}\n\n")).unwrap_or_default();
@@ -141,20 +141,20 @@ fn command() -> clap::Command {
     with_codes(Arguments::command().mut_subcommands(with_codes))
 }
 
-/// Runs the command with the process's arguments.
+/// Runs the command with the arguments of the process.
 pub fn run() -> ExitCode {
-    let asked = Arguments::from_arg_matches(&command().get_matches()).unwrap_or_else(|error| error.exit());
-    let code = match asked.command {
-        Command::Validate(asked) => validate::run(&asked),
+    let args = Arguments::from_arg_matches(&command().get_matches()).unwrap_or_else(|error| error.exit());
+    let code = match args.command {
+        Command::Validate(args) => validate::run(&args),
         Command::Evaluate { format, config, plugin, now, json: _ } => {
             evaluate::run(format, &config, plugin.as_deref(), now)
         }
-        Command::Explain(asked) => explain::run(&asked),
-        Command::Simulate(asked) => simulate::run(&asked),
-        Command::Diff(asked) => diff::run(&asked),
-        Command::Dashboard(asked) => dashboard::run(&asked),
-        Command::Preview(asked) => preview::run(&asked),
-        Command::Size(asked) => size::run(&asked),
+        Command::Explain(args) => explain::run(&args),
+        Command::Simulate(args) => simulate::run(&args),
+        Command::Diff(args) => diff::run(&args),
+        Command::Dashboard(args) => dashboard::run(&args),
+        Command::Preview(args) => preview::run(&args),
+        Command::Size(args) => size::run(&args),
         Command::Schema { of, markdown: false } => output::print_json(&of.schema()).map(|()| WELL),
         Command::Schema { of, markdown: true } => output::print(&of.table()).map(|()| WELL),
         Command::Completions { shell } => {
@@ -177,11 +177,11 @@ fn format_parser() -> impl TypedValueParser<Value = FormatRef> {
 
 fn read(file: &Path) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
-    // One byte more tells a file of this size from a larger one.
+    // One byte more distinguishes a file of this size from a larger one.
     let opened = std::fs::File::open(file);
     match opened.and_then(|opened| opened.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)) {
         Ok(read) if read as u64 > FILE_BYTES_MAX => {
-            Err(format!("cannot read {}: it has more than {} MiB", file.display(), FILE_BYTES_MAX >> 20))
+            Err(format!("cannot read {}: it is larger than {} MiB", file.display(), FILE_BYTES_MAX >> 20))
         }
         Ok(_) => Ok(bytes),
         Err(error) => Err(format!("cannot read {}: {error}", file.display())),
@@ -192,7 +192,7 @@ fn write_all(file: &Path, bytes: &[u8]) -> Result<(), String> {
     std::fs::write(file, bytes).map_err(|error| format!("cannot write {}: {error}", file.display()))
 }
 
-/// What a config is compiled with: as the plugin configuration has it, but in the format that was asked for, if one was.
+/// The options for compiling a config: those of the plugin configuration, with `format` overriding its format.
 fn options(format: Option<FormatRef>, plugin: Option<&PluginConfig>) -> Options {
     let default = || Options::new(edgesplit_formats::NATIVE, plugin_config::Request::default().cache_key.budget);
     let options = plugin.map_or_else(default, PluginConfig::compile_options);
@@ -216,7 +216,7 @@ fn duration_ms(text: &str) -> Result<u64, String> {
     parse_duration_ms(text).filter(|ms| *ms > 0).ok_or_else(expected)
 }
 
-/// Tells the problems of `file` on standard error. True where one of them is an error.
+/// Prints the problems of `file` on standard error. True if one of them is an error.
 fn tell(file: &Path, problems: &Problems) -> bool {
     for problem in problems.iter() {
         let style = if problem.severity == Severity::Error { BAD } else { STRONG };

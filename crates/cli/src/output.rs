@@ -1,29 +1,29 @@
-//! Where answers go: standard output, in colours on a terminal alone.
+//! Standard output, with colours on terminals only.
 
 use clap::builder::styling::{AnsiColor, Style};
 use serde_json::Value;
 use std::io::{ErrorKind, Write};
 
-/// What an answer is about.
+/// For the subject of an output.
 pub(super) const STRONG: Style = Style::new().bold();
-/// What is as it should be.
+/// For good results.
 pub(super) const GOOD: Style = AnsiColor::Green.on_default();
-/// What somebody has to look at.
+/// For results that need attention.
 pub(super) const BAD: Style = AnsiColor::Red.on_default().bold();
-/// What is there for who looks closer.
+/// For details.
 pub(super) const QUIET: Style = Style::new().dimmed();
 
-/// Prints `text`. Its colours are for terminals: elsewhere they are left out, as where `NO_COLOR` is set.
+/// Prints `text`, without its colours if standard output is not a terminal or `NO_COLOR` is set.
 pub(super) fn print(text: &str) -> Result<(), String> {
     let mut out = anstream::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        // Who has stopped reading has seen enough.
+        // A reader that closes the pipe, such as `head`, has read enough.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         written => written.map_err(|error| format!("cannot write standard output: {error}")),
     }
 }
 
-/// Prints an answer for a program.
+/// Prints JSON, for programs.
 pub(super) fn print_json(value: &Value) -> Result<(), String> {
     print(&format!("{value:#}\n"))
 }
@@ -33,7 +33,7 @@ pub(super) fn counted(count: u64, one: &str, many: &str) -> String {
     format!("{} {}", super::simulate::grouped(count), if count == 1 { one } else { many })
 }
 
-/// Whether a person reads standard output.
+/// Whether standard output is a terminal.
 pub(super) fn is_terminal() -> bool {
     std::io::IsTerminal::is_terminal(&std::io::stdout())
 }

@@ -10,56 +10,56 @@ use std::path::{Path, PathBuf};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// Where the secret is looked for when no option names it.
+/// The environment variable with the secret, for use without an option.
 pub(super) const SECRET_VARIABLE: &str = "EDGESPLIT_PREVIEW_SECRET";
 
-/// A shorter secret can be guessed by whoever has one link.
+/// Anyone who has a link can guess a shorter secret by trying.
 const SECRET_BYTES_ADVISED: usize = 16;
 
-/// What is asked.
+/// The arguments of `edgesplit preview`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// The secret of request.preview. It stays in the shell's history: rather use one of the other ways.
+    /// The secret of request.preview. It stays in the shell's history, so prefer the other options.
     #[arg(long, value_name = "TEXT", conflicts_with_all = ["secret_file", "plugin"])]
     secret: Option<String>,
-    /// A file that holds the secret; a line break at its end is no part of it.
+    /// A file with the secret. A line break at its end is ignored.
     #[arg(long, value_name = "FILE", conflicts_with = "plugin")]
     secret_file: Option<PathBuf>,
-    /// A plugin configuration (JSON): its secret and its parameter.
+    /// A plugin configuration (JSON) with the secret and the parameter.
     #[arg(long, value_name = "FILE")]
     plugin: Option<PathBuf>,
-    /// How long the link is good for: 2h, 30m.
+    /// How long the link is valid: 2h, 30m.
     #[arg(long, value_name = "DURATION", value_parser = super::duration_ms)]
     expires: u64,
-    /// Count from this time on (RFC 3339); from now, if not given.
+    /// The start of the validity (RFC 3339). Default: now.
     #[arg(long, value_name = "TIME", value_parser = super::moment_ms)]
     now: Option<i64>,
-    /// Print the whole link to this page, instead of the parameter's value.
+    /// Print a complete link to this page instead of the parameter's value.
     #[arg(long, value_name = "URL", value_parser = page)]
     url: Option<String>,
-    /// The name of the parameter, if the plugin configuration gives it another one.
+    /// The name of the parameter, if it is not the default.
     #[arg(long, value_name = "NAME", conflicts_with = "plugin")]
     parameter: Option<String>,
-    /// The format of the config; that of the plugin configuration, else native, if not given.
+    /// The format of the config. Default: the format in the plugin configuration, else native.
     #[arg(long, value_parser = crate::format_parser(), requires = "config")]
     format: Option<FormatRef>,
-    /// An experiment config: the experiments and variants have to be there.
+    /// An experiment config to check the experiments and variants against.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Tell it as JSON.
+    /// Print JSON.
     #[arg(long)]
     json: bool,
-    /// What to show: the keys of an experiment and its variant, each pair as EXPERIMENT=VARIANT.
+    /// The variants to show, as pairs of keys.
     #[arg(required = true, value_name = "EXPERIMENT=VARIANT", value_parser = pair)]
     pairs: Vec<(String, String)>,
 }
 
-pub(super) fn run(asked: &Arguments) -> Result<u8, String> {
-    let mut options = options(asked.format, None);
-    let (secret, parameter) = match &asked.plugin {
+pub(super) fn run(args: &Arguments) -> Result<u8, String> {
+    let mut options = options(args.format, None);
+    let (secret, parameter) = match &args.plugin {
         Some(file) => match PluginConfig::parse(&read(file)?) {
             Ok(config) => {
-                options = super::options(asked.format, Some(&config));
+                options = super::options(args.format, Some(&config));
                 let missing = || format!("{} has no request.preview", file.display());
                 let preview = config.request.preview.ok_or_else(missing)?;
                 (preview.secret.bytes().to_vec(), preview.parameter)
@@ -70,41 +70,41 @@ pub(super) fn run(asked: &Arguments) -> Result<u8, String> {
             }
         },
         None => {
-            let parameter = asked.parameter.clone().unwrap_or_else(|| PREVIEW_PARAMETER.to_owned());
-            (secret(asked)?, parameter)
+            let parameter = args.parameter.clone().unwrap_or_else(|| PREVIEW_PARAMETER.to_owned());
+            (secret(args)?, parameter)
         }
     };
-    if let Some(file) = &asked.config
-        && !are_known(&asked.pairs, file, options)?
+    if let Some(file) = &args.config
+        && !are_known(&args.pairs, file, options)?
     {
         return Ok(PROBLEMS);
     }
-    let now_ms = asked.now.unwrap_or_else(super::now_ms);
-    let expires_ms = now_ms.saturating_add(i64::try_from(asked.expires).unwrap_or(i64::MAX));
-    let expires_s = u64::try_from(expires_ms / 1_000).map_err(|_| "it would have expired before 1970".to_owned())?;
-    let token = preview::make(&secret, expires_s, &asked.pairs).map_err(|error| error.to_string())?;
+    let now_ms = args.now.unwrap_or_else(super::now_ms);
+    let expires_ms = now_ms.saturating_add(i64::try_from(args.expires).unwrap_or(i64::MAX));
+    let expires_s = u64::try_from(expires_ms / 1_000).map_err(|_| "the link would expire before 1970".to_owned())?;
+    let token = preview::make(&secret, expires_s, &args.pairs).map_err(|error| error.to_string())?;
     let value = preview::parameter_value(&token);
-    let link = asked.url.as_ref().map(|page| link(page, &parameter, &value));
+    let link = args.url.as_ref().map(|page| link(page, &parameter, &value));
     let expires = shown(expires_s);
-    if asked.json {
+    if args.json {
         output::print_json(&json!({"parameter": parameter, "value": value, "url": link, "expires": expires}))?;
     } else {
         output::print(&format!("{}\n", link.as_deref().unwrap_or(&value)))?;
         if let Some(expires) = expires {
-            eprintln!("good until {expires}");
+            eprintln!("valid until {expires}");
         }
     }
     if secret.len() < SECRET_BYTES_ADVISED {
-        eprintln!("warning: a secret of {} bytes can be guessed; 32 random bytes cannot", secret.len());
+        eprintln!("warning: a secret of {} bytes can be guessed; use 32 random bytes", secret.len());
     }
     Ok(WELL)
 }
 
-fn secret(asked: &Arguments) -> Result<Vec<u8>, String> {
-    if let Some(secret) = &asked.secret {
+fn secret(args: &Arguments) -> Result<Vec<u8>, String> {
+    if let Some(secret) = &args.secret {
         return Ok(secret.clone().into_bytes());
     }
-    if let Some(file) = &asked.secret_file {
+    if let Some(file) = &args.secret_file {
         let mut secret = read(file)?;
         while secret.pop_if(|byte| matches!(byte, b'\n' | b'\r')).is_some() {}
         return Ok(secret);
@@ -114,9 +114,9 @@ fn secret(asked: &Arguments) -> Result<Vec<u8>, String> {
         .map_err(|_| format!("no secret: give --secret-file, --plugin, --secret, or the variable {SECRET_VARIABLE}"))
 }
 
-/// Whether the config in `file` has every experiment and variant; tells those that it has not.
+/// Whether the config in `file` has every experiment and variant. Prints the missing ones.
 fn are_known(pairs: &[(String, String)], file: &Path, options: Options) -> Result<bool, String> {
-    // No budget: whether a cache can keep all combinations is not the question.
+    // Without a budget: the number of cache keys does not matter here.
     let compiled = edgesplit_formats::compile_bytes(&read(file)?, &Options { budget: u64::MAX, ..options });
     let Some(snapshot) = compiled.snapshot else {
         tell(file, &compiled.problems);
@@ -130,7 +130,7 @@ fn are_known(pairs: &[(String, String)], file: &Path, options: Options) -> Resul
             Some(found) if found.variants.iter().all(|one| one.key != *variant) => {
                 let keys = found.variants.iter().map(|one| one.key.as_str());
                 let keys: Vec<&str> = keys.filter(|key| !key.is_empty()).collect();
-                format!("the experiment {experiment:?} has no variant {variant:?}, but {}", keys.join(", "))
+                format!("the experiment {experiment:?} has no variant {variant:?}; it has {}", keys.join(", "))
             }
             Some(_) => continue,
         };
@@ -140,7 +140,7 @@ fn are_known(pairs: &[(String, String)], file: &Path, options: Options) -> Resul
     Ok(known)
 }
 
-/// `page` with the parameter in the place of one of that name; the fragment stays at the end.
+/// Adds the parameter to `page`, or replaces it. The fragment stays at the end.
 fn link(page: &str, parameter: &str, value: &str) -> String {
     let (address, fragment) = page.split_once('#').map_or((page, None), |(address, after)| (address, Some(after)));
     let link = url::with_parameter(address.as_bytes(), parameter, Some(value));
@@ -176,7 +176,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_parameter_comes_into_the_query_of_any_page() {
+    fn link_adds_or_replaces_the_parameter() {
         for (page, expected) in [
             ("https://shop.example/cart", "https://shop.example/cart?p=1~x"),
             ("https://shop.example/cart?a=1&p=old#top", "https://shop.example/cart?a=1&p=1~x#top"),

@@ -279,7 +279,7 @@ impl Report<'_> {
             }
             if let Some(test) = &row.test {
                 let style = if test.is_plausible() { GOOD } else { BAD };
-                let _ = writeln!(text, "  {style}{}{style:#}", test.told());
+                let _ = writeln!(text, "  {style}{}{style:#}", test.explanation());
             }
         }
         let mut overlaps = self.overlaps();

@@ -1,4 +1,4 @@
-//! `edgesplit size`: how large an outbox has to be for an outage, and how long one of a given size lasts.
+//! `edgesplit size`: how large an outbox must be for an outage, and how long a given one lasts.
 
 use super::output::BAD;
 use super::{PROBLEMS, WELL, output, read, tell};
@@ -9,53 +9,53 @@ use serde_json::{Value, json};
 use std::fmt::Write;
 use std::path::PathBuf;
 
-/// Room beside the events of the outage: for what was there when it began, and for rates that are not even.
+/// Room in addition to the events of the outage: for events that waited before, and for peaks of the rate.
 const HEADROOM_PERCENT: u64 = 25;
 
-/// What is asked.
+/// The arguments of `edgesplit size`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// How many events there are, over all workers: 1000/s, 500/m or 20/h.
+    /// The rate of events over all workers: 1000/s, 500/m or 20/h.
     #[arg(long, value_name = "RATE", value_parser = rate)]
     rate: f64,
-    /// How long the A/B service is away: 10m, 1h.
+    /// The duration of the outage: 10m, 1h.
     #[arg(long, value_name = "DURATION", value_parser = super::duration_ms)]
     outage: u64,
-    /// The size of an event in bytes; a typical exposure's, if not given.
+    /// The size of an event in bytes. Default: the size of a typical exposure.
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
     event_bytes: Option<u64>,
-    /// A plugin configuration (JSON) whose limits to judge; the defaults', if not given.
+    /// A plugin configuration (JSON) whose limits are assessed. Default: the default limits.
     #[arg(long, value_name = "FILE")]
     plugin: Option<PathBuf>,
-    /// Tell it as JSON.
+    /// Print JSON.
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Question {
-    /// Events in a second, over all workers.
+struct Outage {
+    /// Events per second, over all workers.
     per_second: f64,
-    /// How long the service is away.
+    /// The duration of the outage.
     outage_ms: u64,
     /// The size of an event.
     event_bytes: u64,
 }
 
-/// What there is to say.
+/// The size of an outbox that survives an outage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Answer {
+struct Sizing {
     events: u64,
     bytes: u64,
     max_bytes: u64,
     max_batches: u64,
-    /// How long an outbox of the limits that were asked about lasts.
+    /// How long an outbox with the given limits lasts.
     survives_ms: u64,
 }
 
-pub(super) fn run(asked: &Arguments) -> Result<u8, String> {
+pub(super) fn run(args: &Arguments) -> Result<u8, String> {
     let (mut batch, mut outbox) = (Batch::default(), OutboxLimits::default());
-    if let Some(file) = &asked.plugin {
+    if let Some(file) = &args.plugin {
         match PluginConfig::parse(&read(file)?) {
             Ok(config) => {
                 let events = config.events.ok_or_else(|| format!("{} has no events block", file.display()))?;
@@ -67,32 +67,32 @@ pub(super) fn run(asked: &Arguments) -> Result<u8, String> {
             }
         }
     }
-    let event_bytes = asked.event_bytes.unwrap_or_else(typical_event_bytes);
-    let question = Question { per_second: asked.rate, outage_ms: asked.outage, event_bytes };
-    let answer = answer(question, &batch, &outbox);
-    if asked.json {
-        output::print_json(&answer.to_json(question, &outbox))?;
+    let event_bytes = args.event_bytes.unwrap_or_else(typical_event_bytes);
+    let outage = Outage { per_second: args.rate, outage_ms: args.outage, event_bytes };
+    let sizing = sizing(outage, &batch, &outbox);
+    if args.json {
+        output::print_json(&sizing.to_json(outage, &outbox))?;
     } else {
-        let whose = if asked.plugin.is_some() { "this configuration" } else { "the defaults" };
-        output::print(&answer.to_text(question, &outbox, whose))?;
+        let limits = if args.plugin.is_some() { "this configuration" } else { "the defaults" };
+        output::print(&sizing.to_text(outage, &outbox, limits))?;
     }
-    Ok(if answer.is_possible() && question.is_kept_by(&outbox) { WELL } else { PROBLEMS })
+    Ok(if sizing.is_possible() && outage.is_within_max_age(&outbox) { WELL } else { PROBLEMS })
 }
 
-impl Question {
-    /// Whether events may wait as long as the outage lasts.
-    fn is_kept_by(self, outbox: &OutboxLimits) -> bool {
+impl Outage {
+    /// Whether `outbox.max_age` covers the outage.
+    fn is_within_max_age(self, outbox: &OutboxLimits) -> bool {
         self.outage_ms <= outbox.max_age_ms
     }
 }
 
-impl Answer {
-    /// Whether an outbox can be given that much.
+impl Sizing {
+    /// Whether the limits of the plugin configuration allow this size.
     fn is_possible(self) -> bool {
         self.max_bytes <= u64::from(OUTBOX_BYTES_MAX) && self.max_batches <= u64::from(OUTBOX_BATCHES_MAX)
     }
 
-    fn to_text(self, question: Question, outbox: &OutboxLimits, whose: &str) -> String {
+    fn to_text(self, outage: Outage, outbox: &OutboxLimits, limits: &str) -> String {
         let mut text = format!(
             "{} events of {} bytes: {} of events to keep
 
@@ -100,10 +100,10 @@ events:
   outbox: {{max_bytes: {}, max_batches: {}}}
 
 memory: {} in the process for the outbox, shared by all workers
-with {whose} ({}, {} batches) the outbox lasts {} at this rate
+with {limits} ({}, {} batches) the outbox lasts {} at this rate
 ",
             self.events,
-            question.event_bytes,
+            outage.event_bytes,
             mebibytes(self.bytes),
             self.max_bytes,
             self.max_batches,
@@ -112,15 +112,15 @@ with {whose} ({}, {} batches) the outbox lasts {} at this rate
             outbox.max_batches,
             duration(self.survives_ms)
         );
-        // Writing to a string cannot fail, here and below.
+        // Writing to a string cannot fail.
         if !self.is_possible() {
             let _ = writeln!(
                 text,
-                "{BAD}that is more than an outbox can be given{BAD:#} ({}, {OUTBOX_BATCHES_MAX} batches): give the service a fallback",
+                "{BAD}this exceeds the largest outbox{BAD:#} ({}, {OUTBOX_BATCHES_MAX} batches): configure a fallback",
                 mebibytes(u64::from(OUTBOX_BYTES_MAX))
             );
         }
-        if !question.is_kept_by(outbox) {
+        if !outage.is_within_max_age(outbox) {
             let max_age = duration(outbox.max_age_ms);
             let _ =
                 writeln!(text, "{BAD}events older than outbox.max_age ({max_age}) are dropped{BAD:#}: raise it too");
@@ -128,20 +128,20 @@ with {whose} ({}, {} batches) the outbox lasts {} at this rate
         text
     }
 
-    fn to_json(self, question: Question, outbox: &OutboxLimits) -> Value {
+    fn to_json(self, outage: Outage, outbox: &OutboxLimits) -> Value {
         json!({
-            "events": self.events, "event_bytes": question.event_bytes, "bytes": self.bytes,
+            "events": self.events, "event_bytes": outage.event_bytes, "bytes": self.bytes,
             "outbox": {"max_bytes": self.max_bytes, "max_batches": self.max_batches},
             "lasts_seconds": self.survives_ms as f64 / 1_000.0,
-            "too_large": !self.is_possible(), "too_old": !question.is_kept_by(outbox),
+            "too_large": !self.is_possible(), "too_old": !outage.is_within_max_age(outbox),
         })
     }
 }
 
-fn answer(question: Question, batch: &Batch, outbox: &OutboxLimits) -> Answer {
-    let events = (question.per_second * question.outage_ms as f64 / 1_000.0).ceil() as u64;
-    // In the outbox each event has one byte that separates it from the next.
-    let stored_bytes = question.event_bytes + 1;
+fn sizing(outage: Outage, batch: &Batch, outbox: &OutboxLimits) -> Sizing {
+    let events = (outage.per_second * outage.outage_ms as f64 / 1_000.0).ceil() as u64;
+    // The outbox stores one separator byte per event.
+    let stored_bytes = outage.event_bytes + 1;
     let bytes = events.saturating_mul(stored_bytes);
     let per_batch =
         ((batch.max_bytes.saturating_sub(FRAME_BYTES_MAX)) as u64 / stored_bytes).clamp(1, batch.max_events as u64);
@@ -149,11 +149,11 @@ fn answer(question: Question, batch: &Batch, outbox: &OutboxLimits) -> Answer {
     let max_bytes = with_headroom(bytes).max(batch.max_bytes as u64).next_multiple_of(1 << 20);
     let max_batches = with_headroom(events.div_ceil(per_batch)).max(1);
     let kept = (outbox.max_bytes as u64 / stored_bytes).min(per_batch.saturating_mul(outbox.max_batches as u64));
-    let survives_ms = (kept as f64 / question.per_second * 1_000.0) as u64;
-    Answer { events, bytes, max_bytes, max_batches, survives_ms }
+    let survives_ms = (kept as f64 / outage.per_second * 1_000.0) as u64;
+    Sizing { events, bytes, max_bytes, max_batches, survives_ms }
 }
 
-/// The size of an exposure as sites have them.
+/// The size of a typical exposure.
 fn typical_event_bytes() -> u64 {
     let mut out = Vec::new();
     let context = EventContext {
@@ -208,23 +208,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_recommended_holds_the_outage() {
+    fn recommended_outbox_survives_the_outage() {
         for (per_second, outage_ms) in [(1_000.0, 600_000), (0.5, 3_600_000), (20_000.0, 60_000)] {
-            let question = Question { per_second, outage_ms, event_bytes: typical_event_bytes() };
-            let first = answer(question, &Batch::default(), &OutboxLimits::default());
+            let outage = Outage { per_second, outage_ms, event_bytes: typical_event_bytes() };
+            let first = sizing(outage, &Batch::default(), &OutboxLimits::default());
             let outbox = OutboxLimits {
                 max_bytes: first.max_bytes as usize,
                 max_batches: first.max_batches as usize,
                 ..OutboxLimits::default()
             };
-            let second = answer(question, &Batch::default(), &outbox);
+            let second = sizing(outage, &Batch::default(), &outbox);
             assert!(second.survives_ms >= outage_ms, "{per_second}: {second:?}");
             assert!(second.survives_ms < 2 * outage_ms || second.max_bytes == 1 << 20, "{per_second}: {second:?}");
         }
     }
 
     #[test]
-    fn rates_are_read_and_durations_shown() {
+    fn rates_and_durations_have_units() {
         assert_eq!(rate("1000/s"), Ok(1_000.0));
         assert_eq!(rate("120/m"), Ok(2.0));
         for wrong in ["1000", "x/s", "0/s", "-1/s", "inf/s", "1/d"] {

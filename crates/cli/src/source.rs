@@ -1,4 +1,4 @@
-//! Where in a file a problem stands, and the problem drawn on the text there.
+//! Positions of problems in a file, and problems shown in the text of the file.
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use edgesplit_formats::diagnostics::{Path, Problem, Severity};
@@ -9,20 +9,20 @@ use serde_json::json;
 use std::collections::HashMap;
 use std::ops;
 
-/// A file with what each JSON path in it spans.
+/// A file, with the span of each JSON path.
 #[derive(Debug)]
 pub(super) struct Source<'a> {
     name: String,
     text: &'a str,
-    /// What to point at, in bytes, by JSON path.
+    /// Spans in bytes, by JSON path.
     spans: HashMap<String, ops::Range<usize>>,
-    /// Where it stops being JSON.
+    /// The position of the first syntax error.
     broken_at: Option<ops::Range<usize>>,
 }
 
-/// A place in a file; both numbers count from 1, the column in characters.
+/// A position in a file. Both numbers count from 1, the column in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Place {
+struct Position {
     line: usize,
     column: usize,
 }
@@ -32,7 +32,7 @@ impl<'a> Source<'a> {
     pub(super) fn new(name: &std::path::Path, bytes: &'a [u8]) -> Source<'a> {
         let name = name.display().to_string();
         let Ok(text) = std::str::from_utf8(bytes) else {
-            // What is no text has no places.
+            // A file that is not UTF-8 has no positions.
             return Source { name, text: "", spans: HashMap::new(), broken_at: None };
         };
         let mut source = Source { name, text, spans: HashMap::new(), broken_at: broken_at(text) };
@@ -44,7 +44,7 @@ impl<'a> Source<'a> {
         source
     }
 
-    /// Adds what stands at `path`. Containers are pointed at by `name`: they may fill the whole file.
+    /// Records the span of the value at `path`. An object or a list may fill the file, so `name` is its span.
     fn add(&mut self, path: &Path<'_>, value: &Value<'_>, name: ops::Range<usize>) {
         let span = match value {
             Value::Object(_) | Value::Array(_) => name,
@@ -67,7 +67,7 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// What to point at for `problem`: what it names, else what that would stand in. None where the text has no places.
+    /// The span for `problem`: its path, or the nearest parent that exists. None if the text has no positions.
     fn span(&self, problem: &Problem) -> Option<ops::Range<usize>> {
         if let Some(broken_at) = &self.broken_at {
             return Some(broken_at.clone());
@@ -77,35 +77,35 @@ impl<'a> Source<'a> {
             if let Some(span) = self.spans.get(path) {
                 return Some(span.clone());
             }
-            // Dots and brackets in quoted names only lead to paths that are not there either.
+            // Dots and brackets in quoted names lead only to paths that do not exist either.
             path = path.rfind(['.', '[']).and_then(|end| path.get(..end)).or((!path.is_empty()).then_some(""))?;
         }
     }
 
-    /// The lines that `span` touches: where they start and end in bytes, and the place of its start.
-    fn place(&self, span: &ops::Range<usize>) -> (ops::Range<usize>, Place) {
+    /// The byte range of the lines that `span` touches, and the position of its start.
+    fn locate(&self, span: &ops::Range<usize>) -> (ops::Range<usize>, Position) {
         let before = self.text.get(..span.start).unwrap_or_default();
         let start = before.rfind('\n').map_or(0, |end| end + 1);
         let rest = self.text.get(span.end..).unwrap_or_default();
         let end = rest.find('\n').map_or(self.text.len(), |length| span.end + length);
         let column = self.text.get(start..span.start).unwrap_or_default().chars().count() + 1;
-        (start..end, Place { line: before.matches('\n').count() + 1, column })
+        (start..end, Position { line: before.matches('\n').count() + 1, column })
     }
 
-    /// `problem` with the text that it is about.
+    /// Shows `problem` in the text of the file.
     pub(super) fn draw(&self, problem: &Problem) -> String {
         let level = match problem.severity {
             Severity::Error => Level::ERROR,
             Severity::Warning => Level::WARNING,
         };
         let Some(span) = self.span(problem) else {
-            let told = format!("{}: {problem}", self.name);
-            return Renderer::styled().render(&[annotate_snippets::Group::with_title(level.primary_title(told))]);
+            let title = format!("{}: {problem}", self.name);
+            return Renderer::styled().render(&[annotate_snippets::Group::with_title(level.primary_title(title))]);
         };
-        let (lines, place) = self.place(&span);
+        let (lines, position) = self.locate(&span);
         let snippet = Snippet::source(self.text.get(lines.clone()).unwrap_or_default())
             .path(self.name.as_str())
-            .line_start(place.line)
+            .line_start(position.line)
             .annotation(
                 AnnotationKind::Primary
                     .span(span.start - lines.start..span.end - lines.start)
@@ -114,15 +114,15 @@ impl<'a> Source<'a> {
         Renderer::styled().render(&[level.primary_title(problem.message.as_str()).element(snippet)])
     }
 
-    /// `problem` for a program; line and column are null where there are none.
+    /// `problem` as JSON. Line and column are null if it has no position.
     pub(super) fn to_json(&self, problem: &Problem) -> serde_json::Value {
-        let place = self.span(problem).map(|span| self.place(&span).1);
+        let position = self.span(problem).map(|span| self.locate(&span).1);
         json!({
             "severity": problem.severity.name(),
             "path": problem.path,
             "message": problem.message,
-            "line": place.map(|place| place.line),
-            "column": place.map(|place| place.column),
+            "line": position.map(|position| position.line),
+            "column": position.map(|position| position.column),
         })
     }
 }
@@ -131,7 +131,7 @@ fn bytes(range: Range) -> ops::Range<usize> {
     range.start..range.end
 }
 
-/// The byte at which `text` stops being JSON; none where it is.
+/// The span of the first syntax error; none if `text` is JSON.
 fn broken_at(text: &str) -> Option<ops::Range<usize>> {
     let error = serde_json::from_str::<serde_json::Value>(text).err()?;
     let line_start = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum::<usize>();
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_problem_is_placed_at_what_it_names_or_would_stand_in() {
+    fn problem_is_located_at_its_path_or_nearest_parent() {
         let text = "{\n  \"ä\": 1, \"list\": [\n    {\"a.b\": \"x\"},\n    {}\n  ]\n}\n";
         let source = Source::new(std::path::Path::new("f.json"), text.as_bytes());
         for (path, line, column) in [
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_is_placed_where_it_ends_to_be_some() {
+    fn syntax_error_is_located_at_its_position() {
         for (text, line, column) in [("{\"a\": 1,\n \"b\": é}", 2, 7), ("", 1, 1), ("{\n", 2, 1), ("[1, 2", 1, 5)] {
             let found = Source::new(std::path::Path::new("f.json"), text.as_bytes()).to_json(&problem("", "not JSON"));
             assert_eq!((found["line"].as_u64(), found["column"].as_u64()), (Some(line), Some(column)), "{text:?}");
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_drawn_problem_shows_its_line_alone() {
+    fn drawn_problem_shows_only_its_line() {
         let text = "{\n  \"first\": 1,\n  \"weight\": 9000,\n  \"last\": 2\n}\n";
         let source = Source::new(std::path::Path::new("f.json"), text.as_bytes());
         let drawn = anstream::adapter::strip_str(&source.draw(&problem("weight", "too little"))).to_string();

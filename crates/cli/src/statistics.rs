@@ -1,9 +1,9 @@
-//! Whether counts are as likely as weights say.
+//! A chi-squared test of counts against weights.
 
 use serde_json::{Value, json};
 use statrs::distribution::{ChiSquared, ContinuousCDF};
 
-/// What is less likely than this is not taken for chance: one in a thousand.
+/// A p-value below this is a sample ratio mismatch.
 pub(super) const P_VALUE_MIN: f64 = 0.001;
 
 /// Pearson's chi-squared test of counts against shares.
@@ -11,13 +11,13 @@ pub(super) const P_VALUE_MIN: f64 = 0.001;
 pub(super) struct ChiSquaredTest {
     pub(super) statistic: f64,
     pub(super) degrees_of_freedom: usize,
-    /// How likely counts are that are at least as far from the shares, if the shares are right.
+    /// The probability of counts at least this far from the weights, if the weights are right.
     pub(super) p_value: f64,
 }
 
 impl ChiSquaredTest {
-    /// Tests counts, each with its weight; those of weight 0 do not count, unless there is one. None where there is
-    /// nothing to test: nobody, or one thing alone.
+    /// Tests counts, each with its weight. A count above 0 with a weight of 0 fails the test. None if there is nothing
+    /// to test: no counts, or only one weight above 0.
     pub(super) fn new(counts: &[(u64, u32)]) -> Option<ChiSquaredTest> {
         let total: u64 = counts.iter().map(|(count, _)| count).sum();
         let weights: u64 = counts.iter().map(|(_, weight)| u64::from(*weight)).sum();
@@ -25,7 +25,6 @@ impl ChiSquaredTest {
             return None;
         }
         if counts.iter().any(|(count, weight)| *weight == 0 && *count > 0) {
-            // What cannot be is there.
             let degrees_of_freedom = counts.len().saturating_sub(1).max(1);
             return Some(ChiSquaredTest { statistic: f64::INFINITY, degrees_of_freedom, p_value: 0.0 });
         }
@@ -40,18 +39,18 @@ impl ChiSquaredTest {
         Some(ChiSquaredTest { statistic, degrees_of_freedom, p_value })
     }
 
-    /// Whether the counts are what the weights say, as far as they can tell.
+    /// Whether the counts are plausible for the weights.
     pub(super) fn is_plausible(&self) -> bool {
         self.p_value >= P_VALUE_MIN
     }
 
-    /// What it means, in words.
-    pub(super) fn told(&self) -> String {
+    /// The result in words.
+    pub(super) fn explanation(&self) -> String {
         let (statistic, p_value) = (self.statistic, self.p_value);
         let verdict = if self.is_plausible() {
-            "what chance would do to these weights"
+            "as expected for these weights"
         } else {
-            "NOT what the weights say: chance would do this less than once in 1,000 times"
+            "sample ratio mismatch: the shares do NOT match the weights"
         };
         format!("chi-squared {statistic:.2}, p = {p_value:.3}: {verdict}")
     }
@@ -67,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn p_values_are_those_of_the_tables() {
+    fn p_values_equal_those_of_the_tables() {
         // The values of a chi-squared table: a statistic and its p-value.
         for (counts, statistic, p_value) in [
             (vec![(5_000, 5_000), (5_000, 5_000)], 0.0, 1.0),

@@ -1,4 +1,4 @@
-//! `edgesplit validate`
+//! `edgesplit validate`: reports every problem of a config.
 
 use super::output::{self, BAD, GOOD, QUIET};
 use super::source::Source;
@@ -9,38 +9,38 @@ use edgesplit_formats::{Compiled, FormatRef};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
-/// What is asked.
+/// The arguments of `edgesplit validate`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// The format of the config; that of the plugin configuration, else native, if not given.
+    /// The format of the config. Default: the format in the plugin configuration, else native.
     #[arg(long, value_parser = crate::format_parser())]
     format: Option<FormatRef>,
-    /// A plugin configuration (JSON): it is checked too, and its cache-key budget is the one that counts.
+    /// A plugin configuration (JSON). It is checked too, and its cache-key budget applies.
     #[arg(long, value_name = "FILE")]
     plugin: Option<PathBuf>,
-    /// Tell it as JSON.
+    /// Print JSON.
     #[arg(long)]
     json: bool,
     /// The experiment config.
     file: PathBuf,
 }
 
-pub(super) fn run(asked: &Arguments) -> Result<u8, String> {
+pub(super) fn run(args: &Arguments) -> Result<u8, String> {
     let mut config = None;
-    // A plugin configuration that is wrong, with its problems.
+    // An invalid plugin configuration, with its problems.
     let mut refused = None;
-    if let Some(file) = &asked.plugin {
+    if let Some(file) = &args.plugin {
         let bytes = read(file)?;
         match PluginConfig::parse(&bytes) {
             Ok(read) => config = Some(read),
             Err(problems) => refused = Some((file, bytes, problems)),
         }
     }
-    let bytes = read(&asked.file)?;
-    let compiled = edgesplit_formats::compile_bytes(&bytes, &options(asked.format, config.as_ref()));
-    let is_wrong = refused.is_some() || compiled.problems.errors() > 0;
-    let file = asked.file.as_path();
-    if asked.json {
+    let bytes = read(&args.file)?;
+    let compiled = edgesplit_formats::compile_bytes(&bytes, &options(args.format, config.as_ref()));
+    let has_errors = refused.is_some() || compiled.problems.errors() > 0;
+    let file = args.file.as_path();
+    if args.json {
         let of_plugin = refused.iter().flat_map(|(file, bytes, problems)| to_json(file, bytes, problems));
         let snapshot = compiled.snapshot.as_ref();
         output::print_json(&json!({
@@ -56,7 +56,7 @@ pub(super) fn run(asked: &Arguments) -> Result<u8, String> {
             output::print(&drawn(file, bytes, problems))?;
         }
         output::print(&drawn(file, &bytes, &compiled.problems))?;
-        sum_up(file, &compiled, is_wrong);
+        print_summary(file, &compiled, has_errors);
     } else {
         if let Some((file, _, problems)) = &refused {
             tell(file, problems);
@@ -66,16 +66,18 @@ pub(super) fn run(asked: &Arguments) -> Result<u8, String> {
             format!("{kind}{problem}\n")
         });
         output::print(&lines.collect::<String>())?;
-        sum_up(file, &compiled, is_wrong);
+        print_summary(file, &compiled, has_errors);
     }
-    Ok(if is_wrong { PROBLEMS } else { WELL })
+    Ok(if has_errors { PROBLEMS } else { WELL })
 }
 
-/// Says on standard error what the filter would do.
-fn sum_up(file: &Path, compiled: &Compiled, is_wrong: bool) {
-    let (file, style) = (file.display(), if is_wrong { BAD } else { GOOD });
+/// Prints on standard error how many experiments and goals the filter would use.
+fn print_summary(file: &Path, compiled: &Compiled, has_errors: bool) {
+    let (file, style) = (file.display(), if has_errors { BAD } else { GOOD });
     match &compiled.snapshot {
-        None => anstream::eprintln!("{file}: {style}refused whole{style:#}: the last good config would stay in force"),
+        None => {
+            anstream::eprintln!("{file}: {style}refused as a whole{style:#}: the last good config would stay in force")
+        }
         Some(snapshot) => anstream::eprintln!(
             "{file}: {style}{} in force, {} disabled{style:#}{QUIET}, {}{QUIET:#}",
             output::counted(snapshot.experiments.len() as u64, "experiment", "experiments"),
@@ -85,7 +87,7 @@ fn sum_up(file: &Path, compiled: &Compiled, is_wrong: bool) {
     }
 }
 
-/// The problems of `file`, each on the text that it is about.
+/// The problems of `file`, each shown in its text.
 fn drawn(file: &Path, bytes: &[u8], problems: &Problems) -> String {
     let source = Source::new(file, bytes);
     problems.iter().map(|problem| format!("{}\n\n", source.draw(problem))).collect()
