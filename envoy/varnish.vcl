@@ -1,10 +1,10 @@
-# Varnish behind Envoy with the filter: objects are told apart by the header x-ab-cache-key. docs/caches.md tells what to
-# mind; the test tests/e2e_caches.rs starts this very file.
+# Varnish behind Envoy with the filter. The header x-ab-cache-key distinguishes the objects of a page. docs/caches.md
+# explains the details. The test tests/e2e_caches.rs starts this file.
 #
 #   client ──► Envoy: edgesplit ──► Varnish ──► origin
 #
-# In Envoy the route's cluster is this Varnish (envoy/envoy.yaml with cluster `origin` on port 8004); clients must not
-# reach it past the filter, since it believes the header.
+# In Envoy, the route's cluster is this Varnish (envoy/envoy.yaml with cluster `origin` on port 8004). Clients must not
+# reach it without passing the filter, because it trusts the header.
 #
 #   varnishd -F -a 127.0.0.1:8004 -f envoy/varnish.vcl -s malloc,256m
 vcl 4.1;
@@ -15,8 +15,8 @@ backend origin {
 }
 
 sub vcl_recv {
-    # Varnish does not look up requests with cookies. Ours say nothing that the header does not say: they go. Whatever
-    # other cookies your site has, they still keep a request out of the cache; take away those that no page depends on.
+    # Varnish does not look up requests with cookies. The header already contains the information of the filter's
+    # cookies, so they are removed. Other cookies still keep a request out of the cache: remove those that no page uses.
     if (req.http.Cookie) {
         set req.http.Cookie = regsuball("; " + req.http.Cookie, "; *(ab_visitor|ab_sticky)=[^;]*", "");
         set req.http.Cookie = regsub(req.http.Cookie, "^[; ]+", "");
@@ -27,7 +27,7 @@ sub vcl_recv {
 }
 
 sub vcl_hash {
-    # The built-in sub follows and adds URL and host. Without variants there is no header: one object for the baseline
-    # and for everybody who is in no experiment.
+    # The built-in sub runs afterwards and adds URL and host. Without variants there is no header, so the baseline and
+    # visitors in no experiment share one object.
     hash_data(req.http.x-ab-cache-key);
 }

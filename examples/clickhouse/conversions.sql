@@ -1,7 +1,7 @@
--- Conversion rates with their 95 % intervals, and how far each is from the baseline's (`lift`), with its 95 % interval
--- (Newcombe, Interval estimation for the difference between independent proportions, 1998, method 10). An interval of the
--- lift without 0 is a difference that chance alone rarely makes. Look at it once, when the test ends as planned: looked at
--- every day until it pleases, it means nothing.
+-- Conversion rates with their 95 % intervals, and their differences to the baseline (`lift`) with 95 % intervals (Newcombe,
+-- Interval estimation for the difference between independent proportions, 1998, method 10). If the interval of the lift
+-- excludes 0, chance alone rarely explains the difference. Evaluate it once, at the planned end of the test: if you check
+-- daily and stop at the first good result, the interval is not valid.
 SELECT experiment, goal, variant, visitors, converted, rate, low, high,
   rate - base_rate AS lift,
   if(variant = base, 0., rate - base_rate - sqrt(pow(rate - low, 2) + pow(base_high - base_rate, 2))) AS lift_low,

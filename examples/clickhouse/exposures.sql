@@ -1,4 +1,4 @@
--- Exposures and visitors of every variant, and its share of the experiment's exposures.
+-- Exposures and visitors of each variant, and its share of the experiment's exposures.
 SELECT experiment, variant, exposures, visitors, exposures / total AS share
 FROM (
   SELECT ifNull(experiment, '') AS experiment, ifNull(variant, '') AS variant,

@@ -1,6 +1,6 @@
--- Sample ratio mismatch: are visitors spread over the variants as edgesplit.weights says? Pearson's chi-squared test, per experiment.
--- p_value is how likely chance alone is to be at least this far off. Below 0.001: trust no result of it before you know why.
--- A variant of weight 0 that somebody was shown has p_value 0.
+-- Sample ratio mismatch: Pearson's chi-squared test of visitors per variant against edgesplit.weights, per experiment.
+-- p_value is the probability that chance alone gives a split at least this far off. Below 0.001, do not trust the results
+-- of the experiment until you know the cause. If a variant of weight 0 has visitors, p_value is 0.
 --
 -- Upper tail for k degrees of freedom, x half the statistic (Abramowitz and Stegun, Handbook of Mathematical Functions, 26.4.4-5):
 --   k even: exp(-x) * sum of x^i / i!                 for i from 0 to k/2 - 1
@@ -21,7 +21,7 @@ FROM (
     arrayCount((n, w) -> w = 0 AND n > 0, shown, weights) AS impossible,
     statistic / 2 AS x
   FROM (
-    -- Variants that nobody was shown count too: as 0.
+    -- Includes variants without visitors, as 0.
     SELECT experiment, groupArray(weight) AS weights, groupArray(of_visitors) AS shown
     FROM (
       SELECT experiment, variant, max(of_weight) AS weight, max(seen) AS of_visitors

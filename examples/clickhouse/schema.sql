@@ -1,15 +1,15 @@
--- Where the filter's events go. Written for ClickHouse 18.16 and later, tried up to 26.9.
--- docs/clickhouse.md says how to load it and how the filter is told to write there.
+-- Tables and views for the filter's events. For ClickHouse 18.16 and later, tested up to 26.9.
+-- docs/clickhouse.md explains how to load it, and how to configure the filter.
 
 CREATE DATABASE IF NOT EXISTS edgesplit;
 
--- A column for every key of an event (docs/events.md). Delivery is at least once, and a visitor of two workers is reported by
--- both, under one id: rows that agree in what follows ORDER BY are one event. ClickHouse merges them some day, those of one partition: so
--- count uniqExact(id), never count().
+-- A column for every key of an event (docs/events.md). Delivery is at least once, and two workers may report a visitor under
+-- the same id. Rows with the same sorting key (ORDER BY) are therefore one event. ClickHouse merges them eventually, within
+-- a partition, so count uniqExact(id), never count().
 CREATE TABLE IF NOT EXISTS edgesplit.events (
   id UUID,
   type String,
-  -- RFC 3339 with milliseconds, always UTC: compares as text as it does as time.
+  -- RFC 3339 with milliseconds, always UTC, so text order equals time order.
   time String,
   at DateTime MATERIALIZED parseDateTimeBestEffort(time),
   unit String,
@@ -20,14 +20,14 @@ CREATE TABLE IF NOT EXISTS edgesplit.events (
   host String,
   path String,
   status Nullable(UInt16),
-  -- One column for each name under `visitor.attributes` that is to be kept; the others are skipped.
+  -- One column for each name under `visitor.attributes` to store; other attributes are skipped.
   `attributes.country` Nullable(String),
   `attributes.plan` Nullable(String)
 ) ENGINE = ReplacingMergeTree()
 PARTITION BY substring(time, 1, 7)
 ORDER BY (type, ifNull(experiment, ''), id);
 
--- What every variant should get, out of the experiments' own document: see weights.jq. The last row of a variant counts.
+-- The configured weights, extracted from the experiments document by weights.jq. The last row of a variant counts.
 CREATE TABLE IF NOT EXISTS edgesplit.weights (
   experiment String,
   variant String,
@@ -37,8 +37,8 @@ CREATE TABLE IF NOT EXISTS edgesplit.weights (
 ) ENGINE = ReplacingMergeTree(version)
 ORDER BY (experiment, variant);
 
--- Every visitor once in each experiment, as of the first exposure. `variants` over 1: the visitor was moved, by a change of
--- weights or salt under way.
+-- One row per visitor and experiment, from the first exposure. If `variants` is above 1, a change of weights or salt moved
+-- the visitor while the experiment ran.
 CREATE VIEW IF NOT EXISTS edgesplit.visitors AS
 SELECT experiment, unit, argMin(shown, time) AS variant, min(time) AS since, uniqExact(shown) AS variants
 FROM (
@@ -48,15 +48,15 @@ FROM (
 )
 GROUP BY experiment, unit;
 
--- Every visitor once for each goal, as of the last time it was met.
+-- One row per visitor and goal, from the last time the goal was met.
 CREATE VIEW IF NOT EXISTS edgesplit.goals AS
 SELECT ifNull(goal, '') AS goal, unit, max(time) AS last, uniqExact(id) AS times
 FROM edgesplit.events
 WHERE type = 'goal'
 GROUP BY goal, unit;
 
--- Which share of the visitors of every variant met each goal after they were exposed, with its 95 % interval (Wilson,
--- Probable inference, 1927). Visitors who were moved between variants do not count.
+-- The share of each variant's visitors who met each goal after their exposure, with its 95 % interval (Wilson, Probable
+-- inference, 1927). Visitors who were moved between variants are excluded.
 CREATE VIEW IF NOT EXISTS edgesplit.rates AS
 SELECT experiment, goal, variant, visitors, converted, rate, middle - half AS low, middle + half AS high
 FROM (
@@ -67,7 +67,7 @@ FROM (
     SELECT experiment, goal, variant, count() AS visitors, sum(last >= since) AS converted,
       converted / visitors AS rate, 1.959963984540054 AS z
     FROM (
-      -- Every visitor with every goal, met or not.
+      -- Every combination of visitor and goal, met or not.
       SELECT experiment, variant, unit, since, goal
       FROM (SELECT experiment, variant, unit, since FROM edgesplit.visitors WHERE variants = 1) AS visitor
       CROSS JOIN (SELECT DISTINCT goal FROM edgesplit.goals) AS met
