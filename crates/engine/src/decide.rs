@@ -100,7 +100,6 @@ pub struct Decider<'a, A> {
     attributes: &'a A,
     /// What plain experiments need of the visitor: the id, or why there is none. `None` where even they have to be asked more.
     id: Option<Result<&'a [u8], Reason>>,
-    has_asked_more: bool,
     steps: StepBudget,
 }
 
@@ -118,24 +117,18 @@ impl<'a, A: Attributes> Decider<'a, A> {
             Some(reason) => Err(reason),
             None => id.ok_or(Reason::NoUnit),
         });
-        Decider { snapshot, visit, attributes, id, has_asked_more: false, steps: request_budget() }
-    }
-
-    /// Whether more was asked for any experiment so far than the visitor's id.
-    pub fn has_asked_more(&self) -> bool {
-        self.has_asked_more
+        Decider { snapshot, visit, attributes, id, steps: request_budget() }
     }
 
     /// Decides the experiment at the position `number`; nothing where there is none.
     #[inline(always)]
-    pub fn decide(&mut self, number: usize) -> Option<Decision> {
+    pub fn decide(&self, number: usize) -> Option<Decision> {
         if let (Some(id), Some(Some(plain))) = (self.id, self.snapshot.plain.get(number)) {
             return Some(match id {
                 Ok(id) => plain.decide(id),
                 Err(reason) => Decision::no(reason),
             });
         }
-        self.has_asked_more = true;
         let experiment = self.snapshot.experiments.get(number)?;
         Some(decide_routed(self.snapshot, experiment, self.visit, self.attributes, &self.steps))
     }

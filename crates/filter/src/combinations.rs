@@ -20,24 +20,6 @@ const KEPT_CHOICES_MAX: usize = 64;
 /// How many combinations with counts wait for the tick.
 const COUNTED_MAX: usize = COMBINATIONS_MAX;
 
-/// Where a combination is kept, for as long as it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mark {
-    place: u32,
-    /// Tells it from those that had the place before.
-    number: u32,
-}
-
-impl Mark {
-    /// Nowhere.
-    pub const NONE: Mark = Mark::new(0, 0);
-
-    /// At `place`, as the one with this number.
-    pub(super) const fn new(place: u32, number: u32) -> Mark {
-        Mark { place, number }
-    }
-}
-
 /// Variants that a request was given.
 #[derive(Debug)]
 pub struct Combination {
@@ -49,8 +31,6 @@ pub struct Combination {
     pub assignments: String,
     /// How caches are.
     pub cache_key: String,
-    /// Where it is kept.
-    pub mark: Mark,
     /// Responses by class that were not handed over yet.
     responses: [Cell<u32>; CLASSES],
     /// There are such.
@@ -67,16 +47,9 @@ impl Combination {
             choices,
             assignments,
             cache_key,
-            mark: Mark::NONE,
             responses: Default::default(),
             is_counted: Cell::new(false),
         }
-    }
-
-    /// The variants, in the order of the config.
-    #[inline(always)]
-    pub fn choices(&self) -> &[Choice] {
-        &self.choices
     }
 
     /// Hands over what was counted. What was chosen from another snapshot than the one `in_force` counts, but no longer for
@@ -101,8 +74,6 @@ impl Combination {
 pub struct Combinations {
     /// Each at the place that its choices give, so that looking one up is one look.
     kept: Vec<Option<Rc<Combination>>>,
-    /// How many were kept so far.
-    number: u32,
     /// Those with counts.
     counted: Vec<Rc<Combination>>,
 }
@@ -125,20 +96,12 @@ impl Combinations {
         }
     }
 
-    /// The combination with this mark, if it is still kept.
-    #[inline(always)]
-    pub fn marked(&self, mark: Mark) -> Option<&Rc<Combination>> {
-        self.kept.get(mark.place as usize)?.as_ref().filter(|kept| kept.mark == mark)
-    }
-
     #[cold]
-    fn keep(&mut self, place: usize, mut combination: Combination) -> Rc<Combination> {
+    fn keep(&mut self, place: usize, combination: Combination) -> Rc<Combination> {
         self.kept.resize(COMBINATIONS_MAX, None);
         if combination.choices.len() > KEPT_CHOICES_MAX {
             return Rc::new(combination);
         }
-        self.number = self.number.wrapping_add(1).max(1);
-        combination.mark = Mark::new(place as u32, self.number);
         let combination = Rc::new(combination);
         if let Some(kept) = self.kept.get_mut(place) {
             *kept = Some(Rc::clone(&combination));
@@ -205,7 +168,6 @@ mod tests {
     #[test]
     fn each_combination_keeps_its_own_texts() {
         let (mut combinations, snapshot, other) = (Combinations::default(), snapshot(10), snapshot(10));
-        let mut marks = Vec::new();
         for _ in 0..2 {
             // 1,024 combinations in 256 places.
             for bits in 0..1_u32 << 10 {
@@ -216,16 +178,12 @@ mod tests {
                     let texts = assignments::texts(snapshot, &mut choices.to_vec());
                     assert_eq!((&found.assignments, &found.cache_key), (&texts.0, &texts.1));
                     assert!(Rc::ptr_eq(&found, &combinations.get(snapshot, &choices)), "it is kept");
-                    assert!(Rc::ptr_eq(&found, combinations.marked(found.mark).unwrap()));
-                    marks.push(found.mark);
                 }
             }
         }
         assert_eq!(combinations.kept.len(), COMBINATIONS_MAX);
-        let kept = marks.iter().filter(|mark| combinations.marked(**mark).is_some()).count();
-        assert!((1..=COMBINATIONS_MAX).contains(&kept), "{kept} others took no place");
         combinations.clear();
-        assert!(marks.iter().all(|mark| combinations.marked(*mark).is_none()));
+        assert!(combinations.kept.is_empty());
     }
 
     #[test]
@@ -234,7 +192,7 @@ mod tests {
         let choices: Vec<Choice> = (0..=KEPT_CHOICES_MAX).map(|experiment| Choice { experiment, variant: 1 }).collect();
         let found = combinations.get(&snapshot, &choices);
         assert!(found.assignments.ends_with("e9=b"), "{}", found.assignments);
-        assert!(combinations.kept.iter().all(Option::is_none) && combinations.marked(found.mark).is_none());
+        assert!(combinations.kept.iter().all(Option::is_none));
     }
 
     #[test]

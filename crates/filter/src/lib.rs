@@ -11,7 +11,6 @@ pub mod host;
 pub mod http;
 pub mod metrics;
 pub mod plugin_config;
-pub mod recent_visitors;
 mod report;
 pub mod request;
 pub mod response;

@@ -1,9 +1,8 @@
 //! The request path: what is read of a request, what is decided, what is written. Top to bottom in one place, since every
 //! request of a site pays for it: one read of all headers, and a write for what has to change.
 
-use super::combinations::{Combination, Combinations};
+use super::combinations::Combination;
 use super::flags;
-use super::recent_visitors::RecentVisitors;
 use super::report::Reports;
 use super::response::{Caching, Pending, Work};
 use super::worker::Worker;
@@ -95,9 +94,7 @@ pub fn on_request(worker: &mut Worker, host: &(impl Host + StreamHost)) -> Flow 
 /// proxy has pushed it out of the processor's caches. So whatever is rare stands elsewhere, and nothing here has to be dropped.
 #[inline(always)]
 fn pass(worker: &mut Worker, host: &impl StreamHost, headers: &HeaderMap) -> Option<Pending> {
-    let Worker {
-        config, short_way, snapshot, metrics, pipeline, guardrails, combinations, recent, room, now_ms, ..
-    } = worker;
+    let Worker { config, short_way, snapshot, metrics, pipeline, guardrails, combinations, room, now_ms, .. } = worker;
     let (config, snapshot) = (&**config, snapshot.as_ref()?);
     if !snapshot.is_simple || !short_way.is_open {
         return None;
@@ -136,31 +133,15 @@ fn pass(worker: &mut Worker, host: &impl StreamHost, headers: &HeaderMap) -> Opt
     if config.response.downstream_private {
         pending.caching = Caching::Private;
     }
-    // Whom nothing restricts and the same page gave something before, it gives the same again.
-    let agent = view.user_agent.filter(|_| visitor.exclude_bots);
-    let is_anyone = consent && guardrails.off().is_empty();
-    let name = view.id.filter(|_| is_anyone).map(|id| recent.name(id, agent, candidates));
-    let known = name.and_then(|name| recent.recall(name).copied());
-    let given = known.and_then(|known| combinations.marked(known.given));
-    if let (Some(name), Some(known), Some(given)) = (name, known, given) {
-        let count = given.choices().len() as u64;
-        metrics.decided(Reason::Bucketed, count);
-        metrics.decided(Reason::Traffic, (candidates.len() as u64).saturating_sub(count));
+    let bot = is_bot(&view, visitor, agents);
+    let visit = Visit { consent, bot, off: guardrails.off(), ..Visit::unrestricted(*now_ms) };
+    exposed.clear();
+    decide_all(snapshot, &visit, &view, candidates, Some(metrics), choices, |choice, _| exposed.push(choice));
+    if !choices.is_empty() {
+        pending.given = Some(combinations.get(snapshot, choices));
         if let Some(pipeline) = pipeline {
-            let window = pipeline.dedupe.window(*now_ms);
-            if known.reported != window
-                && !report_all(pipeline, config, *now_ms, snapshot, given.choices(), &view, &mut pending)
-            {
-                recent.reported(name, window);
-            }
+            report_all(pipeline, config, *now_ms, snapshot, exposed, &view, &mut pending);
         }
-        pending.given = Some(Rc::clone(given));
-    } else {
-        let bot = is_bot(&view, visitor, agents);
-        let name = name.filter(|_| !bot);
-        let visit = Visit { consent, bot, off: guardrails.off(), ..Visit::unrestricted(*now_ms) };
-        let parts = Parts { config, metrics, pipeline: pipeline.as_ref(), combinations, recent, choices, exposed };
-        pass_anew(snapshot, candidates, &view, &visit, name, parts, &mut pending);
     }
     if let Some(given) = &pending.given {
         add_own(host, own(request, &given.assignments, &given.cache_key));
@@ -168,47 +149,7 @@ fn pass(worker: &mut Worker, host: &impl StreamHost, headers: &HeaderMap) -> Opt
     Some(pending)
 }
 
-/// The parts of a worker that deciding and reporting need.
-struct Parts<'a> {
-    config: &'a PluginConfig,
-    metrics: &'a mut Metrics,
-    pipeline: Option<&'a Pipeline>,
-    combinations: &'a mut Combinations,
-    recent: &'a mut RecentVisitors,
-    choices: &'a mut Vec<Choice>,
-    exposed: &'a mut Vec<Choice>,
-}
-
-/// Decides what the visitor is given, and notes the exposures. It is remembered under `name`, if nothing but the id was asked
-/// for.
-#[inline(never)]
-fn pass_anew(
-    snapshot: &Rc<Snapshot>,
-    candidates: &[u32],
-    view: &RequestView<'_>,
-    visit: &Visit<'_>,
-    name: Option<u64>,
-    parts: Parts<'_>,
-    pending: &mut Pending,
-) {
-    let Parts { config, metrics, pipeline, combinations, recent, choices, exposed } = parts;
-    exposed.clear();
-    let is_by_id =
-        decide_all(snapshot, visit, view, candidates, Some(metrics), choices, |choice, _| exposed.push(choice));
-    if choices.is_empty() {
-        return;
-    }
-    let given = combinations.get(snapshot, choices);
-    if let Some(name) = name.filter(|_| is_by_id) {
-        recent.remember(name, given.mark);
-    }
-    if let Some(pipeline) = pipeline {
-        report_all(pipeline, config, visit.now_ms, snapshot, exposed, view, pending);
-    }
-    pending.given = Some(given);
-}
-
-/// Notes the exposures that were not reported yet, for the response. Says whether there are any.
+/// Notes the exposures that were not reported yet, for the response.
 #[inline(never)]
 fn report_all(
     pipeline: &Pipeline,
@@ -218,16 +159,14 @@ fn report_all(
     exposed: &[Choice],
     view: &RequestView<'_>,
     pending: &mut Pending,
-) -> bool {
+) {
     let mut reports = Reports::new(pipeline, config, now_ms);
     for choice in exposed {
         report(&mut reports, snapshot, *choice, view, pending);
     }
-    let has_any = pending.has_events();
-    if has_any {
+    if pending.has_events() {
         pending.work(snapshot).describe(view, config);
     }
-    has_any
 }
 
 /// The long way: whatever there may be to do.
@@ -374,7 +313,6 @@ fn treat(worker: &mut Worker, host: &(impl Host + StreamHost), headers: &HeaderM
 }
 
 /// Decides the candidates. `choices` are what the visitor gets, and `bucketed` hears of those among them that may be exposures.
-/// Says whether all were decided by nothing but the visitor's id.
 #[inline(always)]
 fn decide_all(
     snapshot: &Snapshot,
@@ -384,9 +322,9 @@ fn decide_all(
     mut metrics: Option<&mut Metrics>,
     choices: &mut Vec<Choice>,
     mut bucketed: impl FnMut(Choice, Reason),
-) -> bool {
+) {
     choices.clear();
-    let mut decider = Decider::new(snapshot, visit, view, view.id);
+    let decider = Decider::new(snapshot, visit, view, view.id);
     for number in candidates.iter().map(|&number| number as usize) {
         let Some(Decision { variant, reason }) = decider.decide(number) else { continue };
         if let Some(metrics) = &mut metrics {
@@ -399,7 +337,6 @@ fn decide_all(
             bucketed(choice, reason);
         }
     }
-    !decider.has_asked_more()
 }
 
 /// Notes an exposure for the response, unless it was reported already.

@@ -2,7 +2,6 @@
 
 use super::combinations::Combinations;
 use super::guardrails::Guardrails;
-use super::recent_visitors::RecentVisitors;
 use super::request::{Room, ShortWay};
 use crate::config_sync::{ConfigSync, log_problems};
 use crate::events::pipeline::Pipeline;
@@ -43,8 +42,6 @@ pub struct Worker {
     pub room: Room,
     /// The combinations of variants that requests were given.
     pub combinations: Combinations,
-    /// Who was given which of them just before.
-    pub recent: RecentVisitors,
     /// The variants that are switched off.
     pub guardrails: Guardrails,
     sync: Option<ConfigSync>,
@@ -77,7 +74,6 @@ impl Worker {
                 .map(|source| ConfigSync::new(source, config.compile_options(), vm, &prefix, now_ms)),
             room: Room::default(),
             combinations: Combinations::default(),
-            recent: RecentVisitors::new(vm),
             guardrails: Guardrails::new(&prefix),
             configured_ms: now_ms,
             gauges_ms: i64::MIN,
