@@ -1,7 +1,7 @@
 //! Deciding: which variant of an experiment a visitor gets, and why. Deciding does not send, log or count.
 
 use super::attribute::{AttributeName, AttributeValue, Attributes};
-use super::condition::{LimitExceeded, StepBudget, request_budget};
+use super::condition::{LimitExceeded, StepBudget};
 use super::flag::{FlagEvaluator, FlagSink, FlagVisitor};
 use super::hash::BUCKETS;
 use super::reason::Reason;
@@ -90,48 +90,6 @@ pub fn decide(
         return Decision::no(Reason::Route);
     }
     decide_routed(snapshot, experiment, visit, attributes, steps)
-}
-
-/// Decides experiments for one request that is known to be on an included path and on their routes, where they are not paused.
-#[derive(Debug)]
-pub struct Decider<'a, A> {
-    snapshot: &'a Snapshot,
-    visit: &'a Visit<'a>,
-    attributes: &'a A,
-    /// What plain experiments need of the visitor: the id, or why there is none. `None` where even they have to be asked more.
-    id: Option<Result<&'a [u8], Reason>>,
-    steps: StepBudget,
-}
-
-impl<'a, A: Attributes> Decider<'a, A> {
-    /// Finds out once what all experiments ask. `id` is the [`unit()`] of [`AttributeName::Id`].
-    #[inline(always)]
-    pub fn new(
-        snapshot: &'a Snapshot,
-        visit: &'a Visit<'a>,
-        attributes: &'a A,
-        id: Option<&'a [u8]>,
-    ) -> Decider<'a, A> {
-        let is_plain = visit.preview.is_empty() && visit.off.is_empty();
-        let id = is_plain.then(|| match not_told_apart(visit) {
-            Some(reason) => Err(reason),
-            None => id.ok_or(Reason::NoUnit),
-        });
-        Decider { snapshot, visit, attributes, id, steps: request_budget() }
-    }
-
-    /// Decides the experiment at the position `number`; nothing where there is none.
-    #[inline(always)]
-    pub fn decide(&self, number: usize) -> Option<Decision> {
-        if let (Some(id), Some(Some(plain))) = (self.id, self.snapshot.plain.get(number)) {
-            return Some(match id {
-                Ok(id) => plain.decide(id),
-                Err(reason) => Decision::no(reason),
-            });
-        }
-        let experiment = self.snapshot.experiments.get(number)?;
-        Some(decide_routed(self.snapshot, experiment, self.visit, self.attributes, &self.steps))
-    }
 }
 
 /// Decides `experiment` for a request that is known to be on an included path and on its route, where it is not paused.

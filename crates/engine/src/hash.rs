@@ -10,7 +10,7 @@ pub const BUCKETS: u32 = 10_000;
 /// murmur3_x86_32 that can be stopped and gone on with. (The `murmur3` crate reads its whole input at every call; it is what
 /// this is tested against.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Murmur3 {
+struct Murmur3 {
     state: u32,
     /// The bytes that no whole block is made of yet, little-endian.
     rest: u32,
@@ -22,13 +22,7 @@ impl Murmur3 {
         Murmur3 { state: seed, rest: 0, length: 0 }
     }
 
-    pub(super) fn write(self, bytes: &[u8]) -> Murmur3 {
-        self.write_inlined(bytes)
-    }
-
-    /// As [`Murmur3::write`], in place of the call.
-    #[inline(always)]
-    pub(super) fn write_inlined(mut self, bytes: &[u8]) -> Murmur3 {
+    fn write(mut self, bytes: &[u8]) -> Murmur3 {
         let bits = 8 * (self.length % 4);
         let (blocks, rest) = bytes.as_chunks();
         for block in blocks {
@@ -62,7 +56,7 @@ impl Murmur3 {
     }
 
     #[inline(always)]
-    pub(super) fn bucket(self) -> u32 {
+    fn bucket(self) -> u32 {
         ((u64::from(self.finish()) * u64::from(BUCKETS)) >> 32) as u32
     }
 }
@@ -95,11 +89,6 @@ impl Salt {
     /// Its text.
     pub fn text(&self) -> &str {
         &self.text
-    }
-
-    /// What was hashed.
-    pub(super) fn hashed(&self) -> Murmur3 {
-        self.hashed
     }
 
     /// The bucket, from 0 to 9,999, of the text that the salt and `unit` make together.

@@ -15,7 +15,6 @@ pub mod header_name;
 pub mod number;
 pub mod observer;
 pub mod pattern;
-pub mod plain;
 pub mod reason;
 pub mod route;
 pub mod snapshot;

@@ -5,7 +5,6 @@ use super::condition::Condition;
 use super::flag::FlagEvaluator;
 use super::guardrail::Guardrail;
 use super::hash::{Salt, fingerprint};
-use super::plain::Plain;
 use super::route::{Route, RouteIndex};
 use crate::header_name::NameSet;
 use crate::sort::sort_by;
@@ -18,8 +17,6 @@ pub struct Snapshot {
     pub revision: Option<String>,
     /// The valid experiments, in the order of the config.
     pub experiments: Vec<Experiment>,
-    /// What decides the experiments that are plain, by their positions.
-    pub plain: Vec<Option<Plain>>,
     /// The invalid ones: switched off alone.
     pub disabled: Vec<Disabled>,
     /// Who is kept out of all experiments.
@@ -207,7 +204,6 @@ impl Snapshot {
                 experiment.rank = rank;
             }
         }
-        self.plain = self.experiments.iter().map(|experiment| Plain::of(&self, experiment)).collect();
         let variants = self.experiments.iter().flat_map(|experiment| &experiment.variants);
         let has_effects = variants.into_iter().any(|variant| variant.effects != Effects::default());
         self.has_sticky = self.experiments.iter().any(|experiment| experiment.sticky.is_some());

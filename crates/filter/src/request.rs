@@ -18,7 +18,7 @@ use crate::visit::{self, RequestView};
 use edgesplit_engine::assignments::{assignment_pair, mark_preview, percent_encoded};
 use edgesplit_engine::attribute::{AttributeName, AttributeValue, Attributes};
 use edgesplit_engine::condition::request_budget;
-use edgesplit_engine::decide::{self, Decider, Decision, Visit};
+use edgesplit_engine::decide::{self, Decision, Visit};
 use edgesplit_engine::reason::Reason;
 use edgesplit_engine::snapshot::{Choice, Effects, Experiment, Snapshot, State};
 use std::borrow::Cow;
@@ -324,9 +324,10 @@ fn decide_all(
     mut bucketed: impl FnMut(Choice, Reason),
 ) {
     choices.clear();
-    let decider = Decider::new(snapshot, visit, view, view.id);
+    let steps = request_budget();
     for number in candidates.iter().map(|&number| number as usize) {
-        let Some(Decision { variant, reason }) = decider.decide(number) else { continue };
+        let Some(experiment) = snapshot.experiments.get(number) else { continue };
+        let Decision { variant, reason } = decide::decide_routed(snapshot, experiment, visit, view, &steps);
         if let Some(metrics) = &mut metrics {
             metrics.decided(reason, 1);
         }
