@@ -12,7 +12,6 @@ use crate::http::headers::{HeaderMap, NameLengths, NameSet, is_name};
 use crate::http::{cookies, url};
 use crate::metrics::{Counter, Metrics};
 use crate::plugin_config::{self, IdSource, OwnCookie, Paths, PluginConfig, Visitor};
-use crate::visit::bots::RecentAgents;
 use crate::visit::sticky::{COOKIE_BYTES_MAX, StickyBuckets};
 use crate::visit::{self, RequestView};
 use edgesplit_engine::assignments::{assignment_pair, mark_preview, percent_encoded};
@@ -48,8 +47,6 @@ pub struct Room {
     choices: Vec<Choice>,
     /// Those of them that may be exposures.
     exposed: Vec<Choice>,
-    /// The user agents of the last requests.
-    agents: RecentAgents,
 }
 
 /// What the plugin configuration says about the short way of requests, found out once.
@@ -114,7 +111,7 @@ fn pass(worker: &mut Worker, host: &impl StreamHost, headers: &HeaderMap) -> Opt
         return Some(pending);
     }
     let consent = visit::has_consent(&view, visitor);
-    let Room { candidates, goal_candidates, choices, exposed, agents } = room;
+    let Room { candidates, goal_candidates, choices, exposed } = room;
     let candidates = find_candidates(snapshot, &view, candidates);
     if (!consent && visitor.expire_cookies)
         || !find_goals(snapshot, &view, pipeline.is_some(), goal_candidates).is_empty()
@@ -133,7 +130,7 @@ fn pass(worker: &mut Worker, host: &impl StreamHost, headers: &HeaderMap) -> Opt
     if config.response.downstream_private {
         pending.caching = Caching::Private;
     }
-    let bot = is_bot(&view, visitor, agents);
+    let bot = visit::is_bot(&view, visitor);
     let visit = Visit { consent, bot, off: guardrails.off(), ..Visit::unrestricted(*now_ms) };
     exposed.clear();
     decide_all(snapshot, &visit, &view, candidates, Some(metrics), choices, |choice, _| exposed.push(choice));
@@ -198,7 +195,7 @@ fn treat(worker: &mut Worker, host: &(impl Host + StreamHost), headers: &HeaderM
     // A preview is nobody's visit: it counts in nothing, reports nothing, and leaves nothing in the browser.
     let preview = token.and_then(|token| visit::preview(&token, &config.request, now_ms)?.ok());
     let pipeline = pipeline.filter(|_| preview.is_none());
-    let Room { candidates, goal_candidates, choices, agents, .. } = room;
+    let Room { candidates, goal_candidates, choices, .. } = room;
     let candidates = find_candidates(snapshot, &view, candidates);
     let goal_candidates = find_goals(snapshot, &view, pipeline.is_some(), goal_candidates);
     if preview.is_none() {
@@ -214,7 +211,7 @@ fn treat(worker: &mut Worker, host: &(impl Host + StreamHost), headers: &HeaderM
         return Flow::Continue(pending);
     }
 
-    let bot = is_bot(&view, &config.visitor, agents);
+    let bot = visit::is_bot(&view, &config.visitor);
     id = visit::id(&view, &config.visitor);
     view.id = id.as_deref();
     let mut visit = Visit { consent, bot, off: guardrails.off(), ..Visit::unrestricted(now_ms) };
@@ -350,15 +347,6 @@ fn report(
 ) {
     if let Some(exposure) = reports.exposure(snapshot, choice, view) {
         pending.work(snapshot).exposures.push(exposure);
-    }
-}
-
-/// As [`visit::is_bot`], which the user agents of the last requests need not be looked at for again.
-#[inline(always)]
-fn is_bot(view: &RequestView<'_>, visitor: &Visitor, agents: &mut RecentAgents) -> bool {
-    match view.user_agent {
-        Some(agent) if visitor.exclude_bots => agents.recall(agent, || visitor.bot_patterns.match_bot(agent)),
-        _ => false,
     }
 }
 

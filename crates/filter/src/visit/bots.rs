@@ -128,55 +128,6 @@ impl BotPatterns {
     }
 }
 
-/// User agents that were looked at lately, and what was found: most requests of a site come with one of few.
-#[derive(Debug, Default)]
-pub struct RecentAgents {
-    /// Each at the place that its bytes give.
-    agents: Vec<(Vec<u8>, bool)>,
-}
-
-/// How many user agents are remembered; a power of two.
-pub const RECENT_MAX: usize = 128;
-
-/// A longer one is looked at each time, and so is one of less than 15.
-pub const RECENT_BYTES_MAX: usize = 256;
-
-impl RecentAgents {
-    /// What `looked` finds for `user_agent`, as long as nobody changes what is looked for.
-    #[inline(always)]
-    pub fn recall(&mut self, user_agent: &[u8], looked: impl FnOnce() -> bool) -> bool {
-        // They differ in the middle, where the system is, and at the end, where the version is.
-        let middle = user_agent.get(user_agent.len() / 2..).and_then(|half| half.first_chunk());
-        let (Some(middle), Some(end)) = (middle, user_agent.last_chunk()) else { return looked() };
-        let both = u64::from_le_bytes(*middle).rotate_left(29) ^ u64::from_le_bytes(*end);
-        let place = (both.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize % RECENT_MAX;
-        match self.agents.get(place) {
-            Some((known, is_bot)) if are_same(known, user_agent) => *is_bot,
-            _ => self.keep(place, user_agent, looked()),
-        }
-    }
-
-    #[cold]
-    fn keep(&mut self, place: usize, user_agent: &[u8], is_bot: bool) -> bool {
-        self.agents.resize(RECENT_MAX, (Vec::new(), false));
-        if let Some((known, was_bot)) = self.agents.get_mut(place).filter(|_| user_agent.len() <= RECENT_BYTES_MAX) {
-            known.clear();
-            known.extend_from_slice(user_agent);
-            *was_bot = is_bot;
-        }
-        is_bot
-    }
-}
-
-/// Eight bytes at a time, which comparing slices in this kind of machine is not.
-#[inline(always)]
-fn are_same(a: &[u8], b: &[u8]) -> bool {
-    let ((a_blocks, a_rest), (b_blocks, b_rest)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
-    a.len() == b.len()
-        && a_blocks.iter().zip(b_blocks).all(|(a, b)| u64::from_le_bytes(*a) == u64::from_le_bytes(*b))
-        && a_rest.iter().zip(b_rest).all(|(a, b)| a == b)
-}
-
 /// Whether `user_agent` names a bot, by the patterns here.
 pub fn is_bot(user_agent: &[u8]) -> bool {
     (0..user_agent.len()).any(|at| names_bot_at(user_agent, at))
@@ -200,31 +151,6 @@ fn starts_with(text: &[u8], pattern: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_was_found_is_remembered_for_just_this_agent() {
-        let (mut recent, patterns) = (RecentAgents::default(), BotPatterns::default());
-        let long = "x".repeat(RECENT_BYTES_MAX) + "bot";
-        for _ in 0..2 {
-            for number in 0..10 * RECENT_MAX {
-                let agents = [format!("Mozilla/5.0 ({number})"), format!("Robot/5.0 ({number})"), String::new()];
-                for agent in agents.iter().chain([&long]).map(String::as_bytes) {
-                    assert_eq!(recent.recall(agent, || patterns.match_bot(agent)), is_bot(agent), "{agent:?}");
-                }
-            }
-        }
-        let mut looks = 0;
-        for _ in 0..2 {
-            recent.recall(b"Mozilla/6.0 (Windows)", || {
-                looks += 1;
-                false
-            });
-        }
-        assert_eq!(looks, 1, "it is looked at once");
-        assert!(
-            recent.agents.iter().all(|(agent, _)| agent.len() <= RECENT_BYTES_MAX) && recent.agents.len() <= RECENT_MAX
-        );
-    }
 
     #[test]
     fn bots_say_so_and_people_and_services_do_not() {
