@@ -14,7 +14,7 @@ use edgesplit_filter::worker::Worker;
 use proxy_wasm::hostcalls;
 use proxy_wasm::traits::{Context, RootContext};
 use proxy_wasm::types::LogLevel;
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::hash::RandomState;
 use std::ptr::{null, null_mut};
 use std::time::Duration;
@@ -78,7 +78,7 @@ proxy_wasm::main! {{
 /// # Safety
 /// `data` and `len` come from a host function that filled both: the host allocated exactly `len` bytes through this
 /// module's own allocator and gave them away.
-unsafe fn taken(data: *mut u8, len: usize) -> Vec<u8> {
+unsafe fn into_vec(data: *mut u8, len: usize) -> Vec<u8> {
     if data.is_null() {
         return Vec::new();
     }
@@ -86,71 +86,12 @@ unsafe fn taken(data: *mut u8, len: usize) -> Vec<u8> {
     unsafe { Vec::from_raw_parts(data, len, len) }
 }
 
-/// The size of the block that is kept for the headers of requests and responses, so that they need not allocate.
-const SPARE_BYTES: usize = 8 << 10;
-
-thread_local! {
-    /// That block while nobody has it.
-    static SPARE: Cell<*mut u8> = const { Cell::new(null_mut()) };
-    /// That block while the host is asked for headers and may take it.
-    static OFFERED: Cell<*mut u8> = const { Cell::new(null_mut()) };
-}
-
-/// Room for `size` bytes that the host hands over: the block that is offered, or one of just that size.
-#[inline(always)]
-fn room_for_host(size: usize) -> *mut u8 {
-    let offered = OFFERED.replace(null_mut());
-    if !offered.is_null() && size <= SPARE_BYTES {
-        return offered;
-    }
-    Box::into_raw(Box::<[u8]>::new_uninit_slice(size)).cast()
-}
-
-/// Takes a block back that the host has filled.
-#[inline(always)]
-fn take_back(mut block: Vec<u8>) {
-    if block.capacity() == SPARE_BYTES && SPARE.get().is_null() {
-        SPARE.set(block.as_mut_ptr());
-        std::mem::forget(block);
-    } else {
-        take_back_other(block);
-    }
-}
-
-#[cold]
-fn take_back_other(block: Vec<u8>) {
-    drop(block);
-    if SPARE.get().is_null() {
-        take_back(Vec::with_capacity(SPARE_BYTES));
-    }
-}
-
-/// Headers of the stream, in the block that is kept. [`take_back`] it.
-#[inline(always)]
-fn stream_headers(map: u32) -> HeaderMap {
+fn headers(map: u32) -> HeaderMap {
     let (mut data, mut len) = (null_mut(), 0);
-    let spare = SPARE.replace(null_mut());
-    OFFERED.set(spare);
-    // SAFETY: both pointers are valid for the call.
-    let status = unsafe { proxy_get_header_map_pairs(map, &raw mut data, &raw mut len) };
-    OFFERED.set(null_mut());
-    HeaderMap::from_block(if status == OK && !spare.is_null() && data == spare {
-        // SAFETY: the host has written `len` bytes into the block, which nobody else has meanwhile.
-        unsafe { Vec::from_raw_parts(data, len, SPARE_BYTES) }
-    } else {
-        SPARE.set(spare);
-        // SAFETY: what the host has filled is ours.
-        if status == OK { unsafe { taken(data, len) } } else { Vec::new() }
-    })
-}
-
-/// The headers of a reply, in a block of their own.
-fn reply_headers() -> HeaderMap {
-    let (mut data, mut len) = (null_mut(), 0);
-    // SAFETY: both pointers are valid for the call, and what they hold afterwards is ours.
+    // SAFETY: both pointers are valid for the call, and the host gives away the bytes that they then name.
     HeaderMap::from_block(unsafe {
-        match proxy_get_header_map_pairs(MAP_CALL_RESPONSE_HEADERS, &raw mut data, &raw mut len) {
-            OK => taken(data, len),
+        match proxy_get_header_map_pairs(map, &raw mut data, &raw mut len) {
+            OK => into_vec(data, len),
             _ => Vec::new(),
         }
     })
@@ -161,7 +102,7 @@ fn buffer(kind: u32, max: usize) -> Vec<u8> {
     // SAFETY: both pointers are valid for the call, and what they hold afterwards is ours.
     unsafe {
         match proxy_get_buffer_bytes(kind, 0, max, &raw mut data, &raw mut len) {
-            OK => taken(data, len),
+            OK => into_vec(data, len),
             _ => Vec::new(),
         }
     }
@@ -172,7 +113,7 @@ fn property(name: &str) -> Option<String> {
     // SAFETY: all pointers are valid for the call, and what they hold afterwards is ours.
     let value = unsafe {
         match proxy_get_property(name.as_ptr(), name.len(), &raw mut data, &raw mut len) {
-            OK => taken(data, len),
+            OK => into_vec(data, len),
             _ => return None,
         }
     };
@@ -219,7 +160,7 @@ impl Host for Proxy {
         // SAFETY: all pointers are valid for the call, and what they hold afterwards is ours.
         unsafe {
             match proxy_get_shared_data(key.as_ptr(), key.len(), &raw mut data, &raw mut len, &raw mut cas) {
-                OK => Ok(Shared { value: taken(data, len), cas }),
+                OK => Ok(Shared { value: into_vec(data, len), cas }),
                 NOT_FOUND => Ok(Shared { value: Vec::new(), cas: Shared::ABSENT }),
                 _ => Err(HostError),
             }
@@ -274,14 +215,8 @@ fn map_of(which: Headers) -> u32 {
 
 /// Header changes fail only where the host has no such headers at all: then there is nobody left who could see them.
 impl StreamHost for Proxy {
-    #[inline(always)]
     fn headers(&self, which: Headers) -> HeaderMap {
-        stream_headers(map_of(which))
-    }
-
-    #[inline(always)]
-    fn release(&self, headers: HeaderMap) {
-        take_back(headers.into_block());
+        headers(map_of(which))
     }
 
     fn response_status(&self) -> Option<u16> {
@@ -296,7 +231,7 @@ impl StreamHost for Proxy {
                 &raw mut data,
                 &raw mut len,
             ) {
-                OK => taken(data, len),
+                OK => into_vec(data, len),
                 _ => return None,
             }
         };
@@ -338,7 +273,7 @@ struct CallReply {
 impl Reply for CallReply {
     fn headers(&self) -> HeaderMap {
         // A reset comes without headers: asking for them then is an error on some hosts.
-        if self.headers == 0 { HeaderMap::default() } else { reply_headers() }
+        if self.headers == 0 { HeaderMap::default() } else { headers(MAP_CALL_RESPONSE_HEADERS) }
     }
 
     fn body_len(&self) -> usize {
@@ -474,7 +409,7 @@ impl RootContext for Root {
 /// Two symbols cannot have one name: these are linked as `split_on_…`, and the linker's script exports them as
 /// `proxy_on_…` in place of the SDK's.
 mod streams {
-    use super::{Proxy, Vm, room_for_host, with_vm};
+    use super::{Proxy, Vm, with_vm};
     use edgesplit_filter::request::{Flow, on_request};
     use edgesplit_filter::response::on_response;
 
@@ -491,7 +426,7 @@ mod streams {
 
     #[unsafe(no_mangle)]
     extern "C" fn split_on_memory_allocate(size: usize) -> *mut u8 {
-        room_for_host(size)
+        Box::into_raw(Box::<[u8]>::new_uninit_slice(size)).cast()
     }
 
     #[unsafe(no_mangle)]
@@ -570,7 +505,6 @@ mod test_hooks {
         if headers.get("x-edgesplit-crash").is_some() {
             core::arch::wasm32::unreachable();
         }
-        Proxy.release(headers);
     }
 
     static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);

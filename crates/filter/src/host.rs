@@ -41,8 +41,6 @@ pub trait Host {
 pub trait StreamHost {
     /// All headers of the request or of the response, in one call.
     fn headers(&self, which: Headers) -> HeaderMap;
-    /// Takes headers back that nobody looks at any more: their room can be used again.
-    fn release(&self, _headers: HeaderMap) {}
     /// The status of the response, for those who want to know nothing else of it.
     fn response_status(&self) -> Option<u16>;
     /// Replaces all headers of this name by one.

@@ -11,7 +11,7 @@ use crate::host::{Headers, Host, StreamHost};
 use crate::http::headers::{HeaderMap, NameLengths, NameSet, is_name};
 use crate::http::{cookies, url};
 use crate::metrics::{Counter, Metrics};
-use crate::plugin_config::{self, IdSource, OwnCookie, Paths, PluginConfig, Visitor};
+use crate::plugin_config::{self, IdSource, OwnCookie, Paths, PluginConfig};
 use crate::visit::sticky::{COOKIE_BYTES_MAX, StickyBuckets};
 use crate::visit::{self, RequestView};
 use edgesplit_engine::assignments::{assignment_pair, mark_preview, percent_encoded};
@@ -76,12 +76,10 @@ impl ShortWay {
 #[inline(always)]
 pub fn on_request(worker: &mut Worker, host: &(impl Host + StreamHost)) -> Flow {
     let headers = host.headers(Headers::Request);
-    let flow = match pass(worker, host, &headers) {
+    match pass(worker, host, &headers) {
         Some(pending) => Flow::Continue(pending),
         None => treat(worker, host, &headers),
-    };
-    host.release(headers);
-    flow
+    }
 }
 
 /// The short way, which most requests go: experiments that do no more than tell the origin and caches, a visitor who is known,

@@ -150,9 +150,7 @@ pub fn on_response(worker: &mut Worker, host: &(impl Host + StreamHost), pending
     let Pending { caching, given, work } = pending;
     let status = if caching != Caching::Unchanged {
         let headers = host.headers(Headers::Response);
-        let status = keep_from_others(host, &headers, caching);
-        host.release(headers);
-        status
+        keep_from_others(host, &headers, caching)
     } else {
         host.response_status()
     };

@@ -45,11 +45,6 @@ impl HeaderMap {
         &self.block
     }
 
-    /// The block, to use its room again.
-    pub fn into_block(self) -> Vec<u8> {
-        self.block
-    }
-
     /// Every header in order.
     pub fn iter(&self) -> Iter<'_> {
         self.iter_with(NameLengths::ANY)
