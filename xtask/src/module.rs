@@ -83,8 +83,6 @@ pub(crate) fn build_bench_filters() -> Result<()> {
         let mut cargo = cargo();
         cargo.args(["build", "--release", "--manifest-path", "benches/filters/Cargo.toml", "--target", TARGET]);
         cargo.arg("--target-dir").arg(&target_dir).args(options);
-        // These modules are linked as they are.
-        cargo.args(["--config", "target.wasm32-wasip1.linker='rust-lld'"]);
         run(&mut cargo)?;
         let out = root().join("dist/bench");
         std::fs::create_dir_all(&out)?;

@@ -15,6 +15,5 @@ mod report;
 pub mod request;
 pub mod response;
 pub mod shared_data;
-pub mod streams;
 pub mod visit;
 pub mod worker;

@@ -1,0 +1,288 @@
+//! The host calls of the proxy-wasm ABI. This file and the test hooks are the only unsafe code.
+//!
+//! Most host functions of the SDK panic on a status that they do not expect, and a panic takes the worker's VM down. They are
+//! declared here once more, and return the status as a number.
+#![allow(unsafe_code, reason = "the host is reached through foreign functions")]
+
+use edgesplit_filter::host::{
+    Call, Headers, Host, HostError, MetricKind, Reply, SetError, Shared, StreamHost, status_of,
+};
+use edgesplit_filter::http::headers::HeaderMap;
+use proxy_wasm::hostcalls;
+use std::ptr::{null, null_mut};
+use std::time::Duration;
+
+#[link(wasm_import_module = "env")]
+unsafe extern "C" {
+    fn proxy_log(level: u32, text: *const u8, len: usize) -> u32;
+    fn proxy_get_current_time_nanoseconds(time: *mut u64) -> u32;
+    fn proxy_set_tick_period_milliseconds(period: u32) -> u32;
+    fn proxy_get_buffer_bytes(kind: u32, start: usize, max: usize, data: *mut *mut u8, len: *mut usize) -> u32;
+    fn proxy_get_property(path: *const u8, path_len: usize, data: *mut *mut u8, len: *mut usize) -> u32;
+    fn proxy_get_header_map_pairs(map: u32, data: *mut *mut u8, len: *mut usize) -> u32;
+    fn proxy_get_header_map_value(
+        map: u32,
+        name: *const u8,
+        name_len: usize,
+        data: *mut *mut u8,
+        len: *mut usize,
+    ) -> u32;
+    fn proxy_replace_header_map_value(map: u32, name: *const u8, name_len: usize, value: *const u8, len: usize) -> u32;
+    fn proxy_add_header_map_value(map: u32, name: *const u8, name_len: usize, value: *const u8, len: usize) -> u32;
+    fn proxy_remove_header_map_value(map: u32, name: *const u8, name_len: usize) -> u32;
+    fn proxy_get_shared_data(key: *const u8, key_len: usize, data: *mut *mut u8, len: *mut usize, cas: *mut u32)
+    -> u32;
+    fn proxy_set_shared_data(key: *const u8, key_len: usize, value: *const u8, len: usize, cas: u32) -> u32;
+    fn proxy_define_metric(kind: u32, name: *const u8, name_len: usize, id: *mut u32) -> u32;
+    fn proxy_increment_metric(id: u32, by: i64) -> u32;
+    fn proxy_record_metric(id: u32, value: u64) -> u32;
+    fn proxy_send_local_response(
+        status: u32,
+        details: *const u8,
+        details_len: usize,
+        body: *const u8,
+        body_len: usize,
+        headers: *const u8,
+        headers_len: usize,
+        grpc_status: i32,
+    ) -> u32;
+}
+
+/// The statuses of the proxy-wasm ABI that are told apart.
+const OK: u32 = 0;
+const NOT_FOUND: u32 = 1;
+const CAS_MISMATCH: u32 = 8;
+
+/// Header maps and buffers of the proxy-wasm ABI.
+const MAP_REQUEST_HEADERS: u32 = 0;
+const MAP_RESPONSE_HEADERS: u32 = 2;
+const MAP_CALL_RESPONSE_HEADERS: u32 = 6;
+const BUFFER_CALL_RESPONSE_BODY: u32 = 4;
+const BUFFER_PLUGIN_CONFIGURATION: u32 = 7;
+
+/// Takes ownership of bytes that the host allocated in this VM's memory.
+///
+/// # Safety
+/// `data` and `len` come from a host function that filled both: the host allocated exactly `len` bytes through this
+/// module's own allocator and gave them away.
+unsafe fn into_vec(data: *mut u8, len: usize) -> Vec<u8> {
+    if data.is_null() {
+        return Vec::new();
+    }
+    // SAFETY: as the caller promises.
+    unsafe { Vec::from_raw_parts(data, len, len) }
+}
+
+fn headers(map: u32) -> HeaderMap {
+    let (mut data, mut len) = (null_mut(), 0);
+    // SAFETY: both pointers are valid for the call, and the host gives away the bytes that they then name.
+    HeaderMap::from_block(unsafe {
+        match proxy_get_header_map_pairs(map, &raw mut data, &raw mut len) {
+            OK => into_vec(data, len),
+            _ => Vec::new(),
+        }
+    })
+}
+
+fn buffer(kind: u32, max: usize) -> Vec<u8> {
+    let (mut data, mut len) = (null_mut(), 0);
+    // SAFETY: both pointers are valid for the call, and what they hold afterwards is ours.
+    unsafe {
+        match proxy_get_buffer_bytes(kind, 0, max, &raw mut data, &raw mut len) {
+            OK => into_vec(data, len),
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// The plugin's configuration, of `size` bytes.
+pub(crate) fn plugin_configuration(size: usize) -> Vec<u8> {
+    buffer(BUFFER_PLUGIN_CONFIGURATION, size)
+}
+
+/// Sets the period between two ticks.
+pub(crate) fn set_tick_period(period_ms: u64) {
+    // SAFETY: no pointers. A host without ticks serves with the inline config.
+    let _ = unsafe { proxy_set_tick_period_milliseconds(period_ms as u32) };
+}
+
+/// A property of the host, if it is a text that is not empty.
+pub(crate) fn property(name: &str) -> Option<String> {
+    let (mut data, mut len) = (null_mut(), 0);
+    // SAFETY: all pointers are valid for the call, and what they hold afterwards is ours.
+    let value = unsafe {
+        match proxy_get_property(name.as_ptr(), name.len(), &raw mut data, &raw mut len) {
+            OK => into_vec(data, len),
+            _ => return None,
+        }
+    };
+    String::from_utf8(value).ok().filter(|value| !value.is_empty())
+}
+
+/// The proxy that runs this VM.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Proxy;
+
+impl Host for Proxy {
+    fn now_ms(&self) -> i64 {
+        let mut nanoseconds = 0;
+        // SAFETY: the pointer is valid for the call. A host without a clock leaves the beginning of time.
+        let _ = unsafe { proxy_get_current_time_nanoseconds(&raw mut nanoseconds) };
+        (nanoseconds / 1_000_000) as i64
+    }
+
+    fn random(&self) -> u128 {
+        let mut bytes = [0; 16];
+        if getrandom::fill(&mut bytes).is_err() {
+            // Such ids can be guessed, but they are still unique.
+            let now = self.now_ms().to_le_bytes();
+            return edgesplit_engine::hash::fingerprint(&[&now, &(&raw const bytes as usize).to_le_bytes()]);
+        }
+        u128::from_le_bytes(bytes)
+    }
+
+    fn log(&self, level: log::Level, message: &str) {
+        let level = match level {
+            log::Level::Trace => 0,
+            log::Level::Debug => 1,
+            log::Level::Info => 2,
+            log::Level::Warn => 3,
+            log::Level::Error => 4,
+        };
+        let message = format!("edgesplit: {message}");
+        // SAFETY: the text is valid for the call. A failure to log cannot be reported anywhere.
+        let _ = unsafe { proxy_log(level, message.as_ptr(), message.len()) };
+    }
+
+    fn shared_get(&self, key: &str) -> Result<Shared, HostError> {
+        let (mut data, mut len, mut cas) = (null_mut(), 0, 0);
+        // SAFETY: all pointers are valid for the call, and what they hold afterwards is ours.
+        unsafe {
+            match proxy_get_shared_data(key.as_ptr(), key.len(), &raw mut data, &raw mut len, &raw mut cas) {
+                OK => Ok(Shared { value: into_vec(data, len), cas }),
+                NOT_FOUND => Ok(Shared { value: Vec::new(), cas: Shared::ABSENT }),
+                _ => Err(HostError),
+            }
+        }
+    }
+
+    fn shared_set(&self, key: &str, value: &[u8], cas: u32) -> Result<(), SetError> {
+        // SAFETY: both texts are valid for the call; the host copies them.
+        match unsafe { proxy_set_shared_data(key.as_ptr(), key.len(), value.as_ptr(), value.len(), cas) } {
+            OK => Ok(()),
+            CAS_MISMATCH => Err(SetError::Stale),
+            _ => Err(SetError::Failed),
+        }
+    }
+
+    fn dispatch(&self, call: &Call<'_>) -> Result<u32, HostError> {
+        // Through the SDK, which routes the reply to the root context.
+        let body = (!call.body.is_empty()).then_some(call.body);
+        let timeout = Duration::from_millis(call.timeout_ms);
+        hostcalls::dispatch_http_call(call.cluster, call.headers.clone(), body, Vec::new(), timeout)
+            .map_err(|_| HostError)
+    }
+
+    fn define_metric(&self, kind: MetricKind, name: &str) -> Option<u32> {
+        let kind = match kind {
+            MetricKind::Counter => 0,
+            MetricKind::Gauge => 1,
+        };
+        let mut id = 0;
+        // SAFETY: the name and the pointer are valid for the call.
+        let status = unsafe { proxy_define_metric(kind, name.as_ptr(), name.len(), &raw mut id) };
+        (status == OK).then_some(id)
+    }
+
+    fn increment(&self, metric: u32, by: i64) {
+        // SAFETY: no pointers. A metric that its host forgot cannot be counted anywhere else.
+        let _ = unsafe { proxy_increment_metric(metric, by) };
+    }
+
+    fn record(&self, metric: u32, value: u64) {
+        // SAFETY: no pointers. As above.
+        let _ = unsafe { proxy_record_metric(metric, value) };
+    }
+}
+
+fn map_of(which: Headers) -> u32 {
+    match which {
+        Headers::Request => MAP_REQUEST_HEADERS,
+        Headers::Response => MAP_RESPONSE_HEADERS,
+    }
+}
+
+/// A header change fails only if the host has no such headers any more. It is ignored then.
+impl StreamHost for Proxy {
+    fn headers(&self, which: Headers) -> HeaderMap {
+        headers(map_of(which))
+    }
+
+    fn response_status(&self) -> Option<u16> {
+        const STATUS: &str = ":status";
+        let (mut data, mut len) = (null_mut(), 0);
+        // SAFETY: all pointers are valid for the call, and what they hold afterwards is ours.
+        let value = unsafe {
+            match proxy_get_header_map_value(
+                MAP_RESPONSE_HEADERS,
+                STATUS.as_ptr(),
+                STATUS.len(),
+                &raw mut data,
+                &raw mut len,
+            ) {
+                OK => into_vec(data, len),
+                _ => return None,
+            }
+        };
+        status_of(&value)
+    }
+
+    fn set_header(&self, which: Headers, name: &str, value: &[u8]) {
+        let map = map_of(which);
+        // SAFETY: both texts are valid for the call; the host copies them.
+        let _ = unsafe { proxy_replace_header_map_value(map, name.as_ptr(), name.len(), value.as_ptr(), value.len()) };
+    }
+
+    fn add_header(&self, which: Headers, name: &str, value: &[u8]) {
+        let map = map_of(which);
+        // SAFETY: both texts are valid for the call; the host copies them.
+        let _ = unsafe { proxy_add_header_map_value(map, name.as_ptr(), name.len(), value.as_ptr(), value.len()) };
+    }
+
+    fn remove_header(&self, which: Headers, name: &str) {
+        // SAFETY: the name is valid for the call.
+        let _ = unsafe { proxy_remove_header_map_value(map_of(which), name.as_ptr(), name.len()) };
+    }
+
+    fn respond(&self, status: u32, headers: &[(&str, &str)]) -> bool {
+        let headers = HeaderMap::from_pairs(headers);
+        let block = headers.block();
+        // SAFETY: the block is valid for the call; absent texts are null with length 0.
+        let status =
+            unsafe { proxy_send_local_response(status, null(), 0, null(), 0, block.as_ptr(), block.len(), -1) };
+        status == OK
+    }
+}
+
+/// The reply to an HTTP call, readable while its callback runs.
+pub(crate) struct CallReply {
+    /// The number of headers.
+    pub(crate) headers: usize,
+    /// The size of the body in bytes.
+    pub(crate) body: usize,
+}
+
+impl Reply for CallReply {
+    fn headers(&self) -> HeaderMap {
+        // A reset comes without headers: asking for them then is an error on some hosts.
+        if self.headers == 0 { HeaderMap::default() } else { headers(MAP_CALL_RESPONSE_HEADERS) }
+    }
+
+    fn body_len(&self) -> usize {
+        self.body
+    }
+
+    fn body(&self, max: usize) -> Vec<u8> {
+        buffer(BUFFER_CALL_RESPONSE_BODY, self.body.min(max))
+    }
+}
