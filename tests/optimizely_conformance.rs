@@ -49,7 +49,7 @@ fn decide(datafile: &Datafile, key: &str, user_id: &str, attributes: &Value) -> 
     let Some(flag) = datafile.flags.iter().find(|flag| flag.key == key) else {
         return json!({"variationKey": null, "enabled": false, "ruleKey": null, "variables": {}});
     };
-    let decision = datafile.decide(flag, user_id, attributes);
+    let decision = datafile.decide(flag, user_id, attributes, &mut ());
     let outcome = &flag.outcomes()[decision.outcome];
     assert!(Reason::ALL.iter().any(|reason| reason.reason() == decision.reason), "{:?}", decision.reason);
     assert_eq!(
@@ -194,7 +194,7 @@ fn the_event_that_the_python_sdk_sent() {
     let text = |name: &str| case[name].as_str().unwrap();
     let datafile = datafiles.get(text("datafile"));
     let flag = datafile.flags.iter().find(|flag| flag.key == text("flagKey")).unwrap();
-    let decision = datafile.decide(flag, text("userId"), &case["attributes"]);
+    let decision = datafile.decide(flag, text("userId"), &case["attributes"], &mut ());
     assert!(decision.exposure);
     let event = Event {
         user_id: text("userId"),
@@ -249,7 +249,7 @@ fn events_have_the_shape_of_the_java_sdks() {
     let tags = Map::new();
     let id = datafile.project.conversion_id("basic_event").unwrap();
     let flag = datafile.flags.iter().find(|flag| flag.key == "multi_variate_feature").unwrap();
-    let decision = datafile.decide(flag, "Harry Potter", &attributes);
+    let decision = datafile.decide(flag, "Harry Potter", &attributes, &mut ());
     for (name, happening) in [
         ("event-impression-java.json", Happening::Impression(flag.impression(decision.outcome).unwrap())),
         (

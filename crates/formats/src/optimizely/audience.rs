@@ -5,6 +5,7 @@
 //! so that the negation of what is unknown does not let everybody in. Only what holds counts as being in the audience.
 
 mod compile;
+pub(super) mod explain;
 mod version;
 
 pub(super) use compile::{Compiler, attribute_name};

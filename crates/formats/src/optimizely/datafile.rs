@@ -99,6 +99,8 @@ pub(super) struct Step {
 /// An experiment, a rule of a rollout or a holdout: they are decided alike.
 #[derive(Debug)]
 pub(super) struct Rule {
+    /// `experiment`, `rule` or `holdout`, for people.
+    pub(super) kind: &'static str,
     pub(super) id: String,
     pub(super) key: String,
     /// The layer's id; of holdouts, which have none, empty.

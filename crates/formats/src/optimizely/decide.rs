@@ -1,13 +1,15 @@
-//! Deciding: which variation of a flag a visitor gets, and why. Deciding does not send, log or count.
+//! Decides which variation of a flag a visitor gets, and why. Sends, logs and counts nothing.
 //!
 //! The order is the SDKs': holdouts of everything, then the flag's experiments one by one (the rule's own holdouts,
-//! running, whitelist, audience, group, traffic), then the rules of its rollout.
+//! status, whitelist, audience, group, traffic), then the rules of its rollout.
 
+use super::audience::explain::unmet;
 use super::datafile::{Datafile, Flag, Range, Rule, Step};
 use super::reason::Reason;
 use edgesplit_engine::attribute::{AttributeValue, Attributes};
 use edgesplit_engine::flag::FlagDecision;
 use edgesplit_engine::hash::seeded_bucket;
+use edgesplit_engine::observer::Observer;
 use serde_json::Value;
 
 /// The seed of the SDKs' murmur3.
@@ -16,21 +18,38 @@ const HASH_SEED: u32 = 1;
 /// The outcome of a flag that no rule decides.
 const NO_RULE_OUTCOME: usize = 0;
 
-/// A visitor, while something is decided about them.
+/// A visitor who is being decided about.
 struct Visitor<'a, A> {
     user_id: &'a str,
-    /// The user's id, or what `$opt_bucketing_id` says is hashed instead.
+    /// The value that is hashed: the user's id, or the attribute `$opt_bucketing_id`.
     bucketing_id: &'a str,
     attributes: &'a A,
+    observer: &'a mut dyn Observer,
+}
+
+impl<A> Visitor<'_, A> {
+    /// Reports a check of `rule`.
+    fn check(&mut self, rule: &Rule, name: &str, passed: bool, detail: impl FnOnce() -> String) {
+        if self.observer.is_active() {
+            self.observer.check(&format!("{} {}: {name}", rule.kind, rule.key), passed, format_args!("{}", detail()));
+        }
+    }
 }
 
 /// A variation's position, or why there is none.
 type Variation = Result<(usize, Reason), Reason>;
 
 impl Datafile {
-    /// Decides `flag`, which is one of [`Datafile::flags`].
-    pub fn decide<'a>(&self, flag: &Flag, user_id: &'a str, attributes: &impl Attributes) -> FlagDecision<'a> {
-        let (outcome, reason) = self.with_visitor(user_id, attributes, |visitor| self.outcome(flag, visitor));
+    /// Decides `flag`, which is one of [`Datafile::flags`]. `observer` receives the checks.
+    pub fn decide<'a>(
+        &self,
+        flag: &Flag,
+        user_id: &'a str,
+        attributes: &impl Attributes,
+        observer: &mut dyn Observer,
+    ) -> FlagDecision<'a> {
+        let decide = |visitor: &mut Visitor<'_, _>| self.outcome(flag, visitor);
+        let (outcome, reason) = self.with_visitor(user_id, attributes, observer, decide);
         FlagDecision {
             outcome,
             reason: reason.reason(),
@@ -39,19 +58,21 @@ impl Datafile {
         }
     }
 
-    /// The key of the variation of the experiment `key`, as the SDKs' `getVariation` answers: flags and holdouts do not
-    /// come into it.
+    /// The key of the variation of the experiment `key`, as the SDKs' `getVariation` gives it. Flags and holdouts have no
+    /// influence on it.
     pub fn variation(&self, key: &str, user_id: &str, attributes: &impl Attributes) -> Option<&str> {
         let rule = self.rules.get(*self.experiments.get(key)?)?;
-        let (position, _) = self.with_visitor(user_id, attributes, |visitor| self.experiment(rule, visitor)).ok()?;
+        let decide = |visitor: &mut Visitor<'_, _>| self.experiment(rule, visitor);
+        let (position, _) = self.with_visitor(user_id, attributes, &mut (), decide).ok()?;
         rule.variations.get(position).map(|variation| variation.key.as_str())
     }
 
-    /// The key of the variation that `bucketing_id` is bucketed into, whoever the experiment `key` is for and whether
-    /// or not it runs: groups and traffic alone.
+    /// The key of the variation that `bucketing_id` is bucketed into by groups and traffic alone: the status and the audience
+    /// of the experiment `key` are ignored.
     pub fn bucketed_variation(&self, key: &str, bucketing_id: &str) -> Option<&str> {
         let rule = self.rules.get(*self.experiments.get(key)?)?;
-        let position = self.bucket(rule, bucketing_id).ok()?;
+        let decide = |visitor: &mut Visitor<'_, _>| self.bucket(rule, visitor);
+        let position = self.with_visitor(bucketing_id, &Value::Null, &mut (), decide).ok()?;
         rule.variations.get(position).map(|variation| variation.key.as_str())
     }
 
@@ -59,16 +80,17 @@ impl Datafile {
         &self,
         user_id: &str,
         attributes: &A,
-        decide: impl FnOnce(&Visitor<'_, A>) -> T,
+        observer: &mut dyn Observer,
+        decide: impl FnOnce(&mut Visitor<'_, A>) -> T,
     ) -> T {
         let given = attributes.attribute(&self.bucketing_id);
         let bucketing_id: &str = match &given {
             AttributeValue::Text(text) => text,
             AttributeValue::Json(Value::String(text)) => text,
-            // What is no text does not count.
+            // Other types do not count.
             AttributeValue::Json(_) | AttributeValue::Missing => user_id,
         };
-        decide(&Visitor { user_id, bucketing_id, attributes })
+        decide(&mut Visitor { user_id, bucketing_id, attributes, observer })
     }
 
     fn is_reported(&self, flag: &Flag, reason: Reason) -> bool {
@@ -84,13 +106,13 @@ impl Datafile {
         }
     }
 
-    fn outcome(&self, flag: &Flag, visitor: &Visitor<'_, impl Attributes>) -> (usize, Reason) {
+    fn outcome(&self, flag: &Flag, visitor: &mut Visitor<'_, impl Attributes>) -> (usize, Reason) {
         let held = self.held_out(&flag.holdouts, false, visitor);
         if let Some((outcome, false)) = held {
             return (outcome, Reason::Holdout);
         }
         let mut missed = Reason::NoRule;
-        // Who is held out, but not from deliveries, gets what the rollout delivers.
+        // A visitor who is held out, but not from deliveries, gets the rollout's variation.
         if held.is_none() {
             for step in &flag.experiments {
                 if let Some((outcome, _)) = self.held_out(&step.holdouts, false, visitor) {
@@ -121,30 +143,41 @@ impl Datafile {
         &self,
         holdouts: &[Step],
         delivering: bool,
-        visitor: &Visitor<'_, impl Attributes>,
+        visitor: &mut Visitor<'_, impl Attributes>,
     ) -> Option<(usize, bool)> {
         holdouts.iter().find_map(|step| {
             let rule = self.rules.get(step.rule)?;
-            if !rule.is_running || (delivering && rule.spares_rollouts) || !self.is_in_audience(rule, visitor) {
+            if delivering && rule.spares_rollouts {
                 return None;
             }
-            let position = self.bucket(rule, visitor.bucketing_id).ok()?;
-            Some((step.outcomes_from + position, rule.spares_rollouts))
+            let Visitor { user_id, bucketing_id, attributes, .. } = *visitor;
+            // The parts of a holdout are no checks of their own: failing one of them keeps nobody out.
+            let mut unobserved = Visitor { user_id, bucketing_id, attributes, observer: &mut () };
+            let is_about = rule.is_running && self.is_in_audience(rule, &mut unobserved);
+            let position = is_about.then(|| self.bucket(rule, &mut unobserved).ok()).flatten();
+            if visitor.observer.is_active() {
+                let name = format!("holdout {}", rule.key);
+                let bucket = seeded_bucket(HASH_SEED, bucketing_id, &rule.id);
+                visitor.observer.check(&name, position.is_none(), format_args!("bucket {bucket}"));
+            }
+            Some((step.outcomes_from + position?, rule.spares_rollouts))
         })
     }
 
     /// The variation of an experiment.
-    fn experiment(&self, rule: &Rule, visitor: &Visitor<'_, impl Attributes>) -> Variation {
+    fn experiment(&self, rule: &Rule, visitor: &mut Visitor<'_, impl Attributes>) -> Variation {
+        visitor.check(rule, "running", rule.is_running, String::new);
         if !rule.is_running {
             return Err(Reason::NotRunning);
         }
         if let Some(&forced) = rule.forced.get(visitor.user_id) {
+            visitor.check(rule, "forced variation", true, || variation_key(rule, forced));
             return Ok((forced, Reason::Forced));
         }
         if !self.is_in_audience(rule, visitor) {
             return Err(Reason::Audience);
         }
-        self.bucket(rule, visitor.bucketing_id).map(|position| (position, Reason::FeatureTest))
+        self.bucket(rule, visitor).map(|position| (position, Reason::FeatureTest))
     }
 
     /// The outcome of a rollout, else why it has none; `missed` where it has no rules.
@@ -152,7 +185,7 @@ impl Datafile {
         &self,
         steps: &[Step],
         mut missed: Reason,
-        visitor: &Visitor<'_, impl Attributes>,
+        visitor: &mut Visitor<'_, impl Attributes>,
     ) -> Result<(usize, Reason), Reason> {
         let mut rest = steps;
         while let [step, after @ ..] = rest {
@@ -165,39 +198,59 @@ impl Datafile {
                 missed = Reason::Audience;
                 continue;
             }
-            match self.bucket(rule, visitor.bucketing_id) {
+            match self.bucket(rule, visitor) {
                 Ok(position) => return Ok((step.outcomes_from + position, Reason::Rollout)),
                 Err(reason) => missed = reason,
             }
-            // Whom a rule is for but who is not in its traffic goes on to the last rule, which is for everyone else.
+            // A visitor in the audience of a rule but not in its traffic goes on to the last rule, which is for everyone else.
             rest = after.last().map(std::slice::from_ref).unwrap_or_default();
         }
         Err(missed)
     }
 
-    fn is_in_audience(&self, rule: &Rule, visitor: &Visitor<'_, impl Attributes>) -> bool {
+    fn is_in_audience(&self, rule: &Rule, visitor: &mut Visitor<'_, impl Attributes>) -> bool {
         let Some(tree) = &rule.audience else { return true };
-        tree.holds(&self.audiences, visitor.attributes) == Some(true)
+        let holds = tree.holds(&self.audiences, visitor.attributes) == Some(true);
+        let attributes = visitor.attributes;
+        let detail = || if holds { String::new() } else { unmet(tree, &self.audiences, attributes) };
+        visitor.check(rule, "audience", holds, detail);
+        holds
     }
 
-    /// The position of the variation that `bucketing_id` is bucketed into.
-    fn bucket(&self, rule: &Rule, bucketing_id: &str) -> Result<usize, Reason> {
+    /// The position of the variation that the visitor is bucketed into.
+    fn bucket(&self, rule: &Rule, visitor: &mut Visitor<'_, impl Attributes>) -> Result<usize, Reason> {
         if let Some(group) = rule.group.and_then(|group| self.groups.get(group)) {
-            let experiment = find(&group.allocation, bucketing_id, &group.id);
-            if experiment.is_none_or(|id| *id != rule.id) {
+            let bucket = seeded_bucket(HASH_SEED, visitor.bucketing_id, &group.id);
+            let experiment = find(&group.allocation, bucket);
+            let is_own = experiment.is_some_and(|id| *id == rule.id);
+            visitor.check(rule, "group", is_own, || match experiment {
+                Some(id) => format!("bucket {bucket} of group {} belongs to experiment {id:?}", group.id),
+                None => format!("bucket {bucket} of group {} belongs to no experiment", group.id),
+            });
+            if !is_own {
                 return Err(Reason::Group);
             }
         }
+        let bucket = seeded_bucket(HASH_SEED, visitor.bucketing_id, &rule.id);
         if let Some(share) = rule.cmab_share {
-            let takes_part = seeded_bucket(HASH_SEED, bucketing_id, &rule.id) < share;
+            let takes_part = bucket < share;
+            visitor.check(rule, "traffic", takes_part, || format!("bucket {bucket} of a contextual bandit's {share}"));
             return Err(if takes_part { Reason::Cmab } else { Reason::Traffic });
         }
-        find(&rule.allocation, bucketing_id, &rule.id).and_then(|position| *position).ok_or(Reason::Traffic)
+        let position = find(&rule.allocation, bucket).copied().flatten();
+        visitor.check(rule, "traffic", position.is_some(), || match position {
+            Some(position) => format!("bucket {bucket} is variation {}", variation_key(rule, position)),
+            None => format!("bucket {bucket} has no variation"),
+        });
+        position.ok_or(Reason::Traffic)
     }
 }
 
-/// What the bucket of `bucketing_id` in `parent_id` leads to: the first range that ends behind it.
-fn find<'a, T>(ranges: &'a [Range<T>], bucketing_id: &str, parent_id: &str) -> Option<&'a T> {
-    let bucket = seeded_bucket(HASH_SEED, bucketing_id, parent_id);
+fn variation_key(rule: &Rule, position: usize) -> String {
+    rule.variations.get(position).map(|variation| variation.key.clone()).unwrap_or_default()
+}
+
+/// The target of `bucket`: that of the first range that ends behind it.
+fn find<T>(ranges: &[Range<T>], bucket: u32) -> Option<&T> {
     ranges.iter().find(|range| bucket < range.end).map(|range| &range.to)
 }

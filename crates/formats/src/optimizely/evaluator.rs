@@ -20,7 +20,7 @@ impl FlagEvaluator for Evaluator {
                 sink.decided(number, None, Reason::NoUnit);
                 continue;
             };
-            let decision = self.0.decide(flag, id, &visitor.attributes);
+            let decision = self.0.decide(flag, id, &visitor.attributes, sink);
             sink.decided(number, Some(decision.outcome), decision.reason);
             if decision.exposure
                 && let Some(outcome) = flag.outcomes().get(decision.outcome)

@@ -6,6 +6,7 @@ mod isolation;
 
 use super::*;
 use edgesplit_engine::attribute::Attributes;
+use edgesplit_engine::observer::{Check, Recorder};
 use serde_json::json;
 
 /// An experiment or a rule with one variation, `VARIATION-of-ID`, for a share of visitors.
@@ -62,7 +63,7 @@ fn compiled(document: &Value) -> Datafile {
 /// The rule, the variation's key and the reason for the flag at `position`.
 fn decided<'a>(datafile: &'a Datafile, position: usize, attributes: &impl Attributes) -> [Option<&'a str>; 3] {
     let flag = &datafile.flags[position];
-    let decision = datafile.decide(flag, "user", attributes);
+    let decision = datafile.decide(flag, "user", attributes, &mut ());
     let outcome = &flag.outcomes()[decision.outcome];
     let reason = Reason::ALL.iter().map(|reason| reason.name()).find(|name| *name == decision.reason.name());
     [outcome.experiment.as_deref(), outcome.variant.as_deref(), reason]
@@ -219,7 +220,7 @@ fn what_is_reported_is_what_the_sdks_report() {
     ];
     for (members, exposure) in cases {
         let datafile = compiled(&document(members.clone()));
-        let decision = datafile.decide(&datafile.flags[0], "user", &json!({}));
+        let decision = datafile.decide(&datafile.flags[0], "user", &json!({}), &mut ());
         assert_eq!((decision.exposure, decision.unit.as_deref()), (exposure, Some("user")), "{members}");
     }
 }
@@ -232,7 +233,7 @@ fn an_impression_has_the_ids_that_optimizely_takes() {
     held["trafficAllocation"][0]["entityId"] = "$opt_dummy".into();
     let datafile = compiled(&document(json!({"holdouts": [held]})));
     let flag = &datafile.flags[0];
-    let impression = flag.impression(datafile.decide(flag, "user", &json!({})).outcome).unwrap();
+    let impression = flag.impression(datafile.decide(flag, "user", &json!({}), &mut ()).outcome).unwrap();
     assert_eq!((impression.campaign_id.as_str(), impression.experiment_id.as_str()), ("7", "7"));
     assert_eq!((impression.variation_id.as_deref(), impression.rule_type), (None, RuleType::Holdout));
     let default = flag.impression(0).unwrap();
@@ -282,7 +283,7 @@ fn the_bucketing_id_is_hashed_but_not_whitelisted() {
     experiment["forcedVariations"] = json!({"user": "in-1"});
     let datafile = compiled(&document(json!({"experiments": [experiment], "rollouts": []})));
     let flag = &datafile.flags[0];
-    let decide = |user: &str, attributes: &Value| datafile.decide(flag, user, attributes).reason.name();
+    let decide = |user: &str, attributes: &Value| datafile.decide(flag, user, attributes, &mut ()).reason.name();
     let of = |id: &str| decide("other", &json!({"$opt_bucketing_id": id}));
     let (inside, outside) =
         (0..99).map(|id| id.to_string()).partition::<Vec<String>, _>(|id| decide(id, &json!({})) == "feature_test");
@@ -310,4 +311,36 @@ fn a_datafile_of_another_kind_is_refused_whole() {
         assert!(compiled.datafile.is_none());
         assert_eq!(compiled.problems.iter().map(ToString::to_string).collect::<Vec<_>>(), [problem]);
     }
+}
+
+/// The checks of the only flag of `datafile`, each with `-` in front if it kept the visitor out.
+fn checks(datafile: &Datafile, attributes: &Value) -> Vec<String> {
+    let mut recorder = Recorder::default();
+    datafile.decide(&datafile.flags[0], "user", attributes, &mut recorder);
+    let text = |check: Check| format!("{}{} {}", if check.passed { "" } else { "-" }, check.name, check.detail);
+    recorder.0.into_iter().map(text).collect()
+}
+
+#[test]
+fn checks_name_the_rule_the_condition_and_its_value() {
+    let condition =
+        |name: &str, value: Value| json!({"type": "custom_attribute", "name": name, "match": "exact", "value": value});
+    let audience = json!(["and", condition("plan", json!("pro")), ["not", condition("country", json!("DE"))]]);
+    let datafile = compiled(&document(json!({
+        "typedAudiences": [{"id": "a", "conditions": audience}],
+        "experiments": [with(rule("1", 10_000), json!({"audienceIds": ["a"]}))],
+        "holdouts": [holdout("8", json!({"trafficAllocation": []}))],
+    })));
+    let checks = |attributes: &Value| checks(&datafile, attributes);
+    let missed = checks(&json!({"plan": "free", "country": "DE"}));
+    assert_eq!(missed[0], "holdout key-8 bucket 9619");
+    assert_eq!(missed[1], "experiment key-1: running ");
+    assert_eq!(
+        missed[2],
+        r#"-experiment key-1: audience plan is "free", expected "pro"; country is "DE", expected not "DE""#
+    );
+    assert!(missed[3].starts_with("rule key-2: traffic bucket ") && missed[3].ends_with(" is variation in-2"));
+    let met = checks(&json!({"plan": "pro", "country": "AT"}));
+    assert_eq!(met[2], "experiment key-1: audience ");
+    assert!(met[3].starts_with("experiment key-1: traffic bucket "), "{met:?}");
 }

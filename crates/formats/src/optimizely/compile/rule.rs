@@ -55,6 +55,16 @@ pub(super) enum Kind {
     Holdout,
 }
 
+impl Kind {
+    const fn name(self) -> &'static str {
+        match self {
+            Kind::Experiment => "experiment",
+            Kind::Delivery => "rule",
+            Kind::Holdout => "holdout",
+        }
+    }
+}
+
 /// What reading rules needs at hand.
 pub(super) struct Rules<'a> {
     pub(super) audience_ids: &'a HashMap<String, usize>,
@@ -100,6 +110,7 @@ impl Rules<'_> {
         };
         let spares_rollouts = is_holdout && spares_rollouts(node, problems)?;
         Some(Rule {
+            kind: kind.name(),
             id: id?,
             key: key?,
             campaign_id: layer_id.unwrap_or_default(),

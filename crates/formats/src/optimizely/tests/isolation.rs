@@ -62,7 +62,7 @@ fn decisions(datafile: &Datafile, key: &str) -> Vec<(Option<String>, Value, &'st
     let users = ["qa".to_owned()].into_iter().chain((0..40).map(|user| user.to_string()));
     let attributes = [json!({}), json!({"plan": "pro"}), json!({"plan": "free"})];
     let decide = |user: &str, attributes: &Value| {
-        let decision = datafile.decide(flag, user, attributes);
+        let decision = datafile.decide(flag, user, attributes, &mut ());
         let outcome = &flag.outcomes()[decision.outcome];
         (outcome.variant.clone(), outcome.value.clone(), decision.reason.name())
     };
