@@ -8,6 +8,7 @@
 //! Evaluation is bounded: every check takes steps from a [`StepBudget`], which all conditions of a request share. A
 //! condition that exceeds it, or a limit of `js-regex`, has no result, whichever operators enclose the pattern.
 
+mod explain;
 pub mod value;
 
 use super::attribute::{AttributeName, Attributes};

@@ -11,11 +11,13 @@ use super::hash::in_range;
 use super::payload::{PREREQUISITE_DEPTH_MAX, Payload};
 use super::run::Run;
 use super::sticky::{StickyDocument, StickyDocuments};
+use super::trace::Trace;
 use super::url;
 use edgesplit_engine::attribute::{AttributeValue, Attributes};
 use edgesplit_engine::condition::value::JsValue;
 use edgesplit_engine::condition::{Condition, LimitExceeded};
 use edgesplit_engine::flag::FlagDecision;
+use edgesplit_engine::observer::Check;
 use std::borrow::Cow;
 
 /// One visitor's pass over a payload.
@@ -31,6 +33,7 @@ pub struct Evaluation<'a, A> {
     depth: usize,
     /// The redirect tests, by their places, that exceeded a limit of work.
     pub(super) limited_tests: Vec<usize>,
+    pub(super) trace: Trace,
 }
 
 #[derive(Debug)]
@@ -44,7 +47,26 @@ impl<'a, A: Attributes> Evaluation<'a, A> {
     /// Starts a pass. Without `sticky`, sticky bucketing is off.
     pub fn new(payload: &'a Payload, context: &'a Context<'a, A>, sticky: Option<StickyDocuments>) -> Self {
         let decided = payload.features.iter().map(|_| None).collect();
-        Evaluation { payload, context, sticky, exposures: Vec::new(), decided, depth: 0, limited_tests: Vec::new() }
+        Evaluation {
+            payload,
+            context,
+            sticky,
+            exposures: Vec::new(),
+            decided,
+            depth: 0,
+            limited_tests: Vec::new(),
+            trace: Trace::default(),
+        }
+    }
+
+    /// Records all checks from now on.
+    pub fn observe(&mut self) {
+        self.trace = Trace::recording();
+    }
+
+    /// The checks since the last call. A feature that was decided before, as a prerequisite, is not checked again.
+    pub fn take_checks(&self) -> Vec<Check> {
+        self.trace.take()
     }
 
     /// What the SDK would have reported so far, each once.
@@ -131,21 +153,29 @@ impl<'a, A: Attributes> Evaluation<'a, A> {
         let Some(feature) = payload.features.get(at) else {
             return without_rule(NO_VALUE, Reason::UnknownFeature);
         };
-        for rule in &feature.rules {
-            match self.parents_pass(&rule.parents)? {
-                Parents::Pass => {}
-                Parents::Fail { gate: false } => continue,
-                Parents::Fail { gate: true } => return without_rule(NO_VALUE, Reason::Prerequisite),
-                Parents::Cyclic => return without_rule(NO_VALUE, Reason::CyclicPrerequisite),
-            }
-            if let Some(decision) = self.rule(rule)? {
+        for (number, rule) in (1..).zip(&feature.rules) {
+            self.trace.enter(|| rule.label(number));
+            let decision = self.rule_with_parents(rule);
+            self.trace.leave();
+            if let Some(decision) = decision? {
                 return Ok(decision);
             }
         }
         without_rule(DEFAULT_VALUE, Reason::DefaultValue)
     }
 
-    /// What `rule` decides, its prerequisites being met; none if the next rule has to.
+    /// The decision of `rule`; none if the next rule has to decide.
+    fn rule_with_parents(&mut self, rule: &'a Rule) -> Result<Option<FeatureDecision<'a>>, LimitExceeded> {
+        let without_value = |reason| Ok(Some(FeatureDecision::without_rule(NO_VALUE, reason)));
+        match self.parents_pass(&rule.parents)? {
+            Parents::Pass => self.rule(rule),
+            Parents::Fail { gate: false } => Ok(None),
+            Parents::Fail { gate: true } => without_value(Reason::Prerequisite),
+            Parents::Cyclic => without_value(Reason::CyclicPrerequisite),
+        }
+    }
+
+    /// The decision of `rule`, whose prerequisites are met; none if the next rule has to decide.
     fn rule(&mut self, rule: &'a Rule) -> Result<Option<FeatureDecision<'a>>, LimitExceeded> {
         if rule.filters.as_ref().is_some_and(|filters| self.is_filtered_out(filters)) {
             return Ok(None);
@@ -185,19 +215,29 @@ impl<'a, A: Attributes> Evaluation<'a, A> {
         }
         let Some(rollout) = &force.rollout else { return Ok(true) };
         if matches!(rollout.share, Share::Coverage(0.0)) {
+            self.trace.check("coverage", false, || "coverage 0".to_owned());
             return Ok(false);
         }
-        let (_, unit) = self.unit(&rollout.unit, force.sticky);
+        let (attribute, unit) = self.unit(&rollout.unit, force.sticky);
         let bucket = unit.and_then(|unit| rollout.hasher.bucket(&unit));
-        Ok(bucket.is_some_and(|bucket| match rollout.share {
+        let is_in = bucket.is_some_and(|bucket| match rollout.share {
             Share::Range(range) => in_range(bucket, range),
             Share::Coverage(coverage) => bucket <= coverage,
-        }))
+        });
+        self.trace.check("coverage", is_in, || match (bucket, rollout.share) {
+            (None, _) => format!("{attribute} has no value to hash"),
+            (Some(bucket), Share::Range((from, to))) => format!("bucket {bucket} of {attribute}, range {from} to {to}"),
+            (Some(bucket), Share::Coverage(coverage)) => format!("bucket {bucket} of {attribute}, coverage {coverage}"),
+        });
+        Ok(is_in)
     }
 
     /// Whether `condition` holds for the visitor, if there is one.
     pub(super) fn matches(&self, condition: Option<&Condition>) -> Result<bool, LimitExceeded> {
-        condition.map_or(Ok(true), |condition| condition.matches(self.context.attributes, self.context.steps))
+        let Some(condition) = condition else { return Ok(true) };
+        let matches = condition.matches(self.context.attributes, self.context.steps)?;
+        self.trace.check("condition", matches, || condition.unmet(self.context.attributes));
+        Ok(matches)
     }
 
     /// Whether all of `parents` have the values that are asked for.
@@ -205,7 +245,9 @@ impl<'a, A: Attributes> Evaluation<'a, A> {
         for parent in parents {
             let outcome = match parent.feature {
                 Some(feature) => {
+                    self.trace.enter(|| format!("prerequisite {}", parent.id));
                     let decision = self.feature(feature);
+                    self.trace.leave();
                     match decision.reason {
                         Reason::CyclicPrerequisite => return Ok(Parents::Cyclic),
                         Reason::Limit => return Err(LimitExceeded),
@@ -214,7 +256,13 @@ impl<'a, A: Attributes> Evaluation<'a, A> {
                 }
                 None => NO_VALUE,
             };
-            if !parent.passes.get(outcome).copied().unwrap_or(false) {
+            let passes = parent.passes.get(outcome).copied().unwrap_or(false);
+            self.trace.check("prerequisite", passes, || {
+                let outcomes = parent.feature.and_then(|feature| Some(&self.payload.features.get(feature)?.outcomes));
+                let value = outcomes.and_then(|outcomes| Some(&outcomes.get(outcome)?.value));
+                format!("{} is {}", parent.id, value.unwrap_or(&serde_json::Value::Null))
+            });
+            if !passes {
                 return Ok(Parents::Fail { gate: parent.gate });
             }
         }
@@ -224,7 +272,9 @@ impl<'a, A: Attributes> Evaluation<'a, A> {
     pub(super) fn is_filtered_out(&self, filters: &'a [Filter]) -> bool {
         filters.iter().any(|filter| {
             let bucket = self.value(&filter.attribute).and_then(|unit| filter.hasher.bucket(&unit));
-            bucket.is_none_or(|bucket| !filter.ranges.iter().any(|&range| in_range(bucket, range)))
+            let is_in = bucket.is_some_and(|bucket| filter.ranges.iter().any(|&range| in_range(bucket, range)));
+            self.trace.check("filter", is_in, || shown_bucket(bucket, &filter.attribute.written));
+            !is_in
         })
     }
 
@@ -316,6 +366,14 @@ impl<'a, A: Attributes> Evaluation<'a, A> {
         let overrides = &self.context.overrides;
         let variations = experiment.variations.len();
         overrides.query_string.then(|| url::query_override(&experiment.key, self.context.url, variations)).flatten()
+    }
+}
+
+/// A bucket of the attribute `attribute`, for a person.
+pub(super) fn shown_bucket(bucket: Option<f64>, attribute: &str) -> String {
+    match bucket {
+        Some(bucket) => format!("bucket {bucket} of {attribute}"),
+        None => format!("{attribute} has no value to hash"),
     }
 }
 

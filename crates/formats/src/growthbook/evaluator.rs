@@ -6,6 +6,7 @@ use super::payload::Payload;
 use super::sticky::{COOKIE_PREFIX, StickyDocument, StickyDocuments};
 use edgesplit_engine::attribute::{AttributeName, AttributeValue, Attributes};
 use edgesplit_engine::flag::{FlagEvaluator, FlagExposure, FlagSink, FlagVisitor, Outcome};
+use edgesplit_engine::observer::Check;
 use serde_json::Value;
 use std::any::Any;
 use std::borrow::Cow;
@@ -30,8 +31,12 @@ impl FlagEvaluator for Evaluator {
                 StickyDocument::from_json(&serde_json::from_slice(text.as_bytes()).ok()?)
             });
         }
+        if sink.is_active() {
+            evaluation.observe();
+        }
         for &number in features {
             let decision = evaluation.feature(number);
+            report_checks(&evaluation.take_checks(), sink);
             let outcome = Some(decision.outcome).filter(|_| decision.reason != Reason::Limit);
             sink.decided(number, outcome, decision.reason.reason());
         }
@@ -71,6 +76,7 @@ impl Evaluator {
     fn redirect(&self, tests: &[usize], evaluation: &mut Evaluation<'_, &dyn Attributes>, sink: &mut dyn FlagSink) {
         let first = self.0.features().len();
         let found = evaluation.redirect_among(&|test| tests.contains(&(first + test)));
+        report_checks(&evaluation.take_checks(), sink);
         for &number in tests {
             let own = found.as_ref().filter(|redirect| first + redirect.test == number);
             match own {
@@ -84,6 +90,12 @@ impl Evaluator {
         if let Some(location) = found.as_ref().and_then(|redirect| redirect.location.as_deref()) {
             sink.redirected(location);
         }
+    }
+}
+
+fn report_checks(checks: &[Check], sink: &mut dyn FlagSink) {
+    for Check { name, passed, detail } in checks {
+        sink.check(name, *passed, format_args!("{detail}"));
     }
 }
 

@@ -35,6 +35,17 @@ pub(super) struct Rule {
     pub(super) kind: RuleKind,
 }
 
+impl Rule {
+    /// Its name in checks: its number in the feature, and its id or its experiment's key.
+    pub(super) fn label(&self, number: usize) -> String {
+        match (&self.kind, self.id.as_str()) {
+            (RuleKind::Experiment(experiment, _), "") => format!("rule {number} ({})", experiment.key),
+            (_, "") => format!("rule {number}"),
+            (_, id) => format!("rule {number} ({id})"),
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) enum RuleKind {
     /// A value for everyone whom it is for.

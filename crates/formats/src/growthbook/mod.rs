@@ -22,6 +22,7 @@ mod redirect;
 mod run;
 pub mod sticky;
 mod target;
+mod trace;
 pub mod url;
 mod wire;
 

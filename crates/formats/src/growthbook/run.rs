@@ -1,13 +1,14 @@
 //! Running one experiment, step by step, and the redirect tests among them.
 
-use super::decision::ExperimentResult;
-use super::evaluate::{Evaluation, Parents};
+use super::decision::{Context, ExperimentResult};
+use super::evaluate::{Evaluation, Parents, shown_bucket};
 use super::experiment::{Experiment, Sticky};
 use super::hash::{choose_variation, in_range};
 use super::sticky::Kept;
+use super::target::UrlTargets;
 use super::url::{Url, merge_queries};
 use edgesplit_engine::attribute::Attributes;
-use edgesplit_engine::condition::LimitExceeded;
+use edgesplit_engine::condition::{Condition, LimitExceeded};
 use std::borrow::Cow;
 
 /// How running an experiment ended.
@@ -48,7 +49,10 @@ impl<'a, A: Attributes> Evaluation<'a, A> {
         // Where it is not known which URL this is, no test is about it.
         Url::parse(url, None)?;
         payload.redirects.iter().enumerate().filter(|(at, _)| may(*at)).find_map(|(at, test)| {
-            let Ok(result) = self.run(&test.experiment) else {
+            self.trace.enter(|| format!("redirect test {}", test.experiment.key()));
+            let result = self.run(&test.experiment);
+            self.trace.leave();
+            let Ok(result) = result else {
                 self.limited_tests.push(at);
                 return None;
             };
@@ -61,8 +65,9 @@ impl<'a, A: Attributes> Evaluation<'a, A> {
                 false => Cow::Borrowed(to),
             });
             // Where the limit leaves it open whether this would be a loop, the visitor stays.
-            let again = |to: &str| self.matches_url(&test.experiment, to) != Ok(false);
-            let leads_back = |to: &str| test.experiment.targets.is_some() && again(to);
+            let steps = self.context.steps;
+            let again = |targets: &UrlTargets, to: &str| targets.match_url(to, steps) != Ok(false);
+            let leads_back = |to: &str| test.experiment.targets.as_ref().is_some_and(|targets| again(targets, to));
             Some(Redirect { test: at, result, variation_url, location: location.filter(|to| !leads_back(to)) })
         })
     }
@@ -85,7 +90,11 @@ impl<'a, A: Attributes> Evaluation<'a, A> {
         if experiment.inactive {
             return OUT;
         }
-        let (_, Some(unit)) = self.unit(&experiment.unit, experiment.sticky.is_some()) else { return OUT };
+        let (attribute, unit) = self.unit(&experiment.unit, experiment.sticky.is_some());
+        let Some(unit) = unit else {
+            self.trace.check("hash attribute", false, || shown_bucket(None, attribute));
+            return OUT;
+        };
         let kept = match &experiment.sticky {
             Some(sticky) => self.kept(experiment, sticky),
             None => Held::Nothing,
@@ -96,13 +105,25 @@ impl<'a, A: Attributes> Evaluation<'a, A> {
         let Some(bucket) = experiment.hasher.bucket(&unit) else { return OUT };
         let leaf = self.leaf(experiment)?;
         let variation = match kept {
-            Held::Blocked => return Ok(Run::Out { blocked: true }),
-            Held::Variation(variation) => variation,
+            Held::Blocked => {
+                self.trace.check("sticky bucket", false, || "of a version that is excluded".to_owned());
+                return Ok(Run::Out { blocked: true });
+            }
+            Held::Variation(variation) => {
+                self.trace.check("sticky bucket", true, || format!("variation {variation}"));
+                variation
+            }
             Held::Nothing => {
                 let bandit = experiment.bandit.as_ref();
                 let leaf = bandit.zip(leaf).and_then(|(bandit, leaf)| bandit.leaves.get(leaf));
                 let ranges = leaf.map_or(&experiment.ranges, |leaf| &leaf.ranges);
-                match choose_variation(bucket, ranges) {
+                let variation = choose_variation(bucket, ranges);
+                self.trace.check("bucket", variation.is_some(), || {
+                    let result =
+                        variation.map_or("no variation".to_owned(), |variation| format!("variation {variation}"));
+                    format!("{}: {result}", shown_bucket(Some(bucket), attribute))
+                });
+                match variation {
                     Some(variation) => variation,
                     None => return OUT,
                 }
@@ -119,14 +140,24 @@ impl<'a, A: Attributes> Evaluation<'a, A> {
 
     /// Whether `experiment` is about `url`.
     fn matches_url(&self, experiment: &Experiment, url: &str) -> Result<bool, LimitExceeded> {
-        experiment.targets.as_ref().map_or(Ok(true), |targets| targets.match_url(url, self.context.steps))
+        let Some(targets) = &experiment.targets else { return Ok(true) };
+        let matches = targets.match_url(url, self.context.steps)?;
+        self.trace.check("URL", matches, || url.to_owned());
+        Ok(matches)
     }
 
     /// Whether the visitor is one whom the experiment is about: who has a sticky bucket is not asked again.
     fn is_for_visitor(&mut self, experiment: &'a Experiment, unit: &str) -> Result<bool, LimitExceeded> {
         let in_filters = match (&experiment.filters, &experiment.namespace) {
             (Some(filters), _) => !self.is_filtered_out(filters),
-            (None, Some((hasher, range))) => hasher.bucket(unit).is_some_and(|bucket| in_range(bucket, *range)),
+            (None, Some((hasher, range))) => {
+                let bucket = hasher.bucket(unit);
+                let is_in = bucket.is_some_and(|bucket| in_range(bucket, *range));
+                let written = &experiment.unit.attribute.written;
+                let detail = || format!("{}, range {} to {}", shown_bucket(bucket, written), range.0, range.1);
+                self.trace.check("namespace", is_in, detail);
+                is_in
+            }
             (None, None) => true,
         };
         Ok(in_filters
@@ -155,7 +186,9 @@ impl<'a, A: Attributes> Evaluation<'a, A> {
     fn leaf(&self, experiment: &Experiment) -> Result<Option<usize>, LimitExceeded> {
         let leaves = experiment.bandit.as_ref().map_or(&[][..], |bandit| &bandit.leaves);
         for (at, leaf) in leaves.iter().enumerate() {
-            if self.matches(leaf.condition.as_ref())? {
+            let Context { attributes, steps, .. } = *self.context;
+            let matches = |condition: &Condition| condition.matches(attributes, steps);
+            if leaf.condition.as_ref().map_or(Ok(true), matches)? {
                 return Ok(Some(at));
             }
         }
