@@ -6,7 +6,7 @@ WASM_TARGET := wasm32-wasip1
 LOCKED := --locked
 
 .DEFAULT_GOAL := help
-.PHONY: help lint setup caches browser prometheus clickhouse module build image release reproduce deny run test check sim sim-module sim-mutants matrix compose-test load artillery bench cold fuzz clean
+.PHONY: help lint node conformance setup caches browser prometheus clickhouse module build image release reproduce deny run test check sim sim-module sim-mutants matrix compose-test load artillery bench cold fuzz clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ browser: ## install Chromium, with which the test of the dashboard looks at it w
 
 prometheus: ## install Prometheus, with which the tests of the Grafana dashboard and the alerts ask it (Debian, as root)
 	@envoy/setup.sh prometheus
+
+node: ## install node, which the comparison with the vendors' SDKs and some benchmarks need (Debian, as root)
+	@envoy/setup.sh node
 
 clickhouse: ## install ClickHouse and jq, with which the tests of the ClickHouse example fill tables and ask them (Debian, as root)
 	@envoy/setup.sh clickhouse
@@ -58,7 +61,7 @@ test-module: setup
 	cargo xtask test-module
 
 test: build test-module ## run all tests, in a real Envoy too
-	cargo test $(LOCKED) --workspace
+	@cargo xtask test
 
 lint: setup ## check format, lints and docs
 	cargo fmt --all --check

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing to build and test edgesplit: Rust's wasm target, and an Envoy in .setup/.
 # With an argument, installs what some tests need and are skipped without: `caches` (Varnish and nginx), `browser`
-# (Chromium), `prometheus`, `clickhouse` (and jq).
+# (Chromium), `prometheus`, `clickhouse` (and jq), `node` (and npm).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -102,7 +102,15 @@ install_clickhouse() {
   install_packages "ClickHouse and jq" "${missing[@]}"
 }
 
+install_node() {
+  local missing=()
+  has node || missing+=(nodejs)
+  has npm || missing+=(npm)
+  install_packages "node and npm" "${missing[@]}"
+}
+
 case "${1:-}" in
+node) install_node ;;
 caches) install_caches ;;
 browser) install_browser ;;
 prometheus) install_prometheus ;;

@@ -8,6 +8,7 @@
 use edgesplit_testkit::envoy::Directory;
 use edgesplit_testkit::eventually;
 use edgesplit_testkit::site::{self, Port, Service, Site};
+use edgesplit_testkit::skip::skip;
 use serde_json::Value;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -66,10 +67,10 @@ struct Stack {
 }
 
 impl Stack {
-    /// None where there is no engine: the test says so.
+    /// None without an engine: the test is skipped.
     fn start() -> Option<Stack> {
         if !succeeds("docker", &["info"]) {
-            eprintln!("skipped: no container engine answers to `docker info`");
+            skip("needs a container engine: `docker info` fails");
             return None;
         }
         let compose = if succeeds("docker", &["compose", "version"]) {
@@ -77,7 +78,7 @@ impl Stack {
         } else if succeeds("docker-compose", &["version"]) {
             vec!["docker-compose"]
         } else {
-            eprintln!("skipped: there is neither `docker compose` nor docker-compose");
+            skip("needs `docker compose` or docker-compose");
             return None;
         };
         let mut environment = images();

@@ -1,7 +1,7 @@
 //! GrowthBook's own cases: every section of its `cases.json`, spec 0.8.0. How the rows are laid out and compared is that of
 //! `packages/sdk-js/test/json.test.ts` in GrowthBook's repository.
 //!
-//! They are read from `$EDGESPLIT_CONFORMANCE`, else from `../shared/conformance` next to the crate.
+//! They are read from `$EDGESPLIT_CONFORMANCE`, by default `../shared/conformance` next to the project.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice)]
 
@@ -12,9 +12,11 @@ use edgesplit_formats::growthbook::hash::{bucket_ranges, choose_variation, equal
 use edgesplit_formats::growthbook::sticky::{StickyDocument, StickyDocuments};
 use edgesplit_formats::growthbook::{self, Context, Evaluation, ExperimentResult, FeatureDecision, Overrides, Payload};
 use edgesplit_formats::growthbook::{decrypt::decrypt, url::query_override};
+use edgesplit_testkit::conformance::{self, CaseTest};
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::Path;
+use std::process::ExitCode;
 
 /// Cases that cannot pass, by section and name, each with its reason.
 const EXCEPTIONS: [(&str, &str, &str); 0] = [];
@@ -38,18 +40,13 @@ const SECTIONS: [(&str, Check); 13] = [
     ("contextualBandit", feature),
 ];
 
-#[test]
-fn every_case_gives_what_growthbook_gives() {
-    let root = std::env::var_os("EDGESPLIT_CONFORMANCE")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/conformance"), PathBuf::from);
-    let file = root.join("growthbook/cases.json");
-    let text = match std::fs::read_to_string(&file) {
-        Ok(text) => text,
-        Err(error) => {
-            println!("skipped: GrowthBook's cases are not at {}: {error}", file.display());
-            return;
-        }
-    };
+fn main() -> ExitCode {
+    conformance::main(&[CaseTest { name: "growthbook::cases", vendor: "growthbook", run: run_cases }])
+}
+
+fn run_cases(folder: &Path) {
+    let file = folder.join("cases.json");
+    let text = std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
     let cases: Value = serde_json::from_str(&text).expect("the cases are JSON");
     for section in cases.as_object().expect("sections").keys() {
         let known = SECTIONS.iter().any(|(name, _)| name == section);

@@ -1,41 +1,39 @@
 //! Optimizely's own cases, as far as they are public: what its SDKs' tests assert (`vectors.json`), what its Python SDK
-//! decided for random visitors (`oracle.json`), and the events it sent. They are not part of this repository: the
-//! folder `EDGESPLIT_CONFORMANCE` holds them, `../shared/conformance` without it. Without the folder there is nothing
-//! to run.
+//! decided for random visitors (`oracle.json`), and the events it sent. They are read from `$EDGESPLIT_CONFORMANCE`, by
+//! default `../shared/conformance` next to the project.
 #![allow(missing_docs)]
 // Helpers of a test fail by panicking, as the test itself does.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice)]
 
 use edgesplit_formats::optimizely::{Client, Datafile, Event, Happening, Reason, compile};
+use edgesplit_testkit::conformance::{self, CaseTest};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::path::Path;
+use std::process::ExitCode;
 
-/// The folder with the cases.
-fn folder() -> Option<PathBuf> {
-    let root = std::env::var_os("EDGESPLIT_CONFORMANCE")
-        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/conformance")), PathBuf::from);
-    let folder = root.join("optimizely");
-    let is_there = folder.join("vectors.json").is_file();
-    if !is_there {
-        println!("skipped: no cases at {}", folder.display());
-    }
-    is_there.then_some(folder)
+fn main() -> ExitCode {
+    conformance::main(&[
+        CaseTest { name: "optimizely::sdk_tests", vendor: "optimizely", run: sdk_tests },
+        CaseTest { name: "optimizely::python_sdk_decisions", vendor: "optimizely", run: python_sdk_decisions },
+        CaseTest { name: "optimizely::python_sdk_event", vendor: "optimizely", run: python_sdk_event },
+        CaseTest { name: "optimizely::java_sdk_event_shape", vendor: "optimizely", run: java_sdk_event_shape },
+    ])
 }
 
-fn read(folder: &std::path::Path, name: &str) -> Value {
+fn read(folder: &Path, name: &str) -> Value {
     let path = folder.join(name);
     let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     serde_json::from_slice(&bytes).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 /// Compiles every datafile once.
-struct Datafiles {
-    folder: PathBuf,
+struct Datafiles<'a> {
+    folder: &'a Path,
     compiled: HashMap<String, Datafile>,
 }
 
-impl Datafiles {
+impl Datafiles<'_> {
     fn get(&mut self, name: &str) -> &Datafile {
         self.compiled.entry(name.to_owned()).or_insert_with(|| {
             let compiled = compile(&read(&self.folder.join("datafiles"), name));
@@ -103,7 +101,7 @@ impl Tally {
 }
 
 /// Runs cases that name a datafile and an operation.
-fn run(cases: &Value, datafiles: &mut Datafiles, tally: &mut Tally) {
+fn run(cases: &Value, datafiles: &mut Datafiles<'_>, tally: &mut Tally) {
     for case in cases.as_array().unwrap() {
         let text = |name: &str| case[name].as_str().unwrap_or_default();
         let datafile = datafiles.get(text("datafile"));
@@ -138,10 +136,8 @@ fn one_experiment(id: &str, allocation: &Value) -> Value {
     })
 }
 
-#[test]
-fn what_the_sdks_tests_assert() {
-    let Some(folder) = folder() else { return };
-    let vectors = read(&folder, "vectors.json");
+fn sdk_tests(folder: &Path) {
+    let vectors = read(folder, "vectors.json");
     let mut tally = Tally::default();
     for case in vectors["bucket_value"].as_array().unwrap() {
         let [bucketing_id, entity_id] = ["bucketingId", "entityId"].map(|name| case[name].as_str().unwrap());
@@ -171,10 +167,8 @@ fn what_the_sdks_tests_assert() {
     tally.report("vectors.json");
 }
 
-#[test]
-fn what_the_python_sdk_decided() {
-    let Some(folder) = folder() else { return };
-    let oracle = read(&folder, "oracle.json");
+fn python_sdk_decisions(folder: &Path) {
+    let oracle = read(folder, "oracle.json");
     let mut datafiles = Datafiles { folder, compiled: HashMap::new() };
     let mut tally = Tally::default();
     run(&oracle["cases"], &mut datafiles, &mut tally);
@@ -186,10 +180,8 @@ fn sort_attributes(attributes: &mut Value) {
     attributes.as_array_mut().unwrap().sort_by_key(|attribute| attribute["key"].to_string());
 }
 
-#[test]
-fn the_event_that_the_python_sdk_sent() {
-    let Some(folder) = folder() else { return };
-    let case = read(&folder, "impression_event.json");
+fn python_sdk_event(folder: &Path) {
+    let case = read(folder, "impression_event.json");
     let mut datafiles = Datafiles { folder, compiled: HashMap::new() };
     let text = |name: &str| case[name].as_str().unwrap();
     let datafile = datafiles.get(text("datafile"));
@@ -240,10 +232,8 @@ fn shape(value: &Value, path: &str, names: &mut Vec<String>) {
 }
 
 /// The Java SDK's samples are made by hand, so it is their shape that counts.
-#[test]
-fn events_have_the_shape_of_the_java_sdks() {
-    let Some(folder) = folder() else { return };
-    let mut datafiles = Datafiles { folder: folder.clone(), compiled: HashMap::new() };
+fn java_sdk_event_shape(folder: &Path) {
+    let mut datafiles = Datafiles { folder, compiled: HashMap::new() };
     let datafile = datafiles.get("java_valid-project-config-v4.json");
     let attributes = json!({"house": "Gryffindor"});
     let tags = Map::new();
@@ -267,7 +257,7 @@ fn events_have_the_shape_of_the_java_sdks() {
         let body = batch(datafile, Client { name: "java-sdk", version: "0.1.1" }, &event);
         let (mut actual, mut expected) = (Vec::new(), Vec::new());
         shape(&body, "", &mut actual);
-        shape(&read(&folder, name), "", &mut expected);
+        shape(&read(folder, name), "", &mut expected);
         // The sample fills in every field of the Java SDK's classes: `type` repeats the key, an impression has no
         // revenue, and nothing is held back as in the old `is_campaign_holdback`.
         let is_known = |name: &&String| {

@@ -6,26 +6,23 @@
 
 use edgesplit_engine::assignments::assignment_pair;
 use edgesplit_filter::http::headers::HeaderMap;
+use edgesplit_testkit::conformance::{self, CaseTest};
 use edgesplit_testkit::module::quiet::Quiet;
 use edgesplit_testkit::module::{Compiled, ModuleVm};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::process::ExitCode;
 use std::sync::LazyLock;
 
 static MODULE: LazyLock<Compiled> =
     LazyLock::new(|| Compiled::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("dist/edgesplit.wasm")));
 
-/// The folder with a vendor's cases.
-fn folder(vendor: &str, file: &str) -> Option<PathBuf> {
-    let root = std::env::var_os("EDGESPLIT_CONFORMANCE")
-        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/conformance")), PathBuf::from);
-    let folder = root.join(vendor);
-    let is_there = folder.join(file).is_file();
-    if !is_there {
-        println!("skipped: no cases at {}", folder.display());
-    }
-    is_there.then_some(folder)
+fn main() -> ExitCode {
+    conformance::main(&[
+        CaseTest { name: "module::optimizely_decisions", vendor: "optimizely", run: optimizely_decisions },
+        CaseTest { name: "module::growthbook_features", vendor: "growthbook", run: growthbook_features },
+    ])
 }
 
 fn read(path: &Path) -> Value {
@@ -85,9 +82,7 @@ fn fits_headers(attributes: &Value) -> bool {
     attributes.as_object().is_none_or(|attributes| attributes.values().all(fits))
 }
 
-#[test]
-fn optimizely_s_decisions() {
-    let Some(folder) = folder("optimizely", "oracle.json") else { return };
+fn optimizely_decisions(folder: &Path) {
     let oracle = read(&folder.join("oracle.json"));
     let mut by_datafile = BTreeMap::<&str, Vec<&Value>>::new();
     let mut skipped = BTreeMap::<&str, usize>::new();
@@ -136,9 +131,7 @@ fn optimizely_s_decisions() {
     assert!(ran > 500 && shown > 100, "{ran} {shown}");
 }
 
-#[test]
-fn growthbook_s_features() {
-    let Some(folder) = folder("growthbook", "cases.json") else { return };
+fn growthbook_features(folder: &Path) {
     let cases = read(&folder.join("cases.json"));
     let mut skipped = BTreeMap::<&str, usize>::new();
     let (mut ran, mut shown) = (0, 0);

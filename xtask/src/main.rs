@@ -3,6 +3,7 @@
 //! - [`module`]: builds the plugin's module, and the modules that tests and benchmarks compare it with.
 //! - [`exports`]: removes the callbacks that a module exports and does not use.
 //! - [`image`], [`release`]: an OCI image of the module, and the files of a release.
+//! - [`suite`]: runs all tests and lists the skipped ones.
 //! - [`reproduce`]: compares two builds. [`matrix`]: runs the end-to-end tests on several versions of Envoy.
 
 mod exports;
@@ -11,6 +12,7 @@ mod matrix;
 mod module;
 mod release;
 mod reproduce;
+mod suite;
 
 use anyhow::{Result, bail};
 use std::path::Path;
@@ -26,6 +28,7 @@ cargo xtask STEP
   image MODULE FOLDER         write an OCI image of MODULE to FOLDER
   release MODULE COMMAND IMAGE OUT
                               write the files of a release to OUT
+  test [ARGUMENT…]            run all tests, and list the skipped ones at the end
   reproduce                   build the module in two folders and compare
   matrix [VERSION…]           run the end-to-end tests on several versions of Envoy";
 
@@ -51,6 +54,7 @@ fn run(args: &[&str]) -> Result<()> {
         ["release", module, command, image, out] => {
             release::write(Path::new(module), Path::new(command), Path::new(image), Path::new(out))
         }
+        ["test", args @ ..] => suite::run(args),
         ["reproduce"] => reproduce::check(),
         ["matrix", versions @ ..] => matrix::check(versions),
         [] | ["help" | "--help" | "-h"] => {

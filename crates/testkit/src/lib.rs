@@ -11,6 +11,7 @@
 //! - [`client`]: an HTTP/1.1 client, byte-exact;
 //! - [`load`]: many requests at a steady rate;
 //! - [`project`]: the project's own files, for tests that check them;
+//! - [`skip`]: the list of skipped tests; [`conformance`]: tests over the vendors' own cases;
 //! - [`site`]: the stack that users are given, and what has to hold of it;
 //! - [`stack`]: all services around one filter, and what became of its events.
 //!
@@ -25,6 +26,7 @@ pub mod browser;
 pub mod caches;
 pub mod client;
 pub mod command;
+pub mod conformance;
 pub mod dashboard;
 pub mod envoy;
 pub mod http;
@@ -35,6 +37,7 @@ pub mod project;
 pub mod roles;
 pub mod server;
 pub mod site;
+pub mod skip;
 pub mod stack;
 
 use std::path::{Path, PathBuf};
@@ -88,14 +91,14 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The program of this name on the `PATH`, or where distributions put services; elsewhere the test says that it goes without,
-/// and which `target` of make installs it.
+/// The program of this name on the `PATH`, or in the folders of services. Without it, the test is skipped, and the
+/// list of skipped tests names the `target` of make that installs it.
 pub fn installed(name: &str, target: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin"), PathBuf::from("/usr/local/sbin")]);
     let found = folders.map(|folder| folder.join(name)).find(|file| file.is_file());
     if found.is_none() {
-        eprintln!("skipped: there is no {name} on the PATH; `make {target}` installs it where it may");
+        skip::skip(&format!("needs {name}: `make {target}` installs it"));
     }
     found
 }
