@@ -1,7 +1,7 @@
 //! Patterns for paths and hosts: literal text in which `*` stands for any run of bytes, `/` included.
 
 /// A compiled pattern.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Pattern {
     /// The literal pieces between the stars: one piece means no star at all.
     pieces: Vec<Box<[u8]>>,
@@ -74,6 +74,25 @@ impl Pattern {
         // Both have a star. Between their stars anything can be padded in, so only the two literal ends can disagree.
         let (a, b) = (self.suffix(), other.suffix());
         a.ends_with(b) || b.ends_with(a)
+    }
+
+    /// About how many bytes [`Pattern::meets`] compares at most.
+    pub fn comparison_bytes(&self, other: &Pattern) -> usize {
+        let ends = self.prefix().len().min(other.prefix().len()) + self.suffix().len().min(other.suffix().len());
+        let searches = match (self.is_exact(), other.is_exact()) {
+            (true, false) => self.prefix().len().saturating_mul(other.middle_bytes()),
+            (false, true) => other.prefix().len().saturating_mul(self.middle_bytes()),
+            _ => 0,
+        };
+        ends.saturating_add(searches)
+    }
+
+    /// How many bytes stand between the first star and the last.
+    fn middle_bytes(&self) -> usize {
+        match self.pieces.as_slice() {
+            [_, middle @ .., _] => middle.iter().map(|piece| piece.len()).sum(),
+            _ => 0,
+        }
     }
 
     fn suffix(&self) -> &[u8] {

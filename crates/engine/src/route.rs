@@ -16,7 +16,7 @@ pub struct RequestLine<'a> {
 }
 
 /// A compiled route. An empty list asks nothing.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Route {
     /// Hosts, of which one has to match; compiled without case.
     pub hosts: Vec<Pattern>,
@@ -48,8 +48,12 @@ impl Route {
 
     /// Whether some request can match both routes.
     pub fn meets(&self, other: &Route) -> bool {
-        any_pair(&self.paths, &other.paths, Pattern::meets)
-            && any_pair(&self.hosts, &other.hosts, Pattern::meets)
+        any_pair(&self.paths, &other.paths, Pattern::meets) && self.hosts_and_methods_meet(other)
+    }
+
+    /// Whether some request can match the hosts and methods of both routes.
+    pub fn hosts_and_methods_meet(&self, other: &Route) -> bool {
+        any_pair(&self.hosts, &other.hosts, Pattern::meets)
             && any_pair(&self.methods, &other.methods, |a, b| {
                 a == b || matches!((a.as_str(), b.as_str()), ("GET", "HEAD") | ("HEAD", "GET"))
             })

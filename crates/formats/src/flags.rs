@@ -2,7 +2,8 @@
 
 use crate::diagnostics::{Node, Path, Problems, Severity};
 use crate::format::{Compiled, Options};
-use crate::native::{budget, effects};
+use crate::native::budget::RouteBudget;
+use crate::native::effects;
 use edgesplit_engine::assignments::{assignment_pair, cache_pair};
 use edgesplit_engine::attribute::AttributeName;
 use edgesplit_engine::flag::{FlagEvaluator, Outcome};
@@ -37,6 +38,7 @@ pub struct FlagEntries {
     /// The positions of all so far by their keys.
     keys: HashMap<String, usize>,
     owned: Vec<String>,
+    budget: RouteBudget,
     is_over_budget: bool,
     problems: Problems,
 }
@@ -50,6 +52,7 @@ impl FlagEntries {
             snapshot,
             keys: HashMap::new(),
             owned: Vec::new(),
+            budget: RouteBudget::new(options.budget),
             is_over_budget: false,
             problems: Problems::new(),
         }
@@ -78,7 +81,7 @@ impl FlagEntries {
     /// Bounds the cache keys of a route where that is asked for, and else tells once where they are over the default.
     fn check_budget(&mut self, entry: &Experiment, path: &Path<'_>, problems: &mut Problems) {
         let mut found = Problems::new();
-        budget::check(entry, path, &self.snapshot.experiments, self.options.budget, &mut found);
+        self.budget.check(entry, path, &self.snapshot.experiments, &mut found);
         if self.options.is_budget_kept {
             return problems.append(found);
         }

@@ -8,6 +8,9 @@ use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 use std::ops::Range;
 
+/// How many comparisons of routes take the time of compiling a byte.
+const COMPARISONS_PER_BYTE: usize = 4;
+
 /// A document in the native format on its way to a snapshot.
 #[derive(Debug)]
 pub struct Compilation {
@@ -57,10 +60,13 @@ impl Compilation {
             // It was read once already, so that this does not fail.
             let value =
                 self.text.get(part.clone()).and_then(|text| serde_json::from_slice(text).ok()).unwrap_or_default();
+            let before = done.budget.comparisons();
             done.add(Node { value: &value, path: &list_path.index(*next) }, *next, &mut self.problems);
+            bytes = bytes.saturating_add((done.budget.comparisons() - before) as usize / COMPARISONS_PER_BYTE);
             *next += 1;
         }
-        if *next < parts.len() {
+        // The indexes are a step of their own.
+        if *next < parts.len() || bytes > 0 {
             return false;
         }
         let (head, done) = (std::mem::take(head), std::mem::take(done));

@@ -7,11 +7,13 @@ mod compilation;
 pub mod effects;
 mod experiment;
 mod format;
+mod overlap;
 pub mod route;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod schema;
 
 pub use crate::format::Compiled;
+use budget::RouteBudget;
 pub use compilation::Compilation;
 pub use format::Native;
 
@@ -19,9 +21,9 @@ use crate::diagnostics::{Node, Path, Problem, Problems, Severity};
 use edgesplit_engine::guardrail::GUARDED_VARIANTS_MAX;
 use edgesplit_engine::hash::Salt;
 use edgesplit_engine::header_name::NameSet;
-use edgesplit_engine::snapshot::{Disabled, Experiment, Goal, Holdout, Snapshot, State, StatusClass};
+use edgesplit_engine::snapshot::{Disabled, Experiment, Goal, Holdout, Layer, Snapshot, State, StatusClass};
 use serde_json::Value;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// The schema this module reads.
 pub const SCHEMA: u64 = 1;
@@ -136,21 +138,27 @@ pub fn key(node: Node<'_>, problems: &mut Problems) -> Option<String> {
 #[derive(Debug, Default)]
 struct Experiments {
     snapshot: Snapshot,
-    budget: u64,
+    budget: RouteBudget,
     /// The positions of all so far by their keys.
     keys: HashMap<String, usize>,
     /// Names of headers that variants set.
     owned: Vec<String>,
+    layers: Layers,
+    /// How many variants are under guardrails.
+    guarded: usize,
 }
+
+/// The slots in use by the layers' salts: by the first slot, the slot behind the last and the experiment's position.
+type Layers = HashMap<Box<str>, BTreeMap<u32, (u32, usize)>>;
 
 impl Experiments {
     fn new(snapshot: Snapshot, budget: u64) -> Experiments {
-        Experiments { snapshot, budget, keys: HashMap::new(), owned: Vec::new() }
+        Experiments { snapshot, budget: RouteBudget::new(budget), ..Experiments::default() }
     }
 
     /// Compiles the next one, and disables it if it is wrong, in itself or beside those before it.
     fn add(&mut self, node: Node<'_>, position: usize, problems: &mut Problems) {
-        let Experiments { snapshot, budget, keys, owned } = self;
+        let Experiments { snapshot, budget, keys, owned, layers, guarded } = self;
         let Node { value, path } = node;
         effects::collect_owned(value, owned);
         let mut own = Problems::new();
@@ -161,13 +169,20 @@ impl Experiments {
             own.error(&path.field("key"), format!("duplicate key {:?}", key.as_deref().unwrap_or_default()));
         }
         let experiment = experiment.filter(|_| own.errors() == 0).filter(|experiment| {
-            beside_others(experiment, path, &snapshot.experiments, &mut own);
-            budget::check(experiment, path, &snapshot.experiments, *budget, &mut own);
-            guarded_variants(experiment, path, &snapshot.experiments, &mut own);
+            beside_others(experiment, path, layers, &snapshot.experiments, &mut own);
+            budget.check(experiment, path, &snapshot.experiments, &mut own);
+            guarded_variants(experiment, path, *guarded, &mut own);
             own.errors() == 0
         });
         match experiment {
-            Some(experiment) => snapshot.experiments.push(experiment),
+            Some(experiment) => {
+                if let Some(layer) = bucketed_layer(&experiment) {
+                    let slots = layers.entry(layer.salt.text().into()).or_default();
+                    slots.insert(layer.from, (layer.to, snapshot.experiments.len()));
+                }
+                *guarded += guarded_count(&experiment);
+                snapshot.experiments.push(experiment);
+            }
             None => snapshot.disabled.push(Disabled {
                 key: key.filter(|_| !duplicate),
                 position,
@@ -192,45 +207,56 @@ fn first_error(problems: &Problems) -> Option<&Problem> {
 }
 
 /// Slots of one layer belong to one experiment each; a concluded experiment has given its slots back.
-fn beside_others(experiment: &Experiment, path: &Path<'_>, others: &[Experiment], problems: &mut Problems) {
-    let bucketed = |experiment: &&Experiment| !matches!(experiment.state, State::Concluded(_));
-    let Some(layer) = Some(experiment).filter(bucketed).and_then(|experiment| experiment.layer.as_ref()) else {
-        return;
-    };
-    for other in others.iter().filter(bucketed) {
-        let Some(taken) = other.layer.as_ref().filter(|taken| taken.salt == layer.salt) else { continue };
-        if layer.from < taken.to && taken.from < layer.to {
-            let message = format!(
-                "slots [{}, {}) overlap those of experiment {:?}, [{}, {})",
-                layer.from, layer.to, other.key, taken.from, taken.to
-            );
-            problems.error(&path.field("layer").field("slots"), message);
-        }
+fn beside_others(
+    experiment: &Experiment,
+    path: &Path<'_>,
+    layers: &Layers,
+    others: &[Experiment],
+    problems: &mut Problems,
+) {
+    let Some(layer) = bucketed_layer(experiment) else { return };
+    let Some(slots) = layers.get(layer.salt.text()) else { return };
+    // Slots in use do not overlap each other, so those that overlap these are neighbours.
+    let before_end = slots.range(..layer.to).rev();
+    let mut taken: Vec<_> = before_end.take_while(|(_, (to, _))| *to > layer.from).collect();
+    taken.sort_unstable_by_key(|(_, (_, position))| *position);
+    for (from, (to, position)) in taken {
+        let key = others.get(*position).map_or("", |other| other.key.as_str());
+        let message =
+            format!("slots [{}, {}) overlap those of experiment {key:?}, [{from}, {to})", layer.from, layer.to);
+        problems.error(&path.field("layer").field("slots"), message);
     }
 }
 
+/// The layer's slots that an experiment uses: a concluded one has given them back.
+fn bucketed_layer(experiment: &Experiment) -> Option<&Layer> {
+    experiment.layer.as_ref().filter(|_| !matches!(experiment.state, State::Concluded(_)))
+}
+
 /// Only so many variants can be under guardrails.
-fn guarded_variants(experiment: &Experiment, path: &Path<'_>, others: &[Experiment], problems: &mut Problems) {
-    let guarded = |one: &&Experiment| one.guardrail.is_some() && one.state == State::Running;
-    if !guarded(&experiment) {
-        return;
-    }
-    let before: usize = others.iter().filter(guarded).map(|other| other.variants.len()).sum();
-    if before + experiment.variants.len() > GUARDED_VARIANTS_MAX {
+fn guarded_variants(experiment: &Experiment, path: &Path<'_>, before: usize, problems: &mut Problems) {
+    let own = guarded_count(experiment);
+    if own > 0 && before + own > GUARDED_VARIANTS_MAX {
         let message =
             format!("more than {GUARDED_VARIANTS_MAX} variants of running experiments would be under guardrails");
         problems.error(&path.field("guardrail"), message);
     }
 }
 
+/// How many of an experiment's variants are under a guardrail.
+fn guarded_count(experiment: &Experiment) -> usize {
+    let is_guarded = experiment.guardrail.is_some() && experiment.state == State::Running;
+    if is_guarded { experiment.variants.len() } else { 0 }
+}
+
 /// The goals in the list at `node`: those that are valid. Unknown fields are problems of this severity.
 pub fn goals(node: Node<'_>, unknown: Severity, problems: &mut Problems) -> Vec<Goal> {
-    let mut goals: Vec<Goal> = Vec::new();
+    let (mut goals, mut keys): (Vec<Goal>, HashSet<String>) = Default::default();
     for (position, value) in node.array(problems).unwrap_or_default().iter().enumerate() {
         let path = node.path.index(position);
         let before = problems.errors();
         let Some(goal) = goal(Node { value, path: &path }, unknown, problems) else { continue };
-        if goals.iter().any(|other| other.key == goal.key) {
+        if !keys.insert(goal.key.clone()) {
             problems.error(&path.field("key"), format!("duplicate key {:?}", goal.key));
         }
         if problems.errors() == before {
