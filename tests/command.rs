@@ -1,4 +1,4 @@
-//! The command as people call it: what it prints, where, and with which exit code.
+//! The command line: output, its destination, and exit codes.
 #![allow(missing_docs)]
 // Helpers of tests fail as tests do: by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice)]
@@ -47,7 +47,7 @@ fn experiments() -> String {
 }
 
 #[test]
-fn a_preview_is_signed_with_the_secret_from_wherever_it_comes() {
+fn preview_reads_the_secret_from_every_source() {
     let secret_file = file("preview-secret", &format!("{SECRET}\n"));
     let plugin = file(
         "preview-plugin.json",
@@ -60,7 +60,7 @@ fn a_preview_is_signed_with_the_secret_from_wherever_it_comes() {
         (&["--secret-file", &secret_file], &[]),
         (&["--plugin", &plugin], &[]),
         (&[], &[("EDGESPLIT_PREVIEW_SECRET", SECRET)]),
-        // What is asked for beats the variable.
+        // An option takes precedence over the variable.
         (&["--secret", SECRET], &[("EDGESPLIT_PREVIEW_SECRET", "another")]),
     ] {
         let printed = edgesplit(&[&["preview"], options, &rest].concat(), variables);
@@ -79,7 +79,7 @@ fn a_preview_is_signed_with_the_secret_from_wherever_it_comes() {
     assert!(printed.out.starts_with("https://shop.example/cart?a=1&show=1~1796090400~checkout-button.green~nav.mega~"));
     assert!(printed.out.ends_with("#top\n"), "{}", printed.out);
     let config = file("preview-experiments.json", &experiments());
-    for (options, code, says) in [
+    for (options, code, message) in [
         (&["--secret", "short", "nav=mega"][..], 0, "can be guessed"),
         (&["--secret", SECRET, "--config", &config, "nav=mega"], 0, "valid until"),
         (&["--secret", SECRET, "--config", &config, "nav=huge"], 1, "no variant \"huge\"; it has plain, mega"),
@@ -94,7 +94,7 @@ fn a_preview_is_signed_with_the_secret_from_wherever_it_comes() {
     ] {
         let printed = edgesplit(&[&["preview", "--expires", "2h", "--now", NOW], options].concat(), &[]);
         assert_eq!(printed.code, code, "{options:?}: {}", printed.err);
-        assert!(printed.err.contains(says), "{options:?}: {}", printed.err);
+        assert!(printed.err.contains(message), "{options:?}: {}", printed.err);
         assert_eq!(printed.out.is_empty(), code != 0, "{options:?}");
     }
 }
@@ -105,11 +105,11 @@ fn explain_lists_the_cache_keys_of_a_route() {
     let printed = edgesplit(&["explain", "--config", &config, "--route", "/checkout"], &[]);
     let expected = "\
 GET /checkout on any host: 2 experiments
-  checkout-button: green, or nothing for its baseline control and who is not in it
-  nav: mega, or nothing for its baseline plain and who is not in it
+  checkout-button: adds green; nothing for its baseline control and visitors not in it
+  nav: adds mega; nothing for its baseline plain and visitors not in it
 
 4 cache keys; the budget allows 64
-  (none)  baselines, and who is in no experiment
+  (none)  baselines, and visitors in no experiment
   checkout-button.green  green of checkout-button
   nav.mega  mega of nav
   checkout-button.green~nav.mega  green of checkout-button and mega of nav
@@ -118,11 +118,11 @@ GET /checkout on any host: 2 experiments
 }
 
 #[test]
-fn explain_tells_a_visitor_s_decisions_step_by_step() {
+fn explain_shows_a_visitor_step_by_step() {
     let config = file("explain-visitor.json", &experiments());
     let ask = |more: &[&str]| edgesplit(&[&["explain", "--config", &config, "--now", NOW], more].concat(), &[]);
     let printed = ask(&["--id", "u2", "--path", "/checkout"]);
-    // The buckets are those of the formulas in docs/configuration.md, computed elsewhere.
+    // The buckets were computed independently, by the formulas in docs/configuration.md.
     let expected = "\
 checkout-button: green (bucketed)
   path      the filter acts on it
@@ -188,7 +188,7 @@ fn evaluate(arguments: &[&str], line: &str) -> (serde_json::Value, String) {
 }
 
 #[test]
-fn an_optimizely_datafile_is_decided_flag_by_flag() {
+fn evaluate_decides_an_optimizely_datafile_by_flag() {
     let config = file("datafile.json", &datafile().to_string());
     let (result, err) = evaluate(&["--format", "optimizely", "--config", &config], r#"{"id": "u1"}"#);
     assert!(err.contains("featureFlags[2].experimentIds: expected a list"), "{err}");
@@ -208,7 +208,7 @@ fn an_optimizely_datafile_is_decided_flag_by_flag() {
     });
     assert_eq!(result, expected);
 
-    // Without an id nobody is decided about, and the routes are those of the plugin configuration.
+    // Without an id there is no decision. The routes are those of the plugin configuration.
     let plugin = file(
         "optimizely-plugin.json",
         &json!({"visitor": {"id": [{"header": "x-user-id"}]}, "experiments": {"inline": {}, "format": "optimizely", "routes": [
@@ -231,7 +231,7 @@ fn an_optimizely_datafile_is_decided_flag_by_flag() {
 }
 
 #[test]
-fn a_growthbook_payload_is_decided_feature_by_feature() {
+fn evaluate_decides_a_growthbook_payload_by_feature() {
     let payload = json!({"features": {
         "button": {"defaultValue": "grey", "rules": [
             {"condition": {"plan": "pro", "path": {"$exists": false}}, "key": "colors", "hashAttribute": "id",
@@ -255,7 +255,7 @@ fn a_growthbook_payload_is_decided_feature_by_feature() {
         (&json!("force"), &json!(null))
     );
     assert_eq!(result["decisions"][2]["reason"], "disabled");
-    // The path is an attribute only where the line says one, and typed attributes beat the line's id.
+    // The path is an attribute only if the line has one. Typed attributes take precedence over the line's id.
     let reason = |line: &str| ask(line).0["decisions"][0]["reason"].clone();
     assert_eq!(reason(r#"{"id": "u1", "path": "/", "attributes": {"plan": "pro"}}"#), "default_value");
     assert_eq!(reason(r#"{"id": "u1", "attributes": {"plan": "pro", "id": null}}"#), "default_value");
@@ -263,7 +263,7 @@ fn a_growthbook_payload_is_decided_feature_by_feature() {
 }
 
 #[test]
-fn an_encrypted_payload_needs_the_key_of_the_plugin_configuration() {
+fn validate_decrypts_with_the_key_of_the_plugin_configuration() {
     // {"f": {"defaultValue": "ü"}}, as GrowthBook's SDKs decrypt it.
     let config = file(
         "encrypted.json",
@@ -280,7 +280,7 @@ fn an_encrypted_payload_needs_the_key_of_the_plugin_configuration() {
 }
 
 #[test]
-fn programs_get_json_and_shells_what_completes() {
+fn json_output_and_completions() {
     let wrong = file(
         "wrong.json",
         r#"{"schema": 1, "experiments": [{"key": "a", "state": "runing", "variants": [{"key": "b", "weight": 9}]}]}"#,
@@ -341,7 +341,7 @@ fn programs_get_json_and_shells_what_completes() {
     }
 }
 
-/// What the command prints on a terminal.
+/// The output of the command on a terminal.
 fn on_a_terminal(arguments: &str) -> String {
     let command = format!("{} {arguments}", edgesplit_testkit::command::program().display());
     let mut script = Command::new("script");
@@ -351,7 +351,7 @@ fn on_a_terminal(arguments: &str) -> String {
 }
 
 #[test]
-fn on_a_terminal_problems_are_drawn_on_the_text_in_colours() {
+fn problems_are_drawn_in_colours_on_a_terminal() {
     let wrong = file(
         "drawn.json",
         "{\n  \"schema\": 1,\n  \"experiments\": [\n    {\"key\": \"a\", \"state\": \"runing\",\n     \"variants\": [{\"key\": \"b\", \"weight\": 9}]}\n  ]\n}\n",
@@ -377,12 +377,12 @@ error: expected \"running\", \"paused\" or \"concluded\", found the string \"run
 "
     );
     assert_eq!(plain, expected);
-    // Elsewhere a line each, without colours.
+    // Without a terminal: one line each, without colours.
     let printed = edgesplit(&["validate", &wrong], &[]);
     assert_eq!(printed.out.lines().count(), 2);
     assert!(printed.out.starts_with("experiments[0].variants: weights add up to 9, not to 10000\n"), "{}", printed.out);
     assert!(!printed.out.contains('\u{1b}') && !printed.err.contains('\u{1b}'));
-    // What has colours on a terminal has the same text without them elsewhere.
+    // Without a terminal, the same text is printed without colours.
     let config = file("coloured.json", &experiments());
     for arguments in [
         format!("simulate {config} --visitors 1000"),
@@ -394,35 +394,35 @@ error: expected \"running\", \"paused\" or \"concluded\", found the string \"run
         let printed = edgesplit(&arguments.split(' ').collect::<Vec<_>>(), &[]);
         assert!(terminal.contains("\u{1b}[") && !printed.out.contains('\u{1b}'), "{arguments}");
         let plain = anstream::adapter::strip_str(&terminal).to_string();
-        // The progress bar comes before, and is taken away.
+        // The progress bar comes first, and is erased.
         assert!(plain.ends_with(&printed.out), "{arguments}: {plain:?} {:?}", printed.out);
     }
 }
 
 #[test]
-fn explain_tells_programs_what_it_tells_people() {
+fn explain_prints_the_same_as_json() {
     let config = file("explain-json.json", &experiments());
     let ask = |more: &[&str]| -> Value {
         let printed = edgesplit(&[&["explain", "--json", "--config", &config, "--now", NOW], more].concat(), &[]);
         serde_json::from_str(&printed.out).unwrap_or_else(|error| panic!("{error}: {}", printed.err))
     };
-    let told = ask(&["--id", "u2", "--path", "/checkout"]);
-    let (button, nav) = (&told["decisions"][0], &told["decisions"][1]);
+    let json = ask(&["--id", "u2", "--path", "/checkout"]);
+    let (button, nav) = (&json["decisions"][0], &json["decisions"][1]);
     assert_eq!((&button["variant"], &button["reason"]), (&json!("green"), &json!("bucketed")));
     let steps = button["steps"].as_array().unwrap();
     assert_eq!(steps[9], json!({"step": "traffic", "says": "bucket 8903; takes part below 10000: in"}));
     assert_eq!((&nav["variant"], &nav["reason"], steps.len()), (&json!(null), &json!("traffic"), 11));
-    assert_eq!(told["cache_key"], "checkout-button.green");
+    assert_eq!(json["cache_key"], "checkout-button.green");
 
-    let told = ask(&["--route", "/checkout"]);
-    let keys = told["cache_keys"].as_array().unwrap().iter();
+    let json = ask(&["--route", "/checkout"]);
+    let keys = json["cache_keys"].as_array().unwrap().iter();
     let keys: Vec<&str> = keys.map(|one| one["cache_key"].as_str().unwrap()).collect();
     assert_eq!(keys, ["", "checkout-button.green", "nav.mega", "checkout-button.green~nav.mega"]);
-    assert_eq!(told["cache_keys"][3]["variants"], json!({"checkout-button": "green", "nav": "mega"}));
-    assert_eq!((&told["count"], &told["budget"], &told["complete"]), (&json!(4), &json!(64), &json!(true)));
+    assert_eq!(json["cache_keys"][3]["variants"], json!({"checkout-button": "green", "nav": "mega"}));
+    assert_eq!((&json["count"], &json["budget"], &json["complete"]), (&json!(4), &json!(64), &json!(true)));
 
     let flags = file("explain-flags.json", &datafile().to_string());
     let arguments = ["explain", "--json", "--format", "optimizely", "--config", &flags, "--id", "u1", "--path", "/"];
-    let told: Value = serde_json::from_str(&edgesplit(&arguments, &[]).out).unwrap();
-    assert_eq!(told["decisions"][0]["variant"], "on");
+    let json: Value = serde_json::from_str(&edgesplit(&arguments, &[]).out).unwrap();
+    assert_eq!(json["decisions"][0]["variant"], "on");
 }

@@ -1,4 +1,4 @@
-//! `edgesplit diff`: who would move, from where to where, if one config took the place of another.
+//! `edgesplit diff`: the visitors who would move if one config replaced another.
 
 use super::output::{self, BAD, GOOD, QUIET, STRONG};
 use super::population::{self, Population};
@@ -11,18 +11,18 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::PathBuf;
 
-/// How many moves can be listed.
+/// The most moves that can be listed.
 const LISTED_MAX: usize = 10_000_000;
 
-/// What is asked.
+/// The arguments of `edgesplit diff`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// The config in force.
     old: PathBuf,
-    /// The config that would take its place.
+    /// The config that would replace it.
     new: PathBuf,
-    /// Write into this file who moves: a line of JSON for each visitor and experiment,
-    /// {"id", "experiment", "from", "to"}, null where the visitor is not in it.
+    /// Write the visitors who move to this file: one line of JSON for each visitor and experiment,
+    /// {"id", "experiment", "from", "to"}, with null if the visitor is not in it.
     #[arg(long, value_name = "FILE")]
     list: Option<PathBuf>,
     #[command(flatten)]
@@ -36,7 +36,7 @@ struct Pair<'a> {
     new: Option<usize>,
 }
 
-/// From which variant to which, by their positions; none is who is not in the experiment.
+/// Positions of the old and the new variant; none if the visitor is not in the experiment.
 type Move = (Option<usize>, Option<usize>);
 
 #[derive(Debug, Default)]
@@ -45,11 +45,11 @@ struct Tally {
     moves: Vec<BTreeMap<Move, u64>>,
     /// Visitors with another variant of some experiment than before.
     changed: u64,
-    /// Their numbers, each with the position of the pair and the move; only where somebody asks for the list.
+    /// Number of the visitor, position of the pair, and move. Only filled for `--list`.
     listed: Vec<(u64, usize, Move)>,
 }
 
-/// The experiments of both, those of the new config first.
+/// The experiments of both configs, those of the new one first.
 fn pairs<'a>(old: &'a Snapshot, new: &'a Snapshot) -> Vec<Pair<'a>> {
     let at = |snapshot: &Snapshot, key: &str| snapshot.experiments.iter().position(|one| one.key == key);
     let ours = new.experiments.iter().enumerate();
@@ -62,13 +62,13 @@ fn variant(snapshot: &Snapshot, experiment: Option<usize>, variant: Option<usize
     Some(snapshot.experiments.get(experiment?)?.variants.get(variant?)?.key.as_str())
 }
 
-pub(super) fn run(asked: &Arguments) -> Result<u8, String> {
-    let Some(population) = Population::new(&asked.population)? else { return Ok(PROBLEMS) };
-    let (Some(old), Some(new)) = (population.config(&asked.old)?, population.config(&asked.new)?) else {
+pub(super) fn run(args: &Arguments) -> Result<u8, String> {
+    let Some(population) = Population::new(&args.population)? else { return Ok(PROBLEMS) };
+    let (Some(old), Some(new)) = (population.config(&args.old)?, population.config(&args.new)?) else {
         return Ok(PROBLEMS);
     };
     let pairs = pairs(&old.snapshot, &new.snapshot);
-    // What is asked for every visitor may not hang on a snapshot, which belongs to one thread.
+    // A snapshot belongs to one thread, so the closure below uses copies of positions and keys.
     let places: Vec<(Option<usize>, Option<usize>)> = pairs.iter().map(|pair| (pair.old, pair.new)).collect();
     let keys = |snapshot: &Snapshot| -> Vec<Vec<String>> {
         let variants =
@@ -93,17 +93,17 @@ pub(super) fn run(asked: &Arguments) -> Result<u8, String> {
                 continue;
             }
             changed = true;
-            if asked.list.is_some() && tally.listed.len() <= LISTED_MAX {
+            if args.list.is_some() && tally.listed.len() <= LISTED_MAX {
                 tally.listed.push((number, at, found));
             }
         }
         tally.changed += u64::from(changed);
     });
 
-    if let Some(file) = &asked.list {
+    if let Some(file) = &args.list {
         let listed = || tallies.iter().flat_map(|tally| &tally.listed);
         if listed().nth(LISTED_MAX).is_some() {
-            return Err(format!("--list: more than {LISTED_MAX} moves: ask about fewer visitors"));
+            return Err(format!("--list: more than {LISTED_MAX} moves: use fewer --visitors"));
         }
         let mut lines = String::new();
         for (number, at, (from, to)) in listed() {
@@ -112,7 +112,7 @@ pub(super) fn run(asked: &Arguments) -> Result<u8, String> {
             population::write_id(&mut id, *number);
             let (from, to) = (variant(&old.snapshot, pair.old, *from), variant(&new.snapshot, pair.new, *to));
             let line = json!({"id": id, "experiment": pair.key, "from": from, "to": to});
-            // As below.
+            // Writing to a string cannot fail.
             let _ = writeln!(lines, "{line}");
         }
         write_all(file, lines.as_bytes())?;
@@ -121,7 +121,7 @@ pub(super) fn run(asked: &Arguments) -> Result<u8, String> {
     let mut report = Report { visitors: population.visitors, changed: 0, experiments: Vec::new() };
     report.changed = tallies.iter().map(|tally| tally.changed).sum();
     for (at, pair) in pairs.iter().enumerate() {
-        // By names: what only changed its place has not moved anybody.
+        // Moves are compared by name: a variant that only changed its position moves no visitor.
         let mut moves: BTreeMap<(Option<&str>, Option<&str>), u64> = BTreeMap::new();
         for ((from, to), count) in tallies.iter().filter_map(|tally| tally.moves.get(at)).flatten() {
             let names = (variant(&old.snapshot, pair.old, *from), variant(&new.snapshot, pair.new, *to));
@@ -138,7 +138,7 @@ pub(super) fn run(asked: &Arguments) -> Result<u8, String> {
         };
         report.experiments.push((pair.key, what, moves));
     }
-    if asked.population.json {
+    if args.population.json {
         output::print_json(&report.to_json())?;
     } else {
         output::print(&report.to_text())?;
@@ -146,17 +146,17 @@ pub(super) fn run(asked: &Arguments) -> Result<u8, String> {
     Ok(WELL)
 }
 
-/// From which variant to which, and how many.
+/// The number of visitors for each pair of old and new variant.
 type Moves<'a> = BTreeMap<(Option<&'a str>, Option<&'a str>), u64>;
 
 struct Report<'a> {
     visitors: u64,
     changed: u64,
-    /// Key, what happened to the experiment itself, and the moves.
+    /// Key, change of the experiment itself, and the moves.
     experiments: Vec<(&'a str, Option<&'static str>, Moves<'a>)>,
 }
 
-/// What a move is called.
+/// The name of a move.
 fn kind(from: Option<&str>, to: Option<&str>) -> &'static str {
     match (from, to) {
         (None, Some(_)) => "joins",
@@ -170,25 +170,25 @@ impl Report<'_> {
     fn to_text(&self) -> String {
         let mut text = String::new();
         let share = percent(self.changed, self.visitors);
-        // Writing to a string cannot fail, here and below.
+        // Writing to a string cannot fail.
         let _ = writeln!(
             text,
-            "{STRONG}{} visitors{STRONG:#} without sticky cookies; {STRONG}{} would see something else{STRONG:#} ({share})",
+            "{STRONG}{} visitors{STRONG:#} without sticky cookies; {STRONG}{} would see a change{STRONG:#} ({share})",
             grouped(self.visitors),
             grouped(self.changed)
         );
         for (key, what, moves) in &self.experiments {
             let what = what.map(|what| format!(" ({what})")).unwrap_or_default();
             let is_still = moves.keys().all(|(from, to)| from == to);
-            let _ = writeln!(text, "\n{STRONG}{key}{STRONG:#}{what}{}", if is_still { ": nobody moves" } else { "" });
+            let _ = writeln!(text, "\n{STRONG}{key}{STRONG:#}{what}{}", if is_still { ": no changes" } else { "" });
             let mut rows: Vec<_> = moves.iter().collect();
-            // What changes first.
+            // Changes come first.
             rows.sort_by_key(|((from, to), count)| (from == to, std::cmp::Reverse(**count)));
             for ((from, to), count) in rows {
                 let name = |variant: &Option<&str>| variant.unwrap_or("(not in it)").to_owned();
                 let line = match kind(*from, *to) {
                     kind @ "stays" => format!("{QUIET}{kind}   {}{QUIET:#}", name(from)),
-                    // More traffic lets visitors join; whoever had a variant and has another one sees it.
+                    // Joining is the expected effect of more traffic. Other changes are visible to visitors who had a variant.
                     kind @ "joins" => format!("{GOOD}{kind}{GOOD:#}   {} -> {}", name(from), name(to)),
                     kind => {
                         format!("{BAD}{kind}{BAD:#}{:gap$}{} -> {}", "", name(from), name(to), gap = 8 - kind.len())

@@ -1,4 +1,4 @@
-//! `edgesplit simulate`: how many visitors would get what.
+//! `edgesplit simulate`: how many visitors would get each variant.
 
 mod svg;
 
@@ -17,36 +17,36 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::PathBuf;
 
-/// How many experiments are looked at in pairs.
+/// The most experiments whose overlaps are counted.
 const PAIRED_MAX: usize = 64;
 
-/// How many pairs a person is told, the largest first.
+/// The most overlaps in the text report, the largest first.
 const PAIRS_SHOWN_MAX: usize = 20;
 
-/// What is asked.
+/// The arguments of `edgesplit simulate`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// The experiment config.
     #[arg(long, value_name = "FILE", required_unless_present = "file")]
     config: Option<PathBuf>,
-    /// The experiment config, as `--config` gives it.
+    /// The experiment config, as with `--config`.
     #[arg(conflicts_with = "config")]
     file: Option<PathBuf>,
     #[command(flatten)]
     population: population::Arguments,
-    /// Draw the shares into this file.
+    /// Draw the shares as an SVG into this file.
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
 }
 
-/// What became of the visitors in one experiment.
+/// The visitors of one experiment, by outcome.
 #[derive(Debug, Clone, Default)]
 struct Counts {
     /// Visitors in it, by the variant's position.
     variants: Vec<u64>,
-    /// Those of them who were bucketed, whom the weights are about.
+    /// The bucketed ones among them, to whom the weights apply.
     bucketed: Vec<u64>,
-    /// Visitors who are not in it, by why.
+    /// Visitors who are not in it, by reason.
     out: BTreeMap<Reason, u64>,
 }
 
@@ -112,22 +112,22 @@ impl Tally {
     }
 }
 
-/// A variant's part of an experiment.
+/// A variant's share of an experiment.
 struct Share<'a> {
     key: &'a str,
     visitors: u64,
     /// Of all visitors in the experiment, from 0 to 1.
     observed: f64,
-    /// What its weight says, from 0 to 1; a vendor's weights are not known here.
+    /// The weight, from 0 to 1. None for vendors' formats, whose weights are unknown here.
     configured: Option<f64>,
 }
 
-/// What is told of an experiment.
+/// The results of one experiment.
 struct Row<'a> {
     experiment: &'a Experiment,
     visitors: u64,
     shares: Vec<Share<'a>>,
-    /// Visitors who are not in it, by why.
+    /// Visitors who are not in it, by reason.
     out: Vec<(Reason, u64)>,
     test: Option<ChiSquaredTest>,
 }
@@ -164,9 +164,11 @@ fn row<'a>(snapshot: &Snapshot, experiment: &'a Experiment, counts: &Counts) -> 
     Row { experiment, visitors, shares: merged, out, test: ChiSquaredTest::new(&bucketed).filter(|_| is_weighted) }
 }
 
-pub(super) fn run(asked: &Arguments) -> Result<u8, String> {
-    let Some(population) = Population::new(&asked.population)? else { return Ok(PROBLEMS) };
-    let Some(file) = asked.config.as_ref().or(asked.file.as_ref()) else { return Err("no config is given".to_owned()) };
+pub(super) fn run(args: &Arguments) -> Result<u8, String> {
+    let Some(population) = Population::new(&args.population)? else { return Ok(PROBLEMS) };
+    let Some(file) = args.config.as_ref().or(args.file.as_ref()) else {
+        return Err("no config: give a file or --config".to_owned());
+    };
     let Some(config) = population.config(file)? else { return Ok(PROBLEMS) };
     let tallies = population.tally([&config], |tally: &mut Tally, _, [decisions]| tally.visitor(decisions));
     let tally = tallies.iter().fold(Tally::default(), Tally::merge);
@@ -176,10 +178,10 @@ pub(super) fn run(asked: &Arguments) -> Result<u8, String> {
         .collect();
     let report =
         Report { visitors: population.visitors, budget: population.budget(), rows, both: &tally.both, config: &config };
-    if let Some(file) = &asked.svg {
+    if let Some(file) = &args.svg {
         write_all(file, svg::draw(&report).as_bytes())?;
     }
-    if asked.population.json {
+    if args.population.json {
         output::print_json(&report.to_json())?;
     } else {
         output::print(&report.to_text())?;
@@ -187,7 +189,7 @@ pub(super) fn run(asked: &Arguments) -> Result<u8, String> {
     Ok(WELL)
 }
 
-/// How many cache keys the requests of a route can have.
+/// A route, with the number of cache keys that its requests can have.
 struct RouteKeys<'a> {
     route: &'a Route,
     /// The experiments that such requests can meet, by their keys.
@@ -200,13 +202,13 @@ fn texts(patterns: &[Pattern]) -> Vec<String> {
 }
 
 impl RouteKeys<'_> {
-    /// The route in words: methods and hosts, if it asks for any, and paths.
+    /// The route as text: methods and hosts, if it names any, and paths.
     fn shown(&self) -> String {
         let Route { hosts, paths, methods } = self.route;
         let paths = if paths.is_empty() { vec!["*".to_owned()] } else { texts(paths) };
         let parts = [methods.clone(), texts(hosts), paths];
-        let asked: Vec<String> = parts.iter().filter(|part| !part.is_empty()).map(|part| part.join(",")).collect();
-        asked.join(" ")
+        let shown: Vec<String> = parts.iter().filter(|part| !part.is_empty()).map(|part| part.join(",")).collect();
+        shown.join(" ")
     }
 }
 
@@ -219,7 +221,7 @@ struct Report<'a> {
 }
 
 impl Report<'_> {
-    /// Experiments that visitors are in at once: both keys, and how many.
+    /// Pairs of experiments that share visitors: both keys, and the number of visitors.
     fn overlaps(&self) -> Vec<(&str, &str, u64)> {
         let rows = || self.rows.iter().take(PAIRED_MAX).enumerate();
         let pairs = rows().flat_map(|(a, first)| rows().skip(a + 1).map(move |(b, second)| (a, first, b, second)));
@@ -231,7 +233,7 @@ impl Report<'_> {
             .collect()
     }
 
-    /// The routes of the experiments, each with those that its requests can meet.
+    /// The routes of the experiments, each with the experiments that its requests can match.
     fn routes(&self) -> Vec<RouteKeys<'_>> {
         let experiments = &self.config.snapshot.experiments;
         let mut routes: Vec<RouteKeys<'_>> = Vec::new();
@@ -248,7 +250,7 @@ impl Report<'_> {
 
     fn to_text(&self) -> String {
         let mut text = String::new();
-        // Writing to a string cannot fail, here and below.
+        // Writing to a string cannot fail.
         let _ =
             writeln!(text, "{STRONG}{} visitors{STRONG:#}, {} experiments", grouped(self.visitors), self.rows.len());
         for row in &self.rows {
@@ -292,7 +294,7 @@ impl Report<'_> {
             let _ = writeln!(text, "  {first} and {second}: {} ({})", grouped(both), percent(both, self.visitors));
         }
         if more > 0 {
-            let _ = writeln!(text, "  {QUIET}… and {more} more pairs, all of them with --json{QUIET:#}");
+            let _ = writeln!(text, "  {QUIET}… and {more} more pairs; --json lists all{QUIET:#}");
         }
         let _ =
             writeln!(text, "\n{STRONG}cache keys that a request can have{STRONG:#}; the budget allows {}", self.budget);
@@ -330,7 +332,7 @@ impl Report<'_> {
     }
 }
 
-/// A number with its thousands apart.
+/// A number with thousands separators.
 pub(super) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() * 4 / 3);

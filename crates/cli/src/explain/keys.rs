@@ -1,4 +1,4 @@
-//! The cache keys that a page can have, and what makes each of them.
+//! The cache keys that a page can have, each with the variants it comes from.
 
 use crate::output::{BAD, GOOD, QUIET, STRONG};
 use edgesplit_engine::route::RequestLine;
@@ -8,16 +8,16 @@ use serde_json::{Map, Value, json};
 use std::collections::HashSet;
 use std::fmt::Write;
 
-/// How many cache keys are listed; more are counted.
+/// The most cache keys that are listed; further ones are only counted.
 const KEYS_SHOWN_MAX: usize = 100;
 
-/// How many are counted: vendors' flags, which no budget has to bound, can have too many to put together.
+/// The most cache keys that are counted. Vendors' flags are not bounded by the budget, so they can have too many.
 const KEYS_COUNTED_MAX: usize = 100_000;
 
-/// A page whose cache keys are asked for.
+/// A page: path, host and method.
 pub(super) struct Page<'a> {
     pub(super) path: &'a str,
-    /// Any, without one.
+    /// Any host, if none.
     pub(super) host: Option<&'a str>,
     pub(super) method: &'a str,
 }
@@ -45,7 +45,7 @@ fn pairs(experiment: &Experiment) -> Vec<(&str, &str)> {
     });
     let mut pairs: Vec<(&str, &str)> =
         variants.filter_map(|(_, variant)| Some((variant.cache_pair.as_deref()?, variant.key.as_str()))).collect();
-    // Several outcomes of a vendor's flag may have the same.
+    // Several outcomes of a vendor's flag may have the same pair.
     let mut seen = HashSet::new();
     pairs.retain(|(pair, _)| seen.insert(*pair));
     pairs
@@ -55,7 +55,7 @@ fn pairs(experiment: &Experiment) -> Vec<(&str, &str)> {
 pub(super) struct Keys<'a> {
     page: &'a Page<'a>,
     budget: u64,
-    /// The experiments on it.
+    /// The experiments whose route matches the page.
     here: Vec<&'a Experiment>,
     combinations: Vec<Combination<'a>>,
 }
@@ -76,7 +76,7 @@ impl<'a> Keys<'a> {
         let Keys { page, budget, here, combinations } = self;
         let mut text = String::new();
         let host = page.host.unwrap_or("any host");
-        // Writing to a string cannot fail, here and below.
+        // Writing to a string cannot fail.
         let _ = writeln!(
             text,
             "{STRONG}{} {} on {host}{STRONG:#}: {}",
@@ -85,7 +85,7 @@ impl<'a> Keys<'a> {
             number(here.len(), "experiment")
         );
         for experiment in here {
-            let _ = writeln!(text, "  {}", what_it_adds(experiment));
+            let _ = writeln!(text, "  {}", contribution(experiment));
         }
         let more_than = if self.is_complete() { "" } else { "more than " };
         let count = number(combinations.len(), "cache key");
@@ -115,51 +115,52 @@ impl<'a> Keys<'a> {
     }
 }
 
-/// How many cache keys a request can have that meets all of these experiments.
+/// The number of cache keys of a request that matches all of these experiments.
 pub(crate) fn count(here: &[&Experiment]) -> usize {
     combinations(here).len()
 }
 
-fn what_it_adds(experiment: &Experiment) -> String {
+/// The pairs that an experiment adds to cache keys, in words.
+fn contribution(experiment: &Experiment) -> String {
     let baseline = experiment.variants.iter().find(|variant| variant.baseline).map(|variant| variant.key.as_str());
     let variants: Vec<&str> = pairs(experiment).into_iter().map(|(_, variant)| variant).collect();
     let key = &experiment.key;
     match (experiment.state, baseline) {
         (State::Paused, _) => format!("{key}: paused, adds nothing"),
         (State::Concluded(_), _) if variants.is_empty() => format!("{key}: concluded with its baseline, adds nothing"),
-        (State::Concluded(_), _) => format!("{key}: concluded, everyone gets {}", variants.join(", ")),
+        (State::Concluded(_), _) => format!("{key}: concluded, adds {} for every visitor", variants.join(", ")),
         (State::Running | State::Flag(_), Some(baseline)) if variants.is_empty() => {
             format!("{key}: only its baseline {baseline}, adds nothing")
         }
         (State::Running | State::Flag(_), Some(baseline)) => {
-            format!("{key}: {}, or nothing for its baseline {baseline} and who is not in it", variants.join(", "))
+            format!("{key}: adds {}; nothing for its baseline {baseline} and visitors not in it", variants.join(", "))
         }
         (State::Running | State::Flag(_), None) => {
-            format!("{key}: {}, or nothing for who is not in it; no variant is marked as baseline", variants.join(", "))
+            format!("{key}: adds {}; nothing for visitors not in it; no variant is the baseline", variants.join(", "))
         }
     }
 }
 
-/// A cache key, and what makes it.
+/// A cache key, with the pairs it consists of.
 struct Combination<'a> {
     /// Experiments with their pair, in the order of the config.
     pairs: Vec<(&'a Experiment, &'a str, &'a str)>,
 }
 
 impl<'a> Combination<'a> {
-    /// The pairs in the order in which a cache key has them.
+    /// The pairs in the order of a cache key.
     fn sorted(&self) -> Vec<(&'a Experiment, &'a str, &'a str)> {
         let mut sorted = self.pairs.clone();
         sorted.sort_by_key(|(experiment, ..)| experiment.rank);
         sorted
     }
 
-    /// The cache key; empty where there is none.
+    /// The cache key; empty if there are no pairs.
     fn key(&self) -> String {
         self.sorted().iter().map(|(_, pair, _)| *pair).collect::<Vec<_>>().join("~")
     }
 
-    /// Whether two of the experiments share a layer, so that only forced visitors and previews have this key.
+    /// Whether two of the experiments share a layer. Only forced visitors and previews can then have this key.
     fn is_exclusive(&self) -> bool {
         let running =
             || self.pairs.iter().map(|(experiment, ..)| *experiment).filter(|one| one.state == State::Running);
@@ -170,18 +171,18 @@ impl<'a> Combination<'a> {
 
     fn line(&self) -> String {
         if self.pairs.is_empty() {
-            return "(none)  baselines, and who is in no experiment".to_owned();
+            return "(none)  baselines, and visitors in no experiment".to_owned();
         }
         let sorted = self.sorted();
-        let makes: Vec<String> =
+        let parts: Vec<String> =
             sorted.iter().map(|(experiment, _, variant)| format!("{variant} of {}", experiment.key)).collect();
         let forced =
-            if self.is_exclusive() { "; they share a layer, so only for forced visitors and previews" } else { "" };
-        format!("{}  {QUIET}{}{forced}{QUIET:#}", self.key(), makes.join(" and "))
+            if self.is_exclusive() { "; they share a layer, so only forced visitors and previews have it" } else { "" };
+        format!("{}  {QUIET}{}{forced}{QUIET:#}", self.key(), parts.join(" and "))
     }
 }
 
-/// Every combination of pairs of experiments that one request can match. A concluded experiment has its pair in all.
+/// Every combination of pairs that one request can have. The pair of a concluded experiment is in each.
 fn combinations<'a>(here: &[&'a Experiment]) -> Vec<Combination<'a>> {
     let mut found = vec![Combination { pairs: Vec::new() }];
     for experiment in here {
@@ -189,7 +190,7 @@ fn combinations<'a>(here: &[&'a Experiment]) -> Vec<Combination<'a>> {
             break;
         }
         let own = pairs(experiment);
-        let everyone = matches!(experiment.state, State::Concluded(_)) && !own.is_empty();
+        let is_for_all = matches!(experiment.state, State::Concluded(_)) && !own.is_empty();
         let mut next = Vec::new();
         for combination in found {
             let together = combination.pairs.iter().all(|(other, ..)| other.route.meets(&experiment.route));
@@ -200,19 +201,19 @@ fn combinations<'a>(here: &[&'a Experiment]) -> Vec<Combination<'a>> {
                 });
                 next.extend(with.collect::<Vec<_>>());
             }
-            if !(everyone && together) {
+            if !(is_for_all && together) {
                 next.push(combination);
             }
         }
         found = next;
     }
-    // The baseline first, then those of one variant, and so on.
+    // The baseline first, then the keys of one variant, and so on.
     found.sort_by_key(|combination| combination.pairs.len());
     found
 }
 
-fn number(number: usize, what: &str) -> String {
-    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
+fn number(number: usize, noun: &str) -> String {
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
 
 #[cfg(test)]
@@ -231,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn every_cache_key_of_a_page_is_listed_once() {
+    fn keys_of_a_page_are_listed_once() {
         let more = json!({"variants": [
             {"key": "control", "weight": 5000, "baseline": true},
             {"key": "green", "weight": 3000}, {"key": "blue", "weight": 2000}]});
@@ -263,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn experiments_of_one_layer_are_said_to_be_exclusive() {
+    fn keys_of_a_shared_layer_are_marked() {
         let snapshot = snapshot(json!([
             with("a", json!({"layer": {"name": "l", "slots": [0, 5000]}})),
             with("b", json!({"layer": {"name": "l", "slots": [5000, 10000]}})),

@@ -1,4 +1,4 @@
-//! The shares as a picture, readable on light and on dark pages.
+//! The shares as an SVG for light and dark pages.
 
 use super::{Report, grouped};
 use std::fmt::Write;
@@ -7,7 +7,7 @@ const WIDTH: u32 = 760;
 const LEFT: u32 = 220;
 const BAR: u32 = 400;
 const LINE: u32 = 22;
-/// How much of a key there is room for, in characters: beside a bar, and on a line without one.
+/// The longest shown part of a key, in characters: beside a bar, and on a line of its own.
 const VARIANT_CHARS_MAX: usize = 24;
 const EXPERIMENT_CHARS_MAX: usize = 64;
 
@@ -15,7 +15,7 @@ fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
-/// A key as there is room for it; the whole key is what a pointer that rests on it shows.
+/// A key, shortened to `chars_max`. The full key appears on hover.
 fn label(key: &str, chars_max: usize) -> String {
     if key.chars().count() <= chars_max {
         return escaped(key);
@@ -42,7 +42,7 @@ pub(super) fn draw(report: &Report<'_>) -> String {
     );
     let mut y = 60;
     for row in &report.rows {
-        // Writing to a string cannot fail, here and below.
+        // Writing to a string cannot fail.
         let _ = writeln!(
             svg,
             "<text x=\"16\" y=\"{y}\" font-weight=\"600\">{}</text><text class=\"quiet\" x=\"{}\" y=\"{y}\" text-anchor=\"end\">{} in it</text>",
