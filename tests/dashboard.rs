@@ -1,6 +1,5 @@
-//! The dashboard over a real Envoy, looked at with a real Chromium where there is one: one page that stays open through health,
-//! an outage and its end, a planted sample ratio mismatch, and a guardrail. With `EDGESPLIT_SCREENSHOTS=docs` it writes the
-//! pictures of the docs.
+//! The dashboard over a real Envoy, in a real Chromium if one is installed. One page stays open through health, an outage and
+//! its end, a planted sample ratio mismatch, and a guardrail. `EDGESPLIT_SCREENSHOTS=docs` writes the screenshots of the docs.
 #![allow(missing_docs)]
 // Helpers of tests fail as tests do: by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
@@ -36,17 +35,17 @@ fn visit(client: &mut Client, visitors: impl IntoIterator<Item = u32>) {
     }
 }
 
-/// Those of `visitors` who are given this variant of the first experiment.
-fn given(config: &Path, variant: &str, visitors: std::ops::Range<u32>) -> Vec<u32> {
-    let asked: String = visitors.clone().map(|visitor| format!("{{\"id\": \"visitor-{visitor}\"}}\n")).collect();
-    let answers = command::edgesplit(&["evaluate", "--config", config.to_str().unwrap()], &asked);
+/// The `visitors` who are assigned this variant of the first experiment.
+fn assigned(config: &Path, variant: &str, visitors: std::ops::Range<u32>) -> Vec<u32> {
+    let requests: String = visitors.clone().map(|visitor| format!("{{\"id\": \"visitor-{visitor}\"}}\n")).collect();
+    let answers = command::edgesplit(&["evaluate", "--config", config.to_str().unwrap()], &requests);
     let rows = command::results(&answers);
     assert_eq!(rows.len(), visitors.len());
-    let is_given = |(_, row): &(u32, Value)| row["decisions"][0]["variant"] == variant;
-    visitors.zip(rows).filter(is_given).map(|(visitor, _)| visitor).collect()
+    let is_assigned = |(_, row): &(u32, Value)| row["decisions"][0]["variant"] == variant;
+    visitors.zip(rows).filter(is_assigned).map(|(visitor, _)| visitor).collect()
 }
 
-/// A page that is looked at, where there is a browser.
+/// The open page, if a browser is installed.
 struct Page(Option<Browser>);
 
 impl Page {
@@ -59,7 +58,7 @@ impl Page {
     fn shows(&mut self, expected: &[(&str, &str)]) {
         let Some(browser) = &mut self.0 else { return };
         for (selector, text) in expected {
-            // A figure is all of its digits.
+            // A number must match as a whole.
             let is_figure = text.bytes().all(|byte| byte.is_ascii_digit());
             browser.wait_for(selector, |found| found == *text || (!is_figure && found.contains(text)));
         }
@@ -81,7 +80,7 @@ impl Page {
         browser.prefer("light");
     }
 
-    /// The page has nothing to complain about.
+    /// Closes the page, which must have logged no errors.
     fn close(self) {
         assert_eq!(self.0.map_or_else(Vec::new, |browser| browser.complaints.clone()), [""; 0]);
     }
@@ -91,7 +90,7 @@ const FIRST: &str = "#experiment-0 .badge";
 const SECOND: &str = "#experiment-1 .badge";
 
 #[test]
-fn a_page_that_stays_open_shows_health_an_outage_and_its_end_and_a_mismatch() {
+fn dashboard_shows_health_outage_mismatch_and_guardrail() {
     let config = experiments();
     let services = Services::start(&json!({}));
     let envoy = services.envoy(&json!({
@@ -128,7 +127,7 @@ fn a_page_that_stays_open_shows_health_an_outage_and_its_end_and_a_mismatch() {
         ("#announcement", "overall healthy"),
     ]);
 
-    // The collector fails, and the outbox is seen rising and emptying, on the page as it is.
+    // The collector fails: the page shows the outbox rising, and later emptying.
     services.collector.answer_status(503);
     let mut seen = vec![0];
     for visitors in 1_000..2_000 {
@@ -142,7 +141,7 @@ fn a_page_that_stays_open_shows_health_an_outage_and_its_end_and_a_mismatch() {
             }));
         }
     }
-    println!("the outbox as the page showed it rising: {seen:?}");
+    println!("the rising outbox on the page: {seen:?}");
     eventually_eq("the outage is seen", json!("broken"), || dashboard.state()["delivery"]["verdict"]["health"].clone());
     page.shows(&[
         ("#overall", "broken"),
@@ -167,8 +166,8 @@ fn a_page_that_stays_open_shows_health_an_outage_and_its_end_and_a_mismatch() {
     ]);
     page.picture("dashboard", "light");
 
-    // Planted: more visitors, of which only those come who see `control`.
-    visit(&mut client, given(&file, "control", 2_000..2_600));
+    // A planted mismatch: of more visitors, only those with `control` arrive.
+    visit(&mut client, assigned(&file, "control", 2_000..2_600));
     page.shows(&[
         (FIRST, "sample ratio mismatch"),
         (SECOND, "healthy"),
@@ -206,9 +205,9 @@ fn a_page_that_stays_open_shows_health_an_outage_and_its_end_and_a_mismatch() {
     ]);
     page.picture("dashboard-guardrail", "light");
 
-    // What is gone is told, and what was known stays: a config that cannot be read, an Envoy, the dashboard itself.
+    // Failures are shown, and the last figures stay: an unreadable config, a stopped Envoy, a stopped dashboard.
     std::fs::write(&file, "{").unwrap();
-    eventually_eq("the config is told", json!("watch"), || dashboard.state()["config"]["health"].clone());
+    eventually_eq("the unreadable config is shown", json!("watch"), || dashboard.state()["config"]["health"].clone());
     page.shows(&[("#config-text", "cannot be read"), ("#experiment-0-title", "checkout-button")]);
     drop(envoy);
     eventually_eq("the Envoy is gone", json!("no answer"), || {
@@ -216,20 +215,20 @@ fn a_page_that_stays_open_shows_health_an_outage_and_its_end_and_a_mismatch() {
     });
     page.shows(&[("#proxies .badge", "no answer"), ("#proxies .small", "Figures are")]);
     let known = dashboard.state()["experiments"][1]["exposures"].as_u64();
-    assert!(known >= state["experiments"][1]["exposures"].as_u64(), "what was known stays: {known:?}");
+    assert!(known >= state["experiments"][1]["exposures"].as_u64(), "the last figures stay: {known:?}");
     if let Some(browser) = &mut page.0 {
         assert_eq!(browser.complaints, [""; 0]);
         drop(dashboard);
         browser.wait_for("#overall", |text| text == "the dashboard does not answer");
         browser.wait_for("#as-of", |text| text.starts_with("last update at "));
-        // That it could not fetch is what the browser says, too.
+        // The browser logs its failed fetches too.
         browser.complaints.clear();
     }
     page.close();
 }
 
 #[test]
-fn several_envoys_are_one_picture_and_the_page_is_for_everybody() {
+fn dashboard_sums_several_envoys_and_is_accessible() {
     let config = experiments();
     let services = Services::start(&json!({}));
     let configuration = json!({
@@ -237,7 +236,7 @@ fn several_envoys_are_one_picture_and_the_page_is_for_everybody() {
         "events": {"cluster": "collector", "batch": {"max_age": "100ms"}}});
     let envoys = [services.envoy(&configuration), services.envoy(&configuration)];
     let file = file("dashboard-several.json", &config);
-    // Nobody listens on the first port of all.
+    // Nothing listens on port 1.
     let admins = [envoys[0].admin_port(), envoys[1].admin_port(), 1];
     let dashboard = Dashboard::of(&admins, file.to_str().unwrap(), 0).unwrap();
     for (at, envoy) in envoys.iter().enumerate() {
@@ -250,7 +249,7 @@ fn several_envoys_are_one_picture_and_the_page_is_for_everybody() {
     let words: Vec<&str> = (0..3).map(|at| state["proxies"][at]["verdict"]["word"].as_str().unwrap()).collect();
     assert_eq!(words, ["healthy", "healthy", "no answer"]);
     assert_eq!((&state["overall"], &state["delivery"]["verdict"]["health"]), (&json!("broken"), &json!("healthy")));
-    // The same for a program, which is told by the exit code that something is broken.
+    // With --json, the exit code shows that something is broken.
     let envoy = |at: usize| format!("http://127.0.0.1:{}", admins[at]);
     let ask = |envoys: &[&str]| {
         let arguments = envoys.iter().flat_map(|envoy| ["--envoy", envoy]);
@@ -258,14 +257,14 @@ fn several_envoys_are_one_picture_and_the_page_is_for_everybody() {
         command::edgesplit(&["dashboard"].into_iter().chain(arguments).chain(rest).collect::<Vec<_>>(), "")
     };
     let output = ask(&[&envoy(0), &envoy(1)]);
-    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!((output.status.code(), &told["experiments"][0]["exposures"]), (Some(0), &json!(800)), "{told:#}");
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((output.status.code(), &json["experiments"][0]["exposures"]), (Some(0), &json!(800)), "{json:#}");
     assert_eq!(ask(&[&envoy(0), &envoy(2)]).status.code(), Some(1));
 
     let mut page = Page::open(&dashboard);
     page.shows(&[("#overall", "broken"), ("#proxies tbody tr:nth-child(3) .badge", "no answer"), ("#as-of", "as of")]);
     let Some(browser) = &mut page.0 else { return };
-    // By keyboard: past everything to the experiments, and by a link to what needs a look.
+    // By keyboard: a skip link leads to the experiments, and a link to the part that needs attention.
     browser.press("Tab");
     assert_eq!(browser.text(":focus"), "Skip to the experiments");
     browser.press("Enter");
@@ -278,7 +277,7 @@ fn several_envoys_are_one_picture_and_the_page_is_for_everybody() {
     browser.press("ArrowLeft");
     let read = browser.wait_for("#announcement", |text| text.starts_with('−'));
     assert!(read.contains("control ") && read.contains(", green "), "{read}");
-    // Who pauses the page has time to read it.
+    // A paused page does not change.
     browser.evaluate("document.querySelector('#pause').focus()");
     browser.press("Space");
     assert_eq!(browser.text("#pause"), "Resume");
@@ -291,7 +290,7 @@ fn several_envoys_are_one_picture_and_the_page_is_for_everybody() {
     browser.press("Enter");
     browser.wait_for("#experiment-0 .title", |text| text.contains("900 exposures"));
 
-    // A screen reader finds a name for everything that it stops at.
+    // Everything that a screen reader stops at has a name.
     let read = browser.read_out();
     let has = |role: &str, name: &str| read.iter().any(|(is, called)| is == role && called.contains(name));
     for (role, name) in [
@@ -315,23 +314,23 @@ fn several_envoys_are_one_picture_and_the_page_is_for_everybody() {
         assert!(!name.is_empty(), "a {role} without a name");
     }
     assert!(read.iter().all(|(_, name)| !name.contains("undefined") && !name.contains("NaN")), "{read:#?}");
-    // One region speaks, and only when something changes.
+    // One live region speaks, and only on changes.
     assert_eq!(browser.evaluate("document.querySelectorAll('[aria-live], [role=status], [role=alert]').length"), 1);
     browser.evaluate("window.spoken = 0; new MutationObserver(() => window.spoken++).observe(document.querySelector('#announcement'), {childList: true})");
     let drawn = browser.text("#as-of");
     browser.wait_for("#as-of", |text| text != drawn);
     assert_eq!(browser.evaluate("window.spoken"), 0);
 
-    // In a narrow window nothing but tables scrolls sideways, and who uses the keyboard reaches those.
+    // In a narrow window, only tables scroll sideways, and they are reachable by keyboard.
     for width in [320, 700, 1200] {
         browser.resize(width, 900);
         eventually_eq("the page is not wider than the window", json!(true), || {
             browser.evaluate("document.documentElement.scrollWidth <= innerWidth")
         });
         let unreachable = "[...document.querySelectorAll('.wide, .scroll')].filter((node) => node.scrollWidth > node.clientWidth && node.tabIndex !== 0).length";
-        eventually_eq("what scrolls is reached", json!(0), || browser.evaluate(unreachable));
+        eventually_eq("scrollable parts are reachable", json!(0), || browser.evaluate(unreachable));
     }
-    // Every text stands out from what is behind it, in light and in dark: 4.5 to 1, as WCAG AA has it.
+    // Every text has a contrast of at least 4.5 to 1 (WCAG AA), in light and in dark.
     for scheme in ["light", "dark"] {
         browser.prefer(scheme);
         let poor = browser.evaluate(CONTRAST);
@@ -342,7 +341,7 @@ fn several_envoys_are_one_picture_and_the_page_is_for_everybody() {
     page.close();
 }
 
-/// Texts whose contrast is below 4.5 to 1, with what it is. Backgrounds here are opaque colours or none.
+/// Texts whose contrast is below 4.5 to 1, with the contrast. Backgrounds are opaque colours or none.
 const CONTRAST: &str = r#"(() => {
   const parts = (color) => color.match(/[\d.]+/g).map(Number);
   const light = (color) => parts(color).slice(0, 3).map((part) => part / 255)

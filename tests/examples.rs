@@ -1,4 +1,4 @@
-//! What users are shown works: the examples, and what README and docs say. The demo has its own tests, in `demo.rs`.
+//! The examples and the commands, JSON and links of README and docs work. The demo has its own tests, in `demo.rs`.
 #![allow(missing_docs)]
 // A test fails by panicking, in its helpers too.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -32,7 +32,7 @@ fn blocks<'a>(text: &'a str, language: &'a str) -> impl Iterator<Item = &'a str>
 }
 
 #[test]
-fn the_json_of_the_docs_is_valid() {
+fn docs_have_valid_json() {
     let mut checked = 0;
     for (file, text) in documents() {
         for block in blocks(&text, "json") {
@@ -53,7 +53,7 @@ fn the_json_of_the_docs_is_valid() {
 }
 
 #[test]
-fn links_of_the_docs_lead_somewhere() {
+fn docs_have_valid_links() {
     let mut checked = 0;
     for (file, text) in documents() {
         let links = text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link);
@@ -62,7 +62,7 @@ fn links_of_the_docs_lead_somewhere() {
             let target = if place.is_empty() { file.clone() } else { file.parent().unwrap().join(place) };
             assert!(target.exists(), "{}: {link}", file.display());
             let headings = fs::read_to_string(&target).unwrap_or_default().to_lowercase();
-            // Punctuation has no part in anchors.
+            // Anchors have no punctuation.
             let anchor_of = |line: &str| -> String {
                 let kept = |char: &char| char.is_alphanumeric() || matches!(char, ' ' | '-' | '_');
                 line.trim_start_matches('#').trim().chars().filter(kept).collect::<String>().replace(' ', "-")
@@ -76,7 +76,7 @@ fn links_of_the_docs_lead_somewhere() {
 }
 
 #[test]
-fn the_commands_of_readme_and_docs_print_what_is_shown() {
+fn docs_show_the_output_of_their_commands() {
     let mut checked = 0;
     for (document, text) in documents() {
         // Blocks may be indented, as parts of lists are.
@@ -91,7 +91,7 @@ fn the_commands_of_readme_and_docs_print_what_is_shown() {
                     .output()
                     .unwrap();
                 let printed = flush(&String::from_utf8_lossy(&output.stdout));
-                // Where no output is shown, the command has to succeed at least.
+                // A command without shown output must succeed.
                 assert!(
                     !expected.is_empty() || output.status.success(),
                     "{}: {command}: {printed}",
@@ -106,7 +106,7 @@ fn the_commands_of_readme_and_docs_print_what_is_shown() {
 }
 
 #[test]
-fn the_example_experiments_are_valid() {
+fn example_experiments_are_valid() {
     let output = Command::new(project().join("dist/edgesplit"))
         .args(["validate", "examples/experiments.json"])
         .current_dir(project())
@@ -117,14 +117,14 @@ fn the_example_experiments_are_valid() {
 }
 
 #[test]
-fn the_annotated_configuration_is_what_the_filter_reads() {
+fn annotated_configuration_has_the_defaults() {
     let yaml = fs::read_to_string(project().join("envoy/envoy.yaml")).unwrap();
     let module = Value::from(edgesplit_testkit::bootstrap::built_module().to_string_lossy()).to_string();
     let mut yaml = yaml.replace("filename: dist/edgesplit.wasm", &format!("filename: {module}"));
     for port in ["10000", "9901"] {
         yaml = yaml.replace(&format!("port_value: {port}}}"), "port_value: 0}");
     }
-    // Nobody listens there.
+    // Nothing listens on port 1.
     for port in ["8001", "8002", "8003"] {
         yaml = yaml.replace(&format!("port_value: {port}}}"), "port_value: 1}");
     }
@@ -134,7 +134,7 @@ fn the_annotated_configuration_is_what_the_filter_reads() {
     let config = PluginConfig::from_value(&configuration["value"])
         .unwrap_or_else(|problems| panic!("{:?}", problems.iter().map(ToString::to_string).collect::<Vec<_>>()));
     let defaults = plugin_config::Request::default();
-    // The budget stands there with its default, which is to be kept to because it stands there.
+    // The budget has its default, but counts as given because the configuration names it.
     let cache_key = plugin_config::CacheKey { is_budget_given: true, ..defaults.cache_key };
     assert_eq!(config.request, plugin_config::Request { cache_key, ..plugin_config::Request::default() });
     assert_eq!(config.response, plugin_config::Response::default());
@@ -145,7 +145,7 @@ fn the_annotated_configuration_is_what_the_filter_reads() {
     );
     drop(envoy);
 
-    // What stands there in comments can be taken in as it is.
+    // The fields in comments can be uncommented as they are.
     let uncommented = yaml.replace("# headers:", "headers:").replace("# inline:", "inline:");
     let uncommented = uncommented.replace("# consent:", "consent:").replace("# fallback:", "fallback:");
     let envoy = Envoy::try_start_with(&uncommented, 1).unwrap();
@@ -158,18 +158,18 @@ fn the_annotated_configuration_is_what_the_filter_reads() {
     assert_eq!((experiments.source.unwrap().endpoint.headers.len(), events.endpoint.headers.len()), (1, 1));
 }
 
-/// What the schema for editors has to say about the plugin's configuration in this dump of Envoy's.
+/// The problems that the editors' schema finds in the plugin configuration of this dump of Envoy's.
 fn refused_by_schema(dump: &Value) -> Vec<String> {
     let schema = fs::read(project().join("docs/schema/plugin.schema.json")).unwrap();
     let schema = jsonschema::validator_for(&serde_json::from_slice(&schema).unwrap()).unwrap();
     let configuration = &find(dump, "configuration").expect("the dump has the plugin configuration")["value"];
-    // A text, where it is no Struct.
+    // A text, if it is not a Struct.
     let text = configuration.as_str().map(|text| serde_json::from_str(text).unwrap());
-    let told = text.as_ref().unwrap_or(configuration);
-    schema.iter_errors(told).map(|error| format!("{}: {error}", error.instance_path())).collect()
+    let document = text.as_ref().unwrap_or(configuration);
+    schema.iter_errors(document).map(|error| format!("{}: {error}", error.instance_path())).collect()
 }
 
-/// The first member called `name`, however deep.
+/// The first member called `name`, at any depth.
 fn find<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
     match value {
         Value::Object(members) => members.get(name).or_else(|| members.values().find_map(|member| find(member, name))),
@@ -178,9 +178,9 @@ fn find<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
     }
 }
 
-/// An Envoy takes every configuration that is shown, the filter too.
+/// Envoy and the filter accept every configuration file.
 #[test]
-fn the_envoy_configurations_start() {
+fn envoy_configurations_start() {
     let mut started = 0;
     let folders = ["envoy", "envoy/compose"].map(|folder| fs::read_dir(project().join(folder)).unwrap());
     for entry in folders.into_iter().flatten() {
@@ -196,7 +196,7 @@ fn the_envoy_configurations_start() {
         let yaml = ["10000", "9901"]
             .iter()
             .fold(yaml, |yaml, port| yaml.replace(&format!("port_value: {port}}}"), "port_value: 0}"));
-        // Services that are not there are no reason not to start.
+        // Envoy starts without the services.
         let envoy = Envoy::try_start_with(&yaml, 1).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         assert!(!envoy.log().contains("deprecated"), "{}: {}", path.display(), envoy.log());
         let dump = envoy.admin("/config_dump?resource=static_listeners").json();

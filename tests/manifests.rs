@@ -1,5 +1,4 @@
-//! The Kubernetes manifests of `examples/`: what the published CRDs say of them, and what the filter says of the plugin
-//! configuration in them.
+//! The Kubernetes manifests of `examples/` are valid by the published CRDs, and their plugin configurations by the filter.
 #![allow(missing_docs)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -9,7 +8,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Kinds whose CRDs are not in `tests/data/crds`: nothing in them is the filter's.
+/// Kinds whose CRDs are not in `tests/data/crds`, because nothing in them concerns the filter.
 const ELSEWHERE: [&str; 1] = ["DestinationRule"];
 
 fn project(path: &str) -> PathBuf {
@@ -22,6 +21,9 @@ fn manifests() -> Vec<(String, Value)> {
     for folder in ["examples/istio", "examples/envoy-gateway"] {
         for entry in std::fs::read_dir(project(folder)).unwrap() {
             let file = entry.unwrap().path();
+            if file.extension().is_none_or(|extension| extension != "yaml") {
+                continue;
+            }
             let text = std::fs::read_to_string(&file).unwrap();
             let documents: Vec<Value> =
                 serde_saphyr::from_multiple(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
@@ -48,7 +50,7 @@ fn configurations(manifest: &Value) -> Vec<&Value> {
 }
 
 #[test]
-fn manifests_are_as_their_crds_say_and_the_filter_takes_its_configuration() {
+fn manifests_are_valid_for_their_crds_and_for_the_filter() {
     let (mut checked, mut configured) = (BTreeMap::<String, usize>::new(), 0);
     for (file, manifest) in manifests() {
         let kind = manifest["kind"].as_str().unwrap_or_else(|| panic!("{file}: no kind"));
@@ -75,7 +77,7 @@ fn manifests_are_as_their_crds_say_and_the_filter_takes_its_configuration() {
 
 /// What would be refused by a cluster is refused here: the schemas say something.
 #[test]
-fn what_a_cluster_would_refuse_is_refused() {
+fn crds_refuse_invalid_manifests() {
     let all = manifests();
     let of = |kind: &str| all.iter().find(|(_, manifest)| manifest["kind"] == kind).unwrap().1.clone();
     for (kind, pointer, odd) in [
@@ -103,7 +105,7 @@ fn what_a_cluster_would_refuse_is_refused() {
 
 /// Every plugin that shares a sidecar has names of its own.
 #[test]
-fn plugins_that_share_a_sidecar_do_not_share_names() {
+fn plugins_of_one_sidecar_have_different_names() {
     let both: Vec<Value> = manifests()
         .into_iter()
         .filter(|(file, manifest)| file.ends_with("two-plugins.yaml") && manifest["kind"] == "WasmPlugin")

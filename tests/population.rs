@@ -1,4 +1,4 @@
-//! `simulate` and `diff`: what they count is what the formulas give, which are written down here once more.
+//! `simulate` and `diff` count the same as the formulas, which are implemented here independently.
 #![allow(missing_docs)]
 // Helpers of tests fail as tests do: by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
@@ -27,7 +27,7 @@ fn bucket(text: &str) -> u64 {
     (u64::from(murmur3::murmur3_32(&mut text.as_bytes(), 0).unwrap()) * 10_000) >> 32
 }
 
-/// What a visitor gets of an experiment, by the formulas of bucketing version 1.
+/// The variant of a visitor, by the formulas of bucketing version 1.
 fn variant(config: &Value, key: &str, id: &str) -> Option<String> {
     let experiment = config["experiments"].as_array().unwrap().iter().find(|one| one["key"] == key)?;
     let text = |value: &Value| value.as_str().map(str::to_owned);
@@ -80,7 +80,7 @@ type Change = Box<dyn Fn(&mut Value)>;
 type Moves = BTreeMap<String, BTreeMap<(Option<String>, Option<String>), u64>>;
 
 #[test]
-fn ten_changes_move_exactly_whom_the_formulas_move() {
+fn diff_counts_the_moves_of_the_formulas() {
     let button =
         |field: &'static str, value: Value| move |config: &mut Value| config["experiments"][0][field] = value.clone();
     let changes: [(&str, Change); 10] = [
@@ -169,7 +169,7 @@ fn ten_changes_move_exactly_whom_the_formulas_move() {
 }
 
 #[test]
-fn shares_are_those_of_the_formulas() {
+fn simulate_counts_the_shares_of_the_formulas() {
     let config = config(|config| config["holdout"] = json!({"key": "q4", "share": 1500}));
     let file = file("simulate.json", &config);
     let svg = Path::new(env!("CARGO_TARGET_TMPDIR")).join("simulate.svg");
@@ -208,7 +208,7 @@ fn shares_are_those_of_the_formulas() {
 }
 
 #[test]
-fn visitors_can_bring_requests() {
+fn visitors_make_the_given_requests() {
     let mut config = config(|_| ());
     config["experiments"][1]["route"] = json!({"paths": ["/shop*"]});
     config["experiments"][1]["audience"] = json!({"country": "DE"});
@@ -233,7 +233,7 @@ fn visitors_can_bring_requests() {
 
 /// Vendors' formats have no formulas here: what `evaluate` decides about the same visitors, one by one, is what counts.
 #[test]
-fn shares_of_every_format_are_those_of_evaluate() {
+fn simulate_counts_the_same_as_evaluate_in_every_format() {
     const VISITORS: usize = 3_000;
     let visitors: String = (0..VISITORS).map(|number| format!("{{\"id\": \"visitor-{number}\"}}\n")).collect();
     let native = file("every-native.json", &config(|_| ()));
@@ -279,7 +279,7 @@ fn shares_of_every_format_are_those_of_evaluate() {
 }
 
 #[test]
-fn what_is_disabled_is_neither_removed_nor_added() {
+fn diff_names_disabled_experiments() {
     let good = file("able.json", &config(|_| ()));
     let bad = file("disabled.json", &config(|config| config["experiments"][1]["variants"][0]["weight"] = json!(1)));
     for (old, new, what) in [(&good, &bad, "disabled"), (&bad, &good, "enabled")] {
@@ -296,7 +296,7 @@ fn what_is_disabled_is_neither_removed_nor_added() {
 }
 
 #[test]
-fn a_million_visitors_of_twenty_experiments_take_seconds() {
+fn simulate_decides_a_million_visitors_in_seconds() {
     let experiments: Vec<Value> = (0..20)
         .map(|number| {
             json!({"key": format!("experiment-{number}"), "state": "running", "route": {"paths": [format!("/page-{}*", number / 3)]},
