@@ -83,6 +83,12 @@ impl Problems {
         self.0.iter().filter(|problem| problem.severity == Severity::Error).count()
     }
 
+    /// The first error as a text; empty if there is none.
+    pub fn first_error(&self) -> String {
+        let error = self.0.iter().find(|problem| problem.severity == Severity::Error);
+        error.map(ToString::to_string).unwrap_or_default()
+    }
+
     /// Every problem, in the order found.
     pub fn iter(&self) -> impl Iterator<Item = &Problem> {
         self.0.iter()

@@ -18,6 +18,7 @@
 
 pub mod conditions;
 pub mod diagnostics;
+mod element;
 pub mod events;
 pub mod flags;
 pub mod format;

@@ -7,6 +7,16 @@ use serde_json::Value;
 /// The approximate bytes of config behind one outcome of a flag.
 pub const OUTCOME_BYTES: usize = 256;
 
+/// The approximate size of `value` in bytes.
+pub fn size(value: &Value) -> usize {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 4,
+        Value::String(text) => text.len() + 2,
+        Value::Array(elements) => elements.iter().map(|element| size(element) + 1).sum::<usize>() + 2,
+        Value::Object(members) => members.iter().map(|(name, value)| name.len() + size(value) + 4).sum::<usize>() + 2,
+    }
+}
+
 /// The steps of compiling one config. Each call gets the same config.
 pub trait Steps {
     /// Compiles the next element and gives its approximate size in bytes; none if nothing is left.

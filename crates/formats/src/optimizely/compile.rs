@@ -1,6 +1,5 @@
-//! Compiling a datafile: JSON to [`Datafile`], with the problems found on the way.
-//!
-//! First what others name by id (audiences, experiments, rollouts, holdouts), then the flags, which name them.
+//! Compiles a datafile to a [`Datafile`], element by element: first everything that others name by id (audiences,
+//! experiments, rollouts, holdouts), then the flags, which name them.
 
 mod flag;
 mod rule;
@@ -8,73 +7,101 @@ mod variable;
 
 use super::VERSION;
 use super::audience::{Compiler, Tree, attribute_name};
-use super::datafile::{Datafile, Group, Project, Range, ReportedAttribute, Rule};
-use super::wire::{boolean, each_element, list, optional, required, string};
-use crate::diagnostics::{Node, Problems, Severity};
+use super::datafile::{Datafile, Flag, Group, Project, Range, ReportedAttribute, Rule};
+use crate::diagnostics::{Node, Problems};
+use crate::element::{elements, list, read, required};
+use crate::stepwise::size;
 use edgesplit_engine::attribute::AttributeName;
-use edgesplit_engine::sort::sort;
-use rule::{Kind, Rules, range_end};
-use serde_json::{Map, Value};
-use std::collections::HashMap;
+use edgesplit_engine::snapshot::Disabled;
+use flag::FlagDraft;
+use rule::{Kind, RangeWire, Rules};
+use serde::Deserialize;
+use serde_json::Value;
+use std::collections::{HashMap, HashSet};
 use variable::VariableTypes;
 
 const BUCKETING_ID: &str = "$opt_bucketing_id";
 
-const FIELDS: &[&str] = &[
-    "version",
-    "accountId",
-    "projectId",
-    "revision",
-    "sdkKey",
-    "environmentKey",
-    "region",
-    "anonymizeIP",
-    "botFiltering",
-    "sendFlagDecisions",
-    "audiences",
-    "typedAudiences",
-    "attributes",
-    "events",
-    "experiments",
-    "groups",
-    "featureFlags",
-    "rollouts",
-    "holdouts",
-    "localHoldouts",
-    "integrations",
-    "variables",
-    "layers",
+/// Reads one element of a list.
+type ReadElement = fn(&mut Draft, Node<'_>, usize, &mut Problems);
+
+/// The lists of a datafile in the order in which they are read, and whether each must be there.
+const LISTS: [(&str, bool, ReadElement); 10] = [
+    ("attributes", true, Draft::read_attribute),
+    ("events", true, Draft::read_event),
+    ("audiences", true, Draft::read_audience),
+    // Typed audiences take the place of others with their ids.
+    ("typedAudiences", false, Draft::read_audience),
+    ("experiments", true, Draft::read_experiment),
+    ("groups", true, Draft::read_group),
+    ("rollouts", true, Draft::read_rollout),
+    ("holdouts", false, Draft::read_holdout),
+    ("localHoldouts", false, Draft::read_local_holdout),
+    ("featureFlags", true, Draft::read_flag),
 ];
 
-/// What has been read so far.
+/// A datafile that is being compiled.
 #[derive(Default)]
-struct Draft {
+pub(super) struct Draft {
+    stage: Stage,
+    project: Project,
+    types: VariableTypes,
+    audiences: Vec<Tree>,
+    /// Their positions by their ids.
+    audience_ids: HashMap<String, usize>,
     rules: Vec<Rule>,
+    rule_ids: HashSet<String>,
     groups: Vec<Group>,
     /// All experiments, in groups or not, in the order of the datafile.
     experiments: Vec<Experiment>,
-    /// Their positions by their ids: of two with one id the SDKs know the last.
+    /// Their positions by their ids. If two have the same id, the SDKs know the last.
     experiment_ids: HashMap<String, usize>,
-    /// The rules of rollouts, or what is wrong with one of them.
+    /// The rules of each rollout, or the problem of one of them.
     rollouts: Vec<Result<Vec<usize>, String>>,
     /// Their positions by their ids.
     rollout_ids: HashMap<String, usize>,
     /// Holdouts of everything, in order.
     holdouts: Vec<usize>,
-    /// Holdouts of single rules.
-    rule_holdouts: Vec<Vec<usize>>,
-    /// Which of these are a rule's, by the rules' ids.
-    rule_holdout_ids: HashMap<String, usize>,
+    /// Holdouts of single rules, by the rules' ids.
+    rule_holdouts: HashMap<String, Vec<usize>>,
+    /// The position of the last flag with each key.
+    flag_keys: HashMap<String, usize>,
+    flag_count: usize,
+    flag_drafts: Vec<FlagDraft>,
+    /// The positions of the experiments that no flag names.
+    unused: Vec<usize>,
+    /// The last of them with each key, by its number.
+    unused_keys: HashMap<String, usize>,
+    flags: Vec<Flag>,
+    disabled: Vec<Disabled>,
+}
+
+/// The part of a datafile that is compiled next.
+#[derive(Debug, Default)]
+enum Stage {
+    #[default]
+    Head,
+    /// An element of the list with this number.
+    List(usize, usize),
+    /// The references from flags to experiments.
+    Links,
+    /// The flag draft with this number.
+    Flag(usize),
+    /// The unused experiment with this number.
+    Experiment(usize),
+    Refused,
+    Done,
 }
 
 /// An experiment of the datafile.
 struct Experiment {
-    /// Its key, also where the rest is wrong.
+    /// Its key, even if the rest is wrong.
     key: Option<String>,
     id: Option<String>,
-    /// Where it is among the rules, or what is wrong with it.
+    /// The position of its rule, or its problem.
     rule: Result<usize, String>,
-    /// Who is not in its traffic gets what the flag's rollout gives everyone else, as a variation of this experiment.
+    /// Whether visitors outside its traffic get the variation that the flag's rollout gives everyone else, as a variation of
+    /// this experiment.
     is_feature_rollout: bool,
     /// The position of its group in the datafile.
     group: Option<usize>,
@@ -82,253 +109,276 @@ struct Experiment {
     index: usize,
 }
 
-/// Compiles the datafile at `node`; none where it is refused whole.
-pub(super) fn datafile(node: Node<'_>, problems: &mut Problems) -> Option<Datafile> {
-    node.object(problems)?;
-    required(node, "version", problems, |node, problems| {
-        let is_known = node.value.as_str() == Some(VERSION);
-        if !is_known {
-            node.expected(problems, &format!("version \"{VERSION}\""));
-        }
-        is_known.then_some(())
-    })?;
-    node.unknown_fields(FIELDS, Severity::Warning, problems);
-    let project = project(node, problems);
-    let (audiences, audience_ids) = audiences(node, problems);
-    let types = VariableTypes::collect(node.value);
-    let rules = Rules { audience_ids: &audience_ids, types: &types };
-    let mut draft = Draft::default();
-    draft.read_experiments(node, &rules, problems);
-    draft.read_rollouts(node, &rules, problems);
-    draft.read_holdouts(node, &rules, problems);
-    let (flags, disabled) = draft.flags(node, problems);
-    let experiments =
-        draft.experiments.into_iter().filter_map(|experiment| Some((experiment.key?, experiment.rule.ok()?)));
-    Some(Datafile {
-        project,
-        flags,
-        disabled,
-        experiments: experiments.collect(),
-        rules: draft.rules,
-        groups: draft.groups,
-        audiences,
-        bucketing_id: AttributeName::Named(BUCKETING_ID.to_owned()),
-    })
+#[derive(Deserialize)]
+#[serde(expecting = "an object")]
+struct NamedWire<'a> {
+    id: &'a str,
+    key: &'a str,
 }
 
-fn project(node: Node<'_>, problems: &mut Problems) -> Project {
-    let [account_id, project_id, revision] =
-        ["accountId", "projectId", "revision"].map(|name| required(node, name, problems, string).unwrap_or_default());
-    let [anonymize_ip, bot_filtering, send_flag_decisions] = ["anonymizeIP", "botFiltering", "sendFlagDecisions"]
-        .map(|name| optional(node, name, problems, boolean).flatten());
-    let mut attributes = Vec::new();
-    each_element(node, "attributes", true, problems, |node, problems| {
-        if node.object(problems).is_none() {
-            return;
-        }
-        let (id, key) = (required(node, "id", problems, string), required(node, "key", problems, string));
-        if let (Some(id), Some(key)) = (id, key) {
-            attributes.push(ReportedAttribute { id, name: attribute_name(&key), key });
-        }
-    });
-    let mut conversions = Map::new();
-    each_element(node, "events", true, problems, |node, problems| {
-        if node.object(problems).is_none() {
-            return;
-        }
-        let (id, key) = (required(node, "id", problems, string), required(node, "key", problems, string));
-        conversions.extend(key.zip(id.map(Value::String)));
-    });
-    Project {
-        account_id,
-        project_id,
-        revision,
-        anonymize_ip: anonymize_ip.unwrap_or(false),
-        bot_filtering,
-        send_flag_decisions: send_flag_decisions.unwrap_or(false),
-        attributes,
-        conversions,
-    }
+#[derive(Deserialize)]
+#[serde(expecting = "an object")]
+struct IdWire<'a> {
+    id: &'a str,
 }
 
-/// All audiences, and their positions by id. Typed ones take the place of others with their ids.
-fn audiences(node: Node<'_>, problems: &mut Problems) -> (Vec<Tree>, HashMap<String, usize>) {
-    let (mut trees, mut ids) = (Vec::new(), HashMap::new());
-    let no_ids = HashMap::new();
-    for (name, expected) in [("audiences", true), ("typedAudiences", false)] {
-        each_element(node, name, expected, problems, |node, problems| {
-            if node.object(problems).is_none() {
-                return;
-            }
-            node.unknown_fields(&["id", "name", "conditions"], Severity::Warning, problems);
-            let id = required(node, "id", problems, string);
-            let tree = required(node, "conditions", problems, |node, problems| {
-                Some(Compiler { ids: &no_ids, problems }.conditions(&node))
-            });
-            if let Some(id) = id {
-                ids.insert(id, trees.len());
-                trees.push(tree.unwrap_or(Tree::Always(None)));
-            }
-        });
-    }
-    (trees, ids)
+#[derive(Deserialize)]
+#[serde(expecting = "an object")]
+struct TypeWire<'a> {
+    r#type: Option<&'a str>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", expecting = "an object")]
+struct GroupWire<'a> {
+    id: &'a str,
+    policy: &'a str,
+    #[serde(borrow)]
+    traffic_allocation: Vec<RangeWire<'a>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", expecting = "an object")]
+struct IncludedWire<'a> {
+    #[serde(borrow)]
+    included_rules: Vec<&'a str>,
 }
 
 impl Draft {
-    fn read_experiments(&mut self, node: Node<'_>, rules: &Rules<'_>, problems: &mut Problems) {
-        each_element(node, "experiments", true, problems, |node, problems| {
-            self.read_experiment(node, None, rules, Ok(None), problems);
-        });
-        let mut groups = 0..;
-        each_element(node, "groups", true, problems, |node, problems| {
-            let index = groups.next();
-            if node.object(problems).is_none() {
-                return;
-            }
-            node.unknown_fields(&["id", "policy", "trafficAllocation", "experiments"], Severity::Warning, problems);
-            let group = self.read_group(node, problems);
-            each_element(node, "experiments", true, problems, |node, problems| {
-                self.read_experiment(node, index, rules, group.clone(), problems);
-            });
-        });
-    }
-
-    /// The position of a group that makes its experiments exclude each other; none where it does not. An error where it
-    /// is wrong, which takes its experiments along.
-    fn read_group(&mut self, node: Node<'_>, problems: &mut Problems) -> Result<Option<usize>, String> {
-        let mut members: Vec<&str> = member_ids(node.value).collect();
-        sort(&mut members);
-        let mut own = Problems::new();
-        let id = required(node, "id", &mut own, string);
-        let policy = required(node, "policy", &mut own, string);
-        let allocation = required(node, "trafficAllocation", &mut own, |node, problems| {
-            list(node, problems, |node, problems| {
-                node.object(problems)?;
-                let end = range_end(node, problems);
-                let to = required(node, "entityId", problems, |node, problems| {
-                    let id = node.string(problems)?;
-                    if !id.is_empty() && members.binary_search(&id).is_err() {
-                        problems.error(node.path, format!("there is no experiment {id:?} in the group"));
+    /// Compiles the next element of the datafile at `node`, and gives its approximate size; none if nothing is left.
+    pub(super) fn step(&mut self, node: Node<'_>, problems: &mut Problems) -> Option<usize> {
+        let (next, bytes) = match self.stage {
+            Stage::Head => match self.read_head(node, problems) {
+                Some(()) => (Stage::List(0, 0), size(node.value) / 16),
+                None => (Stage::Refused, 0),
+            },
+            Stage::List(number, index) => match LISTS.get(number) {
+                Some(&(name, is_required, read)) => {
+                    let path = node.path.field(name);
+                    match elements(node, name, is_required && index == 0, problems).get(index) {
+                        Some(value) => {
+                            read(self, Node { value, path: &path.index(index) }, index, problems);
+                            (Stage::List(number, index + 1), size(value))
+                        }
+                        None => (Stage::List(number + 1, 0), 0),
                     }
-                    Some(id.to_owned())
-                });
-                Some(Range { end: end?, to: to? })
-            })
-        });
-        let is_exclusive = match policy.as_deref() {
-            Some("random") | None => true,
-            Some("overlapping") => false,
-            Some(_) => {
-                own.error(&node.path.field("policy"), "expected random or overlapping; its experiments overlap");
-                false
+                }
+                None => (Stage::Links, 0),
+            },
+            Stage::Links => {
+                self.link(node.value);
+                (Stage::Flag(0), size(node.value) / 16)
             }
+            Stage::Flag(number) => match self.flag_drafts.get(number).map(|draft| self.flag(draft)) {
+                Some(flag) => {
+                    self.flags.push(flag);
+                    (Stage::Flag(number + 1), 1)
+                }
+                None => (Stage::Experiment(0), 0),
+            },
+            Stage::Experiment(number) => match self.experiment_without_flag(number, node, problems) {
+                Some(()) => (Stage::Experiment(number + 1), 1),
+                None => (Stage::Done, 0),
+            },
+            Stage::Refused | Stage::Done => return None,
         };
-        let group = match (id, policy, allocation) {
-            (Some(id), Some(_), Some(allocation)) => Ok(is_exclusive.then(|| {
-                self.groups.push(Group { id, allocation });
-                self.groups.len() - 1
-            })),
-            _ => Err(first_error(&own)),
-        };
-        problems.append(own);
-        group
+        self.stage = next;
+        Some(bytes)
     }
 
-    fn read_experiment(
+    /// The compiled datafile; none if it is refused as a whole.
+    pub(super) fn finish(self) -> Option<Datafile> {
+        if !matches!(self.stage, Stage::Done) {
+            return None;
+        }
+        let experiments = self.experiments.into_iter();
+        Some(Datafile {
+            project: self.project,
+            flags: self.flags,
+            disabled: self.disabled,
+            experiments: experiments.filter_map(|experiment| Some((experiment.key?, experiment.rule.ok()?))).collect(),
+            rules: self.rules,
+            groups: self.groups,
+            audiences: self.audiences,
+            bucketing_id: AttributeName::Named(BUCKETING_ID.to_owned()),
+        })
+    }
+
+    fn read_head(&mut self, node: Node<'_>, problems: &mut Problems) -> Option<()> {
+        node.object(problems)?;
+        required(node, "version", problems, |node, problems| {
+            let is_known = node.value.as_str() == Some(VERSION);
+            if !is_known {
+                node.expected(problems, &format!("version \"{VERSION}\""));
+            }
+            is_known.then_some(())
+        })?;
+        let mut text = |name| {
+            required(node, name, problems, |node, problems| node.string(problems).map(str::to_owned))
+                .unwrap_or_default()
+        };
+        let [account_id, project_id, revision] = ["accountId", "projectId", "revision"].map(&mut text);
+        let mut flag = |name| {
+            let value = node.value.get(name).filter(|value| !value.is_null())?;
+            Node { value, path: &node.path.field(name) }.boolean(problems)
+        };
+        self.project = Project {
+            account_id,
+            project_id,
+            revision,
+            anonymize_ip: flag("anonymizeIP").unwrap_or(false),
+            bot_filtering: flag("botFiltering"),
+            send_flag_decisions: flag("sendFlagDecisions").unwrap_or(false),
+            ..Project::default()
+        };
+        self.types = VariableTypes::collect(node.value);
+        self.flag_keys = flag::last_positions(node.value);
+        Some(())
+    }
+
+    fn read_attribute(&mut self, node: Node<'_>, _index: usize, problems: &mut Problems) {
+        if let Some(NamedWire { id, key }) = read(node, problems) {
+            let (id, key, name) = (id.to_owned(), key.to_owned(), attribute_name(key));
+            self.project.attributes.push(ReportedAttribute { id, name, key });
+        }
+    }
+
+    fn read_event(&mut self, node: Node<'_>, _index: usize, problems: &mut Problems) {
+        if let Some(NamedWire { id, key }) = read(node, problems) {
+            self.project.conversions.insert(key.to_owned(), id.into());
+        }
+    }
+
+    fn read_audience(&mut self, node: Node<'_>, _index: usize, problems: &mut Problems) {
+        let Some(IdWire { id }) = read(node, problems) else { return };
+        let no_ids = HashMap::new();
+        let tree = required(node, "conditions", problems, |node, problems| {
+            Some(Compiler { ids: &no_ids, problems }.conditions(&node))
+        });
+        self.audience_ids.insert(id.to_owned(), self.audiences.len());
+        self.audiences.push(tree.unwrap_or(Tree::Always(None)));
+    }
+
+    fn read_experiment(&mut self, node: Node<'_>, index: usize, problems: &mut Problems) {
+        self.add_experiment(node, index, None, Ok(None), problems);
+    }
+
+    fn read_group(&mut self, node: Node<'_>, index: usize, problems: &mut Problems) {
+        if node.object(problems).is_none() {
+            return;
+        }
+        let group = self.group(node, problems);
+        let path = node.path.field("experiments");
+        for (at, value) in elements(node, "experiments", true, problems).iter().enumerate() {
+            self.add_experiment(Node { value, path: &path.index(at) }, at, Some(index), group.clone(), problems);
+        }
+    }
+
+    /// The position of a group whose experiments exclude each other; none if they do not. The problem of a wrong group
+    /// disables its experiments.
+    fn group(&mut self, node: Node<'_>, problems: &mut Problems) -> Result<Option<usize>, String> {
+        let mut own = Problems::new();
+        let Some(wire) = read::<GroupWire<'_>>(node, &mut own) else {
+            let problem = own.first_error();
+            problems.append(own);
+            return Err(problem);
+        };
+        let experiments = node.value.get("experiments").and_then(Value::as_array).into_iter().flatten();
+        let members: HashSet<&str> = experiments.filter_map(|experiment| experiment.get("id")?.as_str()).collect();
+        let path = node.path.field("trafficAllocation");
+        for (index, range) in wire.traffic_allocation.iter().enumerate() {
+            if !range.entity_id.is_empty() && !members.contains(range.entity_id) {
+                let message = format!("there is no experiment {:?} in the group", range.entity_id);
+                problems.error(&path.index(index).field("entityId"), message);
+            }
+        }
+        match wire.policy {
+            "random" => {
+                let range = |range: &RangeWire<'_>| Range { end: range.end_of_range, to: range.entity_id.to_owned() };
+                let allocation = wire.traffic_allocation.iter().map(range).collect();
+                self.groups.push(Group { id: wire.id.to_owned(), allocation });
+                return Ok(Some(self.groups.len() - 1));
+            }
+            "overlapping" => {}
+            _ => {
+                let message = "expected random or overlapping; its experiments overlap";
+                problems.error(&node.path.field("policy"), message);
+            }
+        }
+        Ok(None)
+    }
+
+    fn add_experiment(
         &mut self,
         node: Node<'_>,
+        index: usize,
         group_index: Option<usize>,
-        rules: &Rules<'_>,
         group: Result<Option<usize>, String>,
         problems: &mut Problems,
     ) {
         let mut own = Problems::new();
-        let rule = match rules.rule(node, Kind::Experiment, group.clone().ok().flatten(), &mut own) {
-            Some(rule) => group.map(|_| self.add(rule)),
-            None => Err(first_error(&own)),
+        let compiled = self.rule(node, Kind::Experiment, group.clone().ok().flatten(), &mut own);
+        let (rule, is_feature_rollout) = match compiled {
+            Some(rule) => {
+                let wire = read::<TypeWire<'_>>(node, &mut own);
+                let rule = group.map(|_| self.add_rule(rule));
+                (rule, wire.and_then(|wire| wire.r#type) == Some("fr"))
+            }
+            None => (Err(own.first_error()), false),
         };
-        let is_feature_rollout = optional(node, "type", &mut own, string).flatten().as_deref() == Some("fr");
         let text = |name: &str| node.value.get(name).and_then(Value::as_str).map(str::to_owned);
-        let id = text("id");
+        let (id, key) = (text("id"), text("key"));
         if let Some(id) = &id
             && self.experiment_ids.insert(id.clone(), self.experiments.len()).is_some()
         {
-            own.error(
-                &node.path.field("id"),
-                format!("duplicate id {id:?}: flags mean this experiment, as to the SDKs"),
-            );
+            let message = format!("duplicate id {id:?}: flags mean this experiment, as to the SDKs");
+            own.error(&node.path.field("id"), message);
         }
-        let before = self.experiments.last().filter(|before| before.group == group_index);
-        let index = before.map_or(0, |before| before.index + 1);
-        let key = text("key");
         self.experiments.push(Experiment { key, id, rule, is_feature_rollout, group: group_index, index });
         problems.append(own);
     }
 
-    fn add(&mut self, rule: Rule) -> usize {
+    fn rule(&self, node: Node<'_>, kind: Kind, group: Option<usize>, problems: &mut Problems) -> Option<Rule> {
+        Rules { audience_ids: &self.audience_ids, types: &self.types }.rule(node, kind, group, problems)
+    }
+
+    fn add_rule(&mut self, rule: Rule) -> usize {
+        self.rule_ids.insert(rule.id.clone());
         self.rules.push(rule);
         self.rules.len() - 1
     }
 
-    fn read_rollouts(&mut self, node: Node<'_>, rules: &Rules<'_>, problems: &mut Problems) {
-        each_element(node, "rollouts", true, problems, |node, problems| {
-            if node.object(problems).is_none() {
-                return;
-            }
-            node.unknown_fields(&["id", "experiments"], Severity::Warning, problems);
-            let Some(id) = required(node, "id", problems, string) else { return };
-            let mut own = Problems::new();
-            let read = required(node, "experiments", &mut own, |node, problems| {
-                list(node, problems, |node, problems| {
-                    let rule = rules.rule(node, Kind::Delivery, None, problems)?;
-                    Some(self.add(rule))
-                })
-            });
-            self.rollout_ids.insert(id, self.rollouts.len());
-            self.rollouts.push(read.ok_or_else(|| first_error(&own)));
-            problems.append(own);
+    fn read_rollout(&mut self, node: Node<'_>, _index: usize, problems: &mut Problems) {
+        let Some(IdWire { id }) = read(node, problems) else { return };
+        let mut own = Problems::new();
+        let rules = required(node, "experiments", &mut own, |node, problems| {
+            list(node, problems, |node, problems| {
+                let rule = self.rule(node, Kind::Delivery, None, problems)?;
+                Some(self.add_rule(rule))
+            })
         });
+        self.rollout_ids.insert(id.to_owned(), self.rollouts.len());
+        self.rollouts.push(rules.ok_or_else(|| own.first_error()));
+        problems.append(own);
     }
 
-    fn read_holdouts(&mut self, node: Node<'_>, rules: &Rules<'_>, problems: &mut Problems) {
-        each_element(node, "holdouts", false, problems, |node, problems| {
-            if let Some(rule) = rules.rule(node, Kind::Holdout, None, problems) {
-                let position = self.add(rule);
-                self.holdouts.push(position);
-            }
-        });
-        let ids: HashMap<String, usize> = (0..).zip(&self.rules).map(|(at, rule)| (rule.id.clone(), at)).collect();
-        each_element(node, "localHoldouts", false, problems, |node, problems| {
-            let Some(rule) = rules.rule(node, Kind::Holdout, None, problems) else { return };
-            let included = required(node, "includedRules", problems, |node, problems| {
-                list(node, problems, |node, problems| {
-                    let id = node.string(problems)?;
-                    if !ids.contains_key(id) {
-                        problems.error(node.path, format!("there is no rule {id:?}: nobody is held out of it"));
-                    }
-                    Some(id.to_owned())
-                })
-            });
-            let position = self.add(rule);
-            for id in included.unwrap_or_default() {
-                let at = *self.rule_holdout_ids.entry(id).or_insert(self.rule_holdouts.len());
-                match self.rule_holdouts.get_mut(at) {
-                    Some(holdouts) => holdouts.push(position),
-                    None => self.rule_holdouts.push(vec![position]),
-                }
-            }
-        });
+    fn read_holdout(&mut self, node: Node<'_>, _index: usize, problems: &mut Problems) {
+        if let Some(rule) = self.rule(node, Kind::Holdout, None, problems) {
+            let position = self.add_rule(rule);
+            self.holdouts.push(position);
+        }
     }
-}
 
-/// The ids of the experiments of a group.
-fn member_ids(group: &Value) -> impl Iterator<Item = &str> {
-    let experiments = group.get("experiments").and_then(Value::as_array).into_iter().flatten();
-    experiments.filter_map(|experiment| experiment.get("id")?.as_str())
-}
-
-/// What is said of something that is disabled.
-fn first_error(problems: &Problems) -> String {
-    let error = problems.iter().find(|problem| problem.severity == Severity::Error);
-    error.map(ToString::to_string).unwrap_or_default()
+    fn read_local_holdout(&mut self, node: Node<'_>, _index: usize, problems: &mut Problems) {
+        let Some(rule) = self.rule(node, Kind::Holdout, None, problems) else { return };
+        let Some(wire) = read::<IncludedWire<'_>>(node, problems) else { return };
+        let position = self.add_rule(rule);
+        let list = node.path.field("includedRules");
+        for (index, &id) in wire.included_rules.iter().enumerate() {
+            if !self.rule_ids.contains(id) {
+                problems.error(&list.index(index), format!("there is no rule {id:?}: no visitor is held out of it"));
+            }
+            self.rule_holdouts.entry(id.to_owned()).or_default().push(position);
+        }
+    }
 }

@@ -27,7 +27,7 @@ pub struct Datafile {
 }
 
 /// What events say of the datafile they come from, and how.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Project {
     /// `accountId`
     pub account_id: String,

@@ -1,9 +1,10 @@
 //! Optimizely in the table of formats.
 
+use super::VERSION;
+use super::compile::Draft;
 use super::datafile::Datafile;
 use super::evaluator::Evaluator;
 use super::impression::{BATCH_TAIL, Client, Event, Happening};
-use super::{VERSION, compile_at};
 use crate::diagnostics::{Node, Problems};
 use crate::events::{EventKind, EventWire, VendorEvent, write_joined};
 use crate::flags::{Flag, FlagEntries};
@@ -44,8 +45,9 @@ impl Format for Optimizely {
 /// Compiles a datafile, then adds its flags one by one.
 struct DatafileSteps {
     problems: Problems,
+    /// Becomes the datafile.
+    draft: Option<Draft>,
     datafile: Option<Datafile>,
-    is_read: bool,
     /// The next flag to add.
     next: usize,
     entries: FlagEntries,
@@ -53,19 +55,23 @@ struct DatafileSteps {
 
 impl DatafileSteps {
     fn new(options: &Options) -> DatafileSteps {
-        let entries = FlagEntries::new(options);
-        DatafileSteps { problems: Problems::new(), datafile: None, is_read: false, next: 0, entries }
+        DatafileSteps {
+            problems: Problems::new(),
+            draft: Some(Draft::default()),
+            datafile: None,
+            next: 0,
+            entries: FlagEntries::new(options),
+        }
     }
 }
 
 impl Steps for DatafileSteps {
     fn step(&mut self, config: Node<'_>) -> Option<usize> {
-        if !self.is_read {
-            self.is_read = true;
-            let compiled = compile_at(config.value, config.path);
-            self.problems.append(compiled.problems);
-            self.datafile = compiled.datafile;
-            return Some(usize::MAX);
+        if let Some(draft) = &mut self.draft {
+            if let Some(bytes) = draft.step(config, &mut self.problems) {
+                return Some(bytes);
+            }
+            self.datafile = self.draft.take().and_then(Draft::finish);
         }
         let flag = self.datafile.as_ref()?.flags.get(self.next)?;
         let flag_count = config.value.get("featureFlags").and_then(Value::as_array).map_or(0, Vec::len);

@@ -30,7 +30,6 @@ mod evaluator;
 mod format;
 mod impression;
 mod reason;
-mod wire;
 
 pub use audience::AUDIENCE_DEPTH_MAX;
 pub use datafile::{Datafile, Flag, Project, ReportedAttribute};
@@ -39,13 +38,11 @@ pub use impression::{BATCH_TAIL, Client, EVENTS_PATH, Event, Happening, Impressi
 pub use reason::Reason;
 
 use crate::diagnostics::{Node, Path, Problems};
+use compile::Draft;
 use serde_json::Value;
 
 /// The version of datafiles that this module reads.
 pub const VERSION: &str = "4";
-
-/// Longer keys are refused: they would end in headers, metrics and events.
-pub const KEY_BYTES_MAX: usize = 256;
 
 /// What compiling found and made.
 #[derive(Debug)]
@@ -76,8 +73,9 @@ pub fn compile(value: &Value) -> Compiled {
 /// Compiles the datafile `value` that stands at `path` in another document.
 pub fn compile_at(value: &Value, path: &Path<'_>) -> Compiled {
     let mut problems = Problems::new();
-    let datafile = compile::datafile(Node { value, path }, &mut problems);
-    Compiled { datafile, problems }
+    let mut draft = Draft::default();
+    while draft.step(Node { value, path }, &mut problems).is_some() {}
+    Compiled { datafile: draft.finish(), problems }
 }
 
 #[cfg(test)]

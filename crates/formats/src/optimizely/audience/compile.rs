@@ -5,9 +5,10 @@
 //! as JSON in a text, `typedAudiences` as they are.
 
 use super::{AUDIENCE_DEPTH_MAX, Accepts, Check, Tree, exact, version};
-use crate::diagnostics::{Node, Problems, Severity};
-use crate::optimizely::wire::{optional, required, string};
+use crate::diagnostics::{Node, Problems};
+use crate::element::{read, required};
 use edgesplit_engine::attribute::AttributeName;
+use serde::Deserialize;
 use serde_json::Value;
 use std::collections::HashMap;
 
@@ -26,6 +27,13 @@ pub(in crate::optimizely) struct Compiler<'a> {
 enum Leaves {
     AudienceIds,
     Conditions,
+}
+
+#[derive(Deserialize)]
+#[serde(expecting = "an object")]
+struct ConditionWire<'a> {
+    r#type: &'a str,
+    r#match: Option<&'a str>,
 }
 
 impl Compiler<'_> {
@@ -90,26 +98,17 @@ impl Compiler<'_> {
     }
 
     fn condition(&mut self, node: &Node<'_>) -> Tree {
-        if node.object(self.problems).is_none() {
+        let Some(wire) = read::<ConditionWire<'_>>(*node, self.problems) else { return UNKNOWN };
+        if !matches!(wire.r#type, "custom_attribute" | "third_party_dimension") {
+            let path = node.path.field("type");
+            self.problems.error(&path, "unknown type; known are custom_attribute, third_party_dimension");
             return UNKNOWN;
         }
-        node.unknown_fields(&["name", "type", "match", "value"], Severity::Warning, self.problems);
-        let kind = required(*node, "type", self.problems, string);
-        match kind.as_deref() {
-            Some("custom_attribute" | "third_party_dimension") => {}
-            Some(_) => {
-                let path = node.path.field("type");
-                self.problems.error(&path, "unknown type; known are custom_attribute, third_party_dimension");
-                return UNKNOWN;
-            }
-            None => return UNKNOWN,
-        }
-        let Some(operator) = optional(*node, "match", self.problems, string) else { return UNKNOWN };
-        let operator = operator.as_deref().unwrap_or("exact");
+        let operator = wire.r#match.unwrap_or("exact");
         if operator == "qualified" {
             return self.segment(node);
         }
-        let name = required(*node, "name", self.problems, string);
+        let name = required(*node, "name", self.problems, |node, problems| node.string(problems).map(str::to_owned));
         // No visitor has an attribute without a name.
         let Some(name) = name else { return Tree::Always((operator == "exists").then_some(false)) };
         match self.check(node, operator) {
@@ -120,7 +119,7 @@ impl Compiler<'_> {
 
     /// Segments are looked up at Optimizely's data platform by SDKs that are told to. Without that nobody is in one.
     fn segment(&mut self, node: &Node<'_>) -> Tree {
-        if required(*node, "value", self.problems, string).is_none() {
+        if required(*node, "value", self.problems, |node, problems| node.string(problems).map(drop)).is_none() {
             return UNKNOWN;
         }
         self.problems.warning(node.path, "segments of Optimizely's data platform are not looked up: nobody is in one");

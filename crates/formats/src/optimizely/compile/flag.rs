@@ -1,23 +1,35 @@
 //! Flags, and experiments that no flag uses: what each can come out as, written out in advance.
 
-use super::rule::key;
-use super::variable::{Variable, variable};
-use super::{Draft, Experiment, first_error};
-use crate::diagnostics::{Node, Problems, Severity};
+use super::variable::{Variable, VariableWire};
+use super::{Draft, Experiment, IdWire};
+use crate::diagnostics::{Node, Path, Problems};
+use crate::element::{key, nullable, read};
 use crate::optimizely::datafile::{Flag, Range, Rule, Step, Variation};
 use crate::optimizely::impression::{Impression, RuleType};
-use crate::optimizely::wire::{each_element, list, optional, required, string};
 use edgesplit_engine::flag::Outcome;
 use edgesplit_engine::snapshot::Disabled;
-use edgesplit_engine::sort::sort;
+use serde::Deserialize;
 use serde_json::{Map, Value};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", expecting = "an object")]
+struct FlagWire<'a> {
+    #[serde(borrow, deserialize_with = "key")]
+    key: &'a str,
+    #[serde(borrow)]
+    variables: Vec<VariableWire<'a>>,
+    #[serde(borrow)]
+    experiment_ids: Vec<&'a str>,
+    #[serde(borrow, deserialize_with = "nullable")]
+    rollout_id: Option<&'a str>,
+}
 
 /// The bucket behind all others.
 const ALL_BUCKETS: u32 = edgesplit_engine::hash::BUCKETS;
 
 /// A flag as the datafile has it, its ids looked up.
-struct FlagDraft {
+pub(super) struct FlagDraft {
     key: String,
     position: usize,
     variables: Vec<Variable>,
@@ -28,73 +40,75 @@ struct FlagDraft {
 }
 
 impl Draft {
-    /// All flags, all experiments that no flag uses, and what is wrong among them.
-    pub(super) fn flags(&mut self, node: Node<'_>, problems: &mut Problems) -> (Vec<Flag>, Vec<Disabled>) {
-        let (mut drafts, mut disabled) = (Vec::new(), Vec::new());
-        let last = last_positions(node.value);
-        let mut count = 0;
-        each_element(node, "featureFlags", true, problems, |node, problems| {
-            let position = count;
-            count += 1;
-            let mut own = Problems::new();
-            let draft = self.read_flag(node, position, &mut own);
-            let key = node.value.get("key").and_then(Value::as_str);
-            let is_shadowed = key.is_some_and(|key| last.get(key) != Some(&position));
-            if is_shadowed {
-                own.error(&node.path.field("key"), "a later flag has this key too, and the SDKs know that one");
-            }
-            match draft.filter(|_| !is_shadowed) {
-                Some(draft) => drafts.push(draft),
-                None => disabled.push(Disabled {
-                    key: key.filter(|_| !is_shadowed).map(str::to_owned),
-                    position,
-                    problem: first_error(&own),
-                }),
-            }
-            problems.append(own);
-        });
-        for draft in &drafts {
-            self.deliver_to_everyone_else(draft);
+    pub(super) fn read_flag(&mut self, node: Node<'_>, position: usize, problems: &mut Problems) {
+        self.flag_count = position + 1;
+        let mut own = Problems::new();
+        let draft = self.flag_draft(node, position, &mut own);
+        let key = node.value.get("key").and_then(Value::as_str);
+        let is_shadowed = key.is_some_and(|key| self.flag_keys.get(key) != Some(&position));
+        if is_shadowed {
+            own.error(&node.path.field("key"), "a later flag has this key too, and the SDKs know that one");
         }
-        let mut flags: Vec<Flag> = drafts.iter().map(|draft| self.flag(draft)).collect();
-        self.experiments_without_flag(node, &last, count, &mut flags, &mut disabled, problems);
-        (flags, disabled)
+        match draft.filter(|_| !is_shadowed) {
+            Some(draft) => self.flag_drafts.push(draft),
+            None => self.disabled.push(Disabled {
+                key: key.filter(|_| !is_shadowed).map(str::to_owned),
+                position,
+                problem: own.first_error(),
+            }),
+        }
+        problems.append(own);
     }
 
-    fn read_flag(&self, node: Node<'_>, position: usize, problems: &mut Problems) -> Option<FlagDraft> {
-        node.object(problems)?;
-        let fields = ["id", "key", "rolloutId", "experimentIds", "variables", "groupId"];
-        node.unknown_fields(&fields, Severity::Warning, problems);
-        required(node, "id", problems, string);
-        let key = required(node, "key", problems, key);
-        let variables = required(node, "variables", problems, |node, problems| list(node, problems, variable));
-        let experiments = required(node, "experimentIds", problems, |node, problems| {
-            list(node, problems, |node, problems| self.flag_experiment(node, problems))
-        });
-        let rollout = match node.value.get("rolloutId") {
-            None => required(node, "rolloutId", problems, |_, _| None),
-            Some(_) => optional(node, "rolloutId", problems, |node, problems| self.flag_rollout(node, problems)),
+    /// Completes feature rollouts, and finds the experiments that no flag names.
+    pub(super) fn link(&mut self, document: &Value) {
+        for draft in std::mem::take(&mut self.flag_drafts) {
+            self.deliver_to_everyone_else(&draft);
+            self.flag_drafts.push(draft);
+        }
+        let used: HashSet<&str> = used_ids(document).collect();
+        for (position, experiment) in self.experiments.iter().enumerate() {
+            if experiment.id.as_deref().is_none_or(|id| !used.contains(id)) {
+                if let Some(key) = &experiment.key {
+                    self.unused_keys.insert(key.clone(), self.unused.len());
+                }
+                self.unused.push(position);
+            }
+        }
+    }
+
+    fn flag_draft(&self, node: Node<'_>, position: usize, problems: &mut Problems) -> Option<FlagDraft> {
+        read::<IdWire<'_>>(node, problems);
+        let wire = read::<FlagWire<'_>>(node, problems)?;
+        let list = node.path.field("variables");
+        let variables = wire.variables.iter().enumerate();
+        let variables = variables.map(|(index, variable)| variable.compile(&list.index(index), problems)).collect();
+        let list = node.path.field("experimentIds");
+        let mut experiments = Some(Vec::new());
+        for (index, id) in wire.experiment_ids.iter().enumerate() {
+            let experiment = self.flag_experiment(id, &list.index(index), problems);
+            experiments = experiments.zip(experiment).map(|(mut experiments, experiment)| {
+                experiments.extend(experiment);
+                experiments
+            });
+        }
+        let rollout = match wire.rollout_id {
+            Some(id) => self.flag_rollout(id, &node.path.field("rolloutId"), problems),
+            None => Some(Vec::new()),
         };
-        Some(FlagDraft {
-            key: key?,
-            position,
-            variables: variables?,
-            experiments: experiments?.into_iter().flatten().collect(),
-            rollout: rollout?.unwrap_or_default(),
-        })
+        Some(FlagDraft { key: wire.key.to_owned(), position, variables, experiments: experiments?, rollout: rollout? })
     }
 
     /// The experiment named here. One that is not there is left out, as by the SDKs; one that is disabled disables the
     /// flag.
-    fn flag_experiment(&self, node: Node<'_>, problems: &mut Problems) -> Option<Option<usize>> {
-        let id = node.string(problems)?;
+    fn flag_experiment(&self, id: &str, path: &Path<'_>, problems: &mut Problems) -> Option<Option<usize>> {
         let Some(&position) = self.experiment_ids.get(id) else {
-            problems.error(node.path, format!("there is no experiment {id:?}: the flag is decided without it"));
+            problems.error(path, format!("there is no experiment {id:?}: the flag is decided without it"));
             return Some(None);
         };
         match self.experiments.get(position).map(|experiment| &experiment.rule) {
             Some(Err(problem)) => {
-                problems.error(node.path, format!("the experiment {id:?} is disabled: {problem}"));
+                problems.error(path, format!("the experiment {id:?} is disabled: {problem}"));
                 None
             }
             _ => Some(Some(position)),
@@ -102,17 +116,16 @@ impl Draft {
     }
 
     /// The rules of the rollout named here. See [`Draft::flag_experiment`].
-    fn flag_rollout(&self, node: Node<'_>, problems: &mut Problems) -> Option<Vec<usize>> {
-        let id = node.string(problems)?;
+    fn flag_rollout(&self, id: &str, path: &Path<'_>, problems: &mut Problems) -> Option<Vec<usize>> {
         match self.rollout_ids.get(id).and_then(|&at| self.rollouts.get(at)) {
             Some(Ok(rules)) => Some(rules.clone()),
             Some(Err(problem)) => {
-                problems.error(node.path, format!("the rollout {id:?} is disabled: {problem}"));
+                problems.error(path, format!("the rollout {id:?} is disabled: {problem}"));
                 None
             }
             None => {
                 if !id.is_empty() {
-                    problems.error(node.path, format!("there is no rollout {id:?}: the flag is decided without it"));
+                    problems.error(path, format!("there is no rollout {id:?}: the flag is decided without it"));
                 }
                 Some(Vec::new())
             }
@@ -135,10 +148,10 @@ impl Draft {
         }
     }
 
-    fn flag(&self, draft: &FlagDraft) -> Flag {
+    pub(super) fn flag(&self, draft: &FlagDraft) -> Flag {
         let mut outcomes = Outcomes::new(&draft.key, false, &draft.variables);
         let mut steps = |rules: &[usize], rule_type| -> Vec<Step> {
-            rules.iter().filter_map(|&rule| self.step(rule, rule_type, &mut outcomes)).collect()
+            rules.iter().filter_map(|&rule| self.flag_step(rule, rule_type, &mut outcomes)).collect()
         };
         let experiments = draft.experiments.iter().filter_map(|&position| self.experiments.get(position));
         let experiments: Vec<usize> = experiments.filter_map(|experiment| experiment.rule.clone().ok()).collect();
@@ -159,11 +172,10 @@ impl Draft {
 
     /// The holdouts of the rule `id` alone.
     fn holdouts_of(&self, id: &str) -> &[usize] {
-        let holdouts = self.rule_holdout_ids.get(id).and_then(|&at| self.rule_holdouts.get(at));
-        holdouts.map(Vec::as_slice).unwrap_or_default()
+        self.rule_holdouts.get(id).map(Vec::as_slice).unwrap_or_default()
     }
 
-    fn step(&self, position: usize, rule_type: RuleType, outcomes: &mut Outcomes<'_>) -> Option<Step> {
+    fn flag_step(&self, position: usize, rule_type: RuleType, outcomes: &mut Outcomes<'_>) -> Option<Step> {
         let rule = self.rules.get(position)?;
         let outcomes_from = outcomes.add(rule, rule_type);
         let holdouts = match rule_type {
@@ -171,53 +183,44 @@ impl Draft {
             RuleType::Experiment | RuleType::Holdout => &[],
             RuleType::FeatureTest | RuleType::Rollout => self.holdouts_of(&rule.id),
         };
-        let holdouts = holdouts.iter().filter_map(|&holdout| self.step(holdout, RuleType::Holdout, outcomes));
+        let holdouts = holdouts.iter().filter_map(|&holdout| self.flag_step(holdout, RuleType::Holdout, outcomes));
         Some(Step { rule: position, outcomes_from, holdouts: holdouts.collect() })
     }
 
-    fn experiments_without_flag(
-        &self,
-        node: Node<'_>,
-        flag_keys: &HashMap<String, usize>,
-        flag_count: usize,
-        flags: &mut Vec<Flag>,
-        disabled: &mut Vec<Disabled>,
+    /// Adds the unused experiment `number` as a flag of its own, or as a disabled one. None if there is no such experiment.
+    pub(super) fn experiment_without_flag(
+        &mut self,
+        number: usize,
+        document: Node<'_>,
         problems: &mut Problems,
-    ) {
-        let mut used: Vec<&str> = used_ids(node.value).collect();
-        sort(&mut used);
-        let is_unused =
-            |experiment: &&Experiment| experiment.id.as_deref().is_none_or(|id| used.binary_search(&id).is_err());
-        let unused: Vec<&Experiment> = self.experiments.iter().filter(is_unused).collect();
-        let keys = unused.iter().enumerate().filter_map(|(at, experiment)| Some((experiment.key.clone()?, at)));
-        let last: HashMap<String, usize> = keys.collect();
-        for (at, experiment) in unused.iter().enumerate() {
-            let mut own = Problems::new();
-            let key = experiment.key.as_deref().unwrap_or_default();
-            if flag_keys.contains_key(key) {
-                experiment.key_error(node, "a flag has this key too, and is what is decided under it", &mut own);
-            } else if last.get(key).is_some_and(|&last| last != at) {
-                experiment.key_error(node, "a later experiment has this key too, and the SDKs know that one", &mut own);
-            }
-            let position = flag_count + at;
-            let is_key_taken = own.errors() > 0;
-            match &experiment.rule {
-                Ok(rule) if !is_key_taken => flags.extend(self.experiment_without_flag(*rule, position)),
-                Ok(_) => disabled.push(Disabled { key: None, position, problem: first_error(&own) }),
-                Err(problem) => disabled.push(Disabled {
-                    key: experiment.key.clone().filter(|_| !is_key_taken),
-                    position,
-                    problem: problem.clone(),
-                }),
-            }
-            problems.append(own);
+    ) -> Option<()> {
+        let experiment = self.experiments.get(*self.unused.get(number)?)?;
+        let mut own = Problems::new();
+        let key = experiment.key.as_deref().unwrap_or_default();
+        if self.flag_keys.contains_key(key) {
+            experiment.key_error(document, "a flag has this key too, and is what is decided under it", &mut own);
+        } else if self.unused_keys.get(key).is_some_and(|&last| last != number) {
+            experiment.key_error(document, "a later experiment has this key too, and the SDKs know that one", &mut own);
         }
+        let position = self.flag_count + number;
+        let is_key_taken = own.errors() > 0;
+        match &experiment.rule {
+            Ok(rule) if !is_key_taken => self.flags.extend(self.flag_of_experiment(*rule, position)),
+            Ok(_) => self.disabled.push(Disabled { key: None, position, problem: own.first_error() }),
+            Err(problem) => self.disabled.push(Disabled {
+                key: experiment.key.clone().filter(|_| !is_key_taken),
+                position,
+                problem: problem.clone(),
+            }),
+        }
+        problems.append(own);
+        Some(())
     }
 
-    fn experiment_without_flag(&self, rule: usize, position: usize) -> Option<Flag> {
+    fn flag_of_experiment(&self, rule: usize, position: usize) -> Option<Flag> {
         let key = self.rules.get(rule)?.key.clone();
         let mut outcomes = Outcomes::new("", true, &[]);
-        let step = self.step(rule, RuleType::Experiment, &mut outcomes);
+        let step = self.flag_step(rule, RuleType::Experiment, &mut outcomes);
         Some(Flag {
             key,
             position,
@@ -313,7 +316,7 @@ impl<'a> Outcomes<'a> {
 }
 
 /// Where the last flag of each key stands.
-fn last_positions(document: &Value) -> HashMap<String, usize> {
+pub(super) fn last_positions(document: &Value) -> HashMap<String, usize> {
     let flags = document.get("featureFlags").and_then(Value::as_array).into_iter().flatten();
     flags.enumerate().filter_map(|(position, flag)| Some((flag.get("key")?.as_str()?.to_owned(), position))).collect()
 }

@@ -1,9 +1,9 @@
 //! Variables of flags: their types, and their values out of the texts that a datafile holds.
 
-use super::rule::key;
-use crate::diagnostics::{Node, Path, Problems, Severity};
-use crate::optimizely::wire::{optional, required, string};
+use crate::diagnostics::{Node, Path, Problems};
+use crate::element::key;
 use edgesplit_engine::number;
+use serde::Deserialize;
 use serde_json::{Number, Value};
 use std::collections::HashMap;
 
@@ -61,12 +61,10 @@ pub(super) struct VariableTypes(HashMap<String, VariableType>);
 impl VariableTypes {
     /// Collects what is readable; what is not is reported when the flags are read.
     pub(super) fn collect(document: &Value) -> VariableTypes {
-        let lists = |value: &Value, name: &str| value.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
-        let flags = lists(document, "featureFlags");
         // Older projects have variables that belong to no flag.
-        let orphans = lists(document, "variables");
-        let variables = flags.iter().flat_map(|flag| lists(flag, "variables"));
-        let types = orphans.into_iter().chain(variables).filter_map(|variable| {
+        let orphans = elements(document, "variables");
+        let variables = elements(document, "featureFlags").iter().flat_map(|flag| elements(flag, "variables"));
+        let types = orphans.iter().chain(variables).filter_map(|variable| {
             let text = |name: &str| variable.get(name).and_then(Value::as_str);
             Some((text("id")?.to_owned(), VariableType::parse(text("type")?, text("subType"))))
         });
@@ -83,6 +81,11 @@ impl VariableTypes {
     }
 }
 
+/// The elements of the list `name`.
+fn elements<'a>(value: &'a Value, name: &str) -> &'a [Value] {
+    value.get(name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+}
+
 /// A variable of a flag.
 #[derive(Debug)]
 pub(super) struct Variable {
@@ -91,18 +94,23 @@ pub(super) struct Variable {
     pub(super) default: Value,
 }
 
-pub(super) fn variable(node: Node<'_>, problems: &mut Problems) -> Option<Variable> {
-    node.object(problems)?;
-    node.unknown_fields(&["id", "key", "type", "subType", "defaultValue"], Severity::Warning, problems);
-    let id = required(node, "id", problems, string);
-    let key = required(node, "key", problems, key);
-    let name = required(node, "type", problems, string);
-    let sub_type = optional(node, "subType", problems, string);
-    let default = required(node, "defaultValue", problems, |node, problems| {
-        let text = node.string(problems)?;
-        let sub_type = sub_type.as_ref().and_then(Option::as_deref);
-        Some(VariableType::parse(name.as_deref().unwrap_or_default(), sub_type).cast(text, &node, problems))
-    });
-    let is_typed = name.is_some() && sub_type.is_some();
-    is_typed.then_some(Variable { id: id?, key: key?, default: default? })
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", expecting = "an object")]
+pub(super) struct VariableWire<'a> {
+    id: &'a str,
+    #[serde(borrow, deserialize_with = "key")]
+    key: &'a str,
+    r#type: &'a str,
+    sub_type: Option<&'a str>,
+    default_value: &'a str,
+}
+
+impl VariableWire<'_> {
+    /// The variable, which stands at `path`.
+    pub(super) fn compile(&self, path: &Path<'_>, problems: &mut Problems) -> Variable {
+        let text = Value::from(self.default_value);
+        let node = Node { value: &text, path: &path.field("defaultValue") };
+        let default = VariableType::parse(self.r#type, self.sub_type).cast(self.default_value, &node, problems);
+        Variable { id: self.id.to_owned(), key: self.key.to_owned(), default }
+    }
 }
