@@ -120,7 +120,7 @@ cold: module bench-modules ## what a request costs the module in V8 with cold ca
 TARGET ?= request
 SECONDS ?= 60
 # cargo-fuzz wants compiler flags that a stable toolchain only takes this way.
-fuzz: ## fuzz TARGET (request visit plugin_config native vendors shared_data reply) for SECONDS
+fuzz: ## fuzz TARGET (request visit plugin_config native vendors shared_data reply js_regex) for SECONDS
 	@command -v cargo-fuzz >/dev/null || cargo install --locked --quiet --root .setup cargo-fuzz
 	@mkdir -p tests/fuzz/found/$(TARGET)
 	cd tests/fuzz && PATH="$(CURDIR)/.setup/bin:$$PATH" RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir . \

@@ -3,6 +3,8 @@
 // Helpers of tests fail as tests do: by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "fuzz/inputs/js_regex.rs"]
+mod js_regex_input;
 #[path = "fuzz/inputs/native.rs"]
 mod native;
 #[path = "fuzz/inputs/plugin_config.rs"]
@@ -49,6 +51,11 @@ fn experiments() {
 #[test]
 fn bytes_in_shared_data() {
     run_all("shared_data", shared_data::run);
+}
+
+#[test]
+fn patterns() {
+    run_all("js_regex", js_regex_input::run);
 }
 
 #[test]

@@ -75,7 +75,7 @@ impl Parser {
         if parser.scanner.peek(0).is_some() {
             return Err("has a ) without its (".into());
         }
-        resolve(&mut ast, &parser.names);
+        resolve(&mut ast, &parser.names, parser.groups)?;
         Ok(Parsed { ast, groups: parser.groups, needs_backtracking: parser.needs_backtracking })
     }
 
@@ -264,15 +264,24 @@ fn limits(count: &str) -> Result<(usize, Option<usize>), CompileError> {
     Ok(limits)
 }
 
-/// Replaces the names in back-references by numbers.
-fn resolve(ast: &mut Ast, names: &[(String, usize)]) {
+/// Replaces the names in back-references by numbers. All groups that they refer to must exist.
+fn resolve(ast: &mut Ast, names: &[(String, usize)], groups: usize) -> Result<(), CompileError> {
     match ast {
-        Ast::Back(Reference::Name(name)) => {
-            let number = names.iter().find(|(other, _)| other == name).map_or(0, |(_, number)| *number);
-            *ast = Ast::Back(Reference::Number(number));
+        Ast::Back(reference) => {
+            let number = match reference {
+                Reference::Number(number) => *number,
+                Reference::Name(name) => names.iter().find(|(other, _)| other == name).map_or(0, |(_, number)| *number),
+            };
+            if !(1..=groups).contains(&number) {
+                return Err("refers back to a group that it does not have".into());
+            }
+            *reference = Reference::Number(number);
+            Ok(())
         }
-        Ast::Group(inner, _) | Ast::Repeat(Repeat { inner, .. }) | Ast::Look { inner, .. } => resolve(inner, names),
-        Ast::Sequence(parts) | Ast::Either(parts) => parts.iter_mut().for_each(|part| resolve(part, names)),
-        Ast::Char(_) | Ast::Set(_) | Ast::Start | Ast::End | Ast::Boundary(_) | Ast::Back(_) => {}
+        Ast::Group(inner, _) | Ast::Repeat(Repeat { inner, .. }) | Ast::Look { inner, .. } => {
+            resolve(inner, names, groups)
+        }
+        Ast::Sequence(parts) | Ast::Either(parts) => parts.iter_mut().try_for_each(|part| resolve(part, names, groups)),
+        Ast::Char(_) | Ast::Set(_) | Ast::Start | Ast::End | Ast::Boundary(_) => Ok(()),
     }
 }

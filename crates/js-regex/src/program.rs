@@ -58,8 +58,7 @@ impl Program {
         }
         let Parsed { ast, groups, needs_backtracking } = Parser::parse(pattern, ignore_case)?;
         let backtracks = backtracks || needs_backtracking;
-        let mut writer =
-            Writer { code: Vec::new(), slots: 2 * (groups + 1), groups, backtracks, ignore_case, writes: 0 };
+        let mut writer = Writer { code: Vec::new(), slots: 2 * (groups + 1), backtracks, ignore_case, writes: 0 };
         writer.write(&ast, false)?;
         writer.push(Instruction::Accept)?;
         writer.code.shrink_to_fit();
@@ -101,7 +100,6 @@ impl Repeat {
 struct Writer {
     code: Vec<Instruction>,
     slots: usize,
-    groups: usize,
     backtracks: bool,
     ignore_case: bool,
     writes: usize,
@@ -139,10 +137,9 @@ impl Writer {
             Ast::Start => drop(self.push(Instruction::Start)?),
             Ast::End => drop(self.push(Instruction::End)?),
             Ast::Boundary(is) => drop(self.push(Instruction::Boundary(*is))?),
-            Ast::Back(Reference::Number(group)) if (1..=self.groups).contains(group) => {
-                self.push(Instruction::Back(*group, backward))?;
-            }
-            Ast::Back(_) => return Err("refers back to a group that it does not have".into()),
+            Ast::Back(Reference::Number(group)) => drop(self.push(Instruction::Back(*group, backward))?),
+            // The parser has replaced names by numbers.
+            Ast::Back(Reference::Name(_)) => {}
             Ast::Group(inner, group) => {
                 let (first, last) = if backward { (1, 0) } else { (0, 1) };
                 if let Some(group) = group {
