@@ -292,7 +292,7 @@ fn json_output_and_completions() {
     let problems = answer["problems"].as_array().unwrap().iter();
     let places: Vec<_> = problems.map(|one| (one["path"].as_str().unwrap(), &one["line"], &one["column"])).collect();
     let (line, variants, state) = (json!(1), json!(63), json!(53));
-    assert_eq!(places, [("experiments[0].variants", &line, &variants), ("experiments[0].state", &line, &state)]);
+    assert_eq!(places, [("experiments[0].state", &line, &state), ("experiments[0].variants", &line, &variants)]);
     assert_eq!(answer["problems"][0]["severity"], "error");
 
     let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/experiments.json");
@@ -361,17 +361,17 @@ fn problems_are_drawn_in_colours_on_a_terminal() {
     let plain = anstream::adapter::strip_str(&drawn).to_string();
     let expected = format!(
         "\
+error: expected one of running, paused, concluded, found the string \"runing\"; did you mean `running`?
+ --> {wrong}:4:27
+  |
+4 |     {{\"key\": \"a\", \"state\": \"runing\",
+  |                           ^^^^^^^^ experiments[0].state
+
 error: weights add up to 9, not to 10000
  --> {wrong}:5:6
   |
 5 |      \"variants\": [{{\"key\": \"b\", \"weight\": 9}}]}}
   |      ^^^^^^^^^^ experiments[0].variants
-
-error: expected \"running\", \"paused\" or \"concluded\", found the string \"runing\"
- --> {wrong}:4:27
-  |
-4 |     {{\"key\": \"a\", \"state\": \"runing\",
-  |                           ^^^^^^^^ experiments[0].state
 
 {wrong}: 0 experiments in force, 1 disabled, 0 goals
 "
@@ -380,7 +380,7 @@ error: expected \"running\", \"paused\" or \"concluded\", found the string \"run
     // Without a terminal: one line each, without colours.
     let printed = edgesplit(&["validate", &wrong], &[]);
     assert_eq!(printed.out.lines().count(), 2);
-    assert!(printed.out.starts_with("experiments[0].variants: weights add up to 9, not to 10000\n"), "{}", printed.out);
+    assert!(printed.out.ends_with("experiments[0].variants: weights add up to 9, not to 10000\n"), "{}", printed.out);
     assert!(!printed.out.contains('\u{1b}') && !printed.err.contains('\u{1b}'));
     // Without a terminal, the same text is printed without colours.
     let config = file("coloured.json", &experiments());

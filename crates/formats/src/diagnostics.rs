@@ -1,8 +1,8 @@
-//! What is wrong with a document, and where: JSON nodes that know their path, and the list of problems found in them.
+//! Problems of documents with their places: JSON nodes that know their path, and the list of problems found in them.
 //!
-//! Parsers of the plugin configuration and of the experiment formats walk a [`Node`] tree and push to [`Problems`]
-//! instead of stopping at the first error, so that a person sees everything at once and one bad experiment can be
-//! disabled alone.
+//! Readers of the plugin configuration and of the experiment formats walk a [`Node`] tree and push to [`Problems`]
+//! instead of stopping at the first error. A person sees every problem at once, and one bad experiment can be disabled
+//! alone.
 
 use crate::json;
 use edgesplit_engine::number;
@@ -12,14 +12,14 @@ use std::fmt;
 /// How bad a [`Problem`] is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Severity {
-    /// Worth telling, changes nothing: an unknown field.
+    /// Reported, and changes nothing: an unknown field.
     Warning,
-    /// What it names is refused or disabled.
+    /// The document, or a part of it, is refused or disabled.
     Error,
 }
 
 impl Severity {
-    /// Its name, as it is told.
+    /// Its name in messages.
     pub const fn name(self) -> &'static str {
         match self {
             Severity::Warning => "warning",
@@ -28,14 +28,14 @@ impl Severity {
     }
 }
 
-/// One thing wrong in a document.
+/// A problem in a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// JSON path, such as `experiments[3].variants[0].weight`; empty for the document itself.
     pub path: String,
-    /// What was found and what is allowed.
+    /// The value found and the values allowed.
     pub message: String,
-    /// Whether it refuses anything.
+    /// Whether anything is refused.
     pub severity: Severity,
 }
 
@@ -73,12 +73,12 @@ impl Problems {
         self.0.push(Problem { path: path.to_string(), message, severity });
     }
 
-    /// Takes over everything `other` found.
+    /// Adds all problems of `other`.
     pub fn append(&mut self, mut other: Problems) {
         self.0.append(&mut other.0);
     }
 
-    /// How many errors were found: compare before and after a step to see whether the step added one.
+    /// The number of errors: compare it before and after a step to see whether the step added one.
     pub fn errors(&self) -> usize {
         self.0.iter().filter(|problem| problem.severity == Severity::Error).count()
     }
@@ -95,7 +95,7 @@ impl Problems {
     }
 }
 
-/// Where a node is in its document. Costs nothing until it is printed.
+/// The place of a node in its document. Costs nothing until it is printed.
 #[derive(Debug, Clone, Copy)]
 pub enum Path<'a> {
     /// The document itself.
@@ -141,11 +141,11 @@ impl fmt::Display for Path<'_> {
 pub struct Node<'a> {
     /// The value.
     pub value: &'a Value,
-    /// Where it stands.
+    /// Its place.
     pub path: &'a Path<'a>,
 }
 
-/// How a value is shown in a message: short, on one line.
+/// A value as messages show it: short, on one line.
 pub fn found(value: &Value) -> String {
     const SHOWN_CHARS_MAX: usize = 60;
     let kind = match value {
@@ -218,7 +218,7 @@ impl<'a> Node<'a> {
     pub fn integer(&self, range: std::ops::RangeInclusive<u64>, problems: &mut Problems) -> Option<u64> {
         let integer = self.value.as_u64().or_else(|| {
             let float = self.value.as_f64()?;
-            // Up to 2^53 a double tells every whole number from its neighbours.
+            // Up to 2^53, a double distinguishes every whole number from its neighbours.
             (float.fract() == 0.0 && (0.0..=9_007_199_254_740_992.0).contains(&float)).then_some(float as u64)
         });
         match integer.filter(|integer| range.contains(integer)) {
@@ -244,10 +244,27 @@ impl<'a> Node<'a> {
     pub fn unknown_fields(&self, known: &[&str], severity: Severity, problems: &mut Problems) {
         let Some(object) = self.value.as_object() else { return };
         for name in object.keys().filter(|name| !known.contains(&name.as_str())) {
-            let message = format!("unknown field; known here: {}", known.join(", "));
+            let message = unknown("field", name, known);
             problems.push(&self.path.field(name), message, severity);
         }
     }
+}
+
+/// The message about the name `found`, which is none of the names `known`.
+#[cold]
+pub fn unknown(kind: &str, found: &str, known: &[&str]) -> String {
+    let hint = nearest(found, known).map_or(";".to_owned(), |name| format!(", did you mean `{name}`?"));
+    format!("unknown {kind}{hint} known here: {}", known.join(", "))
+}
+
+/// The name among `known` that is most like `found`, if one is like it.
+#[cold]
+pub fn nearest<'a>(found: &str, known: &[&'a str]) -> Option<&'a str> {
+    /// Jaro-Winkler similarity, from 0 to 1. Names that are less alike have nothing to do with each other.
+    const SIMILARITY_MIN: f64 = 0.8;
+    let similar = known.iter().map(|name| (strsim::jaro_winkler(found, name), *name));
+    let similar = similar.filter(|(similarity, _)| *similarity >= SIMILARITY_MIN);
+    similar.max_by(|(a, _), (b, _)| a.total_cmp(b)).map(|(_, name)| name)
 }
 
 #[cfg(test)]
@@ -256,7 +273,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_path_reads_as_one_would_write_it() {
+    fn path_syntax() {
         let experiments = Path::Root.field("experiments").to_string();
         assert_eq!(experiments, "experiments");
         let root = Path::Root;
@@ -268,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_numbers_may_be_written_as_doubles() {
+    fn whole_numbers_may_be_doubles() {
         let mut problems = Problems::new();
         for (value, expected) in [
             (json!(3), Some(3)),
@@ -288,12 +305,16 @@ mod tests {
     }
 
     #[test]
-    fn unknown_fields_are_named_with_what_is_known() {
+    fn unknown_fields_name_the_known_ones() {
         let mut problems = Problems::new();
-        let value = json!({"a": 1, "b": 2});
-        Node::root(&value).unknown_fields(&["a"], Severity::Warning, &mut problems);
+        let value = json!({"paths": 1, "path": 2, "b": 3});
+        Node::root(&value).unknown_fields(&["hosts", "paths"], Severity::Warning, &mut problems);
         let shown: Vec<String> = problems.iter().map(ToString::to_string).collect();
-        assert_eq!(shown, ["b: unknown field; known here: a"]);
+        let expected = [
+            "b: unknown field; known here: hosts, paths",
+            "path: unknown field, did you mean `paths`? known here: hosts, paths",
+        ];
+        assert_eq!(shown, expected);
         assert_eq!(problems.errors(), 0);
     }
 }

@@ -11,6 +11,7 @@
 //! | [`stepwise`] | compiling a vendor's config in steps |
 //! | [`flags`] | a vendor's flags as experiments of a snapshot |
 //! | [`conditions`] | compiling conditions on attributes |
+//! | [`document`](mod@document) | documents that people write: declared objects, their readers and schemas |
 //! | [`diagnostics`] | problems in a document, with their paths |
 //!
 //! Vendors' formats have no routes and no baselines. The plugin configuration has them, as
@@ -18,6 +19,7 @@
 
 pub mod conditions;
 pub mod diagnostics;
+pub mod document;
 mod element;
 pub mod events;
 pub mod flags;
@@ -27,8 +29,6 @@ pub mod json;
 pub mod native;
 pub mod optimizely;
 pub mod registry;
-#[cfg(not(target_arch = "wasm32"))]
-pub mod schema;
 pub mod stepwise;
 
 pub use format::{Compilation, Compiled, DecryptionKey, FlagRoute, Format, FormatRef, Options};

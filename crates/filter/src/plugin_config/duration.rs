@@ -1,9 +1,11 @@
 //! Durations: a decimal number and its unit, such as `250ms`, `10s`, `0.25s`, `5m` or `8760h`.
 //!
-//! A bare number is refused, because nobody can see whether it means seconds or milliseconds.
+//! A bare number is refused, because it could mean seconds or milliseconds.
 
 use edgesplit_formats::diagnostics::{Node, Problems};
-use std::ops::RangeInclusive;
+use edgesplit_formats::document::Kind;
+#[cfg(not(target_arch = "wasm32"))]
+use serde_json::{Value, json};
 
 pub(super) const SECOND_MS: u64 = 1000;
 pub(super) const MINUTE_MS: u64 = 60 * SECOND_MS;
@@ -26,20 +28,78 @@ enum Flaw {
     Overflow,
 }
 
-/// The duration at `node`, in milliseconds.
-pub(super) fn read_ms(node: Node<'_>, bounds_ms: &RangeInclusive<u64>, problems: &mut Problems) -> Option<u64> {
-    match node.value.as_str().ok_or(Flaw::Syntax).and_then(parse) {
-        Ok(ms) if bounds_ms.contains(&ms) => return Some(ms),
-        Ok(_) | Err(Flaw::Overflow) => {
-            let (min, max) = (show_ms(*bounds_ms.start()), show_ms(*bounds_ms.end()));
-            node.expected(problems, &format!("a duration from {min} to {max}"));
-        }
-        Err(Flaw::Fraction) => node.expected(problems, "a duration of whole milliseconds"),
-        Err(Flaw::Syntax) => {
-            node.expected(problems, r#"a duration such as "10s" (a number and one of the units ms, s, m, h)"#);
-        }
+/// A duration, in milliseconds.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Millis {
+    min_ms: u64,
+    max_ms: u64,
+}
+
+/// A duration from `min_ms` to `max_ms`.
+pub(super) const fn millis(min_ms: u64, max_ms: u64) -> Millis {
+    Millis { min_ms, max_ms }
+}
+
+impl Kind for Millis {
+    type Value = u64;
+
+    fn expected(&self) -> String {
+        format!("a duration from {} to {}", show_ms(self.min_ms), show_ms(self.max_ms))
     }
-    None
+
+    fn read(&self, node: Node<'_>, problems: &mut Problems) -> Option<u64> {
+        match node.value.as_str().ok_or(Flaw::Syntax).and_then(parse) {
+            Ok(ms) if (self.min_ms..=self.max_ms).contains(&ms) => return Some(ms),
+            Ok(_) | Err(Flaw::Overflow) => node.expected(problems, &self.expected()),
+            Err(Flaw::Fraction) => node.expected(problems, "a duration of whole milliseconds"),
+            Err(Flaw::Syntax) => {
+                node.expected(problems, r#"a duration such as "10s" (a number and one of the units ms, s, m, h)"#);
+            }
+        }
+        None
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    fn schema(&self) -> Value {
+        let bounds = format!("From {} to {}.", show_ms(self.min_ms), show_ms(self.max_ms));
+        json!({"type": "string", "pattern": "^[0-9]+(\\.[0-9]+)?(ms|s|m|h)$", "description": bounds})
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    fn show(&self, ms: &u64) -> Option<Value> {
+        Some(json!(show_ms(*ms)))
+    }
+}
+
+/// A duration of whole seconds, in seconds.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seconds(pub(super) Millis);
+
+impl Kind for Seconds {
+    type Value = u64;
+
+    fn expected(&self) -> String {
+        self.0.expected()
+    }
+
+    fn read(&self, node: Node<'_>, problems: &mut Problems) -> Option<u64> {
+        let ms = self.0.read(node, problems)?;
+        if !ms.is_multiple_of(SECOND_MS) {
+            node.expected(problems, "a duration of whole seconds");
+            return None;
+        }
+        Some(ms / SECOND_MS)
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    fn schema(&self) -> Value {
+        self.0.schema()
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    fn show(&self, seconds: &u64) -> Option<Value> {
+        self.0.show(&(seconds * SECOND_MS))
+    }
 }
 
 /// How a duration is shown: in the longest unit in which it is whole.
@@ -48,7 +108,7 @@ pub(super) fn show_ms(ms: u64) -> String {
     whole.map_or(format!("{ms}ms"), |(unit, unit_ms)| format!("{}{unit}", ms / unit_ms))
 }
 
-/// The duration that `text` says, in milliseconds, if it says one.
+/// The duration in `text`, in milliseconds, if it is one.
 pub fn parse_duration_ms(text: &str) -> Option<u64> {
     parse(text).ok()
 }
@@ -87,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_duration_is_a_decimal_number_and_a_unit() {
+    fn duration_syntax() {
         for (text, expected) in [
             ("250ms", Ok(250)),
             ("10s", Ok(10_000)),
@@ -125,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_duration_is_shown_in_its_longest_whole_unit() {
+    fn duration_is_shown_in_its_longest_whole_unit() {
         for (ms, expected) in
             [(0, "0ms"), (1, "1ms"), (1500, "1500ms"), (90_000, "90s"), (300_000, "5m"), (86_400_000, "24h")]
         {

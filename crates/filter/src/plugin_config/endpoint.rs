@@ -1,10 +1,11 @@
 //! An HTTP service that the filter calls.
 
-use super::block::{self, Block};
 use super::names;
-use edgesplit_formats::diagnostics::{Node, Path, Problems};
+use edgesplit_formats::diagnostics::{Node, Problems};
+use edgesplit_formats::document;
+use edgesplit_formats::document::{InPlace, Map, Nullable, Object, Text, Then, in_place, strict};
 
-/// Where a call goes, and what it carries each time.
+/// The address of a service, and the headers of each call.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Endpoint {
     /// The cluster, by its name in Envoy's configuration.
@@ -17,77 +18,87 @@ pub struct Endpoint {
     pub headers: Vec<(String, String)>,
 }
 
-/// The members of an endpoint that mean nothing without its cluster.
-pub(super) const DEPENDENT: [&str; 3] = ["authority", "path", "headers"];
+pub(super) const CLUSTER: Text = Text::new(
+    "the name of an Envoy cluster: not empty, no control characters",
+    "^[^\\x00-\\x1f\\x7f-\\x9f]+$",
+    |text| !text.is_empty() && !text.chars().any(char::is_control),
+);
 
-/// The endpoint whose members stand in `block` beside others. `cluster` must be among them.
-pub(super) fn read(block: &Block<'_>, problems: &mut Problems) -> Option<Endpoint> {
-    let cluster = block.required("cluster", "the name of an Envoy cluster", problems, |node, problems| {
-        names::text(node, "the name of an Envoy cluster: not empty, no control characters", problems, |text| {
-            !text.is_empty() && !text.chars().any(char::is_control)
-        })
-    });
-    let authority = if block.has("authority") {
-        block.required("authority", "", problems, |node, problems| {
-            names::text(node, "a host, with or without a port", problems, names::is_authority)
-        })
-    } else {
-        // Istio names its clusters `outbound|80||service.namespace.svc.cluster.local`: the host stands last.
-        let host = cluster.as_deref().and_then(|cluster| cluster.rsplit('|').next()).map(str::to_owned);
-        let fallback = host.filter(|host| names::is_authority(host));
-        if fallback.is_none() && cluster.is_some() {
-            let message = "missing; the name of the cluster, which is its default, is no host";
-            problems.error(&block.path().field("authority"), message);
-        }
-        fallback
-    };
-    let path = block.or("path", "/".to_owned(), problems, |node, problems| {
-        let expected = "a path that starts with / and is visible ASCII without #";
-        names::text(node, expected, problems, names::is_request_path)
-    });
-    let headers = block.or("headers", Vec::new(), problems, read_headers);
-    Some(Endpoint { cluster: cluster?, authority: authority?, path: path?, headers: headers? })
+const AUTHORITY: Text = Text::new("a host, with or without a port", "^[!\"$-.0->@-\\[\\]-~]+$", names::is_authority);
+
+const PATH: Text =
+    Text::new("a path that starts with / and is visible ASCII without #", "^/[!\"$-~]*$", names::is_request_path);
+
+/// Headers that belong to the connection, or are set elsewhere.
+const HEADERS_REFUSED: [&str; 8] =
+    ["host", "content-length", "transfer-encoding", "connection", "keep-alive", "proxy-connection", "te", "upgrade"];
+
+const HEADERS: Map<Text> = Map {
+    name: header_name,
+    pattern: "",
+    refused: &HEADERS_REFUSED,
+    value: Text::secret("a header value: visible ASCII, spaces and tabs", "^[\\t -~]*$", names::is_header_value),
+};
+
+document! {
+    /// The members of an endpoint beside its cluster.
+    pub(super) struct Address {
+        /// The host of requests, with or without a port; the host in the cluster's name, if left out.
+        authority: Option<String> = None => Nullable(AUTHORITY),
+        /// The path of requests, with or without a query.
+        path: String = "/".to_owned() => PATH,
+        /// More headers of requests, such as authorization.
+        headers: Vec<(String, String)> = Vec::new() => HEADERS,
+    }
 }
 
-fn read_headers(node: Node<'_>, problems: &mut Problems) -> Option<Vec<(String, String)>> {
-    let mut seen = Vec::new();
-    block::map(node, problems, |name, node, problems| {
-        let name = read_header_name(name, node.path, problems);
-        if let Some(name) = &name {
-            if seen.contains(name) {
-                problems.error(node.path, format!("the header {name} is given twice: case means nothing in its name"));
-            }
-            seen.push(name.clone());
-        }
-        // Not shown when it is bad: it may be a secret.
-        let Some(value) = node.value.as_str() else {
-            problems.error(node.path, "expected a string");
+document! {
+    /// An endpoint as it is written.
+    pub(super) struct Service {
+        /// The service, by the name of its cluster in Envoy's configuration.
+        cluster: String => CLUSTER,
+        /// The rest.
+        address: Address => in_place(),
+    }
+}
+
+/// An endpoint in a block of its own.
+pub(super) const ENDPOINT: Then<Object<Service>, Endpoint> = Then { kind: strict(), then: Service::endpoint };
+
+/// An endpoint whose members stand among others.
+pub(super) const ENDPOINT_IN_PLACE: InPlace<Service, Endpoint> = InPlace(Service::endpoint);
+
+impl Service {
+    fn endpoint(self, block: Node<'_>, problems: &mut Problems) -> Option<Endpoint> {
+        self.address.endpoint(self.cluster, block, problems)
+    }
+}
+
+impl Address {
+    /// The members of an endpoint that mean nothing without its cluster.
+    pub(super) const NAMES: [&str; 3] = ["authority", "path", "headers"];
+
+    /// The endpoint in the cluster of this name, whose members stand in `block`.
+    pub(super) fn endpoint(self, cluster: String, block: Node<'_>, problems: &mut Problems) -> Option<Endpoint> {
+        let Address { authority, path, headers } = self;
+        // Istio names its clusters `outbound|80||service.namespace.svc.cluster.local`: the host stands last.
+        let host = || cluster.rsplit('|').next().filter(|host| names::is_authority(host)).map(str::to_owned);
+        let Some(authority) = authority.or_else(host) else {
+            let message = "missing; its default, the name of the cluster, is no host";
+            problems.error(&block.path.field("authority"), message);
             return None;
         };
-        if let Err(message) = names::check_header_value(value) {
-            problems.error(node.path, message);
-            return None;
-        }
-        Some((name?, value.to_owned()))
-    })
+        Some(Endpoint { cluster, authority, path, headers })
+    }
 }
 
-fn read_header_name(name: &str, path: &Path<'_>, problems: &mut Problems) -> Option<String> {
-    let name = match names::check_header_name(name) {
-        Ok(name) => name,
-        Err(message) => {
-            problems.error(path, message);
-            return None;
-        }
-    };
+fn header_name(name: &str) -> Result<String, String> {
+    let name = names::check_header_name(name)?;
     let reason = match name.as_str() {
         "host" => "the host is set with `authority`",
-        "content-length" => "the length is that of the body sent",
-        "transfer-encoding" | "connection" | "keep-alive" | "proxy-connection" | "te" | "upgrade" => {
-            "it belongs to the connection, which is the proxy's own"
-        }
-        _ => return Some(name),
+        "content-length" => "the length follows from the body",
+        name if HEADERS_REFUSED.contains(&name) => "it belongs to the connection, which is the proxy's own",
+        _ => return Ok(name),
     };
-    problems.error(path, format!("the header {name} cannot be set here: {reason}"));
-    None
+    Err(format!("the header {name} cannot be set here: {reason}"))
 }

@@ -1,30 +1,18 @@
 //! Where events go, and the limits on their way.
 
-use super::block::{self, Block};
-use super::duration::{HOUR_MS, MINUTE_MS, SECOND_MS, show_ms};
-use super::endpoint::{self, Endpoint};
+use super::duration::{HOUR_MS, MINUTE_MS, Millis, SECOND_MS, millis, show_ms};
+use super::endpoint::{ENDPOINT, ENDPOINT_IN_PLACE, Endpoint};
 use edgesplit_formats::FormatRef;
-use edgesplit_formats::diagnostics::{Node, Problems};
+use edgesplit_formats::document;
+use edgesplit_formats::document::{Choice, Nullable, Object, Then, strict, whole};
 use edgesplit_formats::events::EventWire;
-use std::ops::RangeInclusive;
 
-pub(super) const TIMEOUT_BOUNDS_MS: RangeInclusive<u64> = 1..=5 * MINUTE_MS;
-pub(super) const BATCH_BOUNDS_EVENTS: RangeInclusive<u32> = 1..=10_000;
-pub(super) const BATCH_BOUNDS_BYTES: RangeInclusive<u32> = 1..=16 << 20;
-pub(super) const BATCH_AGE_BOUNDS_MS: RangeInclusive<u64> = 10..=24 * HOUR_MS;
-pub(super) const DEDUPE_WINDOW_BOUNDS_MS: RangeInclusive<u64> = 10..=720 * HOUR_MS;
-pub(super) const DEDUPE_BOUNDS_ENTRIES: RangeInclusive<u32> = 1..=10_000_000;
 /// The most bytes that an outbox can be given.
 pub const OUTBOX_BYTES_MAX: u32 = 1 << 30;
 /// The most batches that an outbox can be given.
 pub const OUTBOX_BATCHES_MAX: u32 = 4096;
-pub(super) const OUTBOX_BOUNDS_BYTES: RangeInclusive<u32> = 1..=OUTBOX_BYTES_MAX;
-pub(super) const OUTBOX_BOUNDS_BATCHES: RangeInclusive<u32> = 1..=OUTBOX_BATCHES_MAX;
-pub(super) const OUTBOX_AGE_BOUNDS_MS: RangeInclusive<u64> = 10..=720 * HOUR_MS;
-pub(super) const BACKOFF_BOUNDS_MS: RangeInclusive<u64> = 1..=24 * HOUR_MS;
-pub(super) const LEASE_BOUNDS_MS: RangeInclusive<u64> = 2..=24 * HOUR_MS;
 
-pub(super) const TIMEOUT_MS: u64 = 2 * SECOND_MS;
+const BACKOFF: Millis = millis(1, 24 * HOUR_MS);
 
 /// The filter's own formats by their names, in the order of their numbers.
 const OWN_FORMATS: [(&str, EventFormat); 4] = [
@@ -34,28 +22,30 @@ const OWN_FORMATS: [(&str, EventFormat); 4] = [
     ("kafka-rest", EventFormat::KafkaRest),
 ];
 
-/// Where events go, and the limits on their way.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Events {
-    /// What a batch looks like on the wire.
-    pub format: EventFormat,
-    /// The service that takes batches.
-    pub endpoint: Endpoint,
-    /// Milliseconds that a delivery may take; shorter than [`Retry::lease_ms`].
-    pub timeout_ms: u64,
-    /// When a worker's buffer is sealed into a batch.
-    pub batch: Batch,
-    /// For how long an exposure counts as seen.
-    pub dedupe: Dedupe,
-    /// What the outbox holds at most.
-    pub outbox: OutboxLimits,
-    /// When a delivery is tried again.
-    pub retry: Retry,
-    /// Where batches go, once, that would be dropped for overflow or age; `None`: they are dropped.
-    pub fallback: Option<Endpoint>,
+document! {
+    /// The service that gets events, and the limits on their way.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct Events {
+        /// The body of a batch.
+        pub format: EventFormat = EventFormat::Native => Choice(EventFormat::all),
+        /// The service that takes batches.
+        pub endpoint: Endpoint => ENDPOINT_IN_PLACE,
+        /// How long a delivery may take; shorter than `retry.lease`.
+        pub timeout_ms as "timeout": u64 = 2 * SECOND_MS => millis(1, 5 * MINUTE_MS),
+        /// When a worker's buffer is sealed into a batch: at the first of these limits.
+        pub batch: Batch = Batch::default() => strict(),
+        /// How long an exposure counts as seen.
+        pub dedupe: Dedupe = Dedupe::default() => strict(),
+        /// The limits of the outbox, over all workers of the process.
+        pub outbox: OutboxLimits = OutboxLimits::default() => strict(),
+        /// When a delivery is tried again.
+        pub retry: Retry = Retry::default() => RETRY,
+        /// The service that gets a batch, once, that would be dropped for overflow or age.
+        pub fallback: Option<Endpoint> = None => Nullable(ENDPOINT),
+    }
 }
 
-/// What a batch looks like on the wire.
+/// The body of a batch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum EventFormat {
     /// One JSON object with the batch's id and its events.
@@ -110,56 +100,47 @@ impl EventFormat {
     }
 }
 
-/// When a worker's buffer is sealed into a batch: at the first of the three that is reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Batch {
-    /// Events in it.
-    pub max_events: usize,
-    /// Its size in bytes; not more than [`OutboxLimits::max_bytes`].
-    pub max_bytes: usize,
-    /// Milliseconds since its first event.
-    pub max_age_ms: u64,
-}
-
-impl Default for Batch {
-    fn default() -> Batch {
-        Batch { max_events: 500, max_bytes: 256 << 10, max_age_ms: SECOND_MS }
+document! {
+    /// When a worker's buffer is sealed into a batch: at the first of the three limits.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct Batch {
+        /// Events in it.
+        pub max_events: usize = 500 => whole(1, 10_000),
+        /// Its size in bytes; not more than `outbox.max_bytes`.
+        pub max_bytes: usize = 256 << 10 => whole(1, 16 << 20),
+        /// Time since its first event.
+        pub max_age_ms as "max_age": u64 = SECOND_MS => millis(10, 24 * HOUR_MS),
     }
 }
 
-/// For how long an exposure counts as seen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Dedupe {
-    /// The length of a window in milliseconds: each counts an exposure once.
-    pub window_ms: u64,
-    /// How many exposures one worker remembers.
-    pub max_entries: usize,
-}
-
-impl Default for Dedupe {
-    fn default() -> Dedupe {
-        Dedupe { window_ms: 30 * MINUTE_MS, max_entries: 100_000 }
+document! {
+    /// How long an exposure counts as seen.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct Dedupe {
+        /// The length of a window. A worker reports an exposure once in each.
+        pub window_ms as "window": u64 = 30 * MINUTE_MS => millis(10, 720 * HOUR_MS),
+        /// How many exposures one worker remembers.
+        pub max_entries: usize = 100_000 => whole(1, 10_000_000),
     }
 }
 
-/// What the outbox holds at most, over all workers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct OutboxLimits {
-    /// Bytes of all its batches.
-    pub max_bytes: usize,
-    /// Batches.
-    pub max_batches: usize,
-    /// Milliseconds that a batch may wait.
-    pub max_age_ms: u64,
-    /// Which batch goes when there is no room.
-    pub on_full: OnFull,
-}
-
-impl Default for OutboxLimits {
-    fn default() -> OutboxLimits {
-        OutboxLimits { max_bytes: 16 << 20, max_batches: 256, max_age_ms: 24 * HOUR_MS, on_full: OnFull::DropOldest }
+document! {
+    /// The limits of the outbox, over all workers.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct OutboxLimits {
+        /// Bytes of all batches.
+        pub max_bytes: usize = 16 << 20 => whole(1, OUTBOX_BYTES_MAX as u64),
+        /// Batches.
+        pub max_batches: usize = 256 => whole(1, OUTBOX_BATCHES_MAX as u64),
+        /// How long a batch may wait.
+        pub max_age_ms as "max_age": u64 = 24 * HOUR_MS => millis(10, 720 * HOUR_MS),
+        /// The batch that is dropped when the outbox is full.
+        pub on_full: OnFull = OnFull::DropOldest => ON_FULL,
     }
 }
+
+const ON_FULL: Choice<OnFull> =
+    Choice(|| vec![("drop_oldest", OnFull::DropOldest), ("drop_newest", OnFull::DropNewest)]);
 
 /// Which batch goes when the outbox is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -170,121 +151,51 @@ pub enum OnFull {
     DropNewest,
 }
 
-/// When a delivery is tried again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Retry {
-    /// The shortest back-off in milliseconds; not more than `backoff_max_ms`.
-    pub backoff_min_ms: u64,
-    /// The longest back-off in milliseconds.
-    pub backoff_max_ms: u64,
-    /// Milliseconds after which a slot of the outbox is free to be taken over; longer than [`Events::timeout_ms`].
-    pub lease_ms: u64,
-}
-
-impl Default for Retry {
-    fn default() -> Retry {
-        Retry { backoff_min_ms: SECOND_MS, backoff_max_ms: MINUTE_MS, lease_ms: 10 * SECOND_MS }
+document! {
+    /// When a delivery is tried again.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct Retry {
+        /// The shortest back-off; not more than `backoff_max`.
+        pub backoff_min_ms as "backoff_min": u64 = SECOND_MS => BACKOFF,
+        /// The longest back-off.
+        pub backoff_max_ms as "backoff_max": u64 = MINUTE_MS => BACKOFF,
+        /// Time after which another worker may take over a batch; longer than `timeout`.
+        pub lease_ms as "lease": u64 = 10 * SECOND_MS => millis(2, 24 * HOUR_MS),
     }
 }
 
-pub(super) fn read(node: Node<'_>, problems: &mut Problems) -> Option<Events> {
-    let known = [
-        "format",
-        "cluster",
-        "authority",
-        "path",
-        "headers",
-        "timeout",
-        "batch",
-        "dedupe",
-        "outbox",
-        "retry",
-        "fallback",
-    ];
-    let block = Block::open(node, &known, problems)?;
+/// The block `events`.
+pub(super) const EVENTS: Then<Object<Events>, Events> = Then {
+    kind: strict(),
+    then: |events, node, problems| {
+        let Events { timeout_ms, batch, outbox, retry, .. } = &events;
+        if batch.max_bytes > outbox.max_bytes {
+            let message = format!(
+                "{} is more than events.outbox.max_bytes, {}: a full batch would never fit",
+                batch.max_bytes, outbox.max_bytes
+            );
+            problems.error(&node.path.field("batch").field("max_bytes"), message);
+        }
+        if retry.lease_ms <= *timeout_ms {
+            let (lease, timeout) = (show_ms(retry.lease_ms), show_ms(*timeout_ms));
+            let message = format!(
+                "{lease} is not longer than events.timeout, {timeout}: \
+                 a batch would be taken over while it is being sent"
+            );
+            problems.error(&node.path.field("retry").field("lease"), message);
+        }
+        Some(events)
+    },
+};
 
-    let format = block.or("format", EventFormat::Native, problems, |node, problems| {
-        block::format(node, &EventFormat::all(), problems)
-    });
-    let endpoint = endpoint::read(&block, problems);
-    let timeout_ms = block.duration_ms("timeout", TIMEOUT_MS, TIMEOUT_BOUNDS_MS, problems);
-    let batch = block.or("batch", Batch::default(), problems, read_batch);
-    let dedupe = block.or("dedupe", Dedupe::default(), problems, read_dedupe);
-    let outbox = block.or("outbox", OutboxLimits::default(), problems, read_outbox);
-    let retry = block.or("retry", Retry::default(), problems, read_retry);
-    let fallback = block.nullable("fallback", problems, |node, problems| {
-        endpoint::read(&Block::open(node, &["cluster", "authority", "path", "headers"], problems)?, problems)
-    });
-
-    if let (Some(batch), Some(outbox)) = (&batch, &outbox)
-        && batch.max_bytes > outbox.max_bytes
-    {
-        let (batch, outbox) = (batch.max_bytes, outbox.max_bytes);
-        let message = format!("{batch} is more than events.outbox.max_bytes, {outbox}: a full batch would never fit");
-        problems.error(&block.path().field("batch").field("max_bytes"), message);
-    }
-    if let (Some(timeout_ms), Some(retry)) = (timeout_ms, &retry)
-        && retry.lease_ms <= timeout_ms
-    {
-        let (lease, timeout) = (show_ms(retry.lease_ms), show_ms(timeout_ms));
-        let message = format!(
-            "{lease} is not longer than events.timeout, {timeout}: a batch would be taken over while it is being sent"
-        );
-        problems.error(&block.path().field("retry").field("lease"), message);
-    }
-    Some(Events {
-        format: format?,
-        endpoint: endpoint?,
-        timeout_ms: timeout_ms?,
-        batch: batch?,
-        dedupe: dedupe?,
-        outbox: outbox?,
-        retry: retry?,
-        fallback: fallback?,
-    })
-}
-
-fn read_batch(node: Node<'_>, problems: &mut Problems) -> Option<Batch> {
-    let block = Block::open(node, &["max_events", "max_bytes", "max_age"], problems)?;
-    let defaults = Batch::default();
-    let max_events = block.size("max_events", defaults.max_events, BATCH_BOUNDS_EVENTS, problems);
-    let max_bytes = block.size("max_bytes", defaults.max_bytes, BATCH_BOUNDS_BYTES, problems);
-    let max_age_ms = block.duration_ms("max_age", defaults.max_age_ms, BATCH_AGE_BOUNDS_MS, problems);
-    Some(Batch { max_events: max_events?, max_bytes: max_bytes?, max_age_ms: max_age_ms? })
-}
-
-fn read_dedupe(node: Node<'_>, problems: &mut Problems) -> Option<Dedupe> {
-    let block = Block::open(node, &["window", "max_entries"], problems)?;
-    let defaults = Dedupe::default();
-    let window_ms = block.duration_ms("window", defaults.window_ms, DEDUPE_WINDOW_BOUNDS_MS, problems);
-    let max_entries = block.size("max_entries", defaults.max_entries, DEDUPE_BOUNDS_ENTRIES, problems);
-    Some(Dedupe { window_ms: window_ms?, max_entries: max_entries? })
-}
-
-fn read_outbox(node: Node<'_>, problems: &mut Problems) -> Option<OutboxLimits> {
-    let block = Block::open(node, &["max_bytes", "max_batches", "max_age", "on_full"], problems)?;
-    let defaults = OutboxLimits::default();
-    let max_bytes = block.size("max_bytes", defaults.max_bytes, OUTBOX_BOUNDS_BYTES, problems);
-    let max_batches = block.size("max_batches", defaults.max_batches, OUTBOX_BOUNDS_BATCHES, problems);
-    let max_age_ms = block.duration_ms("max_age", defaults.max_age_ms, OUTBOX_AGE_BOUNDS_MS, problems);
-    let on_full = block.or("on_full", defaults.on_full, problems, |node, problems| {
-        let choices = [("drop_oldest", OnFull::DropOldest), ("drop_newest", OnFull::DropNewest)];
-        block::choice(node, &choices, problems)
-    });
-    Some(OutboxLimits { max_bytes: max_bytes?, max_batches: max_batches?, max_age_ms: max_age_ms?, on_full: on_full? })
-}
-
-fn read_retry(node: Node<'_>, problems: &mut Problems) -> Option<Retry> {
-    let block = Block::open(node, &["backoff_min", "backoff_max", "lease"], problems)?;
-    let defaults = Retry::default();
-    let backoff_min_ms = block.duration_ms("backoff_min", defaults.backoff_min_ms, BACKOFF_BOUNDS_MS, problems);
-    let backoff_max_ms = block.duration_ms("backoff_max", defaults.backoff_max_ms, BACKOFF_BOUNDS_MS, problems);
-    let lease_ms = block.duration_ms("lease", defaults.lease_ms, LEASE_BOUNDS_MS, problems);
-    let retry = Retry { backoff_min_ms: backoff_min_ms?, backoff_max_ms: backoff_max_ms?, lease_ms: lease_ms? };
-    if retry.backoff_min_ms > retry.backoff_max_ms {
-        let (min, max) = (show_ms(retry.backoff_min_ms), show_ms(retry.backoff_max_ms));
-        let message = format!("{min} is longer than events.retry.backoff_max, {max}");
-        problems.error(&block.path().field("backoff_min"), message);
-    }
-    Some(retry)
-}
+const RETRY: Then<Object<Retry>, Retry> = Then {
+    kind: strict(),
+    then: |retry, node, problems| {
+        if retry.backoff_min_ms > retry.backoff_max_ms {
+            let (min, max) = (show_ms(retry.backoff_min_ms), show_ms(retry.backoff_max_ms));
+            let message = format!("{min} is longer than events.retry.backoff_max, {max}");
+            problems.error(&node.path.field("backoff_min"), message);
+        }
+        Some(retry)
+    },
+};

@@ -1,23 +1,19 @@
 //! Where experiments come from.
 
-use super::block::{self, Block};
-use super::duration::{HOUR_MS, MINUTE_MS, SECOND_MS};
-use super::endpoint::{self, Endpoint};
-use super::names;
+use super::duration::{HOUR_MS, MINUTE_MS, SECOND_MS, millis};
+use super::endpoint::{Address, CLUSTER, Endpoint};
 use edgesplit_engine::pattern::Pattern;
+use edgesplit_engine::route::Route;
 use edgesplit_engine::snapshot::Goal;
-use edgesplit_formats::diagnostics::{Node, Problems, Severity};
+use edgesplit_formats::diagnostics::{Node, Problems};
+use edgesplit_formats::document;
+use edgesplit_formats::document::{
+    AnyObject, Choice, List, Nullable, Object, Parsed, Text, Then, in_place, strict, whole,
+};
 use edgesplit_formats::native;
+use edgesplit_formats::native::route::Goals;
 use edgesplit_formats::{DecryptionKey, FlagRoute, FormatRef};
 use serde_json::Value;
-use std::ops::RangeInclusive;
-
-pub(super) const REFRESH_BOUNDS_MS: RangeInclusive<u64> = 100..=24 * HOUR_MS;
-pub(super) const TIMEOUT_BOUNDS_MS: RangeInclusive<u64> = 1..=5 * MINUTE_MS;
-pub(super) const BODY_BOUNDS_BYTES: RangeInclusive<u32> = 1..=64 << 20;
-pub(super) const REFRESH_MS: u64 = 10 * SECOND_MS;
-pub(super) const TIMEOUT_MS: u64 = 2 * SECOND_MS;
-pub(super) const BODY_BYTES: usize = 4 << 20;
 
 /// Where experiments come from: a service, a document in the configuration itself, or first the one and then the
 /// other. At least one of the two is there.
@@ -50,107 +46,111 @@ pub struct Source {
     pub max_bytes: usize,
 }
 
-pub(super) fn read(node: Node<'_>, problems: &mut Problems) -> Option<Experiments> {
-    let known = [
-        "format",
-        "cluster",
-        "authority",
-        "path",
-        "headers",
-        "refresh",
-        "timeout",
-        "max_bytes",
-        "inline",
-        "decryption_key",
-        "routes",
-        "goals",
-    ];
-    let block = Block::open(node, &known, problems)?;
+document! {
+    /// The block `experiments` as it is written.
+    pub(super) struct Block {
+        /// The format of the experiments.
+        format: FormatRef = edgesplit_formats::NATIVE => FORMAT,
+        /// The service to fetch from, by the name of its cluster in Envoy's configuration.
+        cluster: Option<String> = None => Nullable(CLUSTER),
+        /// The rest of the service.
+        address: Address => in_place(),
+        /// Time from one fetch to the next, before jitter.
+        refresh_ms as "refresh": u64 = 10 * SECOND_MS => millis(100, 24 * HOUR_MS),
+        /// How long a fetch may take.
+        timeout_ms as "timeout": u64 = 2 * SECOND_MS => millis(1, 5 * MINUTE_MS),
+        /// A larger body is refused.
+        max_bytes: usize = 4 << 20 => whole(1, 64 << 20),
+        /// A document in the experiment format, in force until the first good fetch.
+        inline: Option<Value> = None => Nullable(AnyObject),
+        /// The key of a vendor's encrypted payload; for GrowthBook 16 bytes in base64.
+        decryption_key: Option<String> = None => Nullable(DECRYPTION_KEY),
+        /// Routes and baselines of a vendor's flags. The first entry that names a flag applies.
+        routes: Vec<FlagRoute> = Vec::new() => List(FLAG_ROUTE),
+        /// Goals beside a vendor's flags.
+        goals: Vec<Goal> = Vec::new() => Goals::STRICT,
+    }
+}
 
-    let format = block.or("format", edgesplit_formats::NATIVE, problems, |node, problems| {
-        let built: Vec<_> = edgesplit_formats::formats().map(|format| (format.name(), format)).collect();
-        block::format(node, &built, problems)
-    });
-    let decryption_key = block.nullable("decryption_key", problems, |node, problems| {
-        let key = node.value.as_str().filter(|key| !key.is_empty());
-        if key.is_none() {
-            // What was found is not shown.
-            problems.error(node.path, "expected the decryption key of the vendor's payload");
-        } else if format.is_some_and(|format| !format.has_encryption()) {
+const FORMAT: Choice<FormatRef> =
+    Choice(|| edgesplit_formats::formats().map(|format| (format.name(), format)).collect());
+
+const DECRYPTION_KEY: Text =
+    Text::secret("the decryption key of the vendor's payload", "^[\\s\\S]+$", |text| !text.is_empty());
+
+document! {
+    /// An entry of `routes` as it is written.
+    pub(super) struct FlagRouteBlock {
+        /// Flags by their keys; `*` stands for any run of characters. Empty: every flag.
+        keys: Vec<Pattern> = Vec::new() => List(Parsed {
+            expected: "a flag's key, or a pattern with *",
+            pattern: "^[\\s\\S]+$",
+            parse: |text| (!text.is_empty()).then(|| Pattern::new(text)),
+            write: Pattern::text,
+        }),
+        /// The requests that the flags are about.
+        route: Route => in_place(),
+        /// The key of the variant that visitors outside the experiment see.
+        baseline: Option<String> = None => Nullable(native::KEY),
+    }
+}
+
+const FLAG_ROUTE: Then<Object<FlagRouteBlock>, FlagRoute> = Then {
+    kind: strict(),
+    then: |FlagRouteBlock { keys, route, baseline }, _, _| Some(FlagRoute { keys, route, baseline }),
+};
+
+/// The block `experiments`.
+pub(super) const EXPERIMENTS: Then<Object<Block>, Experiments> = Then {
+    kind: strict().expecting(r#"an object with a "cluster" to fetch experiments from, an "inline" document, or both"#),
+    then: Block::compile,
+};
+
+impl Block {
+    fn compile(self, node: Node<'_>, problems: &mut Problems) -> Option<Experiments> {
+        let Block {
+            format,
+            cluster,
+            address,
+            refresh_ms,
+            timeout_ms,
+            max_bytes,
+            inline,
+            decryption_key,
+            routes,
+            goals,
+        } = self;
+        let errors = problems.errors();
+        if decryption_key.is_some() && !format.has_encryption() {
             let encrypted = edgesplit_formats::formats().filter(|format| format.has_encryption());
             let names: Vec<&str> = encrypted.map(|format| format.name()).collect();
-            problems.error(node.path, format!("only configs of these formats can be encrypted: {}", names.join(", ")));
+            let message = format!("only configs of these formats can be encrypted: {}", names.join(", "));
+            problems.error(&node.path.field("decryption_key"), message);
         }
-        key.map(DecryptionKey::new)
-    });
-    let routes = block.or("routes", Vec::new(), problems, |node, problems| {
-        // Of another format nobody can say here whether it needs routes: the format is the problem then.
-        if !node.array(problems)?.is_empty() && format.is_some_and(|format| format.has_routes()) {
+        if !routes.is_empty() && format.has_routes() {
             let message = "only vendor formats have use for routes: a native experiment carries its own `route`";
-            problems.error(node.path, message);
+            problems.error(&node.path.field("routes"), message);
         }
-        block::list(node, problems, route)
-    });
-    let goals = block.or("goals", Vec::new(), problems, |node, problems| {
-        if !node.array(problems)?.is_empty() && format.is_some_and(|format| format.has_routes()) {
+        if !goals.is_empty() && format.has_routes() {
             let message = "only vendor formats have use for goals here: a native document has its own `goals`";
+            problems.error(&node.path.field("goals"), message);
+        }
+        let source = if let Some(cluster) = cluster {
+            let endpoint = address.endpoint(cluster, node, problems)?;
+            Some(Source { endpoint, refresh_ms, timeout_ms, max_bytes })
+        } else {
+            // `refresh`, `timeout` and `max_bytes` do no harm alone; these three show that a service was meant.
+            for name in Address::NAMES.into_iter().filter(|name| node.value.get(name).is_some()) {
+                problems.error(&node.path.field(name), "needs `cluster`: without it nothing is fetched");
+            }
+            None
+        };
+        if source.is_none() && inline.is_none() && problems.errors() == errors {
+            let message =
+                r#"expected a "cluster" to fetch experiments from, an "inline" document, or both; found neither"#;
             problems.error(node.path, message);
         }
-        Some(native::goals(node, Severity::Error, problems))
-    });
-    let source = read_source(&block, problems);
-    let inline = block.nullable("inline", problems, |node, problems| {
-        node.object(problems)?;
-        Some(node.value.clone())
-    });
-
-    if let (Some(None), Some(None)) = (&source, &inline) {
-        let message = r#"expected a "cluster" to fetch experiments from, an "inline" document, or both; found neither"#;
-        problems.error(node.path, message);
+        let decryption_key = decryption_key.as_deref().map(DecryptionKey::new);
+        Some(Experiments { format, source, inline, decryption_key, routes, goals })
     }
-    Some(Experiments {
-        format: format?,
-        source: source?,
-        inline: inline?,
-        decryption_key: decryption_key?,
-        routes: routes?,
-        goals: goals?,
-    })
-}
-
-/// Which flags are about which requests, and what their baseline is.
-fn route(node: Node<'_>, problems: &mut Problems) -> Option<FlagRoute> {
-    let [hosts, paths, methods] = native::route::FIELDS;
-    let block = Block::open(node, &["keys", hosts, paths, methods, "baseline"], problems)?;
-    let keys = block.or("keys", Vec::new(), problems, |node, problems| {
-        block::list(node, problems, |node, problems| {
-            names::text(node, "a flag's key, or a pattern with *", problems, |text| !text.is_empty())
-                .map(|text| Pattern::new(&text))
-        })
-    });
-    let route = native::route::read(node, problems);
-    let baseline = block.nullable("baseline", problems, native::key);
-    Some(FlagRoute { keys: keys?, route: route?, baseline: baseline? })
-}
-
-/// `Some(None)`: there is no cluster, so nothing is fetched.
-fn read_source(block: &Block<'_>, problems: &mut Problems) -> Option<Option<Source>> {
-    let refresh_ms = block.duration_ms("refresh", REFRESH_MS, REFRESH_BOUNDS_MS, problems);
-    let timeout_ms = block.duration_ms("timeout", TIMEOUT_MS, TIMEOUT_BOUNDS_MS, problems);
-    let max_bytes = block.size("max_bytes", BODY_BYTES, BODY_BOUNDS_BYTES, problems);
-    if block.has("cluster") {
-        let endpoint = endpoint::read(block, problems);
-        return Some(Some(Source {
-            endpoint: endpoint?,
-            refresh_ms: refresh_ms?,
-            timeout_ms: timeout_ms?,
-            max_bytes: max_bytes?,
-        }));
-    }
-    // `refresh`, `timeout` and `max_bytes` do no harm alone; these three say that a service was meant.
-    let errors = problems.errors();
-    for name in endpoint::DEPENDENT.into_iter().filter(|name| block.has(name)) {
-        problems.error(&block.path().field(name), "needs `cluster`: without it nothing is fetched");
-    }
-    (problems.errors() == errors).then_some(None)
 }

@@ -1,10 +1,10 @@
 //! The plugin configuration: from the bytes that the host hands over to validated, immutable types.
 //!
-//! Every problem is collected with the path of its field, so that a person can mend a configuration in one go. What
-//! comes out holds no text that the rest of the filter would have to check again: names are well-formed and in lower
-//! case where case means nothing, durations are numbers with their unit in the name, lists of patterns are compiled.
+//! Each block is declared once with [`document!`]: the declaration gives the types, the reader and the JSON Schema.
+//! Every problem is collected with the path of its field. The rest of the filter never checks a value again: names are
+//! well-formed, and in lower case where case has no meaning; durations are numbers with their unit in the name; lists
+//! of patterns are compiled.
 
-mod block;
 mod duration;
 mod endpoint;
 mod events;
@@ -13,8 +13,6 @@ mod names;
 mod own_cookie;
 mod protobuf_struct;
 mod request;
-#[cfg(not(target_arch = "wasm32"))]
-pub mod schema;
 mod visitor;
 
 #[cfg(test)]
@@ -30,36 +28,38 @@ pub use own_cookie::{OwnCookie, SameSite};
 pub use request::{CacheKey, PREVIEW_PARAMETER, Paths, Preview, Request, Response, Secret};
 pub use visitor::{Consent, IdSource, Mint, TokenSource, Visitor};
 
-use block::Block;
 use edgesplit_engine::attribute::AttributeName;
 use edgesplit_formats::Options;
 use edgesplit_formats::diagnostics::{Node, Path, Problems};
+use edgesplit_formats::document;
+use edgesplit_formats::document::{Kind, Nullable, strict};
 use serde_json::{Map, Value};
 
-/// Everything that is configured for one plugin.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PluginConfig {
-    /// Where experiments come from.
-    pub experiments: Experiments,
-    /// Who the visitor is and what is known of them.
-    pub visitor: Visitor,
-    /// On which paths the filter acts at all.
-    pub paths: Paths,
-    /// What is told to the caches and to the origin.
-    pub request: Request,
-    /// What is done to responses.
-    pub response: Response,
-    /// Where events go; `None`: there are none.
-    pub events: Option<Events>,
+document! {
+    /// Everything that is configured for one plugin.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct PluginConfig {
+        /// The source of experiments: a `cluster` to fetch from, an `inline` document, or both.
+        pub experiments: Experiments => experiments::EXPERIMENTS,
+        /// How visitors are identified, which attributes they have, and who takes no part.
+        pub visitor: Visitor = Visitor::default() => visitor::VISITOR,
+        /// The paths on which the filter acts.
+        pub paths: Paths = Paths::default() => request::PATHS,
+        /// The information that caches and the origin get.
+        pub request: Request = Request::default() => request::REQUEST,
+        /// Changes to responses.
+        pub response: Response = Response::default() => strict(),
+        /// The service that gets exposures and goals; without this block there are no events.
+        pub events: Option<Events> = None => Nullable(events::EVENTS),
+    }
 }
 
 impl PluginConfig {
-    /// Reads what the host hands over: JSON text, or an encoded `google.protobuf.Struct`, which is what Envoy makes of
-    /// a configuration that is given as one.
+    /// Reads the bytes that the host provides: JSON text, or an encoded `google.protobuf.Struct`, which Envoy passes if
+    /// the configuration is given as one.
     ///
     /// # Errors
-    /// Every problem there is, each with the path of its field. Text that is not JSON is one problem, with its line
-    /// and column.
+    /// Every problem, each with the path of its field. Text that is not JSON is one problem, with its line and column.
     pub fn parse(bytes: &[u8]) -> Result<PluginConfig, Problems> {
         PluginConfig::from_value(&document(bytes)?)
     }
@@ -67,17 +67,17 @@ impl PluginConfig {
     /// Reads a configuration that is JSON already.
     ///
     /// # Errors
-    /// Every problem there is, each with the path of its field.
+    /// Every problem, each with the path of its field.
     pub fn from_value(value: &Value) -> Result<PluginConfig, Problems> {
         let mut problems = Problems::new();
         match read(Node::root(value), &mut problems) {
-            // A problem may stand beside a value that could be read: only the count tells.
+            // A value may be readable in spite of a problem: only the count is decisive.
             Some(config) if problems.errors() == 0 => Ok(config),
             _ => Err(problems),
         }
     }
 
-    /// What compiling the experiments needs beside them.
+    /// The options with which the experiments are compiled.
     pub fn compile_options(&self) -> Options {
         let Experiments { format, decryption_key, routes, goals, .. } = &self.experiments;
         Options {
@@ -91,10 +91,10 @@ impl PluginConfig {
     }
 }
 
-/// The bytes as JSON, whichever of the two encodings they have.
+/// The document in either encoding, as JSON.
 fn document(bytes: &[u8]) -> Result<Value, Problems> {
     if bytes.trim_ascii().is_empty() {
-        // No configuration at all: what is missing then says more than "not JSON" would.
+        // No configuration at all: the missing field explains more than "not JSON" would.
         return Ok(Value::Object(Map::new()));
     }
     serde_json::from_slice(bytes).or_else(|error| {
@@ -107,58 +107,44 @@ fn document(bytes: &[u8]) -> Result<Value, Problems> {
     })
 }
 
+/// The JSON Schema of a configuration. It does not cover most rules across fields.
+#[cfg(not(target_arch = "wasm32"))]
+pub fn schema() -> Value {
+    let description = "The configuration of one Edgesplit plugin: JSON in the `configuration` of Envoy's wasm filter. \
+                       Durations are texts such as 250ms, 10s, 5m or 1h. Only `experiments` is required.";
+    let root = strict::<PluginConfig>().schema();
+    document::schema::document("Edgesplit plugin configuration", description, root, Value::Object(Map::new()))
+}
+
 fn read(node: Node<'_>, problems: &mut Problems) -> Option<PluginConfig> {
-    let known = ["experiments", "visitor", "paths", "request", "response", "events"];
-    let block = Block::open(node, &known, problems)?;
-
-    let experiments = block.required(
-        "experiments",
-        r#"an object with a "cluster" to fetch experiments from, an "inline" document, or both"#,
-        problems,
-        experiments::read,
-    );
-    let visitor = block.or("visitor", Visitor::default(), problems, visitor::read);
-    let paths = block.or("paths", Paths::default(), problems, request::read_paths);
-    let request = block.or("request", Request::default(), problems, request::read);
-    let response = block.or("response", Response::default(), problems, request::read_response);
-    let events = block.nullable("events", problems, events::read);
-
-    if let (Some(visitor), Some(request)) = (&visitor, &request) {
-        refuse_owned_sources(visitor, request, &block, problems);
-        refuse_shared_cookies(visitor, request, &block, problems);
+    let config: PluginConfig = strict().read(node, problems)?;
+    refuse_owned_sources(&config, node.path, problems);
+    refuse_shared_cookies(&config, node.path, problems);
+    if config.request.preview.is_none() && config.response.debug_header.is_some() {
+        let message = "needs request.preview: only requests with a valid preview link get the header";
+        problems.error(&node.path.field("response").field("debug_header"), message);
     }
-    if let (Some(Request { preview: None, .. }), Some(Response { debug_header: Some(_), .. })) = (&request, &response) {
-        let message = "needs request.preview: only who has a valid preview link gets the header";
-        problems.error(&block.path().field("response").field("debug_header"), message);
-    }
-    if let (Some(experiments), Some(Some(events))) = (&experiments, &events)
-        && let EventFormat::Vendor(format) = events.format
-        && events.format.vendor_wire().is_some_and(|wire| wire.needs_own_config())
-        && experiments.format != format
+    if let Some(Events { format: EventFormat::Vendor(format), .. }) = &config.events
+        && format.event_wire().is_some_and(|wire| wire.needs_own_config())
+        && config.experiments.format != *format
     {
         let name = format.name();
         let message = format!("needs experiments.format {name}: its events contain ids that only such a config has");
-        problems.error(&block.path().field("events").field("format"), message);
+        problems.error(&node.path.field("events").field("format"), message);
     }
-    Some(PluginConfig {
-        experiments: experiments?,
-        visitor: visitor?,
-        paths: paths?,
-        request: request?,
-        response: response?,
-        events: events?,
-    })
+    Some(config)
 }
 
-/// Refuses to read an id or an attribute from a name that the filter owns: it is removed from every request first, so
-/// it would never have a value.
-fn refuse_owned_sources(visitor: &Visitor, request: &Request, block: &Block<'_>, problems: &mut Problems) {
+/// Refuses to read an id or an attribute from a name that the filter owns. Such a name is removed from every request
+/// first, and would never have a value.
+fn refuse_owned_sources(config: &PluginConfig, path: &Path<'_>, problems: &mut Problems) {
+    let PluginConfig { visitor, request, .. } = config;
     let owned_header =
         |name: &String| *name == request.assignments_header || request.cache_key.header.as_ref() == Some(name);
     let preview = request.preview.as_ref().map(|preview| &preview.parameter);
     let owned_parameter = |name: &String| request.cache_key.query.as_ref() == Some(name) || preview == Some(name);
     let message = |what: &str| format!("never has a value: the filter owns this {what} and removes it from requests");
-    let path = block.path().field("visitor");
+    let path = path.field("visitor");
 
     let ids = path.field("id");
     for (index, source) in visitor.id.iter().enumerate() {
@@ -184,8 +170,9 @@ fn refuse_owned_sources(visitor: &Visitor, request: &Request, block: &Block<'_>,
     }
 }
 
-/// Refuses a sticky cookie that is another cookie too: one would overwrite the other.
-fn refuse_shared_cookies(visitor: &Visitor, request: &Request, block: &Block<'_>, problems: &mut Problems) {
+/// Refuses a sticky cookie with the name of another cookie: one would overwrite the other.
+fn refuse_shared_cookies(config: &PluginConfig, path: &Path<'_>, problems: &mut Problems) {
+    let PluginConfig { visitor, request, .. } = config;
     let Some(sticky) = &request.sticky else { return };
     let is_id = |source: &IdSource| match source {
         IdSource::Cookie(name) | IdSource::JwtClaim { token: TokenSource::Cookie(name), .. } => *name == sticky.cookie,
@@ -201,5 +188,5 @@ fn refuse_shared_cookies(visitor: &Visitor, request: &Request, block: &Block<'_>
         return;
     };
     let message = format!("{} is the cookie of {other}, which sticky buckets would overwrite", sticky.cookie);
-    problems.error(&block.path().field("request").field("sticky").field("cookie"), message);
+    problems.error(&path.field("request").field("sticky").field("cookie"), message);
 }

@@ -1,9 +1,12 @@
-//! The syntax of names and texts that end up in HTTP messages. What passes here can be sent as it is.
+//! The syntax of names and texts that end up in HTTP messages. Valid names and texts can be sent unchanged.
 
 use edgesplit_formats::diagnostics::{Node, Problems, found};
+use edgesplit_formats::document::{Kind, TOKEN, Text};
+#[cfg(not(target_arch = "wasm32"))]
+use {edgesplit_formats::document::schema, serde_json::Value};
 
 /// Names that clients, proxies and origins need for themselves: a filter that owned one would break requests.
-pub(super) const NOT_OWNABLE: [&str; 27] = [
+const NOT_OWNABLE: [&str; 27] = [
     "accept",
     "accept-encoding",
     "accept-language",
@@ -38,7 +41,7 @@ pub(super) fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
-/// A header name in lower case, else what is wrong with it.
+/// A header name in lower case, or the reason why it is none.
 pub(super) fn check_header_name(name: &str) -> Result<String, &'static str> {
     if name.starts_with(':') {
         return Err("a pseudo-header cannot be named here; expected the name of an ordinary header");
@@ -49,32 +52,68 @@ pub(super) fn check_header_name(name: &str) -> Result<String, &'static str> {
     Ok(name.to_ascii_lowercase())
 }
 
-/// A header name, in lower case.
-pub(super) fn header_name(node: Node<'_>, problems: &mut Problems) -> Option<String> {
-    let name = node.string(problems)?;
-    match check_header_name(name) {
-        Ok(name) => Some(name),
-        Err(message) => {
-            problems.error(node.path, format!("{message}; found {}", found(node.value)));
-            None
+/// The name of a header, in lower case, that is none of those that are taken.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct HeaderName {
+    taken: &'static [&'static [&'static str]],
+    /// Whether names that start with `x-forwarded-` are taken too.
+    is_forwarded_taken: bool,
+    reason: &'static str,
+}
+
+/// The name of any header.
+pub(super) const HEADER: HeaderName = HeaderName { taken: &[], is_forwarded_taken: false, reason: "" };
+
+/// The name of a header that the filter may own.
+pub(super) const OWNED_HEADER: HeaderName = HeaderName {
+    taken: &[&NOT_OWNABLE],
+    is_forwarded_taken: true,
+    reason: "the filter removes this name from every request before it sets its own",
+};
+
+/// The name of a header that the filter may add to responses.
+pub(super) const OWN_RESPONSE_HEADER: HeaderName = HeaderName {
+    taken: &[&NOT_OWNABLE, &RESPONSE_NAMES_TAKEN],
+    is_forwarded_taken: false,
+    reason: "it has a meaning of its own in responses",
+};
+
+impl Kind for HeaderName {
+    type Value = String;
+
+    fn expected(&self) -> String {
+        "the name of a header".to_owned()
+    }
+
+    fn read(&self, node: Node<'_>, problems: &mut Problems) -> Option<String> {
+        let name = match check_header_name(node.string(problems)?) {
+            Ok(name) => name,
+            Err(message) => {
+                problems.error(node.path, format!("{message}; found {}", found(node.value)));
+                return None;
+            }
+        };
+        let is_taken = self.taken.iter().any(|taken| taken.contains(&name.as_str()));
+        if is_taken || (self.is_forwarded_taken && name.starts_with("x-forwarded-")) {
+            problems.error(node.path, format!("{name} cannot be taken: {}", self.reason));
+            return None;
         }
+        Some(name)
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    fn schema(&self) -> Value {
+        schema::header_name(&self.taken.concat())
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    fn show(&self, name: &String) -> Option<Value> {
+        Some(Value::from(name.as_str()))
     }
 }
 
-/// The name of a header that the filter may own, in lower case.
-pub(super) fn owned_header_name(node: Node<'_>, problems: &mut Problems) -> Option<String> {
-    let name = header_name(node, problems)?;
-    if NOT_OWNABLE.contains(&name.as_str()) || name.starts_with("x-forwarded-") {
-        let message =
-            format!("{name} cannot be taken: the filter removes this name from every request before it sets its own");
-        problems.error(node.path, message);
-        return None;
-    }
-    Some(name)
-}
-
-/// Headers of responses that say something to the client already.
-pub(super) const RESPONSE_NAMES_TAKEN: [&str; 13] = [
+/// Headers of responses that already have a meaning for the client.
+const RESPONSE_NAMES_TAKEN: [&str; 13] = [
     "age",
     "alt-svc",
     "content-security-policy",
@@ -90,53 +129,19 @@ pub(super) const RESPONSE_NAMES_TAKEN: [&str; 13] = [
     "www-authenticate",
 ];
 
-/// The name of a header that the filter may add to responses, in lower case.
-pub(super) fn own_response_header_name(node: Node<'_>, problems: &mut Problems) -> Option<String> {
-    let name = header_name(node, problems)?;
-    if NOT_OWNABLE.contains(&name.as_str()) || RESPONSE_NAMES_TAKEN.contains(&name.as_str()) {
-        problems.error(node.path, format!("{name} cannot be taken: it has a meaning of its own in responses"));
-        return None;
-    }
-    Some(name)
-}
-
-/// A text of visible ASCII, spaces and tabs, else what is wrong with it. Does not repeat the text: it may be a secret.
-pub(super) fn check_header_value(value: &str) -> Result<(), &'static str> {
-    let bad = value.bytes().find(|byte| !matches!(byte, b'\t' | b' '..=b'~'));
-    match bad {
-        None => Ok(()),
-        Some(b'\r' | b'\n') => Err("a header value must not hold a line break"),
-        Some(_) => Err("a header value must be visible ASCII, spaces and tabs"),
-    }
-}
-
-/// The string at `node` if `good`, else a problem that names what was `expected`.
-pub(super) fn text(
-    node: Node<'_>,
-    expected: &str,
-    problems: &mut Problems,
-    good: impl FnOnce(&str) -> bool,
-) -> Option<String> {
-    let text = node.string(problems)?;
-    if good(text) {
-        return Some(text.to_owned());
-    }
-    node.expected(problems, expected);
-    None
+/// A text of visible ASCII, spaces and tabs.
+pub(super) fn is_header_value(value: &str) -> bool {
+    value.bytes().all(|byte| matches!(byte, b'\t' | b' '..=b'~'))
 }
 
 /// The name of a cookie.
-pub(super) fn cookie_name(node: Node<'_>, problems: &mut Problems) -> Option<String> {
-    text(node, "a cookie name: letters, digits and any of !#$%&'*+-.^_`|~", problems, is_token)
-}
+pub(super) const COOKIE: Text = Text::new("a cookie name: letters, digits and any of !#$%&'*+-.^_`|~", TOKEN, is_token);
 
-/// The name of a query parameter that the filter adds: one that is the same however it is percent-encoded.
-pub(super) fn owned_parameter_name(node: Node<'_>, problems: &mut Problems) -> Option<String> {
-    let unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"_.~-".contains(&byte);
-    text(node, "a parameter name: letters, digits and any of _.~-", problems, |text| {
-        !text.is_empty() && text.bytes().all(unreserved)
-    })
-}
+/// The name of a query parameter that the filter adds: the same however it is percent-encoded.
+pub(super) const OWNED_PARAMETER: Text =
+    Text::new("a parameter name: letters, digits and any of _.~-", "^[A-Za-z0-9_.~-]+$", |text| {
+        !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.~-".contains(&byte))
+    });
 
 /// A host, with or without a port, as `:authority` carries it.
 pub(super) fn is_authority(text: &str) -> bool {
@@ -148,7 +153,7 @@ pub(super) fn is_request_path(text: &str) -> bool {
     text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#')
 }
 
-/// A host name as a cookie's `Domain` carries it; a leading dot, which browsers ignore, is let through.
+/// A host name as a cookie's `Domain` carries it. A leading dot, which browsers ignore, is allowed.
 pub(super) fn is_domain(text: &str) -> bool {
     const DOMAIN_BYTES_MAX: usize = 253;
     let host = text.strip_prefix('.').unwrap_or(text);
@@ -166,9 +171,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_kind_of_text_has_its_alphabet() {
+    fn alphabets() {
         type Check = fn(&str) -> bool;
-        let is_header_value: Check = |text| check_header_value(text).is_ok();
         let cases: [(&str, Check, &[&str], &[&str]); 5] = [
             ("token", is_token, &["a", "X-A_b.1", "__Host-id"], &["", "a b", "a:b", "a;b", "a=b", "é", "a\n"]),
             ("header value", is_header_value, &["", "Bearer a=\tb~"], &["a\r\n", "a\0", "é", "\x7f"]),

@@ -1,13 +1,13 @@
 //! Cookies that the filter sets: a minted id, sticky buckets.
 
-use super::block::{self, Block};
-use super::duration::{self, HOUR_MS, SECOND_MS};
+use super::duration::{HOUR_MS, SECOND_MS, Seconds, millis};
 use super::names;
-use edgesplit_formats::diagnostics::{Node, Problems};
+use edgesplit_formats::diagnostics::{Node, Path, Problems};
+use edgesplit_formats::document;
+use edgesplit_formats::document::{Choice, Flag, Kind, Nullable, Text, strict};
+#[cfg(not(target_arch = "wasm32"))]
+use serde_json::Value;
 use std::fmt::Write;
-use std::ops::RangeInclusive;
-
-pub(super) const AGE_BOUNDS_MS: RangeInclusive<u64> = SECOND_MS..=87_600 * HOUR_MS;
 
 /// The most bytes of a `Set-Cookie` beside the configured texts and the value.
 const FIXED_BYTES_MAX: usize = 96;
@@ -32,19 +32,6 @@ pub struct OwnCookie {
 }
 
 impl OwnCookie {
-    /// A cookie of this name and age, for the whole site that answers.
-    pub(super) fn new(cookie: &str, max_age_s: u64) -> OwnCookie {
-        OwnCookie {
-            cookie: cookie.to_owned(),
-            max_age_s,
-            path: "/".to_owned(),
-            domain: None,
-            same_site: SameSite::Lax,
-            secure: true,
-            http_only: false,
-        }
-    }
-
     /// The `Set-Cookie` that gives it this value, which holds no `;`, space or control character.
     pub fn set(&self, value: &str) -> String {
         self.written(value, self.max_age_s)
@@ -108,64 +95,88 @@ pub enum SameSite {
     None,
 }
 
-/// Reads a cookie; what is not said is as in `defaults`.
-pub(super) fn read(node: Node<'_>, defaults: OwnCookie, problems: &mut Problems) -> Option<OwnCookie> {
-    let known = ["cookie", "max_age", "path", "domain", "same_site", "secure", "http_only"];
-    let block = Block::open(node, &known, problems)?;
-
-    let cookie = block.or("cookie", defaults.cookie, problems, names::cookie_name);
-    let max_age_s = block.or("max_age", defaults.max_age_s, problems, |node, problems| {
-        let ms = duration::read_ms(node, &AGE_BOUNDS_MS, problems)?;
-        if !ms.is_multiple_of(SECOND_MS) {
-            node.expected(problems, "a duration of whole seconds");
-            return None;
-        }
-        Some(ms / SECOND_MS)
-    });
-    let path = block.or("path", defaults.path, problems, |node, problems| {
-        names::text(node, "a path that starts with / and is visible ASCII without ;", problems, |text| {
-            text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b';')
-        })
-    });
-    let domain = block.nullable("domain", problems, |node, problems| {
-        names::text(node, "a host name, or null for the host that answers", problems, names::is_domain)
-    });
-    let same_site = block.or("same_site", defaults.same_site, problems, |node, problems| {
-        let choices = [("strict", SameSite::Strict), ("lax", SameSite::Lax), ("none", SameSite::None)];
-        block::choice(node, &choices, problems)
-    });
-    let secure = block.or("secure", defaults.secure, problems, |node, problems| node.boolean(problems));
-    let http_only = block.or("http_only", defaults.http_only, problems, |node, problems| node.boolean(problems));
-
-    let cookie = OwnCookie {
-        cookie: cookie?,
-        max_age_s: max_age_s?,
-        path: path?,
-        domain: domain?,
-        same_site: same_site?,
-        secure: secure?,
-        http_only: http_only?,
-    };
-    refuse_what_browsers_drop(&cookie, &block, problems);
-    Some(cookie)
+document! {
+    /// A cookie as it is written. Its name and age have no defaults of their own.
+    pub(super) struct Block {
+        /// Its name.
+        cookie: Option<String> = None => Nullable(names::COOKIE),
+        /// How long browsers keep it, in whole seconds.
+        max_age_s as "max_age": Option<u64> = None => Nullable(Seconds(millis(SECOND_MS, 87_600 * HOUR_MS))),
+        /// The paths that it is sent for.
+        path: String = "/".to_owned() => Text::new(
+            "a path that starts with / and is visible ASCII without ;",
+            "^/[!-:<-~]*$",
+            |text| text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b';'),
+        ),
+        /// The host that it is sent to, and those below it; null: the host that answers.
+        domain: Option<String> = None => Nullable(Text::new(
+            "a host name, or null for the host that answers",
+            "^\\.?[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*$",
+            names::is_domain,
+        )),
+        /// Its `SameSite`; none only with `secure`.
+        same_site: SameSite = SameSite::Lax => SAME_SITE,
+        /// Whether it is sent over TLS alone.
+        secure: bool = true => Flag,
+        /// Whether it is kept from the page's scripts.
+        http_only: bool = false => Flag,
+    }
 }
 
-/// Browsers drop such cookies without a word, and every page view would be a new visitor.
-/// The prefixes are those of RFC 6265bis, section 4.1.3.
-fn refuse_what_browsers_drop(own: &OwnCookie, block: &Block<'_>, problems: &mut Problems) {
+const SAME_SITE: Choice<SameSite> =
+    Choice(|| vec![("strict", SameSite::Strict), ("lax", SameSite::Lax), ("none", SameSite::None)]);
+
+/// A cookie that the filter sets, with the defaults of its use.
+pub(super) struct Cookie {
+    pub(super) cookie: &'static str,
+    pub(super) max_age_s: u64,
+}
+
+impl Kind for Cookie {
+    type Value = OwnCookie;
+
+    fn expected(&self) -> String {
+        "a cookie, which is an object".to_owned()
+    }
+
+    fn read(&self, node: Node<'_>, problems: &mut Problems) -> Option<OwnCookie> {
+        let Block { cookie, max_age_s, path, domain, same_site, secure, http_only } = strict().read(node, problems)?;
+        let cookie = cookie.unwrap_or_else(|| self.cookie.to_owned());
+        let max_age_s = max_age_s.unwrap_or(self.max_age_s);
+        let cookie = OwnCookie { cookie, max_age_s, path, domain, same_site, secure, http_only };
+        refuse_cookies_that_browsers_drop(&cookie, node.path, problems);
+        Some(cookie)
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    fn schema(&self) -> Value {
+        let mut schema = strict::<Block>().schema();
+        let age = super::duration::show_ms(self.max_age_s * SECOND_MS);
+        for (name, default) in [("cookie", self.cookie), ("max_age", age.as_str())] {
+            if let Some(default_in_schema) = schema.pointer_mut(&format!("/properties/{name}/default")) {
+                *default_in_schema = Value::from(default);
+            }
+        }
+        schema
+    }
+}
+
+/// Browsers drop such cookies silently, and every page view would be a new visitor.
+/// The prefixes are defined in RFC 6265bis, section 4.1.3.
+fn refuse_cookies_that_browsers_drop(own: &OwnCookie, path: &Path<'_>, problems: &mut Problems) {
     if own.same_site == SameSite::None && !own.secure {
         let message = "browsers drop a cookie with same_site none unless it is secure; expected secure: true";
-        problems.error(&block.path().field("same_site"), message);
+        problems.error(&path.field("same_site"), message);
     }
     let cookie = own.cookie.to_ascii_lowercase();
     let host_only = own.secure && own.domain.is_none() && own.path == "/";
     if cookie.starts_with("__host-") && !host_only {
         let message = "browsers drop a cookie of the prefix __Host- unless it has secure: true, path: / and no domain";
-        problems.error(&block.path().field("cookie"), message);
+        problems.error(&path.field("cookie"), message);
     }
     if cookie.starts_with("__secure-") && !own.secure {
         let message = "browsers drop a cookie of the prefix __Secure- unless it has secure: true";
-        problems.error(&block.path().field("cookie"), message);
+        problems.error(&path.field("cookie"), message);
     }
 }
 
@@ -174,8 +185,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cookie_is_set_and_taken_away_with_the_same_attributes() {
-        let plain = OwnCookie::new("ab_visitor", 3600);
+    fn cookie_is_set_and_expired_with_the_same_attributes() {
+        let plain = Cookie { cookie: "ab_visitor", max_age_s: 3600 };
+        let plain = plain.read(Node::root(&serde_json::json!({})), &mut Problems::new()).unwrap();
         assert_eq!(plain.set("u1"), "ab_visitor=u1; Path=/; Max-Age=3600; SameSite=Lax; Secure");
         assert_eq!(plain.expired(), "ab_visitor=; Path=/; Max-Age=0; SameSite=Lax; Secure");
         assert_eq!(plain.other_bytes() + 2, plain.set("u1").len());

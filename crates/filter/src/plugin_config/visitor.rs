@@ -1,14 +1,11 @@
 //! Who the visitor is, what is known of them, and who takes no part.
 
-use super::block::{self, Block};
 use super::names;
-use super::own_cookie::{self, OwnCookie};
+use super::own_cookie::{Cookie, OwnCookie};
 use crate::visit::bots::{self, BotPatterns};
 use edgesplit_engine::attribute::AttributeName;
-use edgesplit_formats::diagnostics::{Node, Problems};
-
-/// How long a minted id is kept: a year.
-const MINT_AGE_S: u64 = 8760 * 3600;
+use edgesplit_formats::document;
+use edgesplit_formats::document::{Choice, Flag, List, Map, Nullable, Object, Parsed, Text, Then, strict};
 
 /// Who the visitor is, what is known of them, and who takes no part.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,20 +34,70 @@ pub struct Visitor {
 /// The cookie of a minted id.
 pub type Mint = OwnCookie;
 
+document! {
+    /// The block `visitor` as it is written.
+    pub(super) struct Block {
+        /// The places of the id: the first that has a usable value applies.
+        id: Vec<IdSource> = Vec::new() => List(ID_SOURCE),
+        /// Makes an id for a visitor without one, kept in this cookie; null: no id is made.
+        mint: Option<Mint> = None => Nullable(Cookie { cookie: "ab_visitor", max_age_s: 8760 * 3600 }),
+        /// Names of attributes for conditions; they are also written into events.
+        attributes: Vec<(String, AttributeName)> = Vec::new() => ATTRIBUTES,
+        /// Without this text in this cookie: no id, no experiment, no event.
+        consent: Option<Consent> = None => Nullable(strict()),
+        /// Signals that count as no consent.
+        honor: Vec<Signal> = vec![Signal::Gpc] => List(Choice(|| vec![("gpc", Signal::Gpc), ("dnt", Signal::Dnt)])),
+        /// Whether user agents that name a bot take part.
+        exclude_bots as "bots": bool = true => Choice(|| vec![("exclude", true), ("include", false)]),
+        /// Parts of user agents that name a bot, in any case. The entry builtin stands for the filter's own list.
+        bot_patterns: BotPatterns | null = BotPatterns::default() => BOT_PATTERNS,
+        /// Whether cookies that the filter has set are removed without consent, or with an objection.
+        expire_cookies: bool = true => Flag,
+    }
+}
+
 impl Default for Visitor {
     fn default() -> Visitor {
+        Visitor::from(Block::default())
+    }
+}
+
+impl From<Block> for Visitor {
+    fn from(block: Block) -> Visitor {
+        let Block { id, mint, attributes, consent, honor, exclude_bots, bot_patterns, expire_cookies } = block;
         Visitor {
-            id: Vec::new(),
-            mint: None,
-            attributes: Vec::new(),
-            consent: None,
-            honor_gpc: true,
-            honor_dnt: false,
-            exclude_bots: true,
-            bot_patterns: BotPatterns::default(),
-            expire_cookies: true,
+            id,
+            mint,
+            attributes,
+            consent,
+            honor_gpc: honor.contains(&Signal::Gpc),
+            honor_dnt: honor.contains(&Signal::Dnt),
+            exclude_bots,
+            bot_patterns,
+            expire_cookies,
         }
     }
+}
+
+/// The block `visitor`.
+pub(super) const VISITOR: Then<Object<Block>, Visitor> = Then {
+    kind: strict(),
+    then: |block, node, problems| {
+        if let (Some(mint), Some(consent)) = (&block.mint, &block.consent)
+            && mint.cookie == consent.cookie
+        {
+            let cookie = &mint.cookie;
+            let message = format!("{cookie} is the cookie of visitor.consent, which a minted id would overwrite");
+            problems.error(&node.path.field("mint").field("cookie"), message);
+        }
+        Some(Visitor::from(block))
+    },
+};
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Signal {
+    Gpc,
+    Dnt,
 }
 
 /// A place where the visitor's id may stand.
@@ -78,151 +125,115 @@ pub enum TokenSource {
     Cookie(String),
 }
 
-/// Consent, as a consent manager leaves it in a cookie.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Consent {
-    /// The name of the cookie.
-    pub cookie: String,
-    /// The text that its value holds where consent is given; not empty.
-    pub contains: String,
-}
-
-/// The cookie of a minted id where its block says nothing more.
-pub(super) fn mint() -> Mint {
-    OwnCookie::new("ab_visitor", MINT_AGE_S)
-}
-
-pub(super) fn read(node: Node<'_>, problems: &mut Problems) -> Option<Visitor> {
-    let known = ["id", "mint", "attributes", "consent", "honor", "bots", "bot_patterns", "expire_cookies"];
-    let block = Block::open(node, &known, problems)?;
-    let defaults = Visitor::default();
-
-    let id = block.or("id", defaults.id, problems, |node, problems| block::list(node, problems, read_id_source));
-    let mint = block.nullable("mint", problems, |node, problems| own_cookie::read(node, mint(), problems));
-    let attributes = block
-        .or("attributes", defaults.attributes, problems, |node, problems| block::map(node, problems, read_attribute));
-    let consent = block.nullable("consent", problems, read_consent);
-    let honor = block.or("honor", (defaults.honor_gpc, defaults.honor_dnt), problems, |node, problems| {
-        let signals = block::list(node, problems, |node, problems| {
-            block::choice(node, &[("gpc", Signal::Gpc), ("dnt", Signal::Dnt)], problems)
-        })?;
-        Some((signals.contains(&Signal::Gpc), signals.contains(&Signal::Dnt)))
-    });
-    let exclude_bots = block.or("bots", defaults.exclude_bots, problems, |node, problems| {
-        block::choice(node, &[("exclude", true), ("include", false)], problems)
-    });
-    let bot_patterns = block.nullable("bot_patterns", problems, read_bot_patterns);
-    let expire_cookies =
-        block.or("expire_cookies", defaults.expire_cookies, problems, |node, problems| node.boolean(problems));
-
-    if let (Some(Some(mint)), Some(Some(consent))) = (&mint, &consent)
-        && mint.cookie == consent.cookie
-    {
-        let message = format!("{} is the cookie of visitor.consent, which a minted id would overwrite", mint.cookie);
-        problems.error(&block.path().field("mint").field("cookie"), message);
+document! {
+    /// Consent, as a consent manager leaves it in a cookie.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct Consent {
+        /// The cookie of the consent manager.
+        pub cookie: String => names::COOKIE,
+        /// The text that its value contains if consent is given.
+        pub contains: String => Text::new(
+            "the text that the cookie contains if consent is given",
+            "^[^;\\x00-\\x1f\\x7f-\\x9f]+$",
+            |text| !text.is_empty() && !text.chars().any(|c| c.is_control() || c == ';'),
+        ),
     }
-    let (honor_gpc, honor_dnt) = honor?;
-    Some(Visitor {
-        id: id?,
-        mint: mint?,
-        attributes: attributes?,
-        consent: consent?,
-        honor_gpc,
-        honor_dnt,
-        exclude_bots: exclude_bots?,
-        bot_patterns: bot_patterns?.unwrap_or(defaults.bot_patterns),
-        expire_cookies: expire_cookies?,
-    })
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Signal {
-    Gpc,
-    Dnt,
-}
-
-fn read_id_source(node: Node<'_>, problems: &mut Problems) -> Option<IdSource> {
-    let errors = problems.errors();
-    let block = Block::open(node, &["header", "cookie", "jwt_claim"], problems)?;
-    if block.has("header") == block.has("cookie") {
-        // An unknown field has said so already.
-        if problems.errors() == errors {
-            node.expected(
-                problems,
-                r#"either {"header": NAME} or {"cookie": NAME}, and "jwt_claim" where a token is there"#,
-            );
-        }
-        return None;
+document! {
+    /// A place of the id as it is written.
+    pub(super) struct IdSourceBlock {
+        /// A request header.
+        header: Option<String> = None => Nullable(names::HEADER),
+        /// A cookie.
+        cookie: Option<String> = None => Nullable(names::COOKIE),
+        /// A claim of the token in this header or cookie, such as sub. Signatures are not checked here.
+        jwt_claim: Option<String> = None => Nullable(Text::new(
+            "the name of a claim, such as sub",
+            "^[\\s\\S]+$",
+            |text| !text.is_empty(),
+        )),
     }
-    let place = if block.has("header") {
-        block.required("header", "", problems, names::header_name).map(TokenSource::Header)
-    } else {
-        block.required("cookie", "", problems, names::cookie_name).map(TokenSource::Cookie)
-    };
-    if block.has("jwt_claim") {
-        let claim = block.required("jwt_claim", "", problems, |node, problems| {
-            names::text(node, "the name of a claim, such as sub", problems, |text| !text.is_empty())
-        });
-        return Some(IdSource::JwtClaim { claim: claim?, token: place? });
-    }
-    Some(match place? {
-        TokenSource::Header(name) => IdSource::Header(name),
-        TokenSource::Cookie(name) => IdSource::Cookie(name),
-    })
 }
 
-fn read_bot_patterns(node: Node<'_>, problems: &mut Problems) -> Option<BotPatterns> {
-    let texts = block::list(node, problems, |node, problems| {
-        let expected =
-            format!("a part of a user agent: 1 to {} bytes of visible ASCII and spaces", bots::PATTERN_BYTES_MAX);
-        names::text(node, &expected, problems, |text| {
+const ID_SOURCE: Then<Object<IdSourceBlock>, IdSource> = Then {
+    kind: strict(),
+    then: |block, node, problems| {
+        let place = match (block.header, block.cookie) {
+            (Some(name), None) => TokenSource::Header(name),
+            (None, Some(name)) => TokenSource::Cookie(name),
+            _ => {
+                // An unknown field has been reported, and is the likely reason.
+                let is_known = |name: &String| ["header", "cookie", "jwt_claim"].contains(&name.as_str());
+                if node.value.as_object().is_some_and(|members| members.keys().all(is_known)) {
+                    let expected =
+                        r#"either {"header": NAME} or {"cookie": NAME}, and "jwt_claim" where a token is there"#;
+                    node.expected(problems, expected);
+                }
+                return None;
+            }
+        };
+        Some(match (block.jwt_claim, place) {
+            (Some(claim), token) => IdSource::JwtClaim { claim, token },
+            (None, TokenSource::Header(name)) => IdSource::Header(name),
+            (None, TokenSource::Cookie(name)) => IdSource::Cookie(name),
+        })
+    },
+};
+
+const BOT_PATTERNS: Then<List<Text>, BotPatterns> = Then {
+    kind: List(Text::new(
+        "a part of a user agent: 1 to 128 bytes of visible ASCII and spaces",
+        "^(?=[ ]*[!-~])[ -~]{1,128}$",
+        |text| {
             (1..=bots::PATTERN_BYTES_MAX).contains(&text.len())
                 && text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ')
                 && !text.trim().is_empty()
-        })
-    })?;
-    if texts.len() > bots::PATTERNS_MAX {
-        problems.error(node.path, format!("expected at most {} patterns, found {}", bots::PATTERNS_MAX, texts.len()));
-        return None;
+        },
+    )),
+    then: |texts, node, problems| {
+        if texts.len() > bots::PATTERNS_MAX {
+            let message = format!("expected at most {} patterns, found {}", bots::PATTERNS_MAX, texts.len());
+            problems.error(node.path, message);
+            return None;
+        }
+        Some(BotPatterns::new(texts.iter().map(String::as_str)))
+    },
+};
+
+const ATTRIBUTES: Map<Parsed<AttributeName>> = Map {
+    name: alias,
+    pattern: "^(?!(id|host|path|url|method)$|(header|cookie|query)\\.)[\\s\\S]+$",
+    refused: &[],
+    value: Parsed {
+        expected: "header.NAME, cookie.NAME, query.NAME, id, host, path, url or method",
+        pattern: "^(id|host|path|url|method|(header|cookie)\\.[A-Za-z0-9!#$%&'*+.^_`|~-]+|query\\.[^&=#\\x00-\\x1f\\x7f-\\x9f]+)$",
+        parse: attribute_source,
+        write: |name| name.written().into_owned(),
+    },
+};
+
+fn alias(alias: &str) -> Result<String, String> {
+    let has_prefix = ["header.", "cookie.", "query."].iter().any(|prefix| alias.starts_with(prefix));
+    if alias.is_empty() {
+        Err("an alias needs a name".to_owned())
+    } else if has_prefix || !matches!(AttributeName::parse(alias), AttributeName::Named(_)) {
+        Err(format!("{alias} is an attribute of its own and cannot be given another meaning"))
+    } else {
+        Ok(alias.to_owned())
     }
-    Some(BotPatterns::new(texts.iter().map(String::as_str)))
 }
 
-fn read_attribute(alias: &str, node: Node<'_>, problems: &mut Problems) -> Option<(String, AttributeName)> {
-    let source_prefix = ["header.", "cookie.", "query."].iter().any(|prefix| alias.starts_with(prefix));
-    let plain_alias = !source_prefix && matches!(AttributeName::parse(alias), AttributeName::Named(_));
-    if alias.is_empty() {
-        problems.error(node.path, "an alias needs a name");
-    } else if !plain_alias {
-        let message = format!("{alias} is an attribute of its own and cannot be given another meaning");
-        problems.error(node.path, message);
-    }
-
-    let source = AttributeName::parse(node.string(problems)?);
-    let good = match &source {
+fn attribute_source(text: &str) -> Option<AttributeName> {
+    let source = AttributeName::parse(text);
+    let is_source = match &source {
         AttributeName::Id | AttributeName::Host | AttributeName::Path | AttributeName::Url | AttributeName::Method => {
             true
         }
         AttributeName::Header(name) | AttributeName::Cookie(name) => names::is_token(name),
-        // Names are compared after percent-decoding, so only what ends a name or cannot be meant is refused.
+        // Names are compared after percent-decoding: only characters that end a name are refused.
         AttributeName::Query(name) => !name.chars().any(|c| c.is_control() || "&=#".contains(c)),
         AttributeName::Named(_) => false,
     };
-    if !good {
-        node.expected(problems, "header.NAME, cookie.NAME, query.NAME, id, host, path, url or method");
-        return None;
-    }
-    (plain_alias && !alias.is_empty()).then(|| (alias.to_owned(), source))
-}
-
-fn read_consent(node: Node<'_>, problems: &mut Problems) -> Option<Consent> {
-    let block = Block::open(node, &["cookie", "contains"], problems)?;
-    let cookie = block.required("cookie", "the name of a cookie", problems, names::cookie_name);
-    let expected = "the text that the cookie holds where consent is given";
-    let contains = block.required("contains", expected, problems, |node, problems| {
-        names::text(node, expected, problems, |text| {
-            !text.is_empty() && !text.chars().any(|c| c.is_control() || c == ';')
-        })
-    });
-    Some(Consent { cookie: cookie?, contains: contains? })
+    is_source.then_some(source)
 }

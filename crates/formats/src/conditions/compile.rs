@@ -2,7 +2,7 @@
 
 use super::SavedGroups;
 use super::groups::Group;
-use crate::diagnostics::{Node, Problems, found};
+use crate::diagnostics::{Node, Problems, found, unknown};
 use edgesplit_engine::attribute::AttributeName;
 use edgesplit_engine::condition::{
     Accepts, CONDITION_DEPTH_MAX, CONDITION_TESTS_MAX, Check, Condition, Operator, Test, value,
@@ -40,6 +40,8 @@ const TYPES: [&str; 6] = ["string", "number", "boolean", "array", "object", "nul
 
 const OPERATORS: &str = "$eq, $ne, $lt, $lte, $gt, $gte, $in, $nin, $ini, $nini, $inGroup, $notInGroup, $exists, $type, \
     $regex, $regexi, $not, $size, $elemMatch, $all, $alli, $veq, $vne, $vlt, $vlte, $vgt, $vgte";
+
+const COMBINATIONS: [&str; 5] = ["$and", "$or", "$nor", "$not", "$savedGroup"];
 
 /// What compiling needs at hand.
 pub(super) struct Compiler<'a> {
@@ -95,11 +97,8 @@ impl<'a> Compiler<'a> {
             _ => {
                 if name.starts_with('$') && name != GROUPS_ATTRIBUTE {
                     // The SDK looks for an attribute of this name and finds none.
-                    self.problems.error(
-                        node.path,
-                        "unknown operator where an attribute is expected; known here: $and, $or, $nor, $not, \
-                         $savedGroup",
-                    );
+                    let message = unknown("operator where an attribute is expected", name, &COMBINATIONS);
+                    self.problems.error(node.path, message);
                 }
                 Test::Attribute(scope.attribute(name), self.check(node, false, depth))
             }
@@ -255,7 +254,7 @@ impl<'a> Compiler<'a> {
                 }
             },
             _ => {
-                self.problems.error(node.path, format!("unknown operator; known here: {OPERATORS}"));
+                self.problems.error(node.path, unknown("operator", name, &OPERATORS.split(", ").collect::<Vec<_>>()));
                 Operator::Never
             }
         }

@@ -2,6 +2,8 @@
 
 mod compile;
 mod groups;
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) mod schema;
 
 use crate::diagnostics::{Node, Problems};
 use edgesplit_engine::condition::Condition;

@@ -1,8 +1,9 @@
 //! Compiling a document bit by bit. A worker does it between its requests, none of which should wait for a thousand
 //! experiments; and there is never more of the document in memory as values than one experiment.
 
-use super::{Compiled, Experiments, document, head};
+use super::document::{Experiments, document, head};
 use crate::diagnostics::{Node, Path, Problems};
+use crate::format::Compiled;
 use edgesplit_engine::snapshot::Snapshot;
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
@@ -22,7 +23,7 @@ pub struct Compilation {
 #[derive(Debug)]
 enum Stage {
     /// The experiments from `next` on are still to be compiled; each is a part of the text.
-    Experiments { head: Value, parts: Vec<Range<usize>>, next: usize, done: Box<Experiments> },
+    Experiments { parts: Vec<Range<usize>>, next: usize, done: Box<Experiments> },
     /// Everything was compiled, or refused whole.
     Done(Option<Box<Snapshot>>),
 }
@@ -36,8 +37,7 @@ impl Compilation {
                 let node = Node { value: &head_value, path: &Path::Root };
                 match head(node, &mut problems) {
                     Some(snapshot) => {
-                        let done = Box::new(Experiments::new(snapshot, budget));
-                        Stage::Experiments { head: head_value, parts, next: 0, done }
+                        Stage::Experiments { parts, next: 0, done: Box::new(Experiments::new(snapshot, budget)) }
                     }
                     None => Stage::Done(None),
                 }
@@ -50,7 +50,7 @@ impl Compilation {
 
     /// Compiles the next experiments, one at least, about `bytes_max` bytes of them. True once nothing is left to do.
     pub fn advance(&mut self, bytes_max: usize) -> bool {
-        let Stage::Experiments { head, parts, next, done } = &mut self.stage else { return true };
+        let Stage::Experiments { parts, next, done } = &mut self.stage else { return true };
         let list_path = Path::Root.field("experiments");
         let mut bytes = 0_usize;
         while bytes <= bytes_max
@@ -69,8 +69,7 @@ impl Compilation {
         if *next < parts.len() || bytes > 0 {
             return false;
         }
-        let (head, done) = (std::mem::take(head), std::mem::take(done));
-        let snapshot = done.finish(Node { value: &head, path: &Path::Root }, &mut self.problems);
+        let snapshot = std::mem::take(done).finish();
         self.stage = Stage::Done(Some(Box::new(snapshot)));
         true
     }
@@ -157,6 +156,13 @@ impl Scan<'_> {
     }
 }
 
+/// Parses and compiles `bytes`. `budget` bounds the cache-key combinations of a route.
+pub fn compile_bytes(bytes: &[u8], budget: u64) -> Compiled {
+    let mut compilation = Compilation::new(bytes.to_vec(), budget);
+    while !compilation.advance(usize::MAX) {}
+    compilation.finish().0
+}
+
 fn whole(text: &[u8], budget: u64, problems: &mut Problems) -> Option<Snapshot> {
     match serde_json::from_slice::<Value>(text) {
         Ok(value) => document(Node { value: &value, path: &Path::Root }, budget, problems),
@@ -173,7 +179,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn bit_by_bit_comes_out_as_at_once() {
+    fn incremental_compilation_equals_whole_compilation() {
         let variants = json!([{"key": "a", "weight": 5000, "baseline": true}, {"key": "b", "weight": 5000}]);
         let good = |key: &str| json!({"key": key, "state": "running", "variants": variants});
         let documents = [

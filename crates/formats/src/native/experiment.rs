@@ -1,283 +1,262 @@
-//! One experiment of the native format.
+//! One experiment of the native format: as it is written, and compiled.
 
-use super::{effects, key, member, required, route};
+use super::kinds::{ATTRIBUTE, Audience, KEY, MOMENT, SHARE, SLOTS, TEXT, Traffic};
+use crate::diagnostics::{Node, Path, Problems};
+use crate::document::{Choice, Flag, Kind, List, Map, Nullable, Object, Text, Then, lenient, number, strict, whole};
 use edgesplit_engine::assignments;
 use edgesplit_engine::attribute::AttributeName;
-
-use crate::conditions;
-use crate::diagnostics::{Node, Problems, Severity};
+use edgesplit_engine::condition::Condition;
 use edgesplit_engine::guardrail::{self, Guardrail};
 use edgesplit_engine::hash::{BUCKETS, Salt};
-use edgesplit_engine::snapshot::{Experiment, Layer, State, TrafficStep, Variant};
-use serde_json::Value;
+use edgesplit_engine::route::Route;
+use edgesplit_engine::snapshot::{self, Effects, State, TrafficStep};
 use std::collections::HashMap;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
-const FIELDS: &[&str] = &[
-    "key",
-    "state",
-    "winner",
-    "salt",
-    "unit",
-    "layer",
-    "route",
-    "audience",
-    "traffic",
-    "starts",
-    "ends",
-    "forced",
-    "sticky",
-    "sticky_version",
-    "guardrail",
-    "variants",
-];
-
-/// Compiles an experiment. Whatever it pushes as an error disables the experiment.
-pub(super) fn compile(node: Node<'_>, position: usize, problems: &mut Problems) -> Option<Experiment> {
-    node.object(problems)?;
-    node.unknown_fields(FIELDS, Severity::Warning, problems);
-    let key = required(node, "key", problems, key);
-    let variants = required(node, "variants", problems, |list, problems| variants(list, key.as_deref(), problems));
-    let state = required(node, "state", problems, |state_node, problems| {
-        state(state_node, node, variants.as_deref().unwrap_or_default(), problems)
-    });
-    let salt = member(node, "salt", problems, |node, problems| node.string(problems).map(str::to_owned));
-    let unit = member(node, "unit", problems, unit);
-    let layer = member(node, "layer", problems, layer);
-    let route = member(node, "route", problems, |node, problems| route::compile(node, Severity::Warning, problems));
-    let audience =
-        member(node, "audience", problems, |node, problems| Some(conditions::compile(&node, &Value::Null, problems)));
-    let traffic = member(node, "traffic", problems, traffic);
-    let starts_ms = member(node, "starts", problems, moment);
-    let ends_ms = member(node, "ends", problems, moment);
-    if let (Some(Some(starts)), Some(Some(ends))) = (starts_ms, ends_ms)
-        && ends <= starts
-    {
-        problems.error(&node.path.field("ends"), "not after `starts`: nobody would ever be in the experiment");
-    }
-    let forced = member(node, "forced", problems, |node, problems| {
-        forced(node, variants.as_deref().unwrap_or_default(), problems)
-    });
-    let sticky = member(node, "sticky", problems, |node, problems| node.boolean(problems));
-    let sticky_version = member(node, "sticky_version", problems, |node, problems| {
-        u32::try_from(node.integer(0..=u64::from(u32::MAX), problems)?).ok()
-    });
-    let guardrail = member(node, "guardrail", problems, |node, problems| {
-        guardrail(node, variants.as_deref().unwrap_or_default(), problems)
-    });
-    let (key, salt) = (key?, salt?);
-    let salt = salt.unwrap_or_else(|| key.clone());
-    Some(Experiment {
-        traffic_salt: Salt::new(format!("{salt}/traffic/")),
-        variant_salt: Salt::new(format!("{salt}/variant/")),
-        state: state?,
-        unit: unit?.unwrap_or(AttributeName::Id),
-        route: route?.unwrap_or_default(),
-        audience: audience?,
-        layer: layer?,
-        traffic: traffic?.unwrap_or_else(|| vec![TrafficStep { from_ms: i64::MIN, share: BUCKETS }]),
-        starts_ms: starts_ms?,
-        ends_ms: ends_ms?,
-        forced: forced?.unwrap_or_default(),
-        sticky: sticky_version?.or(Some(0)).filter(|_| sticky == Some(Some(true))),
-        guardrail: guardrail?,
-        variants: variants?,
-        rank: 0,
-        position,
-        key,
-    })
-}
-
-/// The state; `concluded` needs the winner that stands beside it.
-fn state(node: Node<'_>, experiment: Node<'_>, variants: &[Variant], problems: &mut Problems) -> Option<State> {
-    let winner = member(experiment, "winner", problems, |node, problems| {
-        let key = node.string(problems)?;
-        let position = variant_at(variants, key);
-        if position.is_none() && !variants.is_empty() {
-            node.expected(problems, &format!("the key of a variant ({})", names(variants)));
-        }
-        position
-    })?;
-    match (node.value.as_str(), winner) {
-        (Some("running"), _) => Some(State::Running),
-        (Some("paused"), _) => Some(State::Paused),
-        (Some("concluded"), Some(winner)) => Some(State::Concluded(winner)),
-        (Some("concluded"), None) => {
-            let message = format!("missing: a concluded experiment names the variant that won ({})", names(variants));
-            problems.error(&experiment.path.field("winner"), message);
-            None
-        }
-        _ => {
-            node.expected(problems, "\"running\", \"paused\" or \"concluded\"");
-            None
-        }
+crate::document! {
+    /// An experiment as it is written.
+    #[derive(Debug)]
+    pub(super) struct Experiment {
+        /// Its name in headers, cache keys, metrics and events. Unique in the document.
+        key: String => KEY,
+        /// running; paused: no visitor is in it; concluded: every visitor gets the winner, and no exposure is reported.
+        state: Progress => PROGRESS,
+        /// The key of the variant that won; required if concluded.
+        winner: Option<String> = None => Nullable(TEXT),
+        /// The text that is hashed with the unit; the key, if left out. Another salt moves every visitor.
+        salt: Option<String> = None => Nullable(TEXT),
+        /// The attribute whose value is bucketed.
+        unit: AttributeName | null = AttributeName::Id => ATTRIBUTE,
+        /// Experiments of one layer share no visitor.
+        layer: Option<Layer> = None => Nullable(strict()),
+        /// The requests that the experiment is about; every request, if left out.
+        route: Route | null = Route::default() => strict(),
+        /// The visitors who take part: a condition in GrowthBook's language. Every visitor, if left out.
+        audience: Option<Condition> = None => Nullable(Audience),
+        /// The share of visitors that takes part, in 1/10,000; or steps sorted by time, of which the last that has begun
+        /// applies. Before the first step the share is 0.
+        traffic: Vec<TrafficStep> | null = vec![TrafficStep { from_ms: i64::MIN, share: BUCKETS }] => Traffic,
+        /// The time when it starts.
+        starts: Option<i64> = None => Nullable(MOMENT),
+        /// The time when it ends: from then on, no visitor is in it.
+        ends: Option<i64> = None => Nullable(MOMENT),
+        /// Variants by the unit's value. Audience, holdout, layer and traffic do not apply to these visitors.
+        forced: Vec<(String, String)> | null = Vec::new() => FORCED,
+        /// Whether visitors keep the variant that they once had; needs `request.sticky`.
+        sticky: bool | null = false => Flag,
+        /// Raise it to bucket every visitor anew.
+        sticky_version: u32 | null = 0 => whole(0, u32::MAX as u64),
+        /// Switches a variant off whose share of 5xx is significantly above the baseline's, on the proxy that observes it
+        /// and until the document's next revision.
+        guardrail: Option<Guardrail> = None => Nullable(lenient()),
+        /// The variants. Their weights add up to 10,000.
+        variants: Vec<Variant> => VARIANTS,
     }
 }
 
-fn names(variants: &[Variant]) -> String {
-    variants.iter().map(|variant| variant.key.as_str()).collect::<Vec<_>>().join(", ")
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Progress {
+    Running,
+    Paused,
+    Concluded,
 }
 
-fn variant_at(variants: &[Variant], key: &str) -> Option<usize> {
-    variants.iter().position(|variant| variant.key == key)
-}
+const PROGRESS: Choice<Progress> =
+    Choice(|| vec![("running", Progress::Running), ("paused", Progress::Paused), ("concluded", Progress::Concluded)]);
 
-fn unit(node: Node<'_>, problems: &mut Problems) -> Option<AttributeName> {
-    let name = node.string(problems)?;
-    if name.is_empty() {
-        node.expected(problems, "the name of an attribute");
-        return None;
-    }
-    Some(AttributeName::parse(name))
-}
+const FORCED: Map<Text> = Map { name: |unit| Ok(unit.to_owned()), pattern: "", refused: &[], value: TEXT };
 
-fn layer(node: Node<'_>, problems: &mut Problems) -> Option<Layer> {
-    node.object(problems)?;
-    node.unknown_fields(&["name", "slots"], Severity::Warning, problems);
-    let name = required(node, "name", problems, key);
-    let slots = required(node, "slots", problems, |node, problems| {
-        let expected = "two whole numbers [from, to) with 0 <= from < to <= 10000";
-        let [from, to] = node.array(problems)? else {
-            node.expected(problems, expected);
-            return None;
-        };
-        let from = share(Node { value: from, path: &node.path.index(0) }, problems)?;
-        let to = share(Node { value: to, path: &node.path.index(1) }, problems)?;
-        if from >= to {
-            node.expected(problems, expected);
-            return None;
-        }
-        Some((from, to))
-    });
-    let (name, (from, to)) = (name?, slots?);
-    Some(Layer { salt: Salt::new(format!("layer/{name}/")), from, to })
-}
-
-/// A share, weight or slot: 1/10,000 each.
-pub(super) fn share(node: Node<'_>, problems: &mut Problems) -> Option<u32> {
-    node.integer(0..=u64::from(BUCKETS), problems).map(|share| share as u32)
-}
-
-/// One share from ever on, or a list of steps.
-fn traffic(node: Node<'_>, problems: &mut Problems) -> Option<Vec<TrafficStep>> {
-    let Some(list) = node.value.as_array() else {
-        if !node.value.is_number() {
-            node.expected(problems, "a share from 0 to 10000, or a list of steps {\"from\", \"share\"}");
-            return None;
-        }
-        return share(node, problems).map(|share| vec![TrafficStep { from_ms: i64::MIN, share }]);
-    };
-    let mut steps: Vec<TrafficStep> = Vec::with_capacity(list.len());
-    for (at, value) in list.iter().enumerate() {
-        let path = node.path.index(at);
-        let node = Node { value, path: &path };
-        node.object(problems)?;
-        node.unknown_fields(&["from", "share"], Severity::Warning, problems);
-        let from_ms = required(node, "from", problems, moment);
-        let share = required(node, "share", problems, share);
-        let step = TrafficStep { from_ms: from_ms?, share: share? };
-        if steps.last().is_some_and(|last| last.from_ms >= step.from_ms) {
-            problems
-                .error(&path.field("from"), "steps have to be sorted by time: this one is not after the one before");
-        }
-        steps.push(step);
-    }
-    Some(steps)
-}
-
-/// A moment in RFC 3339, in milliseconds since the epoch.
-fn moment(node: Node<'_>, problems: &mut Problems) -> Option<i64> {
-    let moment = node.value.as_str().and_then(|text| OffsetDateTime::parse(text, &Rfc3339).ok());
-    match moment.and_then(|moment| i64::try_from(moment.unix_timestamp_nanos() / 1_000_000).ok()) {
-        Some(moment) => Some(moment),
-        None => {
-            node.expected(problems, "a time in RFC 3339, such as \"2026-12-01T00:00:00Z\"");
-            None
-        }
+crate::document! {
+    /// The part of a layer that an experiment takes, as it is written.
+    #[derive(Debug)]
+    struct Layer {
+        /// The name of the layer.
+        name: String => KEY,
+        /// From and to, which is exclusive. Slots of a layer may not overlap.
+        slots: (u32, u32) => SLOTS,
     }
 }
 
-fn forced(node: Node<'_>, variants: &[Variant], problems: &mut Problems) -> Option<HashMap<String, usize>> {
-    let mut forced = HashMap::new();
-    for (unit, value) in node.object(problems)? {
-        let path = node.path.field(unit);
-        let node = Node { value, path: &path };
-        match value.as_str().and_then(|key| variant_at(variants, key)) {
-            Some(position) => {
-                forced.insert(unit.clone(), position);
-            }
-            None => node.expected(problems, &format!("the key of a variant ({})", names(variants))),
-        }
+crate::document! {
+    for TrafficStep {
+        /// The time from which the share applies.
+        from_ms as "from": i64 => MOMENT,
+        /// How many of 10,000 take part.
+        share: u32 => SHARE,
     }
-    Some(forced)
 }
 
-/// When a variant is switched off. There has to be a baseline to compare with.
-fn guardrail(node: Node<'_>, variants: &[Variant], problems: &mut Problems) -> Option<Guardrail> {
-    node.object(problems)?;
-    node.unknown_fields(&["min_exposures", "max_5xx_ratio_increase", "confidence"], Severity::Warning, problems);
-    let defaults = Guardrail::default();
-    let bounds =
-        u64::from(*guardrail::MIN_EXPOSURES_BOUNDS.start())..=u64::from(*guardrail::MIN_EXPOSURES_BOUNDS.end());
-    let min_exposures = member(node, "min_exposures", problems, |node, problems| node.integer(bounds, problems));
-    let increase = member(node, "max_5xx_ratio_increase", problems, |node, problems| node.number(0.0..=1.0, problems));
-    let confidence =
-        member(node, "confidence", problems, |node, problems| node.number(guardrail::CONFIDENCE_BOUNDS, problems));
-    if !variants.is_empty() && !variants.iter().any(|variant| variant.baseline) {
-        problems.error(node.path, "one of the variants has to be the `baseline` that the others are compared with");
+crate::document! {
+    for Guardrail {
+        /// Responses that the variant and the baseline need each before they are compared.
+        min_exposures: u64 | null = guardrail::MIN_EXPOSURES => whole(
+            *guardrail::MIN_EXPOSURES_BOUNDS.start() as u64,
+            *guardrail::MIN_EXPOSURES_BOUNDS.end() as u64,
+        ),
+        /// How much higher the share of 5xx may be than the baseline's.
+        max_5xx_ratio_increase: f64 | null = guardrail::MAX_5XX_RATIO_INCREASE => number(0.0, 1.0),
+        /// The confidence required to switch a variant off, over all comparisons together.
+        confidence: f64 | null = guardrail::CONFIDENCE => number(
+            *guardrail::CONFIDENCE_BOUNDS.start(),
+            *guardrail::CONFIDENCE_BOUNDS.end(),
+        ),
     }
-    Some(Guardrail {
-        min_exposures: min_exposures?.unwrap_or(defaults.min_exposures),
-        max_5xx_ratio_increase: increase?.unwrap_or(defaults.max_5xx_ratio_increase),
-        confidence: confidence?.unwrap_or(defaults.confidence),
-    })
 }
 
-fn variants(node: Node<'_>, experiment: Option<&str>, problems: &mut Problems) -> Option<Vec<Variant>> {
-    let list = node.array(problems)?;
-    if list.is_empty() {
-        node.expected(problems, "at least one variant");
-        return None;
+crate::document! {
+    /// A variant as it is written.
+    #[derive(Debug)]
+    struct Variant {
+        /// Its name. Unique in the experiment.
+        key: String => KEY,
+        /// Its part of the visitors, in 1/10,000; may be 0.
+        weight: u32 => SHARE,
+        /// Whether visitors outside the experiment see this variant, which then has no part in the cache key. One at most.
+        baseline: bool | null = false => Flag,
+        /// The changes that the variant makes. A baseline may set only response headers.
+        set: Effects | null = Effects::default() => strict(),
     }
+}
+
+const VARIANTS: Then<List<Object<Variant>>, Vec<Variant>> = Then {
+    kind: List(strict()),
+    then: |variants, node, problems| {
+        check_variants(&variants, node, problems);
+        Some(variants)
+    },
+};
+
+fn check_variants(variants: &[Variant], node: Node<'_>, problems: &mut Problems) {
     let before = problems.errors();
-    let mut variants: Vec<Variant> = Vec::with_capacity(list.len());
-    let mut total = 0;
-    for (at, value) in list.iter().enumerate() {
-        let path = node.path.index(at);
-        let Some(read) = variant(Node { value, path: &path }, experiment, &mut total, problems) else { continue };
-        if variant_at(&variants, &read.key).is_some() {
-            problems.error(&path.field("key"), format!("duplicate key {:?}", read.key));
+    for (at, variant) in variants.iter().enumerate() {
+        let (path, others) = (node.path.index(at), variants.get(..at).unwrap_or_default());
+        if others.iter().any(|other| other.key == variant.key) {
+            problems.error(&path.field("key"), format!("duplicate key {:?}", variant.key));
         }
-        if read.baseline && variants.iter().any(|variant| variant.baseline) {
+        if variant.baseline && others.iter().any(|other| other.baseline) {
             problems.error(&path.field("baseline"), "another variant is the baseline already");
         }
-        variants.push(read);
+        if variant.baseline {
+            check_baseline(&variant.set, &path.field("set"), problems);
+        }
     }
-    // With a weight unread the sum says nothing.
-    if problems.errors() == before && total != BUCKETS {
+    // Each weight is bounded, so a list that fits in memory cannot overflow.
+    let total: u64 = variants.iter().map(|variant| u64::from(variant.weight)).sum();
+    if variants.is_empty() {
+        node.expected(problems, "at least one variant");
+    } else if problems.errors() == before && total != u64::from(BUCKETS) {
         problems.error(node.path, format!("weights add up to {total}, not to {BUCKETS}"));
     }
-    (problems.errors() == before).then_some(variants)
 }
 
-fn variant(node: Node<'_>, experiment: Option<&str>, total: &mut u32, problems: &mut Problems) -> Option<Variant> {
-    node.object(problems)?;
-    node.unknown_fields(&["key", "weight", "baseline", "set"], Severity::Warning, problems);
-    let key = required(node, "key", problems, key);
-    let weight = required(node, "weight", problems, share);
-    let baseline = member(node, "baseline", problems, |node, problems| node.boolean(problems));
-    let effects = member(node, "set", problems, effects::compile);
-    // Each weight is bounded, so a list that fits in memory cannot overflow; saturating says so to the reader.
-    *total = total.saturating_add(weight?);
-    let (key, baseline, experiment) = (key?, baseline?.unwrap_or(false), experiment?);
-    Some(Variant {
-        bucket_end: *total,
-        baseline,
-        assignment: Some(assignments::assignment_pair(experiment, &key)),
-        cache_pair: (!baseline).then(|| assignments::cache_pair(experiment, &key)),
-        effects: effects?.unwrap_or_default(),
-        tag: Variant::tag(experiment, &key),
-        key,
+/// A baseline has no part in the cache key, so it must not change the request.
+fn check_baseline(set: &Effects, path: &Path<'_>, problems: &mut Problems) {
+    let changes = [
+        ("request_headers", !set.request_headers.is_empty()),
+        ("path", set.path.is_some()),
+        ("redirect", set.redirect.is_some()),
+    ];
+    for (name, _) in changes.into_iter().filter(|(_, is_set)| *is_set) {
+        let message = "a baseline may set only response_headers, because it has no part in the cache key";
+        problems.error(&path.field(name), message);
+    }
+}
+
+/// Compiles an experiment. Every error that it adds to `problems` disables the experiment.
+pub(super) fn compile(node: Node<'_>, position: usize, problems: &mut Problems) -> Option<snapshot::Experiment> {
+    let experiment = lenient::<Experiment>().read(node, problems)?;
+    if let (Some(starts), Some(ends)) = (experiment.starts, experiment.ends)
+        && ends <= starts
+    {
+        problems.error(&node.path.field("ends"), "not after `starts`: no visitor would ever be in the experiment");
+    }
+    if experiment.guardrail.is_some() && !experiment.variants.iter().any(|variant| variant.baseline) {
+        let message = "one of the variants has to be the `baseline` that the others are compared with";
+        problems.error(&node.path.field("guardrail"), message);
+    }
+    let state = state(&experiment, node.path, problems)?;
+    let forced = forced(&experiment, node.path, problems);
+    let salt = experiment.salt.as_ref().unwrap_or(&experiment.key);
+    let (traffic_salt, variant_salt) = (format!("{salt}/traffic/"), format!("{salt}/variant/"));
+    Some(snapshot::Experiment {
+        traffic_salt: Salt::new(traffic_salt),
+        variant_salt: Salt::new(variant_salt),
+        state,
+        unit: experiment.unit,
+        route: experiment.route,
+        audience: experiment.audience,
+        layer: experiment.layer.map(|Layer { name, slots: (from, to) }| snapshot::Layer {
+            salt: Salt::new(format!("layer/{name}/")),
+            from,
+            to,
+        }),
+        traffic: experiment.traffic,
+        starts_ms: experiment.starts,
+        ends_ms: experiment.ends,
+        forced,
+        sticky: experiment.sticky.then_some(experiment.sticky_version),
+        guardrail: experiment.guardrail,
+        variants: compile_variants(&experiment.key, experiment.variants),
+        rank: 0,
+        position,
+        key: experiment.key,
     })
+}
+
+fn compile_variants(experiment: &str, variants: Vec<Variant>) -> Vec<snapshot::Variant> {
+    let mut bucket_end = 0;
+    let variants = variants.into_iter().map(|Variant { key, weight, baseline, set }| {
+        bucket_end += weight; // they add up to 10,000
+        snapshot::Variant {
+            bucket_end,
+            baseline,
+            assignment: Some(assignments::assignment_pair(experiment, &key)),
+            cache_pair: (!baseline).then(|| assignments::cache_pair(experiment, &key)),
+            effects: set,
+            tag: snapshot::Variant::tag(experiment, &key),
+            key,
+        }
+    });
+    variants.collect()
+}
+
+/// The state; `concluded` needs a winner.
+fn state(experiment: &Experiment, path: &Path<'_>, problems: &mut Problems) -> Option<State> {
+    let path = path.field("winner");
+    let winner = match &experiment.winner {
+        Some(key) => Some(variant_at(experiment, key, &path, problems)?),
+        None => None,
+    };
+    match (experiment.state, winner) {
+        (Progress::Running, _) => Some(State::Running),
+        (Progress::Paused, _) => Some(State::Paused),
+        (Progress::Concluded, Some(winner)) => Some(State::Concluded(winner)),
+        (Progress::Concluded, None) => {
+            let keys = keys(experiment);
+            problems.error(&path, format!("missing: a concluded experiment names the variant that won ({keys})"));
+            None
+        }
+    }
+}
+
+fn forced(experiment: &Experiment, path: &Path<'_>, problems: &mut Problems) -> HashMap<String, usize> {
+    let path = path.field("forced");
+    let positions = experiment
+        .forced
+        .iter()
+        .filter_map(|(unit, key)| Some((unit.clone(), variant_at(experiment, key, &path.field(unit), problems)?)));
+    positions.collect()
+}
+
+/// The position of the variant `key`, which stands at `path`.
+fn variant_at(experiment: &Experiment, key: &str, path: &Path<'_>, problems: &mut Problems) -> Option<usize> {
+    let position = experiment.variants.iter().position(|variant| variant.key == key);
+    if position.is_none() {
+        let keys = keys(experiment);
+        problems.error(path, format!("expected the key of a variant ({keys}), found the string {key:?}"));
+    }
+    position
+}
+
+fn keys(experiment: &Experiment) -> String {
+    experiment.variants.iter().map(|variant| variant.key.as_str()).collect::<Vec<_>>().join(", ")
 }

@@ -1,6 +1,7 @@
 //! The native format in the table of formats.
 
-use super::{Compilation, SCHEMA, compile_at};
+use super::compilation::Compilation;
+use super::document::{SCHEMA, compile_at};
 use crate::diagnostics::Node;
 use crate::format::{self, Compiled, Format, Options};
 use serde_json::Value;

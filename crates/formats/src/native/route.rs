@@ -1,64 +1,105 @@
-//! Routes as they are written: hosts, paths and methods.
+//! Routes and goals as they are written.
 
-use crate::diagnostics::{Node, Problems, Severity};
+use super::kinds::{KEY, Status};
+use crate::diagnostics::{Node, Problems};
+use crate::document::{Kind, List, Object, Parsed, lenient, strict};
 use edgesplit_engine::pattern::Pattern;
 use edgesplit_engine::route::Route;
+use edgesplit_engine::snapshot::Goal;
+#[cfg(not(target_arch = "wasm32"))]
+use serde_json::{Value, json};
+use std::collections::HashSet;
 
-/// The members of a route.
-pub const FIELDS: [&str; 3] = ["hosts", "paths", "methods"];
+const HOST: Parsed<Pattern> = Parsed {
+    expected: "a host without port, such as \"shop.example\" or \"*.shop.example\"",
+    pattern: "^[^/:\\s]+$",
+    parse: |text| {
+        let is_host = !text.is_empty() && !text.contains(['/', ':']) && !text.contains(char::is_whitespace);
+        is_host.then(|| Pattern::ignoring_case(text))
+    },
+    write: Pattern::text,
+};
 
-/// Compiles a route; `None` where it is wrong. Unknown fields are problems of this severity.
-pub(super) fn compile(node: Node<'_>, unknown: Severity, problems: &mut Problems) -> Option<Route> {
-    node.object(problems)?;
-    node.unknown_fields(&FIELDS, unknown, problems);
-    read(node, problems)
-}
+const PATH: Parsed<Pattern> = Parsed {
+    expected: "a path without query that starts with \"/\" or \"*\", such as \"/checkout*\"",
+    pattern: "^[/*][^?#]*$",
+    parse: |text| (text.starts_with(['/', '*']) && !text.contains(['?', '#'])).then(|| Pattern::new(text)),
+    write: Pattern::text,
+};
 
-/// Compiles the members of a route at `node`, which may have others; `None` where one of them is wrong.
-pub fn read(node: Node<'_>, problems: &mut Problems) -> Option<Route> {
-    let hosts = list(node, "hosts", problems, |text| {
-        let odd = text.is_empty() || text.contains(['/', ':']) || text.contains(char::is_whitespace);
-        if odd {
-            Err("a host without port, such as \"shop.example\" or \"*.shop.example\"")
-        } else {
-            Ok(Pattern::ignoring_case(text))
-        }
-    });
-    let paths = list(node, "paths", problems, |text| {
-        let odd = !text.starts_with(['/', '*']) || text.contains(['?', '#']);
-        if odd {
-            Err("a path without query that starts with \"/\" or \"*\", such as \"/checkout*\"")
-        } else {
-            Ok(Pattern::new(text))
-        }
-    });
-    let methods = list(node, "methods", problems, |text| {
-        let odd =
-            text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_alphabetic() || matches!(byte, b'-' | b'_'));
-        if odd { Err("a method such as \"GET\"") } else { Ok(text.to_ascii_uppercase()) }
-    });
-    Some(Route { hosts: hosts?, paths: paths?, methods: methods? })
-}
+const METHOD: Parsed<String> = Parsed {
+    expected: "a method such as \"GET\"",
+    pattern: "^[A-Za-z_-]+$",
+    parse: |text| {
+        let is_letter = |byte: u8| byte.is_ascii_alphabetic() || matches!(byte, b'-' | b'_');
+        (!text.is_empty() && text.bytes().all(is_letter)).then(|| text.to_ascii_uppercase())
+    },
+    write: String::clone,
+};
 
-/// Reads the list of texts `name`; none where it is absent.
-fn list<'a, T>(
-    node: Node<'a>,
-    name: &'a str,
-    problems: &mut Problems,
-    read: impl Fn(&str) -> Result<T, &'static str>,
-) -> Option<Vec<T>> {
-    let Some(value) = node.value.get(name).filter(|value| !value.is_null()) else { return Some(Vec::new()) };
-    let path = node.path.field(name);
-    let list = Node { value, path: &path }.array(problems)?;
-    let mut items = Vec::with_capacity(list.len());
-    for (at, value) in list.iter().enumerate() {
-        let path = path.index(at);
-        let node = Node { value, path: &path };
-        match value.as_str().map(&read) {
-            Some(Ok(item)) => items.push(item),
-            Some(Err(expected)) => node.expected(problems, expected),
-            None => node.expected(problems, "a string"),
-        }
+crate::document! {
+    for Route {
+        /// Hosts without port, in any case; `*` stands for any run of characters. Empty: every host.
+        hosts: Vec<Pattern> | null = Vec::new() => List(HOST),
+        /// Paths without query; `*` stands for any run of characters, `/` included. Empty: every path.
+        paths: Vec<Pattern> | null = Vec::new() => List(PATH),
+        /// Methods; `GET` includes `HEAD`. Empty: every method.
+        methods: Vec<String> | null = Vec::new() => List(METHOD),
     }
-    (items.len() == list.len()).then_some(items)
+}
+
+crate::document! {
+    for Goal {
+        /// Its name in events. Unique.
+        key: String => KEY,
+        /// The requests that reach the goal; every request, if left out.
+        route: Route | null = Route::default() => strict(),
+        /// The response statuses that count, such as "2xx" or "201"; any, if left out.
+        statuses: Vec<edgesplit_engine::snapshot::StatusClass> | null = Vec::new() => List(Status),
+    }
+}
+
+/// A list of goals. A bad goal is left out, and the others live.
+#[derive(Debug)]
+pub struct Goals(Object<Goal>);
+
+impl Goals {
+    /// Goals in which an unknown field is an error.
+    pub const STRICT: Goals = Goals(strict());
+    /// Goals in which an unknown field is a warning.
+    pub const LENIENT: Goals = Goals(lenient());
+}
+
+impl Kind for Goals {
+    type Value = Vec<Goal>;
+
+    fn expected(&self) -> String {
+        "a list of goals".to_owned()
+    }
+
+    fn read(&self, node: Node<'_>, problems: &mut Problems) -> Option<Vec<Goal>> {
+        let (mut goals, mut keys): (Vec<Goal>, HashSet<String>) = Default::default();
+        for (position, value) in node.array(problems).unwrap_or_default().iter().enumerate() {
+            let path = node.path.index(position);
+            let before = problems.errors();
+            let Some(goal) = self.0.read(Node { value, path: &path }, problems) else { continue };
+            if !keys.insert(goal.key.clone()) {
+                problems.error(&path.field("key"), format!("duplicate key {:?}", goal.key));
+            }
+            if problems.errors() == before {
+                goals.push(goal);
+            }
+        }
+        Some(goals)
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    fn schema(&self) -> Value {
+        json!({"type": "array", "items": self.0.schema()})
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    fn show(&self, _: &Vec<Goal>) -> Option<Value> {
+        Some(json!([]))
+    }
 }

@@ -1,0 +1,258 @@
+//! Kinds that contain other kinds: lists, maps, objects, and values that are checked or converted further.
+
+use super::kind::{Absent, Document, Kind};
+use crate::diagnostics::{Node, Problems, Severity};
+use serde_json::Value;
+use std::collections::HashSet;
+use std::marker::PhantomData;
+#[cfg(not(target_arch = "wasm32"))]
+use {super::schema, serde_json::json};
+
+/// A list.
+#[derive(Debug, Clone, Copy)]
+pub struct List<K>(pub K);
+
+impl<K: Kind> Kind for List<K> {
+    type Value = Vec<K::Value>;
+
+    fn expected(&self) -> String {
+        "a list".to_owned()
+    }
+
+    fn read(&self, node: Node<'_>, problems: &mut Problems) -> Option<Vec<K::Value>> {
+        let elements = node.array(problems)?.iter().enumerate();
+        // Every element is read before the first bad one counts.
+        let elements: Vec<Option<K::Value>> = elements
+            .map(|(index, value)| self.0.read(Node { value, path: &node.path.index(index) }, problems))
+            .collect();
+        elements.into_iter().collect()
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    fn schema(&self) -> Value {
+        json!({"type": "array", "items": self.0.schema()})
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    fn show(&self, value: &Vec<K::Value>) -> Option<Value> {
+        value.iter().map(|element| self.0.show(element)).collect::<Option<Vec<Value>>>().map(Value::from)
+    }
+}
+
+/// An object whose members have names that the document chooses.
+#[derive(Debug, Clone, Copy)]
+pub struct Map<K> {
+    /// The name as it is kept, or the reason why it is refused.
+    pub name: fn(&str) -> Result<String, String>,
+    /// The allowed names as a pattern, for the schema.
+    pub pattern: &'static str,
+    /// Names that the pattern allows and `name` refuses, for the schema.
+    pub refused: &'static [&'static str],
+    /// The values.
+    pub value: K,
+}
+
+impl<K: Kind> Kind for Map<K> {
+    type Value = Vec<(String, K::Value)>;
+
+    fn expected(&self) -> String {
+        "an object".to_owned()
+    }
+
+    fn read(&self, node: Node<'_>, problems: &mut Problems) -> Option<Self::Value> {
+        let (mut members, mut names): (Self::Value, HashSet<String>) = Default::default();
+        let mut is_bad = false;
+        for (name, value) in node.object(problems)? {
+            let path = node.path.field(name);
+            let name = (self.name)(name).map_err(|message| problems.error(&path, message)).ok();
+            if let Some(name) = name.as_ref().filter(|name| !names.insert((*name).clone())) {
+                problems.error(&path, format!("{name} is given twice: its letters may be in any case"));
+            }
+            let value = self.value.read(Node { value, path: &path }, problems);
+            is_bad |= name.is_none() || value.is_none();
+            members.extend(name.zip(value));
+        }
+        (!is_bad).then_some(members)
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    fn schema(&self) -> Value {
+        let names =
+            if self.refused.is_empty() { schema::text(self.pattern) } else { schema::header_name(self.refused) };
+        json!({"type": "object", "propertyNames": names, "additionalProperties": self.value.schema()})
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    fn show(&self, value: &Self::Value) -> Option<Value> {
+        value.is_empty().then(|| json!({}))
+    }
+}
+
+/// A value that may also be null.
+#[derive(Debug, Clone, Copy)]
+pub struct Nullable<K>(pub K);
+
+impl<K: Kind> Kind for Nullable<K> {
+    type Value = Option<K::Value>;
+
+    fn expected(&self) -> String {
+        format!("{} or null", self.0.expected())
+    }
+
+    fn read(&self, node: Node<'_>, problems: &mut Problems) -> Option<Option<K::Value>> {
+        if node.value.is_null() { Some(None) } else { self.0.read(node, problems).map(Some) }
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    fn schema(&self) -> Value {
+        schema::nullable(self.0.schema())
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    fn show(&self, value: &Option<K::Value>) -> Option<Value> {
+        value.as_ref().map_or(Some(Value::Null), |value| self.0.show(value))
+    }
+}
+
+/// A value that is checked further, or converted. `then` reports why it refuses a value.
+#[derive(Debug, Clone, Copy)]
+pub struct Then<K: Kind, T> {
+    /// The value before.
+    pub kind: K,
+    /// The check or conversion.
+    pub then: fn(K::Value, Node<'_>, &mut Problems) -> Option<T>,
+}
+
+impl<K: Kind, T> Kind for Then<K, T> {
+    type Value = T;
+
+    fn expected(&self) -> String {
+        self.kind.expected()
+    }
+
+    fn read(&self, node: Node<'_>, problems: &mut Problems) -> Option<T> {
+        let value = self.kind.read(node, problems)?;
+        (self.then)(value, node, problems)
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    fn schema(&self) -> Value {
+        self.kind.schema()
+    }
+}
+
+/// An object with declared members.
+#[derive(Debug, Clone, Copy)]
+pub struct Object<T> {
+    expected: &'static str,
+    unknown: Severity,
+    document: PhantomData<fn() -> T>,
+}
+
+const OBJECT: &str = "an object";
+
+/// An object in which an unknown field is an error.
+pub const fn strict<T: Document>() -> Object<T> {
+    Object { expected: OBJECT, unknown: Severity::Error, document: PhantomData }
+}
+
+/// An object in which an unknown field is a warning.
+pub const fn lenient<T: Document>() -> Object<T> {
+    Object { expected: OBJECT, unknown: Severity::Warning, document: PhantomData }
+}
+
+impl<T> Object<T> {
+    /// The same object with another description of it, for a message that it is missing.
+    pub const fn expecting(self, expected: &'static str) -> Object<T> {
+        Object { expected, unknown: self.unknown, document: PhantomData }
+    }
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+fn object<T: Document>() -> Value {
+    let mut members = schema::Members::default();
+    T::describe(&mut members);
+    members.into_object()
+}
+
+impl<T: Document> Kind for Object<T> {
+    type Value = T;
+
+    fn expected(&self) -> String {
+        self.expected.to_owned()
+    }
+
+    fn read(&self, node: Node<'_>, problems: &mut Problems) -> Option<T> {
+        node.object(problems)?;
+        let mut names = Vec::new();
+        T::names(&mut names);
+        node.unknown_fields(&names, self.unknown, problems);
+        T::read(node, problems)
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    fn schema(&self) -> Value {
+        object::<T>()
+    }
+}
+
+/// Declared members that stand among those of the object around them, and a check or conversion.
+#[derive(Debug, Clone, Copy)]
+pub struct InPlace<T, R>(pub fn(T, Node<'_>, &mut Problems) -> Option<R>);
+
+/// The members of `T`, in place.
+pub const fn in_place<T: Document>() -> InPlace<T, T> {
+    InPlace(|members, _, _| Some(members))
+}
+
+impl<T: Document, R> Kind for InPlace<T, R> {
+    type Value = R;
+
+    fn expected(&self) -> String {
+        "an object".to_owned()
+    }
+
+    fn read(&self, node: Node<'_>, problems: &mut Problems) -> Option<R> {
+        let members = T::read(node, problems)?;
+        (self.0)(members, node, problems)
+    }
+
+    fn member(&self, parent: Node<'_>, _: &'static str, _: Absent<R>, problems: &mut Problems) -> Option<R> {
+        self.read(parent, problems)
+    }
+
+    fn names(&self, _: &'static str, names: &mut Vec<&'static str>) {
+        T::names(names);
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    fn schema(&self) -> Value {
+        object::<T>()
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    fn describe(&self, _: &'static str, _: &'static str, _: &Absent<R>, members: &mut schema::Members) {
+        T::describe(members);
+    }
+}
+
+/// An object of any members.
+#[derive(Debug, Clone, Copy)]
+pub struct AnyObject;
+
+impl Kind for AnyObject {
+    type Value = Value;
+
+    fn expected(&self) -> String {
+        "an object".to_owned()
+    }
+
+    fn read(&self, node: Node<'_>, problems: &mut Problems) -> Option<Value> {
+        node.object(problems).map(|_| node.value.clone())
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    fn schema(&self) -> Value {
+        json!({"type": "object"})
+    }
+}

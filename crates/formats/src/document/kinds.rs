@@ -1,0 +1,236 @@
+//! The kinds of values that documents are made of.
+
+use super::kind::Kind;
+use crate::diagnostics::{self, Node, Problems, found};
+use edgesplit_engine::number;
+use std::marker::PhantomData;
+#[cfg(not(target_arch = "wasm32"))]
+use {super::schema, serde_json::Value, serde_json::json};
+
+/// The pattern of a `token` of RFC 9110: the names of headers and cookies.
+pub const TOKEN: &str = "^[A-Za-z0-9!#$%&'*+.^_`|~-]+$";
+
+/// A text.
+#[derive(Debug, Clone, Copy)]
+pub struct Text {
+    /// The allowed texts in a few words.
+    pub expected: &'static str,
+    /// The same as a pattern, for the schema.
+    pub pattern: &'static str,
+    /// Whether a text is allowed.
+    pub is_allowed: fn(&str) -> bool,
+    /// Whether messages must not repeat the value.
+    pub is_secret: bool,
+}
+
+impl Text {
+    /// A text that messages may repeat.
+    pub const fn new(expected: &'static str, pattern: &'static str, is_allowed: fn(&str) -> bool) -> Text {
+        Text { expected, pattern, is_allowed, is_secret: false }
+    }
+
+    /// A text that messages must not repeat.
+    pub const fn secret(expected: &'static str, pattern: &'static str, is_allowed: fn(&str) -> bool) -> Text {
+        Text { expected, pattern, is_allowed, is_secret: true }
+    }
+}
+
+impl Kind for Text {
+    type Value = String;
+
+    fn expected(&self) -> String {
+        self.expected.to_owned()
+    }
+
+    fn read(&self, node: Node<'_>, problems: &mut Problems) -> Option<String> {
+        match node.value.as_str() {
+            Some(text) if (self.is_allowed)(text) => return Some(text.to_owned()),
+            _ if self.is_secret => problems.error(node.path, format!("expected {}", self.expected)),
+            _ => node.expected(problems, self.expected),
+        }
+        None
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    fn schema(&self) -> Value {
+        if self.pattern.is_empty() { json!({"type": "string"}) } else { schema::text(self.pattern) }
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    fn show(&self, value: &String) -> Option<Value> {
+        Some(json!(value))
+    }
+}
+
+/// A text that stands for another value, such as a time or a pattern.
+#[derive(Debug, Clone, Copy)]
+pub struct Parsed<T> {
+    /// The allowed texts in a few words.
+    pub expected: &'static str,
+    /// The same as a pattern, for the schema.
+    pub pattern: &'static str,
+    /// The value of a text, if the text is allowed.
+    pub parse: fn(&str) -> Option<T>,
+    /// The text of a value.
+    pub write: fn(&T) -> String,
+}
+
+impl<T> Kind for Parsed<T> {
+    type Value = T;
+
+    fn expected(&self) -> String {
+        self.expected.to_owned()
+    }
+
+    fn read(&self, node: Node<'_>, problems: &mut Problems) -> Option<T> {
+        let parsed = node.value.as_str().and_then(self.parse);
+        if parsed.is_none() {
+            node.expected(problems, self.expected);
+        }
+        parsed
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    fn schema(&self) -> Value {
+        schema::text(self.pattern)
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    fn show(&self, value: &T) -> Option<Value> {
+        Some(json!((self.write)(value)))
+    }
+}
+
+/// One of a few names.
+#[derive(Debug, Clone, Copy)]
+pub struct Choice<T>(pub fn() -> Vec<(&'static str, T)>);
+
+impl<T> Choice<T> {
+    fn names(&self) -> Vec<&'static str> {
+        (self.0)().iter().map(|(name, _)| *name).collect()
+    }
+}
+
+impl<T: PartialEq> Kind for Choice<T> {
+    type Value = T;
+
+    fn expected(&self) -> String {
+        format!("one of {}", self.names().join(", "))
+    }
+
+    fn read(&self, node: Node<'_>, problems: &mut Problems) -> Option<T> {
+        let text = node.value.as_str();
+        let chosen = (self.0)().into_iter().find(|(name, _)| Some(*name) == text);
+        if chosen.is_none() {
+            let nearest = text.and_then(|text| diagnostics::nearest(text, &self.names()));
+            let hint = nearest.map_or(String::new(), |name| format!("; did you mean `{name}`?"));
+            problems.error(node.path, format!("expected {}, found {}{hint}", self.expected(), found(node.value)));
+        }
+        chosen.map(|(_, value)| value)
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    fn schema(&self) -> Value {
+        json!({"type": "string", "enum": self.names()})
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    fn show(&self, value: &T) -> Option<Value> {
+        (self.0)().iter().find(|(_, choice)| choice == value).map(|(name, _)| json!(name))
+    }
+}
+
+/// True or false.
+#[derive(Debug, Clone, Copy)]
+pub struct Flag;
+
+impl Kind for Flag {
+    type Value = bool;
+
+    fn expected(&self) -> String {
+        "true or false".to_owned()
+    }
+
+    fn read(&self, node: Node<'_>, problems: &mut Problems) -> Option<bool> {
+        node.boolean(problems)
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    fn schema(&self) -> Value {
+        json!({"type": "boolean"})
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    fn show(&self, value: &bool) -> Option<Value> {
+        Some(json!(value))
+    }
+}
+
+/// A whole number. `2.0` is whole, because a protobuf Struct has only doubles.
+#[derive(Debug, Clone, Copy)]
+pub struct Whole<N> {
+    min: u64,
+    max: u64,
+    number: PhantomData<fn() -> N>,
+}
+
+/// A whole number from `min` to `max`.
+pub const fn whole<N>(min: u64, max: u64) -> Whole<N> {
+    Whole { min, max, number: PhantomData }
+}
+
+impl<N: TryFrom<u64> + Copy + TryInto<u64>> Kind for Whole<N> {
+    type Value = N;
+
+    fn expected(&self) -> String {
+        format!("a whole number from {} to {}", self.min, self.max)
+    }
+
+    fn read(&self, node: Node<'_>, problems: &mut Problems) -> Option<N> {
+        node.integer(self.min..=self.max, problems)?.try_into().ok()
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    fn schema(&self) -> Value {
+        json!({"type": "integer", "minimum": self.min, "maximum": self.max})
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    fn show(&self, value: &N) -> Option<Value> {
+        (*value).try_into().ok().map(|number| json!(number))
+    }
+}
+
+/// A number.
+#[derive(Debug, Clone, Copy)]
+pub struct Number {
+    min: f64,
+    max: f64,
+}
+
+/// A number from `min` to `max`.
+pub const fn number(min: f64, max: f64) -> Number {
+    Number { min, max }
+}
+
+impl Kind for Number {
+    type Value = f64;
+
+    fn expected(&self) -> String {
+        format!("a number from {} to {}", number::javascript(self.min), number::javascript(self.max))
+    }
+
+    fn read(&self, node: Node<'_>, problems: &mut Problems) -> Option<f64> {
+        node.number(self.min..=self.max, problems)
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    fn schema(&self) -> Value {
+        json!({"type": "number", "minimum": self.min, "maximum": self.max})
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    fn show(&self, value: &f64) -> Option<Value> {
+        Some(json!(value))
+    }
+}

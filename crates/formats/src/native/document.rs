@@ -1,0 +1,235 @@
+//! A document of the native format: its experiments one after the other, and everything around them.
+
+use super::budget::RouteBudget;
+use super::effects;
+use super::experiment::{self, Experiment as Wire};
+use super::kinds::{Anything, KEY, SHARE, TEXT};
+use super::route::Goals;
+use crate::diagnostics::{Node, Path, Problem, Problems, Severity};
+use crate::document::{Absent, Kind, Nullable, lenient, whole};
+use crate::format::Compiled;
+use edgesplit_engine::guardrail::GUARDED_VARIANTS_MAX;
+use edgesplit_engine::hash::Salt;
+use edgesplit_engine::header_name::NameSet;
+use edgesplit_engine::snapshot::{self, Disabled, Experiment, Goal, Layer, Snapshot, State};
+use serde_json::Value;
+use std::collections::{BTreeMap, HashMap};
+#[cfg(not(target_arch = "wasm32"))]
+use {crate::conditions, crate::document::List, crate::document::schema};
+
+/// The schema this module reads.
+pub const SCHEMA: u64 = 1;
+
+crate::document! {
+    /// A document, whose experiments are compiled one by one.
+    #[derive(Debug)]
+    struct Document {
+        /// The location of this schema, for editors.
+        editor as "$schema": () = () => Anything,
+        /// The version of the format. Without it, the document is read as this version.
+        schema: Option<u64> = None => Nullable(whole(SCHEMA, SCHEMA)),
+        /// Your name for this state of the document; it stands in events.
+        revision: Option<String> = None => Nullable(TEXT),
+        /// Visitors who are in no running experiment.
+        holdout: Option<Holdout> = None => Nullable(lenient()),
+        /// The experiments, in the order in which they are decided and their effects applied.
+        experiments: () => ExperimentList,
+        /// Successes to count, for every identified visitor.
+        goals: Vec<Goal> | null = Vec::new() => Goals::LENIENT,
+    }
+}
+
+/// The list of experiments, which is read apart from the rest of the document.
+pub(super) struct ExperimentList;
+
+impl Kind for ExperimentList {
+    type Value = ();
+
+    fn expected(&self) -> String {
+        "a list of experiments".to_owned()
+    }
+
+    fn read(&self, _: Node<'_>, _: &mut Problems) -> Option<()> {
+        Some(())
+    }
+
+    fn member(&self, _: Node<'_>, _: &'static str, _: Absent<()>, _: &mut Problems) -> Option<()> {
+        Some(())
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    fn schema(&self) -> Value {
+        List(lenient::<Wire>()).schema()
+    }
+}
+
+crate::document! {
+    /// Visitors who are in no running experiment.
+    #[derive(Debug)]
+    struct Holdout {
+        /// The name of the holdout. Another name holds out other visitors.
+        key: String => KEY,
+        /// How many of 10,000.
+        share: u32 => SHARE,
+    }
+}
+
+/// Compiles the document `value`. `budget` bounds the cache-key combinations of a route.
+pub fn compile(value: &Value, budget: u64) -> Compiled {
+    compile_at(value, &Path::Root, budget)
+}
+
+/// Compiles the document `value` that stands at `path` in another one.
+pub fn compile_at(value: &Value, path: &Path<'_>, budget: u64) -> Compiled {
+    let mut problems = Problems::new();
+    let snapshot = document(Node { value, path }, budget, &mut problems);
+    Compiled { snapshot, problems }
+}
+
+pub(super) fn document(node: Node<'_>, budget: u64, problems: &mut Problems) -> Option<Snapshot> {
+    let snapshot = head(node, problems)?;
+    let list_path = node.path.field("experiments");
+    let Some(list) = node.value.get("experiments") else {
+        problems.error(&list_path, "missing; expected a list of experiments");
+        return None;
+    };
+    let list = Node { value: list, path: &list_path }.array(problems)?;
+    let mut experiments = Experiments::new(snapshot, budget);
+    for (position, value) in list.iter().enumerate() {
+        experiments.add(Node { value, path: &list_path.index(position) }, position, problems);
+    }
+    Some(experiments.finish())
+}
+
+/// Compiles everything but the experiments.
+pub(super) fn head(node: Node<'_>, problems: &mut Problems) -> Option<Snapshot> {
+    let Document { editor: (), schema, revision, holdout, experiments: (), goals } = lenient().read(node, problems)?;
+    if schema.is_none() {
+        problems.warning(&node.path.field("schema"), format!("missing; read as schema {SCHEMA}"));
+    }
+    let holdout =
+        holdout.map(|Holdout { key, share }| snapshot::Holdout { salt: Salt::new(format!("holdout/{key}/")), share });
+    Some(Snapshot { revision, holdout, goals, ..Snapshot::default() })
+}
+
+/// The experiments of a document, as they are compiled one after the other.
+#[derive(Debug, Default)]
+pub(super) struct Experiments {
+    snapshot: Snapshot,
+    pub(super) budget: RouteBudget,
+    /// The positions of the experiments so far, by their keys.
+    keys: HashMap<String, usize>,
+    /// Names of headers that variants set.
+    owned: Vec<String>,
+    layers: Layers,
+    /// How many variants are under guardrails.
+    guarded: usize,
+}
+
+/// The slots in use by the layers' salts: by the first slot, the slot behind the last and the experiment's position.
+type Layers = HashMap<Box<str>, BTreeMap<u32, (u32, usize)>>;
+
+impl Experiments {
+    pub(super) fn new(snapshot: Snapshot, budget: u64) -> Experiments {
+        Experiments { snapshot, budget: RouteBudget::new(budget), ..Experiments::default() }
+    }
+
+    /// Compiles the next one, and disables it if it is wrong, in itself or beside those before it.
+    pub(super) fn add(&mut self, node: Node<'_>, position: usize, problems: &mut Problems) {
+        let Experiments { snapshot, budget, keys, owned, layers, guarded } = self;
+        let Node { value, path } = node;
+        effects::collect_owned(value, owned);
+        let mut own = Problems::new();
+        let experiment = experiment::compile(node, position, &mut own);
+        let key = value.get("key").and_then(Value::as_str).map(str::to_owned);
+        let duplicate = key.as_ref().is_some_and(|key| keys.insert(key.clone(), position).is_some());
+        if duplicate {
+            own.error(&path.field("key"), format!("duplicate key {:?}", key.as_deref().unwrap_or_default()));
+        }
+        let experiment = experiment.filter(|_| own.errors() == 0).filter(|experiment| {
+            beside_others(experiment, path, layers, &snapshot.experiments, &mut own);
+            budget.check(experiment, path, &snapshot.experiments, &mut own);
+            guarded_variants(experiment, path, *guarded, &mut own);
+            own.errors() == 0
+        });
+        match experiment {
+            Some(experiment) => {
+                if let Some(layer) = bucketed_layer(&experiment) {
+                    let slots = layers.entry(layer.salt.text().into()).or_default();
+                    slots.insert(layer.from, (layer.to, snapshot.experiments.len()));
+                }
+                *guarded += guarded_count(&experiment);
+                snapshot.experiments.push(experiment);
+            }
+            None => snapshot.disabled.push(Disabled {
+                key: key.filter(|_| !duplicate),
+                position,
+                problem: first_error(&own).map(ToString::to_string).unwrap_or_default(),
+            }),
+        }
+        problems.append(own);
+    }
+
+    /// Makes a snapshot of everything.
+    pub(super) fn finish(mut self) -> Snapshot {
+        self.snapshot.owned_request_headers = NameSet::new(self.owned);
+        self.snapshot.indexed()
+    }
+}
+
+fn first_error(problems: &Problems) -> Option<&Problem> {
+    problems.iter().find(|problem| problem.severity == Severity::Error)
+}
+
+/// Slots of one layer belong to one experiment each; a concluded experiment has given its slots back.
+fn beside_others(
+    experiment: &Experiment,
+    path: &Path<'_>,
+    layers: &Layers,
+    others: &[Experiment],
+    problems: &mut Problems,
+) {
+    let Some(layer) = bucketed_layer(experiment) else { return };
+    let Some(slots) = layers.get(layer.salt.text()) else { return };
+    // Slots in use do not overlap each other, so those that overlap these are neighbours.
+    let before_end = slots.range(..layer.to).rev();
+    let mut taken: Vec<_> = before_end.take_while(|(_, (to, _))| *to > layer.from).collect();
+    taken.sort_unstable_by_key(|(_, (_, position))| *position);
+    for (from, (to, position)) in taken {
+        let key = others.get(*position).map_or("", |other| other.key.as_str());
+        let message =
+            format!("slots [{}, {}) overlap those of experiment {key:?}, [{from}, {to})", layer.from, layer.to);
+        problems.error(&path.field("layer").field("slots"), message);
+    }
+}
+
+/// The layer's slots that an experiment uses: a concluded one has given them back.
+fn bucketed_layer(experiment: &Experiment) -> Option<&Layer> {
+    experiment.layer.as_ref().filter(|_| !matches!(experiment.state, State::Concluded(_)))
+}
+
+/// Only so many variants can be under guardrails.
+fn guarded_variants(experiment: &Experiment, path: &Path<'_>, before: usize, problems: &mut Problems) {
+    let own = guarded_count(experiment);
+    if own > 0 && before + own > GUARDED_VARIANTS_MAX {
+        let message =
+            format!("more than {GUARDED_VARIANTS_MAX} variants of running experiments would be under guardrails");
+        problems.error(&path.field("guardrail"), message);
+    }
+}
+
+/// How many of an experiment's variants are under a guardrail.
+fn guarded_count(experiment: &Experiment) -> usize {
+    let is_guarded = experiment.guardrail.is_some() && experiment.state == State::Running;
+    if is_guarded { experiment.variants.len() } else { 0 }
+}
+
+/// The JSON Schema of a document. It does not cover rules across fields: weights that add up, unique keys, slots that do
+/// not overlap, sorted steps, names of variants.
+#[cfg(not(target_arch = "wasm32"))]
+pub fn schema() -> Value {
+    let description = "Experiments in Edgesplit's native format, schema 1. Shares, weights and slots are in 1/10,000. \
+                       null is the same as leaving a field out.";
+    let root = lenient::<Document>().schema();
+    schema::document("Edgesplit experiments", description, root, conditions::schema::definitions())
+}
