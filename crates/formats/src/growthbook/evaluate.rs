@@ -8,7 +8,8 @@ use super::decision::{BanditResult, Context, ExperimentResult, Exposure, Feature
 use super::experiment::{Attribute, Experiment, FALLBACK_LEAF, Filter, UnitName};
 use super::feature::{DEFAULT_VALUE, Force, NO_VALUE, Rule, RuleKind, Share};
 use super::hash::in_range;
-use super::payload::{PREREQUISITE_DEPTH_MAX, Payload};
+use super::payload::Payload;
+use super::prerequisites::PREREQUISITE_DEPTH_MAX;
 use super::run::Run;
 use super::sticky::{StickyDocument, StickyDocuments};
 use super::trace::Trace;

@@ -1,6 +1,6 @@
 //! GrowthBook in the table of formats.
 
-use super::compile_at;
+use super::compile::Draft;
 use super::evaluator::Evaluator;
 use super::ingest::IngestEvent;
 use super::payload::Payload;
@@ -51,10 +51,10 @@ impl Format for GrowthBook {
 
 /// Compiles a payload, then adds its features and redirect tests one by one.
 struct PayloadSteps {
-    key: Option<String>,
     problems: Problems,
+    /// Becomes the payload.
+    draft: Option<Draft>,
     payload: Option<Payload>,
-    is_read: bool,
     /// The next feature or redirect test to add.
     next: usize,
     entries: FlagEntries,
@@ -62,25 +62,19 @@ struct PayloadSteps {
 
 impl PayloadSteps {
     fn new(options: &Options) -> PayloadSteps {
-        PayloadSteps {
-            key: options.decryption_key.as_ref().map(|key| key.text().to_owned()),
-            problems: Problems::new(),
-            payload: None,
-            is_read: false,
-            next: 0,
-            entries: FlagEntries::new(options),
-        }
+        let key = options.decryption_key.as_ref().map(|key| key.text());
+        let entries = FlagEntries::new(options);
+        PayloadSteps { problems: Problems::new(), draft: Some(Draft::new(key)), payload: None, next: 0, entries }
     }
 }
 
 impl Steps for PayloadSteps {
     fn step(&mut self, config: Node<'_>) -> Option<usize> {
-        if !self.is_read {
-            self.is_read = true;
-            let compiled = compile_at(config.value, config.path, self.key.as_deref());
-            self.problems.append(compiled.problems);
-            self.payload = compiled.payload;
-            return Some(usize::MAX);
+        if let Some(draft) = &mut self.draft {
+            if let Some(bytes) = draft.step(config, &mut self.problems) {
+                return Some(bytes);
+            }
+            self.payload = self.draft.take().and_then(Draft::finish);
         }
         let payload = self.payload.as_ref()?;
         let number = self.next;

@@ -7,6 +7,7 @@
 //! - [`hash`], [`sticky`], [`url`], [`decrypt`] are what they are made of;
 //! - [`ingest`] writes events for GrowthBook's event ingestor.
 
+mod compile;
 mod decision;
 pub mod decrypt;
 pub mod evaluate;
@@ -26,12 +27,13 @@ mod trace;
 pub mod url;
 mod wire;
 
+pub use compile::{Compiled, compile, compile_bytes};
 pub use decision::{BanditResult, Context, ExperimentResult, Exposure, FeatureDecision, Overrides, Reason};
 pub use evaluate::Evaluation;
 pub use experiment::{Experiment, FALLBACK_LEAF};
 pub use feature::{DEFAULT_VALUE, Feature, NO_VALUE};
 pub use format::GrowthBook;
-pub use payload::{Compiled, Payload, compile, compile_at, compile_bytes};
+pub use payload::Payload;
 pub use redirect::RedirectTest;
 pub use run::Redirect;
 

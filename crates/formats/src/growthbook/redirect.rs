@@ -3,11 +3,9 @@
 //! The payload's other experiments change pages in the browser, which is the browser SDK's work; they are passed over.
 
 use super::experiment::Experiment;
-use super::payload::{Payload, disabled};
 use super::url::Url;
 use super::wire::Scope;
-use crate::conditions::SavedGroups;
-use crate::diagnostics::{Node, Problems, Severity};
+use crate::diagnostics::{Node, Severity};
 use edgesplit_engine::flag::Outcome;
 use serde_json::Value;
 
@@ -69,26 +67,8 @@ impl RedirectTest {
     }
 }
 
-/// Compiles the payload's list of experiments at `node`.
-pub(super) fn compile(node: Node<'_>, groups: &mut SavedGroups, payload: &mut Payload, problems: &mut Problems) {
-    if node.value.is_null() {
-        return;
-    }
-    for (position, value) in node.array(problems).unwrap_or_default().iter().enumerate() {
-        let mut scope = Scope::new(groups);
-        let test = test(&mut scope, Node { value, path: &node.path.index(position) }, position);
-        match test {
-            _ if scope.is_disabled() => {
-                let key = value.get("key").and_then(Value::as_str).map(str::to_owned);
-                payload.disabled.push(disabled(key, position, &scope.problems));
-            }
-            test => payload.redirects.extend(test),
-        }
-        problems.append(scope.problems);
-    }
-}
-
-fn test(scope: &mut Scope<'_>, node: Node<'_>, position: usize) -> Option<RedirectTest> {
+/// Reads one of the payload's experiments; none if it is no URL redirect test.
+pub(super) fn read(scope: &mut Scope<'_>, node: Node<'_>, position: usize) -> Option<RedirectTest> {
     node.object(&mut scope.problems)?;
     let values = scope
         .required(node, "variations", |scope, node| node.array(&mut scope.problems).map(<[Value]>::to_vec))

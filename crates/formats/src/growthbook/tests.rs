@@ -44,7 +44,7 @@ fn prerequisites_end_however_they_are_tied() {
         json!({ "features": features })
     };
     let attributes = json!({});
-    let max = payload::PREREQUISITE_DEPTH_MAX;
+    let max = prerequisites::PREREQUISITE_DEPTH_MAX;
     let longest = payload(&chain(max, json!({"defaultValue": true})));
     assert_eq!(decided(&longest, "f001", &attributes), (json!(true), "default_value"));
     let blocked = payload(&chain(3, json!({"defaultValue": false})));

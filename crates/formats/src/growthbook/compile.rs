@@ -1,0 +1,282 @@
+//! Compiles a payload, as GrowthBook's `/api/features/<key>` serves it, element by element.
+
+use super::decrypt::decrypt;
+use super::experiment;
+use super::feature::{Bandits, Feature};
+use super::payload::Payload;
+use super::prerequisites::{PREREQUISITE_DEPTH_MAX, tie, too_deep};
+use super::redirect;
+use super::wire::{Scope, text};
+use crate::conditions::SavedGroups;
+use crate::diagnostics::{Node, Path, Problems};
+use crate::element::KEY_BYTES_MAX;
+use crate::stepwise::size;
+use edgesplit_engine::snapshot::Disabled;
+use serde_json::Value;
+
+/// The result of compiling a payload.
+#[derive(Debug)]
+pub struct Compiled {
+    /// The payload; none if the document is refused as a whole.
+    pub payload: Option<Payload>,
+    /// All problems, warnings included.
+    pub problems: Problems,
+}
+
+/// Compiles the payload in `bytes`. `key` decrypts its encrypted parts.
+pub fn compile_bytes(bytes: &[u8], key: Option<&str>) -> Compiled {
+    match serde_json::from_slice::<Value>(bytes) {
+        Ok(value) => compile(&value, key),
+        Err(error) => {
+            let mut problems = Problems::new();
+            problems.error(&Path::Root, format!("not JSON: {error}"));
+            Compiled { payload: None, problems }
+        }
+    }
+}
+
+/// Compiles the payload `value`. `key` decrypts its encrypted parts.
+pub fn compile(value: &Value, key: Option<&str>) -> Compiled {
+    let mut problems = Problems::new();
+    let mut draft = Draft::new(key);
+    while draft.step(Node::root(value), &mut problems).is_some() {}
+    Compiled { payload: draft.finish(), problems }
+}
+
+/// A payload that is being compiled.
+#[derive(Default)]
+pub(super) struct Draft {
+    stage: Stage,
+    key: Option<String>,
+    /// The decrypted parts, if they are encrypted.
+    decrypted_features: Option<Value>,
+    decrypted_experiments: Option<Value>,
+    /// The keys of all features.
+    keys: Vec<String>,
+    groups: SavedGroups,
+    bandits: Bandits,
+    payload: Payload,
+}
+
+/// The part of a payload that is compiled next.
+#[derive(Debug, Default)]
+enum Stage {
+    #[default]
+    Head,
+    /// The feature with this number.
+    Feature(usize),
+    /// The experiment with this number.
+    Experiment(usize),
+    /// The depth of prerequisites.
+    Depth,
+    /// The prerequisites of the valid feature with this number.
+    Tie(usize),
+    Refused,
+    Done,
+}
+
+impl Draft {
+    /// Begins with nothing.
+    pub(super) fn new(key: Option<&str>) -> Draft {
+        Draft { key: key.map(str::to_owned), ..Draft::default() }
+    }
+
+    /// Compiles the next element of the payload at `node`, and gives its approximate size; none if nothing is left.
+    pub(super) fn step(&mut self, node: Node<'_>, problems: &mut Problems) -> Option<usize> {
+        let (next, bytes) = match self.stage {
+            Stage::Head => match self.read_head(node, problems) {
+                Some(()) => (Stage::Feature(0), size(node.value) / 16),
+                None => (Stage::Refused, 0),
+            },
+            Stage::Feature(number) => match self.read_feature(number, node, problems) {
+                Some(bytes) => (Stage::Feature(number + 1), bytes),
+                None => (Stage::Experiment(0), 0),
+            },
+            Stage::Experiment(number) => match self.read_experiment(number, node, problems) {
+                Some(bytes) => (Stage::Experiment(number + 1), bytes),
+                None => (Stage::Depth, 0),
+            },
+            Stage::Depth => {
+                self.disable_deep(node.path, problems);
+                (Stage::Tie(0), size(node.value) / 16)
+            }
+            Stage::Tie(number) => match self.tie_feature(number, node.path, problems) {
+                Some(bytes) => (Stage::Tie(number + 1), bytes),
+                None => {
+                    self.tie_redirects(node.path, problems);
+                    self.payload.sticky_attributes = self.payload.find_sticky_attributes();
+                    (Stage::Done, 0)
+                }
+            },
+            Stage::Refused | Stage::Done => return None,
+        };
+        self.stage = next;
+        Some(bytes)
+    }
+
+    /// The compiled payload; none if it is refused as a whole.
+    pub(super) fn finish(self) -> Option<Payload> {
+        matches!(self.stage, Stage::Done).then_some(self.payload)
+    }
+
+    fn read_head(&mut self, node: Node<'_>, problems: &mut Problems) -> Option<()> {
+        node.object(problems)?;
+        // Everything is decrypted first, because the wrong key spoils all of it.
+        let mut decrypt = |name| decrypted(node, name, self.key.as_deref(), problems);
+        self.decrypted_features = decrypt("encryptedFeatures")?;
+        let groups = decrypt("encryptedSavedGroups")?;
+        let bandits = decrypt("encryptedContextualBandits")?;
+        self.decrypted_experiments = decrypt("encryptedExperiments")?;
+        let path = node.path.field("features");
+        match part(&self.decrypted_features, node, "features") {
+            None => {
+                problems.error(&path, "missing; expected an object of features");
+                return None;
+            }
+            Some(value) => self.keys = Node { value, path: &path }.object(problems)?.keys().cloned().collect(),
+        }
+        let path = node.path.field("savedGroups");
+        let groups = match part(&groups, node, "savedGroups") {
+            None => Value::Object(Default::default()),
+            // Without its groups, a condition that names one would be about other visitors.
+            Some(value) => Value::Object(Node { value, path: &path }.object(problems)?.clone()),
+        };
+        self.groups = SavedGroups::new(groups);
+        let mut scope = Scope::new(&mut self.groups);
+        self.payload.revision = scope.member(node, "dateUpdated", text);
+        let path = node.path.field("contextualBandits");
+        if let Some(value) = part(&bandits, node, "contextualBandits") {
+            self.bandits = read_bandits(Node { value, path: &path }, &mut scope);
+        }
+        problems.append(scope.problems);
+        Some(())
+    }
+
+    fn read_feature(&mut self, position: usize, node: Node<'_>, problems: &mut Problems) -> Option<usize> {
+        let key = self.keys.get(position)?;
+        let value = part(&self.decrypted_features, node, "features")?.get(key)?;
+        let list = node.path.field("features");
+        let path = list.field(key);
+        let mut scope = Scope::new(&mut self.groups);
+        if !(1..=KEY_BYTES_MAX).contains(&key.len()) {
+            scope.problems.error(&path, format!("expected a key of 1 to {KEY_BYTES_MAX} bytes"));
+        }
+        let feature = Feature::compile(&mut scope, Node { value, path: &path }, key, position, &self.bandits);
+        match feature.filter(|_| !scope.is_disabled()) {
+            Some(feature) => self.payload.features.push(feature),
+            None => self.payload.disabled.push(disabled(Some(key.clone()), position, &scope.problems)),
+        }
+        problems.append(scope.problems);
+        Some(size(value))
+    }
+
+    fn read_experiment(&mut self, position: usize, node: Node<'_>, problems: &mut Problems) -> Option<usize> {
+        let path = node.path.field("experiments");
+        let value = part(&self.decrypted_experiments, node, "experiments")?;
+        let Some(list) = value.as_array() else {
+            Node { value, path: &path }.expected(problems, "a list");
+            return None;
+        };
+        let value = list.get(position)?;
+        let mut scope = Scope::new(&mut self.groups);
+        let test = redirect::read(&mut scope, Node { value, path: &path.index(position) }, position);
+        if scope.is_disabled() {
+            let key = value.get("key").and_then(Value::as_str).map(str::to_owned);
+            self.payload.disabled.push(disabled(key, position, &scope.problems));
+        } else {
+            self.payload.redirects.extend(test);
+        }
+        problems.append(scope.problems);
+        Some(size(value))
+    }
+
+    /// Disables the features whose chain of prerequisites is too long.
+    fn disable_deep(&mut self, root: &Path<'_>, problems: &mut Problems) {
+        let path = root.field("features");
+        let payload = &mut self.payload;
+        let deep = too_deep(&payload.features);
+        for (feature, deep) in std::mem::take(&mut payload.features).into_iter().zip(deep) {
+            if !deep {
+                payload.by_key.insert(feature.key.clone(), payload.features.len());
+                payload.features.push(feature);
+                continue;
+            }
+            let mut own = Problems::new();
+            let message = format!("more than {PREREQUISITE_DEPTH_MAX} features are prerequisites of each other here");
+            own.error(&path.field(&feature.key), message);
+            payload.disabled.push(disabled(Some(feature.key), feature.position, &own));
+            problems.append(own);
+        }
+    }
+
+    fn tie_feature(&mut self, number: usize, root: &Path<'_>, problems: &mut Problems) -> Option<usize> {
+        let Payload { features, by_key, .. } = &mut self.payload;
+        let feature = features.get_mut(number)?;
+        let (list, key) = (root.field("features"), feature.key.clone());
+        let path = list.field(&key);
+        let path = path.field("rules");
+        // A prerequisite may be the feature itself, but needs no rules of it.
+        let mut rules = std::mem::take(&mut feature.rules);
+        for (position, rule) in rules.iter_mut().enumerate() {
+            tie(&mut rule.parents, &path.index(position), by_key, features, problems);
+        }
+        let bytes = rules.len() * 64;
+        if let Some(feature) = features.get_mut(number) {
+            feature.rules = rules;
+        }
+        Some(bytes)
+    }
+
+    fn tie_redirects(&mut self, root: &Path<'_>, problems: &mut Problems) {
+        let path = root.field("experiments");
+        let Payload { features, redirects, by_key, .. } = &mut self.payload;
+        for test in redirects {
+            tie(&mut test.experiment.parents, &path.index(test.position), by_key, features, problems);
+        }
+    }
+}
+
+/// A part of the payload: the decrypted one, else the member `name`. None if it is missing or null.
+fn part<'a>(decrypted: &'a Option<Value>, node: Node<'a>, name: &str) -> Option<&'a Value> {
+    decrypted.as_ref().or_else(|| node.value.get(name)).filter(|value| !value.is_null())
+}
+
+/// The decrypted member `name`, if it is encrypted. None if it cannot be decrypted.
+fn decrypted(node: Node<'_>, name: &str, key: Option<&str>, problems: &mut Problems) -> Option<Option<Value>> {
+    let path = node.path.field(name);
+    match node.value.get(name) {
+        None | Some(Value::Null) => Some(None),
+        Some(value) => {
+            let encrypted = Node { value, path: &path }.string(problems)?;
+            let Some(key) = key else {
+                problems.error(&path, "is encrypted, and no key is configured");
+                return None;
+            };
+            let plain = decrypt(encrypted, key).and_then(|text| serde_json::from_slice(text.as_bytes()).ok());
+            if plain.is_none() {
+                problems.error(&path, "cannot be decrypted to JSON with the configured key");
+            }
+            plain.map(Some)
+        }
+    }
+}
+
+fn read_bandits(node: Node<'_>, scope: &mut Scope<'_>) -> Bandits {
+    let mut bandits = Bandits::new();
+    if node.value.is_null() {
+        return bandits;
+    }
+    for (id, value) in node.object(&mut scope.problems).into_iter().flatten() {
+        let path = node.path.field(id);
+        let before = (scope.problems.errors(), scope.tolerated);
+        let bandit = experiment::bandit(scope, Node { value, path: &path });
+        let is_disabled = scope.problems.errors() - before.0 > scope.tolerated - before.1;
+        bandits.push((id.clone(), bandit.filter(|_| !is_disabled)));
+    }
+    bandits
+}
+
+/// The entry of a part that is disabled.
+fn disabled(key: Option<String>, position: usize, problems: &Problems) -> Disabled {
+    Disabled { key, position, problem: problems.first_error() }
+}
