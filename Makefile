@@ -1,131 +1,126 @@
-# What there is to do: `make help`.
+# The project's tasks. `make help` lists them; steps that cargo cannot express are in xtask/.
 
 CARGO_TARGET_DIR ?= target
 WASM_TARGET := wasm32-wasip1
-# What cargo is told everywhere: the locked versions, so that every machine builds the same.
-LOCKED := --locked
+PLAIN := $(CARGO_TARGET_DIR)/plain
+SIMULATE := cargo test --locked --profile sim --test simulation
+NODE_V8 := node --no-liftoff --no-wasm-lazy-compilation
+# Settings of single targets. Others, such as SEED, reach the commands through the environment.
+TARGET ?= request
+SECONDS ?= 60
+PAYLOADS ?= 2000
 
 .DEFAULT_GOAL := help
-.PHONY: help lint node conformance setup caches browser prometheus clickhouse module build image release reproduce deny run test check sim sim-module sim-mutants matrix compose-test load artillery bench cold fuzz clean
+.PHONY: $(shell sed -n 's/^\([a-z-]*\):.*/\1/p' $(firstword $(MAKEFILE_LIST)))
 
-help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: ## install what is missing: the wasm target, an Envoy (into .setup/)
+setup: ## install the wasm target, and an Envoy into .setup/
 	@envoy/setup.sh
 
-caches: ## install Varnish and nginx, which the tests of the cache recipes use where they are (Debian, as root)
+caches: ## install Varnish and nginx for the tests of the cache recipes (Debian, as root)
 	@envoy/setup.sh caches
 
-browser: ## install Chromium, with which the test of the dashboard looks at it where it is (Debian, as root)
+browser: ## install Chromium for the test of the dashboard's page (Debian, as root)
 	@envoy/setup.sh browser
 
-prometheus: ## install Prometheus, with which the tests of the Grafana dashboard and the alerts ask it (Debian, as root)
+prometheus: ## install Prometheus for the tests of queries and alerts (Debian, as root)
 	@envoy/setup.sh prometheus
 
-node: ## install node, which the comparison with the vendors' SDKs and some benchmarks need (Debian, as root)
-	@envoy/setup.sh node
-
-clickhouse: ## install ClickHouse and jq, with which the tests of the ClickHouse example fill tables and ask them (Debian, as root)
+clickhouse: ## install ClickHouse and jq for the tests of the ClickHouse example (Debian, as root)
 	@envoy/setup.sh clickhouse
+
+node: ## install node and npm for `make conformance`, `make cold` and `make artillery` (Debian, as root)
+	@envoy/setup.sh node
 
 module: setup
 	cargo xtask module
 
-build: module ## build the filter and the command into dist/
-	cargo build $(LOCKED) --release --package edgesplit-cli
-	cp $(CARGO_TARGET_DIR)/release/edgesplit dist/edgesplit
-
-image: build ## put the filter into an OCI image for Istio and Envoy Gateway (dist/image, an image layout)
-	cargo xtask image dist/edgesplit.wasm dist/image
-
-release: image ## the files of a release: module, command, image, bill of materials, checksums (dist/release)
-	cargo xtask release dist/edgesplit.wasm dist/edgesplit dist/image dist/release
-
-reproduce: setup ## build the module twice, in two folders, and compare
-	cargo xtask reproduce
-
-# The advisories last: what needs no network is checked without it.
-deny: ## check licences, sources and advisories of all crates (deny.toml); advisories come from github.com
-	@command -v cargo-deny >/dev/null || [ -x .setup/bin/cargo-deny ] || cargo install --locked --quiet --root .setup cargo-deny
-	PATH="$(CURDIR)/.setup/bin:$$PATH" cargo deny check licenses bans sources
-	@PATH="$(CURDIR)/.setup/bin:$$PATH" cargo deny check advisories || { echo "deny: an advisory, or no way to" \
-	  "github.com/RustSec/advisory-db, which has them: see above. Licences, bans and sources are well" >&2; exit 1; }
-
-run: build ## start everything on loopback: Envoy with the filter, an origin, the A/B service; ENVOY_RUNNER=func-e
-	cargo run $(LOCKED) --quiet --example demo
-
-# The module with test hooks crashes on request and counts its allocations. It stays out of dist/ except for the tests' own folder.
-.PHONY: test-module
 test-module: setup
 	cargo xtask test-module
 
-test: build test-module ## run all tests, in a real Envoy too
+bench-modules: setup
+	cargo xtask bench-modules
+
+build: module ## build the module and the command into dist/
+	cargo build --locked --release --package edgesplit-cli
+	@install -m 755 $(CARGO_TARGET_DIR)/release/edgesplit dist/edgesplit
+
+run: build ## start Envoy with the filter and all services around it on loopback (ENVOY_RUNNER=func-e)
+	cargo run --locked --quiet --example demo
+
+test: build test-module ## run all tests, including those in a real Envoy
 	@cargo xtask test
 
 lint: setup ## check format, lints and docs
 	cargo fmt --all --check
-	cargo clippy $(LOCKED) --workspace --all-targets -- -D warnings
-	cargo clippy $(LOCKED) --package edgesplit --lib --target $(WASM_TARGET) -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc $(LOCKED) --workspace --no-deps
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo clippy --locked --package edgesplit --lib --target $(WASM_TARGET) -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
 
-check: lint test ## check format, lints, docs, and run all tests
+check: lint test ## run `lint` and `test`
 
-sim: ## simulate faults: SEEDS=1000 from START=1 on, or SEED=4711 alone, told step by step
-	SEEDS=$(or $(SEEDS),1000) START=$(START) SEED=$(SEED) MUTANT=$(MUTANT) \
-	  cargo test $(LOCKED) --profile sim --test simulation
+plain-module: setup ## build the module with cargo alone, and run end-to-end tests with it
+	cargo build --locked --release --target $(WASM_TARGET) --target-dir $(PLAIN)
+	EDGESPLIT_MODULE=$(PLAIN)/$(WASM_TARGET)/release/edgesplit.wasm cargo test --locked --test e2e_decisions --test e2e_events --test e2e_request
 
-sim-module: build ## simulate faults in the built module: SEEDS=300 from START=1 on, or SEED=4711 alone
-	MODULE=1 SEEDS=$(or $(SEEDS),300) START=$(START) SEED=$(SEED) \
-	  cargo test $(LOCKED) --profile sim --test simulation
+conformance: build tests/conformance/node_modules ## compare decisions with the vendors' SDKs (needs node): PAYLOADS=2000 SEED=1
+	node tests/conformance/compare.mjs dist/edgesplit $(PAYLOADS) $(or $(SEED),1)
 
-sim-mutants: ## plant bugs and see that the simulation finds each
-	MUTANTS=1 cargo test $(LOCKED) --profile sim --test simulation
+tests/conformance/node_modules: tests/conformance/package-lock.json
+	npm ci --prefix tests/conformance --ignore-scripts --no-audit --no-fund --silent
 
-matrix: build test-module ## run the end-to-end tests on three minor versions of Envoy, and with few capabilities: VERSIONS="1.38.2 1.39.3 1.40.0"
+sim: ## simulate faults: SEEDS=1000 from START=1, or SEED=4711 step by step
+	SEEDS=$(or $(SEEDS),1000) $(SIMULATE)
+
+sim-module: build ## simulate faults with the built module: SEEDS=300 from START=1, or SEED=4711 step by step
+	MODULE=1 SEEDS=$(or $(SEEDS),300) $(SIMULATE)
+
+sim-mutants: ## plant bugs, and check that the simulation finds each
+	MUTANTS=1 $(SIMULATE)
+
+matrix: build test-module ## run the end-to-end tests on several versions of Envoy: VERSIONS="1.38.2 1.39.3 1.40.0"
 	cargo xtask matrix $(VERSIONS)
 
-compose-test: build ## run envoy/docker-compose.yaml in a real container engine, and check it (minutes: it builds images)
-	cargo test $(LOCKED) --test compose -- --ignored --nocapture
+compose-test: build ## run and check envoy/docker-compose.yaml in a container engine (builds images, takes minutes)
+	cargo test --locked --test compose -- --ignored --nocapture
 
-load: build ## 3 minutes of traffic with the A/B service away for one: LOAD_RATE=1000 LOAD_SECONDS=180
-	cargo test $(LOCKED) --profile sim --test load -- --ignored --nocapture
+load: build ## send traffic for minutes, with the A/B service down for a third of it: LOAD_RATE=1000 LOAD_SECONDS=180
+	cargo test --locked --profile sim --test load -- --ignored --nocapture
 
-# Without the browser that comes with it, which this scenario has no use for.
-examples/load/node_modules/.bin/artillery: examples/load/package.json
-	@command -v npm >/dev/null || { echo "no npm: \`make load\` does without" >&2; exit 1; }
-	cd examples/load && PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 npm install --no-audit --no-fund --no-package-lock --silent
+artillery: build examples/load/node_modules ## send the same traffic with Artillery, with and without the filter (needs npm)
+	cargo test --locked --profile sim --test artillery -- --ignored --nocapture
 
-artillery: build examples/load/node_modules/.bin/artillery ## the same traffic by Artillery, with and without the filter: LOAD_RATE=1000 LOAD_SECONDS=180
-	cargo test $(LOCKED) --profile sim --test artillery -- --ignored --nocapture
+# Without the browser that it would download.
+examples/load/node_modules: examples/load/package.json
+	PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 npm install --prefix examples/load --no-audit --no-fund --no-package-lock --silent
 
-.PHONY: bench-modules
-bench-modules: setup
-	cargo xtask bench-modules
+bench: benches/workerd/bundle.mjs build test-module bench-modules ## measure the cost of a request: counts, and times in a real Envoy
+	cargo test --locked --profile sim --test cost -- --include-ignored --nocapture --test-threads 1
+	cargo bench --locked --profile sim --bench timed
 
-# An edge worker to compare with, where there is npm. Without it the benchmark says so.
 benches/workerd/bundle.mjs: benches/workerd/package.json benches/workerd/worker.mjs benches/workerd/datafile.mjs
-	@if command -v npm >/dev/null; then cd benches/workerd && npm install --no-audit --no-fund --silent && \
-	  npx esbuild worker.mjs --bundle --format=esm --minify --platform=browser --log-level=warning --outfile=bundle.mjs; \
-	else echo "no npm: the benchmark goes without workerd"; fi
+	@npm install --prefix benches/workerd --no-audit --no-fund --silent && npm run --prefix benches/workerd --silent bundle || echo "no npm: the benchmark runs without workerd"
 
-bench: benches/workerd/bundle.mjs build test-module bench-modules ## what a request costs: counted, and timed in a real Envoy
-	cargo test $(LOCKED) --profile sim --test cost -- --include-ignored --nocapture --test-threads 1
-	cargo bench $(LOCKED) --profile sim --bench timed
+cold: module bench-modules ## time a request in V8 with cold caches, next to the bare filter (needs node): MODULES="a.wasm b.wasm+events"
+	$(NODE_V8) benches/cold.mjs dist/bench/bare.wasm dist/edgesplit.wasm dist/edgesplit.wasm+events $(MODULES)
 
-cold: module bench-modules ## what a request costs the module in V8 with cold caches, beside the bare filter (needs node): MODULES="a.wasm b.wasm+events"
-	@command -v node >/dev/null || { echo "no node: \`make bench\` does without" >&2; exit 1; }
-	node --no-liftoff --no-wasm-lazy-compilation benches/cold.mjs dist/bench/bare.wasm dist/edgesplit.wasm dist/edgesplit.wasm+events $(MODULES)
+reproduce: setup ## build the module in two folders, and compare
+	cargo xtask reproduce
 
-TARGET ?= request
-SECONDS ?= 60
-# cargo-fuzz wants compiler flags that a stable toolchain only takes this way.
+image: build ## write an OCI image of the module for Istio and Envoy Gateway to dist/image
+	cargo xtask image dist/edgesplit.wasm dist/image
+
+release: image ## write the files of a release to dist/release: module, command, image, bill of materials, checksums
+	cargo xtask release dist/edgesplit.wasm dist/edgesplit dist/image dist/release
+
+deny: ## check licences, sources and advisories of all crates (advisories come from github.com)
+	cargo xtask deny
+
 fuzz: ## fuzz TARGET (request visit plugin_config native vendors shared_data reply js_regex) for SECONDS
-	@command -v cargo-fuzz >/dev/null || cargo install --locked --quiet --root .setup cargo-fuzz
-	@mkdir -p tests/fuzz/found/$(TARGET)
-	cd tests/fuzz && PATH="$(CURDIR)/.setup/bin:$$PATH" RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir . \
-	  $(TARGET) found/$(TARGET) corpus/$(TARGET) -- -max_total_time=$(SECONDS) -timeout=10 -rss_limit_mb=4096
+	cargo xtask fuzz $(TARGET) $(SECONDS)
 
-clean: ## remove what was built and installed
+clean: ## remove built and installed files
 	cargo clean
 	rm -rf dist .setup

@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use edgesplit_filter::http::headers::HeaderMap;
-use edgesplit_testkit::module::quiet::Quiet;
+use edgesplit_testkit::module::recording_host::RecordingHost;
 use edgesplit_testkit::module::{Compiled, ModuleVm, Work};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -85,7 +85,7 @@ struct Phase {
 }
 
 /// A request as the proxy plays it: its headers, the response's, its end.
-fn one(vm: &mut ModuleVm, host: &Quiet, stream: u32) -> [Phase; 2] {
+fn one(vm: &mut ModuleVm, host: &RecordingHost, stream: u32) -> [Phase; 2] {
     let mut before = vm.allocations();
     let mut phase = |vm: &mut ModuleVm| {
         let after = vm.allocations();
@@ -108,7 +108,7 @@ fn cost(
 ) -> BTreeMap<String, Value> {
     let mut figures = BTreeMap::new();
     for (compiled, counts_allocations) in compiled.iter().zip([false, true]) {
-        let mut host = Quiet { response: response(), ..Quiet::default() };
+        let mut host = RecordingHost { response: response(), ..RecordingHost::default() };
         let mut vm = ModuleVm::start(compiled, &host, "bench").unwrap();
         assert!(vm.configure(&host, plugin.to_string().as_bytes()).unwrap(), "{:?}", host.log.borrow());
         for stream in 2..WARM_UP {
@@ -217,7 +217,7 @@ fn requests_cost_no_more_than_their_budget() {
 /// Every callback that is exported is called, and every call costs.
 #[test]
 fn only_callbacks_in_use_are_exported() {
-    let host = Quiet::default();
+    let host = RecordingHost::default();
     let vm = ModuleVm::start(&Compiled::load(&root("dist/edgesplit.wasm")), &host, "bench").unwrap();
     let mut exports = vm.exports();
     exports.sort();
@@ -258,7 +258,11 @@ fn large_config(revision: &str) -> Vec<u8> {
 
 #[test]
 fn a_thousand_new_experiments_never_hold_a_worker_up() {
-    let host = Quiet { request: request("/shop/1", "uid=visitor-1"), response: response(), ..Quiet::default() };
+    let host = RecordingHost {
+        request: request("/shop/1", "uid=visitor-1"),
+        response: response(),
+        ..RecordingHost::default()
+    };
     let mut vm = ModuleVm::start(&Compiled::load(&root("dist/edgesplit.wasm")), &host, "bench").unwrap();
     let plugin = json!({"experiments": {"cluster": "experiments"}, "visitor": {"id": [{"cookie": "uid"}]}});
     assert!(vm.configure(&host, plugin.to_string().as_bytes()).unwrap());
@@ -298,7 +302,7 @@ fn a_thousand_new_experiments_never_hold_a_worker_up() {
 
 /// Plays requests of ever new visitors, ticks in between, and gives the memory before and after.
 fn memory_over(requests: u32) -> (usize, usize) {
-    let mut host = Quiet { response: response(), ..Quiet::default() };
+    let mut host = RecordingHost { response: response(), ..RecordingHost::default() };
     let mut vm = ModuleVm::start(&Compiled::load(&root("dist/edgesplit.wasm")), &host, "bench").unwrap();
     assert!(vm.configure(&host, plugin(5, 5, true).to_string().as_bytes()).unwrap());
     let mut before = 0;

@@ -7,7 +7,7 @@ use edgesplit_filter::http::headers::HeaderMap;
 use edgesplit_filter::request::{Flow, on_request};
 use edgesplit_filter::response::on_response;
 use edgesplit_filter::worker::Worker;
-use edgesplit_testkit::module::quiet::Quiet;
+use edgesplit_testkit::module::recording_host::RecordingHost;
 use serde_json::json;
 
 struct Accepted;
@@ -35,10 +35,10 @@ fn nothing_waits_any_more_as_soon_as_the_last_batch_is_delivered() {
         "visitor": {"id": [{"cookie": "uid"}]},
         "events": {"cluster": "collector"},
     });
-    let host = Quiet {
+    let host = RecordingHost {
         request: HeaderMap::from_pairs(&[(":path", "/"), ("cookie", "uid=visitor-1")]),
         response: HeaderMap::from_pairs(&[(":status", "200")]),
-        ..Quiet::default()
+        ..RecordingHost::default()
     };
     let mut worker = Worker::configure(&host, "test", plugin.to_string().as_bytes()).unwrap();
     let Flow::Continue(pending) = on_request(&mut worker, &host) else { panic!("answered") };

@@ -7,13 +7,13 @@ use edgesplit_filter::http::headers::HeaderMap;
 use edgesplit_filter::request::{Flow, on_request};
 use edgesplit_filter::response::on_response;
 use edgesplit_filter::worker::Worker;
-use edgesplit_testkit::module::quiet::Quiet;
+use edgesplit_testkit::module::recording_host::RecordingHost;
 use serde_json::{Value, json};
 
 const WORKERS: usize = 4;
 
 /// The key of the variant that a visitor was given, as the origin is told.
-fn assigned(host: &Quiet) -> Option<&'static str> {
+fn assigned(host: &RecordingHost) -> Option<&'static str> {
     let written = host.written.borrow();
     let header = written.iter().find(|line| line.starts_with("x-ab-assignments"))?;
     Some(if header.contains("=green") { "green" } else { "control" })
@@ -34,7 +34,7 @@ fn plugin(revision: &str, guardrail: &Value) -> Vec<u8> {
 
 /// A proxy: workers over the same shared data, and visitors without end.
 struct Proxy {
-    host: Quiet,
+    host: RecordingHost,
     workers: Vec<Worker>,
     random: u64,
     visits: u64,
@@ -42,12 +42,12 @@ struct Proxy {
 
 impl Proxy {
     fn new(revision: &str, guardrail: &Value, seed: u64) -> Proxy {
-        let host = Quiet::default();
+        let host = RecordingHost::default();
         let workers = (0..WORKERS).map(|_| Self::worker(&host, revision, guardrail)).collect();
         Proxy { host, workers, random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1, visits: 0 }
     }
 
-    fn worker(host: &Quiet, revision: &str, guardrail: &Value) -> Worker {
+    fn worker(host: &RecordingHost, revision: &str, guardrail: &Value) -> Worker {
         Worker::configure(host, "test", &plugin(revision, guardrail)).unwrap()
     }
 

@@ -1,12 +1,14 @@
-//! The built module in the interpreter: it starts, decides, refuses, and costs what it may.
+//! The built module in the interpreter.
 #![allow(missing_docs)]
+// Helpers of tests fail as tests do: by panicking.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use edgesplit_filter::http::headers::HeaderMap;
-use edgesplit_testkit::module::quiet::Quiet;
+use edgesplit_testkit::module::recording_host::RecordingHost;
 use edgesplit_testkit::module::{Compiled, Death, ModuleVm, NoHost};
 use std::path::{Path, PathBuf};
 
-/// How large the module may be: every proxy of a mesh fetches it, and compiles it when it starts.
+/// Every proxy of a mesh fetches the module, and compiles it when it starts.
 const MODULE_BYTES_MAX: u64 = 1_000_000;
 
 fn module_file() -> PathBuf {
@@ -17,25 +19,39 @@ fn compiled() -> Compiled {
     Compiled::load(&module_file())
 }
 
+/// The module as the linker leaves it, before unused exports are removed.
+fn unstripped() -> Compiled {
+    Compiled::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("dist/test/unstripped.wasm"))
+}
+
 const CONFIG: &str = r#"{"experiments": {"inline": {"schema": 1, "experiments": [{"key": "nav", "state": "running",
     "variants": [{"key": "green", "weight": 10000}]}]}},
     "visitor": {"id": [{"header": "x-user-id"}]}, "events": {"cluster": "collector"}}"#;
 
 #[test]
-fn the_module_stays_small_with_all_formats_in_it() {
+fn size_is_within_its_limit() {
     let bytes = std::fs::metadata(module_file()).unwrap().len();
     assert!(bytes < MODULE_BYTES_MAX, "{bytes} bytes");
 }
 
 #[test]
-fn the_module_decides_and_reports_when_it_goes() {
+fn module_decides_and_reports_at_shutdown() {
+    decides_and_reports_at_shutdown(&compiled());
+}
+
+#[test]
+fn module_with_all_exports_works_the_same() {
+    decides_and_reports_at_shutdown(&unstripped());
+}
+
+fn decides_and_reports_at_shutdown(module: &Compiled) {
     let request = [(":path", "/"), (":authority", "h"), (":method", "GET"), ("x-user-id", "u1")];
-    let host = Quiet {
+    let host = RecordingHost {
         request: HeaderMap::from_pairs(&request),
         response: HeaderMap::from_pairs(&[(":status", "200")]),
-        ..Quiet::default()
+        ..RecordingHost::default()
     };
-    let mut vm = ModuleVm::start(&compiled(), &host, "demo").unwrap();
+    let mut vm = ModuleVm::start(module, &host, "demo").unwrap();
     assert!(vm.configure(&host, CONFIG.as_bytes()).unwrap(), "{:?}", host.log.borrow());
     assert_eq!(vm.tick_period_ms(), 100);
     assert!(vm.request(&host, 7).unwrap());
@@ -49,16 +65,16 @@ fn the_module_decides_and_reports_when_it_goes() {
 }
 
 #[test]
-fn a_wrong_configuration_is_refused_with_its_path() {
-    let host = Quiet::default();
+fn invalid_configuration_is_rejected_with_its_path() {
+    let host = RecordingHost::default();
     let mut vm = ModuleVm::start(&compiled(), &host, "demo").unwrap();
     assert!(!vm.configure(&host, b"{\"experiments\": {\"cluster\": 7}}").unwrap());
     assert!(host.log.borrow().iter().any(|line| line.contains("experiments.cluster: ")), "{:?}", host.log.borrow());
 }
 
 #[test]
-fn a_host_that_gives_up_ends_the_vm_and_not_the_test() {
-    let host = Quiet::default();
+fn host_panic_ends_the_vm_only() {
+    let host = RecordingHost::default();
     let mut vm = ModuleVm::start(&compiled(), &host, "demo").unwrap();
     assert!(matches!(vm.configure(&NoHost, CONFIG.as_bytes()), Err(Death::Host(_))));
 }

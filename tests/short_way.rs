@@ -7,7 +7,7 @@ use edgesplit_filter::http::headers::HeaderMap;
 use edgesplit_filter::request::{Flow, on_request};
 use edgesplit_filter::response::on_response;
 use edgesplit_filter::worker::Worker;
-use edgesplit_testkit::module::quiet::Quiet;
+use edgesplit_testkit::module::recording_host::RecordingHost;
 use serde_json::{Value, json};
 
 /// An experiment on `/shop`, of which `more` says what it is beside that.
@@ -46,7 +46,7 @@ fn experiments() -> Vec<Value> {
 }
 
 /// The experiments of `/shop`, and one elsewhere that does `more`.
-fn worker(host: &Quiet, settings: &Value, more: &Value) -> Worker {
+fn worker(host: &RecordingHost, settings: &Value, more: &Value) -> Worker {
     let mut all = experiments();
     all.push(experiment("elsewhere", &json!({"route": {"paths": ["/elsewhere"]}})));
     all.last_mut().unwrap().as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -99,7 +99,7 @@ fn requests() -> Vec<Vec<(&'static str, Vec<u8>)>> {
 
 /// All that the proxy and the services see of the requests, one line for each thing.
 fn seen(settings: &Value, more: &Value, is_simple: bool) -> Vec<String> {
-    let mut host = Quiet::default();
+    let mut host = RecordingHost::default();
     let mut worker = worker(&host, settings, more);
     let snapshot = worker.snapshot.clone().unwrap();
     assert_eq!((snapshot.is_simple, snapshot.disabled.as_slice()), (is_simple, &[][..]), "{more}");

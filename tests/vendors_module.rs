@@ -7,7 +7,7 @@
 use edgesplit_engine::assignments::assignment_pair;
 use edgesplit_filter::http::headers::HeaderMap;
 use edgesplit_testkit::conformance::{self, CaseTest};
-use edgesplit_testkit::module::quiet::Quiet;
+use edgesplit_testkit::module::recording_host::RecordingHost;
 use edgesplit_testkit::module::{Compiled, ModuleVm};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,7 +33,7 @@ fn read(path: &Path) -> Value {
 /// A VM that decides by one payload.
 struct Vm {
     vm: ModuleVm,
-    host: Quiet,
+    host: RecordingHost,
     /// The attributes that it knows, each with the header that carries it.
     headers: BTreeMap<String, String>,
     stream: u32,
@@ -49,7 +49,7 @@ impl Vm {
             "experiments": {"inline": payload, "format": format},
             "visitor": {"id": [{"header": "x-id"}], "attributes": aliases, "bots": "include"},
         });
-        let host = Quiet { response: HeaderMap::from_pairs(&[(":status", "200")]), ..Quiet::default() };
+        let host = RecordingHost { response: HeaderMap::from_pairs(&[(":status", "200")]), ..RecordingHost::default() };
         let mut vm = ModuleVm::start(&MODULE, &host, "demo").unwrap();
         assert!(vm.configure(&host, plugin.to_string().as_bytes()).unwrap(), "{:?}", host.log.borrow());
         Vm { vm, host, headers, stream: 1 }

@@ -10,7 +10,7 @@ use edgesplit_filter::request::{Flow, on_request};
 use edgesplit_filter::response::on_response;
 use edgesplit_filter::worker::Worker;
 use edgesplit_formats::{FormatRef, Options, compile_bytes, registry};
-use edgesplit_testkit::module::quiet::Quiet;
+use edgesplit_testkit::module::recording_host::RecordingHost;
 use serde_json::{Value, json};
 
 /// The one line.
@@ -50,15 +50,15 @@ fn a_request_is_decided_and_its_exposures_are_sent() {
         "visitor": {"id": [{"header": "x-user-id"}]},
         "events": {"cluster": "collector", "format": "toy", "path": "/toys"},
     });
-    let host = Quiet::default();
+    let host = RecordingHost::default();
     let mut worker = Worker::configure(&host, "test", plugin.to_string().as_bytes()).unwrap();
     let mut seen = Vec::new();
     for number in 0..20 {
         let id = format!("u{number}");
         let request = [(":authority", "h"), (":path", "/play"), (":method", "GET"), ("x-user-id", &id)];
-        let host = Quiet { request: HeaderMap::from_pairs(&request), ..Quiet::default() };
+        let host = RecordingHost { request: HeaderMap::from_pairs(&request), ..RecordingHost::default() };
         let Flow::Continue(pending) = on_request(&mut worker, &host) else { panic!("answered") };
-        let host = Quiet { response: HeaderMap::from_pairs(&[(":status", "200")]), ..host };
+        let host = RecordingHost { response: HeaderMap::from_pairs(&[(":status", "200")]), ..host };
         on_response(&mut worker, &host, pending);
         let written = host.written.borrow();
         let header = written.iter().find_map(|line| line.strip_prefix("x-ab-assignments: ")).unwrap();

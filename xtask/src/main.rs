@@ -4,6 +4,7 @@
 //! - [`exports`]: removes the callbacks that a module exports and does not use.
 //! - [`image`], [`release`]: an OCI image of the module, and the files of a release.
 //! - [`suite`]: runs all tests and lists the skipped ones.
+//! - [`tools`]: checks dependencies and fuzzes, with pinned tools.
 //! - [`reproduce`]: compares two builds. [`matrix`]: runs the end-to-end tests on several versions of Envoy.
 
 mod exports;
@@ -13,6 +14,7 @@ mod module;
 mod release;
 mod reproduce;
 mod suite;
+mod tools;
 
 use anyhow::{Result, bail};
 use std::path::Path;
@@ -30,7 +32,9 @@ cargo xtask STEP
                               write the files of a release to OUT
   test [ARGUMENT…]            run all tests, and list the skipped ones at the end
   reproduce                   build the module in two folders and compare
-  matrix [VERSION…]           run the end-to-end tests on several versions of Envoy";
+  matrix [VERSION…]           run the end-to-end tests on several versions of Envoy
+  deny                        check licences, sources and advisories of all crates
+  fuzz TARGET SECONDS         fuzz one target";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -57,6 +61,8 @@ fn run(args: &[&str]) -> Result<()> {
         ["test", args @ ..] => suite::run(args),
         ["reproduce"] => reproduce::check(),
         ["matrix", versions @ ..] => matrix::check(versions),
+        ["deny"] => tools::deny(),
+        ["fuzz", target, seconds] => tools::fuzz(target, seconds),
         [] | ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
             Ok(())

@@ -20,7 +20,13 @@ pub(crate) fn target_dir() -> PathBuf {
 
 /// Builds the module that ships.
 pub(crate) fn build_plugin() -> Result<()> {
-    build(&[], &target_dir(), "dist/edgesplit.wasm")
+    build(&[], &target_dir(), "dist/edgesplit.wasm")?;
+    // Tests run the module as the linker leaves it, too: a plain `cargo build` must work.
+    let unstripped = root().join("dist/test/unstripped.wasm");
+    std::fs::create_dir_all(root().join("dist/test"))?;
+    std::fs::copy(target_dir().join(TARGET).join("release/edgesplit.wasm"), &unstripped)
+        .with_context(|| unstripped.display().to_string())?;
+    Ok(())
 }
 
 /// Builds the module for tests: it crashes on request and counts its allocations. It never goes to `dist/` itself.

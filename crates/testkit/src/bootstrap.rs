@@ -176,9 +176,10 @@ fn loopback(port: u16) -> Value {
     json!({"socket_address": {"address": "127.0.0.1", "port_value": port}})
 }
 
-/// The module `make build` leaves.
+/// The module that `make build` writes, or the one that `EDGESPLIT_MODULE` names.
 pub fn built_module() -> PathBuf {
-    let module = super::root().join("dist/edgesplit.wasm");
+    let module = std::env::var_os("EDGESPLIT_MODULE").unwrap_or_else(|| "dist/edgesplit.wasm".into());
+    let module = super::root().join(module);
     assert!(module.is_file(), "{} is not there: run `make build`", module.display());
     module
 }

@@ -9,7 +9,7 @@
     reason = "a broken test environment is a failed test"
 )]
 
-pub mod quiet;
+pub mod recording_host;
 
 use edgesplit_filter::host::{Call, Headers, Host, HostError, MetricKind, Reply, SetError, StreamHost};
 use edgesplit_filter::http::headers::HeaderMap;

@@ -1,34 +1,34 @@
-//! A host for one VM of the built module, in which nothing happens but what is asked. It notes what was.
+//! A host for one VM of the built module. It records every host call, and nothing happens in it by itself.
 
 use edgesplit_filter::host::{Call, Headers, Host, HostError, MetricKind, SetError, Shared, StreamHost};
 use edgesplit_filter::http::headers::HeaderMap;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
-/// A host in which nothing happens but what is asked.
+/// Records the host calls of one VM.
 #[derive(Default)]
-pub struct Quiet {
+pub struct RecordingHost {
     pub request: HeaderMap,
     pub response: HeaderMap,
-    /// Every call of the host, by what it is for.
+    /// The purposes of all host calls, in order.
     pub asked: RefCell<Vec<&'static str>>,
     /// The headers that were written.
     pub written: RefCell<Vec<String>>,
     /// The HTTP calls: cluster and body.
     pub calls: RefCell<Vec<String>>,
     pub log: RefCell<Vec<String>>,
-    /// How far the clock has gone.
+    /// The time.
     pub clock_ms: Cell<i64>,
-    /// HTTP calls that were taken away.
+    /// The number of HTTP calls that `take_calls` has returned.
     pub taken: Cell<u32>,
     pub shared: RefCell<BTreeMap<String, (Vec<u8>, u32)>>,
-    /// The names of metrics; each has its place for an id.
+    /// The names of metrics; a metric's id is its index.
     pub metrics: RefCell<Vec<String>>,
-    /// What they have come to, by their names.
+    /// The values of metrics, by name.
     pub counted: RefCell<BTreeMap<String, u64>>,
 }
 
-impl Quiet {
+impl RecordingHost {
     /// Takes the HTTP calls away that were made since the last time, and gives their tokens.
     pub fn take_calls(&self) -> std::ops::RangeInclusive<u32> {
         let first = self.taken.get() + 1;
@@ -45,7 +45,7 @@ impl Quiet {
     }
 }
 
-impl Host for Quiet {
+impl Host for RecordingHost {
     fn now_ms(&self) -> i64 {
         self.asked("clock");
         1_795_392_000_000 + self.clock_ms.get()
@@ -95,7 +95,7 @@ impl Host for Quiet {
     }
 }
 
-impl StreamHost for Quiet {
+impl StreamHost for RecordingHost {
     fn headers(&self, which: Headers) -> HeaderMap {
         self.asked("read headers");
         match which {
