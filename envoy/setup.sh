@@ -14,14 +14,14 @@ has() { command -v "$1" >/dev/null 2>&1; }
 
 install_target() {
   has rustc || fail "no Rust toolchain: install one from https://rustup.rs, then run this again"
-  # The standard library of the target is there, whoever brought it: rustup or a distribution's package.
+  # The target's standard library may come from rustup or from a distribution's package.
   if [ -d "$(rustc --print sysroot)/lib/rustlib/$target/lib" ]; then
     return
   fi
   has rustup || fail "the Rust toolchain has no target $target and there is no rustup to add it:" \
     "install rustup, or your distribution's package of that target"
   say "adding the Rust target $target"
-  rustup target add "$target" || fail "rustup could not add $target: is the network there?"
+  rustup target add "$target" || fail "rustup could not add $target: check the network"
 }
 
 install_envoy() {
@@ -63,19 +63,19 @@ install_packages() {
   local what=$1
   shift
   if [ $# -eq 0 ]; then
-    say "$what: there"
+    say "$what: installed"
     return
   fi
   has apt-get || fail "no apt-get here: install $* yourself; the tests with $what are skipped until then"
   [ "$(id -u)" = 0 ] || fail "only root may install: sudo apt-get install $*; the tests with $what are skipped until then"
   say "installing $*"
   apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@" \
-    >/dev/null || fail "apt-get could not install $*: is the network there?"
+    >/dev/null || fail "apt-get could not install $*: check the network"
 }
 
 install_caches() {
   local missing=()
-  # Services stand where an ordinary user's PATH may not lead.
+  # An ordinary user's PATH may lack the folder of services.
   local PATH=$PATH:/usr/sbin
   has varnishd || missing+=(varnish)
   has nginx || missing+=(nginx-light)

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Makes the base images of envoy/docker-compose.yaml out of what this machine has, for machines whose engine can pull none.
-# Needs root, debootstrap, an Envoy (`make setup`), a Rust toolchain and Prometheus (`make prometheus`). Prints the
-# variables that make compose take them. They are tagged edgesplit-stand-in-*, so that nothing of the real names is touched.
+# Builds stand-ins for the base images of envoy/docker-compose.yaml from programs on this machine, for container engines that
+# cannot pull images. Needs root, debootstrap, an Envoy (`make setup`), a Rust toolchain and Prometheus (`make prometheus`).
+# Prints the variables that select the stand-ins. Their tags are edgesplit-stand-in-*, so no real image is replaced.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 say() { echo "stand-ins: $*" >&2; }
 fail() { say "$*"; exit 1; }
 for tool in docker debootstrap prometheus promtool rustc; do
-  PATH=$PATH:/usr/sbin command -v "$tool" >/dev/null || fail "$tool is not there"
+  PATH=$PATH:/usr/sbin command -v "$tool" >/dev/null || fail "$tool is not installed"
 done
 envoy=$(readlink -f "${ENVOY:-.setup/envoy}" || true)
 [ -x "$envoy" ] || fail "no Envoy: run \`make setup\`"
@@ -20,7 +20,7 @@ trap 'rm -rf "$work"' EXIT
 if ! have base || ! have rust; then
   say "a Debian, by debootstrap (a minute)"
   PATH=$PATH:/usr/sbin debootstrap --variant=minbase --include=ca-certificates,gcc,libc6-dev,make bookworm "$work/root" >/dev/null
-  # What this machine trusts, its images trust.
+  # The images trust the same certificates as this machine.
   cp -L /etc/ssl/certs/ca-certificates.crt "$work/root/etc/ssl/certs/ca-certificates.crt"
   tar -C "$work/root" -c . | docker import - edgesplit-stand-in-base >/dev/null
   say "the same with this machine's Rust"
