@@ -5,7 +5,7 @@
 // Helpers of a test fail by panicking, as the test itself does.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice)]
 
-use edgesplit_formats::optimizely::{Client, Datafile, Event, Happening, Reason, compile};
+use edgesplit_formats::optimizely::{Client, Datafile, Event, EventKind, Reason, compile};
 use edgesplit_testkit::conformance::{self, CaseTest};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, HashMap};
@@ -191,7 +191,7 @@ fn python_sdk_event(folder: &Path) {
     let event = Event {
         user_id: text("userId"),
         attributes: &datafile.project.visitor_attributes(&case["attributes"]),
-        happening: Happening::Impression(flag.impression(decision.outcome).unwrap()),
+        kind: EventKind::Impression(flag.impression(decision.outcome).unwrap()),
         uuid: text("uuid"),
         time_ms: case["time_ms"].as_i64().unwrap(),
     };
@@ -240,17 +240,17 @@ fn java_sdk_event_shape(folder: &Path) {
     let id = datafile.project.conversion_id("basic_event").unwrap();
     let flag = datafile.flags.iter().find(|flag| flag.key == "multi_variate_feature").unwrap();
     let decision = datafile.decide(flag, "Harry Potter", &attributes, &mut ());
-    for (name, happening) in [
-        ("event-impression-java.json", Happening::Impression(flag.impression(decision.outcome).unwrap())),
+    for (name, kind) in [
+        ("event-impression-java.json", EventKind::Impression(flag.impression(decision.outcome).unwrap())),
         (
             "event-conversion-java.json",
-            Happening::Conversion { id, key: "basic_event", revenue: Some(5000), value: None, tags: &tags },
+            EventKind::Conversion { id, key: "basic_event", revenue: Some(5000), value: None, tags: &tags },
         ),
     ] {
         let event = Event {
             user_id: "Harry Potter",
             attributes: &datafile.project.visitor_attributes(&attributes),
-            happening,
+            kind,
             uuid: "uuid",
             time_ms: 12345,
         };
@@ -263,7 +263,7 @@ fn java_sdk_event_shape(folder: &Path) {
         let is_known = |name: &&String| {
             !name.ends_with(".events.type") && !name.ends_with("is_campaign_holdback") && !name.contains(".metadata")
         };
-        let is_impression = matches!(happening, Happening::Impression(_));
+        let is_impression = matches!(kind, EventKind::Impression(_));
         let expected: Vec<&String> = expected
             .iter()
             .filter(is_known)

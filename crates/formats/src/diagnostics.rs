@@ -4,7 +4,6 @@
 //! instead of stopping at the first error. A person sees every problem at once, and one bad experiment can be disabled
 //! alone.
 
-use crate::json;
 use edgesplit_engine::number;
 use serde_json::{Map, Value};
 use std::fmt;
@@ -127,7 +126,7 @@ impl fmt::Display for Path<'_> {
                 let plain = !name.is_empty()
                     && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'$'));
                 match (plain, parent) {
-                    (false, _) => write!(f, "{parent}[{}]", json::text(&Value::from(*name))),
+                    (false, _) => write!(f, "{parent}[{}]", Value::from(*name)),
                     (true, Path::Root) => f.write_str(name),
                     (true, _) => write!(f, "{parent}.{name}"),
                 }
@@ -156,7 +155,7 @@ pub fn found(value: &Value) -> String {
         Value::Array(_) => "the list ",
         Value::Object(_) => "the object ",
     };
-    let text = json::text(value);
+    let text = value.to_string();
     if text.chars().count() > SHOWN_CHARS_MAX {
         let short: String = text.chars().take(SHOWN_CHARS_MAX).collect();
         format!("{kind}{short}…")

@@ -25,7 +25,6 @@ pub mod events;
 pub mod flags;
 pub mod format;
 pub mod growthbook;
-pub mod json;
 pub mod native;
 pub mod optimizely;
 pub mod registry;

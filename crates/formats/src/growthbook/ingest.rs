@@ -3,9 +3,8 @@
 //! A batch is a JSON list, sent as `POST /track?client_key=<the SDK connection's key>` with the content type `text/plain`.
 
 use crate::events::EventKind;
-use crate::json;
 use edgesplit_engine::flag::FlagExposure;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 /// The name of the event of an exposure.
 pub const EXPERIMENT_VIEWED: &str = "Experiment Viewed";
@@ -41,14 +40,14 @@ impl IngestEvent<'_> {
         let (name, properties) = match self.kind {
             EventKind::Exposure(FlagExposure { experiment, variant, attribute, unit, .. }) => (
                 EXPERIMENT_VIEWED,
-                json::object([
-                    ("experimentId", experiment.into()),
-                    ("variationId", variant.unwrap_or_default().into()),
-                    ("hashAttribute", attribute.into()),
-                    ("hashValue", unit.into()),
-                ]),
+                json!({
+                    "experimentId": experiment,
+                    "variationId": variant.unwrap_or_default(),
+                    "hashAttribute": attribute,
+                    "hashValue": unit,
+                }),
             ),
-            EventKind::Goal(key) => (key, json::object([])),
+            EventKind::Goal(key) => (key, json!({})),
         };
         let mut event = Map::new();
         for (column, sources, nullable) in COLUMNS {
@@ -75,6 +74,6 @@ impl IngestEvent<'_> {
         event.insert("sdk_language".to_owned(), "edgesplit".into());
         event.insert("sdk_version".to_owned(), env!("CARGO_PKG_VERSION").into());
         event.insert("url".to_owned(), self.url.into());
-        json::write(out, &Value::Object(event));
+        let _ = serde_json::to_writer(out, &Value::Object(event)); // writing to memory cannot fail
     }
 }

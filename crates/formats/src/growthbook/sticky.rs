@@ -4,8 +4,7 @@
 //! called `gbStickyBuckets__` and the attribute's name and value joined by `||`.
 
 use super::experiment::Sticky;
-use crate::json;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 /// What the names of GrowthBook's cookies for sticky buckets start with.
 pub const COOKIE_PREFIX: &str = "gbStickyBuckets__";
@@ -47,11 +46,11 @@ impl StickyDocument {
 
     /// The document as GrowthBook's SDKs write it.
     pub fn to_json(&self) -> Value {
-        json::object([
-            ("attributeName", self.attribute.as_str().into()),
-            ("attributeValue", self.unit.as_str().into()),
-            ("assignments", self.assignments.clone().into()),
-        ])
+        json!({
+            "attributeName": self.attribute.as_str(),
+            "attributeValue": self.unit.as_str(),
+            "assignments": self.assignments.clone(),
+        })
     }
 
     /// The document's name: the attribute's name and value.

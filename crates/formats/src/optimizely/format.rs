@@ -4,7 +4,7 @@ use super::VERSION;
 use super::compile::Draft;
 use super::datafile::Datafile;
 use super::evaluator::Evaluator;
-use super::impression::{BATCH_TAIL, Client, Event, Happening};
+use super::impression::{self, BATCH_TAIL, Client, Event};
 use crate::diagnostics::{Node, Problems};
 use crate::events::{EventKind, EventWire, VendorEvent, write_joined};
 use crate::flags::{Flag, FlagEntries};
@@ -104,11 +104,11 @@ impl EventWire for Optimizely {
         };
         let project = &datafile.project;
         let tags = Map::new();
-        let happening = match event.kind {
-            EventKind::Exposure(exposure) => exposure
-                .outcome
-                .and_then(|(flag, outcome)| datafile.flags.get(flag)?.impression(outcome).map(Happening::Impression)),
-            EventKind::Goal(key) => project.conversion_id(key).map(|id| Happening::Conversion {
+        let kind = match event.kind {
+            EventKind::Exposure(exposure) => exposure.outcome.and_then(|(flag, outcome)| {
+                datafile.flags.get(flag)?.impression(outcome).map(impression::EventKind::Impression)
+            }),
+            EventKind::Goal(key) => project.conversion_id(key).map(|id| impression::EventKind::Conversion {
                 id,
                 key,
                 revenue: None,
@@ -116,10 +116,10 @@ impl EventWire for Optimizely {
                 tags: &tags,
             }),
         };
-        let Some(happening) = happening else { return false };
+        let Some(kind) = kind else { return false };
         let attributes = project.visitor_attributes(&event.attributes);
         let (user_id, uuid, time_ms) = (event.unit, event.id, event.time_ms);
-        Event { user_id, attributes: &attributes, happening, uuid, time_ms }.write(out);
+        Event { user_id, attributes: &attributes, kind, uuid, time_ms }.write(out);
         true
     }
 

@@ -6,9 +6,8 @@
 
 use super::audience::exact;
 use super::datafile::Project;
-use crate::json;
 use edgesplit_engine::attribute::{AttributeName, AttributeValue, Attributes};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 /// Where Optimizely takes events, at `logx.optimizely.com`.
 pub const EVENTS_PATH: &str = "/v1/events";
@@ -70,12 +69,12 @@ impl RuleType {
     }
 }
 
-/// What happened to a visitor.
+/// The occurrence that an event reports.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Happening<'a> {
-    /// They got an outcome of a flag.
+pub enum EventKind<'a> {
+    /// A visitor got an outcome of a flag.
     Impression(&'a Impression),
-    /// They did what the project counts.
+    /// A visitor did something that the project counts.
     Conversion {
         /// The event's id at Optimizely: [`Project::conversion_id`].
         id: &'a str,
@@ -97,8 +96,8 @@ pub struct Event<'a> {
     pub user_id: &'a str,
     /// What [`Project::visitor_attributes`] gave.
     pub attributes: &'a [Value],
-    /// What happened.
-    pub happening: Happening<'a>,
+    /// The occurrence.
+    pub kind: EventKind<'a>,
     /// The event's own id, by which Optimizely tells repeats.
     pub uuid: &'a str,
     /// Milliseconds since the epoch.
@@ -122,13 +121,13 @@ impl Event<'_> {
         say("uuid", self.uuid.into());
         say("timestamp", self.time_ms.into());
         let mut snapshot = Map::new();
-        match self.happening {
-            Happening::Impression(impression) => {
+        match self.kind {
+            EventKind::Impression(impression) => {
                 say("entity_id", impression.campaign_id.as_str().into());
                 say("key", IMPRESSION_KEY.into());
                 snapshot.insert("decisions".to_owned(), vec![impression.decision()].into());
             }
-            Happening::Conversion { id, key, revenue, value, tags } => {
+            EventKind::Conversion { id, key, revenue, value, tags } => {
                 say("entity_id", id.into());
                 say("key", key.into());
                 if let Some(revenue) = revenue {
@@ -143,30 +142,30 @@ impl Event<'_> {
             }
         }
         snapshot.insert("events".to_owned(), vec![Value::Object(event)].into());
-        let visitor = json::object([
-            ("visitor_id", self.user_id.into()),
-            ("attributes", self.attributes.into()),
-            ("snapshots", vec![Value::Object(snapshot)].into()),
-        ]);
-        json::write(out, &visitor);
+        let visitor = json!({
+            "visitor_id": self.user_id,
+            "attributes": self.attributes,
+            "snapshots": [snapshot],
+        });
+        let _ = serde_json::to_writer(out, &visitor); // writing to memory cannot fail
     }
 }
 
 impl Impression {
     fn decision(&self) -> Value {
-        let metadata = json::object([
-            ("flag_key", self.flag_key.as_str().into()),
-            ("rule_key", self.rule_key.as_str().into()),
-            ("rule_type", self.rule_type.name().into()),
-            ("variation_key", self.variation_key.as_str().into()),
-            ("enabled", self.enabled.into()),
-        ]);
-        json::object([
-            ("campaign_id", self.campaign_id.as_str().into()),
-            ("experiment_id", self.experiment_id.as_str().into()),
-            ("variation_id", self.variation_id.as_deref().into()),
-            ("metadata", metadata),
-        ])
+        let metadata = json!({
+            "flag_key": self.flag_key.as_str(),
+            "rule_key": self.rule_key.as_str(),
+            "rule_type": self.rule_type.name(),
+            "variation_key": self.variation_key.as_str(),
+            "enabled": self.enabled,
+        });
+        json!({
+            "campaign_id": self.campaign_id.as_str(),
+            "experiment_id": self.experiment_id.as_str(),
+            "variation_id": self.variation_id.as_deref(),
+            "metadata": metadata,
+        })
     }
 }
 
@@ -212,16 +211,16 @@ impl Project {
 
     /// Appends what stands in a batch in front of its visitors, which commas separate.
     pub fn write_batch_head(&self, client: Client<'_>, out: &mut Vec<u8>) {
-        let batch = json::object([
-            ("account_id", self.account_id.as_str().into()),
-            ("project_id", self.project_id.as_str().into()),
-            ("revision", self.revision.as_str().into()),
-            ("client_name", client.name.into()),
-            ("client_version", client.version.into()),
-            ("anonymize_ip", self.anonymize_ip.into()),
-            ("enrich_decisions", true.into()),
-        ]);
-        json::write(out, &batch);
+        let batch = json!({
+            "account_id": self.account_id.as_str(),
+            "project_id": self.project_id.as_str(),
+            "revision": self.revision.as_str(),
+            "client_name": client.name,
+            "client_version": client.version,
+            "anonymize_ip": self.anonymize_ip,
+            "enrich_decisions": true,
+        });
+        let _ = serde_json::to_writer(&mut *out, &batch); // writing to memory cannot fail
         out.pop(); // the closing brace: the visitors come in front of it
         out.extend_from_slice(br#","visitors":["#);
     }
@@ -239,5 +238,5 @@ fn reported_value(value: &AttributeValue<'_>) -> Option<Value> {
 
 /// An attribute of a visitor, as events name it.
 fn custom(id: &str, key: &str, value: Value) -> Value {
-    json::object([("entity_id", id.into()), ("key", key.into()), ("type", "custom".into()), ("value", value)])
+    json!({"entity_id": id, "key": key, "type": "custom", "value": value})
 }

@@ -34,7 +34,7 @@ mod reason;
 pub use audience::AUDIENCE_DEPTH_MAX;
 pub use datafile::{Datafile, Flag, Project, ReportedAttribute};
 pub use format::Optimizely;
-pub use impression::{BATCH_TAIL, Client, EVENTS_PATH, Event, Happening, Impression, RuleType};
+pub use impression::{BATCH_TAIL, Client, EVENTS_PATH, Event, EventKind, Impression, RuleType};
 pub use reason::Reason;
 
 use crate::diagnostics::{Node, Path, Problems};
