@@ -13,8 +13,8 @@ mod test_hooks;
 
 use abi::{CallReply, Proxy};
 use edgesplit_filter::host::Host;
-use edgesplit_filter::request::{Flow, on_request};
-use edgesplit_filter::response::{Pending, on_response};
+use edgesplit_filter::request::{Flow, handle_request};
+use edgesplit_filter::response::{ResponsePlan, handle_response};
 use edgesplit_filter::worker::Worker;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{Action, ContextType, LogLevel};
@@ -92,7 +92,7 @@ impl RootContext for Plugin {
     }
 
     fn create_http_context(&self, _id: u32) -> Option<Box<dyn HttpContext>> {
-        Some(Box::new(Stream { worker: Rc::clone(&self.worker), plan: Pending::default() }))
+        Some(Box::new(Stream { worker: Rc::clone(&self.worker), plan: ResponsePlan::default() }))
     }
 }
 
@@ -100,7 +100,7 @@ impl RootContext for Plugin {
 struct Stream {
     worker: SharedWorker,
     /// What is left to do with the response.
-    plan: Pending,
+    plan: ResponsePlan,
 }
 
 impl Context for Stream {}
@@ -111,7 +111,7 @@ impl HttpContext for Stream {
         test_hooks::crash_if_asked();
         let Ok(mut worker) = self.worker.try_borrow_mut() else { return Action::Continue };
         let Some(worker) = &mut *worker else { return Action::Continue };
-        let (plan, action) = match on_request(worker, &Proxy) {
+        let (plan, action) = match handle_request(worker, &Proxy) {
             Flow::Continue(plan) => (plan, Action::Continue),
             Flow::Answered(plan) => (plan, Action::Pause),
         };
@@ -125,7 +125,7 @@ impl HttpContext for Stream {
             && let Ok(mut worker) = self.worker.try_borrow_mut()
             && let Some(worker) = &mut *worker
         {
-            on_response(worker, &Proxy, plan);
+            handle_response(worker, &Proxy, plan);
         }
         Action::Continue
     }

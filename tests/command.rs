@@ -3,7 +3,7 @@
 // Helpers of tests fail as tests do: by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice)]
 
-use edgesplit_filter::visit::preview::{self, NotValid};
+use edgesplit_filter::request_context::preview::{self, NotValid};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::process::Command;

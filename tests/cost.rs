@@ -164,8 +164,11 @@ fn costs() -> BTreeMap<&'static str, BTreeMap<String, Value>> {
     let remembered = move |number: u32| format!("{}; ab_sticky=1{pairs}", known(number));
     let mut preview = plugin(5, 5, true);
     preview["request"] = json!({"preview": {"parameter": "__ab_preview", "secret": "a secret"}});
-    let token =
-        edgesplit_filter::visit::preview::make(b"a secret", u64::from(u32::MAX), &[("experiment-0", "treatment")]);
+    let token = edgesplit_filter::request_context::preview::make(
+        b"a secret",
+        u64::from(u32::MAX),
+        &[("experiment-0", "treatment")],
+    );
     let link = format!("/shop/1?__ab_preview={}", token.unwrap());
     let more = [
         ("known visitor, 5 of 5, sticky", cost(&compiled, &sticky, "/shop/1?ref=1", &remembered)),

@@ -3,7 +3,7 @@
 // Helpers of tests fail as tests do: by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice)]
 
-use edgesplit_filter::visit::preview;
+use edgesplit_filter::request_context::preview;
 use edgesplit_testkit::bootstrap::built_module;
 use edgesplit_testkit::caches::recipe;
 use edgesplit_testkit::client::Reply;

@@ -4,8 +4,8 @@
 
 use edgesplit_filter::host::Reply;
 use edgesplit_filter::http::headers::HeaderMap;
-use edgesplit_filter::request::{Flow, on_request};
-use edgesplit_filter::response::on_response;
+use edgesplit_filter::request::{Flow, handle_request};
+use edgesplit_filter::response::handle_response;
 use edgesplit_filter::worker::Worker;
 use edgesplit_testkit::module::recording_host::RecordingHost;
 use serde_json::json;
@@ -41,8 +41,8 @@ fn nothing_waits_any_more_as_soon_as_the_last_batch_is_delivered() {
         ..RecordingHost::default()
     };
     let mut worker = Worker::configure(&host, "test", plugin.to_string().as_bytes()).unwrap();
-    let Flow::Continue(pending) = on_request(&mut worker, &host) else { panic!("answered") };
-    on_response(&mut worker, &host, pending);
+    let Flow::Continue(pending) = handle_request(&mut worker, &host) else { panic!("answered") };
+    handle_response(&mut worker, &host, pending);
     // The call is under way for three seconds.
     while host.clock_ms.get() < 4_000 {
         host.clock_ms.set(host.clock_ms.get() + 100);

@@ -4,8 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use edgesplit_filter::http::headers::HeaderMap;
-use edgesplit_filter::request::{Flow, on_request};
-use edgesplit_filter::response::on_response;
+use edgesplit_filter::request::{Flow, handle_request};
+use edgesplit_filter::response::handle_response;
 use edgesplit_filter::worker::Worker;
 use edgesplit_testkit::module::recording_host::RecordingHost;
 use serde_json::{Value, json};
@@ -67,11 +67,11 @@ impl Proxy {
         self.host.written.borrow_mut().clear();
         self.host.asked.borrow_mut().clear();
         self.host.clock_ms.set(self.host.clock_ms.get() + 100);
-        let Flow::Continue(pending) = on_request(&mut self.workers[at], &self.host) else { panic!("answered") };
+        let Flow::Continue(pending) = handle_request(&mut self.workers[at], &self.host) else { panic!("answered") };
         let variant = assigned(&self.host);
         let status = if self.chance(errors(variant)) { "503" } else { "200" };
         self.host.response = HeaderMap::from_pairs(&[(":status", status)]);
-        on_response(&mut self.workers[at], &self.host, pending);
+        handle_response(&mut self.workers[at], &self.host, pending);
         for worker in &mut self.workers {
             worker.tick(&self.host);
         }

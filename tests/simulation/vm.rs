@@ -10,8 +10,8 @@ use corosensei::stack::DefaultStack;
 use corosensei::{Coroutine, CoroutineResult};
 use edgesplit_filter::events::dedupe::Dedupe;
 use edgesplit_filter::events::event::{derived_id, random_id};
-use edgesplit_filter::request::{Flow, on_request};
-use edgesplit_filter::response::{Pending, on_response};
+use edgesplit_filter::request::{Flow, handle_request};
+use edgesplit_filter::response::{ResponsePlan, handle_response};
 use edgesplit_filter::worker::Worker;
 use edgesplit_testkit::module::{Compiled, ModuleVm};
 use std::cell::RefCell;
@@ -62,7 +62,7 @@ pub enum End {
 }
 
 /// A request whose response is on its way, with what is left to do for that.
-pub type Stream = (Visit, Pending);
+pub type Stream = (Visit, ResponsePlan);
 
 /// What a VM has in its memory.
 #[derive(Default)]
@@ -197,7 +197,7 @@ fn run(mut host: SimHost<'_>, memory: &Memory, job: Job) {
         Job::Request(stream, visit) => {
             host.headers = visit.request_headers();
             let revision = worker.snapshot.as_ref().map(|snapshot| snapshot.revision.clone().unwrap_or_default());
-            let (Flow::Continue(pending) | Flow::Answered(pending)) = on_request(worker, &host);
+            let (Flow::Continue(pending) | Flow::Answered(pending)) = handle_request(worker, &host);
             check_request(&host, &visit, revision.as_deref());
             memory.streams.borrow_mut().insert(stream, (visit, pending));
         }
@@ -208,7 +208,7 @@ fn run(mut host: SimHost<'_>, memory: &Memory, job: Job) {
             }
             host.headers = visit.response_headers();
             let exposures = repeats_left_out(&host, memory, &pending);
-            on_response(worker, &host, pending);
+            handle_response(worker, &host, pending);
             check_response(&host, &visit, &exposures);
         }
     }
@@ -228,7 +228,7 @@ pub fn check_request(host: &SimHost<'_>, visit: &Visit, revision: Option<&str>) 
 }
 
 /// The ids of the exposures that a response has to report.
-pub fn repeats_left_out(host: &SimHost<'_>, memory: &Memory, pending: &Pending) -> Vec<u128> {
+pub fn repeats_left_out(host: &SimHost<'_>, memory: &Memory, pending: &ResponsePlan) -> Vec<u128> {
     let (window_ms, entries) = {
         let scenario = &host.sim.borrow().scenario;
         (scenario.window_ms, scenario.dedupe_entries)

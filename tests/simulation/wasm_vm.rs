@@ -13,8 +13,8 @@ use crate::scenario::PLUGIN;
 use crate::vm::{Job, Memory, check_request, check_response, repeats_left_out};
 use edgesplit_filter::host::{Call, Headers, Host, HostError, MetricKind, Reply, SetError, Shared, StreamHost};
 use edgesplit_filter::http::headers::HeaderMap;
-use edgesplit_filter::request::{Flow, on_request};
-use edgesplit_filter::response::on_response;
+use edgesplit_filter::request::{Flow, handle_request};
+use edgesplit_filter::response::handle_response;
 use edgesplit_filter::worker::Worker;
 use edgesplit_testkit::module::{Compiled, Death, ModuleVm, taken_apart};
 use std::cell::RefCell;
@@ -105,7 +105,7 @@ pub fn run(compiled: &Compiled, mut host: SimHost<'_>, memory: &Memory, job: Job
             let mut worker = memory.worker.borrow_mut();
             let Some(worker) = worker.as_mut() else { return };
             let revision = worker.snapshot.as_ref().map(|snapshot| snapshot.revision.clone().unwrap_or_default());
-            let (twin_goes_on, pending) = match on_request(worker, &tape) {
+            let (twin_goes_on, pending) = match handle_request(worker, &tape) {
                 Flow::Continue(pending) => (true, pending),
                 Flow::Answered(pending) => (false, pending),
             };
@@ -126,7 +126,7 @@ pub fn run(compiled: &Compiled, mut host: SimHost<'_>, memory: &Memory, job: Job
             let Some(worker) = worker.as_mut() else { return };
             let is_idle = pending.is_idle();
             if !is_idle {
-                on_response(worker, &tape, pending);
+                handle_response(worker, &tape, pending);
             }
             tape.end(what);
             if !is_idle {

@@ -6,8 +6,8 @@
 mod toy;
 
 use edgesplit_filter::http::headers::HeaderMap;
-use edgesplit_filter::request::{Flow, on_request};
-use edgesplit_filter::response::on_response;
+use edgesplit_filter::request::{Flow, handle_request};
+use edgesplit_filter::response::handle_response;
 use edgesplit_filter::worker::Worker;
 use edgesplit_formats::{FormatRef, Options, compile_bytes, registry};
 use edgesplit_testkit::module::recording_host::RecordingHost;
@@ -57,9 +57,9 @@ fn a_request_is_decided_and_its_exposures_are_sent() {
         let id = format!("u{number}");
         let request = [(":authority", "h"), (":path", "/play"), (":method", "GET"), ("x-user-id", &id)];
         let host = RecordingHost { request: HeaderMap::from_pairs(&request), ..RecordingHost::default() };
-        let Flow::Continue(pending) = on_request(&mut worker, &host) else { panic!("answered") };
+        let Flow::Continue(pending) = handle_request(&mut worker, &host) else { panic!("answered") };
         let host = RecordingHost { response: HeaderMap::from_pairs(&[(":status", "200")]), ..host };
-        on_response(&mut worker, &host, pending);
+        handle_response(&mut worker, &host, pending);
         let written = host.written.borrow();
         let header = written.iter().find_map(|line| line.strip_prefix("x-ab-assignments: ")).unwrap();
         for pair in header.split(", ") {

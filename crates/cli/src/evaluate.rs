@@ -1,23 +1,23 @@
 //! `edgesplit evaluate`: requests in, decisions out, a line each.
 
+mod answer;
 mod flags;
 
-pub(super) use flags::decide as decide_flags;
+pub(super) use answer::{Answer, Row};
 
 use super::{PROBLEMS, WELL, options, read, tell};
-use edgesplit_engine::assignments;
 use edgesplit_engine::condition::request_budget;
-use edgesplit_engine::decide::{Visit, decide};
-use edgesplit_engine::reason::Reason;
-use edgesplit_engine::snapshot::{Choice, Snapshot};
+use edgesplit_engine::decide::DecisionInput;
+use edgesplit_engine::snapshot::Snapshot;
 use edgesplit_filter::http::headers::HeaderMap;
 use edgesplit_filter::plugin_config::{self, PluginConfig, Visitor};
-use edgesplit_filter::visit::preview::{NotValid, Preview};
-use edgesplit_filter::visit::sticky::StickyBuckets;
-use edgesplit_filter::visit::{self, RequestView};
+use edgesplit_filter::request_context::preview::{NotValid, Preview};
+use edgesplit_filter::request_context::sticky::StickyBuckets;
+use edgesplit_filter::request_context::{self, RequestContext};
 use edgesplit_formats::FormatRef;
 use edgesplit_formats::diagnostics::{Node, Path, Problems, Severity};
 use serde_json::{Map, Value, json};
+use std::cell::OnceCell;
 use std::io::{BufRead, BufWriter, ErrorKind, Write};
 
 pub(super) fn run(
@@ -63,16 +63,6 @@ pub(super) fn run(
     Ok(if wrong { PROBLEMS } else { WELL })
 }
 
-/// The answer to one line.
-pub(super) fn line(
-    snapshot: &Snapshot,
-    plugin: Option<&PluginConfig>,
-    now_ms: i64,
-    line: &[u8],
-) -> Result<Value, String> {
-    Evaluation { snapshot, plugin, now_ms }.line(line)
-}
-
 struct Evaluation<'a> {
     snapshot: &'a Snapshot,
     plugin: Option<&'a PluginConfig>,
@@ -91,89 +81,46 @@ impl Evaluation<'_> {
     }
 
     fn decide(&self, request: &Request<'_>) -> Value {
-        with_visit(request, self.plugin, self.now_ms, |view, visit, link| {
-            if let Some(rules) = self.snapshot.flag_evaluator.as_deref() {
-                let keeps_sticky = self.plugin.is_some_and(|plugin| plugin.request.sticky.is_some());
-                return flags::decide(self.snapshot, rules, request, view, visit, link, keeps_sticky);
-            }
-            let (mut choices, mut decisions, steps) = (Vec::new(), Vec::new(), request_budget());
-            for (position, experiment) in self.snapshot.experiments.iter().enumerate() {
-                let decision = decide(self.snapshot, experiment, &view.line(), visit, view, &steps);
-                let choice = decision.variant.map(|variant| Choice { experiment: position, variant });
-                choices.extend(choice);
-                let variant =
-                    choice.and_then(|choice| self.snapshot.choice(choice)).map(|(_, variant)| variant.key.as_str());
-                decisions.push((experiment.position, shown(&experiment.key, variant, decision.reason)));
-            }
-            for disabled in &self.snapshot.disabled {
-                let shown = disabled.key.as_ref().map(|key| shown(key, None, Reason::Disabled));
-                decisions.extend(shown.map(|shown| (disabled.position, shown)));
-            }
-            decisions.sort_by_key(|(position, _)| *position);
-            let (assignments, cache_key) = texts(self.snapshot, &mut choices, link);
-            json!({
-                "decisions": decisions.into_iter().map(|(_, shown)| shown).collect::<Vec<_>>(),
-                "assignments": assignments,
-                "cache_key": cache_key,
-            })
-        })
+        Answer::new(self.snapshot, self.plugin, request, self.now_ms, false).to_json()
     }
 }
 
-/// What became of a preview link's token; `None`: there is none, or the filter does not act here.
+/// The preview link of a request, if there is one on a path on which the filter acts.
 pub(super) type Link<'a> = Option<&'a Result<Preview, NotValid>>;
 
-/// Reads a request as the filter would, and hands on what decisions need of it.
-pub(super) fn with_visit<T>(
+/// Reads a request as the filter does, and passes it to `decide` with the input of decisions.
+pub(super) fn with_input<T>(
     request: &Request<'_>,
     plugin: Option<&PluginConfig>,
     now_ms: i64,
-    decide: impl FnOnce(&RequestView<'_>, &Visit<'_>, Link<'_>) -> T,
+    decide: impl FnOnce(&RequestContext<'_>, &DecisionInput<'_>, Link<'_>) -> T,
 ) -> T {
-    let (default_visitor, default_rules) = (Visitor::default(), plugin_config::Request::default());
+    let (default_visitor, default_request) = (Visitor::default(), plugin_config::Request::default());
     let visitor = plugin.map_or(&default_visitor, |plugin| &plugin.visitor);
-    let rules = plugin.map_or(&default_rules, |plugin| &plugin.request);
-    let mut view = RequestView::new(&request.headers, visitor);
-    view.typed = request.attributes;
-    let token = visit::preview_token(&view, rules);
-    let unowned_target = visit::target_without_owned(&view, rules);
-    view.retarget(unowned_target.as_deref().unwrap_or(view.target));
-    let sent = visit::id(&view, visitor);
-    view.id = request.id.as_deref().map(str::as_bytes).or(sent.as_deref());
+    let config = plugin.map_or(&default_request, |plugin| &plugin.request);
+    let mut context = RequestContext::new(&request.headers, visitor);
+    context.typed = request.attributes;
+    let token = request_context::preview_token(&context, config);
+    let unowned_target = request_context::target_without_owned(&context, config);
+    context.retarget(unowned_target.as_deref().unwrap_or(context.target));
+    let text = OnceCell::new();
+    context.id = request.id.as_deref().or_else(|| request_context::id(&context, visitor, &text));
 
-    let mut visit = match plugin {
-        Some(plugin) => visit::visit(&view, visitor, visit::is_included(&plugin.paths, view.path), now_ms),
-        None => Visit::unrestricted(now_ms),
-    };
-    let link = token.filter(|_| visit.path_included).and_then(|token| visit::preview(&token, rules, now_ms));
-    visit.preview = match &link {
+    let steps = request_budget();
+    let mut input = DecisionInput::unrestricted(now_ms, &steps);
+    if let Some(plugin) = plugin {
+        input.path_included = request_context::is_included(&plugin.paths, context.path);
+        input.consent = request_context::has_consent(&context, visitor);
+        input.bot = request_context::is_bot(&context, visitor);
+    }
+    let link = token.filter(|_| input.path_included).and_then(|token| request_context::preview(&token, config, now_ms));
+    input.preview = match &link {
         Some(Ok(preview)) => &preview.pairs,
         Some(Err(_)) | None => &[],
     };
-    let sticky = visit::sticky_value(&view, rules).map(StickyBuckets::parse).unwrap_or_default();
-    visit.sticky = sticky.buckets();
-    decide(&view, &visit, link.as_ref())
-}
-
-/// The assignments and the cache key of these choices. The filter puts a random number behind the mark of a preview.
-pub(super) fn texts(snapshot: &Snapshot, choices: &mut [Choice], link: Link<'_>) -> (String, String) {
-    let (assignments, mut cache_key) = assignments::texts(snapshot, choices);
-    if let Some(Ok(_)) = link {
-        assignments::mark_preview(&mut cache_key, None);
-    }
-    (assignments, cache_key)
-}
-
-/// A decision as it is printed. In the native format an experiment has no key beside its own, and a variant no value.
-fn shown(key: &str, variant: Option<&str>, reason: Reason) -> Value {
-    json!({
-        "key": key,
-        "experiment": null,
-        "variant": variant,
-        "value": null,
-        "reason": reason.name(),
-        "in_experiment": variant.is_some(),
-    })
+    let sticky = request_context::sticky_value(&context, config).map(StickyBuckets::parse).unwrap_or_default();
+    input.sticky = sticky.buckets();
+    decide(&context, &input, link.as_ref())
 }
 
 /// A request as it stands on a line.

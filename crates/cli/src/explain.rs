@@ -90,11 +90,11 @@ pub(super) fn run(asked: &Arguments) -> Result<u8, String> {
         }
         None => {
             let now_ms = asked.now.unwrap_or_else(now_ms);
-            let told = visitor::visitor(&snapshot, plugin.as_ref(), asked, now_ms)?;
+            let answer = visitor::explain(&snapshot, plugin.as_ref(), asked, now_ms)?;
             if asked.json {
-                output::print_json(&told.to_json(visitor::answer(&snapshot, plugin.as_ref(), asked, now_ms)?))?;
+                output::print_json(&visitor::to_json(&answer))?;
             } else {
-                output::print(&told.to_text())?;
+                output::print(&visitor::to_text(&answer))?;
             }
         }
     }

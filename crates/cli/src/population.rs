@@ -4,12 +4,12 @@ use super::evaluate::Request;
 use super::{options, read, tell};
 use edgesplit_engine::attribute::{AttributeName, AttributeValue, Attributes};
 use edgesplit_engine::condition::request_budget;
-use edgesplit_engine::decide::{Decision, Visit, decide_flags, decide_routed};
+use edgesplit_engine::decide::{Decision, DecisionInput, decide_flags, evaluate_on_route};
 use edgesplit_engine::flag::{FlagDecisions, FlagVisitor};
 use edgesplit_engine::reason::Reason;
 use edgesplit_engine::snapshot::{Snapshot, State};
 use edgesplit_filter::plugin_config::{PluginConfig, Visitor};
-use edgesplit_filter::visit::RequestView;
+use edgesplit_filter::request_context::RequestContext;
 use edgesplit_formats::diagnostics::{Node, Problems};
 use edgesplit_formats::{FormatRef, Options};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -141,9 +141,9 @@ impl Population {
         let mut problems = Problems::new();
         let requests: Vec<Request<'_>> =
             self.requests.iter().filter_map(|value| Request::read(Node::root(value), &mut problems)).collect();
-        let views: Vec<(RequestView<'_>, bool)> = (requests.iter())
+        let views: Vec<(RequestContext<'_>, bool)> = (requests.iter())
             .map(|request| {
-                let mut view = RequestView::new(&request.headers, &visitor);
+                let mut view = RequestContext::new(&request.headers, &visitor);
                 view.typed = request.attributes;
                 (view, request.has_path)
             })
@@ -206,7 +206,7 @@ fn requests(file: &Path) -> Result<Vec<Value>, String> {
 /// A visitor with one of the requests.
 struct Person<'a> {
     id: &'a str,
-    view: &'a RequestView<'a>,
+    view: &'a RequestContext<'a>,
 }
 
 impl Attributes for Person<'_> {
@@ -220,7 +220,8 @@ impl Attributes for Person<'_> {
 
 /// Decides all experiments, in the order of the snapshot.
 fn decide_one(snapshot: &Snapshot, person: &Person<'_>, has_path: bool, now_ms: i64, decisions: &mut Vec<Decision>) {
-    let (visit, steps) = (Visit::unrestricted(now_ms), request_budget());
+    let steps = request_budget();
+    let input = DecisionInput::unrestricted(now_ms, &steps);
     let line = person.view.line();
     let is_here = |number: usize| {
         !has_path || snapshot.experiments.get(number).is_some_and(|experiment| experiment.route.matches(&line))
@@ -231,7 +232,7 @@ fn decide_one(snapshot: &Snapshot, person: &Person<'_>, has_path: bool, now_ms: 
             match (experiment.state == State::Paused, is_here(number)) {
                 (true, _) => Decision { variant: None, reason: Reason::Paused },
                 (false, false) => Decision { variant: None, reason: Reason::Route },
-                (false, true) => decide_routed(snapshot, experiment, &visit, person, &steps),
+                (false, true) => evaluate_on_route(snapshot, experiment, &input, person, &mut ()),
             }
         }));
         return;
@@ -242,7 +243,7 @@ fn decide_one(snapshot: &Snapshot, person: &Person<'_>, has_path: bool, now_ms: 
     let visitor =
         FlagVisitor { id: Some(person.id), attributes: person, previewed: &[], sticky_store: None, steps: &steps };
     let mut found = FlagDecisions::default();
-    decide_flags(snapshot, rules, &candidates, &visit, &visitor, &mut found);
+    decide_flags(snapshot, rules, &candidates, &input, &visitor, &mut found);
     for (flag, outcome, reason) in found.decided {
         if let Some(decision) = snapshot.flag(flag).and_then(|position| decisions.get_mut(position)) {
             // What is no variant of an experiment is nobody's variant.

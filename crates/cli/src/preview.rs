@@ -3,7 +3,7 @@
 use super::{PROBLEMS, WELL, options, output, read, tell};
 use edgesplit_filter::http::url;
 use edgesplit_filter::plugin_config::{PREVIEW_PARAMETER, PluginConfig};
-use edgesplit_filter::visit::preview;
+use edgesplit_filter::request_context::preview;
 use edgesplit_formats::{FormatRef, Options};
 use serde_json::json;
 use std::path::{Path, PathBuf};

@@ -1,9 +1,12 @@
-//! Deciding: which variant of an experiment a visitor gets, and why. Deciding does not send, log or count.
+//! The evaluator: which variant of an experiment a visitor gets, and why. It does not send, log or count.
+//!
+//! The checks and their order are those of the contract. Each is written once and reports to an [`Observer`].
 
 use super::attribute::{AttributeName, AttributeValue, Attributes};
 use super::condition::{LimitExceeded, StepBudget};
 use super::flag::{FlagEvaluator, FlagSink, FlagVisitor};
 use super::hash::BUCKETS;
+use super::observer::Observer;
 use super::reason::Reason;
 use super::route::RequestLine;
 use super::snapshot::{Experiment, Snapshot, State};
@@ -11,199 +14,364 @@ use crate::number;
 use serde_json::Value;
 use std::borrow::Cow;
 
-/// Longer ids count as absent: they are no ids.
+/// The longest id in bytes; a longer one counts as absent.
 pub const UNIT_BYTES_MAX: usize = 512;
 
-/// What is known of a visit beside its attributes.
+/// The facts about a request that decisions need, beside its attributes.
 #[derive(Debug, Clone, Copy)]
-pub struct Visit<'a> {
+pub struct DecisionInput<'a> {
     /// Milliseconds since the epoch.
     pub now_ms: i64,
-    /// The filter acts on this path.
+    /// Whether the filter acts on this path.
     pub path_included: bool,
-    /// The visitor may be told apart from others.
+    /// Whether the visitor has consented to experiments, and has not objected.
     pub consent: bool,
-    /// The user agent is a bot's, and bots take no part.
+    /// Whether the user agent is a bot's and bots are excluded.
     pub bot: bool,
-    /// Experiments and the variants of them that a preview link shows, by their keys. Those that are unknown do nothing.
+    /// The variants that a preview link shows: pairs of an experiment's and a variant's key. Unknown keys do nothing.
     pub preview: &'a [(String, String)],
-    /// The variants that the visitor's browser was given before. Those that are unknown do nothing.
+    /// The variants that the visitor's browser had before. Unknown keys do nothing.
     pub sticky: &'a [StickyBucket<'a>],
-    /// The tags of variants that are switched off. Only links and `forced` still lead to them.
+    /// The tags of the variants that guardrails have switched off. Only previews and `forced` still lead to them.
     pub off: &'a [u64],
+    /// The work that conditions may still do. All decisions of a request share it.
+    pub steps: &'a StepBudget,
 }
 
-impl Visit<'_> {
-    /// A visit that nothing restricts and nothing is known of: the filter acts on its path, and the visitor may take part.
+impl<'a> DecisionInput<'a> {
+    /// The input for a visitor whom nothing restricts and of whom nothing is known.
     #[inline(always)]
-    pub const fn unrestricted(now_ms: i64) -> Visit<'static> {
-        Visit { now_ms, path_included: true, consent: true, bot: false, preview: &[], sticky: &[], off: &[] }
+    pub const fn unrestricted(now_ms: i64, steps: &'a StepBudget) -> DecisionInput<'a> {
+        DecisionInput {
+            now_ms,
+            path_included: true,
+            consent: true,
+            bot: false,
+            preview: &[],
+            sticky: &[],
+            off: &[],
+            steps,
+        }
+    }
+
+    /// The reason that excludes this visitor from all experiments that bucket, if there is one.
+    pub fn exclusion_reason(&self) -> Option<Reason> {
+        match (self.bot, self.consent) {
+            (true, _) => Some(Reason::Bot),
+            (false, false) => Some(Reason::NoConsent),
+            (false, true) => None,
+        }
     }
 }
 
-/// A variant that a browser was given before, each experiment once.
+/// A variant that a browser had before. Each experiment has at most one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StickyBucket<'a> {
-    /// The key of the experiment.
+    /// The experiment's key.
     pub experiment: Cow<'a, str>,
-    /// The version of its sticky buckets then.
+    /// The version of its sticky buckets at that time.
     pub version: u32,
-    /// The key of the variant.
+    /// The variant's key.
     pub variant: Cow<'a, str>,
 }
 
-/// What came out for one experiment.
+/// The decision about one experiment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Decision {
     /// The position of the variant, if the visitor gets one.
     pub variant: Option<usize>,
-    /// Why.
+    /// The reason.
     pub reason: Reason,
 }
 
 impl Decision {
-    pub(super) fn no(reason: Reason) -> Decision {
+    /// No variant.
+    pub fn no(reason: Reason) -> Decision {
         Decision { variant: None, reason }
     }
 
-    pub(super) fn yes(variant: usize, reason: Reason) -> Decision {
+    /// The variant at this position.
+    pub fn yes(variant: usize, reason: Reason) -> Decision {
         Decision { variant: Some(variant), reason }
     }
 }
 
-/// Decides `experiment` for one request, from the first check to the last. All decisions of a request share `steps`.
-pub fn decide(
+/// Decides `experiment` for one request.
+pub fn evaluate(
     snapshot: &Snapshot,
     experiment: &Experiment,
     line: &RequestLine<'_>,
-    visit: &Visit<'_>,
+    input: &DecisionInput<'_>,
     attributes: &impl Attributes,
-    steps: &StepBudget,
+    observer: &mut impl Observer,
 ) -> Decision {
-    if !visit.path_included {
-        return Decision::no(Reason::PathExcluded);
+    match check_request(experiment, line, input, observer) {
+        Some(reason) => Decision::no(reason),
+        None => evaluate_on_route(snapshot, experiment, input, attributes, observer),
     }
-    if experiment.state == State::Paused {
-        return Decision::no(Reason::Paused);
-    }
-    if !experiment.route.matches(line) {
-        return Decision::no(Reason::Route);
-    }
-    decide_routed(snapshot, experiment, visit, attributes, steps)
 }
 
-/// Decides `experiment` for a request that is known to be on an included path and on its route, where it is not paused.
-/// All decisions of a request share `steps`.
-pub fn decide_routed(
+/// Decides an experiment whose request is known to pass [`evaluate`]'s first checks: path, state and route. The filter finds
+/// such experiments by the snapshot's index.
+#[inline(always)]
+pub fn evaluate_on_route<O: Observer>(
     snapshot: &Snapshot,
     experiment: &Experiment,
-    visit: &Visit<'_>,
+    input: &DecisionInput<'_>,
     attributes: &impl Attributes,
-    steps: &StepBudget,
+    observer: &mut O,
 ) -> Decision {
-    if let Some(variant) = previewed(experiment, visit) {
-        return Decision::yes(variant, Reason::Preview);
-    }
-    if let State::Concluded(winner) = experiment.state {
-        return Decision::yes(winner, Reason::Winner);
-    }
-    if let Some(reason) = not_scheduled(experiment, visit.now_ms).or_else(|| not_told_apart(visit)) {
-        return Decision::no(reason);
+    if let Some(decision) = check_visitor(experiment, input, observer) {
+        return decision;
     }
     let Some(unit) = unit(&experiment.unit, attributes) else {
+        observer.check("unit", false, format_args!("{} has no value to bucket by", experiment.unit.written()));
         return Decision::no(Reason::NoUnit);
     };
-    if let Some(&forced) = experiment.forced.get(&*unit) {
-        return Decision::yes(forced, Reason::Forced);
+    if observer.is_active() {
+        observer.check("unit", true, format_args!("{} is {unit:?}", experiment.unit.written()));
     }
-    match experiment.audience.as_ref().map_or(Ok(true), |audience| audience.matches(attributes, steps)) {
-        Ok(true) => {}
-        Ok(false) => return Decision::no(Reason::Audience),
-        Err(LimitExceeded) => return Decision::no(Reason::Limit),
+    if let Some(decision) = check_unit(snapshot, experiment, input, attributes, (&unit, observer)) {
+        return decision;
     }
-    if snapshot.holdout.as_ref().is_some_and(|holdout| holdout.salt.bucket(&unit) < holdout.share) {
-        return Decision::no(Reason::Holdout);
+    allocate(experiment, input, &unit, observer)
+}
+
+/// The checks of the request: path, state, route. Returns the reason of the one that excludes it.
+pub fn check_request(
+    experiment: &Experiment,
+    line: &RequestLine<'_>,
+    input: &DecisionInput<'_>,
+    observer: &mut impl Observer,
+) -> Option<Reason> {
+    let included = input.path_included;
+    let says = ["the plugin configuration keeps the filter off it", "the filter acts on it"];
+    observer.check("path", included, format_args!("{}", either(included, says)));
+    if !included {
+        return Some(Reason::PathExcluded);
     }
-    if experiment.layer.as_ref().is_some_and(|layer| !(layer.from..layer.to).contains(&layer.salt.bucket(&unit))) {
-        return Decision::no(Reason::Layer);
+    let active = experiment.state != State::Paused;
+    observer.check("state", active, format_args!("{}", either(active, ["paused: nobody is in it", "not paused"])));
+    if !active {
+        return Some(Reason::Paused);
     }
-    if let Some(variant) = remembered(experiment, visit) {
-        return unless_off(experiment, visit, variant, Reason::Sticky);
+    let on_route = experiment.route.matches(line);
+    if observer.is_active() {
+        let [method, path, host] = [line.method, line.path, &line.host].map(String::from_utf8_lossy);
+        let matches = either(on_route, ["does not match", "matches"]);
+        observer.check("route", on_route, format_args!("{method} {path} on {host:?} {matches}"));
     }
-    let share = experiment.traffic_share(visit.now_ms);
-    if share < BUCKETS && experiment.traffic_salt.bucket(&unit) >= share {
-        return Decision::no(Reason::Traffic);
+    if on_route { None } else { Some(Reason::Route) }
+}
+
+/// The checks before the unit: preview, winner, schedule, bot, consent.
+#[inline(always)]
+fn check_visitor(experiment: &Experiment, input: &DecisionInput<'_>, observer: &mut impl Observer) -> Option<Decision> {
+    if !input.preview.is_empty() {
+        let shown = previewed(experiment, input);
+        match shown.and_then(|variant| experiment.variants.get(variant)) {
+            Some(variant) => observer.check("preview", true, format_args!("the link shows {}", variant.key)),
+            None => observer.check("preview", true, format_args!("the link shows no variant that it has")),
+        }
+        if let Some(variant) = shown {
+            return Some(Decision::yes(variant, Reason::Preview));
+        }
     }
-    let bucket = experiment.variant_salt.bucket(&unit);
+    if let State::Concluded(winner) = experiment.state {
+        let key = experiment.variants.get(winner).map_or("", |variant| variant.key.as_str());
+        observer.check("winner", true, format_args!("concluded: everyone gets {key}"));
+        return Some(Decision::yes(winner, Reason::Winner));
+    }
+    let scheduled = schedule_reason(experiment, input.now_ms);
+    let says = match scheduled {
+        Some(Reason::Ended) => "has ended",
+        Some(_) => "has not started",
+        None => "it is its time",
+    };
+    observer.check("schedule", scheduled.is_none(), format_args!("{says}"));
+    if let Some(reason) = scheduled {
+        return Some(Decision::no(reason));
+    }
+    let says = either(input.bot, ["no bot", "the user agent is a bot's"]);
+    observer.check("bot", !input.bot, format_args!("{says}"));
+    if !input.bot {
+        let says = either(input.consent, ["not given, or an objection was sent", "nothing against it"]);
+        observer.check("consent", input.consent, format_args!("{says}"));
+    }
+    input.exclusion_reason().map(Decision::no)
+}
+
+/// The checks of the unit before its buckets: forced, audience, holdout, layer, sticky.
+#[inline(always)]
+fn check_unit<O: Observer>(
+    snapshot: &Snapshot,
+    experiment: &Experiment,
+    input: &DecisionInput<'_>,
+    attributes: &impl Attributes,
+    (unit, observer): (&str, &mut O),
+) -> Option<Decision> {
+    match experiment.forced.get(unit).and_then(|&at| Some((at, experiment.variants.get(at)?))) {
+        Some((at, variant)) => {
+            observer.check("forced", true, format_args!("the config forces {} for it", variant.key));
+            return Some(Decision::yes(at, Reason::Forced));
+        }
+        None => observer.check("forced", true, format_args!("no variant is forced")),
+    }
+    match &experiment.audience {
+        None => observer.check("audience", true, format_args!("everybody")),
+        Some(audience) => {
+            let (says, reason) = match audience.matches(attributes, input.steps) {
+                Ok(true) => ("the visitor is in it", None),
+                Ok(false) => ("the visitor is not in it", Some(Reason::Audience)),
+                Err(LimitExceeded) => ("checking it exceeds the limit of work", Some(Reason::Limit)),
+            };
+            observer.check("audience", reason.is_none(), format_args!("{says}"));
+            if let Some(reason) = reason {
+                return Some(Decision::no(reason));
+            }
+        }
+    }
+    if let Some(holdout) = &snapshot.holdout {
+        let (bucket, share) = (holdout.salt.bucket(unit), holdout.share);
+        let says = either(bucket < share, ["not", "held out"]);
+        observer.check("holdout", bucket >= share, format_args!("bucket {bucket}; held out below {share}: {says}"));
+        if bucket < share {
+            return Some(Decision::no(Reason::Holdout));
+        }
+    }
+    if let Some(layer) = &experiment.layer {
+        let (bucket, slots) = (layer.salt.bucket(unit), layer.from..layer.to);
+        let inside = slots.contains(&bucket);
+        let (from, to, says) = (layer.from, layer.to, either(inside, ["out", "in"]));
+        observer.check("layer", inside, format_args!("bucket {bucket}; its slots are [{from}, {to}): {says}"));
+        if !inside {
+            return Some(Decision::no(Reason::Layer));
+        }
+    }
+    check_sticky(experiment, experiment.sticky?, input, observer)
+}
+
+/// The check of the variant that the browser had before.
+fn check_sticky(
+    experiment: &Experiment,
+    version: u32,
+    input: &DecisionInput<'_>,
+    observer: &mut impl Observer,
+) -> Option<Decision> {
+    let Some(bucket) = input.sticky.iter().find(|bucket| bucket.experiment == experiment.key) else {
+        observer.check("sticky", true, format_args!("the browser remembers no variant of it"));
+        return None;
+    };
+    let (key, then) = (&*bucket.variant, bucket.version);
+    if then != version {
+        let says = format_args!("the browser remembers {key:?} of version {then}; it is version {version} now");
+        observer.check("sticky", true, says);
+        return None;
+    }
+    let Some(variant) = experiment.variant(key) else {
+        observer.check("sticky", true, format_args!("the browser remembers {key:?}, which it does not have"));
+        return None;
+    };
+    observer.check("sticky", true, format_args!("the browser remembers {key}"));
+    Some(unless_off(experiment, input, variant, Reason::Sticky, observer))
+}
+
+/// The last checks: traffic, variant.
+#[inline(always)]
+fn allocate(experiment: &Experiment, input: &DecisionInput<'_>, unit: &str, observer: &mut impl Observer) -> Decision {
+    let share = experiment.traffic_share(input.now_ms);
+    // At full traffic the bucket need not be known.
+    if share < BUCKETS || observer.is_active() {
+        let bucket = experiment.traffic_salt.bucket(unit);
+        let says = either(bucket < share, ["out", "in"]);
+        observer.check("traffic", bucket < share, format_args!("bucket {bucket}; takes part below {share}: {says}"));
+        if bucket >= share {
+            return Decision::no(Reason::Traffic);
+        }
+    }
+    let bucket = experiment.variant_salt.bucket(unit);
+    if observer.is_active() {
+        let starts = std::iter::once(0).chain(experiment.variants.iter().map(|variant| variant.bucket_end));
+        let ranges = experiment.variants.iter().zip(starts);
+        let ranges: Vec<String> =
+            ranges.map(|(variant, start)| format!("{} [{start}, {})", variant.key, variant.bucket_end)).collect();
+        observer.check("variant", true, format_args!("bucket {bucket} of {}", ranges.join(", ")));
+    }
     match experiment.variants.iter().position(|variant| bucket < variant.bucket_end) {
-        Some(variant) => unless_off(experiment, visit, variant, Reason::Bucketed),
-        // Weights add up to all buckets, so this is not reached; nobody is in a variant that does not exist.
+        Some(variant) => unless_off(experiment, input, variant, Reason::Bucketed, observer),
+        // Weights add up to all buckets, so this is not reached.
         None => Decision::no(Reason::Traffic),
     }
 }
 
-/// The variant, or none where it is switched off: the visitor sees what everybody sees who is in no experiment.
-fn unless_off(experiment: &Experiment, visit: &Visit<'_>, variant: usize, reason: Reason) -> Decision {
-    let is_off = |tag| visit.off.contains(&tag);
-    if !visit.off.is_empty() && experiment.variants.get(variant).is_some_and(|variant| is_off(variant.tag)) {
-        return Decision::no(Reason::Guardrail);
+/// The variant, or none if a guardrail has switched it off.
+#[inline(always)]
+fn unless_off(
+    experiment: &Experiment,
+    input: &DecisionInput<'_>,
+    variant: usize,
+    reason: Reason,
+    observer: &mut impl Observer,
+) -> Decision {
+    if !input.off.is_empty()
+        && let Some(found) = experiment.variants.get(variant)
+    {
+        let is_on = !input.off.contains(&found.tag);
+        let says = either(is_on, ["is switched off", "is not switched off"]);
+        observer.check("guardrail", is_on, format_args!("{} {says}", found.key));
+        if !is_on {
+            return Decision::no(Reason::Guardrail);
+        }
     }
     Decision::yes(variant, reason)
 }
 
-/// The variant that a preview link shows, if it names one that there is.
-pub fn previewed(experiment: &Experiment, visit: &Visit<'_>) -> Option<usize> {
-    let (_, variant) = visit.preview.iter().find(|(key, _)| *key == experiment.key)?;
+fn either(condition: bool, [no, yes]: [&'static str; 2]) -> &'static str {
+    if condition { yes } else { no }
+}
+
+/// The variant that a preview link shows, if it names one that the experiment has.
+fn previewed(experiment: &Experiment, input: &DecisionInput<'_>) -> Option<usize> {
+    let (_, variant) = input.preview.iter().find(|(key, _)| *key == experiment.key)?;
     experiment.variant(variant)
 }
 
-/// The variant that the visitor's browser was given before, if the experiment keeps visitors in theirs and still has it.
-pub fn remembered(experiment: &Experiment, visit: &Visit<'_>) -> Option<usize> {
-    let version = experiment.sticky?;
-    let bucket = visit.sticky.iter().find(|bucket| bucket.experiment == experiment.key)?;
-    if bucket.version == version { experiment.variant(&bucket.variant) } else { None }
-}
-
-/// Why the visitor may not be told apart from others, if so.
-pub fn not_told_apart(visit: &Visit<'_>) -> Option<Reason> {
-    match (visit.bot, visit.consent) {
-        (true, _) => Some(Reason::Bot),
-        (false, false) => Some(Reason::NoConsent),
-        (false, true) => None,
-    }
-}
-
-/// Decides the experiments at `candidates`, which are `rules`' flags, for a request that is known to be on an included path
-/// and on their routes. `sink` hears of each once, in no particular order.
+/// Decides the experiments at `candidates`, which are flags of `rules`, for a request on an included path and on their
+/// routes. `sink` receives the decision of each once, in no particular order.
 pub fn decide_flags(
     snapshot: &Snapshot,
     rules: &dyn FlagEvaluator,
     candidates: &[u32],
-    visit: &Visit<'_>,
+    input: &DecisionInput<'_>,
     visitor: &FlagVisitor<'_>,
     sink: &mut dyn FlagSink,
 ) {
     let found = candidates.iter().filter_map(|&candidate| snapshot.experiments.get(candidate as usize));
-    let (mut asked, mut shown) = (Vec::with_capacity(candidates.len()), Vec::new());
-    let refused = not_told_apart(visit);
+    let (mut evaluated, mut shown) = (Vec::with_capacity(candidates.len()), Vec::new());
+    let excluded = input.exclusion_reason();
     for experiment in found {
         let State::Flag(number) = experiment.state else { continue };
-        match (previewed(experiment, visit), refused) {
+        match (previewed(experiment, input), excluded) {
             (Some(variant), _) => shown.push((number, variant)),
-            (None, Some(reason)) => sink.decided(number, None, reason),
-            (None, None) => asked.push(number),
+            (None, Some(reason)) => {
+                let says = if reason == Reason::Bot { "the user agent is a bot's" } else { "no consent" };
+                sink.check(reason.name(), false, format_args!("{says}"));
+                sink.decided(number, None, reason);
+            }
+            (None, None) => evaluated.push(number),
         }
     }
     for &(number, variant) in &shown {
+        sink.check("preview", true, format_args!("the link shows it"));
         sink.decided(number, Some(variant), Reason::Preview);
     }
-    if !asked.is_empty() {
-        rules.decide(&asked, &FlagVisitor { previewed: &shown, ..*visitor }, sink);
+    if !evaluated.is_empty() {
+        rules.decide(&evaluated, &FlagVisitor { previewed: &shown, ..*visitor }, sink);
     }
 }
 
-/// Why the schedule keeps everybody out at `now_ms`, if it does.
-pub fn not_scheduled(experiment: &Experiment, now_ms: i64) -> Option<Reason> {
+/// The reason of a schedule that excludes every visitor at `now_ms`, if it does.
+pub fn schedule_reason(experiment: &Experiment, now_ms: i64) -> Option<Reason> {
     if experiment.starts_ms.is_some_and(|starts_ms| now_ms < starts_ms) {
         return Some(Reason::NotStarted);
     }
@@ -213,8 +381,9 @@ pub fn not_scheduled(experiment: &Experiment, now_ms: i64) -> Option<Reason> {
     None
 }
 
-/// The value that is bucketed: text as it is, numbers and booleans as JavaScript writes them. What is empty, too long
-/// or no single value counts as absent.
+/// The value that is bucketed: text as it is, numbers and booleans as JavaScript writes them. A value that is empty, too long
+/// or not scalar counts as absent.
+#[inline(always)]
 pub fn unit<'a>(name: &'a AttributeName, attributes: &'a impl Attributes) -> Option<Cow<'a, str>> {
     let unit = match attributes.attribute(name) {
         AttributeValue::Text(text) => text,
@@ -229,7 +398,7 @@ pub fn unit<'a>(name: &'a AttributeName, attributes: &'a impl Attributes) -> Opt
     is_unit(unit.as_bytes()).then_some(unit)
 }
 
-/// Whether `text` can be an id.
+/// Whether `text` has the length of an id.
 pub fn is_unit(text: &[u8]) -> bool {
     (1..=UNIT_BYTES_MAX).contains(&text.len())
 }

@@ -105,7 +105,7 @@ pub fn seeded_bucket(seed: u32, start: &str, end: &str) -> u32 {
 /// 64 bits of `bytes`, quickly, for what never leaves the VM. Which bits, nobody can foresee who does not know `seed`; to find
 /// other bytes with the same bits is no art, so nothing may depend on that.
 #[inline(always)]
-pub fn seeded(seed: u64, bytes: &[u8]) -> u64 {
+pub fn hash64_seeded(seed: u64, bytes: &[u8]) -> u64 {
     let mixed = |bits: u64| {
         let bits = (bits ^ (bits >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         bits ^ (bits >> 29)
@@ -129,13 +129,13 @@ pub fn fingerprint(parts: &[&[u8]]) -> u128 {
 }
 
 /// For maps and sets of what is a hash already.
-pub type HashedAlready = BuildHasherDefault<AsItIs>;
+pub type BuildIdentityHasher = BuildHasherDefault<IdentityHasher>;
 
 /// Takes 64 bits for their own hash.
 #[derive(Debug, Default)]
-pub struct AsItIs(u64);
+pub struct IdentityHasher(u64);
 
-impl Hasher for AsItIs {
+impl Hasher for IdentityHasher {
     fn finish(&self) -> u64 {
         self.0
     }
@@ -188,15 +188,15 @@ mod tests {
     fn every_byte_and_the_seed_change_all_bits() {
         for length in 1..40 {
             let bytes: Vec<u8> = (0..length).map(|at: u8| at.wrapping_mul(37)).collect();
-            let hash = seeded(7, &bytes);
-            assert_ne!(hash, seeded(7, &[&bytes[..], b"\0"].concat()));
+            let hash = hash64_seeded(7, &bytes);
+            assert_ne!(hash, hash64_seeded(7, &[&bytes[..], b"\0"].concat()));
             for at in 0..bytes.len() {
                 let mut other = bytes.clone();
                 other[at] ^= 1;
-                let changed = (hash ^ seeded(7, &other)).count_ones();
+                let changed = (hash ^ hash64_seeded(7, &other)).count_ones();
                 assert!((12..=52).contains(&changed), "{changed} bits by byte {at} of {length}");
             }
-            assert!((12..=52).contains(&(hash ^ seeded(8, &bytes)).count_ones()));
+            assert!((12..=52).contains(&(hash ^ hash64_seeded(8, &bytes)).count_ones()));
         }
     }
 

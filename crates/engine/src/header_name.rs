@@ -4,25 +4,25 @@ use crate::sort::sort;
 
 /// Lengths that names have, in bytes; 63 stands for 63 and more.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct NameLengths(u64);
+pub struct HeaderLengthMask(u64);
 
-impl NameLengths {
+impl HeaderLengthMask {
     /// All lengths.
-    pub const ANY: NameLengths = NameLengths(u64::MAX);
+    pub const ANY: HeaderLengthMask = HeaderLengthMask(u64::MAX);
 
     /// These lengths.
-    pub const fn of(mut lengths: &[usize]) -> NameLengths {
+    pub const fn of(mut lengths: &[usize]) -> HeaderLengthMask {
         let mut bits = 0;
         while let [length, rest @ ..] = lengths {
             bits |= length_bit(*length);
             lengths = rest;
         }
-        NameLengths(bits)
+        HeaderLengthMask(bits)
     }
 
     /// These lengths and those of `other`.
-    pub const fn or(self, other: NameLengths) -> NameLengths {
-        NameLengths(self.0 | other.0)
+    pub const fn or(self, other: HeaderLengthMask) -> HeaderLengthMask {
+        HeaderLengthMask(self.0 | other.0)
     }
 
     /// Whether names of `length` bytes are meant.
@@ -51,7 +51,7 @@ pub fn is_name(found: &[u8], wanted: &[u8]) -> bool {
 pub struct NameSet {
     /// In lower case, each once.
     names: Vec<String>,
-    lengths: NameLengths,
+    lengths: HeaderLengthMask,
 }
 
 impl NameSet {
@@ -59,7 +59,8 @@ impl NameSet {
     pub fn new(mut names: Vec<String>) -> NameSet {
         sort(&mut names);
         names.dedup();
-        let lengths = names.iter().fold(NameLengths::default(), |all, name| all.or(NameLengths::of(&[name.len()])));
+        let lengths =
+            names.iter().fold(HeaderLengthMask::default(), |all, name| all.or(HeaderLengthMask::of(&[name.len()])));
         NameSet { names, lengths }
     }
 
@@ -69,7 +70,7 @@ impl NameSet {
     }
 
     /// The lengths that they have.
-    pub fn lengths(&self) -> NameLengths {
+    pub fn lengths(&self) -> HeaderLengthMask {
         self.lengths
     }
 

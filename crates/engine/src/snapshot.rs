@@ -29,11 +29,8 @@ pub struct Snapshot {
     pub goal_index: RouteIndex,
     /// How many experiments are paused.
     pub paused: usize,
-    /// Whether experiments do no more than to bucket visitors and to tell the origin and caches: no effects, no sticky buckets,
-    /// no vendor's rules.
-    pub is_simple: bool,
-    /// Whether any experiment keeps visitors in the variant that they once had.
-    pub has_sticky: bool,
+    /// The inputs and outputs of each experiment, by its number.
+    pub needs: Vec<Needs>,
     /// Every request header that some variant sets, in lower case: clients may not send them.
     pub owned_request_headers: NameSet,
     /// Decides all experiments if the config is a vendor's.
@@ -97,6 +94,47 @@ pub struct Experiment {
     pub variants: Vec<Variant>,
     /// Its place among all experiments sorted by key.
     pub rank: usize,
+}
+
+/// The inputs and outputs that an experiment can need, beside the visitor's id and consent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Needs(u8);
+
+impl Needs {
+    /// The variants that the browser had before.
+    pub const STICKY: Needs = Needs(1);
+    /// Changes of the request beside the filter's own headers, or a redirect.
+    pub const REQUEST_EFFECTS: Needs = Needs(2);
+    /// Response headers.
+    pub const RESPONSE_HEADERS: Needs = Needs(4);
+
+    fn new(experiment: &Experiment) -> Needs {
+        let mut needs = Needs::default();
+        if experiment.sticky.is_some() && experiment.state == State::Running {
+            needs = needs.and(Needs::STICKY);
+        }
+        for Effects { request_headers, response_headers, path, redirect } in
+            experiment.variants.iter().map(|variant| &variant.effects)
+        {
+            if !request_headers.is_empty() || path.is_some() || redirect.is_some() {
+                needs = needs.and(Needs::REQUEST_EFFECTS);
+            }
+            if !response_headers.is_empty() {
+                needs = needs.and(Needs::RESPONSE_HEADERS);
+            }
+        }
+        needs
+    }
+
+    /// These needs and `other`.
+    pub const fn and(self, other: Needs) -> Needs {
+        Needs(self.0 | other.0)
+    }
+
+    /// Whether all of `other` are among these.
+    pub const fn contains(self, other: Needs) -> bool {
+        self.0 & other.0 == other.0
+    }
 }
 
 /// Whether and how an experiment runs.
@@ -195,7 +233,7 @@ pub struct StatusClass {
 
 impl Snapshot {
     /// Writes the indexes and ranks out of what the lists hold: the last step of compiling a config.
-    pub fn indexed(mut self) -> Snapshot {
+    pub fn build_indexes(mut self) -> Snapshot {
         let mut by_key: Vec<usize> = (0..self.experiments.len()).collect();
         let key = |position: &usize| self.experiments.get(*position).map(|experiment| &experiment.key);
         sort_by(&mut by_key, |a, b| (key(a), a) < (key(b), b));
@@ -204,10 +242,7 @@ impl Snapshot {
                 experiment.rank = rank;
             }
         }
-        let variants = self.experiments.iter().flat_map(|experiment| &experiment.variants);
-        let has_effects = variants.into_iter().any(|variant| variant.effects != Effects::default());
-        self.has_sticky = self.experiments.iter().any(|experiment| experiment.sticky.is_some());
-        self.is_simple = !has_effects && !self.has_sticky && self.flag_evaluator.is_none();
+        self.needs = self.experiments.iter().map(Needs::new).collect();
         let active = (0..).zip(&self.experiments).filter(|(_, experiment)| experiment.state != State::Paused);
         self.paused = self.experiments.iter().filter(|experiment| experiment.state == State::Paused).count();
         self.experiment_index = RouteIndex::new(active.map(|(number, experiment)| (number, &experiment.route)));

@@ -23,14 +23,16 @@ fn snapshot(more: &Value) -> Snapshot {
     native::compile(&config, 64).snapshot.unwrap()
 }
 
-fn decided(snapshot: &Snapshot, visit: &Visit<'_>, unit: Option<&str>) -> (Option<String>, &'static str) {
+fn decided(snapshot: &Snapshot, visit: &DecisionInput<'_>, unit: Option<&str>) -> (Option<String>, &'static str) {
     let line = RequestLine { host: b"h".into(), path: b"/", method: b"GET" };
     let experiment = &snapshot.experiments[0];
-    let decision = decide(snapshot, experiment, &line, visit, &json!({ "id": unit }), &request_budget());
+    let decision = evaluate(snapshot, experiment, &line, visit, &json!({ "id": unit }), &mut ());
     (decision.variant.map(|variant| experiment.variants[variant].key.clone()), decision.reason.name())
 }
 
-const VISIT: Visit<'_> = Visit::unrestricted(NOW_MS);
+fn anyone() -> DecisionInput<'static> {
+    DecisionInput::unrestricted(NOW_MS, Box::leak(Box::new(request_budget())))
+}
 
 fn remembered(experiment: &str, version: u32, variant: &str) -> [StickyBucket<'static>; 1] {
     [StickyBucket { experiment: experiment.to_owned().into(), version, variant: variant.to_owned().into() }]
@@ -41,24 +43,24 @@ fn a_preview_comes_behind_the_route_and_before_everything_about_the_visitor() {
     let link = |variant: &str| [("other".to_owned(), "x".to_owned()), ("nav".to_owned(), variant.to_owned())];
     let (never, gone) = (link("never"), link("gone"));
     for (more, visit, unit, expected) in [
-        (json!({}), VISIT, Some("u1"), "preview"),
-        (json!({"state": "concluded", "winner": "mega"}), VISIT, None, "preview"),
-        (json!({"starts": "2100-01-01T00:00:00Z"}), VISIT, None, "preview"),
-        (json!({"ends": "2000-01-01T00:00:00Z"}), VISIT, None, "preview"),
-        (json!({}), Visit { bot: true, ..VISIT }, None, "preview"),
-        (json!({}), Visit { consent: false, ..VISIT }, None, "preview"),
-        (json!({"forced": {"u1": "plain"}, "audience": {"id": "u2"}}), VISIT, Some("u1"), "preview"),
-        (json!({"traffic": 0}), VISIT, Some("u1"), "preview"),
-        (json!({"state": "paused"}), VISIT, Some("u1"), "paused"),
-        (json!({"route": {"paths": ["/other"]}}), VISIT, Some("u1"), "route"),
-        (json!({}), Visit { path_included: false, ..VISIT }, Some("u1"), "path_excluded"),
+        (json!({}), anyone(), Some("u1"), "preview"),
+        (json!({"state": "concluded", "winner": "mega"}), anyone(), None, "preview"),
+        (json!({"starts": "2100-01-01T00:00:00Z"}), anyone(), None, "preview"),
+        (json!({"ends": "2000-01-01T00:00:00Z"}), anyone(), None, "preview"),
+        (json!({}), DecisionInput { bot: true, ..anyone() }, None, "preview"),
+        (json!({}), DecisionInput { consent: false, ..anyone() }, None, "preview"),
+        (json!({"forced": {"u1": "plain"}, "audience": {"id": "u2"}}), anyone(), Some("u1"), "preview"),
+        (json!({"traffic": 0}), anyone(), Some("u1"), "preview"),
+        (json!({"state": "paused"}), anyone(), Some("u1"), "paused"),
+        (json!({"route": {"paths": ["/other"]}}), anyone(), Some("u1"), "route"),
+        (json!({}), DecisionInput { path_included: false, ..anyone() }, Some("u1"), "path_excluded"),
     ] {
         let snapshot = snapshot(&more);
         let variant = (expected == "preview").then(|| "never".to_owned());
-        let decision = decided(&snapshot, &Visit { preview: &never, ..visit }, unit);
+        let decision = decided(&snapshot, &DecisionInput { preview: &never, ..visit }, unit);
         assert_eq!(decision, (variant, expected), "{more}");
         // A variant that is not there shows nothing, and changes nothing.
-        let with_gone = Visit { preview: &gone, ..visit };
+        let with_gone = DecisionInput { preview: &gone, ..visit };
         assert_eq!(decided(&snapshot, &with_gone, unit), decided(&snapshot, &visit, unit), "{more}");
     }
 }
@@ -72,20 +74,20 @@ fn a_sticky_variant_comes_behind_the_layer_and_before_the_traffic() {
     };
     let never = remembered("nav", 0, "never");
     for (more, visit, unit, expected) in [
-        (json!({}), VISIT, Some("u1"), "sticky"),
-        (json!({"traffic": 0}), VISIT, Some("u1"), "sticky"),
-        (json!({"state": "concluded", "winner": "mega"}), VISIT, Some("u1"), "winner"),
-        (json!({"ends": "2000-01-01T00:00:00Z"}), VISIT, Some("u1"), "ended"),
-        (json!({}), Visit { bot: true, ..VISIT }, Some("u1"), "bot"),
-        (json!({}), Visit { consent: false, ..VISIT }, Some("u1"), "no_consent"),
-        (json!({}), VISIT, None, "no_unit"),
-        (json!({"forced": {"u1": "plain"}}), VISIT, Some("u1"), "forced"),
-        (json!({"audience": {"id": "u2"}}), VISIT, Some("u1"), "audience"),
-        (json!({"holdout": {"key": "q", "share": 10000}}), VISIT, Some("u1"), "holdout"),
-        (json!({"layer": {"name": "l", "slots": [0, 1]}}), VISIT, Some("u1"), "layer"),
+        (json!({}), anyone(), Some("u1"), "sticky"),
+        (json!({"traffic": 0}), anyone(), Some("u1"), "sticky"),
+        (json!({"state": "concluded", "winner": "mega"}), anyone(), Some("u1"), "winner"),
+        (json!({"ends": "2000-01-01T00:00:00Z"}), anyone(), Some("u1"), "ended"),
+        (json!({}), DecisionInput { bot: true, ..anyone() }, Some("u1"), "bot"),
+        (json!({}), DecisionInput { consent: false, ..anyone() }, Some("u1"), "no_consent"),
+        (json!({}), anyone(), None, "no_unit"),
+        (json!({"forced": {"u1": "plain"}}), anyone(), Some("u1"), "forced"),
+        (json!({"audience": {"id": "u2"}}), anyone(), Some("u1"), "audience"),
+        (json!({"holdout": {"key": "q", "share": 10000}}), anyone(), Some("u1"), "holdout"),
+        (json!({"layer": {"name": "l", "slots": [0, 1]}}), anyone(), Some("u1"), "layer"),
     ] {
         let snapshot = snapshot(&sticky(more.clone()));
-        let (variant, reason) = decided(&snapshot, &Visit { sticky: &never, ..visit }, unit);
+        let (variant, reason) = decided(&snapshot, &DecisionInput { sticky: &never, ..visit }, unit);
         assert_eq!(reason, expected, "{more}");
         assert_eq!(variant.as_deref() == Some("never"), expected == "sticky", "{more}");
     }
@@ -98,7 +100,7 @@ fn a_sticky_variant_comes_behind_the_layer_and_before_the_traffic() {
         (json!({"sticky": false}), remembered("nav", 0, "never")),
     ] {
         let snapshot = snapshot(&sticky(more.clone()));
-        let (variant, reason) = decided(&snapshot, &Visit { sticky: &odd, ..VISIT }, Some("u1"));
+        let (variant, reason) = decided(&snapshot, &DecisionInput { sticky: &odd, ..anyone() }, Some("u1"));
         assert_eq!(reason, "bucketed", "{more} {odd:?}");
         assert_ne!(variant.as_deref(), Some("never"));
     }
@@ -108,7 +110,7 @@ fn a_sticky_variant_comes_behind_the_layer_and_before_the_traffic() {
 fn a_variant_that_is_off_is_shown_to_those_only_who_ask_for_it() {
     let (link, sticky) = ([("nav".to_owned(), "mega".to_owned())], remembered("nav", 0, "mega"));
     let off = [Variant::tag("other", "mega"), Variant::tag("nav", "mega")];
-    let visit = Visit { off: &off, ..VISIT };
+    let visit = DecisionInput { off: &off, ..anyone() };
     let all_mega = json!({"sticky": true, "variants": [
         {"key": "plain", "weight": 0, "baseline": true}, {"key": "mega", "weight": 10_000}]});
     let with = |more: Value| {
@@ -117,10 +119,10 @@ fn a_variant_that_is_off_is_shown_to_those_only_who_ask_for_it() {
         snapshot(&all)
     };
     let mega = |reason| (Some("mega".to_owned()), reason);
-    assert_eq!(decided(&with(json!({})), &VISIT, Some("u1")), mega("bucketed"));
+    assert_eq!(decided(&with(json!({})), &anyone(), Some("u1")), mega("bucketed"));
     assert_eq!(decided(&with(json!({})), &visit, Some("u1")), (None, "guardrail"));
-    assert_eq!(decided(&with(json!({})), &Visit { sticky: &sticky, ..visit }, Some("u1")), (None, "guardrail"));
-    assert_eq!(decided(&with(json!({})), &Visit { preview: &link, ..visit }, Some("u1")), mega("preview"));
+    assert_eq!(decided(&with(json!({})), &DecisionInput { sticky: &sticky, ..visit }, Some("u1")), (None, "guardrail"));
+    assert_eq!(decided(&with(json!({})), &DecisionInput { preview: &link, ..visit }, Some("u1")), mega("preview"));
     assert_eq!(decided(&with(json!({"forced": {"u1": "mega"}})), &visit, Some("u1")), mega("forced"));
     assert_eq!(decided(&with(json!({"traffic": 0})), &visit, Some("u1")), (None, "traffic"));
     assert_eq!(decided(&with(json!({"key": "another"})), &visit, Some("u1")), mega("bucketed"));
@@ -136,15 +138,15 @@ fn more_traffic_and_other_weights_move_nobody_whose_browser_remembers() {
     let (mut known, mut joined, mut moved) = (0, 0, 0);
     for number in 0..10_000 {
         let unit = format!("visitor-{number}");
-        let first = decided(&before, &VISIT, Some(&unit)).0;
-        let second = decided(&more_traffic, &VISIT, Some(&unit)).0;
+        let first = decided(&before, &anyone(), Some(&unit)).0;
+        let second = decided(&more_traffic, &anyone(), Some(&unit)).0;
         joined += usize::from(first.is_none() && second.is_some());
         let Some(variant) = first else { continue };
         known += 1;
         assert_eq!(second.as_ref(), Some(&variant), "{unit}");
-        moved += usize::from(decided(&other_weights, &VISIT, Some(&unit)).0.as_ref() != Some(&variant));
+        moved += usize::from(decided(&other_weights, &anyone(), Some(&unit)).0.as_ref() != Some(&variant));
         let buckets = remembered("nav", 0, &variant);
-        let visit = Visit { sticky: &buckets, ..VISIT };
+        let visit = DecisionInput { sticky: &buckets, ..anyone() };
         for snapshot in [&more_traffic, &other_weights] {
             assert_eq!(decided(snapshot, &visit, Some(&unit)), (Some(variant.clone()), "sticky"), "{unit}");
         }

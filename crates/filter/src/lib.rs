@@ -1,19 +1,17 @@
 //! The filter over a host port: what a worker keeps ([`worker`]), what it does with a request ([`request`]) and with its
 //! response ([`response`]). Nothing here knows which proxy it runs in; see [`host`].
 
-pub mod combinations;
+pub mod assignment_set;
 pub mod config_sync;
 mod env;
 pub mod events;
-mod flags;
 pub mod guardrails;
 pub mod host;
 pub mod http;
 pub mod metrics;
 pub mod plugin_config;
-mod report;
 pub mod request;
+pub mod request_context;
 pub mod response;
 pub mod shared_data;
-pub mod visit;
 pub mod worker;

@@ -2,7 +2,7 @@
 //! a request pays an addition for them; the proxy adds up all workers.
 
 use crate::host::{Host, MetricKind};
-use edgesplit_engine::hash::{HashedAlready, fingerprint};
+use edgesplit_engine::hash::{BuildIdentityHasher, fingerprint};
 use edgesplit_engine::reason::Reason;
 use edgesplit_engine::snapshot::Variant;
 use std::collections::HashMap;
@@ -135,11 +135,11 @@ pub struct Metrics {
     /// Defined when they are first counted, because most plugins never have them.
     vendor_reasons: Vec<(&'static str, Count)>,
     /// By the variant's tag. The name is made up once.
-    exposures: HashMap<u64, (String, Count), HashedAlready>,
+    exposures: HashMap<u64, (String, Count), BuildIdentityHasher>,
     /// Likewise, by class.
-    responses: HashMap<u64, (String, [Count; CLASSES]), HashedAlready>,
+    responses: HashMap<u64, (String, [Count; CLASSES]), BuildIdentityHasher>,
     /// The gauges that say whether a variant is switched off, by its tag.
-    switches: HashMap<u64, Option<u32>, HashedAlready>,
+    switches: HashMap<u64, Option<u32>, BuildIdentityHasher>,
     gauges: Vec<Option<u32>>,
 }
 
@@ -269,7 +269,7 @@ fn reason_name(reason: &str) -> String {
 
 /// The counts of a variant among those of all; beyond the bound, those of all others together.
 fn entry<'a, C: Default>(
-    counts: &'a mut HashMap<u64, (String, C), HashedAlready>,
+    counts: &'a mut HashMap<u64, (String, C), BuildIdentityHasher>,
     what: &str,
     experiment: &str,
     variant: &str,

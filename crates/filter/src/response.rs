@@ -1,12 +1,15 @@
 //! The response path: exposures and goals are emitted when the response is delivered, and what variants and caches need is
 //! written. A response with nothing left to do never gets here.
 
-use super::combinations::Combination;
+use super::assignment_set::AssignmentSet;
 use super::worker::Worker;
 use crate::events::event::{Event, EventContext, EventKind, derived_id, random_id};
 use crate::host::{Headers, Host, StreamHost, status_of};
 use crate::http::cache_control::made_private;
-use crate::http::headers::{HeaderMap, NameLengths, is_name};
+use crate::http::headers::{HeaderLengthMask, HeaderMap, is_name};
+use crate::plugin_config::PluginConfig;
+use crate::request_context::RequestContext;
+use edgesplit_engine::attribute::{AttributeValue, Attributes};
 use edgesplit_engine::snapshot::{Choice, Snapshot};
 use std::borrow::Cow;
 use std::cell::LazyCell;
@@ -17,95 +20,100 @@ const CACHE_CONTROL: &str = "cache-control";
 const SURROGATE_CONTROL: &str = "surrogate-control";
 const CDN_CACHE_CONTROL: &str = "cdn-cache-control";
 
-/// What caches towards the client are told.
+/// The instruction for caches towards the client.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Caching {
-    /// What the origin says.
+    /// The origin's.
     #[default]
     Unchanged,
-    /// That the response is for one visitor.
+    /// The response is for one visitor.
     Private,
-    /// That the response is not to be kept at all.
+    /// The response must not be stored.
     NoStore,
 }
 
-/// What a request left to do for its response.
+/// The work that a request leaves for its response.
 #[derive(Debug, Default)]
-pub struct Pending {
-    /// What caches are told.
+pub struct ResponsePlan {
+    /// The instruction for caches.
     pub caching: Caching,
-    /// The variants that the request was given: the response counts for them.
-    pub given: Option<Rc<Combination>>,
-    /// Whatever else there is, which for most requests is nothing.
-    work: Option<Box<Work>>,
+    /// The variants of the request. The response counts for them.
+    pub assigned: Option<Rc<AssignmentSet>>,
+    /// Everything else. Most requests have nothing here.
+    actions: Option<Box<DeferredActions>>,
 }
 
-/// What few requests leave to do.
+/// The work that few requests leave.
 #[derive(Debug)]
-pub struct Work {
+pub struct DeferredActions {
     snapshot: Rc<Snapshot>,
     /// Choices whose variants set response headers.
     pub choices: Vec<Choice>,
     /// Exposures that were not reported yet.
     pub exposures: Vec<Exposure>,
-    /// Goals that the response may reach, by their position.
+    /// The numbers of the goals that the response may reach.
     pub goals: Vec<u32>,
-    /// The visitor who would reach them.
+    /// The visitor's id, for them.
     pub goal_unit: String,
-    /// The events of goals in a vendor's format, for the goals that the vendor knows, by their position.
+    /// The events in a vendor's format of the goals that the vendor knows, by the goals' numbers.
     pub written_goals: Vec<(u32, Vec<u8>)>,
     /// The `Set-Cookie` of a minted id.
     pub id_cookie: Option<String>,
-    /// Those of sticky buckets, and of whatever is to be taken away.
+    /// The `Set-Cookie`s of sticky buckets, and of cookies to remove.
     pub other_cookies: Vec<String>,
-    /// What the debug header says, for a preview.
+    /// The debug header of a preview.
     pub debug: Option<String>,
-    /// The request's host, where there may be events.
+    /// The request's host, if there may be events.
     pub host: String,
-    /// The request's path without its query, where there may be events.
+    /// The request's path without its query, if there may be events.
     pub path: String,
-    /// The configured attributes that the request had, where there may be events.
+    /// The configured attributes that the request had, if there may be events.
     pub attributes: Vec<(String, String)>,
 }
 
 /// An exposure that waits for its response.
 #[derive(Debug)]
 pub struct Exposure {
-    /// Of what.
-    pub of: Exposed,
-    /// The visitor as bucketed.
+    /// The variant that was shown.
+    pub subject: ExposureSubject,
+    /// The value that was bucketed.
     pub unit: Rc<str>,
-    /// What this VM remembers of it.
+    /// Its name in this VM's dedupe memory.
     pub name: u64,
-    /// Tells it from others, everywhere.
+    /// Its name everywhere.
     pub fingerprint: u128,
-    /// The number of the window.
+    /// The number of the dedupe window.
     pub window: i64,
-    /// The event in a vendor's format, which needs more of the request than is there when the response comes.
+    /// The event, if it is in a vendor's format: it contains more of the request than is left when the response comes.
     pub written: Option<Vec<u8>>,
 }
 
-/// What a visitor was shown.
+/// The subject of an exposure.
 #[derive(Debug)]
-pub enum Exposed {
+pub enum ExposureSubject {
     /// A variant of an experiment.
     Choice(Choice),
-    /// What a vendor's rules report, which need not be of an experiment on this request's route.
+    /// The report of a vendor's evaluator, which need not be about an experiment on this route.
     Reported {
         /// The experiment's own key, or the flag's.
         experiment: String,
         /// The variant's, where there is one.
         variant: Option<String>,
-        /// Tells it from other variants.
+        /// The variant's tag.
         tag: u64,
     },
 }
 
-impl Pending {
-    /// What else there is to do, to add to it. `snapshot` is the one in force.
-    pub fn work(&mut self, snapshot: &Rc<Snapshot>) -> &mut Work {
-        self.work.get_or_insert_with(|| {
-            Box::new(Work {
+impl ResponsePlan {
+    /// A plan with this instruction for caches.
+    pub fn new(caching: Caching) -> ResponsePlan {
+        ResponsePlan { caching, ..ResponsePlan::default() }
+    }
+
+    /// The deferred actions, to add to them. `snapshot` is the one in force.
+    pub fn actions(&mut self, snapshot: &Rc<Snapshot>) -> &mut DeferredActions {
+        self.actions.get_or_insert_with(|| {
+            Box::new(DeferredActions {
                 snapshot: Rc::clone(snapshot),
                 choices: Vec::new(),
                 exposures: Vec::new(),
@@ -124,63 +132,83 @@ impl Pending {
 
     /// The exposures that wait for the response.
     pub fn exposures(&self) -> &[Exposure] {
-        self.work.as_ref().map_or(&[], |work| &work.exposures)
+        self.actions.as_ref().map_or(&[], |actions| &actions.exposures)
     }
 
     /// Whether events may come of it.
     pub fn has_events(&self) -> bool {
-        self.work.as_ref().is_some_and(|work| work.has_events())
+        self.actions.as_ref().is_some_and(|actions| actions.has_events())
     }
 
-    /// Whether the response can pass unseen.
+    /// Whether there is nothing to do.
     pub fn is_idle(&self) -> bool {
-        self.caching == Caching::Unchanged && self.given.is_none() && self.work.is_none()
+        self.caching == Caching::Unchanged && self.assigned.is_none() && self.actions.is_none()
     }
 }
 
-impl Work {
+impl DeferredActions {
     fn has_events(&self) -> bool {
         !self.exposures.is_empty() || !self.goals.is_empty()
     }
 }
 
+impl DeferredActions {
+    /// Copies the host, path and attributes of the request, for events. Its headers cannot be read any more when the response
+    /// comes.
+    pub fn describe(&mut self, request: &RequestContext<'_>, config: &PluginConfig) {
+        self.host = String::from_utf8_lossy(&request.host()).into_owned();
+        self.path = String::from_utf8_lossy(request.path).into_owned();
+        self.attributes = (config.visitor.attributes.iter())
+            .filter_map(|(alias, source)| match request.attribute(source) {
+                AttributeValue::Text(text) => Some((alias.clone(), text.into_owned())),
+                AttributeValue::Missing | AttributeValue::Json(_) => None,
+            })
+            .collect();
+    }
+}
+
 /// Handles the headers of a response.
-#[inline(always)]
-pub fn on_response(worker: &mut Worker, host: &(impl Host + StreamHost), pending: Pending) {
-    let Pending { caching, given, work } = pending;
+pub fn handle_response(worker: &mut Worker, host: &(impl Host + StreamHost), plan: ResponsePlan) {
+    let ResponsePlan { caching, assigned, actions } = plan;
     let status = if caching != Caching::Unchanged {
         let headers = host.headers(Headers::Response);
         keep_from_others(host, &headers, caching)
     } else {
         host.response_status()
     };
-    if let Some(given) = given
-        && worker.combinations.count(given, status)
+    if let Some(assigned) = assigned
+        && worker.assignment_sets.count(assigned, status)
     {
         worker.flush_responses();
     }
-    if let Some(work) = work {
-        do_work(worker, host, caching, &work, status);
+    if let Some(actions) = actions {
+        act(worker, host, caching, &actions, status);
     }
 }
 
-/// What few requests leave to do.
+/// Carries out the deferred actions.
 #[inline(never)]
-fn do_work(worker: &mut Worker, host: &(impl Host + StreamHost), caching: Caching, work: &Work, status: Option<u16>) {
-    if work.has_events() {
-        emit(worker, host, work, status);
+fn act(
+    worker: &mut Worker,
+    host: &(impl Host + StreamHost),
+    caching: Caching,
+    actions: &DeferredActions,
+    status: Option<u16>,
+) {
+    if actions.has_events() {
+        emit(worker, host, actions, status);
     }
-    let set = work.choices.iter().filter_map(|choice| work.snapshot.choice(*choice));
+    let set = actions.choices.iter().filter_map(|choice| actions.snapshot.choice(*choice));
     let set = set.flat_map(|(_, variant)| &variant.effects.response_headers);
-    // Not even a variant may say that its preview can be kept.
+    // Not even a variant can make its preview storable.
     for (name, value) in set.filter(|(name, _)| caching != Caching::NoStore || !is_for_caches(name)) {
         host.remove_header(Headers::Response, name);
         host.add_header(Headers::Response, name, value.as_bytes());
     }
-    for cookie in work.id_cookie.iter().chain(&work.other_cookies) {
+    for cookie in actions.id_cookie.iter().chain(&actions.other_cookies) {
         host.add_header(Headers::Response, "set-cookie", cookie.as_bytes());
     }
-    if let (Some(name), Some(text)) = (&worker.config.response.debug_header, &work.debug) {
+    if let (Some(name), Some(text)) = (&worker.config.response.debug_header, &actions.debug) {
         host.remove_header(Headers::Response, name);
         host.add_header(Headers::Response, name, text.as_bytes());
     }
@@ -190,12 +218,12 @@ fn is_for_caches(name: &str) -> bool {
     matches!(name, CACHE_CONTROL | SURROGATE_CONTROL | CDN_CACHE_CONTROL)
 }
 
-/// Keeps caches in front of the proxy from pinning one visitor's variant on others. Gives the response's status.
+/// Keeps caches in front of the proxy from serving one visitor's variant to others. Returns the response's status.
 #[inline(always)]
 fn keep_from_others(host: &impl StreamHost, headers: &HeaderMap, caching: Caching) -> Option<u16> {
     let (mut status, mut cache_controls, mut surrogate, mut cdn) = (None, 0, false, false);
-    const WANTED: NameLengths =
-        NameLengths::of(&[STATUS.len(), CACHE_CONTROL.len(), SURROGATE_CONTROL.len(), CDN_CACHE_CONTROL.len()]);
+    const WANTED: HeaderLengthMask =
+        HeaderLengthMask::of(&[STATUS.len(), CACHE_CONTROL.len(), SURROGATE_CONTROL.len(), CDN_CACHE_CONTROL.len()]);
     headers.each_with(WANTED, |name, value| match name.len() {
         7 if is_name(name, STATUS.as_bytes()) => status = status.or_else(|| status_of(value)),
         13 if is_name(name, CACHE_CONTROL.as_bytes()) => cache_controls += 1,
@@ -219,7 +247,7 @@ fn keep_from_others(host: &impl StreamHost, headers: &HeaderMap, caching: Cachin
     status
 }
 
-/// Says to caches what they are to be told, whatever the origin said.
+/// Replaces the origin's instruction for caches.
 #[inline(never)]
 fn overrule_caching(host: &impl StreamHost, headers: &HeaderMap, caching: Caching, cache_controls: usize) {
     let value = match caching {
@@ -239,26 +267,27 @@ fn overrule_caching(host: &impl StreamHost, headers: &HeaderMap, caching: Cachin
     }
 }
 
-fn emit(worker: &mut Worker, host: &impl Host, work: &Work, status: Option<u16>) {
+/// Emits the events of a response.
+fn emit(worker: &mut Worker, host: &impl Host, actions: &DeferredActions, status: Option<u16>) {
     let Worker { pipeline: Some(pipeline), metrics, now_ms, .. } = worker else { return };
-    let snapshot = &work.snapshot;
+    let snapshot = &actions.snapshot;
     let context = EventContext {
         time_ms: *now_ms,
         revision: snapshot.revision.as_deref(),
-        host: &work.host,
-        path: &work.path,
+        host: &actions.host,
+        path: &actions.path,
         status,
-        attributes: &work.attributes,
+        attributes: &actions.attributes,
     };
     let context = LazyCell::new(|| context.encode());
     let event = |id, kind, unit| Event { id, kind, unit, exposure: None, goal: None, context: &context };
-    for exposure in &work.exposures {
-        let (experiment, variant, tag) = match &exposure.of {
-            Exposed::Choice(choice) => match snapshot.choice(*choice) {
+    for exposure in &actions.exposures {
+        let (experiment, variant, tag) = match &exposure.subject {
+            ExposureSubject::Choice(choice) => match snapshot.choice(*choice) {
                 Some((experiment, variant)) => (&experiment.key, Some(&variant.key), variant.tag),
                 None => continue,
             },
-            Exposed::Reported { experiment, variant, tag } => (experiment, variant.as_ref(), *tag),
+            ExposureSubject::Reported { experiment, variant, tag } => (experiment, variant.as_ref(), *tag),
         };
         // Another request of the same visitor may have been delivered since.
         if !pipeline.dedupe.remember(exposure.name, exposure.window) {
@@ -280,16 +309,16 @@ fn emit(worker: &mut Worker, host: &impl Host, work: &Work, status: Option<u16>)
     }
     let is_vendors = pipeline.format().vendor_wire().is_some();
     let reached =
-        work.goals.iter().filter_map(|&at| Some((at, snapshot.goals.get(at as usize)?))).filter(|(_, goal)| {
+        actions.goals.iter().filter_map(|&at| Some((at, snapshot.goals.get(at as usize)?))).filter(|(_, goal)| {
             goal.statuses.is_empty()
                 || status.is_some_and(|status| goal.statuses.iter().any(|class| class.contains(status)))
         });
     for (at, goal) in reached {
         if !is_vendors {
             let id = random_id(host.random());
-            let event = Event { goal: Some(&goal.key), ..event(id, EventKind::Goal, &work.goal_unit) };
+            let event = Event { goal: Some(&goal.key), ..event(id, EventKind::Goal, &actions.goal_unit) };
             pipeline.emit(&event, *now_ms, metrics);
-        } else if let Some((_, written)) = work.written_goals.iter().find(|(written, _)| *written == at) {
+        } else if let Some((_, written)) = actions.written_goals.iter().find(|(written, _)| *written == at) {
             pipeline.emit_written(written, *now_ms, metrics);
         }
     }

@@ -1,8 +1,8 @@
 //! What a worker's VM keeps between requests, and its regular work.
 
-use super::combinations::Combinations;
+use super::assignment_set::AssignmentSets;
 use super::guardrails::Guardrails;
-use super::request::{Room, ShortWay};
+use super::request::RequestScratch;
 use crate::config_sync::{ConfigSync, log_problems};
 use crate::events::pipeline::Pipeline;
 use crate::host::{Host, Reply};
@@ -28,8 +28,6 @@ const GAUGES_EVERY_MS: i64 = 1_000;
 pub struct Worker {
     /// The plugin configuration.
     pub config: Rc<PluginConfig>,
-    /// What it says about the short way of requests.
-    pub short_way: ShortWay,
     /// The experiments in force.
     pub snapshot: Option<Rc<Snapshot>>,
     /// The time of the last tick. Requests use it: asking the host costs them more than a tenth of a second is worth.
@@ -38,10 +36,10 @@ pub struct Worker {
     pub metrics: Metrics,
     /// The events, where there are any.
     pub pipeline: Option<Pipeline>,
-    /// Room for what is found out about a request.
-    pub room: Room,
-    /// The combinations of variants that requests were given.
-    pub combinations: Combinations,
+    /// Buffers for the request in hand.
+    pub scratch: RequestScratch,
+    /// The sets of assignments of the last requests.
+    pub assignment_sets: AssignmentSets,
     /// The variants that are switched off.
     pub guardrails: Guardrails,
     sync: Option<ConfigSync>,
@@ -72,13 +70,12 @@ impl Worker {
                 .source
                 .clone()
                 .map(|source| ConfigSync::new(source, config.compile_options(), vm, &prefix, now_ms)),
-            room: Room::default(),
-            combinations: Combinations::default(),
+            scratch: RequestScratch::default(),
+            assignment_sets: AssignmentSets::default(),
             guardrails: Guardrails::new(&prefix),
             configured_ms: now_ms,
             gauges_ms: i64::MIN,
             now_ms,
-            short_way: ShortWay::of(&config),
             config: Rc::new(config),
         };
         let fetched = worker.sync.as_mut().and_then(|sync| sync.start(host, now_ms, &mut worker.metrics));
@@ -98,14 +95,14 @@ impl Worker {
         }
         let snapshot = Rc::new(snapshot);
         self.flush_responses();
-        self.combinations.clear();
+        self.assignment_sets.clear();
         self.guardrails.install(host, self.now_ms, &snapshot, &mut self.metrics);
         self.snapshot = Some(snapshot);
     }
 
     /// Hands over what was counted of responses.
     pub fn flush_responses(&mut self) {
-        self.combinations.flush(self.snapshot.as_ref(), &mut self.metrics, &mut self.guardrails);
+        self.assignment_sets.flush(self.snapshot.as_ref(), &mut self.metrics, &mut self.guardrails);
     }
 
     /// How long to wait for the next tick.

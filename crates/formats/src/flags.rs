@@ -186,7 +186,7 @@ impl FlagEntries {
         self.snapshot.disabled.extend_from_slice(disabled);
         self.snapshot.owned_request_headers = NameSet::new(self.owned);
         self.snapshot.flag_evaluator = Some(evaluator);
-        Compiled { snapshot: Some(self.snapshot.indexed()), problems: self.problems }
+        Compiled { snapshot: Some(self.snapshot.build_indexes()), problems: self.problems }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use edgesplit_engine::assignments::texts;
 use edgesplit_engine::condition::request_budget;
-use edgesplit_engine::decide::{Visit, decide};
+use edgesplit_engine::decide::{DecisionInput, evaluate};
 use edgesplit_engine::route::RequestLine;
 use edgesplit_engine::snapshot::Choice;
 use edgesplit_formats::native::compile_bytes;
@@ -19,10 +19,10 @@ pub(crate) fn run(data: &[u8]) {
     let attributes = json!({"id": "u1", "country": "DE", "tags": ["a", 1, null], "nested": {"a": {"b": "1.2.3"}}});
     let line = RequestLine { host: b"shop.example".into(), path: b"/checkout/1", method: b"GET" };
     let steps = request_budget();
-    let visit = Visit::unrestricted(1_795_392_000_000);
+    let input = DecisionInput::unrestricted(1_795_392_000_000, &steps);
     let mut choices: Vec<Choice> = (snapshot.experiments.iter().enumerate())
         .filter_map(|(position, experiment)| {
-            let decision = decide(&snapshot, experiment, &line, &visit, &attributes, &steps);
+            let decision = evaluate(&snapshot, experiment, &line, &input, &attributes, &mut ());
             Some(Choice { experiment: position, variant: decision.variant? })
         })
         .collect();

@@ -3,7 +3,8 @@
 use edgesplit_engine::attribute::{AttributeName, Attributes};
 use edgesplit_filter::http::{cache_control, cookies, headers::HeaderMap, url};
 use edgesplit_filter::plugin_config::PluginConfig;
-use edgesplit_filter::visit::{self, RequestView};
+use edgesplit_filter::request_context::{self, RequestContext};
+use std::cell::OnceCell;
 use std::sync::LazyLock;
 
 static CONFIG: LazyLock<PluginConfig> = LazyLock::new(|| {
@@ -24,10 +25,10 @@ pub(crate) fn run(data: &[u8]) {
     let pairs: Vec<(&str, &[u8])> = names.into_iter().zip(values).collect();
     for headers in [block, HeaderMap::from_pairs(&pairs)] {
         let visitor = &CONFIG.visitor;
-        let mut view = RequestView::new(&headers, visitor);
-        let id = visit::id(&view, visitor);
-        view.id = id.as_deref();
-        let _ = visit::visit(&view, visitor, true, 0);
+        let mut view = RequestContext::new(&headers, visitor);
+        let text = OnceCell::new();
+        view.id = request_context::id(&view, visitor, &text);
+        let _ = (request_context::has_consent(&view, visitor), request_context::is_bot(&view, visitor));
         for name in ["id", "host", "path", "url", "method", "country", "plan", "utm", "query.a", "cookie.b", "header.c"]
         {
             let _ = view.attribute(&AttributeName::parse(name));

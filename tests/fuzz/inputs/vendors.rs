@@ -1,7 +1,7 @@
 //! Whatever a vendor's service sends; what compiles is also decided. The first byte says which vendor's.
 
 use edgesplit_engine::condition::request_budget;
-use edgesplit_engine::decide::{Visit, decide_flags};
+use edgesplit_engine::decide::{DecisionInput, decide_flags};
 use edgesplit_engine::flag::{FlagDecisions, FlagVisitor};
 use edgesplit_formats::{Options, compile_bytes, find};
 use serde_json::json;
@@ -22,10 +22,10 @@ pub(crate) fn run(data: &[u8]) {
     let steps = request_budget();
     let visitor =
         FlagVisitor { id: Some("u1"), attributes: &attributes, previewed: &[], sticky_store: None, steps: &steps };
-    let visit = Visit::unrestricted(1_795_392_000_000);
+    let input = DecisionInput::unrestricted(1_795_392_000_000, &steps);
     let candidates: Vec<u32> = (0..).take(snapshot.experiments.len()).collect();
     let mut found = FlagDecisions::default();
-    decide_flags(&snapshot, rules, &candidates, &visit, &visitor, &mut found);
+    decide_flags(&snapshot, rules, &candidates, &input, &visitor, &mut found);
     for (flag, outcome, _) in &found.decided {
         assert!(outcome.is_none_or(|outcome| outcome < rules.outcomes(*flag).len()), "an outcome that there is not");
     }

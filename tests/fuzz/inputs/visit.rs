@@ -1,8 +1,8 @@
 //! What a browser keeps for the filter, and what links and tokens say: all of it may be tampered with.
 
 use edgesplit_engine::decide::StickyBucket;
-use edgesplit_filter::visit::sticky::{COOKIE_BYTES_MAX, ENTRIES_MAX, StickyBuckets};
-use edgesplit_filter::visit::{jwt, preview};
+use edgesplit_filter::request_context::sticky::{COOKIE_BYTES_MAX, ENTRIES_MAX, StickyBuckets};
+use edgesplit_filter::request_context::{jwt, preview};
 
 const SECRET: &[u8] = b"secret";
 

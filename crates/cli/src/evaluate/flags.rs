@@ -1,20 +1,21 @@
 //! Deciding a line by a vendor's rules.
 
-use super::{Link, Request, shown, texts};
+use super::Request;
+use super::answer::{Log, Row};
 use edgesplit_engine::attribute::{AttributeName, AttributeValue, Attributes, json_attribute};
-use edgesplit_engine::condition::request_budget;
-use edgesplit_engine::decide::{Visit, decide_flags};
-use edgesplit_engine::flag::{FlagDecisions, FlagEvaluator, FlagVisitor, StickyStore};
+use edgesplit_engine::decide::{DecisionInput, check_request, decide_flags};
+use edgesplit_engine::flag::{FlagEvaluator, FlagSink, FlagVisitor, StickyStore};
+use edgesplit_engine::observer::Observer;
 use edgesplit_engine::reason::Reason;
 use edgesplit_engine::snapshot::{Choice, Snapshot};
-use edgesplit_filter::visit::RequestView;
-use serde_json::{Value, json};
+use edgesplit_filter::request_context::RequestContext;
+use std::fmt;
 
-/// What a line says of its visitor: its typed attributes as they are, and beside them only what it says itself, since a
-/// condition on what is not there has a meaning of its own.
+/// The attributes of a line: the typed ones as they are, and only those parts of the request that the line has, since a
+/// condition on a missing attribute has a meaning of its own.
 struct LineAttributes<'a> {
     request: &'a Request<'a>,
-    view: &'a RequestView<'a>,
+    view: &'a RequestContext<'a>,
 }
 
 impl Attributes for LineAttributes<'_> {
@@ -35,64 +36,70 @@ impl Attributes for LineAttributes<'_> {
     }
 }
 
-/// Decides every flag; `keeps_sticky` where the plugin configuration has the browser keep sticky buckets.
-pub(crate) fn decide(
+/// Takes in the decisions, each with its checks.
+struct Sink<'a> {
+    snapshot: &'a Snapshot,
+    evaluator: &'a dyn FlagEvaluator,
+    log: Log,
+    rows: Vec<Row>,
+    choices: Vec<Choice>,
+}
+
+impl Observer for Sink<'_> {
+    fn is_active(&self) -> bool {
+        self.log.is_active()
+    }
+
+    fn check(&mut self, name: &str, passed: bool, detail: fmt::Arguments<'_>) {
+        self.log.check(name, passed, detail);
+    }
+}
+
+impl FlagSink for Sink<'_> {
+    fn decided(&mut self, flag: usize, outcome: Option<usize>, reason: Reason) {
+        let checks = self.log.take();
+        let Some(number) = self.snapshot.flag(flag) else { return };
+        let Some(experiment) = self.snapshot.experiments.get(number) else { return };
+        self.choices.extend(outcome.map(|variant| Choice { experiment: number, variant }));
+        let mut row = Row { checks, ..Row::new(experiment.position, &experiment.key, reason) };
+        if let Some(outcome) = outcome.and_then(|outcome| self.evaluator.outcomes(flag).get(outcome)) {
+            row.experiment = outcome.experiment.clone().filter(|key| *key != experiment.key);
+            row.variant = outcome.variant.clone();
+            row.value = outcome.value.clone();
+            row.in_experiment = outcome.in_experiment;
+        }
+        self.rows.push(row);
+    }
+}
+
+/// Decides every flag. `keeps_sticky`: the plugin configuration has the browser keep sticky buckets.
+pub(super) fn decide(
     snapshot: &Snapshot,
-    rules: &dyn FlagEvaluator,
-    request: &Request<'_>,
-    view: &RequestView<'_>,
-    visit: &Visit<'_>,
-    link: Link<'_>,
+    evaluator: &dyn FlagEvaluator,
+    (request, context): (&Request<'_>, &RequestContext<'_>),
+    input: &DecisionInput<'_>,
     keeps_sticky: bool,
-) -> Value {
-    let attributes = LineAttributes { request, view };
-    let cookie = |name: &str| view.encoded_cookie(name);
+    records: bool,
+) -> (Vec<Row>, Vec<Choice>) {
+    let attributes = LineAttributes { request, view: context };
+    let cookie = |name: &str| context.encoded_cookie(name);
     let sticky_store: Option<&StickyStore<'_>> = if keeps_sticky { Some(&cookie) } else { None };
     let typed_id = request.attributes.and_then(|typed| typed.get("id")?.as_str());
-    let (id, steps) = (view.id_text().or(typed_id), request_budget());
-    let visitor = FlagVisitor { id, attributes: &attributes, previewed: &[], sticky_store, steps: &steps };
+    let id = context.id.or(typed_id);
+    let visitor = FlagVisitor { id, attributes: &attributes, previewed: &[], sticky_store, steps: input.steps };
 
-    let mut rows = Vec::new();
+    let mut sink = Sink { snapshot, evaluator, log: Log::new(records), rows: Vec::new(), choices: Vec::new() };
     let mut candidates = Vec::new();
     for (number, experiment) in (0..).zip(&snapshot.experiments) {
-        let reason = match (visit.path_included, experiment.route.matches(&view.line())) {
-            (false, _) => Reason::PathExcluded,
-            (true, false) => Reason::Route,
-            (true, true) => {
-                candidates.push(number);
-                continue;
+        match check_request(experiment, &context.line(), input, &mut sink.log) {
+            None => candidates.push(number),
+            Some(reason) => {
+                let checks = sink.log.take();
+                sink.rows.push(Row { checks, ..Row::new(experiment.position, &experiment.key, reason) });
             }
-        };
-        rows.push((experiment.position, shown(&experiment.key, None, reason)));
+        }
+        sink.log.take();
     }
-    let mut found = FlagDecisions::default();
-    decide_flags(snapshot, rules, &candidates, visit, &visitor, &mut found);
-
-    let mut choices = Vec::new();
-    for (number, outcome, reason) in found.decided {
-        let Some(position) = snapshot.flag(number) else { continue };
-        let Some(experiment) = snapshot.experiments.get(position) else { continue };
-        choices.extend(outcome.map(|variant| Choice { experiment: position, variant }));
-        let outcome = outcome.and_then(|outcome| rules.outcomes(number).get(outcome));
-        let row = json!({
-            "key": experiment.key,
-            "experiment": outcome.and_then(|outcome| outcome.experiment.as_ref()).filter(|key| **key != experiment.key),
-            "variant": outcome.and_then(|outcome| outcome.variant.as_ref()),
-            "value": outcome.map(|outcome| &outcome.value),
-            "reason": reason.name(),
-            "in_experiment": outcome.is_some_and(|outcome| outcome.in_experiment),
-        });
-        rows.push((experiment.position, row));
-    }
-    for disabled in &snapshot.disabled {
-        let row = disabled.key.as_ref().map(|key| shown(key, None, Reason::Disabled));
-        rows.extend(row.map(|row| (disabled.position, row)));
-    }
-    rows.sort_by_key(|(position, _)| *position);
-    let (assignments, cache_key) = texts(snapshot, &mut choices, link);
-    json!({
-        "decisions": rows.into_iter().map(|(_, row)| row).collect::<Vec<_>>(),
-        "assignments": assignments,
-        "cache_key": cache_key,
-    })
+    decide_flags(snapshot, evaluator, &candidates, input, &visitor, &mut sink);
+    (sink.rows, sink.choices)
 }

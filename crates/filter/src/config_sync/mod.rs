@@ -12,7 +12,7 @@ use crate::host::{Host, HostError, Reply};
 use crate::metrics::{Counter, Metrics};
 use crate::plugin_config::Source;
 use crate::shared_data::{Record, read, swap, update};
-use edgesplit_engine::hash::{fingerprint, seeded};
+use edgesplit_engine::hash::{fingerprint, hash64_seeded};
 use edgesplit_engine::snapshot::Snapshot;
 use edgesplit_formats::diagnostics::{Problems, Severity};
 use edgesplit_formats::{Compilation, Compiled, NATIVE, Options};
@@ -241,7 +241,7 @@ impl ConfigSync {
         text: Vec<u8>,
         validator: Option<Validator>,
     ) -> Option<Snapshot> {
-        let body_id = seeded(self.vm, &text);
+        let body_id = hash64_seeded(self.vm, &text);
         if self.loaded != 0 && body_id == self.body_id {
             env.metrics.add(Counter::FetchSuccess, 1);
             self.validator = validator;
@@ -369,7 +369,7 @@ impl ConfigSync {
                 self.loaded = version;
             }
         }
-        let (body_id, compilation) = (seeded(self.vm, &text), self.options.format.begin(text, &self.options));
+        let (body_id, compilation) = (hash64_seeded(self.vm, &text), self.options.format.begin(text, &self.options));
         self.compiling = Some(Compiling { compilation, validator, body_id, origin: Origin::Shared(*state) });
     }
 }

@@ -1,11 +1,11 @@
 //! The exposures that this worker has already reported in the current window.
 
-use edgesplit_engine::hash::{HashedAlready, seeded};
+use edgesplit_engine::hash::{BuildIdentityHasher, hash64_seeded};
 use std::cell::Cell;
 use std::collections::HashSet;
 
 /// Exposures by 64 bits each. With 100,000 of them, the chance that a new one is mistaken for a known one is 1 in 10^14.
-type Seen = HashSet<u64, HashedAlready>;
+type Seen = HashSet<u64, BuildIdentityHasher>;
 
 /// A bounded memory of exposures in two generations: when it is full, it forgets its older half. A forgotten exposure is
 /// reported again, under the same id.
@@ -54,7 +54,7 @@ impl Dedupe {
 
     /// The visitor's part of an exposure's name.
     pub fn visitor(&self, unit: &[u8]) -> u64 {
-        seeded(self.seed, unit)
+        hash64_seeded(self.seed, unit)
     }
 
     /// Whether the exposure was reported in `window`. Its name is `visitor ^ tag`, of its visitor and its variant.

@@ -1,7 +1,7 @@
 //! A header map as the proxy hands it over: one block of bytes, read in place, so that looking at a request copies
 //! nothing. Lying lengths end the map early; they never read past the block.
 
-pub use edgesplit_engine::header_name::{NameLengths, NameSet, is_name};
+pub use edgesplit_engine::header_name::{HeaderLengthMask, NameSet, is_name};
 
 /// Header names and values in their order. Values are bytes: clients send what they like.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -47,20 +47,20 @@ impl HeaderMap {
 
     /// Every header in order.
     pub fn iter(&self) -> Iter<'_> {
-        self.iter_with(NameLengths::ANY)
+        self.iter_with(HeaderLengthMask::ANY)
     }
 
     /// The headers whose names have one of these lengths, in order. What is not wanted costs next to nothing: most headers
     /// of a request have none of the lengths that somebody looks for.
     #[inline(always)]
-    pub fn iter_with(&self, wanted: NameLengths) -> Iter<'_> {
+    pub fn iter_with(&self, wanted: HeaderLengthMask) -> Iter<'_> {
         let lengths = self.block.get(4..self.text).unwrap_or_default().as_chunks().0;
         Iter { block: &self.block, lengths: lengths.iter(), text: self.text as u64, wanted }
     }
 
     /// Tells of the headers whose names have one of these lengths, as [`HeaderMap::iter_with`] gives them.
     #[inline(always)]
-    pub fn each_with<'a>(&'a self, wanted: NameLengths, mut tell: impl FnMut(&'a [u8], &'a [u8])) {
+    pub fn each_with<'a>(&'a self, wanted: HeaderLengthMask, mut tell: impl FnMut(&'a [u8], &'a [u8])) {
         let mut headers = self.iter_with(wanted);
         while let Some((name, value)) = headers.advance() {
             tell(name, value);
@@ -69,13 +69,13 @@ impl HeaderMap {
 
     /// The first header called `name`, which is in lower case.
     pub fn get(&self, name: &str) -> Option<&[u8]> {
-        let mut called = self.iter_with(NameLengths::of(&[name.len()]));
+        let mut called = self.iter_with(HeaderLengthMask::of(&[name.len()]));
         called.find(|(found, _)| is_name(found, name.as_bytes())).map(|(_, value)| value)
     }
 
     /// Every header called `name`, which is in lower case.
     pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> + 'a {
-        let called = self.iter_with(NameLengths::of(&[name.len()]));
+        let called = self.iter_with(HeaderLengthMask::of(&[name.len()]));
         called.filter(|(found, _)| is_name(found, name.as_bytes())).map(|(_, value)| value)
     }
 }
@@ -87,7 +87,7 @@ pub struct Iter<'a> {
     lengths: std::slice::Iter<'a, [u8; 8]>,
     /// Where the next name is; beyond the block, where lengths lie. As many lengths as there can be do not overflow it.
     text: u64,
-    wanted: NameLengths,
+    wanted: HeaderLengthMask,
 }
 
 impl<'a> Iter<'a> {

@@ -2,7 +2,7 @@
 
 use super::names;
 use super::own_cookie::{Cookie, OwnCookie};
-use crate::http::headers::{NameLengths, is_name};
+use crate::http::headers::{HeaderLengthMask, is_name};
 use edgesplit_engine::pattern::Pattern;
 use edgesplit_formats::diagnostics::{Node, Problems};
 use edgesplit_formats::document;
@@ -107,9 +107,9 @@ impl Request {
     }
 
     /// The lengths of the names that it [owns](Request::owns).
-    pub fn owned_lengths(&self) -> NameLengths {
-        let cache_key = self.cache_key.header.as_ref().map(|own| NameLengths::of(&[own.len()]));
-        NameLengths::of(&[self.assignments_header.len()]).or(cache_key.unwrap_or_default())
+    pub fn owned_lengths(&self) -> HeaderLengthMask {
+        let cache_key = self.cache_key.header.as_ref().map(|own| HeaderLengthMask::of(&[own.len()]));
+        HeaderLengthMask::of(&[self.assignments_header.len()]).or(cache_key.unwrap_or_default())
     }
 }
 

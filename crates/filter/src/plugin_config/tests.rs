@@ -1,6 +1,6 @@
 use super::protobuf_struct::tests::encode;
 use super::*;
-use crate::visit::bots::BotPatterns;
+use crate::request_context::bots::BotPatterns;
 use edgesplit_engine::pattern::Pattern;
 use serde_json::json;
 

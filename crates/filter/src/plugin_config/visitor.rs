@@ -2,7 +2,7 @@
 
 use super::names;
 use super::own_cookie::{Cookie, OwnCookie};
-use crate::visit::bots::{self, BotPatterns};
+use crate::request_context::bots::{self, BotPatterns};
 use edgesplit_engine::attribute::AttributeName;
 use edgesplit_formats::document;
 use edgesplit_formats::document::{Choice, Flag, List, Map, Nullable, Object, Parsed, Text, Then, strict};

@@ -173,7 +173,7 @@ impl Experiments {
     /// Makes a snapshot of everything.
     pub(super) fn finish(mut self) -> Snapshot {
         self.snapshot.owned_request_headers = NameSet::new(self.owned);
-        self.snapshot.indexed()
+        self.snapshot.build_indexes()
     }
 }
 

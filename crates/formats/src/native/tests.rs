@@ -3,7 +3,7 @@
 use super::*;
 use edgesplit_engine::attribute::AttributeName;
 use edgesplit_engine::condition::request_budget;
-use edgesplit_engine::decide::{Visit, decide};
+use edgesplit_engine::decide::{DecisionInput, evaluate};
 use edgesplit_engine::guardrail::GUARDED_VARIANTS_MAX;
 use edgesplit_engine::reason::Reason;
 use edgesplit_engine::route::RequestLine;
@@ -35,11 +35,12 @@ fn problems(compiled: &Compiled) -> Vec<String> {
 }
 
 fn decided(snapshot: &Snapshot, unit: &str, now_ms: i64) -> Vec<(Option<String>, Reason)> {
-    let visit = Visit::unrestricted(now_ms);
+    let steps = request_budget();
+    let visit = DecisionInput::unrestricted(now_ms, &steps);
     let line = RequestLine { host: b"h".into(), path: b"/", method: b"GET" };
     let attributes = json!({ "id": unit });
     let decisions = snapshot.experiments.iter().map(|experiment| {
-        let decision = decide(snapshot, experiment, &line, &visit, &attributes, &request_budget());
+        let decision = evaluate(snapshot, experiment, &line, &visit, &attributes, &mut ());
         (decision.variant.and_then(|at| Some(experiment.variants.get(at)?.key.clone())), decision.reason)
     });
     decisions.collect()

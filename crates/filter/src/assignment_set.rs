@@ -1,6 +1,5 @@
-//! The combinations of variants that requests were given. A page has few: what one comes to, its two texts, is written once,
-//! and what comes of its requests, their responses by class, is counted in one place. A response pays one addition, a
-//! request that is given what another was given before no allocation.
+//! Sets of assignments. A page has few different ones, so the header texts of each are written once and shared by its
+//! requests, and their responses are counted in one place: one addition each.
 
 use super::guardrails::Guardrails;
 use crate::metrics::{CLASSES, Metrics};
@@ -10,39 +9,39 @@ use edgesplit_engine::snapshot::{Choice, Snapshot};
 use std::cell::Cell;
 use std::rc::Rc;
 
-/// How many combinations are kept; a power of two. A route has at most `request.cache_key.budget` of them that caches tell
-/// apart, 64 by default.
-pub const COMBINATIONS_MAX: usize = 256;
+/// The number of sets that are kept; a power of two. A route has at most `request.cache_key.budget` sets with different cache
+/// keys, 64 by default.
+pub const ASSIGNMENT_SETS_MAX: usize = 256;
 
-/// A combination of more variants is not kept: hardly two visitors have the same, and all that are kept would be large.
+/// A larger set is not kept: it is unlikely that two visitors share it.
 const KEPT_CHOICES_MAX: usize = 64;
 
-/// How many combinations with counts wait for the tick.
-const COUNTED_MAX: usize = COMBINATIONS_MAX;
+/// The number of sets with counts that can wait for the tick.
+const COUNTED_MAX: usize = ASSIGNMENT_SETS_MAX;
 
-/// Variants that a request was given.
+/// The variants of a request.
 #[derive(Debug)]
-pub struct Combination {
-    /// What they were chosen from.
+pub struct AssignmentSet {
+    /// The config that they are from.
     snapshot: Rc<Snapshot>,
-    /// Them, in the order of the config.
+    /// The choices, in the order of the config.
     choices: Vec<Choice>,
-    /// How the origin is told of them.
+    /// The value of the assignments header.
     pub assignments: String,
-    /// How caches are.
+    /// The cache key.
     pub cache_key: String,
-    /// Responses by class that were not handed over yet.
+    /// The responses by class since the last flush.
     responses: [Cell<u32>; CLASSES],
-    /// There are such.
+    /// Whether there are any.
     is_counted: Cell<bool>,
 }
 
-impl Combination {
-    /// What `choices` come to.
-    pub fn of(snapshot: &Rc<Snapshot>, choices: &[Choice]) -> Combination {
+impl AssignmentSet {
+    /// The set of `choices`, which are in the order of the config.
+    pub fn new(snapshot: &Rc<Snapshot>, choices: &[Choice]) -> AssignmentSet {
         let (assignments, cache_key) = assignments::texts(snapshot, &mut choices.to_vec());
         let (snapshot, choices) = (Rc::clone(snapshot), choices.to_vec());
-        Combination {
+        AssignmentSet {
             snapshot,
             choices,
             assignments,
@@ -52,8 +51,7 @@ impl Combination {
         }
     }
 
-    /// Hands over what was counted. What was chosen from another snapshot than the one `in_force` counts, but no longer for
-    /// the guardrails.
+    /// Flushes the counts. Guardrails only count choices of the snapshot `in_force`.
     fn flush(&self, in_force: Option<&Rc<Snapshot>>, metrics: &mut Metrics, guardrails: &mut Guardrails) {
         let counts = self.responses.each_ref().map(Cell::take);
         self.is_counted.set(false);
@@ -69,80 +67,80 @@ impl Combination {
     }
 }
 
-/// Those of one worker.
+/// The sets of one worker.
 #[derive(Debug, Default)]
-pub struct Combinations {
-    /// Each at the place that its choices give, so that looking one up is one look.
-    kept: Vec<Option<Rc<Combination>>>,
-    /// Those with counts.
-    counted: Vec<Rc<Combination>>,
+pub struct AssignmentSets {
+    /// Each is at the place that the hash of its choices gives; a later set of the same place replaces it.
+    kept: Vec<Option<Rc<AssignmentSet>>>,
+    /// The sets with counts.
+    counted: Vec<Rc<AssignmentSet>>,
 }
 
-impl Combinations {
-    /// The combination of `choices`, which are in the order of the config.
+impl AssignmentSets {
+    /// The set of `choices`, which are in the order of the config. Whole keys are compared: the choices and their snapshot.
     #[inline(always)]
-    pub fn get(&mut self, snapshot: &Rc<Snapshot>, choices: &[Choice]) -> Rc<Combination> {
+    pub fn get(&mut self, snapshot: &Rc<Snapshot>, choices: &[Choice]) -> Rc<AssignmentSet> {
         let hash = choices.iter().fold(0_u32, |hash, choice| {
             let number = (choice.experiment as u32).wrapping_mul(31).wrapping_add(choice.variant as u32);
             (hash ^ number).wrapping_mul(0x9e37_79b1)
         });
         // The upper bits are the better mixed ones.
-        let place = (hash >> 16) as usize % COMBINATIONS_MAX;
+        let place = (hash >> 16) as usize % ASSIGNMENT_SETS_MAX;
         match self.kept.get(place) {
             Some(Some(kept)) if are_same(&kept.choices, choices) && Rc::ptr_eq(&kept.snapshot, snapshot) => {
                 Rc::clone(kept)
             }
-            _ => self.keep(place, Combination::of(snapshot, choices)),
+            _ => self.keep(place, AssignmentSet::new(snapshot, choices)),
         }
     }
 
     #[cold]
-    fn keep(&mut self, place: usize, combination: Combination) -> Rc<Combination> {
-        self.kept.resize(COMBINATIONS_MAX, None);
-        if combination.choices.len() > KEPT_CHOICES_MAX {
-            return Rc::new(combination);
+    fn keep(&mut self, place: usize, set: AssignmentSet) -> Rc<AssignmentSet> {
+        self.kept.resize(ASSIGNMENT_SETS_MAX, None);
+        if set.choices.len() > KEPT_CHOICES_MAX {
+            return Rc::new(set);
         }
-        let combination = Rc::new(combination);
+        let set = Rc::new(set);
         if let Some(kept) = self.kept.get_mut(place) {
-            *kept = Some(Rc::clone(&combination));
+            *kept = Some(Rc::clone(&set));
         }
-        combination
+        set
     }
 
-    /// Counts a response with `status` for all variants of its combination. Says whether [`Combinations::flush`] cannot wait
-    /// for the tick.
-    #[inline(always)]
-    pub fn count(&mut self, given: Rc<Combination>, status: Option<u16>) -> bool {
+    /// Counts a response with `status` for all variants of its set. Returns whether [`AssignmentSets::flush`] cannot wait for
+    /// the tick.
+    #[inline]
+    pub fn count(&mut self, set: Rc<AssignmentSet>, status: Option<u16>) -> bool {
         let class = status.map_or(0, |status| usize::from(status / 100));
-        if let Some(count) = given.responses.get(class.wrapping_sub(1)) {
+        if let Some(count) = set.responses.get(class.wrapping_sub(1)) {
             count.set(count.get().saturating_add(1));
-            if !given.is_counted.replace(true) {
-                return self.note(given);
+            if !set.is_counted.replace(true) {
+                return self.note(set);
             }
         }
         false
     }
 
     #[inline(never)]
-    fn note(&mut self, counted: Rc<Combination>) -> bool {
+    fn note(&mut self, counted: Rc<AssignmentSet>) -> bool {
         self.counted.push(counted);
         self.counted.len() >= COUNTED_MAX
     }
 
-    /// Hands over what was counted since the last time.
+    /// Flushes the counts of all sets.
     pub fn flush(&mut self, in_force: Option<&Rc<Snapshot>>, metrics: &mut Metrics, guardrails: &mut Guardrails) {
-        for combination in self.counted.drain(..) {
-            combination.flush(in_force, metrics, guardrails);
+        for set in self.counted.drain(..) {
+            set.flush(in_force, metrics, guardrails);
         }
     }
 
-    /// Forgets those of the snapshot before; requests in progress keep theirs.
+    /// Drops the sets of the snapshot before. Requests in progress keep theirs.
     pub fn clear(&mut self) {
         self.kept.clear();
     }
 }
 
-/// In place, which comparing slices is not.
+/// Comparing slices would call a function.
 #[inline(always)]
 fn are_same(a: &[Choice], b: &[Choice]) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a == b)
@@ -166,44 +164,44 @@ mod tests {
     }
 
     #[test]
-    fn each_combination_keeps_its_own_texts() {
-        let (mut combinations, snapshot, other) = (Combinations::default(), snapshot(10), snapshot(10));
+    fn each_set_keeps_its_own_texts() {
+        let (mut sets, snapshot, other) = (AssignmentSets::default(), snapshot(10), snapshot(10));
         for _ in 0..2 {
-            // 1,024 combinations in 256 places.
+            // 1,024 sets in 256 places.
             for bits in 0..1_u32 << 10 {
                 let choices = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
                     .map(|experiment| Choice { experiment, variant: (bits >> experiment & 1) as usize });
                 for snapshot in [&snapshot, &other] {
-                    let found = combinations.get(snapshot, &choices);
+                    let found = sets.get(snapshot, &choices);
                     let texts = assignments::texts(snapshot, &mut choices.to_vec());
                     assert_eq!((&found.assignments, &found.cache_key), (&texts.0, &texts.1));
-                    assert!(Rc::ptr_eq(&found, &combinations.get(snapshot, &choices)), "it is kept");
+                    assert!(Rc::ptr_eq(&found, &sets.get(snapshot, &choices)), "it is kept");
                 }
             }
         }
-        assert_eq!(combinations.kept.len(), COMBINATIONS_MAX);
-        combinations.clear();
-        assert!(combinations.kept.is_empty());
+        assert_eq!(sets.kept.len(), ASSIGNMENT_SETS_MAX);
+        sets.clear();
+        assert!(sets.kept.is_empty());
     }
 
     #[test]
-    fn what_is_large_is_not_kept() {
-        let (mut combinations, snapshot) = (Combinations::default(), snapshot(KEPT_CHOICES_MAX + 1));
+    fn large_sets_are_not_kept() {
+        let (mut sets, snapshot) = (AssignmentSets::default(), snapshot(KEPT_CHOICES_MAX + 1));
         let choices: Vec<Choice> = (0..=KEPT_CHOICES_MAX).map(|experiment| Choice { experiment, variant: 1 }).collect();
-        let found = combinations.get(&snapshot, &choices);
+        let found = sets.get(&snapshot, &choices);
         assert!(found.assignments.ends_with("e9=b"), "{}", found.assignments);
-        assert!(combinations.kept.iter().all(Option::is_none));
+        assert!(sets.kept.iter().all(Option::is_none));
     }
 
     #[test]
-    fn a_response_counts_once_whatever_its_status() {
-        let (mut combinations, snapshot) = (Combinations::default(), snapshot(1));
+    fn responses_count_once_by_class() {
+        let (mut sets, snapshot) = (AssignmentSets::default(), snapshot(1));
         let choices = [Choice { experiment: 0, variant: 1 }];
         for status in [Some(200), Some(204), Some(503), Some(99), Some(600), Some(0), None] {
-            let given = combinations.get(&snapshot, &choices);
-            combinations.count(given, status);
+            let set = sets.get(&snapshot, &choices);
+            sets.count(set, status);
         }
-        let counts = combinations.get(&snapshot, &choices).responses.each_ref().map(Cell::get);
-        assert_eq!((counts, combinations.counted.len()), ([0, 2, 0, 0, 1], 1));
+        let counts = sets.get(&snapshot, &choices).responses.each_ref().map(Cell::get);
+        assert_eq!((counts, sets.counted.len()), ([0, 2, 0, 0, 1], 1));
     }
 }

@@ -1,0 +1,169 @@
+//! The answer to a request: a decision for each experiment or flag, with the checks that led to it.
+
+use super::{Link, Request, flags, with_input};
+use edgesplit_engine::assignments;
+use edgesplit_engine::decide::{DecisionInput, evaluate};
+use edgesplit_engine::observer::{Check, Observer, Recorder};
+use edgesplit_engine::reason::Reason;
+use edgesplit_engine::snapshot::{Choice, Snapshot};
+use edgesplit_filter::plugin_config::PluginConfig;
+use edgesplit_filter::request_context::RequestContext;
+use serde_json::{Value, json};
+use std::fmt;
+
+/// The answer to a request.
+pub(crate) struct Answer {
+    /// The decisions, in the order of the config.
+    pub(crate) rows: Vec<Row>,
+    pub(crate) assignments: String,
+    pub(crate) cache_key: String,
+    /// Whether the config is a vendor's.
+    pub(crate) is_flags: bool,
+    /// The problem of a preview link that is ignored.
+    pub(crate) ignored_preview: Option<String>,
+}
+
+/// The decision about one experiment or flag.
+pub(crate) struct Row {
+    pub(super) position: usize,
+    /// A disabled experiment may have none.
+    pub(crate) key: Option<String>,
+    /// The key of a vendor's experiment or rule, if it is not the flag's.
+    pub(crate) experiment: Option<String>,
+    pub(crate) variant: Option<String>,
+    pub(crate) value: Value,
+    pub(crate) reason: Reason,
+    pub(crate) in_experiment: bool,
+    /// The checks, in their order, if they were recorded. The last one decided.
+    pub(crate) checks: Vec<Check>,
+    /// The problem that disables it.
+    pub(crate) problem: Option<String>,
+}
+
+impl Row {
+    pub(super) fn new(position: usize, key: &str, reason: Reason) -> Row {
+        Row {
+            position,
+            key: Some(key.to_owned()),
+            experiment: None,
+            variant: None,
+            value: Value::Null,
+            reason,
+            in_experiment: false,
+            checks: Vec::new(),
+            problem: None,
+        }
+    }
+
+    /// The members of the decision as `evaluate` prints them.
+    pub(crate) fn to_json(&self) -> Value {
+        json!({
+            "key": self.key,
+            "experiment": self.experiment,
+            "variant": self.variant,
+            "value": self.value,
+            "reason": self.reason.name(),
+            "in_experiment": self.in_experiment,
+        })
+    }
+}
+
+/// Records checks, if it is to.
+#[derive(Debug, Default)]
+pub(super) struct Log {
+    pub(super) is_active: bool,
+    recorder: Recorder,
+}
+
+impl Log {
+    pub(super) fn new(is_active: bool) -> Log {
+        Log { is_active, recorder: Recorder::default() }
+    }
+
+    /// The checks since the last call.
+    pub(super) fn take(&mut self) -> Vec<Check> {
+        std::mem::take(&mut self.recorder.0)
+    }
+}
+
+impl Observer for Log {
+    fn is_active(&self) -> bool {
+        self.is_active
+    }
+
+    fn check(&mut self, name: &str, passed: bool, detail: fmt::Arguments<'_>) {
+        if self.is_active {
+            self.recorder.check(name, passed, detail);
+        }
+    }
+}
+
+impl Answer {
+    /// Decides every experiment or flag for `request`, and records the checks if `records`.
+    pub(crate) fn new(
+        snapshot: &Snapshot,
+        plugin: Option<&PluginConfig>,
+        request: &Request<'_>,
+        now_ms: i64,
+        records: bool,
+    ) -> Answer {
+        with_input(request, plugin, now_ms, |context, input, link| {
+            let (mut rows, mut choices) = match snapshot.flag_evaluator.as_deref() {
+                Some(evaluator) => {
+                    let keeps_sticky = plugin.is_some_and(|plugin| plugin.request.sticky.is_some());
+                    flags::decide(snapshot, evaluator, (request, context), input, keeps_sticky, records)
+                }
+                None => decide_native(snapshot, context, input, records),
+            };
+            rows.extend(snapshot.disabled.iter().map(|disabled| Row {
+                key: disabled.key.clone(),
+                problem: Some(disabled.problem.clone()),
+                ..Row::new(disabled.position, "", Reason::Disabled)
+            }));
+            rows.sort_by_key(|row| row.position);
+            let (assignments, cache_key) = texts(snapshot, &mut choices, link);
+            let ignored_preview = link.and_then(|link| link.as_ref().err()).map(ToString::to_string);
+            let is_flags = snapshot.flag_evaluator.is_some();
+            Answer { rows, assignments, cache_key, is_flags, ignored_preview }
+        })
+    }
+
+    /// The answer as `evaluate` prints it.
+    pub(crate) fn to_json(&self) -> Value {
+        json!({
+            "decisions": self.rows.iter().filter(|row| row.key.is_some()).map(Row::to_json).collect::<Vec<_>>(),
+            "assignments": self.assignments,
+            "cache_key": self.cache_key,
+        })
+    }
+}
+
+fn decide_native(
+    snapshot: &Snapshot,
+    context: &RequestContext<'_>,
+    input: &DecisionInput<'_>,
+    records: bool,
+) -> (Vec<Row>, Vec<Choice>) {
+    let (mut rows, mut choices, mut log) = (Vec::new(), Vec::new(), Log::new(records));
+    for (number, experiment) in snapshot.experiments.iter().enumerate() {
+        let decision = evaluate(snapshot, experiment, &context.line(), input, context, &mut log);
+        let variant = decision.variant.and_then(|variant| experiment.variants.get(variant));
+        choices.extend(decision.variant.map(|variant| Choice { experiment: number, variant }));
+        rows.push(Row {
+            variant: variant.map(|variant| variant.key.clone()),
+            in_experiment: variant.is_some(),
+            checks: log.take(),
+            ..Row::new(experiment.position, &experiment.key, decision.reason)
+        });
+    }
+    (rows, choices)
+}
+
+/// The assignments and the cache key of `choices`. The filter adds a random number to the mark of a preview.
+fn texts(snapshot: &Snapshot, choices: &mut [Choice], link: Link<'_>) -> (String, String) {
+    let (assignments, mut cache_key) = assignments::texts(snapshot, choices);
+    if let Some(Ok(_)) = link {
+        assignments::mark_preview(&mut cache_key, None);
+    }
+    (assignments, cache_key)
+}

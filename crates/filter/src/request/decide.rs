@@ -1,0 +1,183 @@
+//! The third stage: the decisions, and the events and cookies that follow from them.
+
+use super::cookies;
+use super::debug::debug_text;
+use super::exposures::ExposureReporter;
+use super::flags::{self, FlagOutcomes};
+use super::plan::RequestPlan;
+use super::read::RequestTexts;
+use crate::assignment_set::{AssignmentSet, AssignmentSets};
+use crate::events::pipeline::Pipeline;
+use crate::host::Host;
+use crate::metrics::Metrics;
+use crate::plugin_config::PluginConfig;
+use crate::request_context::sticky::StickyBuckets;
+use crate::request_context::{RequestContext, id, is_bot};
+use crate::response::{Caching, ResponsePlan};
+use edgesplit_engine::assignments::mark_preview;
+use edgesplit_engine::attribute::AttributeName;
+use edgesplit_engine::condition::request_budget;
+use edgesplit_engine::decide::{Decision, DecisionInput, evaluate_on_route, unit};
+use edgesplit_engine::reason::Reason;
+use edgesplit_engine::snapshot::{Choice, Needs, Snapshot};
+use std::rc::Rc;
+
+/// The facts that all decisions of a request share.
+pub(super) struct DecisionContext<'a> {
+    pub(super) config: &'a PluginConfig,
+    pub(super) snapshot: &'a Rc<Snapshot>,
+    pub(super) plan: &'a RequestPlan<'a>,
+    /// The tags of the variants that guardrails have switched off.
+    pub(super) off: &'a [u64],
+    pub(super) now_ms: i64,
+}
+
+/// The parts of a worker that decisions change.
+pub(super) struct WorkerParts<'a> {
+    pub(super) metrics: &'a mut Metrics,
+    /// Absent for previews, which are not reported.
+    pub(super) pipeline: Option<&'a mut Pipeline>,
+    pub(super) assignment_sets: &'a mut AssignmentSets,
+    /// The variants of the visitor, in the order of the config.
+    pub(super) choices: &'a mut Vec<Choice>,
+    /// Those of them that may be exposures.
+    pub(super) exposed: &'a mut Vec<Choice>,
+}
+
+/// The result of the third stage.
+pub(super) struct Decided {
+    pub(super) set: Rc<AssignmentSet>,
+    /// The target of a vendor's redirect.
+    pub(super) redirect: Option<String>,
+    pub(super) response: ResponsePlan,
+}
+
+/// Decides the planned experiments.
+#[inline(always)]
+pub(super) fn decide<'a>(
+    context: &DecisionContext<'a>,
+    request: &mut RequestContext<'a>,
+    texts: &'a RequestTexts,
+    host: &impl Host,
+    mut parts: WorkerParts<'_>,
+) -> Decided {
+    let DecisionContext { config, snapshot, plan, off, now_ms } = *context;
+    let mut response = ResponsePlan::new(caching(context));
+    let bot = is_bot(request, &config.visitor);
+    let steps = request_budget();
+    let mut input = DecisionInput { consent: plan.consent, bot, off, ..DecisionInput::unrestricted(now_ms, &steps) };
+    request.id = id(request, &config.visitor, &texts.id);
+    if request.id.is_none() && config.visitor.mint.is_some() {
+        request.id = cookies::mint(context, &input, host, &texts.id, &mut response);
+    }
+    let sent = if plan.needs.contains(Needs::STICKY) { cookies::sticky(config, &input, request) } else { None };
+    let mut sticky = sent.map(|(_, value)| StickyBuckets::parse(value));
+    input.preview = plan.preview.as_ref().map_or(&[], |preview| &preview.pairs);
+    input.sticky = sticky.as_ref().map_or(&[], StickyBuckets::buckets);
+
+    let outcomes = evaluate_all(context, &input, request, &mut parts, &mut response);
+    if !plan.goals.is_empty() {
+        defer_goals(context, &input, request, host, &mut parts, &mut response);
+    }
+    if response.has_events() {
+        response.actions(snapshot).describe(request, config);
+    }
+    if plan.preview.is_some() && config.response.debug_header.is_some() {
+        response.actions(snapshot).debug = debug_text(context, &outcomes.decided, &input, request);
+    }
+    let set = assignment_set(context, host, &mut parts);
+    if plan.preview.is_none() {
+        if let (Some((cookie, sent)), Some(sticky)) = (sent, &mut sticky) {
+            cookies::remember(context, request, (cookie, sent), sticky, parts.exposed, &mut response);
+        }
+        cookies::keep_for_vendor(context, &outcomes.kept, &mut response);
+        response.assigned = Some(&set).filter(|set| !set.assignments.is_empty()).cloned();
+    }
+    if !plan.consent && config.visitor.expire_cookies {
+        cookies::expire(context, request, &mut response);
+    }
+    if plan.needs.contains(Needs::RESPONSE_HEADERS) {
+        let sets_headers =
+            |choice: &Choice| snapshot.choice(*choice).is_some_and(|(_, it)| !it.effects.response_headers.is_empty());
+        response.actions(snapshot).choices.extend(parts.choices.iter().copied().filter(sets_headers));
+    }
+    Decided { set, redirect: outcomes.redirect, response }
+}
+
+/// What caches towards the client must be told.
+#[inline(always)]
+fn caching(context: &DecisionContext<'_>) -> Caching {
+    if context.plan.preview.is_some() {
+        Caching::NoStore
+    } else if context.config.response.downstream_private && !context.plan.experiments.is_empty() {
+        Caching::Private
+    } else {
+        Caching::Unchanged
+    }
+}
+
+/// Decides every experiment, and defers the exposures to the response.
+#[inline(always)]
+fn evaluate_all(
+    context: &DecisionContext<'_>,
+    input: &DecisionInput<'_>,
+    request: &RequestContext<'_>,
+    parts: &mut WorkerParts<'_>,
+    response: &mut ResponsePlan,
+) -> FlagOutcomes {
+    let DecisionContext { config, snapshot, plan, now_ms, .. } = *context;
+    parts.choices.clear();
+    parts.exposed.clear();
+    if let Some(evaluator) = snapshot.flag_evaluator.as_deref() {
+        return flags::decide(context, evaluator, input, request, parts, response);
+    }
+    for number in plan.experiments.iter().map(|&number| number as usize) {
+        let Some(experiment) = snapshot.experiments.get(number) else { continue };
+        let Decision { variant, reason } = evaluate_on_route(snapshot, experiment, input, request, &mut ());
+        if plan.preview.is_none() {
+            parts.metrics.decided(reason, 1);
+        }
+        let Some(variant) = variant else { continue };
+        let choice = Choice { experiment: number, variant };
+        parts.choices.push(choice);
+        if matches!(reason, Reason::Bucketed | Reason::Sticky) {
+            parts.exposed.push(choice);
+        }
+    }
+    if let Some(pipeline) = parts.pipeline.as_deref_mut() {
+        ExposureReporter::new(pipeline, config, now_ms).report(snapshot, parts.exposed, request, response);
+    }
+    FlagOutcomes::default()
+}
+
+/// Defers the goals that the response may reach. Only a visitor who is known and not excluded can reach one.
+fn defer_goals(
+    context: &DecisionContext<'_>,
+    input: &DecisionInput<'_>,
+    request: &RequestContext<'_>,
+    host: &impl Host,
+    parts: &mut WorkerParts<'_>,
+    response: &mut ResponsePlan,
+) {
+    let DecisionContext { config, snapshot, plan, now_ms, .. } = *context;
+    let identified = input.exclusion_reason().is_none();
+    let Some(unit) = identified.then(|| unit(&AttributeName::Id, request)).flatten() else { return };
+    let actions = response.actions(snapshot);
+    actions.goals.extend_from_slice(plan.goals);
+    if let Some(pipeline) = parts.pipeline.as_deref_mut() {
+        let reporter = ExposureReporter::new(pipeline, config, now_ms);
+        actions.written_goals = reporter.goals(snapshot, plan.goals, &unit, request, || host.random());
+    }
+    actions.goal_unit = unit.into_owned();
+}
+
+/// The set of the choices. No cache keeps an object of a preview.
+#[inline(always)]
+fn assignment_set(context: &DecisionContext<'_>, host: &impl Host, parts: &mut WorkerParts<'_>) -> Rc<AssignmentSet> {
+    if context.plan.preview.is_none() {
+        return parts.assignment_sets.get(context.snapshot, parts.choices);
+    }
+    let mut set = AssignmentSet::new(context.snapshot, parts.choices);
+    mark_preview(&mut set.cache_key, Some(host.random()));
+    Rc::new(set)
+}

@@ -1,0 +1,193 @@
+//! The exposures and goals to report when the response is delivered. Events in a vendor's format are encoded here, because
+//! they contain more of the request than is left by then.
+
+use crate::events::event::{derived_id, exposure_fingerprint, random_id};
+use crate::events::pipeline::Pipeline;
+use crate::plugin_config::PluginConfig;
+use crate::request_context::RequestContext;
+use crate::response::{Exposure, ExposureSubject, ResponsePlan};
+use edgesplit_engine::attribute::AttributeName;
+use edgesplit_engine::decide;
+use edgesplit_engine::flag::FlagExposure;
+use edgesplit_engine::hash::hash64_seeded;
+use edgesplit_engine::snapshot::{Choice, Snapshot, Variant};
+use edgesplit_formats::events::{EventKind, VendorEvent};
+use std::borrow::Cow;
+use std::rc::Rc;
+use uuid::Uuid;
+
+/// Finds the exposures that were not reported yet in this dedupe window.
+pub(super) struct ExposureReporter<'a> {
+    pipeline: &'a mut Pipeline,
+    config: &'a PluginConfig,
+    now_ms: i64,
+    /// The number of the dedupe window.
+    window: i64,
+}
+
+impl<'a> ExposureReporter<'a> {
+    pub(super) fn new(pipeline: &'a mut Pipeline, config: &'a PluginConfig, now_ms: i64) -> ExposureReporter<'a> {
+        ExposureReporter { window: pipeline.dedupe.window(now_ms), pipeline, config, now_ms }
+    }
+
+    /// Defers the exposures of `exposed` to the response, unless they were reported already. A visitor who has seen all of
+    /// several choices before is found by one look: the set is remembered as one exposure more.
+    pub(super) fn report(
+        &mut self,
+        snapshot: &Rc<Snapshot>,
+        exposed: &[Choice],
+        request: &RequestContext<'_>,
+        response: &mut ResponsePlan,
+    ) {
+        let by_id = request.id.map(|id| self.pipeline.dedupe.visitor(id.as_bytes()));
+        let set = by_id.and_then(|visitor| Some(visitor ^ set_tag(snapshot, exposed)?));
+        if set.is_some_and(|set| self.pipeline.dedupe.has_seen(set, self.window)) {
+            return;
+        }
+        let mut unit = None;
+        let exposures: Vec<Exposure> =
+            exposed.iter().filter_map(|&choice| self.exposure(snapshot, choice, request, by_id, &mut unit)).collect();
+        match set {
+            Some(set) if exposures.is_empty() => {
+                self.pipeline.dedupe.remember(set, self.window);
+            }
+            _ if exposures.is_empty() => {}
+            _ => response.actions(snapshot).exposures = exposures,
+        }
+    }
+
+    /// The exposure of one choice, unless it was reported already. `visitor` is the share of the id in its name; `unit` is
+    /// the id, once an exposure needs it.
+    fn exposure(
+        &self,
+        snapshot: &Snapshot,
+        choice: Choice,
+        request: &RequestContext<'_>,
+        visitor: Option<u64>,
+        unit: &mut Option<Rc<str>>,
+    ) -> Option<Exposure> {
+        let (experiment, variant) = snapshot.choice(choice)?;
+        let is_by_id = experiment.unit == AttributeName::Id;
+        let dedupe = &self.pipeline.dedupe;
+        let visitor = match visitor.filter(|_| is_by_id) {
+            Some(visitor) => visitor,
+            None => dedupe.visitor(decide::unit(&experiment.unit, request)?.as_bytes()),
+        };
+        let name = visitor ^ variant.tag;
+        if dedupe.has_seen(name, self.window) {
+            return None;
+        }
+        let unit = match unit {
+            Some(unit) if is_by_id => Rc::clone(unit),
+            _ => {
+                let text: Rc<str> = decide::unit(&experiment.unit, request)?.into();
+                if is_by_id {
+                    *unit = Some(Rc::clone(&text));
+                }
+                text
+            }
+        };
+        let fingerprint = exposure_fingerprint(&unit, &experiment.key, &variant.key, self.window);
+        let attribute = experiment.unit.written();
+        let exposure = FlagExposure {
+            experiment: &experiment.key,
+            variant: Some(&variant.key),
+            attribute: &attribute,
+            unit: &unit,
+            outcome: None,
+        };
+        let written = self.vendor_exposure(snapshot, &exposure, fingerprint, request)?;
+        let subject = ExposureSubject::Choice(choice);
+        Some(Exposure { subject, unit, name, fingerprint, window: self.window, written })
+    }
+
+    /// The exposure that a vendor's evaluator reports, unless it was reported already.
+    pub(super) fn flag_exposure(
+        &self,
+        snapshot: &Snapshot,
+        exposure: &FlagExposure<'_>,
+        request: &RequestContext<'_>,
+    ) -> Option<Exposure> {
+        let FlagExposure { experiment, variant, unit, outcome, .. } = *exposure;
+        let choice = outcome.and_then(|(flag, variant)| Some(Choice { experiment: snapshot.flag(flag)?, variant }));
+        let flag = choice.and_then(|choice| snapshot.choice(choice));
+        let variant_key = variant.unwrap_or_default();
+        let tag = flag.map_or_else(|| Variant::tag(experiment, variant_key), |(_, variant)| variant.tag);
+        let name = self.pipeline.dedupe.visitor(unit.as_bytes()) ^ tag;
+        if self.pipeline.dedupe.has_seen(name, self.window) {
+            return None;
+        }
+        let is_per_flag = self.pipeline.format().vendor_wire().is_some_and(|wire| wire.is_per_flag());
+        let named = flag.filter(|_| is_per_flag).filter(|(flag, _)| flag.key != experiment);
+        let named = named.map_or(Cow::Borrowed(experiment), |(flag, _)| format!("{}/{experiment}", flag.key).into());
+        let fingerprint = exposure_fingerprint(unit, &named, variant_key, self.window);
+        let written = self.vendor_exposure(snapshot, exposure, fingerprint, request)?;
+        let (experiment, variant) = (experiment.to_owned(), variant.map(str::to_owned));
+        let subject = ExposureSubject::Reported { experiment, variant, tag };
+        Some(Exposure { subject, unit: unit.into(), name, fingerprint, window: self.window, written })
+    }
+
+    /// The encoded event, if the format is a vendor's. `None`: the vendor has no event for it.
+    #[allow(clippy::option_option, reason = "no event at all, and no event yet, are different")]
+    fn vendor_exposure(
+        &self,
+        snapshot: &Snapshot,
+        exposure: &FlagExposure<'_>,
+        fingerprint: u128,
+        request: &RequestContext<'_>,
+    ) -> Option<Option<Vec<u8>>> {
+        if self.pipeline.format().vendor_wire().is_none() {
+            return Some(None);
+        }
+        let (kind, id) = (EventKind::Exposure(*exposure), derived_id(fingerprint));
+        self.vendor_event(snapshot, kind, exposure.unit, id, request).map(Some)
+    }
+
+    /// The encoded events of the goals that the vendor knows, by their numbers. Empty if the format is not a vendor's.
+    pub(super) fn goals(
+        &self,
+        snapshot: &Snapshot,
+        goals: &[u32],
+        unit: &str,
+        request: &RequestContext<'_>,
+        mut random: impl FnMut() -> u128,
+    ) -> Vec<(u32, Vec<u8>)> {
+        if self.pipeline.format().vendor_wire().is_none() {
+            return Vec::new();
+        }
+        let written = goals.iter().filter_map(|&at| {
+            let goal = snapshot.goals.get(at as usize)?;
+            Some((at, self.vendor_event(snapshot, EventKind::Goal(&goal.key), unit, random_id(random()), request)?))
+        });
+        written.collect()
+    }
+
+    fn vendor_event(
+        &self,
+        snapshot: &Snapshot,
+        kind: EventKind<'_>,
+        unit: &str,
+        id: Uuid,
+        request: &RequestContext<'_>,
+    ) -> Option<Vec<u8>> {
+        let id = id.to_string();
+        let aliases = &self.config.visitor.attributes;
+        let event = VendorEvent { kind, unit, id: &id, time_ms: self.now_ms, attributes: request, aliases };
+        let mut out = Vec::new();
+        let wire = self.pipeline.format().vendor_wire()?;
+        wire.write(&event, snapshot.flag_evaluator.as_deref(), &mut out).then_some(out)
+    }
+}
+
+/// The tag of several choices together. `None`: there is one choice at most, or the id does not name all exposures.
+fn set_tag(snapshot: &Snapshot, exposed: &[Choice]) -> Option<u64> {
+    let mut all = exposed.len() as u64;
+    for choice in exposed {
+        let (experiment, variant) = snapshot.choice(*choice)?;
+        if experiment.unit != AttributeName::Id {
+            return None;
+        }
+        all = hash64_seeded(all, &variant.tag.to_le_bytes());
+    }
+    (exposed.len() > 1).then_some(all)
+}

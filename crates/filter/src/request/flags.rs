@@ -1,0 +1,94 @@
+//! The decisions of a vendor's flags.
+
+use super::decide::{DecisionContext, WorkerParts};
+use super::exposures::ExposureReporter;
+use crate::metrics::Metrics;
+use crate::request_context::RequestContext;
+use crate::response::{Exposure, ResponsePlan};
+use edgesplit_engine::decide::{DecisionInput, decide_flags};
+use edgesplit_engine::flag::{FlagEvaluator, FlagExposure, FlagSink, FlagVisitor, StickyStore};
+use edgesplit_engine::observer::Observer;
+use edgesplit_engine::reason::Reason;
+use edgesplit_engine::snapshot::{Choice, Snapshot};
+use std::fmt;
+
+/// The outcomes of a vendor's flags, beside the choices.
+#[derive(Default)]
+pub(super) struct FlagOutcomes {
+    /// The target of a redirect.
+    pub(super) redirect: Option<String>,
+    /// The values that the browser keeps, by name.
+    pub(super) kept: Vec<(String, String)>,
+    /// Every decision of a preview, by the experiment's position.
+    pub(super) decided: Vec<(usize, Option<usize>, Reason)>,
+}
+
+struct Sink<'a, 'r> {
+    snapshot: &'a Snapshot,
+    request: &'a RequestContext<'a>,
+    reporter: Option<ExposureReporter<'r>>,
+    /// Absent for previews, which are not counted.
+    metrics: Option<&'a mut Metrics>,
+    choices: &'a mut Vec<Choice>,
+    exposures: Vec<Exposure>,
+    outcomes: FlagOutcomes,
+}
+
+impl Observer for Sink<'_, '_> {
+    fn check(&mut self, _name: &str, _passed: bool, _detail: fmt::Arguments<'_>) {}
+}
+
+impl FlagSink for Sink<'_, '_> {
+    fn decided(&mut self, flag: usize, outcome: Option<usize>, reason: Reason) {
+        let Some(experiment) = self.snapshot.flag(flag) else { return };
+        match &mut self.metrics {
+            Some(metrics) => metrics.decided(reason, 1),
+            None => self.outcomes.decided.push((experiment, outcome, reason)),
+        }
+        self.choices.extend(outcome.map(|variant| Choice { experiment, variant }));
+    }
+
+    fn exposed(&mut self, exposure: &FlagExposure<'_>) {
+        let reporter = self.reporter.as_ref();
+        self.exposures.extend(reporter.and_then(|it| it.flag_exposure(self.snapshot, exposure, self.request)));
+    }
+
+    fn redirected(&mut self, location: &str) {
+        self.outcomes.redirect = Some(location.to_owned());
+    }
+
+    fn kept(&mut self, name: &str, value: &str) {
+        self.outcomes.kept.push((name.to_owned(), value.to_owned()));
+    }
+}
+
+/// Decides the planned flags, and defers their exposures to the response.
+pub(super) fn decide(
+    context: &DecisionContext<'_>,
+    evaluator: &dyn FlagEvaluator,
+    input: &DecisionInput<'_>,
+    request: &RequestContext<'_>,
+    parts: &mut WorkerParts<'_>,
+    response: &mut ResponsePlan,
+) -> FlagOutcomes {
+    let DecisionContext { config, snapshot, plan, now_ms, .. } = *context;
+    let cookie = |name: &str| request.encoded_cookie(name);
+    let sticky_store: Option<&StickyStore<'_>> = if config.request.sticky.is_some() { Some(&cookie) } else { None };
+    let visitor = FlagVisitor { id: request.id, attributes: request, previewed: &[], sticky_store, steps: input.steps };
+    let mut sink = Sink {
+        snapshot,
+        request,
+        reporter: parts.pipeline.as_deref_mut().map(|pipeline| ExposureReporter::new(pipeline, config, now_ms)),
+        metrics: plan.preview.is_none().then_some(&mut *parts.metrics),
+        choices: parts.choices,
+        exposures: Vec::new(),
+        outcomes: FlagOutcomes::default(),
+    };
+    decide_flags(snapshot, evaluator, plan.experiments, input, &visitor, &mut sink);
+    let Sink { choices, exposures, outcomes, .. } = sink;
+    choices.sort_unstable_by_key(|choice| choice.experiment);
+    if !exposures.is_empty() {
+        response.actions(snapshot).exposures = exposures;
+    }
+    outcomes
+}

@@ -1,0 +1,69 @@
+//! The request path, in four stages:
+//!
+//! ```text
+//! read    the headers, once: what the client asks for, and the owned names that it sent
+//! plan    the experiments and goals of the route, and the inputs that they can need
+//! decide  every experiment, by the engine's evaluator; the events and cookies that follow
+//! write   the changes of the request's headers, one host call each
+//! ```
+
+mod cookies;
+mod debug;
+mod decide;
+mod exposures;
+mod flags;
+mod mutations;
+mod plan;
+mod read;
+mod redirect;
+mod write;
+
+use crate::host::{Headers, Host, StreamHost};
+use crate::response::ResponsePlan;
+use crate::worker::Worker;
+use decide::{DecisionContext, WorkerParts};
+use edgesplit_engine::snapshot::Choice;
+use plan::Planner;
+use read::{Received, RequestTexts};
+
+/// The fate of a request.
+#[derive(Debug)]
+pub enum Flow {
+    /// It goes on to the origin.
+    Continue(ResponsePlan),
+    /// The filter has answered it.
+    Answered(ResponsePlan),
+}
+
+/// Buffers that requests share one after the other, to save allocations.
+#[derive(Debug, Default)]
+pub struct RequestScratch {
+    /// The numbers of the experiments and goals whose routes match, if they come from several lists.
+    experiments: Vec<u32>,
+    goals: Vec<u32>,
+    /// The variants of the visitor, and those of them that may be exposures.
+    choices: Vec<Choice>,
+    exposed: Vec<Choice>,
+}
+
+/// Handles the headers of a request.
+pub fn handle_request(worker: &mut Worker, host: &(impl Host + StreamHost)) -> Flow {
+    let Worker { config, snapshot, metrics, pipeline, guardrails, assignment_sets, scratch, now_ms, .. } = worker;
+    let RequestScratch { experiments, goals, choices, exposed } = scratch;
+    let (headers, texts) = (host.headers(Headers::Request), RequestTexts::default());
+    let Received { mut request, mutations, token } = read::read(config, snapshot.as_deref(), &headers, &texts);
+
+    let planner = Planner { config, has_events: pipeline.is_some(), now_ms: *now_ms, metrics };
+    let plan = planner.plan(snapshot.as_deref(), &request, token, (experiments, goals));
+    let (Some(plan), Some(snapshot)) = (plan, &*snapshot) else {
+        mutations.apply(host);
+        return Flow::Continue(ResponsePlan::default());
+    };
+
+    let pipeline = pipeline.as_mut().filter(|_| plan.preview.is_none());
+    let context = DecisionContext { config, snapshot, plan: &plan, off: guardrails.off(), now_ms: *now_ms };
+    let parts = WorkerParts { metrics, pipeline, assignment_sets, choices, exposed };
+    let decided = decide::decide(&context, &mut request, &texts, host, parts);
+
+    write::write(&context, &request, mutations, decided, (choices, metrics), host)
+}

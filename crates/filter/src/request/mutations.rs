@@ -1,0 +1,141 @@
+//! The changes of a request's headers. They are collected first, because each host call costs.
+
+use crate::host::{Headers, StreamHost};
+use crate::http::headers::{HeaderLengthMask, HeaderMap, NameSet, is_name};
+use crate::http::url;
+use crate::plugin_config;
+use edgesplit_engine::snapshot::Snapshot;
+
+const CACHE_CONTROL: &str = "cache-control";
+
+/// The changes of one request.
+#[derive(Debug)]
+pub(super) struct HeaderMutations<'a> {
+    config: &'a plugin_config::Request,
+    /// The names that variants set.
+    by_variants: Option<&'a NameSet>,
+    /// The names to replace or remove that the client sent, each with its number of headers.
+    spoofed: Vec<(&'a [u8], usize)>,
+    /// The values of the filter's own headers; empty if there is none.
+    assignments: &'a str,
+    cache_key: &'a str,
+    /// The headers to set. Of several with one name, the last counts.
+    pub(super) sets: Vec<(&'a str, &'a str)>,
+    /// The request target as it came.
+    pub(super) target: &'a [u8],
+    /// The request target as it goes on, if it changes.
+    pub(super) new_target: Option<Vec<u8>>,
+}
+
+impl<'a> HeaderMutations<'a> {
+    /// No changes.
+    #[inline(always)]
+    pub(super) fn new(config: &'a plugin_config::Request, snapshot: Option<&'a Snapshot>) -> HeaderMutations<'a> {
+        let by_variants = snapshot.map(|snapshot| &snapshot.owned_request_headers);
+        let (spoofed, sets) = (Vec::new(), Vec::new());
+        HeaderMutations {
+            config,
+            by_variants,
+            spoofed,
+            assignments: "",
+            cache_key: "",
+            sets,
+            target: b"",
+            new_target: None,
+        }
+    }
+
+    /// The lengths of the owned names.
+    #[inline(always)]
+    pub(super) fn owned_lengths(&self) -> HeaderLengthMask {
+        self.config.owned_lengths().or(self.by_variants.map_or(HeaderLengthMask::default(), NameSet::lengths))
+    }
+
+    /// Notes a name that the client sent, if the filter owns it.
+    #[inline(always)]
+    pub(super) fn protect(&mut self, name: &'a [u8]) {
+        if self.config.owns(name) || self.by_variants.is_some_and(|names| names.contains(name)) {
+            self.mark_spoofed(name);
+        }
+    }
+
+    #[cold]
+    fn mark_spoofed(&mut self, name: &'a [u8]) {
+        match self.spoofed.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, times)) => *times += 1,
+            None => self.spoofed.push((name, 1)),
+        }
+    }
+
+    /// Tells caches to store nothing of the response, in place of the client's own `cache-control`.
+    pub(super) fn store_nothing(&mut self, headers: &'a HeaderMap) {
+        if let times @ 1.. = headers.all(CACHE_CONTROL).count() {
+            self.spoofed.push((CACHE_CONTROL.as_bytes(), times));
+        }
+        self.sets.push((CACHE_CONTROL, "no-store"));
+    }
+
+    /// Replaces the start of the path, if it is `prefix`.
+    pub(super) fn rewrite_path(&mut self, prefix: &str, with: &str) {
+        let target = self.new_target.as_deref().unwrap_or(self.target);
+        if let Some(rest) = target.strip_prefix(prefix.as_bytes()) {
+            self.new_target = Some([with.as_bytes(), rest].concat());
+        }
+    }
+
+    /// Sets the assignments and the cache key.
+    pub(super) fn set_assignments(&mut self, assignments: &'a str, cache_key: &'a str) {
+        (self.assignments, self.cache_key) = (assignments, cache_key);
+        if let Some(name) = self.config.cache_key.query.as_deref().filter(|_| !cache_key.is_empty()) {
+            let target = self.new_target.as_deref().unwrap_or(self.target);
+            self.new_target = Some(url::with_parameter(target, name, Some(cache_key)));
+        }
+    }
+
+    /// The filter's own headers, without those that have no name or no value.
+    #[inline(always)]
+    fn owned_headers(&self) -> impl DoubleEndedIterator<Item = (&'a str, &'a str)> + Clone + use<'a> {
+        let cache_key = self.config.cache_key.header.as_deref().unwrap_or_default();
+        let both = [(self.config.assignments_header.as_str(), self.assignments), (cache_key, self.cache_key)];
+        both.into_iter().filter(|(name, value)| !name.is_empty() && !value.is_empty())
+    }
+
+    /// Makes the changes.
+    #[inline(always)]
+    pub(super) fn apply(&self, host: &impl StreamHost) {
+        if !self.spoofed.is_empty() || !self.sets.is_empty() || self.new_target.is_some() {
+            return self.apply_all(host);
+        }
+        for (name, value) in self.owned_headers() {
+            host.add_header(Headers::Request, name, value.as_bytes());
+        }
+    }
+
+    #[inline(never)]
+    fn apply_all(&self, host: &impl StreamHost) {
+        let set = || self.owned_headers().chain(self.sets.iter().copied());
+        for (name, times) in &self.spoofed {
+            let Ok(text) = std::str::from_utf8(name) else { continue };
+            match set().rev().find(|(set, _)| is_name(name, set.as_bytes())) {
+                // The host replaces the first header of a name only.
+                Some((_, value)) if *times == 1 => host.set_header(Headers::Request, text, value.as_bytes()),
+                Some((_, value)) => {
+                    host.remove_header(Headers::Request, text);
+                    host.add_header(Headers::Request, text, value.as_bytes());
+                }
+                None => host.remove_header(Headers::Request, text),
+            }
+        }
+        let mut all = set();
+        while let Some((name, value)) = all.next() {
+            let overruled = all.clone().any(|(later, _)| later == name);
+            let done = self.spoofed.iter().any(|(spoofed, _)| is_name(spoofed, name.as_bytes()));
+            if !overruled && !done {
+                host.add_header(Headers::Request, name, value.as_bytes());
+            }
+        }
+        if let Some(target) = self.new_target.as_deref().filter(|target| *target != self.target) {
+            host.set_header(Headers::Request, ":path", target);
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! The second stage: the work that a request can need.
+
+use crate::metrics::{Counter, Metrics};
+use crate::plugin_config::PluginConfig;
+use crate::request_context::preview::Preview;
+use crate::request_context::{RequestContext, has_consent, is_included, preview};
+use edgesplit_engine::reason::Reason;
+use edgesplit_engine::snapshot::{Needs, Snapshot};
+use std::borrow::Cow;
+
+/// The work for one request.
+#[derive(Debug)]
+pub(super) struct RequestPlan<'a> {
+    /// The numbers of the experiments whose routes match.
+    pub(super) experiments: &'a [u32],
+    /// The numbers of the goals whose routes match, if there are events.
+    pub(super) goals: &'a [u32],
+    /// The inputs and outputs that the experiments can need.
+    pub(super) needs: Needs,
+    /// The variants that a preview link shows. A preview is not counted or reported, and leaves nothing in the browser.
+    pub(super) preview: Option<Preview>,
+    /// Whether the visitor has consented to experiments.
+    pub(super) consent: bool,
+}
+
+/// The parts of a worker that plan requests.
+pub(super) struct Planner<'a> {
+    pub(super) config: &'a PluginConfig,
+    pub(super) has_events: bool,
+    pub(super) now_ms: i64,
+    pub(super) metrics: &'a mut Metrics,
+}
+
+impl Planner<'_> {
+    /// Plans a request. `None`: the request goes on as it is.
+    #[inline(always)]
+    pub(super) fn plan<'a>(
+        self,
+        snapshot: Option<&'a Snapshot>,
+        request: &RequestContext<'_>,
+        token: Option<Cow<'_, [u8]>>,
+        (experiments, goals): (&'a mut Vec<u32>, &'a mut Vec<u32>),
+    ) -> Option<RequestPlan<'a>> {
+        let Planner { config, has_events, now_ms, metrics } = self;
+        let Some(snapshot) = snapshot else {
+            metrics.add(Counter::NoConfig, 1);
+            return None;
+        };
+        if !is_included(&config.paths, request.path) {
+            metrics.decided(Reason::PathExcluded, snapshot.experiments.len() as u64);
+            return None;
+        }
+        let preview = token.and_then(|token| preview(&token, &config.request, now_ms)?.ok());
+        let experiments = find_experiments(snapshot, request, experiments);
+        let goals: &[u32] = if has_events && preview.is_none() { find_goals(snapshot, request, goals) } else { &[] };
+        if preview.is_none() {
+            count_others(snapshot, experiments.len(), metrics);
+        }
+        let consent = has_consent(request, &config.visitor);
+        let is_idle = experiments.is_empty() && goals.is_empty() && preview.is_none();
+        if is_idle && (consent || !config.visitor.expire_cookies) {
+            return None;
+        }
+        let found = experiments.iter().filter_map(|&number| snapshot.needs.get(number as usize));
+        let needs = found.fold(Needs::default(), |all, needs| all.and(*needs));
+        Some(RequestPlan { experiments, goals, needs, preview, consent })
+    }
+}
+
+/// The experiments whose routes match, by their numbers.
+#[inline(always)]
+fn find_experiments<'a>(snapshot: &'a Snapshot, request: &RequestContext<'_>, buffer: &'a mut Vec<u32>) -> &'a [u32] {
+    let route = |number: u32| snapshot.experiments.get(number as usize).map(|experiment| &experiment.route);
+    snapshot.experiment_index.find(request.path, || request.line(), route, buffer)
+}
+
+/// The goals whose routes match, by their numbers.
+#[inline(always)]
+fn find_goals<'a>(snapshot: &'a Snapshot, request: &RequestContext<'_>, buffer: &'a mut Vec<u32>) -> &'a [u32] {
+    if snapshot.goals.is_empty() {
+        return &[];
+    }
+    let route = |number: u32| snapshot.goals.get(number as usize).map(|goal| &goal.route);
+    snapshot.goal_index.find(request.path, || request.line(), route, buffer)
+}
+
+/// Counts the experiments that are not in the plan.
+fn count_others(snapshot: &Snapshot, planned: usize, metrics: &mut Metrics) {
+    let others = snapshot.experiments.len() - snapshot.paused - planned;
+    metrics.decided(Reason::Route, others as u64);
+    metrics.decided(Reason::Paused, snapshot.paused as u64);
+    metrics.decided(Reason::Disabled, snapshot.disabled.len() as u64);
+}
