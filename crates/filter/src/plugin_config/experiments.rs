@@ -19,13 +19,13 @@ use serde_json::Value;
 /// other. At least one of the two is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Experiments {
-    /// The format of what is fetched and of `inline`.
+    /// The format of fetched documents and of `inline`.
     pub format: FormatRef,
     /// The service to fetch from; `None`: only `inline` counts.
     pub source: Option<Source>,
     /// A JSON object in the experiment format, not validated yet: in force until the first good fetch.
     pub inline: Option<Value>,
-    /// What a vendor's encrypted payload is decrypted with.
+    /// The key of a vendor's encrypted payload.
     pub decryption_key: Option<DecryptionKey>,
     /// The routes and baselines of a vendor's flags, the first that names a flag counts.
     pub routes: Vec<FlagRoute>,

@@ -10,7 +10,7 @@ use serde_json::{Map, Number, Value};
 /// so nothing that reaches the filter is lost to it, and far below what a VM's stack holds.
 const DEPTH_MAX: usize = 64;
 
-/// Doubles tell every whole number up to here from its neighbours.
+/// Doubles distinguish every whole number up to here from its neighbours.
 const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
 
 /// The Struct that `bytes` encode, as a JSON object; `None` if they encode none.

@@ -168,15 +168,17 @@ impl Kind for IsGiven {
     fn describe(&self, _: &'static str, _: &'static str, _: &Absent<bool>, _: &mut Members) {}
 }
 
+const DOWNSTREAM_CACHING: Choice<bool> = Choice(|| vec![("private", true), ("unchanged", false)]);
+
 document! {
     /// Changes to responses.
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct Response {
-        /// Whether responses on routes with an experiment are made private to the browser: then no shared cache in front
-        /// of the proxy keeps one visitor's variant.
-        pub downstream_private as "downstream_caching": bool = true => Choice(|| vec![("private", true), ("unchanged", false)]),
-        /// The header that shows decisions and reasons, `key=variant;reason, …`, on requests with a valid preview link;
-        /// needs `request.preview`.
+        /// Whether responses on routes with an experiment are made private to the browser: then no shared cache in
+        /// front of the proxy keeps one visitor's variant.
+        pub downstream_private as "downstream_caching": bool = true => DOWNSTREAM_CACHING,
+        /// The header that shows decisions and reasons, `key=variant;reason, …`, on requests with a valid preview
+        /// link; needs `request.preview`.
         pub debug_header: Option<String> = None => Nullable(names::OWN_RESPONSE_HEADER),
     }
 }

@@ -1,4 +1,4 @@
-//! Who the visitor is, what is known of them, and who takes no part.
+//! Identification of visitors, their attributes, and exclusion of visitors.
 
 use super::names;
 use super::own_cookie::{Cookie, OwnCookie};
@@ -7,7 +7,7 @@ use edgesplit_engine::attribute::AttributeName;
 use edgesplit_formats::document;
 use edgesplit_formats::document::{Choice, Flag, List, Map, Nullable, Object, Parsed, Text, Then, strict};
 
-/// Who the visitor is, what is known of them, and who takes no part.
+/// Identification of visitors, their attributes, and exclusion of visitors.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Visitor {
     /// Where the id is looked for: the first that is present and not empty wins.
@@ -25,7 +25,7 @@ pub struct Visitor {
     pub honor_dnt: bool,
     /// Whether bots, told by their user agent, are left out.
     pub exclude_bots: bool,
-    /// What tells a bot.
+    /// The patterns that identify a bot.
     pub bot_patterns: BotPatterns,
     /// Whether cookies that the filter has set are taken away from a visitor who has not consented, or objects.
     pub expire_cookies: bool,

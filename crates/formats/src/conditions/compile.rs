@@ -35,7 +35,7 @@ impl Scope {
 /// The one attribute that GrowthBook names like an operator.
 const GROUPS_ATTRIBUTE: &str = "$groups";
 
-/// What `$type` tells apart.
+/// The types that `$type` distinguishes.
 const TYPES: [&str; 6] = ["string", "number", "boolean", "array", "object", "null"];
 
 const OPERATORS: &str = "$eq, $ne, $lt, $lte, $gt, $gte, $in, $nin, $ini, $nini, $inGroup, $notInGroup, $exists, $type, \
@@ -43,7 +43,7 @@ const OPERATORS: &str = "$eq, $ne, $lt, $lte, $gt, $gte, $in, $nin, $ini, $nini,
 
 const COMBINATIONS: [&str; 5] = ["$and", "$or", "$nor", "$not", "$savedGroup"];
 
-/// What compiling needs at hand.
+/// The state of a compilation.
 pub(super) struct Compiler<'a> {
     groups: &'a mut SavedGroups,
     problems: &'a mut Problems,
@@ -105,7 +105,7 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    /// A reference to a saved group that brings its own attribute or condition. What it cannot resolve matches nobody.
+    /// A reference to a saved group with its own attribute or condition. An unresolved reference matches no visitor.
     fn saved_group(&mut self, node: &Node<'_>, scope: Scope, depth: usize) -> Test {
         let Some(members) = node.object(self.problems) else { return Test::Never };
         let id_path = node.path.field("id");
@@ -158,11 +158,11 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    /// The conditions of a list, else what the SDK makes of what stands there.
+    /// The conditions of a list. Any other value is compiled to the SDK's interpretation of it.
     fn conditions(&mut self, node: &Node<'_>, scope: Scope, depth: usize) -> Result<Vec<Condition>, Test> {
         let Some(values) = node.value.as_array() else {
             node.expected(self.problems, "a list of conditions");
-            // To the SDK what has no length is empty, and an empty list holds.
+            // The SDK reads a value without a length as an empty list, which holds.
             let holds = match node.value {
                 Value::Null => false,
                 Value::String(text) => text.is_empty(),
@@ -177,7 +177,7 @@ impl<'a> Compiler<'a> {
         Ok(conditions.collect())
     }
 
-    /// What a value must be. `folded` ignores case, of a plain text only.
+    /// The check of a value. `folded` ignores the case of a plain text.
     fn check(&mut self, node: &Node<'_>, folded: bool, depth: usize) -> Check {
         let members = match node.value {
             Value::Null => return Check::Null,
@@ -191,7 +191,7 @@ impl<'a> Compiler<'a> {
         let operators = members.keys().filter(|name| name.starts_with('$')).count();
         if operators == 0 || operators < members.len() {
             if operators > 0 {
-                // The SDK then compares the whole object, which is hardly what was meant.
+                // The SDK then compares the whole object, which is hardly intended.
                 self.problems.error(node.path, "operators and plain members may not be mixed");
             }
             return self.same(node, depth);
@@ -301,7 +301,7 @@ impl<'a> Compiler<'a> {
         };
         match self.groups.get(id) {
             Group::List(members, _) => Operator::In(members, expected),
-            // Of what cannot be read nobody is in, and nobody known to be out.
+            // An unreadable group matches no visitor, in either direction.
             Group::Condition(_) | Group::Malformed => {
                 self.problems.error(node.path, format!("the saved group {id:?} is not a list"));
                 Operator::Never
@@ -324,7 +324,7 @@ impl<'a> Compiler<'a> {
         match JsRegex::compile(pattern, folded) {
             Ok(regex) => Operator::Regex(regex),
             Err(error) => {
-                // JavaScript would run it: the condition is not what its author wrote.
+                // JavaScript would run it: the condition differs from its author's intention.
                 self.limited |= matches!(error, CompileError::TooLarge(_));
                 self.problems.error(node.path, format!("as a pattern, {} {error}", found(node.value)));
                 Operator::Never
@@ -360,7 +360,7 @@ impl<'a> Compiler<'a> {
     }
 }
 
-/// What the SDK makes of a condition that is no object: it looks for members, and where there are none it holds.
+/// The SDK's interpretation of a condition that is no object: it looks for members, and holds if there are none.
 fn has_no_members(value: &Value) -> Condition {
     let holds = match value {
         Value::Bool(_) | Value::Number(_) => true,

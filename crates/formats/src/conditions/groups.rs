@@ -14,15 +14,15 @@ pub struct SavedGroups {
     by_id: HashMap<String, usize>,
 }
 
-/// What stands under an id.
+/// The value under an id.
 pub(super) enum Group {
-    /// A list, with the attribute it is about, if it says so.
+    /// A list, with its attribute, if it names one.
     List(Arc<ValueSet>, Option<String>),
     /// A condition.
     Condition(Value),
     /// Nothing.
     Absent,
-    /// What cannot be understood.
+    /// An unreadable value.
     Malformed,
 }
 
@@ -39,7 +39,7 @@ impl SavedGroups {
 
     pub(super) fn get(&mut self, id: &str) -> Group {
         let Some(group) = self.groups.get(id) else { return Group::Absent };
-        // A group is a list itself, or says of which type it is.
+        // A group is a list itself, or has a type.
         let (values, attribute) = match group.get("type").and_then(Value::as_str) {
             Some("list") => (group.get("values"), group.get("attributeKey").and_then(Value::as_str)),
             Some("condition") => {

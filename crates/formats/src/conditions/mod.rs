@@ -13,8 +13,8 @@ use serde_json::Value;
 /// Compiles the condition at `node`. `groups` maps the ids of saved groups to lists of their members, for `$inGroup`
 /// and `$notInGroup`; it is null where there are none.
 ///
-/// What is wrong is reported and still compiled, to what GrowthBook's SDK makes of it: the native format disables
-/// an experiment whose condition has errors, a GrowthBook payload is decided as its own SDK would.
+/// Invalid parts are reported and still compiled, with the meaning that GrowthBook's SDK gives them. The native format
+/// disables an experiment whose condition has errors; a GrowthBook payload is decided as by its own SDK.
 pub fn compile(node: &Node<'_>, groups: &Value, problems: &mut Problems) -> Condition {
     let mut groups = SavedGroups::new(groups.clone());
     compile::Compiler::new(&mut groups, problems).condition(node, compile::Scope::Request, 1)

@@ -72,7 +72,7 @@ pub const fn of<T, K: Kind<Value = T>>(kind: K) -> K {
     kind
 }
 
-/// What an absent member means.
+/// The meaning of an absent member.
 #[derive(Debug)]
 pub enum Absent<T> {
     /// The member is required.

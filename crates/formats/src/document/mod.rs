@@ -35,7 +35,8 @@ pub use kinds::{Choice, Flag, Number, Parsed, TOKEN, Text, Whole, number, whole}
 /// assert_eq!((batch.max_events, batch.bytes), (500, 7));
 /// ```
 ///
-/// - `field: Type => kind` is required; `= default` makes it optional; `| null = default` lets null stand for the default.
+/// - `field: Type => kind` is required; `= default` makes it optional; with `| null = default`, null stands for the
+///   default.
 /// - If every field has a default, the struct has `Default`.
 /// - `for Type { … }` declares how an existing struct is written.
 /// - The doc comment of a field is its description in the schema.

@@ -1,5 +1,5 @@
-//! Compiling a document bit by bit. A worker does it between its requests, none of which should wait for a thousand
-//! experiments; and there is never more of the document in memory as values than one experiment.
+//! Incremental compilation of a document. A worker compiles between its requests, and no request waits for a thousand
+//! experiments. At any time, the values of only one experiment are in memory.
 
 use super::document::{Experiments, document, head};
 use crate::diagnostics::{Node, Path, Problems};
@@ -12,7 +12,7 @@ use std::ops::Range;
 /// How many comparisons of routes take the time of compiling a byte.
 const COMPARISONS_PER_BYTE: usize = 4;
 
-/// A document in the native format on its way to a snapshot.
+/// The compilation of a document in the native format.
 #[derive(Debug)]
 pub struct Compilation {
     text: Vec<u8>,
@@ -42,7 +42,7 @@ impl Compilation {
                     None => Stage::Done(None),
                 }
             }
-            // It is no JSON, or not of this shape: read as a whole, which says what is wrong and where.
+            // No JSON, or another shape: reading it as a whole reports the problem and its place.
             None => Stage::Done(whole(&text, budget, &mut problems).map(Box::new)),
         };
         Compilation { text, stage, problems }
@@ -57,7 +57,7 @@ impl Compilation {
             && let Some(part) = parts.get(*next)
         {
             bytes = bytes.saturating_add(part.len());
-            // It was read once already, so that this does not fail.
+            // It has been read once already, so this does not fail.
             let value =
                 self.text.get(part.clone()).and_then(|text| serde_json::from_slice(text).ok()).unwrap_or_default();
             let before = done.budget.comparisons();
@@ -74,7 +74,7 @@ impl Compilation {
         true
     }
 
-    /// What came out, nothing if there is something left to do, and the text.
+    /// The result, without a snapshot if something is left to do, and the text.
     pub fn finish(self) -> (Compiled, Vec<u8>) {
         let snapshot = match self.stage {
             Stage::Done(snapshot) => snapshot.map(|snapshot| *snapshot),
@@ -118,7 +118,7 @@ impl Scan<'_> {
         }
     }
 
-    /// Whether `mark` is what comes next, and if so steps over it.
+    /// Whether `mark` comes next. If so, steps over it.
     fn mark(&mut self, mark: u8) -> bool {
         self.space();
         let is_next = self.text.get(self.at) == Some(&mark);

@@ -2,7 +2,7 @@
 
 use super::budget::RouteBudget;
 use super::effects;
-use super::experiment::{self, Experiment as Wire};
+use super::experiment;
 use super::kinds::{Anything, KEY, SHARE, TEXT};
 use super::route::Goals;
 use crate::diagnostics::{Node, Path, Problem, Problems, Severity};
@@ -59,7 +59,7 @@ impl Kind for ExperimentList {
 
     #[cfg(not(target_arch = "wasm32"))]
     fn schema(&self) -> Value {
-        List(lenient::<Wire>()).schema()
+        List(lenient::<experiment::Experiment>()).schema()
     }
 }
 
@@ -224,8 +224,8 @@ fn guarded_count(experiment: &Experiment) -> usize {
     if is_guarded { experiment.variants.len() } else { 0 }
 }
 
-/// The JSON Schema of a document. It does not cover rules across fields: weights that add up, unique keys, slots that do
-/// not overlap, sorted steps, names of variants.
+/// The JSON Schema of a document. It does not cover rules across fields: weights that add up, unique keys, slots that
+/// do not overlap, sorted steps, names of variants.
 #[cfg(not(target_arch = "wasm32"))]
 pub fn schema() -> Value {
     let description = "Experiments in Edgesplit's native format, schema 1. Shares, weights and slots are in 1/10,000. \

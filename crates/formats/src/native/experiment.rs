@@ -32,8 +32,8 @@ crate::document! {
         route: Route | null = Route::default() => strict(),
         /// The visitors who take part: a condition in GrowthBook's language. Every visitor, if left out.
         audience: Option<Condition> = None => Nullable(Audience),
-        /// The share of visitors that takes part, in 1/10,000; or steps sorted by time, of which the last that has begun
-        /// applies. Before the first step the share is 0.
+        /// The share of visitors that takes part, in 1/10,000; or steps sorted by time, of which the last that has
+        /// begun applies. Before the first step the share is 0.
         traffic: Vec<TrafficStep> | null = vec![TrafficStep { from_ms: i64::MIN, share: BUCKETS }] => Traffic,
         /// The time when it starts.
         starts: Option<i64> = None => Nullable(MOMENT),
@@ -45,8 +45,8 @@ crate::document! {
         sticky: bool | null = false => Flag,
         /// Raise it to bucket every visitor anew.
         sticky_version: u32 | null = 0 => whole(0, u32::MAX as u64),
-        /// Switches a variant off whose share of 5xx is significantly above the baseline's, on the proxy that observes it
-        /// and until the document's next revision.
+        /// Switches a variant off whose share of 5xx is significantly above the baseline's, on the proxy that observes
+        /// it and until the document's next revision.
         guardrail: Option<Guardrail> = None => Nullable(lenient()),
         /// The variants. Their weights add up to 10,000.
         variants: Vec<Variant> => VARIANTS,
@@ -110,7 +110,8 @@ crate::document! {
         key: String => KEY,
         /// Its part of the visitors, in 1/10,000; may be 0.
         weight: u32 => SHARE,
-        /// Whether visitors outside the experiment see this variant, which then has no part in the cache key. One at most.
+        /// Whether visitors outside the experiment see this variant, which then has no part in the cache key. One at
+        /// most.
         baseline: bool | null = false => Flag,
         /// The changes that the variant makes. A baseline may set only response headers.
         set: Effects | null = Effects::default() => strict(),

@@ -236,12 +236,12 @@ fn the_budget_disables_the_later_experiment() {
     for (experiments, budget, disabled) in [
         (vec![everywhere("a"), everywhere("b"), everywhere("c")], 8, vec![]),
         (vec![everywhere("a"), everywhere("b"), everywhere("c")], 7, vec!["c"]),
-        // What never meets does not multiply, even where both meet a third.
+        // Routes that never meet do not multiply, even if both meet a third.
         (vec![everywhere("a"), on("b", "/b*"), on("c", "/c*"), on("d", "/d*")], 4, vec![]),
         (vec![everywhere("a"), on("b", "/b*"), on("c", "/b/c*"), on("d", "/d*")], 4, vec!["c"]),
         // An experiment that is over does not count against those after it.
         (vec![everywhere("a"), everywhere("b"), everywhere("c"), on("d", "/d*")], 2, vec!["b", "c", "d"]),
-        // Nobody is in a paused experiment, and everybody is in the same variant of a concluded one.
+        // No visitor is in a paused experiment, and every visitor has the same variant of a concluded one.
         (vec![everywhere("a"), experiment("p", json!({"state": "paused"})), everywhere("b")], 4, vec![]),
         (
             vec![everywhere("a"), experiment("p", json!({"state": "concluded", "winner": "green"})), everywhere("b")],
