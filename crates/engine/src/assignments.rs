@@ -1,7 +1,6 @@
 //! The two texts that tell the origin and its caches what was decided.
 
 use super::snapshot::{Choice, Snapshot, Variant};
-use crate::sort::sort_by;
 use std::borrow::Cow;
 use std::fmt::Write;
 
@@ -21,7 +20,7 @@ pub fn mark_preview(cache_key: &mut String, nonce: Option<u128>) {
 /// who are in no experiment. Either is empty without one.
 pub fn texts(snapshot: &Snapshot, choices: &mut [Choice]) -> (String, String) {
     let rank = |choice: &Choice| snapshot.experiments.get(choice.experiment).map(|experiment| experiment.rank);
-    sort_by(choices, |a, b| rank(a) < rank(b));
+    choices.sort_unstable_by_key(rank);
     let joined = |pair: fn(&Variant) -> Option<&str>, separator| {
         let pairs = choices.iter().filter_map(|choice| pair(snapshot.choice(*choice)?.1));
         pairs.collect::<Vec<_>>().join(separator)

@@ -1,7 +1,5 @@
 //! Names of headers, and sets of them that are found by length first.
 
-use crate::sort::sort;
-
 /// Lengths that names have, in bytes; 63 stands for 63 and more.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct HeaderLengthMask(u64);
@@ -57,7 +55,7 @@ pub struct NameSet {
 impl NameSet {
     /// The set of these names, which are in lower case.
     pub fn new(mut names: Vec<String>) -> NameSet {
-        sort(&mut names);
+        names.sort_unstable();
         names.dedup();
         let lengths =
             names.iter().fold(HeaderLengthMask::default(), |all, name| all.or(HeaderLengthMask::of(&[name.len()])));

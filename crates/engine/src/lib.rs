@@ -18,4 +18,3 @@ pub mod pattern;
 pub mod reason;
 pub mod route;
 pub mod snapshot;
-pub mod sort;

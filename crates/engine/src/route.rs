@@ -1,7 +1,6 @@
 //! Routes: which requests an experiment or a goal is about, and an index that finds them without trying each.
 
 use super::pattern::Pattern;
-use crate::sort::sort;
 use std::borrow::Cow;
 
 /// What routes are compared with.
@@ -110,9 +109,9 @@ impl RouteIndex {
                 }
             }
         }
-        sort(&mut index.exact);
-        sort(&mut index.asks_more);
-        sort(&mut by_prefix);
+        index.exact.sort_unstable();
+        index.asks_more.sort_unstable();
+        by_prefix.sort_unstable();
         // In sorted order the prefixes of a text stand before it, the longest last: a stack holds the open ones.
         let mut open: Vec<usize> = Vec::new();
         for same in by_prefix.chunk_by(|(a, _), (b, _)| a == b) {
@@ -174,7 +173,7 @@ impl RouteIndex {
             }
             next = prefix.parent.and_then(|at| self.prefixes.get(at));
         }
-        sort(found);
+        found.sort_unstable();
         found.dedup();
         if !self.asks_more.is_empty() {
             let line = line();

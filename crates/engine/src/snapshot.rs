@@ -7,7 +7,6 @@ use super::guardrail::Guardrail;
 use super::hash::{Salt, fingerprint};
 use super::route::{Route, RouteIndex};
 use crate::header_name::NameSet;
-use crate::sort::sort_by;
 use std::collections::HashMap;
 
 /// Everything the engine knows of one config.
@@ -236,7 +235,7 @@ impl Snapshot {
     pub fn build_indexes(mut self) -> Snapshot {
         let mut by_key: Vec<usize> = (0..self.experiments.len()).collect();
         let key = |position: &usize| self.experiments.get(*position).map(|experiment| &experiment.key);
-        sort_by(&mut by_key, |a, b| (key(a), a) < (key(b), b));
+        by_key.sort_by(|a, b| key(a).cmp(&key(b)));
         for (rank, position) in by_key.into_iter().enumerate() {
             if let Some(experiment) = self.experiments.get_mut(position) {
                 experiment.rank = rank;

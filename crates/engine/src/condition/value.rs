@@ -4,7 +4,6 @@
 
 use crate::attribute::AttributeValue;
 use crate::number;
-use crate::sort::{sort, sort_by};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -258,9 +257,9 @@ impl ValueSet {
                 JsValue::List(_) | JsValue::Object(_) => {}
             }
         }
-        sort(&mut texts);
+        texts.sort_unstable();
         texts.dedup();
-        sort_by(&mut numbers, |a, b| a.total_cmp(b).is_lt());
+        numbers.sort_unstable_by(f64::total_cmp);
         ValueSet { texts: texts.into(), numbers: numbers.into(), others, folded }
     }
 
