@@ -8,6 +8,9 @@ use edgesplit_filter::events::outbox::{Batch, Lease, Outbox};
 use edgesplit_filter::events::slot::{EncodedBatch, part_id};
 use edgesplit_filter::shared_data::Record;
 
+/// A `retry-after` is followed up to this multiple of the longest back-off.
+const RETRY_AFTER_BACKOFFS_MAX: u64 = 10;
+
 /// Calls that batches which waited may have on their way together.
 const BACKLOG_CALLS_IN_FLIGHT_MAX: usize = 4;
 
@@ -355,8 +358,9 @@ impl Ledger {
         let wait_ms = new.retry_at_ms - change.now_ms;
         let Scenario { backoff_min_ms, backoff_max_ms, .. } = *change.scenario;
         let ceiling = backoff_max_ms.min(backoff_min_ms.saturating_mul(1 << new.failures.min(20)));
-        let longest = ceiling.max(backoff_min_ms).max(result.retry_after_ms) as i64;
-        let shortest = backoff_min_ms.max(result.retry_after_ms) as i64;
+        let retry_after_ms = result.retry_after_ms.min(backoff_max_ms * RETRY_AFTER_BACKOFFS_MAX);
+        let longest = ceiling.max(backoff_min_ms).max(retry_after_ms) as i64;
+        let shortest = backoff_min_ms.max(retry_after_ms) as i64;
         if new.failures == 0 || !(shortest..=longest).contains(&wait_ms) {
             return Err(format!(
                 "after {} failures the service is left alone for {wait_ms} ms, not {shortest} to {longest}",

@@ -14,4 +14,6 @@ pub mod request;
 pub mod request_context;
 pub mod response;
 pub mod shared_data;
+#[cfg(test)]
+mod test_host;
 pub mod worker;

@@ -178,10 +178,9 @@ impl<'a> Reader<'a> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::host::{Call, MetricKind, Shared};
     use crate::metrics::Metrics;
+    use crate::test_host::TestHost;
     use std::cell::{Cell, RefCell};
-    use std::collections::HashMap;
 
     /// The bytes that `hex` stands for; blanks separate fields.
     pub(crate) fn bytes_of(hex: &str) -> Vec<u8> {
@@ -210,60 +209,9 @@ pub(crate) mod tests {
         }
     }
 
-    /// One value, and metrics by name. So many of the next writes find the value changed.
-    #[derive(Default)]
-    struct OneValue {
-        value: RefCell<Vec<u8>>,
-        stale: Cell<u32>,
-        fails: Cell<bool>,
-        names: RefCell<Vec<String>>,
-        counts: RefCell<HashMap<String, i64>>,
-    }
-
-    impl Host for OneValue {
-        fn now_ms(&self) -> i64 {
-            0
-        }
-
-        fn random(&self) -> u128 {
-            0
-        }
-
-        fn log(&self, _level: log::Level, _message: &str) {}
-
-        fn shared_get(&self, _key: &str) -> Result<Shared, HostError> {
-            if self.fails.get() { Err(HostError) } else { Ok(Shared { value: self.value.borrow().clone(), cas: 1 }) }
-        }
-
-        fn shared_set(&self, _key: &str, value: &[u8], _cas: u32) -> Result<(), SetError> {
-            if self.stale.get() > 0 {
-                self.stale.set(self.stale.get() - 1);
-                *self.value.borrow_mut() = Number(40).encode();
-                return Err(SetError::Stale);
-            }
-            *self.value.borrow_mut() = value.to_vec();
-            Ok(())
-        }
-
-        fn dispatch(&self, _call: &Call<'_>) -> Result<u32, HostError> {
-            Err(HostError)
-        }
-
-        fn define_metric(&self, _kind: MetricKind, name: &str) -> Option<u32> {
-            self.names.borrow_mut().push(name.to_owned());
-            Some(self.names.borrow().len() as u32 - 1)
-        }
-
-        fn increment(&self, metric: u32, by: i64) {
-            *self.counts.borrow_mut().entry(self.names.borrow()[metric as usize].clone()).or_default() += by;
-        }
-
-        fn record(&self, _metric: u32, _value: u64) {}
-    }
-
-    /// Adds one to the value. Gives the result, the bytes then, and the one counter that counted.
-    fn add_one(host: &OneValue) -> (Result<Option<u32>, HostError>, Vec<u8>, Option<String>) {
-        let mut metrics = Metrics::define(host, "p");
+    /// Adds one to the value. Gives the result, the bytes then, and the counter that counted, if any.
+    fn add_one(host: &TestHost) -> (Result<Option<u32>, HostError>, Vec<u8>, Option<String>) {
+        let mut metrics = Metrics::define(host, "test");
         let result = update(&mut Env::new(host, 0, &mut metrics), "key", |number: &mut Number| {
             number.0 += 1;
             Some(number.0)
@@ -271,37 +219,43 @@ pub(crate) mod tests {
         metrics.flush(host);
         let counts = host.counts.borrow();
         assert!(counts.len() <= 1 && counts.values().all(|count| *count == 1), "{counts:?}");
-        (result, host.value.borrow().clone(), counts.keys().next().map(|name| name.replace("edgesplit.p.errors.", "")))
+        (result, host.value("key"), counts.keys().next().cloned())
     }
 
     #[test]
     fn update_changes_the_value_that_is_there() {
+        let unreadable = || Some("errors.shared_data_corrupt".to_owned());
         for (stored, expected, counted) in [
             (&b""[..], 1, None),
             (b"N\x01\x07\0\0\0", 8, None),
-            (b"N\x02\x07\0\0\0", 1, Some("shared_data_corrupt".to_owned())),
-            (b"N\x01\x07\0\0\0\0", 1, Some("shared_data_corrupt".to_owned())),
+            (b"N\x02\x07\0\0\0", 1, unreadable()),
+            (b"N\x01\x07\0\0\0\0", 1, unreadable()),
         ] {
-            let host = OneValue { value: RefCell::new(stored.to_vec()), ..OneValue::default() };
+            let host = TestHost::default();
+            host.put("key", stored);
             assert_eq!(add_one(&host), (Ok(Some(expected)), Number(expected).encode(), counted), "{stored:?}");
         }
+        assert_eq!(add_one(&TestHost::default()), (Ok(Some(1)), Number(1).encode(), None), "absent");
     }
 
     #[test]
     fn update_starts_again_on_a_stale_write_and_counts_a_failed_last_attempt() {
-        let host = OneValue { stale: Cell::new(UPDATE_TRIES_MAX - 1), ..OneValue::default() };
+        let stale = |times| RefCell::new((times, Number(40).encode()));
+        let host = TestHost { stale: stale(UPDATE_TRIES_MAX - 1), ..TestHost::default() };
         assert_eq!(add_one(&host), (Ok(Some(41)), Number(41).encode(), None));
-        let host = OneValue { stale: Cell::new(UPDATE_TRIES_MAX), ..OneValue::default() };
-        assert_eq!(add_one(&host), (Err(HostError), Number(40).encode(), Some("cas_exhausted".to_owned())));
-        let host = OneValue { fails: Cell::new(true), ..OneValue::default() };
-        assert_eq!(add_one(&host), (Err(HostError), Vec::new(), Some("shared_data".to_owned())));
+        let host = TestHost { stale: stale(UPDATE_TRIES_MAX), ..TestHost::default() };
+        let exhausted = Some("errors.cas_exhausted".to_owned());
+        assert_eq!(add_one(&host), (Err(HostError), Number(40).encode(), exhausted));
+        let host = TestHost { fails: Cell::new(true), ..TestHost::default() };
+        assert_eq!(add_one(&host), (Err(HostError), Vec::new(), Some("errors.shared_data".to_owned())));
     }
 
     #[test]
     fn update_writes_nothing_if_nothing_changes() {
-        let host = OneValue { value: RefCell::new(b"other".to_vec()), ..OneValue::default() };
-        let mut metrics = Metrics::define(&host, "p");
+        let host = TestHost::default();
+        host.put("key", b"other");
+        let mut metrics = Metrics::define(&host, "test");
         let unchanged = update(&mut Env::new(&host, 0, &mut metrics), "key", |_: &mut Number| None::<()>);
-        assert_eq!((unchanged, &host.value.borrow()[..]), (Ok(None), &b"other"[..]));
+        assert_eq!((unchanged, host.value("key")), (Ok(None), b"other".to_vec()));
     }
 }

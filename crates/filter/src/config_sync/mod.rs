@@ -5,6 +5,7 @@
 //! several are in use at the same time while listeners drain. A list bounds the number of sources.
 
 mod fetch;
+mod problems;
 pub mod state;
 
 use crate::env::Env;
@@ -14,10 +15,11 @@ use crate::plugin_config::Source;
 use crate::shared_data::{Record, read, swap, update};
 use edgesplit_engine::hash::{fingerprint, hash64_seeded};
 use edgesplit_engine::snapshot::Snapshot;
-use edgesplit_formats::diagnostics::{Problems, Severity};
+use edgesplit_formats::diagnostics::Severity;
 use edgesplit_formats::{Compilation, Compiled, NATIVE, Options};
-use fetch::{Answer, FetchFailure};
-use state::{Body, Sources, State, Validator};
+use fetch::{Answer, Decoder, FetchFailure};
+pub use problems::log_problems;
+use state::{Body, Sources, State, Validator, keys};
 
 /// How many VMs may fetch before their first tick. The first VM of a process is a trial that is thrown away with its calls. A
 /// second one must get a chance, for the config to be present before the first request.
@@ -29,8 +31,8 @@ const LEASE_GRACE_MS: u64 = 5_000;
 /// How much of a config is compiled at a time; the worker serves requests in between.
 pub const COMPILED_BYTES_PER_STEP: usize = 16 << 10;
 
-/// How many problems of one config are written to the log.
-pub const LOGGED_PROBLEMS_MAX: usize = 20;
+/// How much of a config is decompressed at a time.
+const DECODED_BYTES_PER_STEP: usize = 256 << 10;
 
 /// Fetches the config and follows the other VMs.
 #[derive(Debug)]
@@ -54,6 +56,7 @@ pub struct ConfigSync {
     /// A hash of the body in force.
     body_id: u64,
     call: Option<u32>,
+    decoding: Option<(Decoder, Option<Validator>)>,
     compiling: Option<Compiling>,
     /// When the source last confirmed the config, as far as this VM knows.
     confirmed_ms: Option<i64>,
@@ -100,6 +103,7 @@ impl ConfigSync {
             validator: None,
             body_id: 0,
             call: None,
+            decoding: None,
             compiling: None,
             confirmed_ms: None,
             source,
@@ -111,9 +115,9 @@ impl ConfigSync {
         now_ms.saturating_sub(self.confirmed_ms.unwrap_or(self.configured_ms)).max(0)
     }
 
-    /// Whether a config is being compiled.
+    /// Whether a config is being decompressed or compiled.
     pub fn is_compiling(&self) -> bool {
-        self.compiling.is_some()
+        self.decoding.is_some() || self.compiling.is_some()
     }
 
     /// Before the first tick: loads the config from shared data, or starts the first fetch.
@@ -146,6 +150,9 @@ impl ConfigSync {
     /// one.
     pub fn tick(&mut self, host: &impl Host, now_ms: i64, metrics: &mut Metrics) -> Option<Snapshot> {
         let env = &mut Env::new(host, now_ms, metrics);
+        if self.decoding.is_some() {
+            return self.decode_step(env);
+        }
         if self.compiling.is_some() {
             return self.compile_step(env, COMPILED_BYTES_PER_STEP);
         }
@@ -227,11 +234,31 @@ impl ConfigSync {
                 env.metrics.add(Counter::FetchNotModified, 1);
                 self.confirm(env, None);
             }
-            Ok(Answer::NotModified) => self.fail(env, &FetchFailure::Unanswered("status 304".to_owned())),
-            Ok(Answer::Config(text, validator)) => return Some(self.fetched(env, text, validator)),
-            Err(failure) => self.fail(env, &failure),
+            Ok(Answer::NotModified) => self.fail(env, &FetchFailure::Status(304)),
+            Ok(Answer::Config(decoder, validator)) => {
+                self.decoding = Some((decoder, validator));
+                return Some(self.decode_step(env));
+            }
+            Err(failure) => {
+                if matches!(failure, FetchFailure::Status(400..=499)) {
+                    // The validator may be the problem.
+                    self.validator = None;
+                }
+                self.fail(env, &failure);
+            }
         }
         Some(None)
+    }
+
+    /// Decompresses the next part of a config that was fetched.
+    fn decode_step(&mut self, env: &mut Env<'_, impl Host>) -> Option<Snapshot> {
+        let (mut decoder, validator) = self.decoding.take()?;
+        match decoder.advance(DECODED_BYTES_PER_STEP) {
+            Ok(true) => return self.fetched(env, decoder.text, validator),
+            Ok(false) => self.decoding = Some((decoder, validator)),
+            Err(failure) => self.fail(env, &failure),
+        }
+        None
     }
 
     /// Begins to compile a config that was fetched, unless it is the one in force.
@@ -319,16 +346,9 @@ impl ConfigSync {
 
     /// Reports a failed fetch. The config in force stays.
     fn fail(&self, env: &mut Env<'_, impl Host>, failure: &FetchFailure) {
-        let (counter, level, message) = match failure {
-            FetchFailure::Unanswered(found) => {
-                (Counter::FetchFailure, log::Level::Warn, format!("experiments could not be fetched ({found})"))
-            }
-            FetchFailure::Refused(problem) => {
-                (Counter::ConfigRejected, log::Level::Error, format!("the fetched experiments are refused: {problem}"))
-            }
-        };
-        env.metrics.add(counter, 1);
-        env.host.log(level, &format!("{message}; the last good ones stay"));
+        env.metrics.add(failure.counter(), 1);
+        let (level, message) = failure.message();
+        env.host.log(level, &message);
         self.schedule_retry(env);
     }
 
@@ -374,24 +394,5 @@ impl ConfigSync {
     }
 }
 
-/// The keys of a source's state and body.
-fn keys(prefix: &str, source_id: u64) -> [String; 2] {
-    let state = format!("{prefix}/config/{source_id:016x}");
-    let body = format!("{state}/body");
-    [state, body]
-}
-
-/// Writes the problems of a config to the proxy's log.
-pub fn log_problems(host: &impl Host, config: &str, problems: &Problems) {
-    for problem in problems.iter().take(LOGGED_PROBLEMS_MAX) {
-        let level = match problem.severity {
-            Severity::Error => log::Level::Error,
-            Severity::Warning => log::Level::Warn,
-        };
-        host.log(level, &format!("{config}: {problem}"));
-    }
-    let more = problems.iter().count().saturating_sub(LOGGED_PROBLEMS_MAX);
-    if more > 0 {
-        host.log(log::Level::Warn, &format!("{config}: {more} more problems"));
-    }
-}
+#[cfg(test)]
+mod tests;

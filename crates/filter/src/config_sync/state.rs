@@ -6,6 +6,16 @@ use crate::shared_data::{CLOCK_SKEW_MS_MAX, Reader, Record, Writer};
 /// How many sources are kept at once. Usually there is one, and one more for every listener that still drains.
 pub const SOURCES_MAX: usize = 8;
 
+/// A longer validator is ignored: a source could otherwise send one that it refuses to take back.
+pub const VALIDATOR_BYTES_MAX: usize = 256;
+
+/// The keys of a source's state and body.
+pub(super) fn keys(prefix: &str, source_id: u64) -> [String; 2] {
+    let state = format!("{prefix}/config/{source_id:016x}");
+    let body = format!("{state}/body");
+    [state, body]
+}
+
 /// The state of a source: the version that was fetched last, and the lease of the VM that fetches.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct State {
@@ -71,7 +81,7 @@ impl Validator {
     pub fn of(headers: &HeaderMap) -> Option<Validator> {
         let text = |name: &str| {
             let text = std::str::from_utf8(headers.get(name)?).ok()?;
-            (!text.is_empty()).then(|| text.to_owned())
+            (1..=VALIDATOR_BYTES_MAX).contains(&text.len()).then(|| text.to_owned())
         };
         text("etag").map(Validator::Etag).or_else(|| text("last-modified").map(Validator::LastModified))
     }
@@ -118,6 +128,8 @@ impl Record for Body {
         let validator = std::str::from_utf8(bytes.bytes(length)?).ok()?.to_owned();
         let validator = match kind {
             0 if validator.is_empty() => None,
+            // Stored by an older module.
+            1 | 2 if validator.len() > VALIDATOR_BYTES_MAX => None,
             1 => Some(Validator::Etag(validator)),
             2 => Some(Validator::LastModified(validator)),
             _ => return None,

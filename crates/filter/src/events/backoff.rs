@@ -1,7 +1,7 @@
 //! The wait before a failing service is tried again.
 
-/// Longest `retry-after` that is followed: a service that asks for more is asked again after this long.
-pub const RETRY_AFTER_MS_MAX: u64 = 3_600_000;
+/// A `retry-after` is followed up to this multiple of the longest back-off.
+pub const RETRY_AFTER_BACKOFFS_MAX: u64 = 10;
 
 /// Bounds of the back-off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,14 +15,15 @@ pub struct Backoff {
 impl Backoff {
     /// The wait after `failures` failures in a row: evenly spread between `min_ms` and a ceiling that doubles with every
     /// failure up to `max_ms` (exponential back-off with full jitter, which spreads out proxies that failed together).
-    /// A `retry-after` of the service is a lower bound.
+    /// A `retry-after` of the service is a lower bound, itself bounded: one far in the future must not stop delivery.
     pub fn wait_ms(self, failures: u32, retry_after_ms: Option<u64>, random: u64) -> u64 {
         let factor = 1_u64.checked_shl(failures.min(62)).unwrap_or(u64::MAX);
         let ceiling = self.min_ms.saturating_mul(factor).min(self.max_ms).max(self.min_ms);
         let spread = u128::from(ceiling - self.min_ms) + 1;
         // The upper half of the product of two 64-bit numbers is evenly spread below `spread`.
         let jitter = ((u128::from(random) * spread) >> 64) as u64;
-        (self.min_ms + jitter).max(retry_after_ms.unwrap_or(0).min(RETRY_AFTER_MS_MAX))
+        (self.min_ms + jitter)
+            .max(retry_after_ms.unwrap_or(0).min(self.max_ms.saturating_mul(RETRY_AFTER_BACKOFFS_MAX)))
     }
 }
 
@@ -57,7 +58,10 @@ mod tests {
     fn retry_after_is_a_bounded_lower_bound() {
         assert_eq!(BACKOFF.wait_ms(1, Some(30_000), u64::MAX), 30_000);
         assert_eq!(BACKOFF.wait_ms(1, Some(10), u64::MAX), 2_000);
-        assert_eq!(BACKOFF.wait_ms(1, Some(u64::MAX), 0), RETRY_AFTER_MS_MAX);
+        assert_eq!(BACKOFF.wait_ms(1, Some(600_001), 0), 600_000);
+        assert_eq!(BACKOFF.wait_ms(1, Some(u64::MAX), 0), 600_000);
+        let short = Backoff { min_ms: 1, max_ms: 20 };
+        assert_eq!(short.wait_ms(1, Some(3_600_000), 0), 200);
     }
 
     #[test]
