@@ -4,6 +4,7 @@
 //! body that compiled is stored, so a VM that starts later can load it at once. Sources do not share values, because VMs of
 //! several are in use at the same time while listeners drain. A list bounds the number of sources.
 
+mod compiling;
 mod fetch;
 mod problems;
 pub mod state;
@@ -13,10 +14,11 @@ use crate::host::{Host, HostError, Reply};
 use crate::metrics::{Counter, Metrics};
 use crate::plugin_config::Source;
 use crate::shared_data::{Record, read, swap, update};
+use compiling::{Compiling, Origin};
 use edgesplit_engine::hash::{fingerprint, hash64_seeded};
 use edgesplit_engine::snapshot::Snapshot;
 use edgesplit_formats::diagnostics::Severity;
-use edgesplit_formats::{Compilation, Compiled, NATIVE, Options};
+use edgesplit_formats::{Compiled, NATIVE, Options};
 use fetch::{Answer, Decoder, FetchFailure};
 pub use problems::log_problems;
 use state::{Body, Sources, State, Validator, keys};
@@ -27,9 +29,6 @@ pub const START_FETCHES_MAX: u8 = 2;
 
 /// How much longer than its call a fetch lease lasts, to compile the answer.
 const LEASE_GRACE_MS: u64 = 5_000;
-
-/// How much of a config is compiled at a time; the worker serves requests in between.
-pub const COMPILED_BYTES_PER_STEP: usize = 16 << 10;
 
 /// How much of a config is decompressed at a time.
 const DECODED_BYTES_PER_STEP: usize = 256 << 10;
@@ -60,24 +59,6 @@ pub struct ConfigSync {
     compiling: Option<Compiling>,
     /// When the source last confirmed the config, as far as this VM knows.
     confirmed_ms: Option<i64>,
-}
-
-/// A config that is being compiled step by step.
-#[derive(Debug)]
-struct Compiling {
-    compilation: Box<dyn Compilation>,
-    validator: Option<Validator>,
-    body_id: u64,
-    origin: Origin,
-}
-
-/// The origin of a config.
-#[derive(Debug)]
-enum Origin {
-    /// The source: the other VMs get it from this one.
-    Fetched,
-    /// Shared data, in this state.
-    Shared(State),
 }
 
 impl ConfigSync {
@@ -128,7 +109,10 @@ impl ConfigSync {
         if state.version != 0 {
             // Only the request that this VM was started for waits.
             self.load(env, &state);
-            return self.compile_step(env, usize::MAX);
+            if let Some(compiling) = &mut self.compiling {
+                compiling.do_at_once();
+            }
+            return self.compile_step(env);
         }
         self.fetch_if(env, |state| {
             let is_allowed = state.version == 0 && state.start_fetches < START_FETCHES_MAX;
@@ -154,7 +138,7 @@ impl ConfigSync {
             return self.decode_step(env);
         }
         if self.compiling.is_some() {
-            return self.compile_step(env, COMPILED_BYTES_PER_STEP);
+            return self.compile_step(env);
         }
         let state: State = read(env, &self.state_key).ok()?.unwrap_or_default();
         let mut snapshot = None;
@@ -165,7 +149,7 @@ impl ConfigSync {
         } else {
             if state.version != self.loaded {
                 self.load(env, &state);
-                snapshot = self.compile_step(env, COMPILED_BYTES_PER_STEP);
+                snapshot = self.compile_step(env);
             }
             self.confirmed_ms = Some(state.confirmed_ms);
         }
@@ -261,7 +245,7 @@ impl ConfigSync {
         None
     }
 
-    /// Begins to compile a config that was fetched, unless it is the one in force.
+    /// Compiles a config that was fetched, unless it is the one in force.
     fn fetched(
         &mut self,
         env: &mut Env<'_, impl Host>,
@@ -275,19 +259,18 @@ impl ConfigSync {
             self.confirm(env, None);
             return None;
         }
-        let compilation = self.options.format.begin(text, &self.options);
-        self.compiling = Some(Compiling { compilation, validator, body_id, origin: Origin::Fetched });
-        self.compile_step(env, COMPILED_BYTES_PER_STEP)
+        self.compiling = Some(Compiling::new(text, &self.options, (body_id, validator), Origin::Fetched));
+        self.compile_step(env)
     }
 
-    /// Compiles the next `bytes_max` bytes of the config. Gives the snapshot once it is in force.
-    fn compile_step(&mut self, env: &mut Env<'_, impl Host>, bytes_max: usize) -> Option<Snapshot> {
+    /// Compiles the next part of the config. Gives the snapshot once it is in force.
+    fn compile_step(&mut self, env: &mut Env<'_, impl Host>) -> Option<Snapshot> {
         let mut compiling = self.compiling.take()?;
-        if !compiling.compilation.advance(bytes_max) {
+        if !compiling.advance() {
             self.compiling = Some(compiling);
             return None;
         }
-        let Compiling { compilation, validator, body_id, origin } = compiling;
+        let Compiling { compilation, validator, body_id, origin, .. } = compiling;
         let (compiled, text) = compilation.finish();
         let snapshot = match origin {
             Origin::Fetched => Some(self.publish(env, compiled, validator.clone(), text)?),
@@ -389,8 +372,8 @@ impl ConfigSync {
                 self.loaded = version;
             }
         }
-        let (body_id, compilation) = (hash64_seeded(self.vm, &text), self.options.format.begin(text, &self.options));
-        self.compiling = Some(Compiling { compilation, validator, body_id, origin: Origin::Shared(*state) });
+        let body_id = hash64_seeded(self.vm, &text);
+        self.compiling = Some(Compiling::new(text, &self.options, (body_id, validator), Origin::Shared(*state)));
     }
 }
 

@@ -15,13 +15,18 @@ struct Vm {
 }
 
 impl Vm {
-    fn start(host: &TestHost) -> Vm {
+    fn new(host: &TestHost) -> Vm {
         let config = format!(r#"{{"experiments": {{"cluster": "experiments", "max_bytes": {BYTES_MAX}}}}}"#);
         let config = PluginConfig::parse(config.as_bytes()).unwrap();
         let source = config.experiments.source.clone().unwrap();
         let sync = ConfigSync::new(source, config.compile_options(), 1, "edgesplit/test", 0);
-        let mut vm = Vm { sync, metrics: Metrics::define(host, "test") };
-        assert!(vm.sync.start(host, host.now_ms.get(), &mut vm.metrics).is_none());
+        Vm { sync, metrics: Metrics::define(host, "test") }
+    }
+
+    /// A VM that has started the first fetch.
+    fn start(host: &TestHost) -> Vm {
+        let mut vm = Vm::new(host);
+        assert!(vm.sync.start(host, 0, &mut vm.metrics).is_none());
         vm
     }
 
@@ -85,6 +90,21 @@ fn failed_fetch_is_retried_at_the_refresh_interval() {
     }
     assert_eq!(vm.reply(&host, &[status(200)], &config("r1", 0)).as_deref(), Some("r1"));
     assert_eq!((host.count("config.fetch_failure"), host.count("config.rejected")), (4, 2));
+}
+
+#[test]
+fn config_is_in_force_at_once_in_a_vm_that_starts_later() {
+    let host = TestHost::default();
+    let mut first = Vm::start(&host);
+    let variants = r#"[{"key": "a", "weight": 5000, "baseline": true}, {"key": "b", "weight": 5000}]"#;
+    let experiments: Vec<String> = (0..100)
+        .map(|number| format!(r#"{{"key": "e{number}", "state": "running", "variants": {variants}}}"#))
+        .collect();
+    let body = format!(r#"{{"schema": 1, "revision": "r1", "experiments": [{}]}}"#, experiments.join(","));
+    assert_eq!(first.reply(&host, &[status(200)], body.as_bytes()).as_deref(), Some("r1"));
+    let mut second = Vm::new(&host);
+    let snapshot = second.sync.start(&host, 0, &mut second.metrics).unwrap();
+    assert_eq!(snapshot.revision.as_deref(), Some("r1"));
 }
 
 #[test]
