@@ -6,7 +6,7 @@ mod server;
 mod state;
 mod verdict;
 
-use super::{PROBLEMS, WELL, options, output};
+use super::{EXIT_OK, EXIT_PROBLEMS, options, output};
 use config::ConfigView;
 use edgesplit_filter::plugin_config::PluginConfig;
 use edgesplit_formats::FormatRef;
@@ -95,7 +95,11 @@ pub(super) fn run(args: &Arguments) -> Result<u8, String> {
         state.add(0, poll(&agent, &args.envoys));
         let json = state.to_json();
         output::print_json(&json)?;
-        return Ok(if json.get("overall").is_some_and(|overall| overall == "broken") { PROBLEMS } else { WELL });
+        return Ok(if json.get("overall").is_some_and(|overall| overall == "broken") {
+            EXIT_PROBLEMS
+        } else {
+            EXIT_OK
+        });
     }
     // The only data that the polling thread and the serving threads share.
     let state = Mutex::new(state);
@@ -129,7 +133,7 @@ pub(super) fn run(args: &Arguments) -> Result<u8, String> {
             None => Reply { status: "404 Not Found", kind: "text/plain", body: b"not found\n".to_vec() },
         });
     });
-    Ok(WELL)
+    Ok(EXIT_OK)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

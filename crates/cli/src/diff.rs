@@ -3,7 +3,7 @@
 use super::output::{self, BAD, GOOD, QUIET, STRONG};
 use super::population::{self, Population};
 use super::simulate::{grouped, percent};
-use super::{PROBLEMS, WELL, write_all};
+use super::{EXIT_OK, EXIT_PROBLEMS, write_all};
 use edgesplit_engine::decide::Decision;
 use edgesplit_engine::snapshot::Snapshot;
 use serde_json::{Value, json};
@@ -63,9 +63,9 @@ fn variant(snapshot: &Snapshot, experiment: Option<usize>, variant: Option<usize
 }
 
 pub(super) fn run(args: &Arguments) -> Result<u8, String> {
-    let Some(population) = Population::new(&args.population)? else { return Ok(PROBLEMS) };
+    let Some(population) = Population::new(&args.population)? else { return Ok(EXIT_PROBLEMS) };
     let (Some(old), Some(new)) = (population.config(&args.old)?, population.config(&args.new)?) else {
-        return Ok(PROBLEMS);
+        return Ok(EXIT_PROBLEMS);
     };
     let pairs = pairs(&old.snapshot, &new.snapshot);
     // A snapshot belongs to one thread, so the closure below uses copies of positions and keys.
@@ -143,7 +143,7 @@ pub(super) fn run(args: &Arguments) -> Result<u8, String> {
     } else {
         output::print(&report.to_text())?;
     }
-    Ok(WELL)
+    Ok(EXIT_OK)
 }
 
 /// The number of visitors for each pair of old and new variant.

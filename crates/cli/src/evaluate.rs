@@ -1,11 +1,11 @@
-//! `edgesplit evaluate`: requests in, decisions out, a line each.
+//! `edgesplit evaluate`: reads one request per line and writes one line of decisions for each.
 
 mod answer;
 mod flags;
 
 pub(super) use answer::{Answer, Row};
 
-use super::{PROBLEMS, WELL, options, read, tell};
+use super::{EXIT_OK, EXIT_PROBLEMS, options, print_problems, read};
 use edgesplit_engine::condition::request_budget;
 use edgesplit_engine::decide::DecisionInput;
 use edgesplit_engine::snapshot::Snapshot;
@@ -31,16 +31,16 @@ pub(super) fn run(
         Some(file) => match PluginConfig::parse(&read(file)?) {
             Ok(plugin) => Some(plugin),
             Err(problems) => {
-                tell(file, &problems);
-                return Ok(PROBLEMS);
+                print_problems(file, &problems);
+                return Ok(EXIT_PROBLEMS);
             }
         },
     };
     let compiled = edgesplit_formats::compile_bytes(&read(config)?, &options(format, plugin.as_ref()));
-    // A disabled experiment is told, but does not spoil the answers for the others.
-    tell(config, &compiled.problems);
-    let Some(snapshot) = compiled.snapshot else { return Ok(PROBLEMS) };
-    let mut wrong = false;
+    // A disabled experiment is reported, but the others are still decided.
+    print_problems(config, &compiled.problems);
+    let Some(snapshot) = compiled.snapshot else { return Ok(EXIT_PROBLEMS) };
+    let mut has_errors = false;
     let now_ms = now_ms.unwrap_or_else(super::now_ms);
     let evaluation = Evaluation { snapshot: &snapshot, plugin: plugin.as_ref(), now_ms };
 
@@ -51,16 +51,16 @@ pub(super) fn run(
             continue;
         }
         let result = evaluation.line(&line).unwrap_or_else(|error| {
-            wrong = true;
+            has_errors = true;
             json!({ "error": error })
         });
         match writeln!(out, "{result}").and_then(|()| out.flush()) {
-            // Who has stopped reading has seen enough.
+            // A reader that closes the pipe, such as `head`, has read enough.
             Err(error) if error.kind() == ErrorKind::BrokenPipe => break,
             written => written.map_err(|error| format!("cannot write standard output: {error}"))?,
         }
     }
-    Ok(if wrong { PROBLEMS } else { WELL })
+    Ok(if has_errors { EXIT_PROBLEMS } else { EXIT_OK })
 }
 
 struct Evaluation<'a> {
@@ -123,12 +123,12 @@ pub(super) fn with_input<T>(
     decide(&context, &input, link.as_ref())
 }
 
-/// A request as it stands on a line.
+/// A request, as read from a line.
 pub(super) struct Request<'a> {
     pub(super) id: Option<String>,
     pub(super) attributes: Option<&'a Value>,
     pub(super) headers: HeaderMap,
-    /// Whether the line says which host, path and method it is.
+    /// Whether the line has a host, a path and a method.
     pub(super) has_host: bool,
     pub(super) has_path: bool,
     pub(super) has_method: bool,
@@ -174,7 +174,7 @@ impl<'a> Request<'a> {
     }
 }
 
-/// The members of `object`, which is the member `name` of a request, as texts.
+/// The members of `object`, the member `name` of a request, as texts.
 fn members<'a>(name: &str, object: Option<&'a Map<String, Value>>, problems: &mut Problems) -> Vec<(&'a str, &'a str)> {
     let root = Path::Root;
     let path = root.field(name);

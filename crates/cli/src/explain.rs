@@ -1,31 +1,30 @@
-//! `edgesplit explain`: why, for a person. Either the decisions for one visitor, step by step, or the cache keys that a
-//! page can have.
+//! `edgesplit explain`: the decisions for one visitor step by step, or the cache keys of a page.
 
 mod keys;
 mod visitor;
 
 pub(super) use keys::count as key_count;
 
-use super::{PROBLEMS, WELL, now_ms, options, output, read, tell};
+use super::{EXIT_OK, EXIT_PROBLEMS, now_ms, options, output, print_problems, read};
 use edgesplit_filter::plugin_config::PluginConfig;
 use edgesplit_formats::FormatRef;
 use serde_json::Value;
 use std::path::PathBuf;
 
-/// What is asked.
+/// The arguments of `edgesplit explain`.
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("page or visitor").args(["route", "id", "path"]).required(true).multiple(true))]
 pub(super) struct Arguments {
-    /// The format of the config; that of the plugin configuration, else native, if not given.
+    /// The format of the config. Default: the format in the plugin configuration, else native.
     #[arg(long, value_parser = crate::format_parser())]
     format: Option<FormatRef>,
     /// The experiment config.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
-    /// A plugin configuration (JSON): where ids and attributes come from, consent, bots, paths, the cache-key budget.
+    /// A plugin configuration (JSON) with the sources of ids and attributes, consent, bots, paths and the cache-key budget.
     #[arg(long, value_name = "FILE")]
     plugin: Option<PathBuf>,
-    /// List the cache keys that this path can have.
+    /// List the cache keys of this path.
     #[arg(long, value_name = "PATH", conflicts_with_all = ["id", "path"])]
     route: Option<String>,
     /// The visitor's id.
@@ -34,7 +33,7 @@ pub(super) struct Arguments {
     /// The path of the visitor's request, with its query.
     #[arg(long, value_name = "PATH")]
     path: Option<String>,
-    /// The host; for --route any, if not given.
+    /// The host. Default for --route: any.
     #[arg(long, value_name = "HOST")]
     host: Option<String>,
     /// The method.
@@ -49,10 +48,10 @@ pub(super) struct Arguments {
     /// Attributes of the visitor, with their types: a JSON object.
     #[arg(long, value_name = "JSON", value_parser = object)]
     attributes: Option<Value>,
-    /// Decide as if it were this time (RFC 3339); now, if not given.
+    /// The time of the decisions (RFC 3339). Default: now.
     #[arg(long, value_name = "TIME", value_parser = super::moment_ms)]
     now: Option<i64>,
-    /// Tell it as JSON: a visitor's decisions as `evaluate` does, with their steps.
+    /// Print JSON: a visitor's decisions as `evaluate` does, with their steps.
     #[arg(long)]
     json: bool,
 }
@@ -67,38 +66,38 @@ fn object(text: &str) -> Result<Value, String> {
     if value.is_object() { Ok(value) } else { Err("expected a JSON object".to_owned()) }
 }
 
-pub(super) fn run(asked: &Arguments) -> Result<u8, String> {
-    let plugin = match &asked.plugin {
+pub(super) fn run(args: &Arguments) -> Result<u8, String> {
+    let plugin = match &args.plugin {
         None => None,
         Some(file) => match PluginConfig::parse(&read(file)?) {
             Ok(plugin) => Some(plugin),
             Err(problems) => {
-                tell(file, &problems);
-                return Ok(PROBLEMS);
+                print_problems(file, &problems);
+                return Ok(EXIT_PROBLEMS);
             }
         },
     };
-    let options = options(asked.format, plugin.as_ref());
-    let compiled = edgesplit_formats::compile_bytes(&read(&asked.config)?, &options);
-    tell(&asked.config, &compiled.problems);
-    let Some(snapshot) = compiled.snapshot else { return Ok(PROBLEMS) };
-    match &asked.route {
+    let options = options(args.format, plugin.as_ref());
+    let compiled = edgesplit_formats::compile_bytes(&read(&args.config)?, &options);
+    print_problems(&args.config, &compiled.problems);
+    let Some(snapshot) = compiled.snapshot else { return Ok(EXIT_PROBLEMS) };
+    match &args.route {
         Some(route) => {
-            let page = keys::Page { path: route, host: asked.host.as_deref(), method: &asked.method };
+            let page = keys::Page { path: route, host: args.host.as_deref(), method: &args.method };
             let keys = keys::Keys::of(&snapshot, &page, options.budget);
-            if asked.json { output::print_json(&keys.to_json())? } else { output::print(&keys.to_text())? }
+            if args.json { output::print_json(&keys.to_json())? } else { output::print(&keys.to_text())? }
         }
         None => {
-            let now_ms = asked.now.unwrap_or_else(now_ms);
-            let answer = visitor::explain(&snapshot, plugin.as_ref(), asked, now_ms)?;
-            if asked.json {
+            let now_ms = args.now.unwrap_or_else(now_ms);
+            let answer = visitor::explain(&snapshot, plugin.as_ref(), args, now_ms)?;
+            if args.json {
                 output::print_json(&visitor::to_json(&answer))?;
             } else {
                 output::print(&visitor::to_text(&answer))?;
             }
         }
     }
-    Ok(WELL)
+    Ok(EXIT_OK)
 }
 
 #[cfg(test)]

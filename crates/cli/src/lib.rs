@@ -27,11 +27,11 @@ use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Success.
-pub const WELL: u8 = 0;
+pub const EXIT_OK: u8 = 0;
 /// Problems were found.
-pub const PROBLEMS: u8 = 1;
+pub const EXIT_PROBLEMS: u8 = 1;
 /// Incorrect usage, or an unreadable file.
-pub const USAGE: u8 = 2;
+pub const EXIT_USAGE: u8 = 2;
 
 /// The largest file that is read. Proxies accept configs of a few megabytes.
 const FILE_BYTES_MAX: u64 = 1 << 30;
@@ -155,17 +155,17 @@ pub fn run() -> ExitCode {
         Command::Dashboard(args) => dashboard::run(&args),
         Command::Preview(args) => preview::run(&args),
         Command::Size(args) => size::run(&args),
-        Command::Schema { of, markdown: false } => output::print_json(&of.schema()).map(|()| WELL),
-        Command::Schema { of, markdown: true } => output::print(&of.table()).map(|()| WELL),
+        Command::Schema { of, markdown: false } => output::print_json(&of.schema()).map(|()| EXIT_OK),
+        Command::Schema { of, markdown: true } => output::print(&of.table()).map(|()| EXIT_OK),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut command(), "edgesplit", &mut script);
-            output::print(&String::from_utf8_lossy(&script)).map(|()| WELL)
+            output::print(&String::from_utf8_lossy(&script)).map(|()| EXIT_OK)
         }
     };
     ExitCode::from(code.unwrap_or_else(|error| {
         anstream::eprintln!("{BAD}edgesplit{BAD:#}: {error}");
-        USAGE
+        EXIT_USAGE
     }))
 }
 
@@ -217,7 +217,7 @@ fn duration_ms(text: &str) -> Result<u64, String> {
 }
 
 /// Prints the problems of `file` on standard error. True if one of them is an error.
-fn tell(file: &Path, problems: &Problems) -> bool {
+fn print_problems(file: &Path, problems: &Problems) -> bool {
     for problem in problems.iter() {
         let style = if problem.severity == Severity::Error { BAD } else { STRONG };
         anstream::eprintln!("{}: {style}{}{style:#}: {problem}", file.display(), problem.severity.name());

@@ -1,7 +1,7 @@
-//! Many made-up visitors, decided on all cores: what `simulate` and `diff` count.
+//! Generated visitors, decided on all cores, for `simulate` and `diff`.
 
 use super::evaluate::Request;
-use super::{options, read, tell};
+use super::{options, print_problems, read};
 use edgesplit_engine::attribute::{AttributeName, AttributeValue, Attributes};
 use edgesplit_engine::condition::request_budget;
 use edgesplit_engine::decide::{Decision, DecisionInput, decide_flags, evaluate_on_route};
@@ -18,38 +18,38 @@ use std::ops::Range;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 
-/// How many different requests visitors can make.
+/// The most different requests that visitors can make.
 const REQUESTS_MAX: usize = 10_000;
 
-/// Visitors between two looks at the progress bar.
+/// Visitors between two updates of the progress bar.
 const STEP: u64 = 4_096;
 
-/// Who is asked about, and when.
+/// The arguments that `simulate` and `diff` share.
 #[derive(Debug, clap::Args)]
 #[group(skip)]
 pub(super) struct Arguments {
-    /// The format of the config; that of the plugin configuration, else native, if not given.
+    /// The format of the config. Default: the format in the plugin configuration, else native.
     #[arg(long, value_parser = crate::format_parser())]
     format: Option<FormatRef>,
-    /// A plugin configuration (JSON): the routes of a vendor's flags, the cache-key budget.
+    /// A plugin configuration (JSON) with the routes of a vendor's flags and the cache-key budget.
     #[arg(long, value_name = "FILE")]
     plugin: Option<PathBuf>,
-    /// How many visitors: their ids are visitor-0, visitor-1 and so on.
+    /// The number of visitors. Their ids are visitor-0, visitor-1 and so on.
     #[arg(long, value_name = "NUMBER", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     pub(super) visitors: u64,
-    /// What visitors ask for, in turn: JSON requests as for `evaluate`, a line each, without ids. Without it they have no
-    /// attributes, and routes are left out: every visitor is on every page.
+    /// The requests that visitors make in turn: one line of JSON each, as for `evaluate`, without ids. By default,
+    /// visitors have no attributes, and routes are ignored: every visitor is on every page.
     #[arg(long, value_name = "FILE")]
     requests: Option<PathBuf>,
-    /// Decide as if it were this time (RFC 3339); now, if not given.
+    /// The time of the decisions (RFC 3339). Default: now.
     #[arg(long, value_name = "TIME", value_parser = super::moment_ms)]
     now: Option<i64>,
-    /// Tell it as JSON.
+    /// Print JSON.
     #[arg(long)]
     pub(super) json: bool,
 }
 
-/// Visitors and what they ask for.
+/// The visitors and their requests.
 #[derive(Debug)]
 pub(super) struct Population {
     pub(super) visitors: u64,
@@ -59,46 +59,46 @@ pub(super) struct Population {
 }
 
 impl Population {
-    /// Reads the files that are asked for; none where the plugin configuration has problems, which are told. The error is
-    /// one of usage.
-    pub(super) fn new(asked: &Arguments) -> Result<Option<Population>, String> {
-        let plugin = match &asked.plugin {
+    /// Reads the files of the arguments. If the plugin configuration has problems, prints them and returns none. An error
+    /// means incorrect usage.
+    pub(super) fn new(args: &Arguments) -> Result<Option<Population>, String> {
+        let plugin = match &args.plugin {
             None => None,
             Some(file) => match PluginConfig::parse(&read(file)?) {
                 Ok(plugin) => Some(plugin),
                 Err(problems) => {
-                    tell(file, &problems);
+                    print_problems(file, &problems);
                     return Ok(None);
                 }
             },
         };
-        let requests = match &asked.requests {
+        let requests = match &args.requests {
             None => Vec::new(),
             Some(file) => requests(file)?,
         };
         Ok(Some(Population {
-            visitors: asked.visitors,
+            visitors: args.visitors,
             requests: if requests.is_empty() { vec![Value::Object(serde_json::Map::new())] } else { requests },
-            options: options(asked.format, plugin.as_ref()),
-            now_ms: asked.now.unwrap_or_else(super::now_ms),
+            options: options(args.format, plugin.as_ref()),
+            now_ms: args.now.unwrap_or_else(super::now_ms),
         }))
     }
 
-    /// How many different cache keys a page may have.
+    /// The most cache keys that a page may have.
     pub(super) fn budget(&self) -> u64 {
         self.options.budget
     }
 
-    /// The config in `file`, compiled. Its problems are told; none where it is refused.
+    /// Compiles the config in `file` and prints its problems. None if it is refused.
     pub(super) fn config(&self, file: &Path) -> Result<Option<Config>, String> {
         let bytes = read(file)?;
         let compiled = edgesplit_formats::compile_bytes(&bytes, &self.options);
-        tell(file, &compiled.problems);
+        print_problems(file, &compiled.problems);
         Ok(compiled.snapshot.map(|snapshot| Config { bytes, snapshot }))
     }
 
-    /// Has `each` see every visitor's number and decisions by all of `configs`, in shares of the visitors, a thread for each share;
-    /// gives what `each` has made of its share.
+    /// Decides every visitor by all of `configs`, and passes the visitor's number and decisions to `each`. The visitors are
+    /// divided between threads; returns the tally of each thread.
     pub(super) fn tally<const N: usize, T: Default + Send>(
         &self,
         configs: [&Config; N],
@@ -120,7 +120,7 @@ impl Population {
                 })
             });
             let shares: Vec<_> = shares.collect();
-            // Without the share of a thread that panicked there is no answer.
+            // A thread that panicked leaves the result incomplete.
             shares.into_iter().map(|share| share.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
         });
         bar.finish_and_clear();
@@ -134,7 +134,7 @@ impl Population {
         bar: &ProgressBar,
         mut each: impl FnMut(u64, [&[Decision]; N]),
     ) {
-        // A snapshot belongs to one thread, as it does to one worker.
+        // A snapshot belongs to one thread.
         let snapshots =
             texts.map(|bytes| edgesplit_formats::compile_bytes(bytes, &self.options).snapshot.unwrap_or_default());
         let visitor = Visitor::default();
@@ -165,20 +165,20 @@ impl Population {
     }
 }
 
-/// Writes what the visitor of this number is called.
+/// Writes the id of visitor `number`.
 pub(super) fn write_id(text: &mut String, number: u64) {
     // Writing to a string cannot fail.
     let _ = std::fmt::Write::write_fmt(text, format_args!("visitor-{number}"));
 }
 
-/// A config that compiles.
+/// A compiled config, with its text.
 #[derive(Debug)]
 pub(super) struct Config {
     bytes: Vec<u8>,
     pub(super) snapshot: Snapshot,
 }
 
-fn told(file: &Path, problems: &Problems) -> String {
+fn problems_text(file: &Path, problems: &Problems) -> String {
     let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
     format!("{}: {}", file.display(), problems.join("; "))
 }
@@ -196,7 +196,7 @@ fn requests(file: &Path) -> Result<Vec<Value>, String> {
         let mut problems = Problems::new();
         Request::read(Node::root(&value), &mut problems);
         if problems.errors() > 0 {
-            return Err(format!("{place}: {}", told(file, &problems)));
+            return Err(format!("{place}: {}", problems_text(file, &problems)));
         }
         requests.push(value);
     }
@@ -246,7 +246,7 @@ fn decide_one(snapshot: &Snapshot, person: &Person<'_>, has_path: bool, now_ms: 
     decide_flags(snapshot, rules, &candidates, &input, &visitor, &mut found);
     for (flag, outcome, reason) in found.decided {
         if let Some(decision) = snapshot.flag(flag).and_then(|position| decisions.get_mut(position)) {
-            // What is no variant of an experiment is nobody's variant.
+            // Only outcomes of an experiment count as variants.
             let variant =
                 outcome.filter(|outcome| rules.outcomes(flag).get(*outcome).is_some_and(|one| one.in_experiment));
             *decision = Decision { variant, reason };

@@ -1,6 +1,6 @@
 //! `edgesplit preview`: a signed link that shows chosen variants.
 
-use super::{PROBLEMS, WELL, options, output, read, tell};
+use super::{EXIT_OK, EXIT_PROBLEMS, options, output, print_problems, read};
 use edgesplit_filter::http::url;
 use edgesplit_filter::plugin_config::{PREVIEW_PARAMETER, PluginConfig};
 use edgesplit_filter::request_context::preview;
@@ -65,8 +65,8 @@ pub(super) fn run(args: &Arguments) -> Result<u8, String> {
                 (preview.secret.bytes().to_vec(), preview.parameter)
             }
             Err(problems) => {
-                tell(file, &problems);
-                return Ok(PROBLEMS);
+                print_problems(file, &problems);
+                return Ok(EXIT_PROBLEMS);
             }
         },
         None => {
@@ -77,7 +77,7 @@ pub(super) fn run(args: &Arguments) -> Result<u8, String> {
     if let Some(file) = &args.config
         && !are_known(&args.pairs, file, options)?
     {
-        return Ok(PROBLEMS);
+        return Ok(EXIT_PROBLEMS);
     }
     let now_ms = args.now.unwrap_or_else(super::now_ms);
     let expires_ms = now_ms.saturating_add(i64::try_from(args.expires).unwrap_or(i64::MAX));
@@ -97,7 +97,7 @@ pub(super) fn run(args: &Arguments) -> Result<u8, String> {
     if secret.len() < SECRET_BYTES_ADVISED {
         eprintln!("warning: a secret of {} bytes can be guessed; use 32 random bytes", secret.len());
     }
-    Ok(WELL)
+    Ok(EXIT_OK)
 }
 
 fn secret(args: &Arguments) -> Result<Vec<u8>, String> {
@@ -119,7 +119,7 @@ fn are_known(pairs: &[(String, String)], file: &Path, options: Options) -> Resul
     // Without a budget: the number of cache keys does not matter here.
     let compiled = edgesplit_formats::compile_bytes(&read(file)?, &Options { budget: u64::MAX, ..options });
     let Some(snapshot) = compiled.snapshot else {
-        tell(file, &compiled.problems);
+        print_problems(file, &compiled.problems);
         return Ok(false);
     };
     let mut known = true;

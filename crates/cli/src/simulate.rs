@@ -6,7 +6,7 @@ use super::explain::key_count;
 use super::output::{self, BAD, GOOD, QUIET, STRONG};
 use super::population::{self, Config, Population};
 use super::statistics::ChiSquaredTest;
-use super::{PROBLEMS, WELL, write_all};
+use super::{EXIT_OK, EXIT_PROBLEMS, write_all};
 use edgesplit_engine::decide::Decision;
 use edgesplit_engine::pattern::Pattern;
 use edgesplit_engine::reason::Reason;
@@ -165,11 +165,11 @@ fn row<'a>(snapshot: &Snapshot, experiment: &'a Experiment, counts: &Counts) -> 
 }
 
 pub(super) fn run(args: &Arguments) -> Result<u8, String> {
-    let Some(population) = Population::new(&args.population)? else { return Ok(PROBLEMS) };
+    let Some(population) = Population::new(&args.population)? else { return Ok(EXIT_PROBLEMS) };
     let Some(file) = args.config.as_ref().or(args.file.as_ref()) else {
         return Err("no config: give a file or --config".to_owned());
     };
-    let Some(config) = population.config(file)? else { return Ok(PROBLEMS) };
+    let Some(config) = population.config(file)? else { return Ok(EXIT_PROBLEMS) };
     let tallies = population.tally([&config], |tally: &mut Tally, _, [decisions]| tally.visitor(decisions));
     let tally = tallies.iter().fold(Tally::default(), Tally::merge);
     let none = Counts::default();
@@ -186,7 +186,7 @@ pub(super) fn run(args: &Arguments) -> Result<u8, String> {
     } else {
         output::print(&report.to_text())?;
     }
-    Ok(WELL)
+    Ok(EXIT_OK)
 }
 
 /// A route, with the number of cache keys that its requests can have.

@@ -1,7 +1,7 @@
 //! `edgesplit size`: how large an outbox must be for an outage, and how long a given one lasts.
 
 use super::output::BAD;
-use super::{PROBLEMS, WELL, output, read, tell};
+use super::{EXIT_OK, EXIT_PROBLEMS, output, print_problems, read};
 use edgesplit_filter::events::event::{Event, EventContext, EventKind, derived_id};
 use edgesplit_filter::events::slot::FRAME_BYTES_MAX;
 use edgesplit_filter::plugin_config::{Batch, OUTBOX_BATCHES_MAX, OUTBOX_BYTES_MAX, OutboxLimits, PluginConfig};
@@ -62,8 +62,8 @@ pub(super) fn run(args: &Arguments) -> Result<u8, String> {
                 (batch, outbox) = (events.batch, events.outbox);
             }
             Err(problems) => {
-                tell(file, &problems);
-                return Ok(PROBLEMS);
+                print_problems(file, &problems);
+                return Ok(EXIT_PROBLEMS);
             }
         }
     }
@@ -76,7 +76,7 @@ pub(super) fn run(args: &Arguments) -> Result<u8, String> {
         let limits = if args.plugin.is_some() { "this configuration" } else { "the defaults" };
         output::print(&sizing.to_text(outage, &outbox, limits))?;
     }
-    Ok(if sizing.is_possible() && outage.is_within_max_age(&outbox) { WELL } else { PROBLEMS })
+    Ok(if sizing.is_possible() && outage.is_within_max_age(&outbox) { EXIT_OK } else { EXIT_PROBLEMS })
 }
 
 impl Outage {

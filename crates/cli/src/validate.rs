@@ -2,7 +2,7 @@
 
 use super::output::{self, BAD, GOOD, QUIET};
 use super::source::Source;
-use super::{PROBLEMS, WELL, options, read, tell};
+use super::{EXIT_OK, EXIT_PROBLEMS, options, print_problems, read};
 use edgesplit_filter::plugin_config::PluginConfig;
 use edgesplit_formats::diagnostics::{Problems, Severity};
 use edgesplit_formats::{Compiled, FormatRef};
@@ -59,7 +59,7 @@ pub(super) fn run(args: &Arguments) -> Result<u8, String> {
         print_summary(file, &compiled, has_errors);
     } else {
         if let Some((file, _, problems)) = &refused {
-            tell(file, problems);
+            print_problems(file, problems);
         }
         let lines = compiled.problems.iter().map(|problem| {
             let kind = if problem.severity == Severity::Warning { "warning: " } else { "" };
@@ -68,7 +68,7 @@ pub(super) fn run(args: &Arguments) -> Result<u8, String> {
         output::print(&lines.collect::<String>())?;
         print_summary(file, &compiled, has_errors);
     }
-    Ok(if has_errors { PROBLEMS } else { WELL })
+    Ok(if has_errors { EXIT_PROBLEMS } else { EXIT_OK })
 }
 
 /// Prints on standard error how many experiments and goals the filter would use.

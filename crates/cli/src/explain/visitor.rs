@@ -10,13 +10,13 @@ use serde_json::{Map, Value, json};
 use std::fmt::Write;
 
 /// The arguments as a line of `evaluate`.
-fn line(asked: &Arguments) -> Value {
+fn line(args: &Arguments) -> Value {
     let texts = |pairs: &[(String, String)]| -> Map<String, Value> {
         pairs.iter().map(|(name, value)| (name.clone(), json!(value))).collect()
     };
     json!({
-        "id": asked.id, "attributes": asked.attributes, "host": asked.host, "path": asked.path,
-        "method": asked.method, "headers": texts(&asked.headers), "cookies": texts(&asked.cookies),
+        "id": args.id, "attributes": args.attributes, "host": args.host, "path": args.path,
+        "method": args.method, "headers": texts(&args.headers), "cookies": texts(&args.cookies),
     })
 }
 
@@ -24,21 +24,21 @@ fn line(asked: &Arguments) -> Value {
 pub(super) fn explain(
     snapshot: &Snapshot,
     plugin: Option<&PluginConfig>,
-    asked: &Arguments,
+    args: &Arguments,
     now_ms: i64,
 ) -> Result<Answer, String> {
-    let line = line(asked);
+    let line = line(args);
     let mut problems = Problems::new();
     let request = Request::read(Node::root(&line), &mut problems).filter(|_| problems.errors() == 0);
     let request = request.ok_or_else(|| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
     Ok(Answer::new(snapshot, plugin, &request, now_ms, true))
 }
 
-/// The answer for a person.
+/// The answer as text.
 pub(super) fn to_text(answer: &Answer) -> String {
     let mut text = String::new();
     if let Some(problem) = &answer.ignored_preview {
-        // Writing to a string cannot fail, here and below.
+        // Writing to a string cannot fail.
         let _ = writeln!(text, "{BAD}the preview link is ignored{BAD:#}: {problem}");
     }
     for row in &answer.rows {
