@@ -63,7 +63,7 @@ fn a_change_is_in_force_on_all_workers_within_the_refresh_interval() {
 /// `first` and 999 others that match nothing here: a megabyte.
 fn a_thousand(first: &str) -> Value {
     let others = (1..1_000).map(|number| {
-        let with = json!({"route": {"paths": [format!("/elsewhere/{number}*")]}, "description": "x".repeat(800)});
+        let with = json!({"route": {"paths": [format!("/elsewhere/{number}*")]}, "audience": {"country": {"$ne": "x".repeat(800)}}});
         experiment(&format!("other-{number}"), with)
     });
     document(&std::iter::once(experiment(first, json!({}))).chain(others).collect::<Vec<_>>())

@@ -71,7 +71,7 @@ fn a_thousand_visitors_get_what_the_formulas_give_on_every_worker_in_either_form
     let services = Services::start(&json!({}));
     for form in [ConfigForm::Text, ConfigForm::Struct] {
         let plugin = Plugin { form, ..Plugin::new(golden_plugin(&golden)) };
-        let envoy = Envoy::start(&services.options(&json!({})).plugin(plugin).workers(4));
+        let envoy = Envoy::start(&services.proxy_options().plugin(plugin).workers(4));
         assert_all_decided(envoy.clients(4), visitors);
         assert_eq!(envoy.connections_per_worker(), [1, 1, 1, 1], "{form:?}");
     }
@@ -185,7 +185,7 @@ fn two_plugins_in_one_envoy_keep_to_themselves() {
                "events": {"cluster": "collector", "path": format!("/{key}"), "batch": {"max_age": "100ms"}}})
     };
     let other = Plugin { name: "other".to_owned(), ..Plugin::new(configuration("b")) };
-    let mut other = services.options(&json!({})).plugin(other).bootstrap();
+    let mut other = services.proxy_options().plugin(other).bootstrap();
     let filters = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/http_filters";
     let second = other.pointer_mut(filters).unwrap()[0].take();
     let envoy = Envoy::start(&services.options(&configuration("a")).adjust(move |bootstrap| {

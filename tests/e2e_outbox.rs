@@ -169,7 +169,7 @@ fn what_would_be_dropped_goes_to_the_fallback_once() {
         let (services, backup) = (Services::start(&json!({})), Collector::start().unwrap());
         services.collector.server.set(Behaviour::Refuse);
         let fallback = json!({"fallback": {"cluster": "backup", "authority": "backup.internal", "path": "/backup"}});
-        let backup_cluster = services.options(&json!({})).collector(backup.port()).bootstrap();
+        let backup_cluster = services.proxy_options().collector(backup.port()).bootstrap();
         let mut backup_cluster = backup_cluster["static_resources"]["clusters"][2].clone();
         merge(&mut backup_cluster, json!({"name": "backup", "load_assignment": {"cluster_name": "backup"}}));
         let options = services.options(&plugin(merged(limits.clone(), fallback))).adjust(move |bootstrap| {

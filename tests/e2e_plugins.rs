@@ -41,8 +41,8 @@ fn plugins_of_one_namespace_have_experiments_outboxes_and_metrics_of_their_own()
         vm_id: String::new(),
         ..Plugin::new(configuration(name, experiments, collector))
     };
-    let search = services.options(&json!({})).plugin(named("search", "experiments", "collector"));
-    let shop = services.options(&json!({})).plugin(named("shop", "shop-experiments", "shop-collector"));
+    let search = services.proxy_options().plugin(named("search", "experiments", "collector"));
+    let shop = services.proxy_options().plugin(named("shop", "shop-experiments", "shop-collector"));
     let filters = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/http_filters";
     let second = shop.bootstrap().pointer(filters).unwrap()[0].clone();
     let envoy =

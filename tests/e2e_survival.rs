@@ -58,7 +58,7 @@ fn a_worker_dies_while_it_holds_leases_and_nothing_sealed_is_lost() {
     assert!(module.exists(), "{} is missing: run `make test`, which builds it", module.display());
     let services = Services::start(&document(&[experiment("nav", json!({}))]));
     let crashing = Plugin { module, ..Plugin::new(plugin(json!({}))) };
-    let envoy = Envoy::start(&services.options(&json!({})).plugin(crashing));
+    let envoy = Envoy::start(&services.proxy_options().plugin(crashing));
     ready(&envoy);
 
     // The service takes calls and answers none: whoever sends a batch holds its lease.

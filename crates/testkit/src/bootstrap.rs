@@ -1,6 +1,6 @@
 //! What an Envoy of the harness is started with: options, and the bootstrap made of them.
 
-use super::Failure;
+use super::{Failure, fixture};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,8 +27,15 @@ pub struct Plugin {
 }
 
 impl Plugin {
-    /// The built module, as plugin `demo`.
+    /// The built module, as plugin `demo`. Panics if the configuration has a mistake.
+    #[track_caller]
     pub fn new(configuration: Value) -> Plugin {
+        fixture::check_plugin(&configuration);
+        Plugin::unchecked(configuration)
+    }
+
+    /// The same with any configuration, for tests of invalid ones.
+    pub fn unchecked(configuration: Value) -> Plugin {
         let (name, vm_id) = ("demo".to_owned(), "edgesplit".to_owned());
         Plugin { module: built_module(), name, vm_id, configuration, form: ConfigForm::Text }
     }

@@ -11,6 +11,7 @@
 //! - [`client`]: an HTTP/1.1 client, byte-exact;
 //! - [`load`]: many requests at a steady rate;
 //! - [`project`]: the project's own files, for tests that check them;
+//! - [`fixture`]: checks of the documents that tests use;
 //! - [`skip`]: the list of skipped tests; [`conformance`]: tests over the vendors' own cases;
 //! - [`site`]: the stack that users are given, and what has to hold of it;
 //! - [`stack`]: all services around one filter, and what became of its events.
@@ -29,6 +30,7 @@ pub mod command;
 pub mod conformance;
 pub mod dashboard;
 pub mod envoy;
+pub mod fixture;
 pub mod http;
 pub mod http2;
 pub mod load;

@@ -1,8 +1,8 @@
 //! The three services the filter meets, each on a [`Server`] with all its faults: `origin.server.set(Behaviour::Hang)`.
 
 use super::http::{Request, Response};
-use super::lock;
 use super::server::Server;
+use super::{fixture, lock};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -58,7 +58,10 @@ struct Document {
 }
 
 impl ConfigService {
+    /// Serves this document. Panics if it has unknown fields: see `set_body` for tests of those.
+    #[track_caller]
     pub fn start(document: &Value) -> io::Result<ConfigService> {
+        fixture::check_document(document);
         ConfigService::start_on(0, document.to_string())
     }
 
@@ -79,12 +82,14 @@ impl ConfigService {
         self.server.port()
     }
 
-    /// Serves another document from now on.
+    /// Serves another document from now on. Panics if it has unknown fields.
+    #[track_caller]
     pub fn set_document(&self, document: &Value) {
+        fixture::check_document(document);
         self.set_body(document.to_string());
     }
 
-    /// Serves these bytes from now on, be they JSON or not.
+    /// Serves these bytes from now on, valid or not.
     pub fn set_body(&self, body: impl Into<Vec<u8>>) {
         lock(&self.document).body = body.into();
     }

@@ -28,12 +28,14 @@ impl Services {
         started().unwrap_or_else(|error| panic!("the services: {error}"))
     }
 
-    /// An Envoy of two workers with the filter, that knows all services.
+    /// An Envoy of two workers in front of all services, without the filter.
+    pub fn proxy_options(&self) -> EnvoyOptions {
+        EnvoyOptions::new(self.origin.port()).experiments(self.configs.port()).collector(self.collector.port())
+    }
+
+    /// The same with the filter.
     pub fn options(&self, configuration: &Value) -> EnvoyOptions {
-        EnvoyOptions::new(self.origin.port())
-            .experiments(self.configs.port())
-            .collector(self.collector.port())
-            .plugin(Plugin::new(configuration.clone()))
+        self.proxy_options().plugin(Plugin::new(configuration.clone()))
     }
 
     #[track_caller]
