@@ -42,7 +42,9 @@ pub mod site;
 pub mod skip;
 pub mod stack;
 
-use std::path::{Path, PathBuf};
+pub use skip::installed;
+
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -91,16 +93,4 @@ pub fn eventually_eq<T: PartialEq + std::fmt::Debug>(what: &str, expected: T, mu
 /// Locks, also after another thread has panicked with the lock: that panic is the one to report.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The program of this name on the `PATH`, or in the folders of services. Without it, the test is skipped, and the
-/// list of skipped tests names the `target` of make that installs it.
-pub fn installed(name: &str, target: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin"), PathBuf::from("/usr/local/sbin")]);
-    let found = folders.map(|folder| folder.join(name)).find(|file| file.is_file());
-    if found.is_none() {
-        skip::skip(&format!("needs {name}: `make {target}` installs it"));
-    }
-    found
 }

@@ -23,3 +23,15 @@ pub fn skip(reason: &str) {
         eprintln!("{}: {error}", list.display());
     }
 }
+
+/// The program of this name on the `PATH`, or in the folders of services. Without it, the test is skipped, and the
+/// list of skipped tests names the `target` of make that installs it.
+pub fn installed(name: &str, target: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin"), PathBuf::from("/usr/local/sbin")]);
+    let found = folders.map(|folder| folder.join(name)).find(|file| file.is_file());
+    if found.is_none() {
+        skip(&format!("needs {name}: `make {target}` installs it"));
+    }
+    found
+}
