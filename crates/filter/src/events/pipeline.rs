@@ -36,6 +36,8 @@ pub struct Pipeline {
     buffer: Buffer,
     /// The exposures that were reported.
     pub dedupe: Dedupe,
+    /// The sets of exposures of which all were reported. They must not displace exposures from their memory.
+    pub reported_sets: Dedupe,
     calls: Vec<(u32, InFlight)>,
     /// Calls to the fallback. Their answers are only counted.
     diversions: Vec<u32>,
@@ -61,6 +63,8 @@ impl Pipeline {
         Pipeline {
             buffer: Buffer::new(config.batch),
             dedupe: Dedupe::new(vm, config.dedupe.window_ms, config.dedupe.max_entries),
+            // A set has at least two exposures.
+            reported_sets: Dedupe::new(vm, config.dedupe.window_ms, config.dedupe.max_entries.div_ceil(2)),
             vm,
             index_key: format!("{prefix}/outbox"),
             slot_key: format!("{prefix}/slot"),

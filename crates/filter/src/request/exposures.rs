@@ -30,8 +30,8 @@ impl<'a> ExposureReporter<'a> {
         ExposureReporter { window: pipeline.dedupe.window(now_ms), pipeline, config, now_ms }
     }
 
-    /// Defers the exposures of `exposed` to the response, unless they were reported already. A visitor who has seen all of
-    /// several choices before is found by one look: the set is remembered as one exposure more.
+    /// Defers the exposures of `exposed` to the response, unless they were reported already. A set of which all were reported
+    /// is remembered as a whole, to be found by one look.
     pub(super) fn report(
         &mut self,
         snapshot: &Rc<Snapshot>,
@@ -41,7 +41,7 @@ impl<'a> ExposureReporter<'a> {
     ) {
         let by_id = request.id.map(|id| self.pipeline.dedupe.visitor(id.as_bytes()));
         let set = by_id.and_then(|visitor| Some(visitor ^ set_tag(snapshot, exposed)?));
-        if set.is_some_and(|set| self.pipeline.dedupe.has_seen(set, self.window)) {
+        if set.is_some_and(|set| self.pipeline.reported_sets.has_seen(set, self.window)) {
             return;
         }
         let mut unit = None;
@@ -49,7 +49,7 @@ impl<'a> ExposureReporter<'a> {
             exposed.iter().filter_map(|&choice| self.exposure(snapshot, choice, request, by_id, &mut unit)).collect();
         match set {
             Some(set) if exposures.is_empty() => {
-                self.pipeline.dedupe.remember(set, self.window);
+                self.pipeline.reported_sets.remember(set, self.window);
             }
             _ if exposures.is_empty() => {}
             _ => response.actions(snapshot).exposures = exposures,
