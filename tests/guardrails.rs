@@ -1,5 +1,5 @@
-//! Guardrails over the native workers of one proxy: what each counts comes together, and a variant is off for all of them or
-//! for none. Hours of traffic in seconds, and the same every time.
+//! Guardrails over the native workers of one proxy: their counts are added up, and a variant is off for all of them or for
+//! none. Hours of traffic run in seconds, and the same every time.
 #![allow(missing_docs, unreachable_pub, dead_code, reason = "the host is shared with other tests")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 const WORKERS: usize = 4;
 
-/// The key of the variant that a visitor was given, as the origin is told.
+/// The key of the visitor's variant in the assignments header.
 fn assigned(host: &RecordingHost) -> Option<&'static str> {
     let written = host.written.borrow();
     let header = written.iter().find(|line| line.starts_with("x-ab-assignments"))?;
@@ -60,9 +60,15 @@ impl Proxy {
 
     /// A new visitor at some worker, a tenth of a second after the last one. `errors` says how often which variant fails.
     fn visit(&mut self, path: &str, errors: impl Fn(Option<&str>) -> f64) -> Option<&'static str> {
+        let id = format!("visitor-{}", self.visits + 1);
+        self.visit_by(&id, path, errors)
+    }
+
+    /// The next request, by the visitor with this id.
+    fn visit_by(&mut self, id: &str, path: &str, errors: impl Fn(Option<&str>) -> f64) -> Option<&'static str> {
         self.visits += 1;
-        let (id, at) = (format!("visitor-{}", self.visits), self.visits as usize % WORKERS);
-        let headers = [(":authority", "h"), (":path", path), (":method", "GET"), ("x-user-id", &id)];
+        let at = self.visits as usize % WORKERS;
+        let headers = [(":authority", "h"), (":path", path), (":method", "GET"), ("x-user-id", id)];
         self.host.request = HeaderMap::from_pairs(&headers);
         self.host.written.borrow_mut().clear();
         self.host.asked.borrow_mut().clear();
@@ -80,7 +86,7 @@ impl Proxy {
 }
 
 #[test]
-fn a_variant_that_fails_is_off_for_all_workers_until_the_next_revision() {
+fn failing_variant_is_off_for_all_workers_until_the_next_revision() {
     let guardrail = json!({"min_exposures": 50});
     let mut proxy = Proxy::new("r1", &guardrail, 1);
     let broken = |variant: Option<&str>| if variant == Some("green") { 1.0 } else { 0.0 };
@@ -131,7 +137,29 @@ fn equal_error_rates_never_switch_a_variant_off() {
 }
 
 #[test]
-fn damaged_shared_data_is_replaced_and_a_stranger_switches_nothing_off() {
+fn one_visitor_cannot_switch_a_variant_off() {
+    let honest = |proxy: &mut Proxy, requests: u32| {
+        for _ in 0..requests {
+            assert!(proxy.visit("/guarded", |_| 0.0).is_some());
+        }
+    };
+    let fails = |_: Option<&str>| 1.0;
+    let mut proxy = Proxy::new("r1", &json!({"min_exposures": 50}), 1);
+    honest(&mut proxy, 200);
+    let id = (0..).map(|number| format!("attacker-{number}"));
+    let id = { id }.find(|id| proxy.visit_by(id, "/guarded", |_| 0.0) == Some("green")).unwrap();
+    for _ in 0..40 {
+        assert_eq!(proxy.visit_by(&id, "/guarded", fails), Some("green"));
+    }
+    honest(&mut proxy, 400);
+    // As many requests by visitors of their own.
+    let broken = |variant: Option<&str>| if variant == Some("green") { 1.0 } else { 0.0 };
+    let greens = (0..400).filter(|_| proxy.visit("/guarded", broken) == Some("green")).count();
+    assert!((20..100).contains(&greens), "{greens}");
+}
+
+#[test]
+fn damaged_shared_data_is_replaced() {
     let mut proxy = Proxy::new("r1", &json!({"min_exposures": 50}), 1);
     for visit in 0..400 {
         if visit == 30 {

@@ -264,7 +264,7 @@ impl Snapshot {
 }
 
 /// A variant that was chosen, by the positions of the experiment and of the variant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Choice {
     /// Position in [`Snapshot::experiments`].
     pub experiment: usize,

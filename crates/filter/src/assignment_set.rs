@@ -1,10 +1,8 @@
 //! Sets of assignments. A page has few different ones, so the header texts of each are written once and shared by its
 //! requests, and their responses are counted in one place: one addition each.
 
-use super::guardrails::Guardrails;
 use crate::metrics::{CLASSES, Metrics};
 use edgesplit_engine::assignments;
-use edgesplit_engine::guardrail::Tally;
 use edgesplit_engine::snapshot::{Choice, Snapshot};
 use std::cell::Cell;
 use std::rc::Rc;
@@ -51,18 +49,12 @@ impl AssignmentSet {
         }
     }
 
-    /// Flushes the counts. Guardrails only count choices of the snapshot `in_force`.
-    fn flush(&self, in_force: Option<&Rc<Snapshot>>, metrics: &mut Metrics, guardrails: &mut Guardrails) {
+    /// Flushes the counts.
+    fn flush(&self, metrics: &mut Metrics) {
         let counts = self.responses.each_ref().map(Cell::take);
         self.is_counted.set(false);
-        let is_in_force = in_force.is_some_and(|in_force| Rc::ptr_eq(in_force, &self.snapshot));
         for (experiment, variant) in self.choices.iter().filter_map(|choice| self.snapshot.choice(*choice)) {
             metrics.responded(&experiment.key, variant, &counts);
-            if is_in_force && experiment.guardrail.is_some() {
-                let responses = counts.iter().map(|count| u64::from(*count)).sum();
-                let errors = counts.last().map_or(0, |count| u64::from(*count));
-                guardrails.count(variant.tag, Tally { responses, errors });
-            }
         }
     }
 }
@@ -128,9 +120,9 @@ impl AssignmentSets {
     }
 
     /// Flushes the counts of all sets.
-    pub fn flush(&mut self, in_force: Option<&Rc<Snapshot>>, metrics: &mut Metrics, guardrails: &mut Guardrails) {
+    pub fn flush(&mut self, metrics: &mut Metrics) {
         for set in self.counted.drain(..) {
-            set.flush(in_force, metrics, guardrails);
+            set.flush(metrics);
         }
     }
 

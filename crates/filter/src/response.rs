@@ -2,6 +2,7 @@
 //! written. A response with nothing left to do never gets here.
 
 use super::assignment_set::AssignmentSet;
+use super::guardrails::GuardedVisits;
 use super::worker::Worker;
 use crate::events::event::{Event, EventContext, EventKind, derived_id, random_id};
 use crate::host::{Headers, Host, StreamHost, status_of};
@@ -39,6 +40,8 @@ pub struct ResponsePlan {
     pub caching: Caching,
     /// The variants of the request. The response counts for them.
     pub assigned: Option<Rc<AssignmentSet>>,
+    /// Those of them that have a guardrail.
+    pub guarded: GuardedVisits,
     /// Everything else. Most requests have nothing here.
     actions: Option<Box<DeferredActions>>,
 }
@@ -142,7 +145,10 @@ impl ResponsePlan {
 
     /// Whether there is nothing to do.
     pub fn is_idle(&self) -> bool {
-        self.caching == Caching::Unchanged && self.assigned.is_none() && self.actions.is_none()
+        self.caching == Caching::Unchanged
+            && self.assigned.is_none()
+            && self.guarded.is_empty()
+            && self.actions.is_none()
     }
 }
 
@@ -169,7 +175,7 @@ impl DeferredActions {
 
 /// Handles the headers of a response.
 pub fn handle_response(worker: &mut Worker, host: &(impl Host + StreamHost), plan: ResponsePlan) {
-    let ResponsePlan { caching, assigned, actions } = plan;
+    let ResponsePlan { caching, assigned, guarded, actions } = plan;
     let status = if caching != Caching::Unchanged {
         let headers = host.headers(Headers::Response);
         keep_from_others(host, &headers, caching)
@@ -180,6 +186,9 @@ pub fn handle_response(worker: &mut Worker, host: &(impl Host + StreamHost), pla
         && worker.assignment_sets.count(assigned, status)
     {
         worker.flush_responses();
+    }
+    if let Some(status) = status.filter(|_| !guarded.is_empty()) {
+        worker.guardrails.count(&guarded, status, worker.now_ms);
     }
     if let Some(actions) = actions {
         act(worker, host, caching, &actions, status);

@@ -72,7 +72,7 @@ impl Worker {
                 .map(|source| ConfigSync::new(source, config.compile_options(), vm, &prefix, now_ms)),
             scratch: RequestScratch::default(),
             assignment_sets: AssignmentSets::default(),
-            guardrails: Guardrails::new(&prefix),
+            guardrails: Guardrails::new(&prefix, vm),
             configured_ms: now_ms,
             gauges_ms: i64::MIN,
             now_ms,
@@ -94,7 +94,6 @@ impl Worker {
             pipeline.set_head(pipeline.format().vendor_wire().map(|wire| wire.head(&**rules)).unwrap_or_default());
         }
         let snapshot = Rc::new(snapshot);
-        self.flush_responses();
         self.assignment_sets.clear();
         self.guardrails.install(host, self.now_ms, &snapshot, &mut self.metrics);
         self.snapshot = Some(snapshot);
@@ -102,7 +101,7 @@ impl Worker {
 
     /// Hands over what was counted of responses.
     pub fn flush_responses(&mut self) {
-        self.assignment_sets.flush(self.snapshot.as_ref(), &mut self.metrics, &mut self.guardrails);
+        self.assignment_sets.flush(&mut self.metrics);
     }
 
     /// How long to wait for the next tick.

@@ -4,9 +4,12 @@
 pub mod table;
 
 use crate::env::Env;
+use crate::events::dedupe::Dedupe;
 use crate::host::Host;
 use crate::metrics::Metrics;
 use crate::shared_data;
+use edgesplit_engine::attribute::Attributes;
+use edgesplit_engine::decide::unit;
 use edgesplit_engine::guardrail::Tally;
 use edgesplit_engine::hash::fingerprint;
 use edgesplit_engine::snapshot::{Choice, Snapshot, State};
@@ -15,6 +18,32 @@ use table::{Row, Table};
 
 /// How often workers exchange their counts.
 pub const EXCHANGE_EVERY_MS: i64 = 500;
+
+/// A worker counts a visitor of a variant once in this time.
+const VISITOR_WINDOW_MS: u64 = 24 * 3_600_000;
+
+/// How many counted visitors a worker remembers, half of them for certain. A visitor who was forgotten counts again, which is
+/// then at most one count in so many.
+const COUNTED_VISITORS_MAX: usize = 20_000;
+
+/// Distinguishes a visitor's error from the visitor in the memory of counted ones.
+const ERROR: u64 = 0x5bd1_e995_7b7d_159d;
+
+/// The guarded variants that a request was assigned, until its response is counted.
+#[derive(Debug, Default)]
+pub struct GuardedVisits {
+    /// The revision that the positions belong to.
+    revision: u64,
+    /// Positions in the list of guarded variants, each with the visitor's name.
+    visits: Vec<(usize, u64)>,
+}
+
+impl GuardedVisits {
+    /// Whether no guarded variant was assigned.
+    pub fn is_empty(&self) -> bool {
+        self.visits.is_empty()
+    }
+}
 
 /// The guardrails of the snapshot in force.
 #[derive(Debug)]
@@ -27,6 +56,8 @@ pub struct Guardrails {
     /// The tags of the variants that are switched off.
     off: Vec<u64>,
     exchanged_ms: i64,
+    /// The visitors that were counted: no single one can switch a variant off.
+    counted: Dedupe,
 }
 
 /// A variant under a guardrail, or the baseline that it is compared with.
@@ -41,8 +72,8 @@ struct Guarded {
 }
 
 impl Guardrails {
-    /// Nothing is guarded yet. The key in shared data begins with `prefix`.
-    pub fn new(prefix: &str) -> Guardrails {
+    /// Nothing is guarded yet. The key in shared data begins with `prefix`; `seed` is secret.
+    pub fn new(prefix: &str, seed: u64) -> Guardrails {
         Guardrails {
             key: format!("{prefix}/guardrails"),
             snapshot: Rc::default(),
@@ -50,6 +81,7 @@ impl Guardrails {
             guarded: Vec::new(),
             off: Vec::new(),
             exchanged_ms: i64::MIN,
+            counted: Dedupe::new(seed, VISITOR_WINDOW_MS, COUNTED_VISITORS_MAX),
         }
     }
 
@@ -79,10 +111,32 @@ impl Guardrails {
         &self.off
     }
 
-    /// Counts responses of a variant.
-    pub fn count(&mut self, tag: u64, tally: Tally) {
-        if let Some(guarded) = self.guarded.iter_mut().find(|guarded| guarded.tag == tag) {
-            guarded.fresh.add(tally);
+    /// The guarded variants among the `choices` of a visitor, for [`Guardrails::count`].
+    pub fn visits(&self, choices: &[Choice], visitor: &impl Attributes) -> GuardedVisits {
+        if self.guarded.is_empty() {
+            return GuardedVisits::default();
+        }
+        let visit = |choice: &Choice| {
+            let at = self.guarded.binary_search_by_key(choice, |guarded| guarded.choice).ok()?;
+            let (experiment, variant) = self.snapshot.choice(*choice)?;
+            let unit = unit(&experiment.unit, visitor)?;
+            Some((at, self.counted.visitor(unit.as_bytes()) ^ variant.tag))
+        };
+        GuardedVisits { revision: self.revision, visits: choices.iter().filter_map(visit).collect() }
+    }
+
+    /// Counts a response. Each visitor of a variant counts once, and once more as an error, however many requests there are.
+    pub fn count(&mut self, visits: &GuardedVisits, status: u16, now_ms: i64) {
+        if visits.revision != self.revision {
+            return;
+        }
+        let window = self.counted.window(now_ms);
+        for (at, name) in &visits.visits {
+            let Some(guarded) = self.guarded.get_mut(*at) else { continue };
+            let visitors = u64::from(self.counted.remember(*name, window));
+            let is_error = (500..600).contains(&status);
+            let errors = u64::from(is_error && self.counted.remember(name ^ ERROR, window));
+            guarded.fresh.add(Tally { visitors, errors });
         }
     }
 
@@ -149,13 +203,13 @@ impl Guardrails {
         let Some((experiment, variant)) = self.snapshot.choice(guarded.choice) else { return };
         let message = format!(
             "guardrail: variant {:?} of experiment {:?} is switched off on this proxy until the config's next revision: {} of its {} \
-             responses were 5xx, {} of the baseline's {}",
+             visitors were answered 5xx, {} of the baseline's {}",
             variant.key,
             experiment.key,
             row.tally.errors,
-            row.tally.responses,
+            row.tally.visitors,
             baseline.tally.errors,
-            baseline.tally.responses
+            baseline.tally.visitors
         );
         env.host.log(log::Level::Error, &message);
     }

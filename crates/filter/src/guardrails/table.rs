@@ -47,7 +47,7 @@ impl Record for Table {
             out.u64(*revision);
             out.u64(rows.len() as u64);
             for Row { tag, tally, looks, off } in rows {
-                for number in [*tag, tally.responses, tally.errors, looks.at] {
+                for number in [*tag, tally.visitors, tally.errors, looks.at] {
                     out.u64(number);
                 }
                 out.u32(looks.count);
@@ -72,14 +72,14 @@ impl Record for Table {
 
 impl Row {
     fn read(bytes: &mut Reader<'_>) -> Option<Row> {
-        let (tag, responses, errors, at) = (bytes.u64()?, bytes.u64()?, bytes.u64()?, bytes.u64()?);
+        let (tag, visitors, errors, at) = (bytes.u64()?, bytes.u64()?, bytes.u64()?, bytes.u64()?);
         let looks = InterimLooks { count: bytes.u32()?, at };
         let off = match bytes.u8()? {
             0 => false,
             1 => true,
             _ => return None,
         };
-        Some(Row { tag, tally: Tally { responses, errors }, looks, off })
+        Some(Row { tag, tally: Tally { visitors, errors }, looks, off })
     }
 }
 
@@ -91,7 +91,7 @@ mod tests {
     fn table() -> Table {
         let mut table = Table::default();
         let mut rows = table.rows(7, [1, 2].into_iter());
-        rows[1].tally = Tally { responses: 3, errors: 4 };
+        rows[1].tally = Tally { visitors: 3, errors: 4 };
         rows[1].looks = InterimLooks { count: 5, at: 6 };
         rows[1].off = true;
         table.put(7, rows);

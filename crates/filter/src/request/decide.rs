@@ -8,6 +8,7 @@ use super::plan::RequestPlan;
 use super::read::RequestTexts;
 use crate::assignment_set::{AssignmentSet, AssignmentSets};
 use crate::events::pipeline::Pipeline;
+use crate::guardrails::Guardrails;
 use crate::host::Host;
 use crate::metrics::Metrics;
 use crate::plugin_config::PluginConfig;
@@ -27,8 +28,7 @@ pub(super) struct DecisionContext<'a> {
     pub(super) config: &'a PluginConfig,
     pub(super) snapshot: &'a Rc<Snapshot>,
     pub(super) plan: &'a RequestPlan<'a>,
-    /// The tags of the variants that guardrails have switched off.
-    pub(super) off: &'a [u64],
+    pub(super) guardrails: &'a Guardrails,
     pub(super) now_ms: i64,
 }
 
@@ -61,10 +61,11 @@ pub(super) fn decide<'a>(
     host: &impl Host,
     mut parts: WorkerParts<'_>,
 ) -> Decided {
-    let DecisionContext { config, snapshot, plan, off, now_ms } = *context;
+    let DecisionContext { config, snapshot, plan, guardrails, now_ms } = *context;
     let mut response = ResponsePlan::new(caching(context));
     let bot = is_bot(request, &config.visitor);
     let steps = request_budget();
+    let off = guardrails.off();
     let mut input = DecisionInput { consent: plan.consent, bot, off, ..DecisionInput::unrestricted(now_ms, &steps) };
     request.id = id(request, &config.visitor, &texts.id);
     if request.id.is_none() && config.visitor.mint.is_some() {
@@ -91,6 +92,7 @@ pub(super) fn decide<'a>(
             cookies::remember(context, request, (cookie, sent), sticky, parts.exposed, &mut response);
         }
         cookies::keep_for_vendor(context, &outcomes.kept, &mut response);
+        response.guarded = guardrails.visits(parts.choices, request);
         response.assigned = Some(&set).filter(|set| !set.assignments.is_empty()).cloned();
     }
     if !plan.consent && config.visitor.expire_cookies {

@@ -61,7 +61,7 @@ pub fn handle_request(worker: &mut Worker, host: &(impl Host + StreamHost)) -> F
     };
 
     let pipeline = pipeline.as_mut().filter(|_| plan.preview.is_none());
-    let context = DecisionContext { config, snapshot, plan: &plan, off: guardrails.off(), now_ms: *now_ms };
+    let context = DecisionContext { config, snapshot, plan: &plan, guardrails, now_ms: *now_ms };
     let parts = WorkerParts { metrics, pipeline, assignment_sets, choices, exposed };
     let decided = decide::decide(&context, &mut request, &texts, host, parts);
 

@@ -45,8 +45,8 @@ crate::document! {
         sticky: bool | null = false => Flag,
         /// Raise it to bucket every visitor anew.
         sticky_version: u32 | null = 0 => whole(0, u32::MAX as u64),
-        /// Switches a variant off whose share of 5xx is significantly above the baseline's, on the proxy that observes
-        /// it and until the document's next revision.
+        /// Switches a variant off whose share of visitors with a 5xx is significantly above the baseline's, on the proxy
+        /// that observes it and until the document's next revision.
         guardrail: Option<Guardrail> = None => Nullable(lenient()),
         /// The variants. Their weights add up to 10,000.
         variants: Vec<Variant> => VARIANTS,
@@ -87,12 +87,12 @@ crate::document! {
 
 crate::document! {
     for Guardrail {
-        /// Responses that the variant and the baseline need each before they are compared.
+        /// Visitors that the variant and the baseline need each before they are compared.
         min_exposures: u64 | null = guardrail::MIN_EXPOSURES => whole(
             *guardrail::MIN_EXPOSURES_BOUNDS.start() as u64,
             *guardrail::MIN_EXPOSURES_BOUNDS.end() as u64,
         ),
-        /// How much higher the share of 5xx may be than the baseline's.
+        /// How much higher the share of visitors with a 5xx may be than the baseline's.
         max_5xx_ratio_increase: f64 | null = guardrail::MAX_5XX_RATIO_INCREASE => number(0.0, 1.0),
         /// The confidence required to switch a variant off, over all comparisons together.
         confidence: f64 | null = guardrail::CONFIDENCE => number(
