@@ -4,10 +4,11 @@ use super::evaluate::Request;
 use super::{options, print_problems, read};
 use edgesplit_engine::attribute::{AttributeName, AttributeValue, Attributes};
 use edgesplit_engine::condition::request_budget;
-use edgesplit_engine::decide::{Decision, DecisionInput, decide_flags, evaluate_on_route};
+use edgesplit_engine::decide::{Decision, DecisionInput, check_request, evaluate_on_route};
+use edgesplit_engine::decide_flags;
 use edgesplit_engine::flag::{FlagDecisions, FlagVisitor};
 use edgesplit_engine::reason::Reason;
-use edgesplit_engine::snapshot::{Snapshot, State};
+use edgesplit_engine::snapshot::{Experiment, Snapshot, State};
 use edgesplit_filter::plugin_config::{PluginConfig, Visitor};
 use edgesplit_filter::request_context::RequestContext;
 use edgesplit_formats::diagnostics::{Node, Problems};
@@ -223,23 +224,24 @@ fn decide_one(snapshot: &Snapshot, person: &Person<'_>, has_path: bool, now_ms: 
     let steps = request_budget();
     let input = DecisionInput::unrestricted(now_ms, &steps);
     let line = person.view.line();
-    let is_here = |number: usize| {
-        !has_path || snapshot.experiments.get(number).is_some_and(|experiment| experiment.route.matches(&line))
+    // As in the filter, all routes come before all conditions.
+    let excluded = |experiment: &Experiment| match (experiment.state, has_path) {
+        (State::Paused, _) => Some(Reason::Paused),
+        (_, true) => check_request(experiment, &line, &input, &mut ()),
+        (_, false) => None,
     };
+    let excluded: Vec<Option<Reason>> = snapshot.experiments.iter().map(excluded).collect();
     decisions.clear();
     let Some(rules) = snapshot.flag_evaluator.as_deref() else {
-        decisions.extend(snapshot.experiments.iter().enumerate().map(|(number, experiment)| {
-            match (experiment.state == State::Paused, is_here(number)) {
-                (true, _) => Decision { variant: None, reason: Reason::Paused },
-                (false, false) => Decision { variant: None, reason: Reason::Route },
-                (false, true) => evaluate_on_route(snapshot, experiment, &input, person, &mut ()),
-            }
+        decisions.extend(snapshot.experiments.iter().zip(excluded).map(|(experiment, excluded)| match excluded {
+            Some(reason) => Decision::no(reason),
+            None => evaluate_on_route(snapshot, experiment, &input, person, &mut ()),
         }));
         return;
     };
-    decisions.resize(snapshot.experiments.len(), Decision { variant: None, reason: Reason::Route });
+    decisions.extend(excluded.iter().map(|excluded| Decision::no(excluded.unwrap_or(Reason::Route))));
     let candidates: Vec<u32> =
-        (0..).take(snapshot.experiments.len()).filter(|number| is_here(*number as usize)).collect();
+        (0..).zip(&excluded).filter(|(_, excluded)| excluded.is_none()).map(|(number, _)| number).collect();
     let visitor =
         FlagVisitor { id: Some(person.id), attributes: person, previewed: &[], sticky_store: None, steps: &steps };
     let mut found = FlagDecisions::default();

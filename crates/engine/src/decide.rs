@@ -4,7 +4,6 @@
 
 use super::attribute::{AttributeName, AttributeValue, Attributes};
 use super::condition::{LimitExceeded, StepBudget};
-use super::flag::{FlagEvaluator, FlagSink, FlagVisitor};
 use super::hash::BUCKETS;
 use super::observer::Observer;
 use super::reason::Reason;
@@ -34,7 +33,7 @@ pub struct DecisionInput<'a> {
     pub sticky: &'a [StickyBucket<'a>],
     /// The tags of the variants that guardrails have switched off. Only previews and `forced` still lead to them.
     pub off: &'a [u64],
-    /// The work that conditions may still do. All decisions of a request share it.
+    /// The work that routes and conditions may still do. All decisions of a request share it.
     pub steps: &'a StepBudget,
 }
 
@@ -155,13 +154,20 @@ pub fn check_request(
     if !active {
         return Some(Reason::Paused);
     }
-    let on_route = experiment.route.matches(line);
+    let on_route = experiment.route.matches(line, input.steps);
     if observer.is_active() {
         let [method, path, host] = [line.method, line.path, &line.host].map(String::from_utf8_lossy);
-        let matches = either(on_route, ["does not match", "matches"]);
-        observer.check("route", on_route, format_args!("{method} {path} on {host:?} {matches}"));
+        let matches = match on_route {
+            Ok(matches) => either(matches, ["does not match", "matches"]),
+            Err(LimitExceeded) => "exceeds the limit of work",
+        };
+        observer.check("route", on_route == Ok(true), format_args!("{method} {path} on {host:?} {matches}"));
     }
-    if on_route { None } else { Some(Reason::Route) }
+    match on_route {
+        Ok(true) => None,
+        Ok(false) => Some(Reason::Route),
+        Err(LimitExceeded) => Some(Reason::Limit),
+    }
 }
 
 /// The checks before the unit: preview, winner, schedule, bot, consent.
@@ -331,43 +337,9 @@ fn either(condition: bool, [no, yes]: [&'static str; 2]) -> &'static str {
 }
 
 /// The variant that a preview link shows, if it names one that the experiment has.
-fn previewed(experiment: &Experiment, input: &DecisionInput<'_>) -> Option<usize> {
+pub(crate) fn previewed(experiment: &Experiment, input: &DecisionInput<'_>) -> Option<usize> {
     let (_, variant) = input.preview.iter().find(|(key, _)| *key == experiment.key)?;
     experiment.variant(variant)
-}
-
-/// Decides the experiments at `candidates`, which are flags of `rules`, for a request on an included path and on their
-/// routes. `sink` receives the decision of each once, in no particular order.
-pub fn decide_flags(
-    snapshot: &Snapshot,
-    rules: &dyn FlagEvaluator,
-    candidates: &[u32],
-    input: &DecisionInput<'_>,
-    visitor: &FlagVisitor<'_>,
-    sink: &mut dyn FlagSink,
-) {
-    let found = candidates.iter().filter_map(|&candidate| snapshot.experiments.get(candidate as usize));
-    let (mut evaluated, mut shown) = (Vec::with_capacity(candidates.len()), Vec::new());
-    let excluded = input.exclusion_reason();
-    for experiment in found {
-        let State::Flag(number) = experiment.state else { continue };
-        match (previewed(experiment, input), excluded) {
-            (Some(variant), _) => shown.push((number, variant)),
-            (None, Some(reason)) => {
-                let says = if reason == Reason::Bot { "the user agent is a bot's" } else { "no consent" };
-                sink.check(reason.name(), false, format_args!("{says}"));
-                sink.decided(number, None, reason);
-            }
-            (None, None) => evaluated.push(number),
-        }
-    }
-    for &(number, variant) in &shown {
-        sink.check("preview", true, format_args!("the link shows it"));
-        sink.decided(number, Some(variant), Reason::Preview);
-    }
-    if !evaluated.is_empty() {
-        rules.decide(&evaluated, &FlagVisitor { previewed: &shown, ..*visitor }, sink);
-    }
 }
 
 /// The reason of a schedule that excludes every visitor at `now_ms`, if it does.

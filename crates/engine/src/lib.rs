@@ -8,6 +8,7 @@ pub mod assignments;
 pub mod attribute;
 pub mod condition;
 pub mod decide;
+mod decide_flags;
 pub mod flag;
 pub mod guardrail;
 pub mod hash;
@@ -18,3 +19,5 @@ pub mod pattern;
 pub mod reason;
 pub mod route;
 pub mod snapshot;
+
+pub use decide_flags::decide_flags;

@@ -1,5 +1,13 @@
 //! Patterns for paths and hosts: literal text in which `*` stands for any run of bytes, `/` included.
 
+use super::condition::{LimitExceeded, StepBudget};
+use memchr::memmem;
+
+/// How many bytes are searched for a literal piece in the time of a step.
+const SEARCHED_BYTES_PER_STEP: usize = 4;
+/// How many bytes are compared at a known place in the time of a step.
+const COMPARED_BYTES_PER_STEP: usize = 64;
+
 /// A compiled pattern.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Pattern {
@@ -43,8 +51,18 @@ impl Pattern {
         matches!(self.pieces.as_slice(), [_, rest] if rest.is_empty())
     }
 
-    /// Whether `text` matches. The work is bounded by the two lengths multiplied, and linear in practice: a literal
-    /// piece is taken at its first place, which is never worse than a later one.
+    /// Whether the index of routes settles if a text matches: the pattern has no star, or only one at its end.
+    pub(crate) fn is_known_by_prefix(&self) -> bool {
+        self.is_exact() || self.is_prefix()
+    }
+
+    /// Whether `text` starts with the prefix, or equals a pattern without a star.
+    pub(crate) fn starts_or_equals(&self, text: &[u8]) -> bool {
+        if self.is_exact() { *text == *self.prefix() } else { text.starts_with(self.prefix()) }
+    }
+
+    /// Whether `text` matches. The work is linear in the two lengths, however many stars there are: a literal piece is
+    /// taken at its first place, which is never worse than a later one.
     pub fn matches(&self, text: &[u8]) -> bool {
         let [first, rest @ ..] = self.pieces.as_slice() else { return false };
         let [middle @ .., last] = rest else { return **first == *text };
@@ -57,6 +75,20 @@ impl Pattern {
             }
         }
         true
+    }
+
+    /// Whether `text` matches, if the budget has the steps to find out. They depend on the length of `text` only if the
+    /// pattern has literal text between two stars.
+    pub fn matches_within(&self, text: &[u8], steps: &StepBudget) -> Result<bool, LimitExceeded> {
+        let ends = self.prefix().len().min(text.len()) + self.suffix().len().min(text.len());
+        spend(1 + ends / COMPARED_BYTES_PER_STEP, steps)?;
+        if !text.starts_with(self.prefix()) {
+            return Ok(false);
+        }
+        if self.middle_bytes() > 0 {
+            spend(text.len() / SEARCHED_BYTES_PER_STEP, steps)?;
+        }
+        Ok(self.matches(text))
     }
 
     /// Whether some text matches both patterns.
@@ -102,11 +134,12 @@ impl Pattern {
 
 /// What follows the first place of `piece` in `text`.
 fn find<'a>(text: &'a [u8], piece: &[u8]) -> Option<&'a [u8]> {
-    if piece.is_empty() {
-        return Some(text);
-    }
-    let at = text.windows(piece.len()).position(|window| window == piece)?;
+    let at = memmem::find(text, piece)?;
     text.get(at + piece.len()..)
+}
+
+fn spend(count: usize, steps: &StepBudget) -> Result<(), LimitExceeded> {
+    steps.spend(u32::try_from(count).unwrap_or(u32::MAX))
 }
 
 #[cfg(test)]
@@ -136,6 +169,36 @@ mod tests {
         ] {
             assert_eq!(Pattern::new(pattern).matches(text.as_bytes()), expected, "{pattern} on {text}");
         }
+    }
+
+    #[test]
+    fn matching_takes_linear_time() {
+        let seconds = |length: usize| {
+            let pattern = Pattern::new(&format!("*{}b*", "a".repeat(length / 2)));
+            let text = vec![b'a'; length];
+            let times = (0..5).map(|_| {
+                let start = std::time::Instant::now();
+                assert!(!pattern.matches(std::hint::black_box(&text)));
+                start.elapsed().as_secs_f64()
+            });
+            times.fold(f64::MAX, f64::min)
+        };
+        // Ten times the length takes about ten times as long; quadratic work would take a hundred times as long.
+        assert!(seconds(600_000) < 40.0 * seconds(60_000));
+    }
+
+    #[test]
+    fn steps_follow_the_length_of_the_search() {
+        let cost = |pattern: &str, text: &str| {
+            let budget = StepBudget::new(100_000);
+            let _ = Pattern::new(pattern).matches_within(text.as_bytes(), &budget);
+            100_000 - budget.left()
+        };
+        let long = format!("/{}", "a".repeat(8_000));
+        assert_eq!([cost("/b*", &long), cost("/a", &long), cost("/b*x*", &long)], [1; 3]);
+        assert_eq!(cost("*x*", &long), 1 + 2_000);
+        let budget = StepBudget::new(1_000);
+        assert_eq!(Pattern::new("*a*").matches_within(long.as_bytes(), &budget), Err(LimitExceeded));
     }
 
     #[test]

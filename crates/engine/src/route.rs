@@ -1,5 +1,6 @@
 //! Routes: which requests an experiment or a goal is about, and an index that finds them without trying each.
 
+use super::condition::{LimitExceeded, StepBudget};
 use super::pattern::Pattern;
 use std::borrow::Cow;
 
@@ -26,23 +27,35 @@ pub struct Route {
 }
 
 impl Route {
-    /// Whether `line` is one of this route's requests.
-    pub fn matches(&self, line: &RequestLine<'_>) -> bool {
-        any(&self.paths, |path| path.matches(line.path))
-            && any(&self.hosts, |host| host.matches(&line.host))
-            && any(&self.methods, |method| {
-                method.as_bytes() == line.method || (method == "GET" && line.method == b"HEAD")
-            })
+    /// Whether `line` is one of this route's requests, if the budget has the steps to find out.
+    ///
+    /// A route that a [`RouteIndex`] would not find takes no steps, and one that it finds takes the same here as there.
+    /// Either way of evaluation therefore reaches the limit at the same experiment.
+    pub fn matches(&self, line: &RequestLine<'_>, steps: &StepBudget) -> Result<bool, LimitExceeded> {
+        if !any(&self.paths, |path| path.starts_or_equals(line.path)) {
+            return Ok(false);
+        }
+        let is_path_known = self.paths.iter().all(Pattern::is_known_by_prefix);
+        Ok((is_path_known || self.path_matches(line, steps)?) && self.rest_matches(line, steps)?)
+    }
+
+    fn path_matches(&self, line: &RequestLine<'_>, steps: &StepBudget) -> Result<bool, LimitExceeded> {
+        try_any(&self.paths, |path| path.matches_within(line.path, steps))
+    }
+
+    /// Whether hosts and methods match.
+    fn rest_matches(&self, line: &RequestLine<'_>, steps: &StepBudget) -> Result<bool, LimitExceeded> {
+        Ok((self.hosts.is_empty() || try_any(&self.hosts, |host| host.matches_within(&line.host, steps))?)
+            && (self.methods.is_empty()
+                || try_any(&self.methods, |method| {
+                    steps.spend(1)?;
+                    Ok(method.as_bytes() == line.method || (method == "GET" && line.method == b"HEAD"))
+                })?))
     }
 
     /// Whether all requests match whose path a [`RouteIndex`] finds the route by.
     fn is_found_by_index(&self) -> bool {
-        let path = match self.paths.as_slice() {
-            [] => true,
-            [path] => path.is_prefix() || path.is_exact(),
-            _ => false,
-        };
-        path && self.hosts.is_empty() && self.methods.is_empty()
+        self.paths.iter().all(Pattern::is_known_by_prefix) && self.hosts.is_empty() && self.methods.is_empty()
     }
 
     /// Whether some request can match both routes.
@@ -63,6 +76,15 @@ fn any<T>(list: &[T], asks: impl FnMut(&T) -> bool) -> bool {
     list.is_empty() || list.iter().any(asks)
 }
 
+fn try_any<T>(list: &[T], mut holds: impl FnMut(&T) -> Result<bool, LimitExceeded>) -> Result<bool, LimitExceeded> {
+    for element in list {
+        if holds(element)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 fn any_pair<T>(a: &[T], b: &[T], mut meets: impl FnMut(&T, &T) -> bool) -> bool {
     a.is_empty() || b.is_empty() || a.iter().any(|a| b.iter().any(|b| meets(a, b)))
 }
@@ -78,6 +100,15 @@ pub struct RouteIndex {
     anywhere: Vec<u32>,
     /// Routes that ask for more than what they are found by, sorted.
     asks_more: Vec<u32>,
+    /// Those of them whose paths need no check: only hosts and methods do. Sorted.
+    known_paths: Vec<u32>,
+}
+
+/// A buffer for the routes that a request matches, which requests share one after the other.
+#[derive(Debug, Clone, Default)]
+pub struct RouteMatches {
+    /// The numbers of the routes that match, if they come from several lists.
+    found: Vec<u32>,
 }
 
 #[derive(Debug, Clone)]
@@ -96,6 +127,9 @@ impl RouteIndex {
         for (number, route) in routes {
             if !route.is_found_by_index() {
                 index.asks_more.push(number);
+                if route.paths.iter().all(Pattern::is_known_by_prefix) {
+                    index.known_paths.push(number);
+                }
             }
             if any(&route.paths, |path| path.prefix().is_empty() && !path.is_exact()) {
                 index.anywhere.push(number);
@@ -111,6 +145,7 @@ impl RouteIndex {
         }
         index.exact.sort_unstable();
         index.asks_more.sort_unstable();
+        index.known_paths.sort_unstable();
         by_prefix.sort_unstable();
         // In sorted order the prefixes of a text stand before it, the longest last: a stack holds the open ones.
         let mut open: Vec<usize> = Vec::new();
@@ -129,15 +164,17 @@ impl RouteIndex {
     }
 
     /// The numbers of all routes that match a request for `path`, sorted, each once. `line` gives all of the request's line,
-    /// which most configs need not know, `route` a route by its number, and `room` room for the numbers, where it takes some.
+    /// which most configs need not know, and `route` a route by its number. The second
+    /// result is the number of routes that the budget had no steps left for: they do not match.
     #[inline(always)]
     pub fn find<'s, 'a, 'b>(
         &'s self,
         path: &[u8],
         line: impl FnOnce() -> RequestLine<'b>,
         route: impl Fn(u32) -> Option<&'a Route>,
-        room: &'s mut Vec<u32>,
-    ) -> &'s [u32] {
+        steps: &StepBudget,
+        buffer: &'s mut RouteMatches,
+    ) -> (&'s [u32], usize) {
         // Every prefix of `path` is the greatest entry not above `path`, or an ancestor of it.
         let nearest = self.prefixes.partition_point(|prefix| *prefix.text <= *path).checked_sub(1);
         let nearest = nearest.and_then(|at| self.prefixes.get(at));
@@ -147,51 +184,73 @@ impl RouteIndex {
             && self.asks_more.is_empty()
             && nearest.is_none_or(|prefix| prefix.parent.is_none());
         if !is_one_list {
-            return self.find_in_all(path, nearest, line, route, room);
+            self.collect(path, nearest, &mut buffer.found);
+            let limited = self.check(line, route, steps, &mut buffer.found);
+            return (&buffer.found, limited);
         }
-        nearest.filter(|prefix| path.starts_with(&prefix.text)).map_or(&[], |prefix| &prefix.routes)
+        let prefix = nearest.filter(|prefix| path.starts_with(&prefix.text));
+        (prefix.map_or(&[], |prefix| &prefix.routes), 0)
     }
 
+    /// The routes that a request for `path` is found by.
     #[inline(never)]
-    fn find_in_all<'s, 'a, 'b>(
-        &'s self,
-        path: &[u8],
-        nearest: Option<&Prefix>,
-        line: impl FnOnce() -> RequestLine<'b>,
-        route: impl Fn(u32) -> Option<&'a Route>,
-        found: &'s mut Vec<u32>,
-    ) -> &'s [u32] {
+    fn collect(&self, path: &[u8], nearest: Option<&Prefix>, found: &mut Vec<u32>) {
         found.clear();
         found.extend_from_slice(&self.anywhere);
         let start = self.exact.partition_point(|(text, _)| **text < *path);
         let exact = self.exact.iter().skip(start).take_while(|(text, _)| **text == *path);
         found.extend(exact.map(|(_, number)| *number));
+        // The nearest prefix starts with all of its ancestors, so their lengths decide.
+        let common = nearest.map_or(0, |nearest| nearest.text.iter().zip(path).take_while(|(a, b)| a == b).count());
         let mut next = nearest;
         while let Some(prefix) = next {
-            if path.starts_with(&prefix.text) {
+            if prefix.text.len() <= common {
                 found.extend_from_slice(&prefix.routes);
             }
             next = prefix.parent.and_then(|at| self.prefixes.get(at));
         }
         found.sort_unstable();
         found.dedup();
-        if !self.asks_more.is_empty() {
-            let line = line();
-            found.retain(|number| {
-                self.asks_more.binary_search(number).is_err()
-                    || route(*number).is_some_and(|route| route.matches(&line))
-            });
+    }
+
+    /// Keeps the routes whose other conditions hold as well. Gives the number of those that exceed the limit of work.
+    fn check<'a, 'b>(
+        &self,
+        line: impl FnOnce() -> RequestLine<'b>,
+        route: impl Fn(u32) -> Option<&'a Route>,
+        steps: &StepBudget,
+        found: &mut Vec<u32>,
+    ) -> usize {
+        if self.asks_more.is_empty() {
+            return 0;
         }
-        found
+        let (line, mut limited) = (line(), 0);
+        found.retain(|number| {
+            if self.asks_more.binary_search(number).is_err() {
+                return true;
+            }
+            let matches = route(*number).map_or(Ok(false), |route| {
+                Ok((self.known_paths.binary_search(number).is_ok() || route.path_matches(&line, steps)?)
+                    && route.rest_matches(&line, steps)?)
+            });
+            limited += usize::from(matches == Err(LimitExceeded));
+            matches == Ok(true)
+        });
+        limited
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::condition::{REQUEST_STEPS_MAX, request_budget};
 
     fn route(paths: &[&str]) -> Route {
         Route { paths: paths.iter().map(|path| Pattern::new(path)).collect(), ..Route::default() }
+    }
+
+    fn matches(route: &Route, line: &RequestLine<'_>) -> bool {
+        route.matches(line, &request_budget()) == Ok(true)
     }
 
     fn line<'a>(method: &'a str, host: &'a str, path: &'a str) -> RequestLine<'a> {
@@ -205,12 +264,12 @@ mod tests {
             paths: vec![Pattern::new("/checkout*"), Pattern::new("/cart")],
             methods: vec!["GET".to_owned()],
         };
-        assert!(shop.matches(&line("GET", "www.shop.example", "/checkout/2")));
-        assert!(shop.matches(&line("HEAD", "www.shop.example", "/cart")));
-        assert!(!shop.matches(&line("POST", "www.shop.example", "/cart")));
-        assert!(!shop.matches(&line("GET", "shop.example", "/cart")));
-        assert!(!shop.matches(&line("GET", "www.shop.example", "/carts")));
-        assert!(Route::default().matches(&line("PURGE", "", "")));
+        assert!(matches(&shop, &line("GET", "www.shop.example", "/checkout/2")));
+        assert!(matches(&shop, &line("HEAD", "www.shop.example", "/cart")));
+        assert!(!matches(&shop, &line("POST", "www.shop.example", "/cart")));
+        assert!(!matches(&shop, &line("GET", "shop.example", "/cart")));
+        assert!(!matches(&shop, &line("GET", "www.shop.example", "/carts")));
+        assert!(matches(&Route::default(), &line("PURGE", "", "")));
     }
 
     #[test]
@@ -231,18 +290,49 @@ mod tests {
 
     fn finds_what_trying_each_finds(routes: &[Route]) {
         let index = RouteIndex::new(routes.iter().enumerate().map(|(number, route)| (number as u32, route)));
-        let mut found = Vec::new();
+        let mut buffer = RouteMatches::default();
         for path in [
             "", "/", "/a", "/a/", "/a/b", "/a/b/c", "/a/b/c/d", "/ab", "/abc", "/bxc", "/b", "/x.js", "/zz", "/zy",
             "/~",
         ] {
             let route = |number: u32| routes.get(number as usize);
-            let matching = index.find(path.as_bytes(), || line("GET", "h", path), route, &mut found);
+            let (by_index, by_route) = (request_budget(), request_budget());
+            let (matching, _) = index.find(path.as_bytes(), || line("GET", "h", path), route, &by_index, &mut buffer);
             let expected: Vec<u32> = (0..routes.len() as u32)
-                .filter(|number| routes[*number as usize].matches(&line("GET", "h", path)))
+                .filter(|number| routes[*number as usize].matches(&line("GET", "h", path), &by_route) == Ok(true))
                 .collect();
             assert_eq!(matching, expected, "{path}");
+            assert_eq!(by_index.left(), by_route.left(), "{path}: the same work");
         }
+    }
+
+    #[test]
+    fn matching_has_a_budget() {
+        let middle: Vec<Route> = (0..4_000).map(|at| route(&[&format!("*x{at}*"), "/b*"])).collect();
+        let hosts: Vec<Pattern> = (0..100_000).map(|at| Pattern::new(&format!("*.h{at}.example"))).collect();
+        let many_hosts = Route { hosts, ..Route::default() };
+        let long = format!("/{}", "a".repeat(60_000));
+        for (routes, path) in [(middle.as_slice(), long.as_str()), (&vec![many_hosts; 10], "/")] {
+            let index = RouteIndex::new((0..).zip(routes));
+            let (steps, mut buffer) = (request_budget(), RouteMatches::default());
+            let find = |number: u32| routes.get(number as usize);
+            let (matching, limited) = index.find(path.as_bytes(), || line("GET", "h", path), find, &steps, &mut buffer);
+            assert_eq!(steps.left(), 0);
+            assert_eq!(matching, [0; 0], "no route beyond the budget matches");
+            assert!(limited > routes.len() / 2, "{limited} of {}", routes.len());
+        }
+    }
+
+    #[test]
+    fn a_known_path_is_not_compared_again() {
+        let paths: Vec<String> = (0..4_000).map(|at| format!("/p{at}")).collect();
+        let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
+        let routes = [Route { methods: vec!["GET".to_owned()], ..route(&paths) }];
+        let index = RouteIndex::new((0..).zip(&routes));
+        let (steps, mut buffer) = (request_budget(), RouteMatches::default());
+        let find = |number: u32| routes.get(number as usize);
+        assert_eq!(index.find(b"/p3999", || line("GET", "h", "/p3999"), find, &steps, &mut buffer), (&[0][..], 0));
+        assert_eq!(REQUEST_STEPS_MAX - steps.left(), 1, "one method");
     }
 
     #[test]

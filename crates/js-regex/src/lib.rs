@@ -5,6 +5,7 @@
 //! [`LimitExceeded`]. The README lists the limits and the differences from JavaScript.
 //!
 //! - `scan`, `parse`: the pattern's text to a syntax tree;
+//! - `error`: the reasons why a pattern cannot be used;
 //! - `set`: character classes;
 //! - `case`: comparison without case;
 //! - `program`: the syntax tree to instructions;
@@ -14,6 +15,7 @@
 
 mod backtrack;
 mod case;
+mod error;
 mod parse;
 mod pike;
 mod program;
@@ -22,53 +24,19 @@ mod set;
 mod steps;
 
 pub use case::upper;
-pub use program::INSTRUCTIONS_MAX;
+pub use error::CompileError;
+pub use program::{INSTRUCTIONS_MAX, PATTERN_BYTES_MAX};
 pub use steps::{LimitExceeded, STEPS_MAX, StepBudget};
 
 use program::Program;
-use std::fmt;
 use steps::Steps;
 
-/// Longer patterns are refused.
-pub const PATTERN_BYTES_MAX: usize = 4096;
 /// Longer texts are never searched.
 pub const TEXT_BYTES_MAX: usize = 2048;
 
 /// A compiled JavaScript pattern.
 #[derive(Debug, Clone)]
 pub struct JsRegex(Program);
-
-/// The reason why a pattern cannot be used. Its text completes a sentence that begins with the pattern, such as
-/// "has a ( without its )".
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CompileError {
-    /// JavaScript refuses the pattern too, or it uses one of the few forms that this crate does not support.
-    Invalid(String),
-    /// The pattern exceeds a limit of this crate.
-    TooLarge(String),
-}
-
-impl fmt::Display for CompileError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (CompileError::Invalid(reason) | CompileError::TooLarge(reason)) = self;
-        f.write_str(reason)
-    }
-}
-
-impl std::error::Error for CompileError {}
-
-/// Syntax errors are texts while a pattern is read.
-impl From<String> for CompileError {
-    fn from(reason: String) -> CompileError {
-        CompileError::Invalid(reason)
-    }
-}
-
-impl From<&str> for CompileError {
-    fn from(reason: &str) -> CompileError {
-        CompileError::Invalid(reason.to_owned())
-    }
-}
 
 impl JsRegex {
     /// Compiles a JavaScript pattern, with the flag `i` if `ignore_case`.
@@ -81,6 +49,11 @@ impl JsRegex {
     #[doc(hidden)]
     pub fn compile_backtracking(pattern: &str, ignore_case: bool) -> Result<JsRegex, CompileError> {
         Program::compile(pattern, ignore_case, true).map(JsRegex)
+    }
+
+    /// How many instructions the program has: its size in memory, up to [`INSTRUCTIONS_MAX`].
+    pub fn instructions(&self) -> usize {
+        self.0.code.len()
     }
 
     /// Whether some part of `text` matches.

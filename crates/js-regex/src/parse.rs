@@ -1,6 +1,6 @@
 //! Patterns as syntax trees.
 
-use super::CompileError;
+use super::error::CompileError;
 use super::scan::{Item, Scanner, names_set};
 use super::set::{CharSet, LINE_END, complement, named_ranges};
 use std::sync::Arc;

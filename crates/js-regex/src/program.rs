@@ -1,9 +1,13 @@
 //! Programs: the compiled form of patterns.
 
+use super::case::upper;
+use super::error::CompileError;
 use super::parse::{Ast, Parsed, Parser, Reference, Repeat};
 use super::set::CharSet;
-use super::{CompileError, PATTERN_BYTES_MAX, upper};
 use std::sync::Arc;
+
+/// Longer patterns are refused.
+pub const PATTERN_BYTES_MAX: usize = 4096;
 
 /// How many instructions a program may have. Counted repetitions are written out: `a{100}` takes a hundred.
 pub const INSTRUCTIONS_MAX: usize = 3_000;

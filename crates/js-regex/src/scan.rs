@@ -1,6 +1,6 @@
 //! The characters of a pattern, and the tokens of escapes, counts, names and classes.
 
-use super::CompileError;
+use super::error::CompileError;
 
 /// A pattern while it is read.
 pub(super) struct Scanner {

@@ -1,7 +1,8 @@
 //! Whatever a vendor's service sends; what compiles is also decided. The first byte says which vendor's.
 
 use edgesplit_engine::condition::request_budget;
-use edgesplit_engine::decide::{DecisionInput, decide_flags};
+use edgesplit_engine::decide::DecisionInput;
+use edgesplit_engine::decide_flags;
 use edgesplit_engine::flag::{FlagDecisions, FlagVisitor};
 use edgesplit_formats::{Options, compile_bytes, find};
 use serde_json::json;

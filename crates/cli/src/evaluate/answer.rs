@@ -2,7 +2,7 @@
 
 use super::{Link, Request, flags, with_input};
 use edgesplit_engine::assignments;
-use edgesplit_engine::decide::{DecisionInput, evaluate};
+use edgesplit_engine::decide::{Decision, DecisionInput, check_request, evaluate_on_route};
 use edgesplit_engine::observer::{Check, Observer, Recorder};
 use edgesplit_engine::reason::Reason;
 use edgesplit_engine::snapshot::{Choice, Snapshot};
@@ -145,14 +145,22 @@ fn decide_native(
     records: bool,
 ) -> (Vec<Row>, Vec<Choice>) {
     let (mut rows, mut choices, mut log) = (Vec::new(), Vec::new(), Log::new(records));
-    for (number, experiment) in snapshot.experiments.iter().enumerate() {
-        let decision = evaluate(snapshot, experiment, &context.line(), input, context, &mut log);
+    // As in the filter, all routes come before all conditions: they share a budget.
+    let excluded: Vec<_> = (snapshot.experiments.iter())
+        .map(|experiment| (check_request(experiment, &context.line(), input, &mut log), log.take()))
+        .collect();
+    for ((number, experiment), (excluded, mut checks)) in snapshot.experiments.iter().enumerate().zip(excluded) {
+        let decision = match excluded {
+            Some(reason) => Decision::no(reason),
+            None => evaluate_on_route(snapshot, experiment, input, context, &mut log),
+        };
+        checks.extend(log.take());
         let variant = decision.variant.and_then(|variant| experiment.variants.get(variant));
         choices.extend(decision.variant.map(|variant| Choice { experiment: number, variant }));
         rows.push(Row {
             variant: variant.map(|variant| variant.key.clone()),
             in_experiment: variant.is_some(),
-            checks: log.take(),
+            checks,
             ..Row::new(experiment.position, &experiment.key, decision.reason)
         });
     }

@@ -3,7 +3,8 @@
 use super::Request;
 use super::answer::{Log, Row};
 use edgesplit_engine::attribute::{AttributeName, AttributeValue, Attributes, json_attribute};
-use edgesplit_engine::decide::{DecisionInput, check_request, decide_flags};
+use edgesplit_engine::decide::{DecisionInput, check_request};
+use edgesplit_engine::decide_flags;
 use edgesplit_engine::flag::{FlagEvaluator, FlagSink, FlagVisitor, StickyStore};
 use edgesplit_engine::observer::Observer;
 use edgesplit_engine::reason::Reason;

@@ -1,6 +1,7 @@
 //! The cache keys that a page can have, each with the variants it comes from.
 
 use crate::output::{BAD, GOOD, QUIET, STRONG};
+use edgesplit_engine::condition::request_budget;
 use edgesplit_engine::route::RequestLine;
 use edgesplit_engine::snapshot::{Experiment, Snapshot, State};
 use edgesplit_filter::http::url;
@@ -28,11 +29,11 @@ impl Page<'_> {
         let (path, _) = url::path_and_query(self.path.as_bytes());
         let line = RequestLine { host, path, method: self.method.as_bytes() };
         if self.host.is_some() {
-            return experiment.route.matches(&line);
+            return experiment.route.matches(&line, &request_budget()) == Ok(true);
         }
         let mut anywhere = experiment.route.clone();
         anywhere.hosts.clear();
-        anywhere.matches(&line)
+        anywhere.matches(&line, &request_budget()) == Ok(true)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Names the tests of a condition that a visitor fails, with the values that they saw.
 
-use super::{Accepts, Check, Condition, Operator, StepBudget, Test};
+use super::{Accepts, Check, Condition, Operator, StepBudget, Test, request_budget};
 use crate::attribute::{AttributeValue, Attributes};
 use std::cmp::Ordering;
 use std::fmt;
@@ -11,22 +11,20 @@ const TESTS_MAX: usize = 4;
 /// How many characters of a value are shown.
 const VALUE_CHARS_MAX: usize = 80;
 
-/// The work that naming tests may take, apart from the decision's own.
-const EXPLAIN_STEPS: u32 = 1_000_000;
-
 impl Condition {
     /// The tests that keep the condition from matching, for a person. Empty if it matches.
     pub fn unmet(&self, attributes: &impl Attributes) -> String {
         let mut found = Vec::new();
-        self.collect(true, attributes, &StepBudget::new(EXPLAIN_STEPS), &mut found);
+        self.collect(true, attributes, &request_budget(), &mut found);
         found.join("; ")
     }
 
     /// Adds the tests that keep the condition from being `wanted`.
     fn collect(&self, wanted: bool, attributes: &impl Attributes, steps: &StepBudget, found: &mut Vec<String>) {
         for test in &self.tests {
-            let single = |condition: &Condition| condition.matches(attributes, steps) == Ok(wanted);
-            if found.len() >= TESTS_MAX {
+            // Once a limit is exceeded, no further test has a result, so none is named.
+            let single = |condition: &Condition| condition.matches(attributes, steps) != Ok(!wanted);
+            if found.len() >= TESTS_MAX || steps.left() == 0 {
                 return;
             }
             match test {
@@ -38,7 +36,7 @@ impl Condition {
                 Test::Not(condition) => condition.collect(!wanted, attributes, steps, found),
                 Test::Attribute(name, check) => {
                     let value = attributes.attribute(name);
-                    if check.passes(super::JsValue::of(&value), steps) != Ok(wanted) {
+                    if check.passes(super::JsValue::of(&value), steps) == Ok(!wanted) {
                         let not = if wanted { "" } else { "not " };
                         found.push(format!("{} is {}, expected {not}{check}", name.written(), shown(&value)));
                     }

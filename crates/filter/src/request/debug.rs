@@ -3,6 +3,7 @@
 use super::decide::DecisionContext;
 use crate::request_context::RequestContext;
 use edgesplit_engine::assignments::assignment_pair;
+use edgesplit_engine::condition::request_budget;
 use edgesplit_engine::decide::{Decision, DecisionInput, evaluate};
 use edgesplit_engine::reason::Reason;
 use std::fmt::Write;
@@ -18,6 +19,9 @@ pub(super) fn debug_text(
     request: &RequestContext<'_>,
 ) -> Option<String> {
     let (snapshot, line) = (context.snapshot, request.line());
+    // The decisions are made again, each with as many steps as there were.
+    let steps = request_budget();
+    let input = &DecisionInput { steps: &steps, ..*input };
     let mut text = String::new();
     for (number, experiment) in (0_u32..).zip(&snapshot.experiments) {
         let is_named = input.preview.iter().any(|(key, _)| *key == experiment.key);

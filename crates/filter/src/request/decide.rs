@@ -17,7 +17,7 @@ use crate::request_context::{RequestContext, id, is_bot};
 use crate::response::{Caching, ResponsePlan};
 use edgesplit_engine::assignments::mark_preview;
 use edgesplit_engine::attribute::AttributeName;
-use edgesplit_engine::condition::request_budget;
+use edgesplit_engine::condition::StepBudget;
 use edgesplit_engine::decide::{Decision, DecisionInput, evaluate_on_route, unit};
 use edgesplit_engine::reason::Reason;
 use edgesplit_engine::snapshot::{Choice, Needs, Snapshot};
@@ -29,6 +29,8 @@ pub(super) struct DecisionContext<'a> {
     pub(super) snapshot: &'a Rc<Snapshot>,
     pub(super) plan: &'a RequestPlan<'a>,
     pub(super) guardrails: &'a Guardrails,
+    /// The work that conditions may still do.
+    pub(super) steps: &'a StepBudget,
     pub(super) now_ms: i64,
 }
 
@@ -61,12 +63,11 @@ pub(super) fn decide<'a>(
     host: &impl Host,
     mut parts: WorkerParts<'_>,
 ) -> Decided {
-    let DecisionContext { config, snapshot, plan, guardrails, now_ms } = *context;
+    let DecisionContext { config, snapshot, plan, guardrails, steps, now_ms } = *context;
     let mut response = ResponsePlan::new(caching(context));
     let bot = is_bot(request, &config.visitor);
-    let steps = request_budget();
     let off = guardrails.off();
-    let mut input = DecisionInput { consent: plan.consent, bot, off, ..DecisionInput::unrestricted(now_ms, &steps) };
+    let mut input = DecisionInput { consent: plan.consent, bot, off, ..DecisionInput::unrestricted(now_ms, steps) };
     request.id = id(request, &config.visitor, &texts.id);
     if request.id.is_none() && config.visitor.mint.is_some() {
         request.id = cookies::mint(context, &input, host, &texts.id, &mut response);

@@ -22,6 +22,8 @@ use crate::host::{Headers, Host, StreamHost};
 use crate::response::ResponsePlan;
 use crate::worker::Worker;
 use decide::{DecisionContext, WorkerParts};
+use edgesplit_engine::condition::request_budget;
+use edgesplit_engine::route::RouteMatches;
 use edgesplit_engine::snapshot::Choice;
 use plan::Planner;
 use read::{Received, RequestTexts};
@@ -38,9 +40,8 @@ pub enum Flow {
 /// Buffers that requests share one after the other, to save allocations.
 #[derive(Debug, Default)]
 pub struct RequestScratch {
-    /// The numbers of the experiments and goals whose routes match, if they come from several lists.
-    experiments: Vec<u32>,
-    goals: Vec<u32>,
+    experiments: RouteMatches,
+    goals: RouteMatches,
     /// The variants of the visitor, and those of them that may be exposures.
     choices: Vec<Choice>,
     exposed: Vec<Choice>,
@@ -53,7 +54,8 @@ pub fn handle_request(worker: &mut Worker, host: &(impl Host + StreamHost)) -> F
     let (headers, texts) = (host.headers(Headers::Request), RequestTexts::default());
     let Received { mut request, mutations, token } = read::read(config, snapshot.as_deref(), &headers, &texts);
 
-    let planner = Planner { config, has_events: pipeline.is_some(), now_ms: *now_ms, metrics };
+    let steps = request_budget();
+    let planner = Planner { config, has_events: pipeline.is_some(), now_ms: *now_ms, steps: &steps, metrics };
     let plan = planner.plan(snapshot.as_deref(), &request, token, (experiments, goals));
     let (Some(plan), Some(snapshot)) = (plan, &*snapshot) else {
         mutations.apply(host);
@@ -61,7 +63,7 @@ pub fn handle_request(worker: &mut Worker, host: &(impl Host + StreamHost)) -> F
     };
 
     let pipeline = pipeline.as_mut().filter(|_| plan.preview.is_none());
-    let context = DecisionContext { config, snapshot, plan: &plan, guardrails, now_ms: *now_ms };
+    let context = DecisionContext { config, snapshot, plan: &plan, guardrails, steps: &steps, now_ms: *now_ms };
     let parts = WorkerParts { metrics, pipeline, assignment_sets, choices, exposed };
     let decided = decide::decide(&context, &mut request, &texts, host, parts);
 

@@ -4,7 +4,9 @@ use crate::metrics::{Counter, Metrics};
 use crate::plugin_config::PluginConfig;
 use crate::request_context::preview::Preview;
 use crate::request_context::{RequestContext, has_consent, is_included, preview};
+use edgesplit_engine::condition::StepBudget;
 use edgesplit_engine::reason::Reason;
+use edgesplit_engine::route::RouteMatches;
 use edgesplit_engine::snapshot::{Needs, Snapshot};
 use std::borrow::Cow;
 
@@ -28,6 +30,8 @@ pub(super) struct Planner<'a> {
     pub(super) config: &'a PluginConfig,
     pub(super) has_events: bool,
     pub(super) now_ms: i64,
+    /// The work that routes and conditions may do.
+    pub(super) steps: &'a StepBudget,
     pub(super) metrics: &'a mut Metrics,
 }
 
@@ -39,9 +43,9 @@ impl Planner<'_> {
         snapshot: Option<&'a Snapshot>,
         request: &RequestContext<'_>,
         token: Option<Cow<'_, [u8]>>,
-        (experiments, goals): (&'a mut Vec<u32>, &'a mut Vec<u32>),
+        (experiments, goals): (&'a mut RouteMatches, &'a mut RouteMatches),
     ) -> Option<RequestPlan<'a>> {
-        let Planner { config, has_events, now_ms, metrics } = self;
+        let Planner { config, has_events, now_ms, steps, metrics } = self;
         let Some(snapshot) = snapshot else {
             metrics.add(Counter::NoConfig, 1);
             return None;
@@ -51,10 +55,13 @@ impl Planner<'_> {
             return None;
         }
         let preview = token.and_then(|token| preview(&token, &config.request, now_ms)?.ok());
-        let experiments = find_experiments(snapshot, request, experiments);
-        let goals: &[u32] = if has_events && preview.is_none() { find_goals(snapshot, request, goals) } else { &[] };
-        if preview.is_none() {
-            count_others(snapshot, experiments.len(), metrics);
+        let (experiments, limited) = find_experiments(snapshot, request, steps, experiments);
+        let is_counted = preview.is_none();
+        let (goals, limited_goals): (&[u32], usize) =
+            if has_events && is_counted { find_goals(snapshot, request, steps, goals) } else { (&[], 0) };
+        if is_counted {
+            count_others(snapshot, experiments.len(), limited, metrics);
+            metrics.decided(Reason::Limit, limited_goals as u64);
         }
         let consent = has_consent(request, &config.visitor);
         let is_idle = experiments.is_empty() && goals.is_empty() && preview.is_none();
@@ -67,27 +74,38 @@ impl Planner<'_> {
     }
 }
 
-/// The experiments whose routes match, by their numbers.
+/// The experiments whose routes match, by their numbers, and how many exceeded the limit of work.
 #[inline(always)]
-fn find_experiments<'a>(snapshot: &'a Snapshot, request: &RequestContext<'_>, buffer: &'a mut Vec<u32>) -> &'a [u32] {
+fn find_experiments<'a>(
+    snapshot: &'a Snapshot,
+    request: &RequestContext<'_>,
+    steps: &StepBudget,
+    buffer: &'a mut RouteMatches,
+) -> (&'a [u32], usize) {
     let route = |number: u32| snapshot.experiments.get(number as usize).map(|experiment| &experiment.route);
-    snapshot.experiment_index.find(request.path, || request.line(), route, buffer)
+    snapshot.experiment_index.find(request.path, || request.line(), route, steps, buffer)
 }
 
-/// The goals whose routes match, by their numbers.
+/// The goals whose routes match, by their numbers, and how many exceeded the limit of work.
 #[inline(always)]
-fn find_goals<'a>(snapshot: &'a Snapshot, request: &RequestContext<'_>, buffer: &'a mut Vec<u32>) -> &'a [u32] {
+fn find_goals<'a>(
+    snapshot: &'a Snapshot,
+    request: &RequestContext<'_>,
+    steps: &StepBudget,
+    buffer: &'a mut RouteMatches,
+) -> (&'a [u32], usize) {
     if snapshot.goals.is_empty() {
-        return &[];
+        return (&[], 0);
     }
     let route = |number: u32| snapshot.goals.get(number as usize).map(|goal| &goal.route);
-    snapshot.goal_index.find(request.path, || request.line(), route, buffer)
+    snapshot.goal_index.find(request.path, || request.line(), route, steps, buffer)
 }
 
 /// Counts the experiments that are not in the plan.
-fn count_others(snapshot: &Snapshot, planned: usize, metrics: &mut Metrics) {
-    let others = snapshot.experiments.len() - snapshot.paused - planned;
+fn count_others(snapshot: &Snapshot, planned: usize, limited: usize, metrics: &mut Metrics) {
+    let others = snapshot.experiments.len() - snapshot.paused - planned - limited;
     metrics.decided(Reason::Route, others as u64);
+    metrics.decided(Reason::Limit, limited as u64);
     metrics.decided(Reason::Paused, snapshot.paused as u64);
     metrics.decided(Reason::Disabled, snapshot.disabled.len() as u64);
 }
