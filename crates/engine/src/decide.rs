@@ -278,6 +278,11 @@ fn check_sticky(
         observer.check("sticky", true, format_args!("the browser remembers {key:?}, which it does not have"));
         return None;
     };
+    // Else a forged cookie would reach a variant that is off.
+    if experiment.weight(variant) == 0 {
+        observer.check("sticky", true, format_args!("the browser remembers {key}, whose weight is 0 now"));
+        return None;
+    }
     observer.check("sticky", true, format_args!("the browser remembers {key}"));
     Some(unless_off(experiment, input, variant, Reason::Sticky, observer))
 }

@@ -44,17 +44,26 @@ pub fn is_name(found: &[u8], wanted: &[u8]) -> bool {
     begin_alike && (found == wanted || found.eq_ignore_ascii_case(wanted))
 }
 
-/// Names of headers, found by their length first: most headers of a request have none of these lengths.
+/// The spelling that stands for all spellings of `name` that origins may confuse: lower case, with `-` for `_`. Origins
+/// that speak CGI or WSGI fold names in this way.
+pub fn folded(name: &[u8]) -> Vec<u8> {
+    name.iter().map(|byte| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() }).collect()
+}
+
+/// Names of headers, found by their length first: most headers of a request have none of these lengths. Names that differ
+/// in case, or in `_` for `-`, are one name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NameSet {
-    /// In lower case, each once.
+    /// Folded, each once.
     names: Vec<String>,
     lengths: HeaderLengthMask,
 }
 
 impl NameSet {
-    /// The set of these names, which are in lower case.
-    pub fn new(mut names: Vec<String>) -> NameSet {
+    /// The set of these names.
+    pub fn new(names: Vec<String>) -> NameSet {
+        let mut names: Vec<String> =
+            names.into_iter().map(|name| name.to_ascii_lowercase().replace('_', "-")).collect();
         names.sort_unstable();
         names.dedup();
         let lengths =
@@ -62,7 +71,7 @@ impl NameSet {
         NameSet { names, lengths }
     }
 
-    /// The names, sorted.
+    /// The names, folded and sorted.
     pub fn names(&self) -> &[String] {
         &self.names
     }
@@ -72,11 +81,11 @@ impl NameSet {
         self.lengths
     }
 
-    /// Whether `name` is one of them, however it is written.
+    /// Whether `name` is one of them, in any spelling.
     pub fn contains(&self, name: &[u8]) -> bool {
         self.lengths.contains(name.len())
-            && if name.iter().any(u8::is_ascii_uppercase) {
-                self.has(&name.to_ascii_lowercase())
+            && if name.iter().any(|byte| byte.is_ascii_uppercase() || *byte == b'_') {
+                self.has(&folded(name))
             } else {
                 self.has(name)
             }
@@ -92,13 +101,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_found_by_length_and_without_case() {
+    fn name_set_finds_every_spelling() {
         let long = "x-".repeat(50);
-        let set = NameSet::new(vec!["x-b".to_owned(), "x-abc".to_owned(), "x-b".to_owned(), long.clone()]);
+        let set = NameSet::new(vec!["x-b".to_owned(), "X_abc".to_owned(), "x_b".to_owned(), long.clone()]);
         assert_eq!(set.names(), ["x-abc", "x-b", long.as_str()]);
-        for (name, expected) in
-            [("x-b", true), ("X-B", true), ("x-c", false), ("x-abcd", false), (&long, true), ("", false)]
-        {
+        for (name, expected) in [
+            ("x-b", true),
+            ("X-B", true),
+            ("x_b", true),
+            ("X_B", true),
+            ("x-abc", true),
+            ("x-c", false),
+            ("x-abcd", false),
+            ("x.b", false),
+            (&long, true),
+            ("", false),
+        ] {
             assert_eq!(set.contains(name.as_bytes()), expected, "{name}");
         }
     }

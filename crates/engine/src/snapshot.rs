@@ -292,6 +292,12 @@ impl Experiment {
         self.variants.iter().position(|variant| variant.key == key)
     }
 
+    /// The weight of the variant at `position`, in 1/10,000.
+    pub fn weight(&self, position: usize) -> u32 {
+        let end = |at: usize| self.variants.get(at).map_or(0, |variant| variant.bucket_end);
+        end(position).saturating_sub(position.checked_sub(1).map_or(0, end))
+    }
+
     /// The share that takes part at `now_ms`; before the first step, nobody.
     pub fn traffic_share(&self, now_ms: i64) -> u32 {
         self.traffic.iter().rev().find(|step| step.from_ms <= now_ms).map_or(0, |step| step.share)

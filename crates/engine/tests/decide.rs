@@ -66,13 +66,14 @@ fn a_preview_comes_behind_the_route_and_before_everything_about_the_visitor() {
 }
 
 #[test]
-fn a_sticky_variant_comes_behind_the_layer_and_before_the_traffic() {
+fn sticky_variant_is_checked_between_layer_and_traffic() {
     let sticky = |more: Value| {
-        let mut all = json!({"sticky": true});
+        let mut all = json!({"sticky": true, "variants": [{"key": "plain", "weight": 9998, "baseline": true},
+            {"key": "mega", "weight": 1}, {"key": "never", "weight": 0}, {"key": "rare", "weight": 1}]});
         all.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         all
     };
-    let never = remembered("nav", 0, "never");
+    let rare = remembered("nav", 0, "rare");
     for (more, visit, unit, expected) in [
         (json!({}), anyone(), Some("u1"), "sticky"),
         (json!({"traffic": 0}), anyone(), Some("u1"), "sticky"),
@@ -87,22 +88,24 @@ fn a_sticky_variant_comes_behind_the_layer_and_before_the_traffic() {
         (json!({"layer": {"name": "l", "slots": [0, 1]}}), anyone(), Some("u1"), "layer"),
     ] {
         let snapshot = snapshot(&sticky(more.clone()));
-        let (variant, reason) = decided(&snapshot, &DecisionInput { sticky: &never, ..visit }, unit);
+        let (variant, reason) = decided(&snapshot, &DecisionInput { sticky: &rare, ..visit }, unit);
         assert_eq!(reason, expected, "{more}");
-        assert_eq!(variant.as_deref() == Some("never"), expected == "sticky", "{more}");
+        assert_eq!(variant.as_deref() == Some("rare"), expected == "sticky", "{more}");
     }
     // What does not fit the experiment is no bucket of it.
     for (more, odd) in [
         (json!({}), remembered("nav", 0, "gone")),
-        (json!({}), remembered("other", 0, "never")),
-        (json!({}), remembered("nav", 1, "never")),
-        (json!({"sticky_version": 2}), remembered("nav", 1, "never")),
-        (json!({"sticky": false}), remembered("nav", 0, "never")),
+        (json!({}), remembered("other", 0, "rare")),
+        (json!({}), remembered("nav", 1, "rare")),
+        (json!({"sticky_version": 2}), remembered("nav", 1, "rare")),
+        (json!({"sticky": false}), remembered("nav", 0, "rare")),
+        // A variant of weight 0 is off, and its bucket may be forged.
+        (json!({}), remembered("nav", 0, "never")),
     ] {
         let snapshot = snapshot(&sticky(more.clone()));
         let (variant, reason) = decided(&snapshot, &DecisionInput { sticky: &odd, ..anyone() }, Some("u1"));
         assert_eq!(reason, "bucketed", "{more} {odd:?}");
-        assert_ne!(variant.as_deref(), Some("never"));
+        assert_eq!(variant.as_deref(), Some("plain"), "{more} {odd:?}");
     }
 }
 

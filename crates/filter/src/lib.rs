@@ -9,6 +9,7 @@ pub mod guardrails;
 pub mod host;
 pub mod http;
 pub mod metrics;
+pub mod owned_names;
 pub mod plugin_config;
 pub mod request;
 pub mod request_context;

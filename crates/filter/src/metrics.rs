@@ -86,6 +86,8 @@ metric_names! {
         FallbackFailed = "errors.fallback_failed",
         /// Answers to calls that were given up before, or whose batch another worker settled.
         StaleReply = "errors.stale_reply",
+        /// Configs whose names of request headers exceed the number of names that are remembered for good.
+        OwnedNames = "errors.owned_names",
         /// Local responses that the host refused.
         Respond = "errors.respond",
     }

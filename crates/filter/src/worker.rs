@@ -4,9 +4,13 @@ use super::assignment_set::AssignmentSets;
 use super::guardrails::Guardrails;
 use super::request::RequestScratch;
 use crate::config_sync::{ConfigSync, log_problems};
+use crate::env::Env;
 use crate::events::pipeline::Pipeline;
 use crate::host::{Host, Reply};
+use crate::http::headers::NameSet;
+use crate::http::owned_names::OwnedNames;
 use crate::metrics::{Counter, Gauge, Metrics, revision_hash};
+use crate::owned_names;
 use crate::plugin_config::PluginConfig;
 use edgesplit_engine::snapshot::Snapshot;
 use edgesplit_formats::Options;
@@ -30,6 +34,8 @@ pub struct Worker {
     pub config: Rc<PluginConfig>,
     /// The experiments in force.
     pub snapshot: Option<Rc<Snapshot>>,
+    /// The names of request headers that clients cannot send.
+    pub owned: OwnedNames,
     /// The time of the last tick. Requests use it: asking the host costs them more than a tenth of a second is worth.
     pub now_ms: i64,
     /// What is counted.
@@ -43,6 +49,8 @@ pub struct Worker {
     /// The variants that are switched off.
     pub guardrails: Guardrails,
     sync: Option<ConfigSync>,
+    /// The key of shared data with the names of all configs so far.
+    names_key: String,
     configured_ms: i64,
     gauges_ms: i64,
 }
@@ -70,6 +78,8 @@ impl Worker {
                 .source
                 .clone()
                 .map(|source| ConfigSync::new(source, config.compile_options(), vm, &prefix, now_ms)),
+            owned: config.request.owned_names(),
+            names_key: format!("{prefix}/names"),
             scratch: RequestScratch::default(),
             assignment_sets: AssignmentSets::default(),
             guardrails: Guardrails::new(&prefix, vm),
@@ -78,6 +88,7 @@ impl Worker {
             now_ms,
             config: Rc::new(config),
         };
+        worker.own_names(host, &NameSet::default());
         let fetched = worker.sync.as_mut().and_then(|sync| sync.start(host, now_ms, &mut worker.metrics));
         if let Some(snapshot) = fetched.or(inline) {
             worker.install(host, snapshot);
@@ -94,9 +105,17 @@ impl Worker {
             pipeline.set_head(pipeline.format().vendor_wire().map(|wire| wire.head(&**rules)).unwrap_or_default());
         }
         let snapshot = Rc::new(snapshot);
+        self.own_names(host, &snapshot.owned_request_headers);
         self.assignment_sets.clear();
         self.guardrails.install(host, self.now_ms, &snapshot, &mut self.metrics);
         self.snapshot = Some(snapshot);
+    }
+
+    /// Owns the names of all configs so far, and `names` of the next one.
+    fn own_names(&mut self, host: &impl Host, names: &NameSet) {
+        let Worker { owned, config, metrics, names_key, now_ms, .. } = self;
+        let mut env = Env { host, now_ms: *now_ms, metrics };
+        owned_names::own(owned, &config.request, names, names_key, &mut env);
     }
 
     /// Hands over what was counted of responses.

@@ -10,9 +10,21 @@ pub fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
     headers.find_map(|(_, header)| cookie_in(header, name))
 }
 
+/// The first value of the cookie `name` that is `wanted`.
+#[cold]
+pub fn find_cookie<'a>(headers: &'a HeaderMap, name: &str, wanted: impl Fn(&[u8]) -> bool) -> Option<&'a [u8]> {
+    let mut headers = headers.iter().filter(|(header, _)| is_name(header, b"cookie"));
+    headers.find_map(|(_, header)| find_in(header, name, &wanted))
+}
+
 /// The value of the cookie `name` in the value of one header.
 #[inline(always)]
 pub fn cookie_in<'a>(header: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    find_in(header, name, |_| true)
+}
+
+#[inline(always)]
+fn find_in<'a>(header: &'a [u8], name: &str, wanted: impl Fn(&[u8]) -> bool) -> Option<&'a [u8]> {
     let (mut rest, name) = (header, name.as_bytes());
     loop {
         // A site's cookies may be kilobytes: they are what there is most of in a request.
@@ -34,7 +46,10 @@ pub fn cookie_in<'a>(header: &'a [u8], name: &str) -> Option<&'a [u8]> {
             if let [b'=', value @ ..] = value {
                 let is_trimmed = |byte: Option<&u8>| !byte.is_some_and(u8::is_ascii_whitespace);
                 let as_it_is = is_trimmed(value.first()) && is_trimmed(value.last());
-                return Some(if as_it_is { value } else { value.trim_ascii() });
+                let value = if as_it_is { value } else { value.trim_ascii() };
+                if wanted(value) {
+                    return Some(value);
+                }
             }
         }
         rest = rest.get(end + 1..)?;

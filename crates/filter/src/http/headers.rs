@@ -1,7 +1,7 @@
 //! A header map as the proxy hands it over: one block of bytes, read in place, so that looking at a request copies
 //! nothing. Lying lengths end the map early; they never read past the block.
 
-pub use edgesplit_engine::header_name::{HeaderLengthMask, NameSet, is_name};
+pub use edgesplit_engine::header_name::{HeaderLengthMask, NameSet, folded, is_name};
 
 /// Header names and values in their order. Values are bytes: clients send what they like.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -3,4 +3,5 @@
 pub mod cache_control;
 pub mod cookies;
 pub mod headers;
+pub mod owned_names;
 pub mod url;

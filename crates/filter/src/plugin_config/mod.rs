@@ -139,8 +139,8 @@ fn read(node: Node<'_>, problems: &mut Problems) -> Option<PluginConfig> {
 /// first, and would never have a value.
 fn refuse_owned_sources(config: &PluginConfig, path: &Path<'_>, problems: &mut Problems) {
     let PluginConfig { visitor, request, .. } = config;
-    let owned_header =
-        |name: &String| *name == request.assignments_header || request.cache_key.header.as_ref() == Some(name);
+    let owned = request.owned_names();
+    let owned_header = |name: &String| owned.contains(name.as_bytes());
     let preview = request.preview.as_ref().map(|preview| &preview.parameter);
     let owned_parameter = |name: &String| request.cache_key.query.as_ref() == Some(name) || preview == Some(name);
     let message = |what: &str| format!("never has a value: the filter owns this {what} and removes it from requests");

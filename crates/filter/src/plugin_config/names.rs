@@ -1,7 +1,9 @@
 //! The syntax of names and texts that end up in HTTP messages. Valid names and texts can be sent unchanged.
 
+use crate::http::headers::folded;
+use crate::http::owned_names::pattern_matches;
 use edgesplit_formats::diagnostics::{Node, Problems, found};
-use edgesplit_formats::document::{Kind, TOKEN, Text};
+use edgesplit_formats::document::{Kind, TOKEN, Text, Then};
 #[cfg(not(target_arch = "wasm32"))]
 use {edgesplit_formats::document::schema, serde_json::Value};
 
@@ -70,6 +72,41 @@ pub(super) const OWNED_HEADER: HeaderName = HeaderName {
     is_forwarded_taken: true,
     reason: "the filter removes this name from every request before it sets its own",
 };
+
+/// A name that the filter may own, or the start of such names with a `*` behind it, in lower case.
+pub(super) const OWNED_PATTERN: Then<Text, String> = Then {
+    kind: Text::new(
+        "the name of a header, or the start of one with a * at its end",
+        "^[A-Za-z0-9!#$%&'+.^_`|~-]+\\*?$",
+        |text| {
+            let name = text.strip_suffix('*').unwrap_or(text);
+            is_token(name) && !name.contains('*')
+        },
+    ),
+    then: |text, node, problems| {
+        let text = text.to_ascii_lowercase();
+        let is_owned = |name: &str| pattern_matches(&folded(text.as_bytes()), name.as_bytes());
+        if let Some(name) = NOT_OWNABLE.iter().chain(&FORWARDED).find(|name| is_owned(name)) {
+            problems
+                .error(node.path, format!("{text} cannot be taken: {name} is needed by clients, proxies or origins"));
+            return None;
+        }
+        Some(text)
+    },
+};
+
+/// Headers that proxies write, beside those of [`NOT_OWNABLE`].
+const FORWARDED: [&str; 9] = [
+    "forwarded",
+    "traceparent",
+    "via",
+    "x-envoy-external-address",
+    "x-forwarded-client-cert",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-request-id",
+];
 
 /// The name of a header that the filter may add to responses.
 pub(super) const OWN_RESPONSE_HEADER: HeaderName = HeaderName {

@@ -2,7 +2,8 @@
 
 use super::names;
 use super::own_cookie::{Cookie, OwnCookie};
-use crate::http::headers::{HeaderLengthMask, is_name};
+use crate::http::headers::folded;
+use crate::http::owned_names::OwnedNames;
 use edgesplit_engine::pattern::Pattern;
 use edgesplit_formats::diagnostics::{Node, Problems};
 use edgesplit_formats::document;
@@ -52,6 +53,9 @@ document! {
     pub struct Request {
         /// The header that names the visitor's variants to the origin: `key=variant, …`, sorted by key.
         pub assignments_header: String = "x-ab-assignments".to_owned() => names::OWNED_HEADER,
+        /// More headers that clients may not send, in any spelling: names, or the starts of names with a `*` at the end.
+        /// They are removed even before the first config.
+        pub owned_headers: Vec<String> = Vec::new() => List(names::OWNED_PATTERN),
         /// How caches distinguish variants.
         pub cache_key: CacheKey = CacheKey::default() => CACHE_KEY,
         /// The cookie that keeps visitors in their variants; null: visitors are bucketed anew with every request.
@@ -99,17 +103,10 @@ impl fmt::Debug for Secret {
 }
 
 impl Request {
-    /// Whether the filter itself writes the request header `name`, however that is written.
-    #[inline(always)]
-    pub fn owns(&self, name: &[u8]) -> bool {
-        is_name(name, self.assignments_header.as_bytes())
-            || self.cache_key.header.as_ref().is_some_and(|own| is_name(name, own.as_bytes()))
-    }
-
-    /// The lengths of the names that it [owns](Request::owns).
-    pub fn owned_lengths(&self) -> HeaderLengthMask {
-        let cache_key = self.cache_key.header.as_ref().map(|own| HeaderLengthMask::of(&[own.len()]));
-        HeaderLengthMask::of(&[self.assignments_header.len()]).or(cache_key.unwrap_or_default())
+    /// The names of headers that clients cannot send, whatever the experiments are.
+    pub fn owned_names(&self) -> OwnedNames {
+        let own = [&self.assignments_header].into_iter().chain(&self.cache_key.header);
+        OwnedNames::new(own.chain(&self.owned_headers))
     }
 }
 
@@ -188,7 +185,8 @@ pub(super) const REQUEST: Then<Object<Request>, Request> = Then {
     kind: strict(),
     then: |request, node, problems| {
         let CacheKey { header, query, .. } = &request.cache_key;
-        if let Some(header) = header.as_ref().filter(|header| **header == request.assignments_header) {
+        let assignments = folded(request.assignments_header.as_bytes());
+        if let Some(header) = header.as_ref().filter(|header| folded(header.as_bytes()) == assignments) {
             let message = format!("{header} is the assignments_header too; expected two different names");
             problems.error(&node.path.field("cache_key").field("header"), message);
         }

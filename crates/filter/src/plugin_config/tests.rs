@@ -111,6 +111,7 @@ fn a_cluster_alone_takes_the_defaults() {
         paths: Paths { include: vec![Pattern::new("/*")], exclude: vec![] },
         request: Request {
             assignments_header: "x-ab-assignments".to_owned(),
+            owned_headers: vec![],
             cache_key: CacheKey {
                 header: Some("x-ab-cache-key".to_owned()),
                 query: None,
@@ -195,7 +196,8 @@ fn full() -> Value {
             "bot_patterns": ["Shop-Probe", "builtin"], "expire_cookies": false,
         },
         "paths": {"include": ["/shop/*", "*.html"], "exclude": ["/shop/health"]},
-        "request": {"assignments_header": "X-Variants", "cache_key": {"header": null, "query": "__ab", "budget": 8},
+        "request": {"assignments_header": "X-Variants", "owned_headers": ["X-Price", "x-shop-*"],
+                    "cache_key": {"header": null, "query": "__ab", "budget": 8},
                     "sticky": {"cookie": "buckets", "max_age": "1h", "path": "/shop", "domain": "shop.example",
                                "same_site": "strict", "secure": false, "http_only": true},
                     "preview": {"parameter": "preview", "secret": "never shown"}},
@@ -264,6 +266,7 @@ fn every_field_is_read() {
         },
         request: Request {
             assignments_header: text("x-variants"),
+            owned_headers: vec![text("x-price"), text("x-shop-*")],
             cache_key: CacheKey { header: None, query: Some(text("__ab")), budget: 8, is_budget_given: true },
             sticky: Some(OwnCookie {
                 cookie: text("buckets"),

@@ -3,6 +3,7 @@
 use super::names;
 use super::own_cookie::{Cookie, OwnCookie};
 use crate::request_context::bots::{self, BotPatterns};
+use crate::request_context::consent::has_value;
 use edgesplit_engine::attribute::AttributeName;
 use edgesplit_formats::document;
 use edgesplit_formats::document::{Choice, Flag, List, Map, Nullable, Object, Parsed, Text, Then, strict};
@@ -131,11 +132,12 @@ document! {
     pub struct Consent {
         /// The cookie of the consent manager.
         pub cookie: String => names::COOKIE,
-        /// The text that its value contains if consent is given.
+        /// The value that it contains if consent is given. Values are split at `,;|&` and the punctuation of JSON, and
+        /// compared whole. A member of this name counts if its value is true.
         pub contains: String => Text::new(
-            "the text that the cookie contains if consent is given",
-            "^[^;\\x00-\\x1f\\x7f-\\x9f]+$",
-            |text| !text.is_empty() && !text.chars().any(|c| c.is_control() || c == ';'),
+            "the value that the cookie contains if consent is given",
+            "^(?=.*[^ ,;|&{}\\[\\]:\"])[^;\\x00-\\x1f\\x7f-\\x9f]+$",
+            |text| has_value(text) && !text.chars().any(|c| c.is_control() || c == ';'),
         ),
     }
 }

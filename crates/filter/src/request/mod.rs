@@ -49,10 +49,11 @@ pub struct RequestScratch {
 
 /// Handles the headers of a request.
 pub fn handle_request(worker: &mut Worker, host: &(impl Host + StreamHost)) -> Flow {
-    let Worker { config, snapshot, metrics, pipeline, guardrails, assignment_sets, scratch, now_ms, .. } = worker;
+    let Worker { config, snapshot, owned, metrics, pipeline, guardrails, assignment_sets, scratch, now_ms, .. } =
+        worker;
     let RequestScratch { experiments, goals, choices, exposed } = scratch;
     let (headers, texts) = (host.headers(Headers::Request), RequestTexts::default());
-    let Received { mut request, mutations, token } = read::read(config, snapshot.as_deref(), &headers, &texts);
+    let Received { mut request, mutations, token } = read::read(config, owned, &headers, &texts);
 
     let steps = request_budget();
     let planner = Planner { config, has_events: pipeline.is_some(), now_ms: *now_ms, steps: &steps, metrics };

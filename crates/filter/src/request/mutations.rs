@@ -1,21 +1,24 @@
 //! The changes of a request's headers. They are collected first, because each host call costs.
 
 use crate::host::{Headers, StreamHost};
-use crate::http::headers::{HeaderLengthMask, HeaderMap, NameSet, is_name};
+use crate::http::headers::{HeaderLengthMask, HeaderMap, folded, is_name};
+use crate::http::owned_names::OwnedNames;
 use crate::http::url;
 use crate::plugin_config;
-use edgesplit_engine::snapshot::Snapshot;
 
 const CACHE_CONTROL: &str = "cache-control";
+const CONNECTION: &str = "connection";
 
 /// The changes of one request.
 #[derive(Debug)]
 pub(super) struct HeaderMutations<'a> {
     config: &'a plugin_config::Request,
-    /// The names that variants set.
-    by_variants: Option<&'a NameSet>,
+    /// The names that clients may not send.
+    owned: &'a OwnedNames,
     /// The names to replace or remove that the client sent, each with its number of headers.
     spoofed: Vec<(&'a [u8], usize)>,
+    /// The values of `connection`. Only upgrades, such as those to websockets, still have the header here.
+    connection: Vec<&'a [u8]>,
     /// The values of the filter's own headers; empty if there is none.
     assignments: &'a str,
     cache_key: &'a str,
@@ -30,31 +33,32 @@ pub(super) struct HeaderMutations<'a> {
 impl<'a> HeaderMutations<'a> {
     /// No changes.
     #[inline(always)]
-    pub(super) fn new(config: &'a plugin_config::Request, snapshot: Option<&'a Snapshot>) -> HeaderMutations<'a> {
-        let by_variants = snapshot.map(|snapshot| &snapshot.owned_request_headers);
-        let (spoofed, sets) = (Vec::new(), Vec::new());
+    pub(super) fn new(config: &'a plugin_config::Request, owned: &'a OwnedNames) -> HeaderMutations<'a> {
         HeaderMutations {
             config,
-            by_variants,
-            spoofed,
+            owned,
+            spoofed: Vec::new(),
+            connection: Vec::new(),
             assignments: "",
             cache_key: "",
-            sets,
+            sets: Vec::new(),
             target: b"",
             new_target: None,
         }
     }
 
-    /// The lengths of the owned names.
+    /// The lengths of the names that [`HeaderMutations::protect`] looks at.
     #[inline(always)]
-    pub(super) fn owned_lengths(&self) -> HeaderLengthMask {
-        self.config.owned_lengths().or(self.by_variants.map_or(HeaderLengthMask::default(), NameSet::lengths))
+    pub(super) fn protected_lengths(&self) -> HeaderLengthMask {
+        self.owned.lengths().or(HeaderLengthMask::of(&[CONNECTION.len()]))
     }
 
-    /// Notes a name that the client sent, if the filter owns it.
+    /// Notes a header that the client sent, if the filter owns its name.
     #[inline(always)]
-    pub(super) fn protect(&mut self, name: &'a [u8]) {
-        if self.config.owns(name) || self.by_variants.is_some_and(|names| names.contains(name)) {
+    pub(super) fn protect(&mut self, name: &'a [u8], value: &'a [u8]) {
+        if is_name(name, CONNECTION.as_bytes()) {
+            self.connection.push(value);
+        } else if self.owned.contains(name) {
             self.mark_spoofed(name);
         }
     }
@@ -104,10 +108,29 @@ impl<'a> HeaderMutations<'a> {
     #[inline(always)]
     pub(super) fn apply(&self, host: &impl StreamHost) {
         if !self.spoofed.is_empty() || !self.sets.is_empty() || self.new_target.is_some() {
-            return self.apply_all(host);
+            self.apply_all(host);
+        } else {
+            for (name, value) in self.owned_headers() {
+                host.add_header(Headers::Request, name, value.as_bytes());
+            }
         }
-        for (name, value) in self.owned_headers() {
-            host.add_header(Headers::Request, name, value.as_bytes());
+        if !self.connection.is_empty() {
+            self.keep_owned_headers_on_next_hop(host);
+        }
+    }
+
+    /// Removes owned names from `connection`. The next hop would drop the headers that it names.
+    #[cold]
+    fn keep_owned_headers_on_next_hop(&self, host: &impl StreamHost) {
+        let options =
+            self.connection.iter().flat_map(|value| value.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
+        let (owned, kept): (Vec<&[u8]>, Vec<&[u8]>) = options.partition(|option| self.owned.contains(option));
+        if owned.is_empty() {
+            return;
+        }
+        host.remove_header(Headers::Request, CONNECTION);
+        if !kept.is_empty() {
+            host.add_header(Headers::Request, CONNECTION, &kept.join(&b", "[..]));
         }
     }
 
@@ -128,7 +151,7 @@ impl<'a> HeaderMutations<'a> {
         }
         let mut all = set();
         while let Some((name, value)) = all.next() {
-            let overruled = all.clone().any(|(later, _)| later == name);
+            let overruled = all.clone().any(|(later, _)| folded(later.as_bytes()) == folded(name.as_bytes()));
             let done = self.spoofed.iter().any(|(spoofed, _)| is_name(spoofed, name.as_bytes()));
             if !overruled && !done {
                 host.add_header(Headers::Request, name, value.as_bytes());

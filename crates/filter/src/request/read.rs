@@ -2,9 +2,9 @@
 
 use super::mutations::HeaderMutations;
 use crate::http::headers::HeaderMap;
+use crate::http::owned_names::OwnedNames;
 use crate::plugin_config::PluginConfig;
 use crate::request_context::{RequestContext, preview_token, target_without_owned};
-use edgesplit_engine::snapshot::Snapshot;
 use std::borrow::Cow;
 use std::cell::OnceCell;
 
@@ -30,13 +30,14 @@ pub(super) struct Received<'a> {
 #[inline(always)]
 pub(super) fn read<'a>(
     config: &'a PluginConfig,
-    snapshot: Option<&'a Snapshot>,
+    owned: &'a OwnedNames,
     headers: &'a HeaderMap,
     texts: &'a RequestTexts,
 ) -> Received<'a> {
-    let mut mutations = HeaderMutations::new(&config.request, snapshot);
-    let owned = mutations.owned_lengths();
-    let mut request = RequestContext::with(headers, &config.visitor, owned, |name| mutations.protect(name));
+    let mut mutations = HeaderMutations::new(&config.request, owned);
+    let lengths = mutations.protected_lengths();
+    let protect = |name, value| mutations.protect(name, value);
+    let mut request = RequestContext::with(headers, &config.visitor, lengths, protect);
     mutations.target = request.target;
     let mut token = None;
     if request.query.is_some() {

@@ -1,6 +1,8 @@
 //! The identity of a visitor: the id, and whether it may be used.
 
+use super::consent::gives_consent;
 use super::{RequestContext, jwt};
+use crate::http::cookies::find_cookie;
 use crate::plugin_config::{IdSource, OwnCookie, TokenSource, Visitor};
 use edgesplit_engine::decide::is_unit;
 use std::cell::OnceCell;
@@ -39,9 +41,12 @@ fn id_of_token<'a>(
     Some(text.get_or_init(|| id))
 }
 
-/// The minted id that the client sent.
+/// The minted id that the client sent: the first valid one, because a browser may also have a cookie of this name for
+/// another domain or path.
 pub fn minted_id<'a>(request: &RequestContext<'a>, mint: &OwnCookie) -> Option<&'a str> {
-    request.cookie(&mint.cookie).filter(|id| is_minted(id)).and_then(as_id)
+    let first = request.cookie(&mint.cookie)?;
+    let valid = if is_minted(first) { first } else { find_cookie(request.headers, &mint.cookie, is_minted)? };
+    as_id(valid)
 }
 
 /// `bytes` as an id, if they have the length of one and are UTF-8.
@@ -74,11 +79,10 @@ pub fn has_consent(request: &RequestContext<'_>, visitor: &Visitor) -> bool {
     if objects(visitor.honor_gpc, request.gpc) || objects(visitor.honor_dnt, request.dnt) {
         return false;
     }
-    visitor.consent.as_ref().is_none_or(|consent| {
-        let given = request.cookie(&consent.cookie).unwrap_or_default();
-        let wanted = consent.contains.as_bytes();
-        wanted.is_empty() || given.windows(wanted.len()).any(|part| part == wanted)
-    })
+    visitor
+        .consent
+        .as_ref()
+        .is_none_or(|consent| gives_consent(request.cookie(&consent.cookie).unwrap_or_default(), &consent.contains))
 }
 
 #[cfg(test)]
@@ -102,12 +106,15 @@ mod tests {
         let minted_id = minted(7);
         let long = "x".repeat(513);
         let minted_cookie = format!("ab={minted_id}");
+        let forged_first = format!("ab=; ab=x; ab={minted_id}; ab={}", minted(8));
         for (pairs, expected) in [
             (vec![("x-user-id", "u1"), ("cookie", "uid=u2")], Some("u1")),
             (vec![("x-user-id", ""), ("cookie", "uid=u2; uid=u3")], Some("u2")),
             (vec![("x-user-id", &long), ("cookie", "uid=u2")], Some("u2")),
             (vec![("cookie", &minted_cookie)], Some(minted_id.as_str())),
             (vec![("cookie", "ab=forged")], None),
+            (vec![("cookie", "ab=forged; x=1"), ("cookie", &minted_cookie)], Some(minted_id.as_str())),
+            (vec![("cookie", &forged_first)], Some(minted_id.as_str())),
             (vec![], None),
         ] {
             let (headers, text) = (headers(&pairs), OnceCell::new());

@@ -2,6 +2,7 @@
 //! The filter and the command build it in the same way.
 
 pub mod bots;
+pub mod consent;
 mod identity;
 pub mod jwt;
 pub mod preview;
@@ -94,21 +95,21 @@ impl<'a> KnownHeaders<'a> {
 impl<'a> RequestContext<'a> {
     /// Reads `headers`.
     pub fn new(headers: &'a HeaderMap, visitor: &'a Visitor) -> RequestContext<'a> {
-        RequestContext::with(headers, visitor, HeaderLengthMask::default(), |_| ())
+        RequestContext::with(headers, visitor, HeaderLengthMask::default(), |_, _| ())
     }
 
-    /// Reads `headers`, and passes the names of the lengths `of_lengths` to `also`.
+    /// Reads `headers`, and passes those with names of the lengths `of_lengths` to `also`.
     #[inline(always)]
     pub fn with(
         headers: &'a HeaderMap,
         visitor: &'a Visitor,
         of_lengths: HeaderLengthMask,
-        mut also: impl FnMut(&'a [u8]),
+        mut also: impl FnMut(&'a [u8], &'a [u8]),
     ) -> RequestContext<'a> {
         let mut found = KnownHeaders::default();
         headers.each_with(KNOWN_LENGTHS.or(of_lengths), |name, value| {
             if of_lengths.contains(name.len()) {
-                also(name);
+                also(name, value);
             }
             found.take(name, value);
         });
