@@ -1,12 +1,16 @@
 //! `edgesplit dashboard`: a local web page over the stats of one or many Envoys.
 
 mod config;
+mod proxy;
 mod sample;
 mod server;
 mod state;
 mod verdict;
 
-use super::{EXIT_OK, EXIT_PROBLEMS, options, output};
+use crate::args::{format_parser, options};
+use crate::exit::{EXIT_OK, EXIT_PROBLEMS};
+use crate::files::read;
+use crate::output;
 use config::ConfigView;
 use edgesplit_filter::plugin_config::PluginConfig;
 use edgesplit_formats::FormatRef;
@@ -44,7 +48,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "FILE|URL")]
     config: String,
     /// The format of the config. Default: the format in the plugin configuration, else native.
-    #[arg(long, value_parser = crate::format_parser())]
+    #[arg(long, value_parser = format_parser())]
     format: Option<FormatRef>,
     /// A plugin configuration (JSON).
     #[arg(long, value_name = "FILE")]
@@ -70,7 +74,7 @@ const FILES: &[(&str, &str, &str)] = &[
 pub(super) fn run(args: &Arguments) -> Result<u8, String> {
     let plugin = match &args.plugin {
         None => None,
-        Some(file) => Some(PluginConfig::parse(&super::read(file)?).map_err(|problems| {
+        Some(file) => Some(PluginConfig::parse(&read(file)?).map_err(|problems| {
             let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
             format!("{}: {}", file.display(), problems.join("; "))
         })?),
@@ -83,7 +87,7 @@ pub(super) fn run(args: &Arguments) -> Result<u8, String> {
         let bytes = if ["http://", "https://"].iter().any(|scheme| args.config.starts_with(scheme)) {
             get(&agent, &args.config).map_err(|error| format!("{}: {error}", args.config))?
         } else {
-            super::read(std::path::Path::new(&args.config))?
+            read(std::path::Path::new(&args.config))?
         };
         let compiled = edgesplit_formats::compile_bytes(&bytes, &options);
         let problem = || compiled.problems.iter().next().map_or_else(String::new, ToString::to_string);

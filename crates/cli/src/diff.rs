@@ -1,9 +1,9 @@
 //! `edgesplit diff`: the visitors who would move if one config replaced another.
 
-use super::output::{self, BAD, GOOD, QUIET, STRONG};
-use super::population::{self, Population};
-use super::simulate::{grouped, percent};
-use super::{EXIT_OK, EXIT_PROBLEMS, write_all};
+use crate::exit::{EXIT_OK, EXIT_PROBLEMS};
+use crate::files::write_all;
+use crate::output::{self, BAD, GOOD, QUIET, STRONG, grouped, percent};
+use crate::population::{self, Population};
 use edgesplit_engine::decide::Decision;
 use edgesplit_engine::snapshot::Snapshot;
 use serde_json::{Value, json};

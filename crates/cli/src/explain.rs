@@ -1,70 +1,17 @@
 //! `edgesplit explain`: the decisions for one visitor step by step, or the cache keys of a page.
 
+mod args;
 mod keys;
 mod visitor;
 
+pub(super) use args::Arguments;
 pub(super) use keys::count as key_count;
 
-use super::{EXIT_OK, EXIT_PROBLEMS, now_ms, options, output, print_problems, read};
+use crate::args::{now_ms, options};
+use crate::exit::{EXIT_OK, EXIT_PROBLEMS};
+use crate::files::read;
+use crate::output::{self, print_problems};
 use edgesplit_filter::plugin_config::PluginConfig;
-use edgesplit_formats::FormatRef;
-use serde_json::Value;
-use std::path::PathBuf;
-
-/// The arguments of `edgesplit explain`.
-#[derive(Debug, clap::Args)]
-#[command(group = clap::ArgGroup::new("page or visitor").args(["route", "id", "path"]).required(true).multiple(true))]
-pub(super) struct Arguments {
-    /// The format of the config. Default: the format in the plugin configuration, else native.
-    #[arg(long, value_parser = crate::format_parser())]
-    format: Option<FormatRef>,
-    /// The experiment config.
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
-    /// A plugin configuration (JSON) with the sources of ids and attributes, consent, bots, paths and the cache-key budget.
-    #[arg(long, value_name = "FILE")]
-    plugin: Option<PathBuf>,
-    /// List the cache keys of this path.
-    #[arg(long, value_name = "PATH", conflicts_with_all = ["id", "path"])]
-    route: Option<String>,
-    /// The visitor's id.
-    #[arg(long, value_name = "ID")]
-    id: Option<String>,
-    /// The path of the visitor's request, with its query.
-    #[arg(long, value_name = "PATH")]
-    path: Option<String>,
-    /// The host. Default for --route: any.
-    #[arg(long, value_name = "HOST")]
-    host: Option<String>,
-    /// The method.
-    #[arg(long, value_name = "METHOD", default_value = "GET")]
-    method: String,
-    /// A header of the visitor's request.
-    #[arg(long = "header", value_name = "NAME=VALUE", value_parser = member)]
-    headers: Vec<(String, String)>,
-    /// A cookie of the visitor's request.
-    #[arg(long = "cookie", value_name = "NAME=VALUE", value_parser = member)]
-    cookies: Vec<(String, String)>,
-    /// Attributes of the visitor, with their types: a JSON object.
-    #[arg(long, value_name = "JSON", value_parser = object)]
-    attributes: Option<Value>,
-    /// The time of the decisions (RFC 3339). Default: now.
-    #[arg(long, value_name = "TIME", value_parser = super::moment_ms)]
-    now: Option<i64>,
-    /// Print JSON: a visitor's decisions as `evaluate` does, with their steps.
-    #[arg(long)]
-    json: bool,
-}
-
-fn member(text: &str) -> Result<(String, String), String> {
-    let pair = text.split_once('=').ok_or("expected NAME=VALUE")?;
-    Ok((pair.0.to_owned(), pair.1.to_owned()))
-}
-
-fn object(text: &str) -> Result<Value, String> {
-    let value: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
-    if value.is_object() { Ok(value) } else { Err("expected a JSON object".to_owned()) }
-}
 
 pub(super) fn run(args: &Arguments) -> Result<u8, String> {
     let plugin = match &args.plugin {
@@ -102,10 +49,9 @@ pub(super) fn run(args: &Arguments) -> Result<u8, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use edgesplit_engine::snapshot::Snapshot;
     use edgesplit_formats::native;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     pub(super) fn snapshot(experiments: Value) -> Snapshot {
         let value = json!({"schema": 1, "holdout": {"key": "h", "share": 1000}, "experiments": experiments});

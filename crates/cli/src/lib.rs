@@ -1,9 +1,12 @@
 //! The `edgesplit` command: checks, explains and simulates experiments with the same engine as the filter.
 
+mod args;
 mod dashboard;
 mod diff;
 mod evaluate;
+mod exit;
 mod explain;
+mod files;
 mod output;
 mod population;
 mod preview;
@@ -14,27 +17,14 @@ mod source;
 mod statistics;
 mod validate;
 
+use args::{format_parser, moment_ms};
 use clap::builder::styling::Styles;
-use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use edgesplit_filter::plugin_config::{self, PluginConfig, parse_duration_ms};
-use edgesplit_formats::diagnostics::{Problems, Severity};
-use edgesplit_formats::{FormatRef, Options};
-use output::{BAD, STRONG};
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use edgesplit_formats::FormatRef;
+use exit::{EXIT_OK, EXIT_USAGE};
+use output::BAD;
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{SystemTime, UNIX_EPOCH};
-
-/// Success.
-pub const EXIT_OK: u8 = 0;
-/// Problems were found.
-pub const EXIT_PROBLEMS: u8 = 1;
-/// Incorrect usage, or an unreadable file.
-pub const EXIT_USAGE: u8 = 2;
-
-/// The largest file that is read. Proxies accept configs of a few megabytes.
-const FILE_BYTES_MAX: u64 = 1 << 30;
 
 /// The last line of every help text.
 const EXIT_CODES: &str = "Exit codes: 0 success, 1 problems found, 2 incorrect usage or unreadable file.";
@@ -65,7 +55,7 @@ enum Command {
     )]
     Evaluate {
         /// The format of the config. Default: the format in the plugin configuration, else native.
-        #[arg(long, value_parser = crate::format_parser())]
+        #[arg(long, value_parser = format_parser())]
         format: Option<FormatRef>,
         /// The experiment config.
         #[arg(long, value_name = "FILE")]
@@ -167,60 +157,4 @@ pub fn run() -> ExitCode {
         anstream::eprintln!("{BAD}edgesplit{BAD:#}: {error}");
         EXIT_USAGE
     }))
-}
-
-/// Reads the name of a format.
-fn format_parser() -> impl TypedValueParser<Value = FormatRef> {
-    PossibleValuesParser::new(edgesplit_formats::formats().map(|format| format.name()))
-        .try_map(|name| edgesplit_formats::find(&name).ok_or("no such format"))
-}
-
-fn read(file: &Path) -> Result<Vec<u8>, String> {
-    let mut bytes = Vec::new();
-    // One byte more distinguishes a file of this size from a larger one.
-    let opened = std::fs::File::open(file);
-    match opened.and_then(|opened| opened.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)) {
-        Ok(read) if read as u64 > FILE_BYTES_MAX => {
-            Err(format!("cannot read {}: it is larger than {} MiB", file.display(), FILE_BYTES_MAX >> 20))
-        }
-        Ok(_) => Ok(bytes),
-        Err(error) => Err(format!("cannot read {}: {error}", file.display())),
-    }
-}
-
-fn write_all(file: &Path, bytes: &[u8]) -> Result<(), String> {
-    std::fs::write(file, bytes).map_err(|error| format!("cannot write {}: {error}", file.display()))
-}
-
-/// The options for compiling a config: those of the plugin configuration, with `format` overriding its format.
-fn options(format: Option<FormatRef>, plugin: Option<&PluginConfig>) -> Options {
-    let default = || Options::new(edgesplit_formats::NATIVE, plugin_config::Request::default().cache_key.budget);
-    let options = plugin.map_or_else(default, PluginConfig::compile_options);
-    Options { format: format.unwrap_or(options.format), ..options }
-}
-
-fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-}
-
-fn moment_ms(text: &str) -> Result<i64, String> {
-    let format = &time::format_description::well_known::Rfc3339;
-    let moment = time::OffsetDateTime::parse(text, format)
-        .map_err(|_| "expected a time in RFC 3339, such as 2026-12-01T00:00:00Z".to_owned())?;
-    i64::try_from(moment.unix_timestamp_nanos() / 1_000_000).map_err(|error| error.to_string())
-}
-
-fn duration_ms(text: &str) -> Result<u64, String> {
-    let expected = || "expected a duration such as 90s, 10m or 1h".to_owned();
-    parse_duration_ms(text).filter(|ms| *ms > 0).ok_or_else(expected)
-}
-
-/// Prints the problems of `file` on standard error. True if one of them is an error.
-fn print_problems(file: &Path, problems: &Problems) -> bool {
-    for problem in problems.iter() {
-        let style = if problem.severity == Severity::Error { BAD } else { STRONG };
-        anstream::eprintln!("{}: {style}{}{style:#}: {problem}", file.display(), problem.severity.name());
-    }
-    problems.errors() > 0
 }

@@ -1,7 +1,9 @@
 //! Generated visitors, decided on all cores, for `simulate` and `diff`.
 
-use super::evaluate::Request;
-use super::{options, print_problems, read};
+use crate::args::{format_parser, moment_ms, now_ms, options};
+use crate::evaluate::Request;
+use crate::files::read;
+use crate::output::print_problems;
 use edgesplit_engine::attribute::{AttributeName, AttributeValue, Attributes};
 use edgesplit_engine::condition::request_budget;
 use edgesplit_engine::decide::{Decision, DecisionInput, check_request, evaluate_on_route};
@@ -30,7 +32,7 @@ const STEP: u64 = 4_096;
 #[group(skip)]
 pub(super) struct Arguments {
     /// The format of the config. Default: the format in the plugin configuration, else native.
-    #[arg(long, value_parser = crate::format_parser())]
+    #[arg(long, value_parser = format_parser())]
     format: Option<FormatRef>,
     /// A plugin configuration (JSON) with the routes of a vendor's flags and the cache-key budget.
     #[arg(long, value_name = "FILE")]
@@ -43,7 +45,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "FILE")]
     requests: Option<PathBuf>,
     /// The time of the decisions (RFC 3339). Default: now.
-    #[arg(long, value_name = "TIME", value_parser = super::moment_ms)]
+    #[arg(long, value_name = "TIME", value_parser = moment_ms)]
     now: Option<i64>,
     /// Print JSON.
     #[arg(long)]
@@ -81,7 +83,7 @@ impl Population {
             visitors: args.visitors,
             requests: if requests.is_empty() { vec![Value::Object(serde_json::Map::new())] } else { requests },
             options: options(args.format, plugin.as_ref()),
-            now_ms: args.now.unwrap_or_else(super::now_ms),
+            now_ms: args.now.unwrap_or_else(now_ms),
         }))
     }
 

@@ -1,6 +1,9 @@
 //! `edgesplit preview`: a signed link that shows chosen variants.
 
-use super::{EXIT_OK, EXIT_PROBLEMS, options, output, print_problems, read};
+use crate::args::{self, duration_ms, format_parser, moment_ms};
+use crate::exit::{EXIT_OK, EXIT_PROBLEMS};
+use crate::files::read;
+use crate::output::{self, print_problems};
 use edgesplit_filter::http::url;
 use edgesplit_filter::plugin_config::{PREVIEW_PARAMETER, PluginConfig};
 use edgesplit_filter::request_context::preview;
@@ -29,10 +32,10 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "FILE")]
     plugin: Option<PathBuf>,
     /// How long the link is valid: 2h, 30m.
-    #[arg(long, value_name = "DURATION", value_parser = super::duration_ms)]
+    #[arg(long, value_name = "DURATION", value_parser = duration_ms)]
     expires: u64,
     /// The start of the validity (RFC 3339). Default: now.
-    #[arg(long, value_name = "TIME", value_parser = super::moment_ms)]
+    #[arg(long, value_name = "TIME", value_parser = moment_ms)]
     now: Option<i64>,
     /// Print a complete link to this page instead of the parameter's value.
     #[arg(long, value_name = "URL", value_parser = page)]
@@ -41,7 +44,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "NAME", conflicts_with = "plugin")]
     parameter: Option<String>,
     /// The format of the config. Default: the format in the plugin configuration, else native.
-    #[arg(long, value_parser = crate::format_parser(), requires = "config")]
+    #[arg(long, value_parser = format_parser(), requires = "config")]
     format: Option<FormatRef>,
     /// An experiment config to check the experiments and variants against.
     #[arg(long, value_name = "FILE")]
@@ -55,11 +58,11 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(args: &Arguments) -> Result<u8, String> {
-    let mut options = options(args.format, None);
+    let mut options = args::options(args.format, None);
     let (secret, parameter) = match &args.plugin {
         Some(file) => match PluginConfig::parse(&read(file)?) {
             Ok(config) => {
-                options = super::options(args.format, Some(&config));
+                options = args::options(args.format, Some(&config));
                 let missing = || format!("{} has no request.preview", file.display());
                 let preview = config.request.preview.ok_or_else(missing)?;
                 (preview.secret.bytes().to_vec(), preview.parameter)
@@ -79,7 +82,7 @@ pub(super) fn run(args: &Arguments) -> Result<u8, String> {
     {
         return Ok(EXIT_PROBLEMS);
     }
-    let now_ms = args.now.unwrap_or_else(super::now_ms);
+    let now_ms = args.now.unwrap_or_else(args::now_ms);
     let expires_ms = now_ms.saturating_add(i64::try_from(args.expires).unwrap_or(i64::MAX));
     let expires_s = u64::try_from(expires_ms / 1_000).map_err(|_| "the link would expire before 1970".to_owned())?;
     let token = preview::make(&secret, expires_s, &args.pairs).map_err(|error| error.to_string())?;

@@ -1,7 +1,9 @@
 //! `edgesplit size`: how large an outbox must be for an outage, and how long a given one lasts.
 
-use super::output::BAD;
-use super::{EXIT_OK, EXIT_PROBLEMS, output, print_problems, read};
+use crate::args::duration_ms;
+use crate::exit::{EXIT_OK, EXIT_PROBLEMS};
+use crate::files::read;
+use crate::output::{self, BAD, print_problems};
 use edgesplit_filter::events::event::{Event, EventContext, EventKind, derived_id};
 use edgesplit_filter::events::slot::FRAME_BYTES_MAX;
 use edgesplit_filter::plugin_config::{Batch, OUTBOX_BATCHES_MAX, OUTBOX_BYTES_MAX, OutboxLimits, PluginConfig};
@@ -19,7 +21,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "RATE", value_parser = rate)]
     rate: f64,
     /// The duration of the outage: 10m, 1h.
-    #[arg(long, value_name = "DURATION", value_parser = super::duration_ms)]
+    #[arg(long, value_name = "DURATION", value_parser = duration_ms)]
     outage: u64,
     /// The size of an event in bytes. Default: the size of a typical exposure.
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]

@@ -1,8 +1,10 @@
 //! `edgesplit validate`: reports every problem of a config.
 
-use super::output::{self, BAD, GOOD, QUIET};
-use super::source::Source;
-use super::{EXIT_OK, EXIT_PROBLEMS, options, print_problems, read};
+use crate::args::{format_parser, options};
+use crate::exit::{EXIT_OK, EXIT_PROBLEMS};
+use crate::files::read;
+use crate::output::{self, BAD, GOOD, QUIET, print_problems};
+use crate::source::Source;
 use edgesplit_filter::plugin_config::PluginConfig;
 use edgesplit_formats::diagnostics::{Problems, Severity};
 use edgesplit_formats::{Compiled, FormatRef};
@@ -13,7 +15,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// The format of the config. Default: the format in the plugin configuration, else native.
-    #[arg(long, value_parser = crate::format_parser())]
+    #[arg(long, value_parser = format_parser())]
     format: Option<FormatRef>,
     /// A plugin configuration (JSON). It is checked too, and its cache-key budget applies.
     #[arg(long, value_name = "FILE")]

@@ -1,10 +1,9 @@
 //! Verdicts: whether delivery, proxies and experiments are healthy, with the reason as a sentence.
 
 use super::config::ExperimentView;
+use super::proxy::{Proxy, samples};
 use super::sample::Sample;
-use super::state::{Proxy, samples};
-use crate::output::counted;
-use crate::simulate::grouped;
+use crate::output::{counted, grouped};
 use crate::statistics::ChiSquaredTest;
 use edgesplit_filter::metrics::name_part;
 use serde_json::{Value, json};
@@ -17,9 +16,6 @@ const P_VALUE_WATCHED: f64 = 0.01;
 
 /// Experiments that the config service has not confirmed for longer than this may be old.
 const CONFIG_AGE_MAX_S: u64 = 120;
-
-/// If events wait and none is delivered for this long, delivery is broken and not merely late.
-pub(super) const STUCK_MS: u64 = 5_000;
 
 /// Events that wait longer than this are late, even if others are delivered.
 const LATE_S: u64 = 60;

@@ -1,15 +1,15 @@
 //! The answer to a request: a decision for each experiment or flag, with the checks that led to it.
 
-use super::{Link, Request, flags, with_input};
+use super::flags;
+use super::request::{Link, Request, with_input};
+use super::row::{Log, Row};
 use edgesplit_engine::assignments;
 use edgesplit_engine::decide::{Decision, DecisionInput, check_request, evaluate_on_route};
-use edgesplit_engine::observer::{Check, Observer, Recorder};
 use edgesplit_engine::reason::Reason;
 use edgesplit_engine::snapshot::{Choice, Snapshot};
 use edgesplit_filter::plugin_config::PluginConfig;
 use edgesplit_filter::request_context::RequestContext;
 use serde_json::{Value, json};
-use std::fmt;
 
 /// The answer to a request.
 pub(crate) struct Answer {
@@ -21,81 +21,6 @@ pub(crate) struct Answer {
     pub(crate) is_flags: bool,
     /// The problem of a preview link that is ignored.
     pub(crate) ignored_preview: Option<String>,
-}
-
-/// The decision about one experiment or flag.
-pub(crate) struct Row {
-    pub(super) position: usize,
-    /// A disabled experiment may have none.
-    pub(crate) key: Option<String>,
-    /// The key of a vendor's experiment or rule, if it is not the flag's.
-    pub(crate) experiment: Option<String>,
-    pub(crate) variant: Option<String>,
-    pub(crate) value: Value,
-    pub(crate) reason: Reason,
-    pub(crate) in_experiment: bool,
-    /// The checks, in their order, if they were recorded. The last one decided.
-    pub(crate) checks: Vec<Check>,
-    /// The problem that disables it.
-    pub(crate) problem: Option<String>,
-}
-
-impl Row {
-    pub(super) fn new(position: usize, key: &str, reason: Reason) -> Row {
-        Row {
-            position,
-            key: Some(key.to_owned()),
-            experiment: None,
-            variant: None,
-            value: Value::Null,
-            reason,
-            in_experiment: false,
-            checks: Vec::new(),
-            problem: None,
-        }
-    }
-
-    /// The members of the decision as `evaluate` prints them.
-    pub(crate) fn to_json(&self) -> Value {
-        json!({
-            "key": self.key,
-            "experiment": self.experiment,
-            "variant": self.variant,
-            "value": self.value,
-            "reason": self.reason.name(),
-            "in_experiment": self.in_experiment,
-        })
-    }
-}
-
-/// Records checks, if it is to.
-#[derive(Debug, Default)]
-pub(super) struct Log {
-    pub(super) is_active: bool,
-    recorder: Recorder,
-}
-
-impl Log {
-    pub(super) fn new(is_active: bool) -> Log {
-        Log { is_active, recorder: Recorder::default() }
-    }
-
-    /// The checks since the last call.
-    pub(super) fn take(&mut self) -> Vec<Check> {
-        std::mem::take(&mut self.recorder.0)
-    }
-}
-
-impl Observer for Log {
-    fn is_active(&self) -> bool {
-        self.is_active
-    }
-
-    fn check(&mut self, name: &str, passed: bool, detail: fmt::Arguments<'_>) {
-        if self.is_active {
-            self.recorder.check(name, passed, detail);
-        }
-    }
 }
 
 impl Answer {

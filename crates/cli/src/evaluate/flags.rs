@@ -1,7 +1,7 @@
 //! Deciding a line by a vendor's rules.
 
-use super::Request;
-use super::answer::{Log, Row};
+use super::request::Request;
+use super::row::{Log, Row};
 use edgesplit_engine::attribute::{AttributeName, AttributeValue, Attributes, json_attribute};
 use edgesplit_engine::decide::{DecisionInput, check_request};
 use edgesplit_engine::decide_flags;

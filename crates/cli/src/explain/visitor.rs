@@ -1,6 +1,6 @@
 //! The decisions for one visitor, with the checks that led to them.
 
-use super::Arguments;
+use super::args::Arguments;
 use crate::evaluate::{Answer, Request, Row};
 use crate::output::{BAD, GOOD, QUIET, STRONG};
 use edgesplit_engine::snapshot::Snapshot;

@@ -1,6 +1,7 @@
 //! The shares as an SVG for light and dark pages.
 
-use super::{Report, grouped};
+use super::report::Report;
+use crate::output::grouped;
 use std::fmt::Write;
 
 const WIDTH: u32 = 760;

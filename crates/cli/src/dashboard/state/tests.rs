@@ -1,3 +1,4 @@
+use super::super::proxy::{NEW_VMS_MS, STUCK_MS};
 use super::*;
 use edgesplit_formats::native;
 

@@ -1,0 +1,61 @@
+//! The arguments of `edgesplit explain`.
+
+use crate::args::{format_parser, moment_ms};
+use edgesplit_formats::FormatRef;
+use serde_json::Value;
+use std::path::PathBuf;
+
+/// The arguments of `edgesplit explain`.
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("page or visitor").args(["route", "id", "path"]).required(true).multiple(true))]
+pub(crate) struct Arguments {
+    /// The format of the config. Default: the format in the plugin configuration, else native.
+    #[arg(long, value_parser = format_parser())]
+    pub(super) format: Option<FormatRef>,
+    /// The experiment config.
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: PathBuf,
+    /// A plugin configuration (JSON) with the sources of ids and attributes, consent, bots, paths and the cache-key budget.
+    #[arg(long, value_name = "FILE")]
+    pub(super) plugin: Option<PathBuf>,
+    /// List the cache keys of this path.
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["id", "path"])]
+    pub(super) route: Option<String>,
+    /// The visitor's id.
+    #[arg(long, value_name = "ID")]
+    pub(super) id: Option<String>,
+    /// The path of the visitor's request, with its query.
+    #[arg(long, value_name = "PATH")]
+    pub(super) path: Option<String>,
+    /// The host. Default for --route: any.
+    #[arg(long, value_name = "HOST")]
+    pub(super) host: Option<String>,
+    /// The method.
+    #[arg(long, value_name = "METHOD", default_value = "GET")]
+    pub(super) method: String,
+    /// A header of the visitor's request.
+    #[arg(long = "header", value_name = "NAME=VALUE", value_parser = member)]
+    pub(super) headers: Vec<(String, String)>,
+    /// A cookie of the visitor's request.
+    #[arg(long = "cookie", value_name = "NAME=VALUE", value_parser = member)]
+    pub(super) cookies: Vec<(String, String)>,
+    /// Attributes of the visitor, with their types: a JSON object.
+    #[arg(long, value_name = "JSON", value_parser = object)]
+    pub(super) attributes: Option<Value>,
+    /// The time of the decisions (RFC 3339). Default: now.
+    #[arg(long, value_name = "TIME", value_parser = moment_ms)]
+    pub(super) now: Option<i64>,
+    /// Print JSON: a visitor's decisions as `evaluate` does, with their steps.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+fn member(text: &str) -> Result<(String, String), String> {
+    let pair = text.split_once('=').ok_or("expected NAME=VALUE")?;
+    Ok((pair.0.to_owned(), pair.1.to_owned()))
+}
+
+fn object(text: &str) -> Result<Value, String> {
+    let value: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    if value.is_object() { Ok(value) } else { Err("expected a JSON object".to_owned()) }
+}
