@@ -38,16 +38,6 @@ const KNOWN_IN_CYCLES: &[&str] = &[
     "crates/filter/src/request/write.rs",
     "crates/filter/src/response.rs",
     "crates/filter/src/worker.rs",
-    "crates/formats/src/document/kind.rs",
-    "crates/formats/src/document/kinds.rs",
-    "crates/formats/src/document/schema.rs",
-    "crates/formats/src/growthbook/evaluate.rs",
-    "crates/formats/src/growthbook/run.rs",
-    "crates/formats/src/optimizely/compile.rs",
-    "crates/formats/src/optimizely/compile/flag.rs",
-    "crates/formats/src/optimizely/datafile.rs",
-    "crates/formats/src/optimizely/impression.rs",
-    "crates/formats/src/optimizely/mod.rs",
 ];
 
 /// The packages of the workspace, as cargo describes them.

@@ -7,9 +7,6 @@ use std::marker::PhantomData;
 #[cfg(not(target_arch = "wasm32"))]
 use {super::schema, serde_json::Value, serde_json::json};
 
-/// The pattern of a `token` of RFC 9110: the names of headers and cookies.
-pub const TOKEN: &str = "^[A-Za-z0-9!#$%&'*+.^_`|~-]+$";
-
 /// A text.
 #[derive(Debug, Clone, Copy)]
 pub struct Text {

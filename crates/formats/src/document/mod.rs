@@ -8,12 +8,14 @@
 mod containers;
 mod kind;
 mod kinds;
+mod pattern;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod schema;
 
 pub use containers::{AnyObject, InPlace, List, Map, Nullable, Object, Then, in_place, lenient, strict};
 pub use kind::{Absent, Document, Kind, of};
-pub use kinds::{Choice, Flag, Number, Parsed, TOKEN, Text, Whole, number, whole};
+pub use kinds::{Choice, Flag, Number, Parsed, Text, Whole, number, whole};
+pub use pattern::TOKEN;
 
 /// Declares an object of a document.
 ///

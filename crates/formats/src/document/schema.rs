@@ -1,6 +1,6 @@
 //! JSON Schemas of documents (draft 7, which editors know best). Only natively.
 
-use super::kinds::TOKEN;
+use super::pattern::TOKEN;
 use serde_json::{Map, Value, json};
 
 /// The members of an object.

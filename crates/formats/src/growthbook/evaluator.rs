@@ -1,7 +1,7 @@
 //! Decides flags by a payload: its features first, then its URL redirect tests.
 
 use super::decision::{Context, Overrides, Reason};
-use super::evaluate::Evaluation;
+use super::evaluation::Evaluation;
 use super::payload::Payload;
 use super::sticky::{COOKIE_PREFIX, StickyDocument, StickyDocuments};
 use edgesplit_engine::attribute::{AttributeName, AttributeValue, Attributes};

@@ -3,7 +3,7 @@
 //!
 //! - [`payload`] reads the document, `feature`, `experiment`, `redirect` and `target` its parts; a feature that is wrong is
 //!   disabled alone;
-//! - [`evaluate`] and `run` decide for one visitor, in terms of `decision`;
+//! - `evaluation` is one visitor's pass, in which [`evaluate`] decides features and `run` runs experiments;
 //! - [`hash`], [`sticky`], [`url`], [`decrypt`] are what they are made of;
 //! - [`ingest`] writes events for GrowthBook's event ingestor.
 
@@ -11,6 +11,7 @@ mod compile;
 mod decision;
 pub mod decrypt;
 pub mod evaluate;
+mod evaluation;
 mod evaluator;
 mod experiment;
 mod feature;
@@ -29,7 +30,7 @@ mod wire;
 
 pub use compile::{Compiled, compile, compile_bytes};
 pub use decision::{BanditResult, Context, ExperimentResult, Exposure, FeatureDecision, Overrides, Reason};
-pub use evaluate::Evaluation;
+pub use evaluation::Evaluation;
 pub use experiment::{Experiment, FALLBACK_LEAF};
 pub use feature::{DEFAULT_VALUE, Feature, NO_VALUE};
 pub use format::GrowthBook;

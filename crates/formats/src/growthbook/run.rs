@@ -1,19 +1,19 @@
 //! Running one experiment, step by step, and the redirect tests among them.
 
-use super::decision::{Context, ExperimentResult};
-use super::evaluate::{Evaluation, Parents, shown_bucket};
-use super::experiment::{Experiment, Sticky};
+use super::decision::{BanditResult, Context, ExperimentResult, Exposure};
+use super::evaluation::{Evaluation, Parents, shown_bucket};
+use super::experiment::{Experiment, FALLBACK_LEAF, Sticky};
 use super::hash::{choose_variation, in_range};
 use super::sticky::Kept;
 use super::target::UrlTargets;
-use super::url::{Url, merge_queries};
+use super::url::{self, Url, merge_queries};
 use edgesplit_engine::attribute::Attributes;
 use edgesplit_engine::condition::{Condition, LimitExceeded};
 use std::borrow::Cow;
 
-/// How running an experiment ended.
+/// The result of running an experiment.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Run {
+enum Run {
     /// The visitor is not in it; `blocked` by a sticky bucket of an old version.
     Out { blocked: bool },
     /// A variation was set from outside, which may not exist.
@@ -72,8 +72,62 @@ impl<'a, A: Attributes> Evaluation<'a, A> {
         })
     }
 
+    /// Runs an experiment.
+    pub fn run(&mut self, experiment: &'a Experiment) -> Result<ExperimentResult<'a>, LimitExceeded> {
+        let run = self.run_to_end(experiment)?;
+        let (variation, hash_used, bucket, sticky_bucket_used) = match run {
+            Run::Out { blocked } => (None, false, None, blocked),
+            Run::Forced(variation) => (variation, false, None, false),
+            Run::Bucketed { variation, bucket, sticky, .. } => (Some(variation), true, Some(bucket), sticky),
+        };
+        let variation = variation.filter(|&variation| variation < experiment.variations.len());
+        let in_experiment = variation.is_some();
+        let (attribute, unit) = self.unit(&experiment.unit, experiment.sticky.is_some());
+        let result = ExperimentResult {
+            experiment,
+            variation: variation.unwrap_or_default(),
+            in_experiment,
+            hash_used,
+            sticky_bucket_used,
+            bucket,
+            attribute,
+            unit,
+            bandit: match run {
+                Run::Bucketed { leaf, .. } if in_experiment => bandit_result(experiment, leaf),
+                _ => None,
+            },
+        };
+        if hash_used {
+            self.report(experiment, &result);
+        }
+        Ok(result)
+    }
+
+    /// Keeps the visitor's bucket and reports the exposure.
+    fn report(&mut self, experiment: &'a Experiment, result: &ExperimentResult<'a>) {
+        let Some(unit) = &result.unit else { return };
+        let variation = experiment.variations.get(result.variation).map_or("0", |variation| &variation.key);
+        if let (Some(documents), Some(sticky)) = (&mut self.sticky, &experiment.sticky) {
+            documents.keep(result.attribute, unit, &sticky.key, variation);
+        }
+        self.expose(Exposure {
+            experiment: &experiment.key,
+            variation,
+            attribute: result.attribute,
+            unit: unit.clone(),
+            number: Some(result.variation),
+        });
+    }
+
+    /// The variation that the URL's query asks for, where it may.
+    fn query_override(&self, experiment: &Experiment) -> Option<usize> {
+        let overrides = &self.context.overrides;
+        let variations = experiment.variations.len();
+        overrides.query_string.then(|| url::query_override(&experiment.key, self.context.url, variations)).flatten()
+    }
+
     /// Runs `experiment` up to the variation, in the SDK's order.
-    pub(super) fn run_to_end(&mut self, experiment: &'a Experiment) -> Result<Run, LimitExceeded> {
+    fn run_to_end(&mut self, experiment: &'a Experiment) -> Result<Run, LimitExceeded> {
         let context = self.context;
         if experiment.variations.len() < 2 || !context.overrides.enabled {
             return OUT;
@@ -194,6 +248,15 @@ impl<'a, A: Attributes> Evaluation<'a, A> {
         }
         Ok(None)
     }
+}
+
+fn bandit_result(experiment: &Experiment, leaf: Option<usize>) -> Option<BanditResult<'_>> {
+    let bandit = experiment.bandit.as_ref()?;
+    let version = bandit.version.as_ref();
+    Some(match leaf.and_then(|leaf| bandit.leaves.get(leaf)) {
+        Some(leaf) => BanditResult { leaf: leaf.id, weights: &leaf.weights, version },
+        None => BanditResult { leaf: FALLBACK_LEAF, weights: &experiment.weights, version },
+    })
 }
 
 /// What sticky buckets hold of an experiment, by the number of its variation.

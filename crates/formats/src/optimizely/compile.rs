@@ -1,19 +1,19 @@
 //! Compiles a datafile to a [`Datafile`], element by element: first everything that others name by id (audiences,
 //! experiments, rollouts, holdouts), then the flags, which name them.
 
+pub(super) mod draft;
 mod flag;
 mod rule;
 mod variable;
 
-use super::VERSION;
 use super::audience::{Compiler, Tree, attribute_name};
-use super::datafile::{Datafile, Flag, Group, Project, Range, ReportedAttribute, Rule};
+use super::datafile::{Datafile, Group, Range, Rule, VERSION};
+use super::project::{Project, ReportedAttribute};
 use crate::diagnostics::{Node, Problems};
 use crate::element::{elements, list, read, required};
 use crate::stepwise::size;
+use draft::{Draft, Experiment, IdWire, Stage};
 use edgesplit_engine::attribute::AttributeName;
-use edgesplit_engine::snapshot::Disabled;
-use flag::FlagDraft;
 use rule::{Kind, RangeWire, Rules};
 use serde::Deserialize;
 use serde_json::Value;
@@ -40,86 +40,11 @@ const LISTS: [(&str, bool, ReadElement); 10] = [
     ("featureFlags", true, Draft::read_flag),
 ];
 
-/// A datafile that is being compiled.
-#[derive(Default)]
-pub(super) struct Draft {
-    stage: Stage,
-    project: Project,
-    types: VariableTypes,
-    audiences: Vec<Tree>,
-    /// Their positions by their ids.
-    audience_ids: HashMap<String, usize>,
-    rules: Vec<Rule>,
-    rule_ids: HashSet<String>,
-    groups: Vec<Group>,
-    /// All experiments, in groups or not, in the order of the datafile.
-    experiments: Vec<Experiment>,
-    /// Their positions by their ids. If two have the same id, the SDKs know the last.
-    experiment_ids: HashMap<String, usize>,
-    /// The rules of each rollout, or the problem of one of them.
-    rollouts: Vec<Result<Vec<usize>, String>>,
-    /// Their positions by their ids.
-    rollout_ids: HashMap<String, usize>,
-    /// Holdouts of everything, in order.
-    holdouts: Vec<usize>,
-    /// Holdouts of single rules, by the rules' ids.
-    rule_holdouts: HashMap<String, Vec<usize>>,
-    /// The position of the last flag with each key.
-    flag_keys: HashMap<String, usize>,
-    flag_count: usize,
-    flag_drafts: Vec<FlagDraft>,
-    /// The positions of the experiments that no flag names.
-    unused: Vec<usize>,
-    /// The last of them with each key, by its number.
-    unused_keys: HashMap<String, usize>,
-    flags: Vec<Flag>,
-    disabled: Vec<Disabled>,
-}
-
-/// The part of a datafile that is compiled next.
-#[derive(Debug, Default)]
-enum Stage {
-    #[default]
-    Head,
-    /// An element of the list with this number.
-    List(usize, usize),
-    /// The references from flags to experiments.
-    Links,
-    /// The flag draft with this number.
-    Flag(usize),
-    /// The unused experiment with this number.
-    Experiment(usize),
-    Refused,
-    Done,
-}
-
-/// An experiment of the datafile.
-struct Experiment {
-    /// Its key, even if the rest is wrong.
-    key: Option<String>,
-    id: Option<String>,
-    /// The position of its rule, or its problem.
-    rule: Result<usize, String>,
-    /// Whether visitors outside its traffic get the variation that the flag's rollout gives everyone else, as a variation of
-    /// this experiment.
-    is_feature_rollout: bool,
-    /// The position of its group in the datafile.
-    group: Option<usize>,
-    /// Its own position, in its group or in `experiments`.
-    index: usize,
-}
-
 #[derive(Deserialize)]
 #[serde(expecting = "an object")]
 struct NamedWire<'a> {
     id: &'a str,
     key: &'a str,
-}
-
-#[derive(Deserialize)]
-#[serde(expecting = "an object")]
-struct IdWire<'a> {
-    id: &'a str,
 }
 
 #[derive(Deserialize)]

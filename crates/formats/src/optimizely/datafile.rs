@@ -2,16 +2,19 @@
 
 use super::audience::Tree;
 use super::impression::Impression;
+use super::project::Project;
 use edgesplit_engine::attribute::AttributeName;
 use edgesplit_engine::flag::Outcome;
 use edgesplit_engine::snapshot::Disabled;
-use serde_json::{Map, Value};
 use std::collections::HashMap;
+
+/// The version of datafiles that are read.
+pub const VERSION: &str = "4";
 
 /// Everything the engine knows of one datafile.
 #[derive(Debug)]
 pub struct Datafile {
-    /// What events say of the datafile they come from.
+    /// The project, as events name it.
     pub project: Project,
     /// What is decided: the flags, then the experiments that no flag uses, each in the order of the datafile.
     pub flags: Vec<Flag>,
@@ -24,38 +27,6 @@ pub struct Datafile {
     pub(super) audiences: Vec<Tree>,
     /// The attribute that is bucketed instead of the user's id.
     pub(super) bucketing_id: AttributeName,
-}
-
-/// What events say of the datafile they come from, and how.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Project {
-    /// `accountId`
-    pub account_id: String,
-    /// `projectId`
-    pub project_id: String,
-    /// `revision`
-    pub revision: String,
-    /// Optimizely is to forget a part of the address.
-    pub anonymize_ip: bool,
-    /// Whether Optimizely is to leave bots out; it is not told where the datafile does not say.
-    pub bot_filtering: Option<bool>,
-    /// Every decision about a flag is reported, not only those of experiments.
-    pub send_flag_decisions: bool,
-    /// The attributes that events may carry.
-    pub attributes: Vec<ReportedAttribute>,
-    /// The ids of the events that count conversions, by their keys.
-    pub(super) conversions: Map<String, Value>,
-}
-
-/// An attribute that events may carry.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ReportedAttribute {
-    /// Its id at Optimizely.
-    pub id: String,
-    /// Its key at Optimizely.
-    pub key: String,
-    /// Where its value comes from.
-    pub name: AttributeName,
 }
 
 /// A flag, or an experiment that no flag uses.

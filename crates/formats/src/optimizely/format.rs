@@ -1,8 +1,7 @@
 //! Optimizely in the table of formats.
 
-use super::VERSION;
-use super::compile::Draft;
-use super::datafile::Datafile;
+use super::compile::draft::Draft;
+use super::datafile::{Datafile, VERSION};
 use super::evaluator::Evaluator;
 use super::impression::{self, BATCH_TAIL, Client, Event};
 use crate::diagnostics::{Node, Problems};

@@ -5,7 +5,7 @@
 //! SDKs send.
 
 use super::audience::exact;
-use super::datafile::Project;
+use super::project::Project;
 use edgesplit_engine::attribute::{AttributeName, AttributeValue, Attributes};
 use serde_json::{Map, Value, json};
 

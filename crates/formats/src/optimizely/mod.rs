@@ -29,20 +29,19 @@ mod decide;
 mod evaluator;
 mod format;
 mod impression;
+mod project;
 mod reason;
 
 pub use audience::AUDIENCE_DEPTH_MAX;
-pub use datafile::{Datafile, Flag, Project, ReportedAttribute};
+pub use datafile::{Datafile, Flag, VERSION};
 pub use format::Optimizely;
 pub use impression::{BATCH_TAIL, Client, EVENTS_PATH, Event, EventKind, Impression, RuleType};
+pub use project::{Project, ReportedAttribute};
 pub use reason::Reason;
 
 use crate::diagnostics::{Node, Path, Problems};
-use compile::Draft;
+use compile::draft::Draft;
 use serde_json::Value;
-
-/// The version of datafiles that this module reads.
-pub const VERSION: &str = "4";
 
 /// What compiling found and made.
 #[derive(Debug)]

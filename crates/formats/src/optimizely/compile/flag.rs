@@ -1,7 +1,7 @@
 //! Flags, and experiments that no flag uses: what each can come out as, written out in advance.
 
+use super::draft::{Draft, Experiment, FlagDraft, IdWire};
 use super::variable::{Variable, VariableWire};
-use super::{Draft, Experiment, IdWire};
 use crate::diagnostics::{Node, Path, Problems};
 use crate::element::{key, nullable, read};
 use crate::optimizely::datafile::{Flag, Range, Rule, Step, Variation};
@@ -27,17 +27,6 @@ struct FlagWire<'a> {
 
 /// The bucket behind all others.
 const ALL_BUCKETS: u32 = edgesplit_engine::hash::BUCKETS;
-
-/// A flag as the datafile has it, its ids looked up.
-pub(super) struct FlagDraft {
-    key: String,
-    position: usize,
-    variables: Vec<Variable>,
-    /// Positions in [`Draft::experiments`].
-    experiments: Vec<usize>,
-    /// Positions of rules.
-    rollout: Vec<usize>,
-}
 
 impl Draft {
     pub(super) fn read_flag(&mut self, node: Node<'_>, position: usize, problems: &mut Problems) {
