@@ -38,7 +38,7 @@ fn experiments(matching: usize, all: usize) -> Value {
 fn plugin(matching: usize, all: usize, events: bool) -> Value {
     let mut plugin = json!({
         "experiments": {"inline": experiments(matching, all)},
-        "visitor": {"id": [{"cookie": "uid"}], "mint": {"cookie": "ab_visitor"}},
+        "visitor": {"id": [{"cookie": "uid"}], "mint": {"cookie": "ab_visitor", "secure": false}},
     });
     if events {
         plugin["events"] = json!({"cluster": "collector"});

@@ -40,7 +40,7 @@ fn the_listed_capabilities_are_enough_for_everything() {
     let services = Services::start(&experiments);
     let configuration = json!({
         "experiments": {"cluster": "experiments", "refresh": "200ms"},
-        "visitor": {"id": [{"header": "x-user-id"}], "mint": {}},
+        "visitor": {"id": [{"header": "x-user-id"}], "mint": {"secure": false}},
         "events": {"cluster": "collector", "batch": {"max_age": "100ms"}, "retry": {"backoff_min": "100ms", "backoff_max": "300ms"}}});
     let envoy = restricted(&services, &configuration, &capabilities());
     for mut client in envoy.clients(2) {

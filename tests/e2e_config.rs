@@ -119,7 +119,8 @@ fn one_of_five_vms_fetches_an_interval_and_most_answers_are_304() {
 fn without_a_config_requests_pass_untouched_and_counted_until_the_service_comes_up() {
     let services = Services::start(&one("nav"));
     services.configs.server.set(Behaviour::Refuse);
-    let envoy = services.envoy(&plugin(json!({"visitor": {"mint": {}}, "request": {"cache_key": {"query": "__ab"}}})));
+    let envoy = services
+        .envoy(&plugin(json!({"visitor": {"mint": {"secure": false}}, "request": {"cache_key": {"query": "__ab"}}})));
     let mut client = envoy.client();
     for _ in 0..20 {
         let reply = client.get("/a?b=c").header("x-user-id", "u1").header("x-ab-assignments", "nav=forged").send();

@@ -41,7 +41,7 @@ fn experiments() -> [Value; 2] {
 
 fn plugin() -> Value {
     json!({"experiments": {"inline": document(&experiments())},
-           "visitor": {"id": [{"header": "x-user-id"}], "mint": {}},
+           "visitor": {"id": [{"header": "x-user-id"}], "mint": {"secure": false}},
            "request": {"preview": {"parameter": "__ab_preview", "secret": SECRET}, "sticky": {"cookie": "ab_sticky"},
                        "cache_key": {"query": "__ab"}},
            "response": {"debug_header": "x-ab-debug"},

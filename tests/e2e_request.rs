@@ -135,7 +135,7 @@ fn a_redirect_keeps_the_query_and_carries_exposure_and_cookie() {
                 merged(set(json!({"redirect": "https://b.example/x?from=a#top"})), json!({"route": {"paths": ["/x"]}})),
             ),
         ],
-        json!({"visitor": {"mint": {}}, "request": {"cache_key": {"query": "__ab"}},
+        json!({"visitor": {"mint": {"secure": false}}, "request": {"cache_key": {"query": "__ab"}},
                "events": {"cluster": "collector", "batch": {"max_age": "100ms"}}}),
     ));
     let mut client = envoy.client();

@@ -163,7 +163,7 @@ fn more_traffic_moves_nobody_and_new_weights_only_those_without_a_cookie() {
 #[test]
 fn who_logs_in_keeps_what_they_had_before() {
     let services = Services::start(&json!({}));
-    let with_mint = json!({"visitor": {"mint": {}}});
+    let with_mint = json!({"visitor": {"mint": {"secure": false}}});
     let envoy = services.envoy(&plugin(&[experiment(json!({}))], with_mint));
     let mut moved_without = 0;
     for number in 0..40 {
@@ -220,8 +220,7 @@ fn the_cookie_is_written_when_it_changes_and_stays_within_what_browsers_keep() {
 #[test]
 fn without_consent_what_the_browser_has_is_taken_away() {
     let services = Services::start(&json!({}));
-    let more =
-        json!({"visitor": {"mint": {}, "consent": {"cookie": "consent", "contains": "yes"}, "honor": ["gpc", "dnt"]}});
+    let more = json!({"visitor": {"mint": {"secure": false}, "consent": {"cookie": "consent", "contains": "yes"}, "honor": ["gpc", "dnt"]}});
     let envoy = services.envoy(&plugin(&[experiment(json!({}))], more));
     let mut client = envoy.client();
     let given = client.get("/").header("cookie", "consent=yes").send().header_all("set-cookie");

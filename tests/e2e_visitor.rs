@@ -52,7 +52,7 @@ fn an_unknown_visitor_gets_an_id_that_lasts_and_cannot_be_made_up() {
         let mut clients = envoy.clients(2);
         let mut variants = BTreeSet::new();
         for number in 0..40 {
-            let first = clients[number % 2].get("/shop/").send();
+            let first = clients[number % 2].get("/shop/").header("x-forwarded-proto", "https").send();
             let (cookie, mut attributes) = minted(&first);
             attributes.sort();
             let mut expected = expected.clone();
@@ -69,7 +69,13 @@ fn an_unknown_visitor_gets_an_id_that_lasts_and_cannot_be_made_up() {
         }
         assert_eq!(variants.len(), 2, "forty visitors are not all alike");
         for forged in ["1", "u1", "00000000-0000-1000-8000-000000000000", "0BADCAFE-0000-4000-8000-000000000000"] {
-            let (cookie, _) = minted(&clients[0].get("/shop/").header("cookie", format!("{name}={forged}")).send());
+            let (cookie, _) = minted(
+                &clients[0]
+                    .get("/shop/")
+                    .header("x-forwarded-proto", "https")
+                    .header("cookie", format!("{name}={forged}"))
+                    .send(),
+            );
             assert_ne!(cookie, format!("{name}={forged}"));
         }
         for path in ["/", "/paused"] {
@@ -93,7 +99,7 @@ fn without_consent_and_for_bots_there_is_no_id_no_variant_and_no_event() {
     let envoy = services.envoy(&plugin(
         &experiments,
         json!({
-        "visitor": {"mint": {}, "consent": {"cookie": "consent", "contains": "experiments"}, "honor": ["gpc", "dnt"]},
+        "visitor": {"mint": {"secure": false}, "consent": {"cookie": "consent", "contains": "experiments"}, "honor": ["gpc", "dnt"]},
         "events": {"cluster": "collector", "batch": {"max_age": "100ms"}}}),
     ));
     let mut client = envoy.client();
@@ -211,7 +217,7 @@ fn hostile_clients_break_nothing() {
             experiment("nav", set(json!({"request_headers": {"x-nav": "2"}}))),
             experiment("audience", json!({"audience": {"country": {"$regex": "^D"}}})),
         ],
-        json!({"visitor": {"id": [{"header": "x-user-id"}, {"cookie": "uid"}], "mint": {},
+        json!({"visitor": {"id": [{"header": "x-user-id"}, {"cookie": "uid"}], "mint": {"secure": false},
                            "attributes": {"country": "header.x-country", "utm": "query.utm"},
                            "consent": {"cookie": "consent", "contains": "yes"}},
                "request": {"cache_key": {"query": "__ab"}},

@@ -38,6 +38,19 @@ impl Site {
         handle_response(&mut self.worker, &self.host, plan);
         (request, self.host.written.take())
     }
+
+    /// The value of a metric of the filter.
+    fn count(&mut self, name: &str) -> u64 {
+        self.worker.tick(&self.host);
+        self.host.counted.borrow().get(&format!("edgesplit.demo.{name}")).copied().unwrap_or(0)
+    }
+
+    /// The events that the last request emitted.
+    fn events(&mut self, headers: &[(&str, &str)]) -> u64 {
+        let before = self.count("events.emitted");
+        self.request(headers);
+        self.count("events.emitted") - before
+    }
 }
 
 fn plugin(variants: &Value) -> Value {
@@ -98,4 +111,122 @@ fn connection_cannot_make_the_next_hop_drop_owned_headers() {
     assert_eq!(connection(&written), ["-connection"]);
     let (written, _) = site.request(&[("connection", "Upgrade"), ("upgrade", "websocket")]);
     assert_eq!(connection(&written), [""; 0]);
+}
+
+/// A plugin with one experiment for every path, a goal and events, and the members of `more` on top.
+fn reporting(set: &Value, more: &Value) -> Value {
+    let variants = json!([{"key": "control", "weight": 0, "baseline": true},
+                          {"key": "green", "weight": 10000, "set": set}]);
+    let document = json!({"schema": 1, "goals": [{"key": "goal", "route": {"paths": ["/thanks"]}}],
+        "experiments": [{"key": "nav", "state": "running", "variants": variants}]});
+    let mut plugin = json!({"experiments": {"inline": document}, "visitor": {"id": [{"header": "x-user-id"}]},
+                            "events": {"cluster": "collector"}});
+    plugin.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    plugin
+}
+
+#[test]
+fn preflights_pass_untouched() {
+    let mut site = Site::new(&reporting(
+        &json!({"redirect": "/new"}),
+        &json!({"visitor": {
+        "id": [{"header": "x-user-id"}], "mint": {}, "consent": {"cookie": "consent", "contains": "yes"}}}),
+    ));
+    let id = "00000000-0000-4000-8000-000000000000";
+    for cookie in [format!("consent=yes; ab_visitor={id}"), format!("ab_visitor={id}")] {
+        let preflight = [(":method", "OPTIONS"), ("cookie", cookie.as_str()), ("x-ab-assignments", "forged")];
+        assert_eq!(site.request(&preflight), (vec!["-x-ab-assignments".to_owned()], vec![]));
+    }
+    assert_eq!((site.count("events.emitted"), site.count("mint.minted")), (0, 0));
+    let route = json!({"methods": ["OPTIONS"], "paths": ["/api*"]});
+    let experiment =
+        json!({"key": "api", "state": "running", "route": route, "variants": [{"key": "on", "weight": 10000}]});
+    let inline = json!({"schema": 1, "experiments": [experiment]});
+    let mut named =
+        Site::new(&json!({"experiments": {"inline": inline}, "visitor": {"id": [{"header": "x-user-id"}]}}));
+    let (written, _) = named.request(&[(":method", "OPTIONS"), (":path", "/api/1")]);
+    assert!(written.contains(&"x-ab-assignments: api=on".to_owned()), "{written:?}");
+}
+
+#[test]
+fn head_is_decided_like_get_and_is_no_visit() {
+    let mut site = Site::new(&reporting(&json!({}), &json!({})));
+    let get = site.request(&[("x-user-id", "u2"), (":path", "/thanks")]);
+    assert_eq!(site.count("events.emitted"), 2);
+    assert_eq!(site.request(&[("x-user-id", "u2"), (":path", "/thanks"), (":method", "HEAD")]), get);
+    assert_eq!(site.events(&[("x-user-id", "u3"), (":path", "/thanks"), (":method", "HEAD")]), 0);
+    assert_eq!(site.events(&[("x-user-id", "u3"), (":path", "/thanks")]), 2, "HEAD was recorded as reported");
+}
+
+#[test]
+fn prefetches_are_decided_and_their_exposures_withheld() {
+    let purposes = [("sec-purpose", "prefetch;prerender"), ("Purpose", "prefetch"), ("x-moz", "prefetch")];
+    let mut site = Site::new(&reporting(&json!({}), &json!({})));
+    for (purpose, id) in purposes.into_iter().zip(["u1", "u2", "u3"]) {
+        let (written, _) = site.request(&[purpose, ("x-user-id", id)]);
+        assert!(written.contains(&"x-ab-assignments: nav=green".to_owned()), "{written:?}");
+        assert_eq!(site.count("events.emitted"), 0, "{purpose:?}");
+    }
+    for id in ["u1", "u2", "u3"] {
+        assert_eq!(site.events(&[("x-user-id", id)]), 1, "the shown page of {id}");
+    }
+    assert_eq!(site.events(&[("x-user-id", "u4"), ("purpose", "other")]), 1);
+    let counted = json!({"events": {"cluster": "collector", "prefetch": "count"}});
+    let mut site = Site::new(&reporting(&json!({}), &counted));
+    assert_eq!(site.events(&[("sec-purpose", "prefetch")]), 1);
+}
+
+#[test]
+fn ids_are_minted_for_navigations_over_https_only() {
+    let plugin = |mint: Value| reporting(&json!({}), &json!({"visitor": {"mint": mint}}));
+    let minted = |site: &mut Site, headers: &[(&str, &str)]| {
+        let (_, response) = site.request(headers);
+        response.iter().any(|line| line.starts_with("set-cookie: ab_visitor="))
+    };
+    let https = (":scheme", "https");
+    let mut site = Site::new(&plugin(json!({})));
+    for (headers, expected) in [
+        (vec![https], true),
+        (vec![("x-forwarded-proto", "https"), (":scheme", "http")], true),
+        (vec![https, ("sec-fetch-dest", "document")], true),
+        (vec![https, ("sec-fetch-dest", "iframe")], true),
+        (vec![https, ("sec-fetch-dest", "image")], false),
+        (vec![https, ("sec-fetch-dest", "empty")], false),
+        (vec![https, (":method", "POST")], false),
+        (vec![https, (":method", "HEAD")], false),
+        (vec![https, ("sec-purpose", "prefetch")], false),
+        (vec![(":scheme", "http")], false),
+        (vec![("x-forwarded-proto", "http"), https], false),
+        (vec![], false),
+    ] {
+        assert_eq!(minted(&mut site, &headers), expected, "{headers:?}");
+    }
+    let counts =
+        ["minted", "refused_not_navigation", "refused_insecure"].map(|name| site.count(&format!("mint.{name}")));
+    assert_eq!(counts, [4, 5, 3]);
+
+    let mut site = Site::new(&plugin(json!({"on": "any", "secure": false})));
+    for (headers, expected) in [
+        (vec![("sec-fetch-dest", "image")], true),
+        (vec![(":method", "POST")], true),
+        (vec![(":method", "HEAD")], false),
+        (vec![("sec-purpose", "prefetch")], false),
+    ] {
+        assert_eq!(minted(&mut site, &headers), expected, "{headers:?}");
+    }
+}
+
+#[test]
+fn redirect_that_is_skipped_is_no_exposure() {
+    let mut site = Site::new(&reporting(&json!({"redirect": "https://shop.example:8443/new?v=2"}), &json!({})));
+    let https = (":scheme", "https");
+    let there = (":authority", "shop.example:8443");
+    for (at, path) in [((":authority", "shop.example"), "/new?v=2"), (there, "/new?v=1"), (there, "/old?v=2")] {
+        let (written, _) = site.request(&[https, at, (":path", path)]);
+        assert_eq!(written.first().map(String::as_str), Some("302"), "{at:?} {path}: {written:?}");
+    }
+    assert_eq!(site.count("events.emitted"), 1);
+    let arrived = [https, there, ("x-user-id", "u2")];
+    assert_eq!(site.events(&[&arrived[..], &[(":path", "/new?a=1&v=2")]].concat()), 0);
+    assert_eq!(site.events(&[&arrived[..], &[(":path", "/old")]].concat()), 1);
 }

@@ -243,6 +243,7 @@ fn refused_configurations_are_refused_by_the_schema() {
         "mint age below a second",
         "mint same_site none, not secure",
         "mint prefix __Host- with a domain",
+        "mint partitioned, not secure",
         "mint over the consent cookie",
         "attribute from an owned parameter",
         "bot patterns without end",

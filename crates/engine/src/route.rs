@@ -22,9 +22,12 @@ pub struct Route {
     pub hosts: Vec<Pattern>,
     /// Paths, of which one has to match.
     pub paths: Vec<Pattern>,
-    /// Methods, of which one has to match; `GET` also means `HEAD`.
+    /// Methods, of which one has to match; `GET` also means `HEAD`. An empty list means every method but `OPTIONS`.
     pub methods: Vec<String>,
 }
+
+/// The method that only routes match that name it.
+pub const OPTIONS: &[u8] = b"OPTIONS";
 
 impl Route {
     /// Whether `line` is one of this route's requests, if the budget has the steps to find out.
@@ -32,11 +35,18 @@ impl Route {
     /// A route that a [`RouteIndex`] would not find takes no steps, and one that it finds takes the same here as there.
     /// Either way of evaluation therefore reaches the limit at the same experiment.
     pub fn matches(&self, line: &RequestLine<'_>, steps: &StepBudget) -> Result<bool, LimitExceeded> {
-        if !any(&self.paths, |path| path.starts_or_equals(line.path)) {
+        let is_excluded = line.method == OPTIONS && !self.names_options();
+        if is_excluded || !any(&self.paths, |path| path.starts_or_equals(line.path)) {
             return Ok(false);
         }
         let is_path_known = self.paths.iter().all(Pattern::is_known_by_prefix);
         Ok((is_path_known || self.path_matches(line, steps)?) && self.rest_matches(line, steps)?)
+    }
+
+    /// Whether the route names the method `OPTIONS`. Others do not match it: a browser sends a preflight without cookies, and
+    /// shows its answer to no one.
+    fn names_options(&self) -> bool {
+        self.methods.iter().any(|method| method.as_bytes() == OPTIONS)
     }
 
     fn path_matches(&self, line: &RequestLine<'_>, steps: &StepBudget) -> Result<bool, LimitExceeded> {
@@ -192,6 +202,22 @@ impl RouteIndex {
         (prefix.map_or(&[], |prefix| &prefix.routes), 0)
     }
 
+    /// As [`RouteIndex::find`], for a request of the method `OPTIONS`.
+    #[cold]
+    pub fn find_options<'s, 'a, 'b>(
+        &'s self,
+        line: &RequestLine<'b>,
+        route: impl Fn(u32) -> Option<&'a Route>,
+        steps: &StepBudget,
+        buffer: &'s mut RouteMatches,
+    ) -> (&'s [u32], usize) {
+        let nearest = self.prefixes.partition_point(|prefix| *prefix.text <= *line.path).checked_sub(1);
+        self.collect(line.path, nearest.and_then(|at| self.prefixes.get(at)), &mut buffer.found);
+        buffer.found.retain(|number| route(*number).is_some_and(Route::names_options));
+        let limited = self.check(|| line.clone(), route, steps, &mut buffer.found);
+        (&buffer.found, limited)
+    }
+
     /// The routes that a request for `path` is found by.
     #[inline(never)]
     fn collect(&self, path: &[u8], nearest: Option<&Prefix>, found: &mut Vec<u32>) {
@@ -270,6 +296,9 @@ mod tests {
         assert!(!matches(&shop, &line("GET", "shop.example", "/cart")));
         assert!(!matches(&shop, &line("GET", "www.shop.example", "/carts")));
         assert!(matches(&Route::default(), &line("PURGE", "", "")));
+        assert!(!matches(&Route::default(), &line("OPTIONS", "", "")));
+        let preflight = Route { methods: vec!["OPTIONS".to_owned()], ..Route::default() };
+        assert!(matches(&preflight, &line("OPTIONS", "", "")));
     }
 
     #[test]

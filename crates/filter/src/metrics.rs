@@ -68,6 +68,12 @@ metric_names! {
         FetchFailure = "config.fetch_failure",
         /// Answers whose body was refused.
         ConfigRejected = "config.rejected",
+        /// Ids that were minted.
+        Minted = "mint.minted",
+        /// Ids that were not minted because the client did not connect over https, so its browser would drop the cookie.
+        MintRefusedInsecure = "mint.refused_insecure",
+        /// Ids that were not minted because the request does not show a page.
+        MintRefusedNotNavigation = "mint.refused_not_navigation",
         /// Requests that went on untouched for want of a config.
         NoConfig = "errors.no_config",
         /// Events dropped in the worker because its buffer was full (also in `dropped_overflow`).

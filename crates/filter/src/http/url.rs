@@ -13,6 +13,19 @@ pub fn host(authority: &[u8]) -> Cow<'_, [u8]> {
     if host.iter().any(u8::is_ascii_uppercase) { Cow::Owned(host.to_ascii_lowercase()) } else { Cow::Borrowed(host) }
 }
 
+/// The port in `authority`, if there is one.
+pub fn port(authority: &[u8]) -> Option<&[u8]> {
+    let colon = authority.iter().rposition(|byte| *byte == b':')?;
+    let port = authority.get(colon + 1..)?;
+    (!port.is_empty() && port.iter().all(u8::is_ascii_digit)).then_some(port)
+}
+
+/// Whether `query` has every parameter of `wanted`, with the same values.
+pub fn has_parameters(query: &[u8], wanted: &[u8]) -> bool {
+    let mut wanted = wanted.split(|&byte| byte == b'&').filter(|pair| !pair.is_empty());
+    wanted.all(|wanted| query.split(|&byte| byte == b'&').any(|pair| decoded(pair) == decoded(wanted)))
+}
+
 /// The path and the query of a request target; the query is without its question mark.
 #[inline(always)]
 pub fn path_and_query(target: &[u8]) -> (&[u8], Option<&[u8]>) {
@@ -114,6 +127,20 @@ mod tests {
             ("", ""),
         ] {
             assert_eq!(host(authority.as_bytes()), expected.as_bytes(), "{authority}");
+        }
+    }
+
+    #[test]
+    fn ports_are_digits_behind_the_host() {
+        for (authority, expected) in [
+            ("h", None),
+            ("h:8080", Some("8080")),
+            ("[::1]", None),
+            ("[::1]:80", Some("80")),
+            ("h:", None),
+            ("h:x", None),
+        ] {
+            assert_eq!(port(authority.as_bytes()), expected.map(str::as_bytes), "{authority}");
         }
     }
 

@@ -36,6 +36,10 @@ document! {
         pub batch: Batch = Batch::default() => strict(),
         /// How long an exposure counts as seen.
         pub dedupe: Dedupe = Dedupe::default() => strict(),
+        /// Whether exposures and goals of prefetched pages are withheld, because the visitor may never see them.
+        pub withholds_prefetches as "prefetch": bool = true => Choice(|| vec![("withhold", true), ("count", false)]),
+        /// Whether URLs in vendors' events have a query.
+        pub keeps_url_query as "url_query": bool = false => Choice(|| vec![("strip", false), ("keep", true)]),
         /// The limits of the outbox, over all workers of the process.
         pub outbox: OutboxLimits = OutboxLimits::default() => strict(),
         /// When a delivery is tried again.

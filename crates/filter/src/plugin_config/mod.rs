@@ -26,7 +26,7 @@ pub use events::{
 pub use experiments::{Experiments, Source};
 pub use own_cookie::{OwnCookie, SameSite};
 pub use request::{CacheKey, PREVIEW_PARAMETER, Paths, Preview, Request, Response, Secret};
-pub use visitor::{Consent, IdSource, Mint, TokenSource, Visitor};
+pub use visitor::{Consent, IdSource, Mint, MintOn, TokenSource, Visitor};
 
 use edgesplit_engine::attribute::AttributeName;
 use edgesplit_formats::Options;
@@ -178,7 +178,7 @@ fn refuse_shared_cookies(config: &PluginConfig, path: &Path<'_>, problems: &mut 
         IdSource::Cookie(name) | IdSource::JwtClaim { token: TokenSource::Cookie(name), .. } => *name == sticky.cookie,
         IdSource::Header(_) | IdSource::JwtClaim { token: TokenSource::Header(_), .. } => false,
     };
-    let other = if visitor.mint.as_ref().is_some_and(|mint| mint.cookie == sticky.cookie) {
+    let other = if visitor.mint.as_ref().is_some_and(|mint| mint.cookie.cookie == sticky.cookie) {
         "visitor.mint"
     } else if visitor.consent.as_ref().is_some_and(|consent| consent.cookie == sticky.cookie) {
         "visitor.consent"

@@ -4,10 +4,10 @@ use super::duration::{HOUR_MS, SECOND_MS, Seconds, millis};
 use super::names;
 use edgesplit_formats::diagnostics::{Node, Path, Problems};
 use edgesplit_formats::document;
-use edgesplit_formats::document::{Choice, Flag, Kind, Nullable, Text, strict};
-#[cfg(not(target_arch = "wasm32"))]
-use serde_json::Value;
+use edgesplit_formats::document::{Absent, Choice, Document, Flag, Kind, Nullable, Text, strict};
 use std::fmt::Write;
+#[cfg(not(target_arch = "wasm32"))]
+use {edgesplit_formats::document::schema::Members, serde_json::Value};
 
 /// The most bytes of a `Set-Cookie` beside the configured texts and the value.
 const FIXED_BYTES_MAX: usize = 96;
@@ -29,6 +29,8 @@ pub struct OwnCookie {
     pub secure: bool,
     /// Whether it is `HttpOnly`: kept from the page's scripts.
     pub http_only: bool,
+    /// Whether it is `Partitioned`: kept apart for each site that embeds the page.
+    pub partitioned: bool,
 }
 
 impl OwnCookie {
@@ -80,6 +82,9 @@ impl OwnCookie {
         if self.http_only {
             text.push_str("; HttpOnly");
         }
+        if self.partitioned {
+            text.push_str("; Partitioned");
+        }
         text
     }
 }
@@ -120,6 +125,8 @@ document! {
         secure: bool = true => Flag,
         /// Whether it is kept from the page's scripts.
         http_only: bool = false => Flag,
+        /// Whether browsers keep it apart for each site that embeds the page; only with `secure`.
+        partitioned: bool = false => Flag,
     }
 }
 
@@ -140,24 +147,71 @@ impl Kind for Cookie {
     }
 
     fn read(&self, node: Node<'_>, problems: &mut Problems) -> Option<OwnCookie> {
-        let Block { cookie, max_age_s, path, domain, same_site, secure, http_only } = strict().read(node, problems)?;
+        self.cookie(strict().read(node, problems)?, node, problems)
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    fn schema(&self) -> Value {
+        let mut members = Members::default();
+        self.describe_members(&mut members);
+        members.into_object()
+    }
+}
+
+impl Cookie {
+    fn cookie(&self, block: Block, node: Node<'_>, problems: &mut Problems) -> Option<OwnCookie> {
+        let Block { cookie, max_age_s, path, domain, same_site, secure, http_only, partitioned } = block;
         let cookie = cookie.unwrap_or_else(|| self.cookie.to_owned());
         let max_age_s = max_age_s.unwrap_or(self.max_age_s);
-        let cookie = OwnCookie { cookie, max_age_s, path, domain, same_site, secure, http_only };
+        let cookie = OwnCookie { cookie, max_age_s, path, domain, same_site, secure, http_only, partitioned };
         refuse_cookies_that_browsers_drop(&cookie, node.path, problems);
         Some(cookie)
     }
 
     #[cfg(not(target_arch = "wasm32"))]
+    fn describe_members(&self, members: &mut Members) {
+        Block::describe(members);
+        members.set_default("cookie", Value::from(self.cookie));
+        members.set_default("max_age", Value::from(super::duration::show_ms(self.max_age_s * SECOND_MS)));
+    }
+}
+
+/// A cookie whose members stand among others.
+pub(super) struct InPlaceCookie(pub(super) Cookie);
+
+impl Kind for InPlaceCookie {
+    type Value = OwnCookie;
+
+    fn expected(&self) -> String {
+        self.0.expected()
+    }
+
+    fn read(&self, node: Node<'_>, problems: &mut Problems) -> Option<OwnCookie> {
+        self.0.cookie(Block::read(node, problems)?, node, problems)
+    }
+
+    fn member(
+        &self,
+        parent: Node<'_>,
+        _: &'static str,
+        _: Absent<OwnCookie>,
+        problems: &mut Problems,
+    ) -> Option<OwnCookie> {
+        self.read(parent, problems)
+    }
+
+    fn names(&self, _: &'static str, names: &mut Vec<&'static str>) {
+        Block::names(names);
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
     fn schema(&self) -> Value {
-        let mut schema = strict::<Block>().schema();
-        let age = super::duration::show_ms(self.max_age_s * SECOND_MS);
-        for (name, default) in [("cookie", self.cookie), ("max_age", age.as_str())] {
-            if let Some(default_in_schema) = schema.pointer_mut(&format!("/properties/{name}/default")) {
-                *default_in_schema = Value::from(default);
-            }
-        }
-        schema
+        self.0.schema()
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    fn describe(&self, _: &'static str, _: &'static str, _: &Absent<OwnCookie>, members: &mut Members) {
+        self.0.describe_members(members);
     }
 }
 
@@ -173,6 +227,10 @@ fn refuse_cookies_that_browsers_drop(own: &OwnCookie, path: &Path<'_>, problems:
     if cookie.starts_with("__host-") && !host_only {
         let message = "browsers drop a cookie of the prefix __Host- unless it has secure: true, path: / and no domain";
         problems.error(&path.field("cookie"), message);
+    }
+    if own.partitioned && !own.secure {
+        let message = "browsers drop a partitioned cookie unless it is secure; expected secure: true";
+        problems.error(&path.field("partitioned"), message);
     }
     if cookie.starts_with("__secure-") && !own.secure {
         let message = "browsers drop a cookie of the prefix __Secure- unless it has secure: true";
@@ -203,5 +261,7 @@ mod tests {
             other.set("u1"),
             "ab_visitor=u1; Path=/shop; Domain=shop.example; Max-Age=3600; SameSite=Strict; HttpOnly"
         );
+        let partitioned = OwnCookie { secure: true, partitioned: true, ..other };
+        assert!(partitioned.expired().ends_with("; Secure; HttpOnly; Partitioned"));
     }
 }

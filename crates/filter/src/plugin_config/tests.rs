@@ -140,7 +140,7 @@ fn blocks_have_defaults() {
         "experiments": {"inline": {"experiments": []}}, "visitor": {"mint": {}}, "events": {"cluster": "collector"},
     }));
     assert_eq!(config.experiments, Experiments { inline: Some(json!({"experiments": []})), ..experiments() });
-    let mint = Mint {
+    let cookie = OwnCookie {
         cookie: "ab_visitor".to_owned(),
         max_age_s: 31_536_000,
         path: "/".to_owned(),
@@ -148,11 +148,12 @@ fn blocks_have_defaults() {
         same_site: SameSite::Lax,
         secure: true,
         http_only: false,
+        partitioned: false,
     };
-    assert_eq!(config.visitor.mint, Some(mint.clone()));
+    assert_eq!(config.visitor.mint, Some(Mint { cookie: cookie.clone(), on: MintOn::Navigation }));
     let config_with = accepted(&json!({
         "experiments": {"inline": {}}, "request": {"sticky": {}, "preview": {"secret": "s"}}}));
-    let sticky = OwnCookie { cookie: "ab_sticky".to_owned(), max_age_s: 7_776_000, ..mint };
+    let sticky = OwnCookie { cookie: "ab_sticky".to_owned(), max_age_s: 7_776_000, ..cookie };
     assert_eq!(config_with.request.sticky, Some(sticky));
     assert_eq!(config_with.request.preview.unwrap().parameter, "__ab_preview");
     let events = Events {
@@ -161,6 +162,8 @@ fn blocks_have_defaults() {
         timeout_ms: 2_000,
         batch: Batch { max_events: 500, max_bytes: 262_144, max_age_ms: 1_000 },
         dedupe: Dedupe { window_ms: 1_800_000, max_entries: 100_000 },
+        withholds_prefetches: true,
+        keeps_url_query: false,
         outbox: OutboxLimits {
             max_bytes: 16_777_216,
             max_batches: 256,
@@ -189,7 +192,7 @@ fn full() -> Value {
             "id": [{"header": "X-User-Id"}, {"cookie": "uid"}, {"jwt_claim": "sub", "header": "Authorization"},
                    {"jwt_claim": "uid", "cookie": "session"}],
             "mint": {"cookie": "v", "max_age": "1.5h", "path": "/shop", "domain": ".shop.example", "same_site": "none",
-                     "secure": true, "http_only": true},
+                     "secure": true, "http_only": true, "partitioned": true, "on": "any"},
             "attributes": {"country": "header.X-Country", "plan": "cookie.plan", "utm": "query.utm_source",
                            "site": "host", "where.to": "path"},
             "consent": {"cookie": "consent", "contains": "experiments"}, "honor": ["dnt"], "bots": "include",
@@ -206,7 +209,7 @@ fn full() -> Value {
             "format": "ndjson", "cluster": "collector", "authority": "collector.internal", "path": "/v1/events",
             "headers": {"x-key": "k"}, "timeout": "100ms",
             "batch": {"max_events": 1, "max_bytes": 1, "max_age": "50ms"},
-            "dedupe": {"window": "1s", "max_entries": 1},
+            "dedupe": {"window": "1s", "max_entries": 1}, "prefetch": "count", "url_query": "keep",
             "outbox": {"max_bytes": 1, "max_batches": 1, "max_age": "1s", "on_full": "drop_newest"},
             "retry": {"backoff_min": "10ms", "backoff_max": "10ms", "lease": "200ms"},
         },
@@ -238,13 +241,17 @@ fn every_field_is_read() {
                 IdSource::JwtClaim { claim: text("uid"), token: TokenSource::Cookie(text("session")) },
             ],
             mint: Some(Mint {
-                cookie: text("v"),
-                max_age_s: 5400,
-                path: text("/shop"),
-                domain: Some(text(".shop.example")),
-                same_site: SameSite::None,
-                secure: true,
-                http_only: true,
+                on: MintOn::Any,
+                cookie: OwnCookie {
+                    cookie: text("v"),
+                    max_age_s: 5400,
+                    path: text("/shop"),
+                    domain: Some(text(".shop.example")),
+                    same_site: SameSite::None,
+                    secure: true,
+                    http_only: true,
+                    partitioned: true,
+                },
             }),
             attributes: vec![
                 (text("country"), AttributeName::Header(text("x-country"))),
@@ -276,6 +283,7 @@ fn every_field_is_read() {
                 same_site: SameSite::Strict,
                 secure: false,
                 http_only: true,
+                partitioned: false,
             }),
             preview: config.request.preview.clone(),
         },
@@ -291,6 +299,8 @@ fn every_field_is_read() {
             timeout_ms: 100,
             batch: Batch { max_events: 1, max_bytes: 1, max_age_ms: 50 },
             dedupe: Dedupe { window_ms: 1000, max_entries: 1 },
+            withholds_prefetches: false,
+            keeps_url_query: true,
             outbox: OutboxLimits { max_bytes: 1, max_batches: 1, max_age_ms: 1000, on_full: OnFull::DropNewest },
             retry: Retry { backoff_min_ms: 10, backoff_max_ms: 10, lease_ms: 200 },
             fallback: None,
@@ -313,13 +323,13 @@ fn the_example_of_the_contract_is_accepted() {
         "visitor": {
             "id": [{"header": "x-user-id"}, {"cookie": "uid"}],
             "mint": {"cookie": "ab_visitor", "max_age": "8760h", "path": "/", "domain": null, "same_site": "lax",
-                     "secure": true},
+                     "secure": true, "partitioned": false, "on": "navigation"},
             "attributes": {"country": "header.x-country", "plan": "cookie.plan", "utm": "query.utm_source"},
             "consent": null, "honor": ["gpc"], "bots": "exclude",
         },
         "paths": {"include": ["/*"], "exclude": []},
         "request": {
-            "assignments_header": "x-ab-assignments",
+            "assignments_header": "x-ab-assignments", "owned_headers": [],
             "cache_key": {"header": "x-ab-cache-key", "query": null, "budget": 64}, "sticky": null, "preview": null,
         },
         "response": {"downstream_caching": "private", "debug_header": null},
@@ -327,7 +337,8 @@ fn the_example_of_the_contract_is_accepted() {
             "format": "native", "cluster": "collector", "authority": "collector.internal", "path": "/v1/events",
             "headers": {}, "timeout": "2s",
             "batch": {"max_events": 500, "max_bytes": 262_144, "max_age": "1s"},
-            "dedupe": {"window": "30m", "max_entries": 100_000},
+            "dedupe": {"window": "30m", "max_entries": 100_000}, "prefetch": "withhold",
+            "url_query": "strip",
             "outbox": {"max_bytes": 16_777_216, "max_batches": 256, "max_age": "24h", "on_full": "drop_oldest"},
             "retry": {"backoff_min": "1s", "backoff_max": "60s", "lease": "10s"}, "fallback": null,
         },

@@ -1,7 +1,7 @@
 //! Identification of visitors, their attributes, and exclusion of visitors.
 
 use super::names;
-use super::own_cookie::{Cookie, OwnCookie};
+use super::own_cookie::{Cookie, InPlaceCookie, OwnCookie};
 use crate::request_context::bots::{self, BotPatterns};
 use crate::request_context::consent::has_value;
 use edgesplit_engine::attribute::AttributeName;
@@ -32,8 +32,27 @@ pub struct Visitor {
     pub expire_cookies: bool,
 }
 
-/// The cookie of a minted id.
-pub type Mint = OwnCookie;
+document! {
+    /// Ids that are made for visitors who have none.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct Mint {
+        /// The cookie that keeps them. With `secure`, ids are made over https only.
+        pub cookie: OwnCookie => InPlaceCookie(Cookie { cookie: "ab_visitor", max_age_s: 8760 * 3600 }),
+        /// The requests that make an id: those of browsers that show a page, or any.
+        pub on: MintOn = MintOn::Navigation => MINT_ON,
+    }
+}
+
+/// The requests that make an id. `HEAD`, `OPTIONS` and prefetches never do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MintOn {
+    /// `GET` requests of browsers that show a page.
+    Navigation,
+    /// Other requests too.
+    Any,
+}
+
+const MINT_ON: Choice<MintOn> = Choice(|| vec![("navigation", MintOn::Navigation), ("any", MintOn::Any)]);
 
 document! {
     /// The block `visitor` as it is written.
@@ -41,7 +60,7 @@ document! {
         /// The places of the id: the first that has a usable value applies.
         id: Vec<IdSource> = Vec::new() => List(ID_SOURCE),
         /// Makes an id for a visitor without one, kept in this cookie; null: no id is made.
-        mint: Option<Mint> = None => Nullable(Cookie { cookie: "ab_visitor", max_age_s: 8760 * 3600 }),
+        mint: Option<Mint> = None => Nullable(strict()),
         /// Names of attributes for conditions; they are also written into events.
         attributes: Vec<(String, AttributeName)> = Vec::new() => ATTRIBUTES,
         /// Without this text in this cookie: no id, no experiment, no event.
@@ -85,9 +104,9 @@ pub(super) const VISITOR: Then<Object<Block>, Visitor> = Then {
     kind: strict(),
     then: |block, node, problems| {
         if let (Some(mint), Some(consent)) = (&block.mint, &block.consent)
-            && mint.cookie == consent.cookie
+            && mint.cookie.cookie == consent.cookie
         {
-            let cookie = &mint.cookie;
+            let cookie = &mint.cookie.cookie;
             let message = format!("{cookie} is the cookie of visitor.consent, which a minted id would overwrite");
             problems.error(&node.path.field("mint").field("cookie"), message);
         }

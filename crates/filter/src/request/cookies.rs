@@ -3,22 +3,25 @@
 use super::decide::DecisionContext;
 use crate::host::Host;
 use crate::http::cookies;
-use crate::plugin_config::{OwnCookie, PluginConfig};
+use crate::metrics::{Counter, Metrics};
+use crate::plugin_config::{MintOn, OwnCookie, PluginConfig};
 use crate::request_context::sticky::{COOKIE_BYTES_MAX, StickyBuckets};
 use crate::request_context::{RequestContext, expired_cookies, minted, minted_id};
 use crate::response::{Caching, ResponsePlan};
 use edgesplit_engine::assignments::percent_encoded;
 use edgesplit_engine::attribute::AttributeName;
 use edgesplit_engine::decide::{DecisionInput, schedule_reason};
+use edgesplit_engine::route::OPTIONS;
 use edgesplit_engine::snapshot::{Choice, Experiment, State};
 use std::cell::OnceCell;
 
-/// Mints an id, if an experiment can use it and the visitor is not excluded.
+/// Mints an id, if an experiment can use it, the visitor is not excluded and a browser would keep it. Refusals are counted.
 #[cold]
 pub(super) fn mint<'a>(
     context: &DecisionContext<'_>,
     input: &DecisionInput<'_>,
-    host: &impl Host,
+    request: &RequestContext<'_>,
+    (host, metrics): (&impl Host, &mut Metrics),
     text: &'a OnceCell<String>,
     response: &mut ResponsePlan,
 ) -> Option<&'a str> {
@@ -33,9 +36,32 @@ pub(super) fn mint<'a>(
     if context.plan.preview.is_some() || input.exclusion_reason().is_some() || !planned.any(uses_id) {
         return None;
     }
+    if !shows_page(request, mint.on) {
+        metrics.add(Counter::MintRefusedNotNavigation, 1);
+        return None;
+    }
+    if mint.cookie.secure && !request.scheme().is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"https")) {
+        metrics.add(Counter::MintRefusedInsecure, 1);
+        return None;
+    }
+    metrics.add(Counter::Minted, 1);
     let id = text.get_or_init(|| minted(host.random()));
-    response.actions(snapshot).id_cookie = Some(mint.set(id));
+    response.actions(snapshot).id_cookie = Some(mint.cookie.set(id));
     Some(id)
+}
+
+/// The values of `sec-fetch-dest` for a page or a part of one (Fetch, section 2.2.5, navigation requests).
+const PAGES: [&[u8]; 6] = [b"document", b"iframe", b"frame", b"embed", b"object", b"fencedframe"];
+
+/// Whether an id may be minted for the request. Parallel requests for the parts of a page would make several visitors of
+/// one.
+fn shows_page(request: &RequestContext<'_>, on: MintOn) -> bool {
+    let destination = request.headers.get("sec-fetch-dest");
+    match on {
+        _ if request.is_prefetch || matches!(request.method, b"HEAD" | OPTIONS) => false,
+        MintOn::Navigation => request.method == b"GET" && destination.is_none_or(|page| PAGES.contains(&page)),
+        MintOn::Any => true,
+    }
 }
 
 /// The cookie of sticky buckets, with the value that the client sent.
@@ -70,7 +96,7 @@ pub(super) fn remember<'a>(
     if actions.id_cookie.is_none() {
         // A minted id is renewed with it: both then last equally long.
         let mint = context.config.visitor.mint.as_ref();
-        actions.id_cookie = mint.and_then(|mint| Some(mint.set(minted_id(request, mint)?)));
+        actions.id_cookie = mint.and_then(|mint| Some(mint.cookie.set(minted_id(request, &mint.cookie)?)));
     }
     actions.other_cookies.push(cookie.set(&value));
 }

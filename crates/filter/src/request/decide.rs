@@ -6,6 +6,7 @@ use super::exposures::ExposureReporter;
 use super::flags::{self, FlagOutcomes};
 use super::plan::RequestPlan;
 use super::read::RequestTexts;
+use super::redirect::is_redirect_skipped;
 use crate::assignment_set::{AssignmentSet, AssignmentSets};
 use crate::events::pipeline::Pipeline;
 use crate::guardrails::Guardrails;
@@ -37,7 +38,7 @@ pub(super) struct DecisionContext<'a> {
 /// The parts of a worker that decisions change.
 pub(super) struct WorkerParts<'a> {
     pub(super) metrics: &'a mut Metrics,
-    /// Absent for previews, which are not reported.
+    /// Absent for previews and for requests that show nothing, which are not reported.
     pub(super) pipeline: Option<&'a mut Pipeline>,
     pub(super) assignment_sets: &'a mut AssignmentSets,
     /// The variants of the visitor, in the order of the config.
@@ -70,7 +71,8 @@ pub(super) fn decide<'a>(
     let mut input = DecisionInput { consent: plan.consent, bot, off, ..DecisionInput::unrestricted(now_ms, steps) };
     request.id = id(request, &config.visitor, &texts.id);
     if request.id.is_none() && config.visitor.mint.is_some() {
-        request.id = cookies::mint(context, &input, host, &texts.id, &mut response);
+        let counts = (host, &mut *parts.metrics);
+        request.id = cookies::mint(context, &input, request, counts, &texts.id, &mut response);
     }
     let sent = if plan.needs.contains(Needs::STICKY) { cookies::sticky(config, &input, request) } else { None };
     let mut sticky = sent.map(|(_, value)| StickyBuckets::parse(value));
@@ -94,7 +96,7 @@ pub(super) fn decide<'a>(
         }
         cookies::keep_for_vendor(context, &outcomes.kept, &mut response);
         response.guarded = guardrails.visits(parts.choices, request);
-        response.assigned = Some(&set).filter(|set| !set.assignments.is_empty()).cloned();
+        response.assigned = Some(&set).filter(|set| plan.is_visit && !set.assignments.is_empty()).cloned();
     }
     if !plan.consent && config.visitor.expire_cookies {
         cookies::expire(context, request, &mut response);
@@ -143,7 +145,7 @@ fn evaluate_all(
         let Some(variant) = variant else { continue };
         let choice = Choice { experiment: number, variant };
         parts.choices.push(choice);
-        if matches!(reason, Reason::Bucketed | Reason::Sticky) {
+        if matches!(reason, Reason::Bucketed | Reason::Sticky) && !is_redirect_skipped(snapshot, choice, request) {
             parts.exposed.push(choice);
         }
     }

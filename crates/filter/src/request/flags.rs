@@ -2,6 +2,7 @@
 
 use super::decide::{DecisionContext, WorkerParts};
 use super::exposures::ExposureReporter;
+use super::redirect::is_redirect_skipped;
 use crate::metrics::Metrics;
 use crate::request_context::RequestContext;
 use crate::response::{Exposure, ResponsePlan};
@@ -50,6 +51,12 @@ impl FlagSink for Sink<'_, '_> {
     }
 
     fn exposed(&mut self, exposure: &FlagExposure<'_>) {
+        let choice = exposure
+            .outcome
+            .and_then(|(flag, variant)| Some(Choice { experiment: self.snapshot.flag(flag)?, variant }));
+        if choice.is_some_and(|choice| is_redirect_skipped(self.snapshot, choice, self.request)) {
+            return;
+        }
         let reporter = self.reporter.as_ref();
         self.exposures.extend(reporter.and_then(|it| it.flag_exposure(self.snapshot, exposure, self.request)));
     }

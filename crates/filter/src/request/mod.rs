@@ -63,7 +63,7 @@ pub fn handle_request(worker: &mut Worker, host: &(impl Host + StreamHost)) -> F
         return Flow::Continue(ResponsePlan::default());
     };
 
-    let pipeline = pipeline.as_mut().filter(|_| plan.preview.is_none());
+    let pipeline = pipeline.as_mut().filter(|_| plan.preview.is_none() && plan.is_visit);
     let context = DecisionContext { config, snapshot, plan: &plan, guardrails, steps: &steps, now_ms: *now_ms };
     let parts = WorkerParts { metrics, pipeline, assignment_sets, choices, exposed };
     let decided = decide::decide(&context, &mut request, &texts, host, parts);

@@ -6,7 +6,7 @@ use crate::request_context::preview::Preview;
 use crate::request_context::{RequestContext, has_consent, is_included, preview};
 use edgesplit_engine::condition::StepBudget;
 use edgesplit_engine::reason::Reason;
-use edgesplit_engine::route::RouteMatches;
+use edgesplit_engine::route::{OPTIONS, Route, RouteIndex, RouteMatches};
 use edgesplit_engine::snapshot::{Needs, Snapshot};
 use std::borrow::Cow;
 
@@ -23,6 +23,8 @@ pub(super) struct RequestPlan<'a> {
     pub(super) preview: Option<Preview>,
     /// Whether the visitor has consented to experiments.
     pub(super) consent: bool,
+    /// Whether the response may be shown to a visitor, and so counts.
+    pub(super) is_visit: bool,
 }
 
 /// The parts of a worker that plan requests.
@@ -54,23 +56,26 @@ impl Planner<'_> {
             metrics.decided(Reason::PathExcluded, snapshot.experiments.len() as u64);
             return None;
         }
+        let withholds_prefetches = config.events.as_ref().is_none_or(|events| events.withholds_prefetches);
+        let is_visit = request.method != b"HEAD" && !(request.is_prefetch && withholds_prefetches);
         let preview = token.and_then(|token| preview(&token, &config.request, now_ms)?.ok());
         let (experiments, limited) = find_experiments(snapshot, request, steps, experiments);
         let is_counted = preview.is_none();
         let (goals, limited_goals): (&[u32], usize) =
-            if has_events && is_counted { find_goals(snapshot, request, steps, goals) } else { (&[], 0) };
+            if has_events && is_visit && is_counted { find_goals(snapshot, request, steps, goals) } else { (&[], 0) };
         if is_counted {
             count_others(snapshot, experiments.len(), limited, metrics);
             metrics.decided(Reason::Limit, limited_goals as u64);
         }
         let consent = has_consent(request, &config.visitor);
-        let is_idle = experiments.is_empty() && goals.is_empty() && preview.is_none();
-        if is_idle && (consent || !config.visitor.expire_cookies) {
+        let has_none = experiments.is_empty() && goals.is_empty();
+        let is_idle = preview.is_none() && (consent || !config.visitor.expire_cookies);
+        if has_none && (is_idle || request.method == OPTIONS) {
             return None;
         }
         let found = experiments.iter().filter_map(|&number| snapshot.needs.get(number as usize));
         let needs = found.fold(Needs::default(), |all, needs| all.and(*needs));
-        Some(RequestPlan { experiments, goals, needs, preview, consent })
+        Some(RequestPlan { experiments, goals, needs, preview, consent, is_visit })
     }
 }
 
@@ -83,7 +88,7 @@ fn find_experiments<'a>(
     buffer: &'a mut RouteMatches,
 ) -> (&'a [u32], usize) {
     let route = |number: u32| snapshot.experiments.get(number as usize).map(|experiment| &experiment.route);
-    snapshot.experiment_index.find(request.path, || request.line(), route, steps, buffer)
+    find(&snapshot.experiment_index, request, route, steps, buffer)
 }
 
 /// The goals whose routes match, by their numbers, and how many exceeded the limit of work.
@@ -98,7 +103,21 @@ fn find_goals<'a>(
         return (&[], 0);
     }
     let route = |number: u32| snapshot.goals.get(number as usize).map(|goal| &goal.route);
-    snapshot.goal_index.find(request.path, || request.line(), route, steps, buffer)
+    find(&snapshot.goal_index, request, route, steps, buffer)
+}
+
+#[inline(always)]
+fn find<'a>(
+    index: &'a RouteIndex,
+    request: &RequestContext<'_>,
+    route: impl Fn(u32) -> Option<&'a Route>,
+    steps: &StepBudget,
+    buffer: &'a mut RouteMatches,
+) -> (&'a [u32], usize) {
+    if request.method == OPTIONS {
+        return index.find_options(&request.line(), route, steps, buffer);
+    }
+    index.find(request.path, || request.line(), route, steps, buffer)
 }
 
 /// Counts the experiments that are not in the plan.

@@ -22,7 +22,7 @@ pub fn id<'a>(request: &RequestContext<'a>, visitor: &Visitor, text: &'a OnceCel
             return id;
         }
     }
-    minted_id(request, visitor.mint.as_ref()?)
+    minted_id(request, &visitor.mint.as_ref()?.cookie)
 }
 
 #[cold]

@@ -46,6 +46,8 @@ pub struct RequestContext<'a> {
     /// The first header with cookies, and whether there are more: HTTP/2 clients may split them.
     cookies: Option<&'a [u8]>,
     has_more_cookies: bool,
+    /// Whether a browser only fetches the page in advance, and may never show it.
+    pub is_prefetch: bool,
     /// The visitor's id, once it is known.
     pub id: Option<&'a str>,
     /// Names under which attributes are also known.
@@ -66,10 +68,11 @@ struct KnownHeaders<'a> {
     dnt: Option<&'a [u8]>,
     cookies: Option<&'a [u8]>,
     has_more_cookies: bool,
+    is_prefetch: bool,
 }
 
 /// The lengths of their names.
-const KNOWN_LENGTHS: HeaderLengthMask = HeaderLengthMask::of(&[3, 4, 5, 6, 7, 10]);
+const KNOWN_LENGTHS: HeaderLengthMask = HeaderLengthMask::of(&[3, 4, 5, 6, 7, 10, 11]);
 
 impl<'a> KnownHeaders<'a> {
     #[inline(always)]
@@ -83,12 +86,24 @@ impl<'a> KnownHeaders<'a> {
             (7, _) if is_name(name, b"sec-gpc") => &mut self.gpc,
             (10, Some(b':')) if is_name(name, b":authority") => &mut self.authority,
             (10, _) if is_name(name, b"user-agent") => &mut self.user_agent,
+            (5, _) if is_name(name, b"x-moz") => return self.note_purpose(value),
+            (7, _) if is_name(name, b"purpose") => return self.note_purpose(value),
+            (11, _) if is_name(name, b"sec-purpose") => return self.note_purpose(value),
             _ => return,
         };
         match place {
             None => *place = Some(value),
             Some(_) => self.has_more_cookies |= name.len() == 6,
         }
+    }
+
+    /// Takes in the purpose of a request, such as `prefetch;prerender`.
+    #[cold]
+    fn note_purpose(&mut self, value: &[u8]) {
+        let mut purposes = value.split(|byte| b";, ".contains(byte));
+        let is_prefetch =
+            |purpose: &[u8]| [&b"prefetch"[..], b"prerender"].iter().any(|known| purpose.eq_ignore_ascii_case(known));
+        self.is_prefetch |= purposes.any(is_prefetch);
     }
 }
 
@@ -113,7 +128,18 @@ impl<'a> RequestContext<'a> {
             }
             found.take(name, value);
         });
-        let KnownHeaders { target, authority, host, method, user_agent, gpc, dnt, cookies, has_more_cookies } = found;
+        let KnownHeaders {
+            target,
+            authority,
+            host,
+            method,
+            user_agent,
+            gpc,
+            dnt,
+            cookies,
+            has_more_cookies,
+            is_prefetch,
+        } = found;
         let (target, authority) = (target.unwrap_or_default(), authority.or(host).unwrap_or_default());
         let (path, query) = url::path_and_query(target);
         RequestContext {
@@ -128,6 +154,7 @@ impl<'a> RequestContext<'a> {
             dnt,
             cookies,
             has_more_cookies,
+            is_prefetch,
             id: None,
             aliases: &visitor.attributes,
             typed: None,
@@ -161,9 +188,23 @@ impl<'a> RequestContext<'a> {
         RequestLine { host: self.host(), path: self.path, method: self.method }
     }
 
-    /// The whole URL. The proxy knows the client's scheme; without one it is https.
+    /// The scheme of the client's connection, as far as proxies report it.
+    pub fn scheme(&self) -> Option<&'a [u8]> {
+        let forwarded = self.headers.get("x-forwarded-proto").map(|schemes| {
+            // The first is that of the client's own connection.
+            schemes.split(|byte| *byte == b',').next().unwrap_or_default().trim_ascii()
+        });
+        forwarded.filter(|scheme| !scheme.is_empty()).or_else(|| self.headers.get(":scheme"))
+    }
+
+    /// The port that the client named, if it named one.
+    pub fn port(&self) -> Option<&'a [u8]> {
+        url::port(self.authority)
+    }
+
+    /// The whole URL. Without a known scheme it is https.
     fn url(&self) -> Option<String> {
-        let scheme = self.headers.get(":scheme").or_else(|| self.headers.get("x-forwarded-proto")).unwrap_or(b"https");
+        let scheme = self.scheme().unwrap_or(b"https");
         String::from_utf8([scheme, b"://", self.authority, self.target].concat()).ok()
     }
 }
@@ -262,7 +303,8 @@ pub fn expired_cookies(
     format: FormatRef,
 ) -> Vec<String> {
     // A cookie of the minted id's name may be the site's own: it is ours if it looks like it.
-    let mint = visitor.mint.as_ref().filter(|mint| minted_id(view, mint).is_some()).map(OwnCookie::expired);
+    let mint = visitor.mint.as_ref().map(|mint| &mint.cookie);
+    let mint = mint.filter(|mint| minted_id(view, mint).is_some()).map(OwnCookie::expired);
     let sticky = request.sticky.iter().flat_map(|sticky| match format.sticky_cookie_prefix() {
         Some(prefix) => {
             let names = view.headers.all("cookie").flat_map(|header| header.split(|&byte| byte == b';'));

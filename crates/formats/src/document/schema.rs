@@ -35,6 +35,13 @@ impl Members {
         self.properties.insert(name.to_owned(), schema);
     }
 
+    /// Changes the default of a member.
+    pub fn set_default(&mut self, name: &str, default: Value) {
+        if let Some(members) = self.properties.get_mut(name).and_then(Value::as_object_mut) {
+            members.insert("default".to_owned(), default);
+        }
+    }
+
     /// The schema of an object with these members and no others.
     pub fn into_object(self) -> Value {
         let Members { properties, required } = self;

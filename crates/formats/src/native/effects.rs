@@ -2,6 +2,8 @@
 
 use crate::diagnostics::{Node, Problems};
 use crate::document::{Kind, Map, Nullable, Text, lenient, strict};
+use edgesplit_engine::pattern::Pattern;
+use edgesplit_engine::route::Route;
 use edgesplit_engine::snapshot::{Effects, PathRewrite};
 use serde_json::Value;
 
@@ -97,6 +99,15 @@ crate::document! {
 /// Compiles a `set` object in which an unknown field is a warning; `None` where it is wrong.
 pub fn compile(node: Node<'_>, problems: &mut Problems) -> Option<Effects> {
     lenient().read(node, problems)
+}
+
+/// Whether the redirect of these effects can never lead elsewhere, because every request of `route` is at its target.
+pub fn leads_nowhere(effects: &Effects, route: &Route) -> bool {
+    let Some(to) = effects.redirect.as_deref().filter(|to| to.starts_with('/')) else { return false };
+    let to = to.split('#').next().unwrap_or_default();
+    let (path, query) = to.split_once('?').unwrap_or((to, ""));
+    let is_there = |pattern: &Pattern| pattern.is_exact() && pattern.prefix() == path.as_bytes();
+    query.is_empty() && !route.paths.is_empty() && route.paths.iter().all(is_there)
 }
 
 /// The header's name in lower case, or the reason why no variant may set it.

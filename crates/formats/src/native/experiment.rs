@@ -1,5 +1,6 @@
 //! One experiment of the native format: as it is written, and compiled.
 
+use super::effects;
 use super::kinds::{ATTRIBUTE, Audience, KEY, MOMENT, SHARE, SLOTS, TEXT, Traffic};
 use crate::diagnostics::{Node, Path, Problems};
 use crate::document::{Choice, Flag, Kind, List, Map, Nullable, Object, Text, Then, lenient, number, strict, whole};
@@ -173,6 +174,13 @@ pub(super) fn compile(node: Node<'_>, position: usize, problems: &mut Problems) 
     if experiment.guardrail.is_some() && !experiment.variants.iter().any(|variant| variant.baseline) {
         let message = "one of the variants has to be the `baseline` that the others are compared with";
         problems.error(&node.path.field("guardrail"), message);
+    }
+    for (at, variant) in experiment.variants.iter().enumerate() {
+        if effects::leads_nowhere(&variant.set, &experiment.route) {
+            let path = node.path.field("variants");
+            let message = "every request of the route is at this target already: the redirect can never lead elsewhere";
+            problems.error(&path.index(at).field("set").field("redirect"), message);
+        }
     }
     let state = state(&experiment, node.path, problems)?;
     let forced = forced(&experiment, node.path, problems);

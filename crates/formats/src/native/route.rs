@@ -43,7 +43,7 @@ crate::document! {
         hosts: Vec<Pattern> | null = Vec::new() => List(HOST),
         /// Paths without query; `*` stands for any run of characters, `/` included. Empty: every path.
         paths: Vec<Pattern> | null = Vec::new() => List(PATH),
-        /// Methods; `GET` includes `HEAD`. Empty: every method.
+        /// Methods; `GET` includes `HEAD`. Empty: every method but `OPTIONS`.
         methods: Vec<String> | null = Vec::new() => List(METHOD),
     }
 }

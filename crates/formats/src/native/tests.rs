@@ -63,6 +63,25 @@ fn required_fields_alone_take_the_defaults() {
 }
 
 #[test]
+fn redirect_must_lead_elsewhere() {
+    for (paths, to, expected) in [
+        (json!(["/old"]), "/new", true),
+        (json!(["/new"]), "/new", false),
+        (json!(["/new"]), "/new#top", false),
+        (json!(["/new"]), "/new?v=2", true),
+        (json!(["/new", "/old"]), "/new", true),
+        (json!(["/new*"]), "/new", true),
+        (json!([]), "/new", true),
+    ] {
+        let variants = json!([{"key": "a", "weight": 5000, "baseline": true},
+                              {"key": "b", "weight": 5000, "set": {"redirect": to}}]);
+        let more = json!({"route": {"paths": paths}, "variants": variants});
+        let compiled = compile(&config(vec![experiment("a", more.clone())]), BUDGET);
+        assert_eq!(problems(&compiled).is_empty(), expected, "{more}: {:?}", problems(&compiled));
+    }
+}
+
+#[test]
 fn sticky_is_a_version_or_nothing() {
     for (more, expected) in [
         (json!({}), None),

@@ -119,8 +119,10 @@ impl StreamHost for RecordingHost {
         self.asked("remove header");
         self.written.borrow_mut().push(format!("-{name}"));
     }
-    fn respond(&self, _status: u32, _headers: &[(&str, &str)]) -> bool {
+    fn respond(&self, status: u32, headers: &[(&str, &str)]) -> bool {
         self.asked("respond");
+        let headers = headers.iter().map(|(name, value)| format!("{name}: {value}"));
+        self.written.borrow_mut().extend(std::iter::once(status.to_string()).chain(headers));
         true
     }
 }
