@@ -104,13 +104,20 @@ fn what_an_operator_can_mend_is_kept_and_what_the_service_never_takes_is_counted
 }
 
 #[test]
-fn a_service_that_asks_to_wait_is_left_alone_for_that_long() {
+fn retry_after_delays_delivery_up_to_its_limit() {
     let date = || httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(4));
     type Case = (fn() -> String, u128, u128);
-    let cases: [Case; 3] = [(|| "2".to_owned(), 2_000, 5_000), (date, 2_900, 7_000), (|| "soon".to_owned(), 50, 2_000)];
+    // A delay is honored up to ten times `backoff_max`: here 5 s.
+    let retry = json!({"retry": {"backoff_min": "50ms", "backoff_max": "500ms", "lease": "1s"}});
+    let cases: [Case; 4] = [
+        (|| "2".to_owned(), 2_000, 5_000),
+        (date, 2_900, 7_000),
+        (|| "86400".to_owned(), 5_000, 9_000),
+        (|| "soon".to_owned(), 50, 2_000),
+    ];
     for (retry_after, least, most) in cases {
         let services = Services::start(&json!({}));
-        let envoy = services.envoy(&plugin(json!({})));
+        let envoy = services.envoy(&plugin(retry.clone()));
         let asked = AtomicBool::new(false);
         services.collector.answer(move |_| match asked.swap(true, Ordering::Relaxed) {
             false => Response::new(429).header("retry-after", retry_after()),

@@ -144,7 +144,10 @@ fn every_query_returns_data_in_a_real_prometheus() {
             .find(|alert| alert["state"] == "firing" && alert["labels"]["alertname"] == "EdgesplitExperimentsInvalid")
     });
     let summary = firing["annotations"]["summary"].as_str().unwrap();
-    assert!(summary.starts_with("experiments of demo on 127.0.0.1:") && summary.ends_with(": 1"), "{firing}");
+    assert!(
+        summary.starts_with("invalid, disabled experiments of demo on 127.0.0.1:") && summary.ends_with(": 1"),
+        "{firing}"
+    );
     let rules = eventually(DEADLINE, "every rule was evaluated", || {
         let rules = prometheus.get("/api/v1/rules")?["data"]["groups"][0]["rules"].as_array()?.clone();
         rules.iter().all(|rule| rule["health"] != "unknown").then_some(rules)
