@@ -93,6 +93,10 @@ impl Steps for ToySteps {
         Some(100)
     }
 
+    fn report(&mut self, problems: Problems) {
+        self.problems.append(problems);
+    }
+
     fn finish(self: Box<Self>) -> Compiled {
         let compiled = self.entries.finish(None, &[], Box::new(ToyEvaluator(self.flags)));
         Compiled { problems: self.problems, ..compiled }

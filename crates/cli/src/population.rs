@@ -219,6 +219,10 @@ impl Attributes for Person<'_> {
             other => self.view.attribute(other),
         }
     }
+
+    fn look_up_bytes(&self, name: &AttributeName) -> usize {
+        self.view.look_up_bytes(name)
+    }
 }
 
 /// Decides all experiments, in the order of the snapshot.

@@ -79,12 +79,21 @@ impl AttributeName {
 pub trait Attributes {
     /// The value of `name`.
     fn attribute<'a>(&'a self, name: &'a AttributeName) -> AttributeValue<'a>;
+
+    /// About how many bytes are read to look `name` up, beside the value itself.
+    fn look_up_bytes(&self, _name: &AttributeName) -> usize {
+        0
+    }
 }
 
 /// Whoever knows them may be lent: what is decided for many kinds of them is compiled once.
 impl<T: Attributes + ?Sized> Attributes for &T {
     fn attribute<'a>(&'a self, name: &'a AttributeName) -> AttributeValue<'a> {
         (**self).attribute(name)
+    }
+
+    fn look_up_bytes(&self, name: &AttributeName) -> usize {
+        (**self).look_up_bytes(name)
     }
 }
 

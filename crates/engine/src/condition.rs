@@ -32,6 +32,9 @@ const CHECK_STEPS: u32 = 8;
 /// How many bytes of a value are compared or converted in the time of a step.
 const BYTES_PER_STEP: usize = 8;
 
+/// How many instructions the patterns of all conditions of a config may have together. They take up to 24 MB.
+pub const CONFIG_INSTRUCTIONS_MAX: usize = 1_000_000;
+
 /// How deep conditions may be nested. It bounds the stack that compiling and matching take.
 pub const CONDITION_DEPTH_MAX: usize = 32;
 
@@ -121,9 +124,17 @@ impl Condition {
             Test::Any(conditions) => try_any(conditions, |condition| condition.matches(attributes, steps)),
             Test::All(conditions) => try_all(conditions, |condition| condition.matches(attributes, steps)),
             Test::Not(condition) => Ok(!condition.matches(attributes, steps)?),
-            Test::Attribute(name, check) => check.passes(JsValue::of(&attributes.attribute(name)), steps),
+            Test::Attribute(name, check) => {
+                spend_bytes(attributes.look_up_bytes(name), steps)?;
+                check.passes(JsValue::of(&attributes.attribute(name)), steps)
+            }
             Test::Never => Ok(false),
         })
+    }
+
+    /// How many instructions the patterns in the condition have together.
+    pub fn instructions(&self) -> usize {
+        self.tests.iter().map(Test::instructions).sum()
     }
 
     /// The condition with this one member.
@@ -132,7 +143,30 @@ impl Condition {
     }
 }
 
+impl Test {
+    fn instructions(&self) -> usize {
+        match self {
+            Test::Any(conditions) | Test::All(conditions) => conditions.iter().map(Condition::instructions).sum(),
+            Test::Not(condition) => condition.instructions(),
+            Test::Attribute(_, check) => check.instructions(),
+            Test::Never => 0,
+        }
+    }
+}
+
 impl Check {
+    fn instructions(&self) -> usize {
+        let Check::Operators(operators) = self else { return 0 };
+        let instructions = |operator: &Operator| match operator {
+            Operator::Regex(regex) => regex.instructions(),
+            Operator::Not(check) | Operator::Size(check) | Operator::Element(check) => check.instructions(),
+            Operator::Every(checks) => checks.iter().map(Check::instructions).sum(),
+            Operator::ElementMembers(condition) => condition.instructions(),
+            _ => 0,
+        };
+        operators.iter().map(instructions).sum()
+    }
+
     fn passes(&self, actual: JsValue<'_>, steps: &StepBudget) -> Result<bool, LimitExceeded> {
         if let Check::Operators(operators) = self {
             return try_all(operators, |operator| operator.passes(actual, steps));
@@ -186,8 +220,12 @@ impl Operator {
 }
 
 fn spend_check(actual: JsValue<'_>, steps: &StepBudget) -> Result<(), LimitExceeded> {
-    let value_steps = u32::try_from(actual.size() / BYTES_PER_STEP).unwrap_or(u32::MAX);
-    steps.spend(CHECK_STEPS.saturating_add(value_steps))
+    steps.spend(CHECK_STEPS)?;
+    spend_bytes(actual.size(), steps)
+}
+
+fn spend_bytes(bytes: usize, steps: &StepBudget) -> Result<(), LimitExceeded> {
+    steps.spend(u32::try_from(bytes / BYTES_PER_STEP).unwrap_or(u32::MAX))
 }
 
 /// The elements that `$elemMatch` looks at: those of a list that are not null.

@@ -18,6 +18,8 @@ pub mod observer;
 pub mod pattern;
 pub mod reason;
 pub mod route;
+pub mod route_index;
 pub mod snapshot;
+pub mod snapshot_indexer;
 
 pub use decide_flags::decide_flags;

@@ -5,7 +5,8 @@ use super::condition::Condition;
 use super::flag::FlagEvaluator;
 use super::guardrail::Guardrail;
 use super::hash::{Salt, fingerprint};
-use super::route::{Route, RouteIndex};
+use super::route::Route;
+use super::route_index::RouteIndex;
 use crate::header_name::NameSet;
 use std::collections::HashMap;
 
@@ -107,7 +108,7 @@ impl Needs {
     /// Response headers.
     pub const RESPONSE_HEADERS: Needs = Needs(4);
 
-    fn new(experiment: &Experiment) -> Needs {
+    pub(crate) fn new(experiment: &Experiment) -> Needs {
         let mut needs = Needs::default();
         if experiment.sticky.is_some() && experiment.state == State::Running {
             needs = needs.and(Needs::STICKY);
@@ -231,24 +232,6 @@ pub struct StatusClass {
 }
 
 impl Snapshot {
-    /// Writes the indexes and ranks out of what the lists hold: the last step of compiling a config.
-    pub fn build_indexes(mut self) -> Snapshot {
-        let mut by_key: Vec<usize> = (0..self.experiments.len()).collect();
-        let key = |position: &usize| self.experiments.get(*position).map(|experiment| &experiment.key);
-        by_key.sort_by(|a, b| key(a).cmp(&key(b)));
-        for (rank, position) in by_key.into_iter().enumerate() {
-            if let Some(experiment) = self.experiments.get_mut(position) {
-                experiment.rank = rank;
-            }
-        }
-        self.needs = self.experiments.iter().map(Needs::new).collect();
-        let active = (0..).zip(&self.experiments).filter(|(_, experiment)| experiment.state != State::Paused);
-        self.paused = self.experiments.iter().filter(|experiment| experiment.state == State::Paused).count();
-        self.experiment_index = RouteIndex::new(active.map(|(number, experiment)| (number, &experiment.route)));
-        self.goal_index = RouteIndex::new((0..).zip(&self.goals).map(|(number, goal)| (number, &goal.route)));
-        self
-    }
-
     /// The experiment that is the vendor's flag of this number, by its position.
     pub fn flag(&self, number: usize) -> Option<usize> {
         // Numbers rise with positions, and only disabled flags are left out.

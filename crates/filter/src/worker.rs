@@ -24,6 +24,12 @@ pub const TICK_MS: u64 = 100;
 pub const FIRST_TICK_MS: u64 = 10;
 const FIRST_TICKS_FOR_MS: i64 = 2_000;
 
+/// How many experiments of replaced snapshots are freed at a time.
+const FREED_EXPERIMENTS_PER_TICK: usize = 1_000;
+
+/// How many replaced snapshots are kept, to free them in parts.
+const RETIRED_SNAPSHOTS_MAX: usize = 4;
+
 /// How often gauges are set that change with time alone.
 const GAUGES_EVERY_MS: i64 = 1_000;
 
@@ -51,6 +57,8 @@ pub struct Worker {
     sync: Option<ConfigSync>,
     /// The key of shared data with the names of all configs so far.
     names_key: String,
+    /// Snapshots that were replaced, and are freed in parts.
+    retired: Vec<Rc<Snapshot>>,
     configured_ms: i64,
     gauges_ms: i64,
 }
@@ -80,6 +88,7 @@ impl Worker {
                 .map(|source| ConfigSync::new(source, config.compile_options(), vm, &prefix, now_ms)),
             owned: config.request.owned_names(),
             names_key: format!("{prefix}/names"),
+            retired: Vec::new(),
             scratch: RequestScratch::default(),
             assignment_sets: AssignmentSets::default(),
             guardrails: Guardrails::new(&prefix, vm),
@@ -108,7 +117,23 @@ impl Worker {
         self.own_names(host, &snapshot.owned_request_headers);
         self.assignment_sets.clear();
         self.guardrails.install(host, self.now_ms, &snapshot, &mut self.metrics);
-        self.snapshot = Some(snapshot);
+        self.retired.extend(self.snapshot.replace(snapshot));
+        if self.retired.len() > RETIRED_SNAPSHOTS_MAX {
+            // Requests in progress use it: the last of them frees it.
+            self.retired.remove(0);
+        }
+    }
+
+    /// Frees a part of the experiments that were replaced. Requests in progress may still use them.
+    fn free_retired(&mut self) {
+        let mut left = FREED_EXPERIMENTS_PER_TICK;
+        self.retired.retain_mut(|snapshot| {
+            let Some(snapshot) = Rc::get_mut(snapshot) else { return true };
+            let kept = snapshot.experiments.len().saturating_sub(left);
+            left -= snapshot.experiments.len() - kept;
+            snapshot.experiments.truncate(kept);
+            kept > 0
+        });
     }
 
     /// Owns the names of all configs so far, and `names` of the next one.
@@ -140,6 +165,7 @@ impl Worker {
         // difference is what it lost.
         self.metrics.flush(host);
         self.guardrails.tick(host, self.now_ms, &mut self.metrics);
+        self.free_retired();
         if let Some(snapshot) = self.sync.as_mut().and_then(|sync| sync.tick(host, self.now_ms, &mut self.metrics)) {
             self.install(host, snapshot);
         }

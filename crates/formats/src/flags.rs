@@ -58,8 +58,15 @@ impl FlagEntries {
         }
     }
 
-    /// Adds a flag. A flag with an error is disabled, and the others are not affected.
-    pub fn add(&mut self, flag: &Flag<'_>) {
+    /// Makes room for `count` flags: moving them to more room later would take a long time at once.
+    pub fn reserve(&mut self, count: usize) {
+        self.snapshot.experiments.reserve_exact(count);
+    }
+
+    /// Adds a flag. A flag with an error is disabled, and the others are not affected. Gives the number of comparisons that
+    /// its route took.
+    pub fn add(&mut self, flag: &Flag<'_>) -> usize {
+        let before = self.budget.comparisons();
         let mut own = Problems::new();
         if self.keys.insert(flag.key.to_owned(), flag.position).is_some() {
             own.error(&flag.path, format!("another flag has the key {:?} too", flag.key));
@@ -76,6 +83,7 @@ impl FlagEntries {
             self.snapshot.disabled.push(Disabled { key: Some(flag.key.to_owned()), position: flag.position, problem });
         }
         self.problems.append(own);
+        (self.budget.comparisons() - before) as usize
     }
 
     /// Bounds the cache keys of a route where that is asked for, and else tells once where they are over the default.
@@ -175,7 +183,7 @@ impl FlagEntries {
         effects::compile(Node { value: set, path: &path }, problems).unwrap_or_default()
     }
 
-    /// The snapshot. `disabled` are the flags that could not be read.
+    /// The snapshot, without indexes. `disabled` are the flags that could not be read.
     pub fn finish(
         mut self,
         revision: Option<String>,
@@ -186,7 +194,7 @@ impl FlagEntries {
         self.snapshot.disabled.extend_from_slice(disabled);
         self.snapshot.owned_request_headers = NameSet::new(self.owned);
         self.snapshot.flag_evaluator = Some(evaluator);
-        Compiled { snapshot: Some(self.snapshot.build_indexes()), problems: self.problems }
+        Compiled { snapshot: Some(self.snapshot), problems: self.problems }
     }
 }
 

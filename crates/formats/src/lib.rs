@@ -28,10 +28,12 @@ pub mod growthbook;
 pub mod native;
 pub mod optimizely;
 pub mod registry;
+mod splitter;
 pub mod stepwise;
 
 pub use format::{Compilation, Compiled, DecryptionKey, FlagRoute, Format, FormatRef, Options};
 pub use registry::{NATIVE, find, formats, recognise};
+pub use splitter::ELEMENT_BYTES_MAX;
 
 use diagnostics::Node;
 

@@ -35,6 +35,10 @@ impl Attributes for LineAttributes<'_> {
         };
         if is_given { self.view.attribute(name) } else { AttributeValue::Missing }
     }
+
+    fn look_up_bytes(&self, name: &AttributeName) -> usize {
+        self.view.look_up_bytes(name)
+    }
 }
 
 /// Takes in the decisions, each with its checks.

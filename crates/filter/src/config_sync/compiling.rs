@@ -6,8 +6,8 @@ use edgesplit_formats::{Compilation, Options};
 /// How much of a config is compiled at a time; the worker serves requests in between.
 const COMPILED_BYTES_PER_STEP: usize = 16 << 10;
 
-/// How many steps a config that is smaller than one step may take at once: its indexes are a step of their own.
-const SMALL_CONFIG_STEPS_MAX: usize = 2;
+/// How many steps a config that is smaller than one step may take at once: it is split, compiled and indexed.
+const SMALL_CONFIG_STEPS_MAX: usize = 8;
 
 /// A config that is being compiled.
 #[derive(Debug)]

@@ -23,7 +23,7 @@ use crate::response::ResponsePlan;
 use crate::worker::Worker;
 use decide::{DecisionContext, WorkerParts};
 use edgesplit_engine::condition::request_budget;
-use edgesplit_engine::route::RouteMatches;
+use edgesplit_engine::route_index::RouteMatches;
 use edgesplit_engine::snapshot::Choice;
 use plan::Planner;
 use read::{Received, RequestTexts};

@@ -6,7 +6,8 @@ use crate::request_context::preview::Preview;
 use crate::request_context::{RequestContext, has_consent, is_included, preview};
 use edgesplit_engine::condition::StepBudget;
 use edgesplit_engine::reason::Reason;
-use edgesplit_engine::route::{OPTIONS, Route, RouteIndex, RouteMatches};
+use edgesplit_engine::route::{OPTIONS, Route};
+use edgesplit_engine::route_index::{RouteIndex, RouteMatches};
 use edgesplit_engine::snapshot::{Needs, Snapshot};
 use std::borrow::Cow;
 

@@ -226,6 +226,9 @@ fn text_of(bytes: Cow<'_, [u8]>) -> AttributeValue<'_> {
     }
 }
 
+/// How many bytes are read in the time of finding a header among a hundred.
+const HEADER_LOOK_UP_BYTES: usize = 128;
+
 impl Attributes for RequestContext<'_> {
     fn attribute<'a>(&'a self, name: &'a AttributeName) -> AttributeValue<'a> {
         if let Some(typed) = self.typed
@@ -264,6 +267,21 @@ impl Attributes for RequestContext<'_> {
                 // An alias stands for a place in the request, never for another alias, so this ends.
                 alias.map_or(AttributeValue::Missing, |(_, source)| self.attribute(source))
             }
+        }
+    }
+
+    fn look_up_bytes(&self, name: &AttributeName) -> usize {
+        match name {
+            AttributeName::Cookie(_) if self.has_more_cookies => self.headers.block().len(),
+            AttributeName::Cookie(_) => self.cookies.map_or(0, <[u8]>::len),
+            AttributeName::Query(_) => self.query.map_or(0, <[u8]>::len),
+            AttributeName::Url => self.target.len(),
+            AttributeName::Header(_) => HEADER_LOOK_UP_BYTES,
+            AttributeName::Named(name) => {
+                let alias = self.aliases.iter().find(|(alias, _)| alias == name);
+                alias.map_or(0, |(_, source)| self.look_up_bytes(source))
+            }
+            AttributeName::Id | AttributeName::Host | AttributeName::Path | AttributeName::Method => 0,
         }
     }
 }
@@ -337,6 +355,19 @@ mod tests {
 
     fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
         HeaderMap::from_pairs(pairs)
+    }
+
+    #[test]
+    fn look_ups_of_long_headers_take_their_time() {
+        let visitor = visitor(json!({"attributes": {"plan": "cookie.plan"}}));
+        let (cookies, target) = ("a=b; ".repeat(12_000), format!("/?{}", "a=b&".repeat(15_000)));
+        let map = headers(&[(":path", &target), ("cookie", &cookies)]);
+        let view = RequestContext::new(&map, &visitor);
+        for (name, expected) in
+            [("cookie.x", 60_000), ("plan", 60_000), ("query.x", 60_000), ("header.x", 128), ("id", 0)]
+        {
+            assert_eq!(view.look_up_bytes(&AttributeName::parse(name)), expected, "{name}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use super::groups::Group;
 use crate::diagnostics::{Node, Problems, found, unknown};
 use edgesplit_engine::attribute::AttributeName;
 use edgesplit_engine::condition::{
-    Accepts, CONDITION_DEPTH_MAX, CONDITION_TESTS_MAX, Check, Condition, Operator, Test, value,
+    Accepts, CONDITION_DEPTH_MAX, CONDITION_TESTS_MAX, CONFIG_INSTRUCTIONS_MAX, Check, Condition, Operator, Test, value,
 };
 use js_regex::{CompileError, JsRegex};
 use serde_json::Value;
@@ -42,6 +42,11 @@ const OPERATORS: &str = "$eq, $ne, $lt, $lte, $gt, $gte, $in, $nin, $ini, $nini,
     $regex, $regexi, $not, $size, $elemMatch, $all, $alli, $veq, $vne, $vlt, $vlte, $vgt, $vgte";
 
 const COMBINATIONS: [&str; 5] = ["$and", "$or", "$nor", "$not", "$savedGroup"];
+
+/// The message about a pattern that exceeds [`CONFIG_INSTRUCTIONS_MAX`].
+pub(crate) fn too_many_instructions() -> String {
+    format!("the patterns of the config take more than {CONFIG_INSTRUCTIONS_MAX} instructions with this one")
+}
 
 /// The state of a compilation.
 pub(super) struct Compiler<'a> {
@@ -322,7 +327,15 @@ impl<'a> Compiler<'a> {
     fn regex(&mut self, node: &Node<'_>, folded: bool) -> Operator {
         let Some(pattern) = node.string(self.problems) else { return Operator::Never };
         match JsRegex::compile(pattern, folded) {
-            Ok(regex) => Operator::Regex(regex),
+            Ok(regex) => {
+                self.groups.instructions += regex.instructions();
+                if self.groups.instructions <= CONFIG_INSTRUCTIONS_MAX {
+                    return Operator::Regex(regex);
+                }
+                self.limited = true;
+                self.problems.error(node.path, too_many_instructions());
+                Operator::Never
+            }
             Err(error) => {
                 // JavaScript would run it: the condition differs from its author's intention.
                 self.limited |= matches!(error, CompileError::TooLarge(_));

@@ -12,6 +12,8 @@ pub struct SavedGroups {
     lists: Vec<Arc<ValueSet>>,
     /// Which of the lists is that of a group, by the groups' ids.
     by_id: HashMap<String, usize>,
+    /// How many instructions the patterns of the conditions have that were compiled with these groups.
+    pub(super) instructions: usize,
 }
 
 /// The value under an id.

@@ -43,6 +43,9 @@ pub fn compile(value: &Value, key: Option<&str>) -> Compiled {
     Compiled { payload: draft.finish(), problems }
 }
 
+/// The approximate bytes of config that take as long as the head of a payload.
+const HEAD_BYTES: usize = 8 << 10;
+
 /// A payload that is being compiled.
 #[derive(Default)]
 pub(super) struct Draft {
@@ -85,7 +88,7 @@ impl Draft {
     pub(super) fn step(&mut self, node: Node<'_>, problems: &mut Problems) -> Option<usize> {
         let (next, bytes) = match self.stage {
             Stage::Head => match self.read_head(node, problems) {
-                Some(()) => (Stage::Feature(0), size(node.value) / 16),
+                Some(()) => (Stage::Feature(0), HEAD_BYTES),
                 None => (Stage::Refused, 0),
             },
             Stage::Feature(number) => match self.read_feature(number, node, problems) {
@@ -98,7 +101,7 @@ impl Draft {
             },
             Stage::Depth => {
                 self.disable_deep(node.path, problems);
-                (Stage::Tie(0), size(node.value) / 16)
+                (Stage::Tie(0), self.payload.features.len() / 4)
             }
             Stage::Tie(number) => match self.tie_feature(number, node.path, problems) {
                 Some(bytes) => (Stage::Tie(number + 1), bytes),
@@ -135,6 +138,8 @@ impl Draft {
             }
             Some(value) => self.keys = Node { value, path: &path }.object(problems)?.keys().cloned().collect(),
         }
+        self.payload.features.reserve_exact(self.keys.len());
+        self.payload.by_key.reserve(self.keys.len());
         let path = node.path.field("savedGroups");
         let groups = match part(&groups, node, "savedGroups") {
             None => Value::Object(Default::default()),
@@ -163,7 +168,10 @@ impl Draft {
         }
         let feature = Feature::compile(&mut scope, Node { value, path: &path }, key, position, &self.bandits);
         match feature.filter(|_| !scope.is_disabled()) {
-            Some(feature) => self.payload.features.push(feature),
+            Some(feature) => {
+                self.payload.by_key.insert(feature.key.clone(), self.payload.features.len());
+                self.payload.features.push(feature);
+            }
             None => self.payload.disabled.push(disabled(Some(key.clone()), position, &scope.problems)),
         }
         problems.append(scope.problems);
@@ -194,7 +202,11 @@ impl Draft {
     fn disable_deep(&mut self, root: &Path<'_>, problems: &mut Problems) {
         let path = root.field("features");
         let payload = &mut self.payload;
-        let deep = too_deep(&payload.features);
+        let deep = too_deep(&payload.features, &payload.by_key);
+        if !deep.contains(&true) {
+            return;
+        }
+        payload.by_key.clear();
         for (feature, deep) in std::mem::take(&mut payload.features).into_iter().zip(deep) {
             if !deep {
                 payload.by_key.insert(feature.key.clone(), payload.features.len());

@@ -9,7 +9,7 @@ use crate::diagnostics::{Node, Problems};
 use crate::events::{EventWire, VendorEvent, write_joined};
 use crate::flags::{Flag, FlagEntries};
 use crate::format::{Compilation, Compiled, Format, Options};
-use crate::stepwise::{self, OUTCOME_BYTES, Steps, Stepwise};
+use crate::stepwise::{self, COMPARISONS_PER_BYTE, OUTCOME_BYTES, Steps, Stepwise};
 use edgesplit_engine::attribute::AttributeName;
 use edgesplit_engine::flag::FlagEvaluator;
 use serde_json::{Map, Value};
@@ -75,6 +75,8 @@ impl Steps for PayloadSteps {
                 return Some(bytes);
             }
             self.payload = self.draft.take().and_then(Draft::finish);
+            let flags = self.payload.as_ref().map_or(0, |payload| payload.features().len() + payload.redirects().len());
+            self.entries.reserve(flags);
         }
         let payload = self.payload.as_ref()?;
         let number = self.next;
@@ -93,9 +95,13 @@ impl Steps for PayloadSteps {
                 Flag { key, position, number, outcomes: test.outcomes(), path }
             }
         };
-        self.entries.add(&flag);
+        let comparisons = self.entries.add(&flag);
         self.next += 1;
-        Some(OUTCOME_BYTES * (1 + flag.outcomes.len()))
+        Some(OUTCOME_BYTES * (1 + flag.outcomes.len()) + comparisons / COMPARISONS_PER_BYTE)
+    }
+
+    fn report(&mut self, problems: Problems) {
+        self.problems.append(problems);
     }
 
     fn finish(mut self: Box<Self>) -> Compiled {

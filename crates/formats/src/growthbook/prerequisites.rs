@@ -15,9 +15,7 @@ pub(super) const PREREQUISITE_DEPTH_MAX: usize = 32;
 /// Which of the features stand on a chain of prerequisites that is too long.
 ///
 /// A cycle is no long chain: whether a visitor runs into it is only known when deciding, which has an end of its own.
-pub(super) fn too_deep(features: &[Feature]) -> Vec<bool> {
-    let by_key: HashMap<String, usize> =
-        features.iter().enumerate().map(|(at, feature)| (feature.key().to_owned(), at)).collect();
+pub(super) fn too_deep(features: &[Feature], by_key: &HashMap<String, usize>) -> Vec<bool> {
     let mut children = vec![Vec::new(); features.len()];
     let mut open = vec![0_usize; features.len()];
     for (at, feature) in features.iter().enumerate() {

@@ -4,155 +4,178 @@
 use super::document::{Experiments, document, head};
 use crate::diagnostics::{Node, Path, Problems};
 use crate::format::Compiled;
+use crate::splitter::{ELEMENT_BYTES_MAX, Malformed, Part, Splitter};
+use crate::stepwise::{BYTES_PER_ITEM, COMPARISONS_PER_BYTE};
 use edgesplit_engine::snapshot::Snapshot;
-use serde::de::IgnoredAny;
+use edgesplit_engine::snapshot_indexer::SnapshotIndexer;
 use serde_json::{Map, Value};
 use std::ops::Range;
 
-/// How many comparisons of routes take the time of compiling a byte.
-const COMPARISONS_PER_BYTE: usize = 4;
+/// How many bytes are split in the time of compiling one.
+const SPLIT_BYTES: usize = 16;
+
+/// The shortest experiment has more bytes.
+const EXPERIMENT_BYTES_MIN: usize = 48;
 
 /// The compilation of a document in the native format.
 #[derive(Debug)]
 pub struct Compilation {
     text: Vec<u8>,
+    budget: u64,
     stage: Stage,
     problems: Problems,
 }
 
 #[derive(Debug)]
 enum Stage {
+    /// The document is being split into its experiments and everything around them.
+    Splitting(Box<Outline>),
     /// The experiments from `next` on are still to be compiled; each is a part of the text.
-    Experiments { parts: Vec<Range<usize>>, next: usize, done: Box<Experiments> },
+    Experiments {
+        parts: Vec<Range<usize>>,
+        next: usize,
+        done: Box<Experiments>,
+    },
+    Indexes(Box<SnapshotIndexer>),
     /// Everything was compiled, or refused whole.
     Done(Option<Box<Snapshot>>),
+}
+
+/// The document without its experiments, and their places in the text.
+#[derive(Debug, Default)]
+struct Outline {
+    splitter: Splitter,
+    head: Map<String, Value>,
+    experiments: Option<Vec<Range<usize>>>,
+    in_experiments: bool,
 }
 
 impl Compilation {
     /// Begins with the document in `text`. `budget` bounds the cache-key combinations of a route.
     pub fn new(text: Vec<u8>, budget: u64) -> Compilation {
-        let mut problems = Problems::new();
-        let stage = match parts(&text) {
-            Some((head_value, parts)) => {
-                let node = Node { value: &head_value, path: &Path::Root };
-                match head(node, &mut problems) {
-                    Some(snapshot) => {
-                        Stage::Experiments { parts, next: 0, done: Box::new(Experiments::new(snapshot, budget)) }
-                    }
-                    None => Stage::Done(None),
-                }
-            }
-            // No JSON, or another shape: reading it as a whole reports the problem and its place.
-            None => Stage::Done(whole(&text, budget, &mut problems).map(Box::new)),
-        };
-        Compilation { text, stage, problems }
+        Compilation { text, budget, stage: Stage::Splitting(Box::default()), problems: Problems::new() }
     }
 
-    /// Compiles the next experiments, one at least, about `bytes_max` bytes of them. True once nothing is left to do.
+    /// Compiles the next part: at most about `bytes_max` bytes of the text, or the work that takes as long, and one element
+    /// at least. True once nothing is left to do.
     pub fn advance(&mut self, bytes_max: usize) -> bool {
-        let Stage::Experiments { parts, next, done } = &mut self.stage else { return true };
+        let next = match &mut self.stage {
+            Stage::Splitting(outline) => {
+                match outline.advance(&self.text, bytes_max.saturating_mul(SPLIT_BYTES).max(1), &mut self.problems) {
+                    Ok(false) => return false,
+                    Ok(true) => self.begin_experiments(),
+                    Err(Malformed) => self.compile_whole(),
+                }
+            }
+            Stage::Experiments { .. } => match self.compile_experiments(bytes_max) {
+                Ok(Some(next)) => next,
+                Ok(None) => return false,
+                Err(Malformed) => self.compile_whole(),
+            },
+            Stage::Indexes(indexer) => match indexer.advance(bytes_max / BYTES_PER_ITEM) {
+                0 => Stage::Done(Some(Box::new(std::mem::take(&mut **indexer).finish()))),
+                _ => return false,
+            },
+            Stage::Done(_) => return true,
+        };
+        self.stage = next;
+        matches!(self.stage, Stage::Done(_))
+    }
+
+    /// Compiles everything but the experiments.
+    fn begin_experiments(&mut self) -> Stage {
+        let Stage::Splitting(outline) = &mut self.stage else { return Stage::Done(None) };
+        let head_value = Value::Object(std::mem::take(&mut outline.head));
+        let Some(parts) = outline.experiments.take() else { return self.compile_whole() };
+        match head(Node { value: &head_value, path: &Path::Root }, &mut self.problems) {
+            Some(snapshot) => {
+                let mut done = Box::new(Experiments::new(snapshot, self.budget));
+                done.reserve(parts.iter().filter(|part| part.len() >= EXPERIMENT_BYTES_MIN).count());
+                Stage::Experiments { parts, next: 0, done }
+            }
+            None => Stage::Done(None),
+        }
+    }
+
+    /// Compiles the next experiments. None if there are more of them.
+    fn compile_experiments(&mut self, bytes_max: usize) -> Result<Option<Stage>, Malformed> {
+        let Stage::Experiments { parts, next, done } = &mut self.stage else { return Ok(None) };
         let list_path = Path::Root.field("experiments");
         let mut bytes = 0_usize;
-        while bytes <= bytes_max
-            && let Some(part) = parts.get(*next)
-        {
-            bytes = bytes.saturating_add(part.len());
-            // It has been read once already, so this does not fail.
-            let value =
-                self.text.get(part.clone()).and_then(|text| serde_json::from_slice(text).ok()).unwrap_or_default();
-            let before = done.budget.comparisons();
-            done.add(Node { value: &value, path: &list_path.index(*next) }, *next, &mut self.problems);
-            bytes = bytes.saturating_add((done.budget.comparisons() - before) as usize / COMPARISONS_PER_BYTE);
+        while bytes <= bytes_max {
+            let Some(part) = parts.get(*next) else {
+                return Ok(Some(Stage::Indexes(Box::new(SnapshotIndexer::new(std::mem::take(&mut **done).finish())))));
+            };
+            let path = list_path.index(*next);
+            if part.len() > ELEMENT_BYTES_MAX {
+                done.refuse_large(&path, *next, &mut self.problems);
+                bytes = bytes.saturating_add(1);
+            } else {
+                let text = self.text.get(part.clone()).ok_or(Malformed)?;
+                let value = serde_json::from_slice(text).map_err(|_| Malformed)?;
+                let before = done.budget.comparisons();
+                done.add(Node { value: &value, path: &path }, *next, &mut self.problems);
+                let comparisons = (done.budget.comparisons() - before) as usize;
+                bytes = bytes.saturating_add(part.len() + comparisons / COMPARISONS_PER_BYTE);
+            }
             *next += 1;
         }
-        // The indexes are a step of their own.
-        if *next < parts.len() || bytes > 0 {
-            return false;
-        }
-        let snapshot = std::mem::take(done).finish();
-        self.stage = Stage::Done(Some(Box::new(snapshot)));
-        true
+        Ok(None)
+    }
+
+    /// No JSON, or another shape: reading it as a whole reports the problem and its place.
+    fn compile_whole(&mut self) -> Stage {
+        self.problems = Problems::new();
+        Stage::Done(whole(&self.text, self.budget, &mut self.problems).map(Box::new))
     }
 
     /// The result, without a snapshot if something is left to do, and the text.
     pub fn finish(self) -> (Compiled, Vec<u8>) {
         let snapshot = match self.stage {
             Stage::Done(snapshot) => snapshot.map(|snapshot| *snapshot),
-            Stage::Experiments { .. } => None,
+            _ => None,
         };
         (Compiled { snapshot, problems: self.problems }, self.text)
     }
 }
 
-/// The document without its experiments, and where each of these stands. None where the text is not of this shape.
-fn parts(text: &[u8]) -> Option<(Value, Vec<Range<usize>>)> {
-    let mut scan = Scan { text, at: 0 };
-    let mut head = Map::new();
-    let mut experiments = None;
-    scan.list(b'{', b'}', |scan| {
-        let Value::String(name) = scan.value()? else { return None };
-        scan.mark(b':').then_some(())?;
-        if name == "experiments" {
-            let mut parts = Vec::new();
-            scan.list(b'[', b']', |scan| scan.range().map(|part| parts.push(part)))?;
-            experiments = Some(parts);
-        } else {
-            head.insert(name, scan.value()?);
-        }
-        Some(())
-    })?;
-    scan.space();
-    (scan.at == text.len()).then_some((Value::Object(head), experiments?))
-}
-
-/// Goes through a JSON text value by value.
-struct Scan<'a> {
-    text: &'a [u8],
-    at: usize,
-}
-
-impl Scan<'_> {
-    fn space(&mut self) {
-        while matches!(self.text.get(self.at), Some(b' ' | b'\t' | b'\n' | b'\r')) {
-            self.at += 1;
-        }
-    }
-
-    /// Whether `mark` comes next. If so, steps over it.
-    fn mark(&mut self, mark: u8) -> bool {
-        self.space();
-        let is_next = self.text.get(self.at) == Some(&mark);
-        self.at += usize::from(is_next);
-        is_next
-    }
-
-    /// Reads elements between `open` and `close` with commas between them.
-    fn list(&mut self, open: u8, close: u8, mut element: impl FnMut(&mut Self) -> Option<()>) -> Option<()> {
-        self.mark(open).then_some(())?;
-        if self.mark(close) {
-            return Some(());
-        }
-        loop {
-            element(self)?;
-            if !self.mark(b',') {
-                return self.mark(close).then_some(());
+impl Outline {
+    /// Splits the next bytes, at most about `bytes_max`. True at the end of the document.
+    fn advance(&mut self, text: &[u8], mut bytes_max: usize, problems: &mut Problems) -> Result<bool, Malformed> {
+        while bytes_max > 0 {
+            match self.splitter.next(text, &mut bytes_max, |name| name == "experiments")? {
+                None => {}
+                Some(Part::Open { is_list, .. }) => {
+                    // Experiments that are not a list are reported when the document is read as a whole.
+                    self.experiments = Some(Vec::new()).filter(|_| is_list);
+                    self.in_experiments = true;
+                    if !is_list {
+                        return Err(Malformed);
+                    }
+                }
+                Some(Part::Close) => self.in_experiments = false,
+                Some(Part::Value(_, range)) if self.in_experiments => {
+                    self.experiments.get_or_insert_default().push(range)
+                }
+                Some(Part::Value(name, range)) => {
+                    let name = name.unwrap_or_default();
+                    let value = if range.len() > ELEMENT_BYTES_MAX {
+                        let message = format!("takes more than {ELEMENT_BYTES_MAX} bytes, so it is not read");
+                        problems.error(&Path::Root.field(&name), message);
+                        // No member may have this value, so a holdout that is not read refuses the document.
+                        Value::Bool(false)
+                    } else {
+                        serde_json::from_slice(text.get(range).ok_or(Malformed)?).map_err(|_| Malformed)?
+                    };
+                    if name == "experiments" {
+                        self.experiments = None;
+                    }
+                    self.head.insert(name, value);
+                }
+                Some(Part::End) => return Ok(true),
             }
         }
-    }
-
-    /// Where the next value stands.
-    fn range(&mut self) -> Option<Range<usize>> {
-        self.space();
-        let start = self.at;
-        let mut values = serde_json::Deserializer::from_slice(self.text.get(start..)?).into_iter::<IgnoredAny>();
-        values.next()?.ok()?;
-        self.at += values.byte_offset();
-        Some(start..self.at)
-    }
-
-    fn value(&mut self) -> Option<Value> {
-        let range = self.range()?;
-        serde_json::from_slice(self.text.get(range)?).ok()
+        Ok(false)
     }
 }
 
@@ -198,10 +221,10 @@ mod tests {
             let mut problems = Problems::new();
             let expected = whole(text.as_bytes(), 64, &mut problems);
             let mut compilation = Compilation::new(text.clone().into_bytes(), 64);
-            let steps = (0..100).take_while(|_| !compilation.advance(0)).count();
+            let steps = (0..10_000).take_while(|_| !compilation.advance(0)).count();
             let (compiled, back) = compilation.finish();
             assert_eq!(back, text.as_bytes());
-            assert!(steps < 10, "{text}: one experiment a step");
+            assert!(steps < 1_000, "{text}: {steps} steps");
             let told = |problems: &Problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>();
             assert_eq!(told(&compiled.problems), told(&problems), "{text}");
             assert_eq!(format!("{:?}", compiled.snapshot), format!("{expected:?}"), "{text}");

@@ -5,13 +5,17 @@ use super::effects;
 use super::experiment;
 use super::kinds::{Anything, KEY, SHARE, TEXT};
 use super::route::Goals;
+use crate::conditions::too_many_instructions;
 use crate::diagnostics::{Node, Path, Problem, Problems, Severity};
 use crate::document::{Absent, Kind, Nullable, lenient, whole};
 use crate::format::Compiled;
+use crate::splitter::ELEMENT_BYTES_MAX;
+use edgesplit_engine::condition::{CONFIG_INSTRUCTIONS_MAX, Condition};
 use edgesplit_engine::guardrail::GUARDED_VARIANTS_MAX;
 use edgesplit_engine::hash::Salt;
 use edgesplit_engine::header_name::NameSet;
 use edgesplit_engine::snapshot::{self, Disabled, Experiment, Goal, Layer, Snapshot, State};
+use edgesplit_engine::snapshot_indexer::SnapshotIndexer;
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
 #[cfg(not(target_arch = "wasm32"))]
@@ -98,7 +102,7 @@ pub(super) fn document(node: Node<'_>, budget: u64, problems: &mut Problems) -> 
     for (position, value) in list.iter().enumerate() {
         experiments.add(Node { value, path: &list_path.index(position) }, position, problems);
     }
-    Some(experiments.finish())
+    Some(SnapshotIndexer::new(experiments.finish()).finish())
 }
 
 /// Compiles everything but the experiments.
@@ -124,6 +128,8 @@ pub(super) struct Experiments {
     layers: Layers,
     /// How many variants are under guardrails.
     guarded: usize,
+    /// How many instructions the patterns of the audiences have.
+    instructions: usize,
 }
 
 /// The slots in use by the layers' salts: by the first slot, the slot behind the last and the experiment's position.
@@ -134,9 +140,14 @@ impl Experiments {
         Experiments { snapshot, budget: RouteBudget::new(budget), ..Experiments::default() }
     }
 
+    /// Makes room for `count` experiments: moving them to more room later would take a long time at once.
+    pub(super) fn reserve(&mut self, count: usize) {
+        self.snapshot.experiments.reserve_exact(count);
+    }
+
     /// Compiles the next one, and disables it if it is wrong, in itself or beside those before it.
     pub(super) fn add(&mut self, node: Node<'_>, position: usize, problems: &mut Problems) {
-        let Experiments { snapshot, budget, keys, owned, layers, guarded } = self;
+        let Experiments { snapshot, budget, keys, owned, layers, guarded, instructions } = self;
         let Node { value, path } = node;
         effects::collect_owned(value, owned);
         let mut own = Problems::new();
@@ -150,6 +161,7 @@ impl Experiments {
             beside_others(experiment, path, layers, &snapshot.experiments, &mut own);
             budget.check(experiment, path, &snapshot.experiments, &mut own);
             guarded_variants(experiment, path, *guarded, &mut own);
+            count_instructions(experiment, path, instructions, &mut own);
             own.errors() == 0
         });
         match experiment {
@@ -170,10 +182,18 @@ impl Experiments {
         problems.append(own);
     }
 
-    /// Makes a snapshot of everything.
+    /// Disables an experiment that is too large to be read.
+    pub(super) fn refuse_large(&mut self, path: &Path<'_>, position: usize, problems: &mut Problems) {
+        let mut own = Problems::new();
+        own.error(path, format!("takes more than {ELEMENT_BYTES_MAX} bytes, so it is not read"));
+        self.snapshot.disabled.push(Disabled { key: None, position, problem: own.first_error() });
+        problems.append(own);
+    }
+
+    /// Makes a snapshot of everything, without indexes.
     pub(super) fn finish(mut self) -> Snapshot {
         self.snapshot.owned_request_headers = NameSet::new(self.owned);
-        self.snapshot.build_indexes()
+        self.snapshot
     }
 }
 
@@ -216,6 +236,15 @@ fn guarded_variants(experiment: &Experiment, path: &Path<'_>, before: usize, pro
             format!("more than {GUARDED_VARIANTS_MAX} variants of running experiments would be under guardrails");
         problems.error(&path.field("guardrail"), message);
     }
+}
+
+/// The patterns of all audiences share a limit, which bounds their memory.
+fn count_instructions(experiment: &Experiment, path: &Path<'_>, total: &mut usize, problems: &mut Problems) {
+    let own = experiment.audience.as_ref().map_or(0, Condition::instructions);
+    if own > 0 && *total + own > CONFIG_INSTRUCTIONS_MAX {
+        return problems.error(&path.field("audience"), too_many_instructions());
+    }
+    *total += own;
 }
 
 /// How many of an experiment's variants are under a guardrail.

@@ -59,6 +59,9 @@ crate::document! {
     }
 }
 
+/// How many goals a config may have. Every request is compared with all of them.
+pub const GOALS_MAX: usize = 256;
+
 /// A list of goals. A bad goal is left out, and the others live.
 #[derive(Debug)]
 pub struct Goals(Object<Goal>);
@@ -81,6 +84,10 @@ impl Kind for Goals {
         let (mut goals, mut keys): (Vec<Goal>, HashSet<String>) = Default::default();
         for (position, value) in node.array(problems).unwrap_or_default().iter().enumerate() {
             let path = node.path.index(position);
+            if position == GOALS_MAX {
+                problems.error(&path, format!("more than {GOALS_MAX} goals: this one and those after it are left out"));
+                break;
+            }
             let before = problems.errors();
             let Some(goal) = self.0.read(Node { value, path: &path }, problems) else { continue };
             if !keys.insert(goal.key.clone()) {

@@ -40,6 +40,9 @@ const LISTS: [(&str, bool, ReadElement); 10] = [
     ("featureFlags", true, Draft::read_flag),
 ];
 
+/// The approximate bytes of config that take as long as the head of a datafile.
+const HEAD_BYTES: usize = 8 << 10;
+
 #[derive(Deserialize)]
 #[serde(expecting = "an object")]
 struct NamedWire<'a> {
@@ -74,7 +77,7 @@ impl Draft {
     pub(super) fn step(&mut self, node: Node<'_>, problems: &mut Problems) -> Option<usize> {
         let (next, bytes) = match self.stage {
             Stage::Head => match self.read_head(node, problems) {
-                Some(()) => (Stage::List(0, 0), size(node.value) / 16),
+                Some(()) => (Stage::List(0, 0), HEAD_BYTES),
                 None => (Stage::Refused, 0),
             },
             Stage::List(number, index) => match LISTS.get(number) {
@@ -92,7 +95,7 @@ impl Draft {
             },
             Stage::Links => {
                 self.link(node.value);
-                (Stage::Flag(0), size(node.value) / 16)
+                (Stage::Flag(0), HEAD_BYTES)
             }
             Stage::Flag(number) => match self.flag_drafts.get(number).map(|draft| self.flag(draft)) {
                 Some(flag) => {

@@ -8,7 +8,7 @@ use crate::diagnostics::{Node, Problems};
 use crate::events::{EventKind, EventWire, VendorEvent, write_joined};
 use crate::flags::{Flag, FlagEntries};
 use crate::format::{Compilation, Compiled, Format, Options};
-use crate::stepwise::{self, Steps, Stepwise};
+use crate::stepwise::{self, COMPARISONS_PER_BYTE, OUTCOME_BYTES, Steps, Stepwise};
 use edgesplit_engine::flag::FlagEvaluator;
 use serde_json::{Map, Value};
 
@@ -71,15 +71,21 @@ impl Steps for DatafileSteps {
                 return Some(bytes);
             }
             self.datafile = self.draft.take().and_then(Draft::finish);
+            self.entries.reserve(self.datafile.as_ref().map_or(0, |datafile| datafile.flags.len()));
         }
         let flag = self.datafile.as_ref()?.flags.get(self.next)?;
         let flag_count = config.value.get("featureFlags").and_then(Value::as_array).map_or(0, Vec::len);
         let (flags, experiments) = (config.path.field("featureFlags"), config.path.field("experiments"));
         let position = flag.position;
         let path = if position < flag_count { flags.index(position) } else { experiments.field(&flag.key) };
-        self.entries.add(&Flag { key: &flag.key, position, number: self.next, outcomes: flag.outcomes(), path });
+        let comparisons =
+            self.entries.add(&Flag { key: &flag.key, position, number: self.next, outcomes: flag.outcomes(), path });
         self.next += 1;
-        Some(stepwise::OUTCOME_BYTES * (1 + flag.outcomes().len()))
+        Some(OUTCOME_BYTES * (1 + flag.outcomes().len()) + comparisons / COMPARISONS_PER_BYTE)
+    }
+
+    fn report(&mut self, problems: Problems) {
+        self.problems.append(problems);
     }
 
     fn finish(mut self: Box<Self>) -> Compiled {
