@@ -4,6 +4,7 @@
 //! declared here once more, and return the status as a number.
 #![allow(unsafe_code, reason = "the host is reached through foreign functions")]
 
+use edgesplit_engine::printable::printable;
 use edgesplit_filter::host::{
     Call, Headers, Host, HostError, MetricKind, Reply, SetError, Shared, StreamHost, status_of,
 };
@@ -149,7 +150,7 @@ impl Host for Proxy {
             log::Level::Warn => 3,
             log::Level::Error => 4,
         };
-        let message = format!("edgesplit: {message}");
+        let message = format!("edgesplit: {}", printable(message));
         // SAFETY: the text is valid for the call. A failure to log cannot be reported anywhere.
         let _ = unsafe { proxy_log(level, message.as_ptr(), message.len()) };
     }

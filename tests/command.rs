@@ -66,9 +66,9 @@ fn preview_reads_the_secret_from_every_source() {
         let printed = edgesplit(&[&["preview"], options, &rest].concat(), variables);
         assert_eq!((printed.code, printed.err.as_str()), (0, "valid until 2026-12-01T02:00:00Z\n"), "{options:?}");
         let token = printed.out.trim_end();
-        let found = preview::check(SECRET.as_bytes(), token.as_bytes(), NOW_MS + 7_199_999).unwrap();
+        let found = preview::check(SECRET.as_bytes(), token.as_bytes(), b"h", NOW_MS + 7_199_999).unwrap();
         assert_eq!((found.variant("checkout-button"), found.variant("nav")), (Some("green"), Some("mega")));
-        let late = preview::check(SECRET.as_bytes(), token.as_bytes(), NOW_MS + 7_200_000);
+        let late = preview::check(SECRET.as_bytes(), token.as_bytes(), b"h", NOW_MS + 7_200_000);
         assert_eq!(late, Err(NotValid::Expired));
         assert!(!printed.err.contains(SECRET));
     }
@@ -80,12 +80,13 @@ fn preview_reads_the_secret_from_every_source() {
     assert!(printed.out.ends_with("#top\n"), "{}", printed.out);
     let config = file("preview-experiments.json", &experiments());
     for (options, code, message) in [
-        (&["--secret", "short", "nav=mega"][..], 0, "can be guessed"),
+        (&["--secret", "fifteen bytes..", "nav=mega"][..], 2, "fewer than 16 bytes"),
         (&["--secret", SECRET, "--config", &config, "nav=mega"], 0, "valid until"),
         (&["--secret", SECRET, "--config", &config, "nav=huge"], 1, "no variant \"huge\"; it has plain, mega"),
         (&["--secret", SECRET, "--config", &config, "nav-2=mega"], 1, "no experiment \"nav-2\""),
         (&["nav=mega"], 2, "no secret"),
-        (&["--secret", "", "nav=mega"], 2, "the secret is empty"),
+        (&["--secret", "", "nav=mega"], 2, "fewer than 16 bytes"),
+        (&["--secret", SECRET, "--host", "a/b", "nav=mega"], 2, "expected a host"),
         (&["--secret", SECRET], 2, "required"),
         (&["--secret", SECRET, "nav"], 2, "EXPERIMENT=VARIANT"),
         (&["--secret", SECRET, "nav=mega", "nav=plain"], 2, "twice"),

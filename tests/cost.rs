@@ -163,10 +163,11 @@ fn costs() -> BTreeMap<&'static str, BTreeMap<String, Value>> {
     let pairs: String = (0..5).map(|number| format!("~experiment-{number}.0.control")).collect();
     let remembered = move |number: u32| format!("{}; ab_sticky=1{pairs}", known(number));
     let mut preview = plugin(5, 5, true);
-    preview["request"] = json!({"preview": {"parameter": "__ab_preview", "secret": "a secret"}});
+    preview["request"] = json!({"preview": {"parameter": "__ab_preview", "secret": "a secret of 22 bytes"}});
     let token = edgesplit_filter::request_context::preview::make(
-        b"a secret",
+        b"a secret of 22 bytes",
         u64::from(u32::MAX),
+        None,
         &[("experiment-0", "treatment")],
     );
     let link = format!("/shop/1?__ab_preview={}", token.unwrap());

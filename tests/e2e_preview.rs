@@ -25,7 +25,7 @@ fn now_s() -> u64 {
 
 /// A parameter's value that chooses these variants, signed with this secret.
 fn signed(secret: &str, expires_s: u64, pairs: &[(&str, &str)]) -> String {
-    preview::parameter_value(&preview::make(secret.as_bytes(), expires_s, pairs).unwrap())
+    preview::parameter_value(&preview::make(secret.as_bytes(), expires_s, None, pairs).unwrap())
 }
 
 /// Everybody is in `green` of two experiments, which `never` of them is a variant of nobody.
@@ -75,7 +75,7 @@ fn what_is_no_valid_preview_is_nothing() {
         String::from_utf8(token).unwrap()
     };
     let invalid = [
-        ("forged", signed("another secret", now_s() + 600, &[("nav", "never")])),
+        ("forged", signed("another secret of 25 bytes", now_s() + 600, &[("nav", "never")])),
         ("expired", signed(SECRET, now_s() - 1, &[("nav", "never")])),
         ("another variant", valid.replace("never", "green")),
         ("another experiment", valid.replace("nav", "button")),

@@ -73,6 +73,16 @@ fn invalid_configuration_is_rejected_with_its_path() {
 }
 
 #[test]
+fn log_lines_escape_control_and_bidi_characters() {
+    let host = RecordingHost::default();
+    let mut vm = ModuleVm::start(&compiled(), &host, "demo").unwrap();
+    let config = "{\"experiments\": {\"cluster\": \"c\"}, \"a\\u001b[2J\\nfake\u{202e}\": 1}";
+    assert!(!vm.configure(&host, config.as_bytes()).unwrap());
+    let log = host.log.borrow().join("|");
+    assert!(!log.contains(['\u{1b}', '\n', '\u{202e}']) && log.contains(r"\u{1b}[2J\u{a}fake\u{202e}"), "{log:?}");
+}
+
+#[test]
 fn host_panic_ends_the_vm_only() {
     let host = RecordingHost::default();
     let mut vm = ModuleVm::start(&compiled(), &host, "demo").unwrap();

@@ -296,7 +296,7 @@ fn full_plugin() -> Value {
         "paths": {"include": ["/shop*"], "exclude": ["/shop/health"]},
         "request": {
             "assignments_header": "x-a", "cache_key": {"header": "x-k", "query": "__ab", "budget": 8},
-            "sticky": cookie("s"), "preview": {"parameter": "show", "secret": "never shown"},
+            "sticky": cookie("s"), "preview": {"parameter": "show", "secret": "never shown to a person"},
         },
         "response": {"downstream_caching": "unchanged", "debug_header": "x-debug"},
         "events": merged(endpoint.clone(), json!({

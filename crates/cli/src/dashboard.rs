@@ -12,9 +12,11 @@ use crate::exit::{EXIT_OK, EXIT_PROBLEMS};
 use crate::files::read;
 use crate::output;
 use config::ConfigView;
+use edgesplit_engine::printable::printable;
 use edgesplit_filter::plugin_config::PluginConfig;
 use edgesplit_formats::FormatRef;
 use sample::Sample;
+use serde_json::Value;
 use server::Reply;
 use state::State;
 use std::collections::BTreeMap;
@@ -131,13 +133,25 @@ pub(super) fn run(args: &Arguments) -> Result<u8, String> {
         server::serve(&listener, |path| match FILES.iter().find(|(name, ..)| *name == path) {
             Some((_, kind, body)) => Reply { status: "200 OK", kind, body: body.as_bytes().to_vec() },
             None if path == "/state.json" => {
-                let body = lock(&state).to_json().to_string().into_bytes();
+                let body = printable_texts(lock(&state).to_json()).to_string().into_bytes();
                 Reply { status: "200 OK", kind: "application/json", body }
             }
             None => Reply { status: "404 Not Found", kind: "text/plain", body: b"not found\n".to_vec() },
         });
     });
     Ok(EXIT_OK)
+}
+
+/// `value` with its texts as a person may read them.
+fn printable_texts(value: Value) -> Value {
+    match value {
+        Value::String(text) => printable(&text).into(),
+        Value::Array(elements) => elements.into_iter().map(printable_texts).collect(),
+        Value::Object(members) => {
+            members.into_iter().map(|(name, value)| (printable(&name).into_owned(), printable_texts(value))).collect()
+        }
+        other => other,
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -162,10 +176,10 @@ fn get(agent: &ureq::Agent, url: &str) -> Result<Vec<u8>, String> {
 /// The counters and gauges of an Envoy, by their names.
 fn stats(agent: &ureq::Agent, envoy: &str) -> Result<BTreeMap<String, u64>, String> {
     let bytes = get(agent, &format!("{}{STATS}", envoy.trim_end_matches('/')))?;
-    let answer: serde_json::Value = serde_json::from_slice(&bytes)
+    let answer: Value = serde_json::from_slice(&bytes)
         .map_err(|_| "not an Envoy's admin interface: the answer is not JSON".to_owned())?;
     let stats = answer.get("stats").and_then(|stats| stats.as_array());
     let stats = stats.ok_or("not an Envoy's admin interface: the answer has no stats")?;
-    let stat = |stat: &serde_json::Value| Some((stat.get("name")?.as_str()?.to_owned(), stat.get("value")?.as_u64()?));
+    let stat = |stat: &Value| Some((stat.get("name")?.as_str()?.to_owned(), stat.get("value")?.as_u64()?));
     Ok(stats.iter().filter_map(stat).collect())
 }

@@ -5,6 +5,7 @@ use crate::files::write_all;
 use crate::output::{self, BAD, GOOD, QUIET, STRONG, grouped, percent};
 use crate::population::{self, Population};
 use edgesplit_engine::decide::Decision;
+use edgesplit_engine::printable::printable;
 use edgesplit_engine::snapshot::Snapshot;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -180,12 +181,13 @@ impl Report<'_> {
         for (key, what, moves) in &self.experiments {
             let what = what.map(|what| format!(" ({what})")).unwrap_or_default();
             let is_still = moves.keys().all(|(from, to)| from == to);
+            let key = printable(key);
             let _ = writeln!(text, "\n{STRONG}{key}{STRONG:#}{what}{}", if is_still { ": no changes" } else { "" });
             let mut rows: Vec<_> = moves.iter().collect();
             // Changes come first.
             rows.sort_by_key(|((from, to), count)| (from == to, std::cmp::Reverse(**count)));
             for ((from, to), count) in rows {
-                let name = |variant: &Option<&str>| variant.unwrap_or("(not in it)").to_owned();
+                let name = |variant: &Option<&str>| printable(variant.unwrap_or("(not in it)")).into_owned();
                 let line = match kind(*from, *to) {
                     kind @ "stays" => format!("{QUIET}{kind}   {}{QUIET:#}", name(from)),
                     // Joining is the expected effect of more traffic. Other changes are visible to visitors who had a variant.

@@ -20,6 +20,7 @@ mod validate;
 use args::{format_parser, moment_ms};
 use clap::builder::styling::Styles;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use edgesplit_engine::printable::printable;
 use edgesplit_formats::FormatRef;
 use exit::{EXIT_OK, EXIT_USAGE};
 use output::BAD;
@@ -154,7 +155,7 @@ pub fn run() -> ExitCode {
         }
     };
     ExitCode::from(code.unwrap_or_else(|error| {
-        anstream::eprintln!("{BAD}edgesplit{BAD:#}: {error}");
+        anstream::eprintln!("{BAD}edgesplit{BAD:#}: {}", printable(&error));
         EXIT_USAGE
     }))
 }

@@ -1,6 +1,7 @@
 //! Standard output and standard error, with colours on terminals only.
 
 use clap::builder::styling::{AnsiColor, Style};
+use edgesplit_engine::printable::printable;
 use edgesplit_formats::diagnostics::{Problems, Severity};
 use serde_json::Value;
 use std::io::{ErrorKind, Write};
@@ -44,7 +45,8 @@ pub(crate) fn is_terminal() -> bool {
 pub(crate) fn print_problems(file: &Path, problems: &Problems) -> bool {
     for problem in problems.iter() {
         let style = if problem.severity == Severity::Error { BAD } else { STRONG };
-        anstream::eprintln!("{}: {style}{}{style:#}: {problem}", file.display(), problem.severity.name());
+        let (kind, problem) = (problem.severity.name(), problem.to_string());
+        anstream::eprintln!("{}: {style}{kind}{style:#}: {}", file.display(), printable(&problem));
     }
     problems.errors() > 0
 }

@@ -4,6 +4,7 @@ use crate::args::{self, duration_ms, format_parser, moment_ms};
 use crate::exit::{EXIT_OK, EXIT_PROBLEMS};
 use crate::files::read;
 use crate::output::{self, print_problems};
+use edgesplit_engine::printable::printable;
 use edgesplit_filter::http::url;
 use edgesplit_filter::plugin_config::{PREVIEW_PARAMETER, PluginConfig};
 use edgesplit_filter::request_context::preview;
@@ -15,9 +16,6 @@ use time::format_description::well_known::Rfc3339;
 
 /// The environment variable with the secret, for use without an option.
 pub(super) const SECRET_VARIABLE: &str = "EDGESPLIT_PREVIEW_SECRET";
-
-/// Anyone who has a link can guess a shorter secret by trying.
-const SECRET_BYTES_ADVISED: usize = 16;
 
 /// The arguments of `edgesplit preview`.
 #[derive(Debug, clap::Args)]
@@ -40,6 +38,9 @@ pub(super) struct Arguments {
     /// Print a complete link to this page instead of the parameter's value.
     #[arg(long, value_name = "URL", value_parser = page)]
     url: Option<String>,
+    /// The only host that the link works on. Default: every host.
+    #[arg(long, value_name = "HOST", value_parser = host)]
+    host: Option<String>,
     /// The name of the parameter, if it is not the default.
     #[arg(long, value_name = "NAME", conflicts_with = "plugin")]
     parameter: Option<String>,
@@ -85,20 +86,20 @@ pub(super) fn run(args: &Arguments) -> Result<u8, String> {
     let now_ms = args.now.unwrap_or_else(args::now_ms);
     let expires_ms = now_ms.saturating_add(i64::try_from(args.expires).unwrap_or(i64::MAX));
     let expires_s = u64::try_from(expires_ms / 1_000).map_err(|_| "the link would expire before 1970".to_owned())?;
-    let token = preview::make(&secret, expires_s, &args.pairs).map_err(|error| error.to_string())?;
+    let token =
+        preview::make(&secret, expires_s, args.host.as_deref(), &args.pairs).map_err(|error| error.to_string())?;
     let value = preview::parameter_value(&token);
     let link = args.url.as_ref().map(|page| link(page, &parameter, &value));
     let expires = shown(expires_s);
     if args.json {
-        output::print_json(&json!({"parameter": parameter, "value": value, "url": link, "expires": expires}))?;
+        output::print_json(
+            &json!({"parameter": parameter, "value": value, "url": link, "expires": expires, "host": args.host}),
+        )?;
     } else {
         output::print(&format!("{}\n", link.as_deref().unwrap_or(&value)))?;
         if let Some(expires) = expires {
             eprintln!("valid until {expires}");
         }
-    }
-    if secret.len() < SECRET_BYTES_ADVISED {
-        eprintln!("warning: a secret of {} bytes can be guessed; use 32 random bytes", secret.len());
     }
     Ok(EXIT_OK)
 }
@@ -137,7 +138,7 @@ fn are_known(pairs: &[(String, String)], file: &Path, options: Options) -> Resul
             }
             Some(_) => continue,
         };
-        eprintln!("{}: {problem}", file.display());
+        eprintln!("{}: {}", file.display(), printable(&problem));
         known = false;
     }
     Ok(known)
@@ -162,6 +163,15 @@ fn page(text: &str) -> Result<String, String> {
         Ok(text.to_owned())
     } else {
         Err("expected a URL such as https://shop.example/cart".to_owned())
+    }
+}
+
+fn host(text: &str) -> Result<String, String> {
+    let is_host = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
+    if !text.is_empty() && text.bytes().all(is_host) {
+        Ok(text.to_owned())
+    } else {
+        Err("expected a host such as shop.example".to_owned())
     }
 }
 

@@ -1,6 +1,7 @@
 //! Positions of problems in a file, and problems shown in the text of the file.
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+use edgesplit_engine::printable::printable;
 use edgesplit_formats::diagnostics::{Path, Problem, Severity};
 use jsonc_parser::ast::Value;
 use jsonc_parser::common::{Range, Ranged};
@@ -99,7 +100,7 @@ impl<'a> Source<'a> {
             Severity::Warning => Level::WARNING,
         };
         let Some(span) = self.span(problem) else {
-            let title = format!("{}: {problem}", self.name);
+            let title = printable(&format!("{}: {problem}", self.name)).into_owned();
             return Renderer::styled().render(&[annotate_snippets::Group::with_title(level.primary_title(title))]);
         };
         let (lines, position) = self.locate(&span);
@@ -109,9 +110,9 @@ impl<'a> Source<'a> {
             .annotation(
                 AnnotationKind::Primary
                     .span(span.start - lines.start..span.end - lines.start)
-                    .label(problem.path.as_str()),
+                    .label(printable(problem.path.as_str())),
             );
-        Renderer::styled().render(&[level.primary_title(problem.message.as_str()).element(snippet)])
+        Renderer::styled().render(&[level.primary_title(printable(&problem.message)).element(snippet)])
     }
 
     /// `problem` as JSON. Line and column are null if it has no position.

@@ -5,6 +5,7 @@ use crate::exit::{EXIT_OK, EXIT_PROBLEMS};
 use crate::files::read;
 use crate::output::{self, BAD, GOOD, QUIET, print_problems};
 use crate::source::Source;
+use edgesplit_engine::printable::printable;
 use edgesplit_filter::plugin_config::PluginConfig;
 use edgesplit_formats::diagnostics::{Problems, Severity};
 use edgesplit_formats::{Compiled, FormatRef};
@@ -65,7 +66,7 @@ pub(super) fn run(args: &Arguments) -> Result<u8, String> {
         }
         let lines = compiled.problems.iter().map(|problem| {
             let kind = if problem.severity == Severity::Warning { "warning: " } else { "" };
-            format!("{kind}{problem}\n")
+            format!("{kind}{}\n", printable(&problem.to_string()))
         });
         output::print(&lines.collect::<String>())?;
         print_summary(file, &compiled, has_errors);

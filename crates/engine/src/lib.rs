@@ -16,6 +16,7 @@ pub mod header_name;
 pub mod number;
 pub mod observer;
 pub mod pattern;
+pub mod printable;
 pub mod reason;
 pub mod route;
 pub mod route_index;

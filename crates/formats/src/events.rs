@@ -62,6 +62,8 @@ pub struct VendorEvent<'a> {
     pub attributes: &'a dyn Attributes,
     /// The attributes that the plugin configuration defines, by their aliases.
     pub aliases: &'a [(String, AttributeName)],
+    /// Whether URLs keep their query, which may contain names, addresses and tokens.
+    pub keeps_url_query: bool,
 }
 
 /// The occurrence that an event reports.
@@ -76,9 +78,29 @@ pub enum EventKind<'a> {
 impl VendorEvent<'_> {
     /// The attribute `name`, if it is a text.
     pub fn text<'a>(&'a self, name: &'a AttributeName) -> Option<Cow<'a, str>> {
-        match self.attributes.attribute(name) {
+        match self.attribute(name) {
             AttributeValue::Text(text) => Some(text),
             AttributeValue::Missing | AttributeValue::Json(_) => None,
+        }
+    }
+
+    /// Whether `name` stands for the URL.
+    fn is_url(&self, name: &AttributeName) -> bool {
+        let is_alias =
+            |alias: &String| self.aliases.iter().any(|(known, source)| known == alias && *source == AttributeName::Url);
+        *name == AttributeName::Url || matches!(name, AttributeName::Named(alias) if is_alias(alias))
+    }
+}
+
+/// The attributes that may leave in the event.
+impl Attributes for VendorEvent<'_> {
+    fn attribute<'a>(&'a self, name: &'a AttributeName) -> AttributeValue<'a> {
+        match self.attributes.attribute(name) {
+            AttributeValue::Text(url) if !self.keeps_url_query && self.is_url(name) => {
+                let bare = url.split(['?', '#']).next().unwrap_or_default().to_owned();
+                AttributeValue::Text(bare.into())
+            }
+            other => other,
         }
     }
 }
@@ -86,5 +108,38 @@ impl VendorEvent<'_> {
 impl fmt::Debug for VendorEvent<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("VendorEvent").field("kind", &self.kind).field("unit", &self.unit).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Page;
+
+    impl Attributes for Page {
+        fn attribute<'a>(&'a self, name: &'a AttributeName) -> AttributeValue<'a> {
+            let text = if *name == AttributeName::Id { "u?1" } else { "https://h/p?token=1#top" };
+            AttributeValue::Text(text.into())
+        }
+    }
+
+    #[test]
+    fn urls_have_no_query_unless_it_is_kept() {
+        let aliases = [("page".to_owned(), AttributeName::Url)];
+        let event = |keeps_url_query| VendorEvent {
+            kind: EventKind::Goal("g"),
+            unit: "u1",
+            id: "1",
+            time_ms: 0,
+            attributes: &Page,
+            aliases: &aliases,
+            keeps_url_query,
+        };
+        for name in [AttributeName::Url, AttributeName::Named("page".to_owned())] {
+            assert_eq!(event(true).text(&name).as_deref(), Some("https://h/p?token=1#top"));
+            assert_eq!(event(false).text(&name).as_deref(), Some("https://h/p"));
+        }
+        assert_eq!(event(false).text(&AttributeName::Id).as_deref(), Some("u?1"));
     }
 }

@@ -4,7 +4,7 @@ use edgesplit_engine::decide::StickyBucket;
 use edgesplit_filter::request_context::sticky::{COOKIE_BYTES_MAX, ENTRIES_MAX, StickyBuckets};
 use edgesplit_filter::request_context::{jwt, preview};
 
-const SECRET: &[u8] = b"secret";
+const SECRET: &[u8] = b"a secret of 25 bytes, yes";
 
 /// Takes one input: the values of a sticky cookie, of a preview parameter and of a token, each on a line.
 pub(crate) fn run(data: &[u8]) {
@@ -22,9 +22,9 @@ pub(crate) fn run(data: &[u8]) {
     assert!(all.ends_with(kept) && !kept.is_empty(), "{all:?} became {kept:?}");
 
     let token = line();
-    if let Ok(valid) = preview::check(SECRET, token, 0) {
+    if let Ok(valid) = preview::check(SECRET, token, b"h", 0) {
         // Nobody but who knows the secret makes one that counts, and there is one way to write it.
-        let made = preview::make(SECRET, valid.expires_s, &valid.pairs);
+        let made = preview::make(SECRET, valid.expires_s, valid.host.as_deref(), &valid.pairs);
         assert_eq!(made.as_deref().map(str::as_bytes), Ok(token));
     }
     let _ = jwt::claim(line(), "sub");

@@ -39,7 +39,8 @@ pub(super) fn with_input<T>(
         input.consent = request_context::has_consent(&context, visitor);
         input.bot = request_context::is_bot(&context, visitor);
     }
-    let link = token.filter(|_| input.path_included).and_then(|token| request_context::preview(&token, config, now_ms));
+    let token = token.filter(|_| input.path_included);
+    let link = token.and_then(|token| request_context::preview(&token, &context, config, now_ms));
     input.preview = match &link {
         Some(Ok(preview)) => &preview.pairs,
         Some(Err(_)) | None => &[],

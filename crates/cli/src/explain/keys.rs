@@ -2,6 +2,7 @@
 
 use crate::output::{BAD, GOOD, QUIET, STRONG};
 use edgesplit_engine::condition::request_budget;
+use edgesplit_engine::printable::printable;
 use edgesplit_engine::route::RequestLine;
 use edgesplit_engine::snapshot::{Experiment, Snapshot, State};
 use edgesplit_filter::http::url;
@@ -80,20 +81,21 @@ impl<'a> Keys<'a> {
         // Writing to a string cannot fail.
         let _ = writeln!(
             text,
-            "{STRONG}{} {} on {host}{STRONG:#}: {}",
-            page.method,
-            page.path,
+            "{STRONG}{} {} on {}{STRONG:#}: {}",
+            printable(page.method),
+            printable(page.path),
+            printable(host),
             number(here.len(), "experiment")
         );
         for experiment in here {
-            let _ = writeln!(text, "  {}", contribution(experiment));
+            let _ = writeln!(text, "  {}", printable(&contribution(experiment)));
         }
         let more_than = if self.is_complete() { "" } else { "more than " };
         let count = number(combinations.len(), "cache key");
         let style = if combinations.len() as u64 > *budget { BAD } else { GOOD };
         let _ = writeln!(text, "\n{style}{more_than}{count}{style:#}; the budget allows {budget}");
         for combination in combinations.iter().take(KEYS_SHOWN_MAX) {
-            let _ = writeln!(text, "  {}", combination.line());
+            let _ = writeln!(text, "  {}", printable(&combination.line()));
         }
         if let Some(more) = combinations.len().checked_sub(KEYS_SHOWN_MAX).filter(|more| *more > 0) {
             let _ = writeln!(text, "  … and {more} more");

@@ -3,6 +3,7 @@
 use super::args::Arguments;
 use crate::evaluate::{Answer, Request, Row};
 use crate::output::{BAD, GOOD, QUIET, STRONG};
+use edgesplit_engine::printable::printable;
 use edgesplit_engine::snapshot::Snapshot;
 use edgesplit_filter::plugin_config::PluginConfig;
 use edgesplit_formats::diagnostics::{Node, Problems};
@@ -39,27 +40,27 @@ pub(super) fn to_text(answer: &Answer) -> String {
     let mut text = String::new();
     if let Some(problem) = &answer.ignored_preview {
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "{BAD}the preview link is ignored{BAD:#}: {problem}");
+        let _ = writeln!(text, "{BAD}the preview link is ignored{BAD:#}: {}", printable(problem));
     }
     for row in &answer.rows {
         write_row(&mut text, row, answer.is_flags);
     }
-    let shown = |text: &str| if text.is_empty() { "(none)".to_owned() } else { text.to_owned() };
+    let shown = |text: &str| printable(if text.is_empty() { "(none)" } else { text }).into_owned();
     let _ = writeln!(text, "\nassignments  {}", shown(&answer.assignments));
     let _ = writeln!(text, "cache key    {}", shown(&answer.cache_key));
     text
 }
 
 fn write_row(text: &mut String, row: &Row, is_flag: bool) {
-    let key = row.key.as_deref().unwrap_or("an experiment without a key");
+    let key = printable(row.key.as_deref().unwrap_or("an experiment without a key"));
     let outcome = match (&row.variant, is_flag) {
-        (Some(variant), false) => format!("{GOOD}{variant}{GOOD:#}"),
+        (Some(variant), false) => format!("{GOOD}{}{GOOD:#}", printable(variant)),
         (None, false) => "not in it".to_owned(),
-        (variant, true) => format!("variant {}", variant.as_deref().unwrap_or("none")),
+        (variant, true) => format!("variant {}", printable(variant.as_deref().unwrap_or("none"))),
     };
     let _ = writeln!(text, "{STRONG}{key}{STRONG:#}: {outcome} ({})", row.reason.name());
     for check in &row.checks {
-        let _ = writeln!(text, "  {QUIET}{:<9}{QUIET:#} {}", check.name, check.detail);
+        let _ = writeln!(text, "  {QUIET}{:<9}{QUIET:#} {}", check.name, printable(&check.detail));
     }
     if is_flag {
         let value = match &row.value {
@@ -67,11 +68,11 @@ fn write_row(text: &mut String, row: &Row, is_flag: bool) {
             Value::String(text) => text.clone(),
             value => value.to_string(),
         };
-        let experiment = row.experiment.as_deref().unwrap_or("none");
+        let (value, experiment) = (printable(&value), printable(row.experiment.as_deref().unwrap_or("none")));
         let _ = writeln!(text, "  {QUIET}value     {QUIET:#} {value}\n  {QUIET}experiment{QUIET:#} {experiment}");
     }
     if let Some(problem) = &row.problem {
-        let _ = writeln!(text, "  {problem}");
+        let _ = writeln!(text, "  {}", printable(problem));
     }
 }
 
@@ -90,4 +91,23 @@ pub(super) fn to_json(answer: &Answer) -> Value {
         members.insert("ignored_preview".to_owned(), json!(answer.ignored_preview));
     }
     json
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use edgesplit_formats::Options;
+
+    #[test]
+    fn text_escapes_control_and_bidi_characters() {
+        let config = json!({"features": {"a\u{1b}[2J\u{9b}": {"defaultValue": "user\u{202e}nimda\nvariant"}}});
+        let format = edgesplit_formats::formats().find(|format| format.name() == "growthbook").unwrap();
+        let compiled = edgesplit_formats::compile_bytes(config.to_string().as_bytes(), &Options::new(format, 64));
+        let line = json!({"id": "u1"});
+        let request = Request::read(Node::root(&line), &mut Problems::new()).unwrap();
+        let text = to_text(&Answer::new(&compiled.snapshot.unwrap(), None, &request, 0, true));
+        let text = anstream::adapter::strip_str(&text).to_string();
+        assert!(!text.contains(['\u{1b}', '\u{9b}', '\u{202e}']), "{text:?}");
+        assert!(text.contains(r"a\u{1b}[2J\u{9b}") && text.contains(r"user\u{202e}nimda\u{a}variant"), "{text}");
+    }
 }

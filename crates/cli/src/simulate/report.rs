@@ -6,6 +6,7 @@ use crate::output::{BAD, GOOD, QUIET, STRONG, grouped, percent};
 use crate::population::Config;
 use crate::statistics::ChiSquaredTest;
 use edgesplit_engine::pattern::Pattern;
+use edgesplit_engine::printable::printable;
 use edgesplit_engine::reason::Reason;
 use edgesplit_engine::route::Route;
 use edgesplit_engine::snapshot::{Experiment, Snapshot};
@@ -140,7 +141,7 @@ impl Report<'_> {
             let _ = write!(
                 text,
                 "\n{STRONG}{}{STRONG:#}: {} in it ({})",
-                row.experiment.key,
+                printable(&row.experiment.key),
                 grouped(row.visitors),
                 percent(row.visitors, self.visitors)
             );
@@ -148,12 +149,12 @@ impl Report<'_> {
                 let _ = write!(text, "{QUIET}, {} {}{QUIET:#}", grouped(*count), reason.name());
             }
             text.push('\n');
-            let width = row.shares.iter().map(|share| share.key.chars().count()).max().unwrap_or(0);
+            let width = row.shares.iter().map(|share| printable(&share.key).chars().count()).max().unwrap_or(0);
             for share in &row.shares {
                 let _ = write!(
                     text,
                     "  {:width$}  {:>12}  {:>7.2} %",
-                    share.key,
+                    printable(&share.key),
                     grouped(share.visitors),
                     100.0 * share.observed
                 );
@@ -174,6 +175,7 @@ impl Report<'_> {
         }
         let more = overlaps.len().saturating_sub(PAIRS_SHOWN_MAX);
         for (first, second, both) in overlaps.into_iter().take(PAIRS_SHOWN_MAX) {
+            let (first, second) = (printable(first), printable(second));
             let _ = writeln!(text, "  {first} and {second}: {} ({})", grouped(both), percent(both, self.visitors));
         }
         if more > 0 {
@@ -183,8 +185,9 @@ impl Report<'_> {
             writeln!(text, "\n{STRONG}cache keys that a request can have{STRONG:#}; the budget allows {}", self.budget);
         for route in self.routes() {
             let style = if route.cache_keys > self.budget { BAD } else { GOOD };
-            let (count, keys) = (grouped(route.cache_keys), route.experiments.join(", "));
-            let _ = writeln!(text, "  {style}{count:>7}{style:#}  {}  {QUIET}{keys}{QUIET:#}", route.shown());
+            let (count, keys) = (grouped(route.cache_keys), printable(&route.experiments.join(", ")).into_owned());
+            let _ =
+                writeln!(text, "  {style}{count:>7}{style:#}  {}  {QUIET}{keys}{QUIET:#}", printable(&route.shown()));
         }
         text
     }

@@ -2,6 +2,7 @@
 
 use super::report::Report;
 use crate::output::grouped;
+use edgesplit_engine::printable::printable;
 use std::fmt::Write;
 
 const WIDTH: u32 = 760;
@@ -13,6 +14,7 @@ const VARIANT_CHARS_MAX: usize = 24;
 const EXPERIMENT_CHARS_MAX: usize = 64;
 
 fn escaped(text: &str) -> String {
+    let text = printable(text);
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 

@@ -25,7 +25,7 @@ pub use events::{
 };
 pub use experiments::{Experiments, Source};
 pub use own_cookie::{OwnCookie, SameSite};
-pub use request::{CacheKey, PREVIEW_PARAMETER, Paths, Preview, Request, Response, Secret};
+pub use request::{CacheKey, PREVIEW_PARAMETER, Paths, Preview, Request, Response, SECRET_BYTES_MIN, Secret};
 pub use visitor::{Consent, IdSource, Mint, MintOn, TokenSource, Visitor};
 
 use edgesplit_engine::attribute::AttributeName;

@@ -78,12 +78,17 @@ document! {
 
 const SECRET: Then<Text, Secret> = Then {
     // The key of HMAC-SHA-256 has 64 bytes; longer texts are hashed first and gain nothing.
-    kind: Text::secret("a text of 1 to 1024 bytes", "^[\\s\\S]{1,1024}$", |text| (1..=1024).contains(&text.len())),
+    kind: Text::secret("a text of 16 to 1024 bytes", "^[\\s\\S]{16,1024}$", |text| {
+        (SECRET_BYTES_MIN..=1024).contains(&text.len())
+    }),
     then: |secret, _, _| Some(Secret(secret)),
 };
 
 /// The default parameter of preview links.
 pub const PREVIEW_PARAMETER: &str = "__ab_preview";
+
+/// The shortest secret. Anyone who has a link can guess a shorter one by trying.
+pub const SECRET_BYTES_MIN: usize = 16;
 
 /// A text that is never shown; not empty.
 #[derive(Clone, PartialEq, Eq)]

@@ -152,7 +152,7 @@ fn blocks_have_defaults() {
     };
     assert_eq!(config.visitor.mint, Some(Mint { cookie: cookie.clone(), on: MintOn::Navigation }));
     let config_with = accepted(&json!({
-        "experiments": {"inline": {}}, "request": {"sticky": {}, "preview": {"secret": "s"}}}));
+        "experiments": {"inline": {}}, "request": {"sticky": {}, "preview": {"secret": "0123456789abcdef"}}}));
     let sticky = OwnCookie { cookie: "ab_sticky".to_owned(), max_age_s: 7_776_000, ..cookie };
     assert_eq!(config_with.request.sticky, Some(sticky));
     assert_eq!(config_with.request.preview.unwrap().parameter, "__ab_preview");
@@ -203,7 +203,7 @@ fn full() -> Value {
                     "cache_key": {"header": null, "query": "__ab", "budget": 8},
                     "sticky": {"cookie": "buckets", "max_age": "1h", "path": "/shop", "domain": "shop.example",
                                "same_site": "strict", "secure": false, "http_only": true},
-                    "preview": {"parameter": "preview", "secret": "never shown"}},
+                    "preview": {"parameter": "preview", "secret": "never shown to a person"}},
         "response": {"downstream_caching": "unchanged", "debug_header": "X-Debug"},
         "events": {
             "format": "ndjson", "cluster": "collector", "authority": "collector.internal", "path": "/v1/events",
@@ -308,7 +308,7 @@ fn every_field_is_read() {
     };
     assert_eq!(config, expected);
     let preview = config.request.preview.as_ref().unwrap();
-    assert_eq!((preview.parameter.as_str(), preview.secret.bytes()), ("preview", &b"never shown"[..]));
+    assert_eq!((preview.parameter.as_str(), preview.secret.bytes()), ("preview", &b"never shown to a person"[..]));
     assert!(!format!("{config:?}").contains("never shown"));
 }
 

@@ -172,7 +172,9 @@ impl<'a> ExposureReporter<'a> {
     ) -> Option<Vec<u8>> {
         let id = id.to_string();
         let aliases = &self.config.visitor.attributes;
-        let event = VendorEvent { kind, unit, id: &id, time_ms: self.now_ms, attributes: request, aliases };
+        let keeps_url_query = self.config.events.as_ref().is_some_and(|events| events.keeps_url_query);
+        let time_ms = self.now_ms;
+        let event = VendorEvent { kind, unit, id: &id, time_ms, attributes: request, aliases, keeps_url_query };
         let mut out = Vec::new();
         let wire = self.pipeline.format().vendor_wire()?;
         wire.write(&event, snapshot.flag_evaluator.as_deref(), &mut out).then_some(out)

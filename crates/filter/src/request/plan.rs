@@ -59,7 +59,7 @@ impl Planner<'_> {
         }
         let withholds_prefetches = config.events.as_ref().is_none_or(|events| events.withholds_prefetches);
         let is_visit = request.method != b"HEAD" && !(request.is_prefetch && withholds_prefetches);
-        let preview = token.and_then(|token| preview(&token, &config.request, now_ms)?.ok());
+        let preview = token.and_then(|token| preview(&token, request, &config.request, now_ms)?.ok());
         let (experiments, limited) = find_experiments(snapshot, request, steps, experiments);
         let is_counted = preview.is_none();
         let (goals, limited_goals): (&[u32], usize) =

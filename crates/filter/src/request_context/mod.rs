@@ -303,9 +303,14 @@ pub fn preview_token<'a>(view: &RequestContext<'a>, request: &Request) -> Option
     url::parameter(view.query?, &preview.parameter)
 }
 
-/// What a token says, or why it does not count; `None` where there are no preview links.
-pub fn preview(token: &[u8], request: &Request, now_ms: i64) -> Option<Result<Preview, NotValid>> {
-    Some(preview::check(request.preview.as_ref()?.secret.bytes(), token, now_ms))
+/// The content of a token, or the reason why it does not count; `None` if there are no preview links.
+pub fn preview(
+    token: &[u8],
+    view: &RequestContext<'_>,
+    request: &Request,
+    now_ms: i64,
+) -> Option<Result<Preview, NotValid>> {
+    Some(preview::check(request.preview.as_ref()?.secret.bytes(), token, &view.host(), now_ms))
 }
 
 /// The value of the cookie of sticky buckets, empty where there is none; `None`: there is no sticky bucketing.

@@ -8,12 +8,16 @@
 //! └ the version
 //! ```
 //!
+//! A token of version 2 is bound to a host, which stands behind the time: `2~1796083200~shop%2Eexample~…`.
+//!
 //! People can read what a link shows and until when; only who has the secret can make one. It names no visitor: whoever
 //! has it may use it, as often as they like.
 
+use crate::http::url;
+use crate::plugin_config::SECRET_BYTES_MIN;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use edgesplit_engine::assignments::{cache_pair, percent_decoded};
+use edgesplit_engine::assignments::{cache_pair, percent_decoded, percent_encoded};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use std::fmt;
@@ -24,8 +28,11 @@ pub const TOKEN_BYTES_MAX: usize = 4096;
 /// How many experiments a preview can choose the variants of.
 pub const PAIRS_MAX: usize = 16;
 
-/// The version that is written, and the only one that is read.
+/// The version of tokens that count on every host.
 const VERSION: &str = "1";
+
+/// The version of tokens that count on one host.
+const VERSION_OF_HOST: &str = "2";
 
 /// What is signed begins with this, so that a signature of something else under the same secret is none of a preview.
 const DOMAIN: &[u8] = b"edgesplit preview\n";
@@ -35,6 +42,8 @@ const DOMAIN: &[u8] = b"edgesplit preview\n";
 pub struct Preview {
     /// When it expires, in seconds since the epoch.
     pub expires_s: u64,
+    /// The only host that it counts on, without port and in lower case; `None`: any host.
+    pub host: Option<String>,
     /// Experiment and variant, by their keys; each experiment once. The config may know neither of them any more.
     pub pairs: Vec<(String, String)>,
 }
@@ -49,8 +58,8 @@ impl Preview {
 /// Why no token can be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotMade {
-    /// The secret is empty.
-    NoSecret,
+    /// The secret is shorter than [`SECRET_BYTES_MIN`].
+    ShortSecret,
     /// It would choose nothing, or more than [`PAIRS_MAX`] variants.
     Pairs,
     /// An experiment or a variant has no name.
@@ -64,7 +73,10 @@ pub enum NotMade {
 impl fmt::Display for NotMade {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            NotMade::NoSecret => f.write_str("the secret is empty"),
+            NotMade::ShortSecret => write!(
+                f,
+                "the secret has fewer than {SECRET_BYTES_MIN} bytes, which can be guessed; use 32 random bytes"
+            ),
             NotMade::Pairs => write!(f, "expected 1 to {PAIRS_MAX} pairs of an experiment and its variant"),
             NotMade::Empty => f.write_str("an experiment or a variant has an empty key"),
             NotMade::Twice => f.write_str("an experiment stands there twice"),
@@ -82,6 +94,8 @@ pub enum NotValid {
     Forged,
     /// Its time is over.
     Expired,
+    /// It is bound to another host.
+    OtherHost,
 }
 
 impl fmt::Display for NotValid {
@@ -90,25 +104,38 @@ impl fmt::Display for NotValid {
             NotValid::Malformed => "no preview link's token",
             NotValid::Forged => "signed with another secret, or altered",
             NotValid::Expired => "its time is over",
+            NotValid::OtherHost => "made for another host",
         })
     }
 }
 
-/// The token that chooses `pairs` of experiment and variant until `expires_s`, in seconds since the epoch.
+/// The token that chooses `pairs` of experiment and variant until `expires_s`, in seconds since the epoch, on `host` or on
+/// any host.
 ///
 /// It is text of `[A-Za-z0-9_.~%-]`. As the value of a URL's parameter its `%` has to be encoded once more:
 /// [`parameter_value`] does that.
 ///
 /// # Errors
 /// What cannot be a preview.
-pub fn make(secret: &[u8], expires_s: u64, pairs: &[(impl AsRef<str>, impl AsRef<str>)]) -> Result<String, NotMade> {
-    if secret.is_empty() {
-        return Err(NotMade::NoSecret);
+pub fn make(
+    secret: &[u8],
+    expires_s: u64,
+    host: Option<&str>,
+    pairs: &[(impl AsRef<str>, impl AsRef<str>)],
+) -> Result<String, NotMade> {
+    if secret.len() < SECRET_BYTES_MIN {
+        return Err(NotMade::ShortSecret);
     }
     if !(1..=PAIRS_MAX).contains(&pairs.len()) {
         return Err(NotMade::Pairs);
     }
-    let mut token = format!("{VERSION}~{expires_s}");
+    let mut token = match host {
+        None => format!("{VERSION}~{expires_s}"),
+        Some(host) => {
+            let host = String::from_utf8_lossy(&url::host(host.as_bytes())).into_owned();
+            format!("{VERSION_OF_HOST}~{expires_s}~{}", percent_encoded(&host, ".~"))
+        }
+    };
     for (at, (experiment, variant)) in pairs.iter().enumerate() {
         let (experiment, variant) = (experiment.as_ref(), variant.as_ref());
         if experiment.is_empty() || variant.is_empty() {
@@ -120,7 +147,7 @@ pub fn make(secret: &[u8], expires_s: u64, pairs: &[(impl AsRef<str>, impl AsRef
         token.push('~');
         token.push_str(&cache_pair(experiment, variant));
     }
-    let mac = signature(secret, token.as_bytes()).ok_or(NotMade::NoSecret)?.finalize().into_bytes();
+    let mac = signature(secret, token.as_bytes()).ok_or(NotMade::ShortSecret)?.finalize().into_bytes();
     token.push('~');
     token.push_str(&URL_SAFE_NO_PAD.encode(mac));
     if token.len() > TOKEN_BYTES_MAX { Err(NotMade::TooLong) } else { Ok(token) }
@@ -132,12 +159,13 @@ pub fn parameter_value(token: &str) -> String {
 }
 
 /// What `token` says, which is a parameter's value after percent-decoding, if it was made with `secret` and has not
-/// expired at `now_ms`, in milliseconds since the epoch. The signature is compared in constant time, before anything
+/// expired at `now_ms`, in milliseconds since the epoch, and is not bound to another host than `host`, which is without port
+/// and in lower case. The signature is compared in constant time, before anything
 /// else is read.
 ///
 /// # Errors
 /// Why it does not count.
-pub fn check(secret: &[u8], token: &[u8], now_ms: i64) -> Result<Preview, NotValid> {
+pub fn check(secret: &[u8], token: &[u8], host: &[u8], now_ms: i64) -> Result<Preview, NotValid> {
     if token.len() > TOKEN_BYTES_MAX {
         return Err(NotValid::Malformed);
     }
@@ -150,7 +178,13 @@ pub fn check(secret: &[u8], token: &[u8], now_ms: i64) -> Result<Preview, NotVal
 
     let preview = parse(signed).ok_or(NotValid::Malformed)?;
     let expires_ms = i64::try_from(preview.expires_s).unwrap_or(i64::MAX).saturating_mul(1_000);
-    if now_ms >= expires_ms { Err(NotValid::Expired) } else { Ok(preview) }
+    if now_ms >= expires_ms {
+        return Err(NotValid::Expired);
+    }
+    if preview.host.as_ref().is_some_and(|bound| bound.as_bytes() != host) {
+        return Err(NotValid::OtherHost);
+    }
+    Ok(preview)
 }
 
 /// `None` for a secret that cannot sign: an empty one would let everybody.
@@ -161,10 +195,13 @@ fn signature(secret: &[u8], signed: &[u8]) -> Option<Hmac<Sha256>> {
 
 fn parse(signed: &str) -> Option<Preview> {
     let mut parts = signed.split('~');
-    if parts.next()? != VERSION {
-        return None;
-    }
+    let has_host = match parts.next()? {
+        VERSION => false,
+        VERSION_OF_HOST => true,
+        _ => return None,
+    };
     let expires_s = parts.next()?.parse().ok()?;
+    let host = if has_host { Some(percent_decoded(parts.next()?)?.into_owned()) } else { None };
     let mut pairs: Vec<(String, String)> = Vec::new();
     for part in parts {
         let (experiment, variant) = part.split_once('.')?;
@@ -174,20 +211,20 @@ fn parse(signed: &str) -> Option<Preview> {
         }
         pairs.push((experiment.into_owned(), variant.into_owned()));
     }
-    (!pairs.is_empty()).then_some(Preview { expires_s, pairs })
+    (!pairs.is_empty()).then_some(Preview { expires_s, host, pairs })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::url;
 
-    const SECRET: &[u8] = b"correct horse battery staple";
+    const TEXT: &str = "correct horse battery staple";
+    const SECRET: &[u8] = TEXT.as_bytes();
     const EXPIRES_S: u64 = 1_796_083_200;
     const BEFORE_MS: i64 = 1_796_083_199_999;
 
     fn token() -> String {
-        make(SECRET, EXPIRES_S, &[("checkout-button", "green"), ("nav", "mega")]).unwrap()
+        make(SECRET, EXPIRES_S, None, &[("checkout-button", "green"), ("nav", "mega")]).unwrap()
     }
 
     #[test]
@@ -195,7 +232,7 @@ mod tests {
         // Computed with Python's hmac module.
         let expected = "1~1796083200~checkout-button.green~nav.mega~P1CfojlK7OJ7tsJA8Lh9elYZZXPOPGmBtwvEzAsPcCQ";
         assert_eq!(token(), expected);
-        let preview = check(SECRET, token().as_bytes(), BEFORE_MS).unwrap();
+        let preview = check(SECRET, token().as_bytes(), b"h", BEFORE_MS).unwrap();
         assert_eq!(preview.expires_s, EXPIRES_S);
         assert_eq!((preview.variant("nav"), preview.variant("checkout-button")), (Some("mega"), Some("green")));
         assert_eq!(preview.variant("other"), None);
@@ -205,45 +242,55 @@ mod tests {
             (BEFORE_MS + 1, Err(NotValid::Expired)),
             (i64::MAX, Err(NotValid::Expired)),
         ] {
-            assert_eq!(check(SECRET, token().as_bytes(), now_ms).map(|_| ()), expected, "{now_ms}");
+            assert_eq!(check(SECRET, token().as_bytes(), b"h", now_ms).map(|_| ()), expected, "{now_ms}");
         }
+    }
+
+    #[test]
+    fn token_of_a_host_counts_on_it_alone() {
+        let token = make(SECRET, EXPIRES_S, Some("Shop.example:8080"), &[("nav", "mega")]).unwrap();
+        assert!(token.starts_with("2~1796083200~shop%2Eexample~nav.mega~"), "{token}");
+        let check =
+            |host: &str| check(SECRET, token.as_bytes(), host.as_bytes(), BEFORE_MS).map(|preview| preview.host);
+        assert_eq!(check("shop.example"), Ok(Some("shop.example".to_owned())));
+        assert_eq!(check("other.example"), Err(NotValid::OtherHost));
     }
 
     #[test]
     fn names_of_any_kind_survive_a_url() {
         let pairs = [("nav.v2~x", "grün 100%"), ("a&b=c", "#?/+%2e")];
-        let token = make(SECRET, EXPIRES_S, &pairs).unwrap();
+        let token = make(SECRET, EXPIRES_S, None, &pairs).unwrap();
         let value = parameter_value(&token);
         assert!(value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.~-%".contains(&byte)), "{value}");
         let target = format!("/?a=1&__ab_preview={value}&b=2");
         let (_, query) = url::path_and_query(target.as_bytes());
         let received = url::parameter(query.unwrap(), "__ab_preview").unwrap();
-        let preview = check(SECRET, &received, BEFORE_MS).unwrap();
+        let preview = check(SECRET, &received, b"h", BEFORE_MS).unwrap();
         assert_eq!(preview.pairs, pairs.map(|(experiment, variant)| (experiment.to_owned(), variant.to_owned())));
     }
 
     #[test]
     fn what_cannot_be_a_preview_is_not_made() {
-        let make = |secret: &str, pairs: &[(&str, &str)]| make(secret.as_bytes(), EXPIRES_S, pairs);
-        assert_eq!(make("", &[("a", "b")]), Err(NotMade::NoSecret));
-        assert_eq!(make("s", &[]), Err(NotMade::Pairs));
-        assert_eq!(make("s", &[("a", "")]), Err(NotMade::Empty));
-        assert_eq!(make("s", &[("", "b")]), Err(NotMade::Empty));
-        assert_eq!(make("s", &[("a", "b"), ("a", "c")]), Err(NotMade::Twice));
+        let make = |secret: &str, pairs: &[(&str, &str)]| make(secret.as_bytes(), EXPIRES_S, None, pairs);
+        assert_eq!(make("fifteen bytes..", &[("a", "b")]), Err(NotMade::ShortSecret));
+        assert_eq!(make(TEXT, &[]), Err(NotMade::Pairs));
+        assert_eq!(make(TEXT, &[("a", "")]), Err(NotMade::Empty));
+        assert_eq!(make(TEXT, &[("", "b")]), Err(NotMade::Empty));
+        assert_eq!(make(TEXT, &[("a", "b"), ("a", "c")]), Err(NotMade::Twice));
         let names: Vec<String> = (0..=PAIRS_MAX).map(|number| number.to_string()).collect();
         let many: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "b")).collect();
-        assert_eq!(make("s", &many), Err(NotMade::Pairs));
-        let most = make("s", &many[..PAIRS_MAX]).unwrap();
-        assert_eq!(check(b"s", most.as_bytes(), 0).unwrap().pairs.len(), PAIRS_MAX);
+        assert_eq!(make(TEXT, &many), Err(NotMade::Pairs));
+        let most = make(TEXT, &many[..PAIRS_MAX]).unwrap();
+        assert_eq!(check(SECRET, most.as_bytes(), b"h", 0).unwrap().pairs.len(), PAIRS_MAX);
         let long = "x".repeat(TOKEN_BYTES_MAX);
-        assert_eq!(make("s", &[("a", &long)]), Err(NotMade::TooLong));
+        assert_eq!(make(TEXT, &[("a", &long)]), Err(NotMade::TooLong));
     }
 
     #[test]
     fn altered_forged_and_truncated_tokens_do_not_count() {
         let token = token();
-        let of_another = make(b"another secret", EXPIRES_S, &[("nav", "mega")]).unwrap();
-        assert_eq!(check(SECRET, of_another.as_bytes(), BEFORE_MS), Err(NotValid::Forged));
+        let of_another = make(b"another secret of 16", EXPIRES_S, None, &[("nav", "mega")]).unwrap();
+        assert_eq!(check(SECRET, of_another.as_bytes(), b"h", BEFORE_MS), Err(NotValid::Forged));
         let (signed, mac) = token.rsplit_once('~').unwrap();
         for altered in [
             signed.replace("green", "blue"),
@@ -253,37 +300,45 @@ mod tests {
             signed.replace("~nav.mega", ""),
         ] {
             assert_eq!(
-                check(SECRET, format!("{altered}~{mac}").as_bytes(), BEFORE_MS),
+                check(SECRET, format!("{altered}~{mac}").as_bytes(), b"h", BEFORE_MS),
                 Err(NotValid::Forged),
                 "{altered}"
             );
         }
         // Everything that differs in one byte or is cut short, and the same with something behind it.
         for at in 0..token.len() {
-            assert!(check(SECRET, &token.as_bytes()[..at], BEFORE_MS).is_err(), "cut at {at}");
+            assert!(check(SECRET, &token.as_bytes()[..at], b"h", BEFORE_MS).is_err(), "cut at {at}");
             for byte in [0, b'~', b'.', b'A', b'B', b'%', b'=', 0xff] {
                 let mut altered = token.clone().into_bytes();
                 if altered[at] != byte {
                     altered[at] = byte;
-                    assert!(check(SECRET, &altered, BEFORE_MS).is_err(), "{byte} at {at}");
+                    assert!(check(SECRET, &altered, b"h", BEFORE_MS).is_err(), "{byte} at {at}");
                 }
             }
         }
         for more in ["A", "=", "~", "~AAAA", " "] {
-            assert!(check(SECRET, format!("{token}{more}").as_bytes(), BEFORE_MS).is_err(), "{more}");
+            assert!(check(SECRET, format!("{token}{more}").as_bytes(), b"h", BEFORE_MS).is_err(), "{more}");
         }
-        assert_eq!(check(b"", token.as_bytes(), BEFORE_MS), Err(NotValid::Forged), "no secret, no preview");
-        assert_eq!(check(SECRET, &vec![b'1'; TOKEN_BYTES_MAX + 1], BEFORE_MS), Err(NotValid::Malformed));
+        assert_eq!(check(b"", token.as_bytes(), b"h", BEFORE_MS), Err(NotValid::Forged), "no secret, no preview");
+        assert_eq!(check(SECRET, &vec![b'1'; TOKEN_BYTES_MAX + 1], b"h", BEFORE_MS), Err(NotValid::Malformed));
     }
 
     /// The right secret, but nothing that this version writes: another version of the module may.
     #[test]
     fn what_is_signed_but_of_another_shape_does_not_count() {
-        for signed in ["2~1796083200~a.b", "1~1796083200", "1~soon~a.b", "1~1796083200~a", "1~1796083200~a.b~a.c", "1"]
-        {
+        for signed in [
+            "3~1796083200~a.b",
+            "2~1796083200~a.b",
+            "2~1796083200~shop%2Eexample",
+            "1~1796083200",
+            "1~soon~a.b",
+            "1~1796083200~a",
+            "1~1796083200~a.b~a.c",
+            "1",
+        ] {
             let mac = URL_SAFE_NO_PAD.encode(signature(SECRET, signed.as_bytes()).unwrap().finalize().into_bytes());
             let token = format!("{signed}~{mac}");
-            assert_eq!(check(SECRET, token.as_bytes(), BEFORE_MS), Err(NotValid::Malformed), "{signed}");
+            assert_eq!(check(SECRET, token.as_bytes(), b"h", BEFORE_MS), Err(NotValid::Malformed), "{signed}");
         }
     }
 
@@ -309,7 +364,7 @@ mod tests {
                 }
             }
             if bytes != token.as_bytes() {
-                assert!(check(SECRET, &bytes, BEFORE_MS).is_err(), "{bytes:?}");
+                assert!(check(SECRET, &bytes, b"h", BEFORE_MS).is_err(), "{bytes:?}");
             }
         }
     }

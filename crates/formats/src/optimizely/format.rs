@@ -122,7 +122,7 @@ impl EventWire for Optimizely {
             }),
         };
         let Some(kind) = kind else { return false };
-        let attributes = project.visitor_attributes(&event.attributes);
+        let attributes = project.visitor_attributes(event);
         let (user_id, uuid, time_ms) = (event.unit, event.id, event.time_ms);
         Event { user_id, attributes: &attributes, kind, uuid, time_ms }.write(out);
         true
