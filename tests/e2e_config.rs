@@ -186,6 +186,18 @@ fn the_last_good_config_stays_over_every_fault_and_faults_are_counted_for_what_t
     for client in &mut clients {
         eventually_eq("it is asked again", "after=green".to_owned(), || assignments(client));
     }
+    // From `good` to `new`, and from `new` to `after`: each once, for both workers.
+    eventually_eq("changes", 2, || config(&envoy, "changes"));
+    let log = envoy.log();
+    for cause in [
+        "no connection to cluster \"experiments\": ",
+        "cluster \"experiments\" did not answer in time",
+        "the call to cluster \"experiments\" broke off: ",
+        "the call to cluster \"experiments\" was reset",
+        "(status 404)",
+    ] {
+        assert!(log.contains(cause), "{cause}: {log}");
+    }
 }
 
 #[test]
@@ -216,7 +228,7 @@ fn an_unknown_cluster_leaves_inline_in_force_and_is_counted() {
     let envoy = services.envoy(&plugin(json!({"experiments": {"cluster": "nowhere", "inline": one("inline")}})));
     eventually(DEADLINE, "failures are counted", || (config(&envoy, "fetch_failure") >= 3).then_some(()));
     assert_eq!(assignments(&mut envoy.client()), "inline=green");
-    assert!(envoy.log().contains("nowhere"), "the log names it");
+    assert!(envoy.log().contains("experiments could not be fetched (there is no cluster \"nowhere\")"));
 }
 
 #[test]

@@ -232,6 +232,7 @@ fn refused_configurations_are_refused_by_the_schema() {
         "duration too long",
         "duration beyond 64 bits",
         "duration below a millisecond",
+        "scheme without a cluster",
         "routes for native experiments",
         "goals for native experiments",
         "key for native experiments",

@@ -15,7 +15,7 @@ pub(crate) fn read(file: &Path) -> Result<Vec<u8>, String> {
         Ok(read) if read as u64 > FILE_BYTES_MAX => {
             Err(format!("cannot read {}: it is larger than {} MiB", file.display(), FILE_BYTES_MAX >> 20))
         }
-        Ok(_) => Ok(bytes),
+        Ok(_) => Ok(edgesplit_formats::without_byte_order_mark(bytes)),
         Err(error) => Err(format!("cannot read {}: {error}", file.display())),
     }
 }

@@ -2,6 +2,7 @@
 //! response ([`response`]). Nothing here knows which proxy it runs in; see [`host`].
 
 pub mod assignment_set;
+pub mod call_failure;
 pub mod config_sync;
 mod env;
 pub mod events;

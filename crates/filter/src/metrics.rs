@@ -68,6 +68,8 @@ metric_names! {
         FetchFailure = "config.fetch_failure",
         /// Answers whose body was refused.
         ConfigRejected = "config.rejected",
+        /// Fetched configs that differ from the one before.
+        ConfigChanges = "config.changes",
         /// Ids that were minted.
         Minted = "mint.minted",
         /// Ids that were not minted because the client did not connect over https, so its browser would drop the cookie.

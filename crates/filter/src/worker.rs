@@ -77,15 +77,14 @@ impl Worker {
         let now_ms = host.now_ms();
         let vm = host.random() as u64;
         let prefix = format!("edgesplit/{plugin}");
+        let inline_revision = inline.as_ref().and_then(|snapshot| snapshot.revision.clone());
+        let source = config.experiments.source.clone();
         let mut worker = Worker {
             metrics: Metrics::define(host, plugin),
             snapshot: None,
             pipeline: config.events.clone().map(|events| Pipeline::new(events, vm, &prefix, TICK_MS)),
-            sync: config
-                .experiments
-                .source
-                .clone()
-                .map(|source| ConfigSync::new(source, config.compile_options(), vm, &prefix, now_ms)),
+            sync: source
+                .map(|source| ConfigSync::new(source, config.compile_options(), inline_revision, vm, &prefix, now_ms)),
             owned: config.request.owned_names(),
             names_key: format!("{prefix}/names"),
             retired: Vec::new(),

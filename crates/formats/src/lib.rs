@@ -37,6 +37,17 @@ pub use splitter::ELEMENT_BYTES_MAX;
 
 use diagnostics::Node;
 
+/// The byte-order mark that some editors write at the start of a file.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
+/// `document` without the byte-order mark that it may start with, which is no part of JSON.
+pub fn without_byte_order_mark(mut document: Vec<u8>) -> Vec<u8> {
+    if document.starts_with(BYTE_ORDER_MARK) {
+        document.drain(..BYTE_ORDER_MARK.len());
+    }
+    document
+}
+
 /// Compiles the config in `bytes` at once.
 pub fn compile_bytes(bytes: &[u8], options: &Options) -> Compiled {
     let mut compilation = options.format.begin(bytes.to_vec(), options);

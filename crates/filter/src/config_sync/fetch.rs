@@ -1,6 +1,7 @@
 //! The call that fetches a config, and its answer.
 
 use super::state::Validator;
+use crate::call_failure::CallFailure;
 use crate::host::{Call, Host, HostError, Reply, status};
 use crate::metrics::Counter;
 use crate::plugin_config::Source;
@@ -18,10 +19,8 @@ pub(super) enum Answer {
 /// Why a fetch failed.
 #[derive(Debug)]
 pub(super) enum FetchFailure {
-    /// There was no answer, for this reason.
-    Unanswered(String),
-    /// The answer had this status.
-    Status(u16),
+    /// There was no usable answer.
+    Call(CallFailure),
     /// The answer was refused for this problem.
     Refused(String),
 }
@@ -29,19 +28,16 @@ pub(super) enum FetchFailure {
 impl FetchFailure {
     pub(super) fn counter(&self) -> Counter {
         match self {
-            FetchFailure::Unanswered(_) | FetchFailure::Status(_) => Counter::FetchFailure,
+            FetchFailure::Call(_) => Counter::FetchFailure,
             FetchFailure::Refused(_) => Counter::ConfigRejected,
         }
     }
 
-    /// The line for the log.
-    pub(super) fn message(&self) -> (log::Level, String) {
+    /// The line for the log about a fetch from `cluster`.
+    pub(super) fn message(&self, cluster: &str) -> (log::Level, String) {
         let (level, message) = match self {
-            FetchFailure::Unanswered(reason) => {
-                (log::Level::Warn, format!("experiments could not be fetched ({reason})"))
-            }
-            FetchFailure::Status(status) => {
-                (log::Level::Warn, format!("experiments could not be fetched (status {status})"))
+            FetchFailure::Call(failure) => {
+                (log::Level::Warn, format!("experiments could not be fetched ({})", failure.describe(cluster)))
             }
             FetchFailure::Refused(problem) => {
                 (log::Level::Error, format!("the fetched experiments are refused: {problem}"))
@@ -58,7 +54,7 @@ pub(super) fn dispatch(host: &impl Host, source: &Source, validator: Option<&Val
         (":method", "GET"),
         (":path", endpoint.path.as_str()),
         (":authority", endpoint.authority.as_str()),
-        (":scheme", "http"),
+        (":scheme", endpoint.scheme.name()),
         ("accept", "application/json"),
     ];
     if endpoint.headers.iter().all(|(name, _)| name != "accept-encoding") {
@@ -75,8 +71,7 @@ pub(super) fn answer(reply: &impl Reply, bytes_max: usize) -> Result<Answer, Fet
     match status(&headers) {
         Some(304) => return Ok(Answer::NotModified),
         Some(200) => {}
-        Some(status) => return Err(FetchFailure::Status(status)),
-        None => return Err(FetchFailure::Unanswered("no answer".to_owned())),
+        _ => return Err(FetchFailure::Call(CallFailure::of(reply))),
     }
     let bytes = reply.body_len();
     if bytes > bytes_max {

@@ -7,18 +7,20 @@
 mod compiling;
 mod fetch;
 mod problems;
+mod publish;
+mod revision;
 pub mod state;
 
+use crate::call_failure::CallFailure;
 use crate::env::Env;
 use crate::host::{Host, HostError, Reply};
 use crate::metrics::{Counter, Metrics};
-use crate::plugin_config::Source;
-use crate::shared_data::{Record, read, swap, update};
+use crate::plugin_config::{Scheme, Source};
+use crate::shared_data::{read, swap, update};
 use compiling::{Compiling, Origin};
 use edgesplit_engine::hash::{fingerprint, hash64_seeded};
 use edgesplit_engine::snapshot::Snapshot;
-use edgesplit_formats::diagnostics::Severity;
-use edgesplit_formats::{Compiled, NATIVE, Options};
+use edgesplit_formats::{NATIVE, Options, without_byte_order_mark};
 use fetch::{Answer, Decoder, FetchFailure};
 pub use problems::log_problems;
 use state::{Body, Sources, State, Validator, keys};
@@ -54,6 +56,8 @@ pub struct ConfigSync {
     validator: Option<Validator>,
     /// A hash of the body in force.
     body_id: u64,
+    /// The revision in force.
+    revision: Option<String>,
     call: Option<u32>,
     decoding: Option<(Decoder, Option<Validator>)>,
     compiling: Option<Compiling>,
@@ -62,13 +66,22 @@ pub struct ConfigSync {
 }
 
 impl ConfigSync {
-    /// Nothing is loaded yet. All keys in shared data begin with `prefix`.
-    pub fn new(source: Source, options: Options, vm: u64, prefix: &str, now_ms: i64) -> ConfigSync {
+    /// Nothing is loaded yet, and a config with the revision `inline` is in force, if there is one. All keys in shared data
+    /// begin with `prefix`.
+    pub fn new(
+        source: Source,
+        options: Options,
+        inline: Option<String>,
+        vm: u64,
+        prefix: &str,
+        now_ms: i64,
+    ) -> ConfigSync {
         let endpoint = &source.endpoint;
         let mut parts: Vec<&[u8]> =
             vec![endpoint.cluster.as_bytes(), endpoint.authority.as_bytes(), endpoint.path.as_bytes()];
         // A body of one format is useless to another. Native sources keep the ids that they have always had.
         parts.extend((options.format != NATIVE).then_some(options.format.name().as_bytes()));
+        parts.extend((endpoint.scheme != Scheme::Http).then_some(endpoint.scheme.name().as_bytes()));
         parts.extend(endpoint.headers.iter().flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()]));
         let source_id = fingerprint(&parts) as u64;
         let [state_key, body_key] = keys(prefix, source_id);
@@ -83,6 +96,7 @@ impl ConfigSync {
             loaded: 0,
             validator: None,
             body_id: 0,
+            revision: inline,
             call: None,
             decoding: None,
             compiling: None,
@@ -196,8 +210,7 @@ impl ConfigSync {
             Ok(token) => self.call = Some(token),
             Err(HostError) => {
                 env.metrics.add(Counter::Dispatch, 1);
-                let cluster = &self.source.endpoint.cluster;
-                self.fail(env, &FetchFailure::Unanswered(format!("there is no cluster {cluster:?}")));
+                self.fail(env, &FetchFailure::Call(CallFailure::NoCluster));
             }
         }
     }
@@ -218,13 +231,13 @@ impl ConfigSync {
                 env.metrics.add(Counter::FetchNotModified, 1);
                 self.confirm(env, None);
             }
-            Ok(Answer::NotModified) => self.fail(env, &FetchFailure::Status(304)),
+            Ok(Answer::NotModified) => self.fail(env, &FetchFailure::Call(CallFailure::Status(304))),
             Ok(Answer::Config(decoder, validator)) => {
                 self.decoding = Some((decoder, validator));
                 return Some(self.decode_step(env));
             }
             Err(failure) => {
-                if matches!(failure, FetchFailure::Status(400..=499)) {
+                if matches!(failure, FetchFailure::Call(CallFailure::Status(400..=499))) {
                     // The validator may be the problem.
                     self.validator = None;
                 }
@@ -252,6 +265,7 @@ impl ConfigSync {
         text: Vec<u8>,
         validator: Option<Validator>,
     ) -> Option<Snapshot> {
+        let text = without_byte_order_mark(text);
         let body_id = hash64_seeded(self.vm, &text);
         if self.loaded != 0 && body_id == self.body_id {
             env.metrics.add(Counter::FetchSuccess, 1);
@@ -280,77 +294,10 @@ impl ConfigSync {
             }
         };
         (self.validator, self.body_id) = (validator, body_id);
+        if let Some(snapshot) = &snapshot {
+            self.revision.clone_from(&snapshot.revision);
+        }
         snapshot
-    }
-
-    /// Gives a config that was fetched to the other VMs. `None` if it cannot be in force.
-    fn publish(
-        &mut self,
-        env: &mut Env<'_, impl Host>,
-        compiled: Compiled,
-        validator: Option<Validator>,
-        text: Vec<u8>,
-    ) -> Option<Snapshot> {
-        let Some(snapshot) = compiled.snapshot else {
-            let first = compiled.problems.iter().find(|problem| problem.severity == Severity::Error);
-            self.fail(env, &FetchFailure::Refused(first.map(ToString::to_string).unwrap_or_default()));
-            return None;
-        };
-        env.metrics.add(Counter::FetchSuccess, 1);
-        log_problems(env.host, "the config that was fetched", &compiled.problems);
-        // A version is a name, not a number: two VMs that both publish must not use the same one.
-        let version = (env.host.random() as u64).max(1);
-        let body = Body { version, validator, text };
-        if swap(env, &self.body_key, &mut |_, _| Some(body.encode())) != Ok(true) {
-            self.schedule_retry(env);
-            return None;
-        }
-        if !self.confirm(env, Some(version)) {
-            // The config is not in force anywhere. If this VM used it alone, it would answer fetches with its validator, and
-            // the other VMs would never get it. The next fetch brings it again.
-            return None;
-        }
-        self.loaded = version;
-        Some(snapshot)
-    }
-
-    /// The source answered: records this, a new version, if there is one, and the time of the next fetch.
-    fn confirm(&mut self, env: &mut Env<'_, impl Host>, version: Option<u64>) -> bool {
-        let (now_ms, next_ms) = (env.now_ms, self.next_fetch_ms(env));
-        self.confirmed_ms = Some(now_ms);
-        self.update(env, |state| {
-            state.version = version.unwrap_or(state.version);
-            state.confirmed_ms = now_ms;
-            state.next_fetch_ms = next_ms;
-            state.lease_until_ms = 0;
-            true
-        })
-    }
-
-    /// Reports a failed fetch. The config in force stays.
-    fn fail(&self, env: &mut Env<'_, impl Host>, failure: &FetchFailure) {
-        env.metrics.add(failure.counter(), 1);
-        let (level, message) = failure.message();
-        env.host.log(level, &message);
-        self.schedule_retry(env);
-    }
-
-    /// Ends the lease and schedules the next fetch after the refresh interval.
-    fn schedule_retry(&self, env: &mut Env<'_, impl Host>) {
-        let next_ms = self.next_fetch_ms(env);
-        self.update(env, |state| {
-            state.next_fetch_ms = next_ms;
-            state.lease_until_ms = 0;
-            true
-        });
-    }
-
-    /// The time of the next fetch: within the last tenth of the interval. Proxies that started together drift apart, and a
-    /// change still arrives within one interval.
-    fn next_fetch_ms(&self, env: &Env<'_, impl Host>) -> i64 {
-        let refresh_ms = self.source.refresh_ms;
-        let jitter = env.host.random() as u64 % (refresh_ms / 10).max(1);
-        env.now_ms.saturating_add(i64::try_from(refresh_ms - jitter).unwrap_or(i64::MAX))
     }
 
     /// Begins to compile the body that another VM stored.
@@ -358,7 +305,7 @@ impl ConfigSync {
         let Ok(body) = read(env, &self.body_key) else { return };
         // Even if the body cannot be read, later ticks do not try this version again: the next fetch replaces it.
         self.loaded = state.version;
-        let Some(Body { version, validator, text }) = body else { return };
+        let Some(Body { version, validator, text, .. }) = body else { return };
         if version != state.version {
             // Its publisher crashed before it could record the version, or two VMs published at once. Otherwise this VM would
             // use the body alone, answer fetches with its validator, and the other VMs would never get it.

@@ -102,9 +102,14 @@ pub struct Body {
     pub version: u64,
     /// Its validator.
     pub validator: Option<Validator>,
+    /// Its revision, if the source may only send higher ones.
+    pub revision: Option<String>,
     /// The document.
     pub text: Vec<u8>,
 }
+
+/// Added to the kind of a validator if a revision follows.
+const HAS_REVISION: u8 = 4;
 
 impl Record for Body {
     const MARK: &'static [u8] = b"ESd\x04";
@@ -115,18 +120,29 @@ impl Record for Body {
             Some(Validator::Etag(etag)) => (1, etag.as_str()),
             Some(Validator::LastModified(date)) => (2, date.as_str()),
         };
-        out.reserve(13 + validator.len() + self.text.len());
+        let revision = self.revision.as_deref();
+        out.reserve(17 + validator.len() + revision.map_or(0, str::len) + self.text.len());
         out.u64(self.version);
-        out.u8(kind);
+        out.u8(kind + revision.map_or(0, |_| HAS_REVISION));
         out.u32(validator.len() as u32);
         out.bytes(validator.as_bytes());
+        if let Some(revision) = revision {
+            out.u32(revision.len() as u32);
+            out.bytes(revision.as_bytes());
+        }
         out.bytes(&self.text);
     }
 
     fn read(bytes: &mut Reader<'_>) -> Option<Body> {
         let (version, kind, length) = (bytes.u64()?, bytes.u8()?, bytes.u32()?);
         let validator = std::str::from_utf8(bytes.bytes(length)?).ok()?.to_owned();
-        let validator = match kind {
+        let revision = if kind & HAS_REVISION == 0 {
+            None
+        } else {
+            let length = bytes.u32()?;
+            Some(std::str::from_utf8(bytes.bytes(length)?).ok()?.to_owned())
+        };
+        let validator = match kind & !HAS_REVISION {
             0 if validator.is_empty() => None,
             // Stored by an older module.
             1 | 2 if validator.len() > VALIDATOR_BYTES_MAX => None,
@@ -134,7 +150,7 @@ impl Record for Body {
             2 => Some(Validator::LastModified(validator)),
             _ => return None,
         };
-        Some(Body { version, validator, text: bytes.rest().to_vec() })
+        Some(Body { version, validator, revision, text: bytes.rest().to_vec() })
     }
 }
 
@@ -203,12 +219,14 @@ mod tests {
         let hex = "45536302 0100000000000000 0400000000000000 0200000000000000 0300000000000000 0500000000000000 \
                    ffffffffffffffff 07";
         assert_stored(&state, hex);
-        let body = |validator, text: &[u8]| Body { version: 1, validator, text: text.to_vec() };
+        let body = |validator, text: &[u8]| Body { version: 1, validator, revision: None, text: text.to_vec() };
         assert_stored(&body(None, b"{}"), "45536404 0100000000000000 00 00000000 7b7d");
         let etag = Validator::Etag("e".to_owned());
         assert_stored(&body(Some(etag), b"{}"), "45536404 0100000000000000 01 01000000 65 7b7d");
         let date = Validator::LastModified("d".to_owned());
         assert_stored(&body(Some(date), b""), "45536404 0100000000000000 02 01000000 64");
+        let with_revision = Body { revision: Some("r1".to_owned()), ..body(None, b"{}") };
+        assert_stored(&with_revision, "45536404 0100000000000000 04 00000000 02000000 7231 7b7d");
         assert_stored(&Sources(vec![2, 1]), "45537301 0200000000000000 0100000000000000");
     }
 

@@ -3,6 +3,7 @@ use crate::plugin_config::PluginConfig;
 use crate::test_host::{TestHost, TestReply};
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use serde_json::{Value, json};
 use std::io::Write;
 
 const REFRESH_MS: i64 = 10_000;
@@ -16,11 +17,24 @@ struct Vm {
 
 impl Vm {
     fn new(host: &TestHost) -> Vm {
-        let config = format!(r#"{{"experiments": {{"cluster": "experiments", "max_bytes": {BYTES_MAX}}}}}"#);
-        let config = PluginConfig::parse(config.as_bytes()).unwrap();
+        Vm::with(host, &json!({}), None)
+    }
+
+    /// A VM with these members of `experiments`, and an inline config of this revision.
+    fn with(host: &TestHost, members: &Value, inline: Option<&str>) -> Vm {
+        let mut experiments = json!({"cluster": "experiments", "max_bytes": BYTES_MAX});
+        experiments.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+        let config = PluginConfig::from_value(&json!({"experiments": experiments})).unwrap();
         let source = config.experiments.source.clone().unwrap();
-        let sync = ConfigSync::new(source, config.compile_options(), 1, "edgesplit/test", 0);
+        let inline = inline.map(str::to_owned);
+        let sync = ConfigSync::new(source, config.compile_options(), inline, 1, "edgesplit/test", 0);
         Vm { sync, metrics: Metrics::define(host, "test") }
+    }
+
+    /// Fetches this body after the refresh interval. Gives the revision that is in force then, if it is new.
+    fn fetch(&mut self, host: &TestHost, body: &[u8]) -> Option<String> {
+        assert!(self.tick_after(host, REFRESH_MS));
+        self.reply(host, &[status(200)], body)
     }
 
     /// A VM that has started the first fetch.
@@ -181,4 +195,95 @@ fn other_encodings_are_refused_by_name() {
     let expected = "the fetched experiments are refused: the content-encoding \"br\" is not supported, only gzip is; the last \
                     good ones stay";
     assert_eq!(host.log.borrow().last().map(String::as_str), Some(expected));
+}
+
+#[test]
+fn changes_are_counted_once_per_process() {
+    let host = TestHost::default();
+    let mut first = Vm::start(&host);
+    first.reply(&host, &[status(200)], &config("r1", 0));
+    let mut second = Vm::new(&host);
+    assert!(second.sync.start(&host, 0, &mut second.metrics).is_some());
+    assert_eq!(host.count("config.changes"), 0, "the first config is no change");
+    for (revision, changes) in [("r2", 1), ("r2", 1), ("r1", 2), ("r2", 3)] {
+        first.fetch(&host, &config(revision, 0));
+        second.sync.tick(&host, host.now_ms.get(), &mut second.metrics);
+        second.metrics.flush(&host);
+        assert_eq!(host.count("config.changes"), changes, "{revision}");
+    }
+    // A VM that stores the same config once more changes nothing.
+    second.sync.body_id = 0;
+    second.fetch(&host, &config("r2", 0));
+    assert_eq!(host.count("config.changes"), 3);
+}
+
+#[test]
+fn monotonic_config_refuses_lower_revisions() {
+    for (is_monotonic, inline, expected) in [
+        (true, None, [Some("r9"), Some("r10"), None, None, Some("r10"), Some("r11")]),
+        (true, Some("r10"), [None, Some("r10"), None, None, Some("r10"), Some("r11")]),
+        (false, None, [Some("r9"), Some("r10"), Some("r9"), Some(""), Some("r10"), Some("r11")]),
+    ] {
+        let host = TestHost::default();
+        let mut vm = Vm::with(&host, &json!({"monotonic": is_monotonic}), inline);
+        vm.sync.start(&host, 0, &mut vm.metrics);
+        vm.reply(&host, &[status(503)], b"");
+        let without_revision = br#"{"schema": 1, "revision": "", "experiments": []}"#.to_vec();
+        let bodies = [
+            config("r9", 0),
+            config("r10", 0),
+            config("r9", 0),
+            without_revision,
+            config("r10", 200),
+            config("r11", 0),
+        ];
+        let in_force = bodies.map(|body| vm.fetch(&host, &body));
+        assert_eq!(in_force.each_ref().map(Option::as_deref), expected, "{inline:?}");
+        let refused = expected.iter().filter(|revision| revision.is_none()).count();
+        assert_eq!(host.count("config.rejected"), refused as i64);
+        let reason = "revision \"r9\" is lower than \"r10\", the one in force, and experiments.monotonic is on";
+        assert_eq!(host.log.borrow().iter().any(|line| line.contains(reason)), is_monotonic, "{:?}", host.log.borrow());
+    }
+}
+
+#[test]
+fn monotonic_config_is_not_replaced_by_a_slower_vm() {
+    let host = TestHost::default();
+    let mut vms = [(); 2].map(|()| Vm::with(&host, &json!({"monotonic": true}), None));
+    for vm in &mut vms {
+        // Both fetch before their first tick.
+        vm.sync.start(&host, 0, &mut vm.metrics);
+    }
+    let [slow, fast] = &mut vms;
+    assert_eq!(fast.reply(&host, &[status(200)], &config("r10", 0)).as_deref(), Some("r10"));
+    let reply = TestReply { headers: vec![status(200)], body: config("r9", 0) };
+    assert!(slow.sync.on_reply(&host, 0, 0, &reply, &mut slow.metrics).unwrap().is_none());
+    let loaded = slow.sync.tick(&host, 0, &mut slow.metrics).unwrap();
+    assert_eq!(loaded.revision.as_deref(), Some("r10"));
+}
+
+#[test]
+fn byte_order_mark_is_ignored() {
+    let host = TestHost::default();
+    let mut vm = Vm::start(&host);
+    let body = ["\u{feff}".as_bytes(), &config("r1", 0)].concat();
+    assert_eq!(vm.reply(&host, &[status(200)], &body).as_deref(), Some("r1"));
+    assert_eq!(vm.fetch(&host, &config("r1", 0)), None, "the same config");
+}
+
+#[test]
+fn failed_fetches_name_their_cause() {
+    for (headers, body, expected) in [
+        (vec![status(503)], "no healthy upstream", "cluster \"experiments\" has no healthy host"),
+        (vec![status(504)], "upstream request timeout", "cluster \"experiments\" did not answer in time"),
+        (vec![status(503)], "busy", "(status 503)"),
+        (vec![], "", "or is larger than the 32 MiB that the proxy accepts"),
+    ] {
+        let host = TestHost::default();
+        let mut vm = Vm::with(&host, &json!({"scheme": "https"}), None);
+        vm.sync.start(&host, 0, &mut vm.metrics);
+        assert_eq!(host.last_call(":scheme").as_deref(), Some("https"));
+        vm.reply(&host, &headers, body.as_bytes());
+        assert!(host.log.borrow().iter().any(|line| line.contains(expected)), "{:?}", host.log.borrow());
+    }
 }

@@ -6,6 +6,7 @@ use super::dedupe::Dedupe;
 use super::event::Event;
 use super::outbox::{InFlight, SendPolicy};
 use super::outcome::{Outcome, outcome};
+use crate::call_failure::{CallFailure, FailureLog};
 use crate::env::Env;
 use crate::host::{Host, Reply, status};
 use crate::metrics::{Counter, Metrics};
@@ -43,6 +44,9 @@ pub struct Pipeline {
     diversions: Vec<u32>,
     /// Results that could not be recorded yet.
     unsettled: Vec<(InFlight, DeliveryResult)>,
+    /// The failures of calls to the service, and to the fallback.
+    failures: FailureLog,
+    fallback_failures: FailureLog,
     /// Whether the index may contain a report of this VM's buffer.
     has_reported: bool,
     tidied_ms: i64,
@@ -72,6 +76,8 @@ impl Pipeline {
             calls: Vec::new(),
             diversions: Vec::new(),
             unsettled: Vec::new(),
+            failures: FailureLog::default(),
+            fallback_failures: FailureLog::default(),
             has_reported: false,
             tidied_ms: i64::MIN,
             config,
@@ -165,11 +171,21 @@ impl Pipeline {
         let outcome = outcome(status(&headers));
         if let Some(at) = self.diversions.iter().position(|diversion| *diversion == token) {
             self.diversions.swap_remove(at);
-            env.metrics.add(Counter::FallbackFailed, u64::from(outcome != Outcome::Delivered));
+            if outcome == Outcome::Delivered {
+                self.fallback_failures.succeeded(env.host, "the fallback takes events again");
+            } else {
+                env.metrics.add(Counter::FallbackFailed, 1);
+                self.log_fallback_failure(env, CallFailure::of(reply));
+            }
             return true;
         }
         let Some(at) = self.calls.iter().position(|(call, _)| *call == token) else { return false };
         let (_, call) = self.calls.swap_remove(at);
+        if outcome == Outcome::Delivered {
+            self.failures.succeeded(env.host, "events are delivered again");
+        } else {
+            self.log_failure(env, outcome, CallFailure::of(reply));
+        }
         let retry_after_ms = headers.get("retry-after").and_then(|value| retry_after_ms(value, now_ms));
         self.settle(env, call, DeliveryResult::Answered(outcome, retry_after_ms));
         self.send_waiting(env);

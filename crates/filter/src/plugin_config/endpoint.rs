@@ -3,7 +3,7 @@
 use super::names;
 use edgesplit_formats::diagnostics::{Node, Problems};
 use edgesplit_formats::document;
-use edgesplit_formats::document::{InPlace, Map, Nullable, Object, Text, Then, in_place, strict};
+use edgesplit_formats::document::{Choice, InPlace, Map, Nullable, Object, Text, Then, in_place, strict};
 
 /// The address of a service, and the headers of each call.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -14,9 +14,33 @@ pub struct Endpoint {
     pub authority: String,
     /// The value of `:path`, with its query if there is one.
     pub path: String,
+    /// The value of `:scheme`.
+    pub scheme: Scheme,
     /// More headers, their names in lower case and different from each other. Values may be secrets.
     pub headers: Vec<(String, String)>,
 }
+
+/// The scheme of calls.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Scheme {
+    /// Without TLS.
+    #[default]
+    Http,
+    /// For clusters with TLS.
+    Https,
+}
+
+impl Scheme {
+    /// The value of `:scheme`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+        }
+    }
+}
+
+const SCHEME: Choice<Scheme> = Choice(|| [Scheme::Http, Scheme::Https].map(|scheme| (scheme.name(), scheme)).to_vec());
 
 pub(super) const CLUSTER: Text = Text::new(
     "the name of an Envoy cluster: not empty, no control characters",
@@ -47,6 +71,8 @@ document! {
         authority: Option<String> = None => Nullable(AUTHORITY),
         /// The path of requests, with or without a query.
         path: String = "/".to_owned() => PATH,
+        /// The scheme of requests: `https` for a cluster with TLS.
+        scheme: Scheme = Scheme::Http => SCHEME,
         /// More headers of requests, such as authorization.
         headers: Vec<(String, String)> = Vec::new() => HEADERS,
     }
@@ -76,11 +102,11 @@ impl Service {
 
 impl Address {
     /// The members of an endpoint that mean nothing without its cluster.
-    pub(super) const NAMES: [&str; 3] = ["authority", "path", "headers"];
+    pub(super) const NAMES: [&str; 4] = ["authority", "path", "scheme", "headers"];
 
     /// The endpoint in the cluster of this name, whose members stand in `block`.
     pub(super) fn endpoint(self, cluster: String, block: Node<'_>, problems: &mut Problems) -> Option<Endpoint> {
-        let Address { authority, path, headers } = self;
+        let Address { authority, path, scheme, headers } = self;
         // Istio names its clusters `outbound|80||service.namespace.svc.cluster.local`: the host stands last.
         let host = || cluster.rsplit('|').next().filter(|host| names::is_authority(host)).map(str::to_owned);
         let Some(authority) = authority.or_else(host) else {
@@ -88,7 +114,7 @@ impl Address {
             problems.error(&block.path.field("authority"), message);
             return None;
         };
-        Some(Endpoint { cluster, authority, path, headers })
+        Some(Endpoint { cluster, authority, path, scheme, headers })
     }
 }
 

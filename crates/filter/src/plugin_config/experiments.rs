@@ -2,13 +2,14 @@
 
 use super::duration::{HOUR_MS, MINUTE_MS, SECOND_MS, millis};
 use super::endpoint::{Address, CLUSTER, Endpoint};
+use crate::call_failure::CALL_BODY_BYTES_MAX;
 use edgesplit_engine::pattern::Pattern;
 use edgesplit_engine::route::Route;
 use edgesplit_engine::snapshot::Goal;
 use edgesplit_formats::diagnostics::{Node, Problems};
 use edgesplit_formats::document;
 use edgesplit_formats::document::{
-    AnyObject, Choice, List, Nullable, Object, Parsed, Text, Then, in_place, strict, whole,
+    AnyObject, Choice, Flag, List, Nullable, Object, Parsed, Text, Then, in_place, strict, whole,
 };
 use edgesplit_formats::native;
 use edgesplit_formats::native::route::Goals;
@@ -44,6 +45,8 @@ pub struct Source {
     pub timeout_ms: u64,
     /// The largest body that is taken, in bytes.
     pub max_bytes: usize,
+    /// Whether a config with a lower revision than the one in force is refused.
+    pub monotonic: bool,
 }
 
 document! {
@@ -60,7 +63,9 @@ document! {
         /// How long a fetch may take.
         timeout_ms as "timeout": u64 = 2 * SECOND_MS => millis(1, 5 * MINUTE_MS),
         /// A larger body is refused.
-        max_bytes: usize = 4 << 20 => whole(1, 64 << 20),
+        max_bytes: usize = 4 << 20 => whole(1, CALL_BODY_BYTES_MAX as u64),
+        /// Whether a document is refused whose `revision` is lower than the one in force.
+        monotonic: bool = false => Flag,
         /// A document in the experiment format, in force until the first good fetch.
         inline: Option<Value> = None => Nullable(AnyObject),
         /// The key of a vendor's encrypted payload; for GrowthBook 16 bytes in base64.
@@ -115,6 +120,7 @@ impl Block {
             refresh_ms,
             timeout_ms,
             max_bytes,
+            monotonic,
             inline,
             decryption_key,
             routes,
@@ -137,9 +143,9 @@ impl Block {
         }
         let source = if let Some(cluster) = cluster {
             let endpoint = address.endpoint(cluster, node, problems)?;
-            Some(Source { endpoint, refresh_ms, timeout_ms, max_bytes })
+            Some(Source { endpoint, refresh_ms, timeout_ms, max_bytes, monotonic })
         } else {
-            // `refresh`, `timeout` and `max_bytes` do no harm alone; these three show that a service was meant.
+            // `refresh`, `timeout` and `max_bytes` do no harm alone; these four show that a service was meant.
             for name in Address::NAMES.into_iter().filter(|name| node.value.get(name).is_some()) {
                 problems.error(&node.path.field(name), "needs `cluster`: without it nothing is fetched");
             }

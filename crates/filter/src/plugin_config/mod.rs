@@ -19,7 +19,7 @@ mod visitor;
 mod tests;
 
 pub use duration::parse_duration_ms;
-pub use endpoint::Endpoint;
+pub use endpoint::{Endpoint, Scheme};
 pub use events::{
     Batch, Dedupe, EventFormat, Events, OUTBOX_BATCHES_MAX, OUTBOX_BYTES_MAX, OnFull, OutboxLimits, Retry,
 };
@@ -97,7 +97,8 @@ fn document(bytes: &[u8]) -> Result<Value, Problems> {
         // No configuration at all: the missing field explains more than "not JSON" would.
         return Ok(Value::Object(Map::new()));
     }
-    serde_json::from_slice(bytes).or_else(|error| {
+    let text = edgesplit_formats::without_byte_order_mark(bytes.to_vec());
+    serde_json::from_slice(&text).or_else(|error| {
         protobuf_struct::decode(bytes).ok_or_else(|| {
             let mut problems = Problems::new();
             let message = format!("expected a JSON object (or an encoded google.protobuf.Struct): {error}");

@@ -17,7 +17,8 @@ fn refused(bytes: &[u8]) -> Vec<String> {
 }
 
 fn source(cluster: &str) -> Endpoint {
-    Endpoint { cluster: cluster.to_owned(), authority: cluster.to_owned(), path: "/".to_owned(), headers: Vec::new() }
+    let (path, scheme, headers) = ("/".to_owned(), Scheme::Http, Vec::new());
+    Endpoint { cluster: cluster.to_owned(), authority: cluster.to_owned(), path, scheme, headers }
 }
 
 #[test]
@@ -94,6 +95,7 @@ fn a_cluster_alone_takes_the_defaults() {
                 refresh_ms: 10_000,
                 timeout_ms: 2_000,
                 max_bytes: 4_194_304,
+                monotonic: false,
             }),
             ..experiments()
         },
@@ -184,9 +186,9 @@ fn full() -> Value {
     json!({
         "experiments": {
             "format": "native", "cluster": "outbound|80||experiments.shop", "authority": "experiments.internal:8080",
-            "path": "/experiments.json?env=live", "headers": {"Authorization": "Bearer abc", "x-a": ""},
+            "path": "/experiments.json?env=live", "headers": {"Authorization": "Bearer abc", "x-a": ""}, "scheme": "https",
             "refresh": "0.25s", "timeout": "250ms", "max_bytes": 1024, "inline": {"schema": 1, "experiments": []},
-            "routes": [],
+            "monotonic": true, "routes": [],
         },
         "visitor": {
             "id": [{"header": "X-User-Id"}, {"cookie": "uid"}, {"jwt_claim": "sub", "header": "Authorization"},
@@ -207,7 +209,7 @@ fn full() -> Value {
         "response": {"downstream_caching": "unchanged", "debug_header": "X-Debug"},
         "events": {
             "format": "ndjson", "cluster": "collector", "authority": "collector.internal", "path": "/v1/events",
-            "headers": {"x-key": "k"}, "timeout": "100ms",
+            "headers": {"x-key": "k"}, "timeout": "100ms", "scheme": "https",
             "batch": {"max_events": 1, "max_bytes": 1, "max_age": "50ms"},
             "dedupe": {"window": "1s", "max_entries": 1}, "prefetch": "count", "url_query": "keep",
             "outbox": {"max_bytes": 1, "max_batches": 1, "max_age": "1s", "on_full": "drop_newest"},
@@ -224,9 +226,10 @@ fn every_field_is_read() {
         cluster: text("outbound|80||experiments.shop"),
         authority: text("experiments.internal:8080"),
         path: text("/experiments.json?env=live"),
+        scheme: Scheme::Https,
         headers: vec![(text("authorization"), text("Bearer abc")), (text("x-a"), text(""))],
     };
-    let source = Source { endpoint, refresh_ms: 250, timeout_ms: 250, max_bytes: 1024 };
+    let source = Source { endpoint, refresh_ms: 250, timeout_ms: 250, max_bytes: 1024, monotonic: true };
     let expected = PluginConfig {
         experiments: Experiments {
             source: Some(source),
@@ -294,6 +297,7 @@ fn every_field_is_read() {
                 cluster: text("collector"),
                 authority: text("collector.internal"),
                 path: text("/v1/events"),
+                scheme: Scheme::Https,
                 headers: vec![(text("x-key"), text("k"))],
             },
             timeout_ms: 100,
@@ -355,10 +359,11 @@ fn an_empty_include_matches_every_path() {
 fn json_and_an_encoded_struct_are_distinguished() {
     let expected = accepted(&full());
     assert_eq!(PluginConfig::parse(full().to_string().as_bytes()), Ok(expected.clone()));
+    assert_eq!(PluginConfig::parse(format!("\u{feff}{}", full()).as_bytes()), Ok(expected.clone()));
     assert_eq!(PluginConfig::parse(&encode(&full())), Ok(expected));
     // Problems are the same either way.
     let bad = json!({"experiments": {"cluster": "c", "max_bytes": 1.5}});
-    let message = "experiments.max_bytes: expected a whole number from 1 to 67108864, found the number 1.5";
+    let message = "experiments.max_bytes: expected a whole number from 1 to 33554432, found the number 1.5";
     assert_eq!(refused(bad.to_string().as_bytes()), [message]);
     assert_eq!(refused(&encode(&bad)), [message]);
 }

@@ -1,6 +1,7 @@
 //! From a slot on its way, to the service or to the fallback.
 
 use super::{DeliveryResult, Pipeline};
+use crate::call_failure::CallFailure;
 use crate::env::Env;
 use crate::events::outbox::{BACKLOG_CALLS_IN_FLIGHT_MAX, Batch, EvictionReason, InFlight};
 use crate::events::outcome::Outcome;
@@ -70,6 +71,7 @@ impl Pipeline {
             Err(HostError) => {
                 // Usually a missing cluster, which an operator can fix: a failure like any other.
                 env.metrics.add(Counter::Dispatch, 1);
+                self.log_failure(env, Outcome::Keep, CallFailure::NoCluster);
                 self.settle(env, call, DeliveryResult::Answered(Outcome::Keep, None));
             }
         }
@@ -90,10 +92,32 @@ impl Pipeline {
                 env.metrics.add(Counter::Diverted, count);
                 return;
             }
-            Some(Err(HostError)) => env.metrics.add(Counter::Dispatch, 1),
+            Some(Err(HostError)) => {
+                env.metrics.add(Counter::Dispatch, 1);
+                self.log_fallback_failure(env, CallFailure::NoCluster);
+            }
             None => {}
         }
         env.metrics.add(reason.counter(), count);
+    }
+
+    /// Logs a failed delivery, with its consequence for the events.
+    pub(super) fn log_failure(&mut self, env: &Env<'_, impl Host>, outcome: Outcome, failure: CallFailure) {
+        let consequence = match outcome {
+            Outcome::Keep => "events could not be delivered, and are kept",
+            Outcome::Split => "a batch of events was too large",
+            Outcome::Reject => "events were refused, and are dropped",
+            Outcome::Delivered => return,
+        };
+        self.failures.failed(env.host, failure, (&self.config.endpoint.cluster, consequence));
+    }
+
+    /// Logs that the fallback did not take events.
+    pub(super) fn log_fallback_failure(&mut self, env: &Env<'_, impl Host>, failure: CallFailure) {
+        if let Some(fallback) = &self.config.fallback {
+            let consequence = "the fallback did not take events, and they are lost";
+            self.fallback_failures.failed(env.host, failure, (&fallback.cluster, consequence));
+        }
     }
 
     /// Starts the call that carries the events in `part` to `endpoint`.
@@ -116,7 +140,7 @@ impl Pipeline {
             (":method", "POST"),
             (":path", endpoint.path.as_str()),
             (":authority", endpoint.authority.as_str()),
-            (":scheme", "http"),
+            (":scheme", endpoint.scheme.name()),
             ("content-type", content_type),
             ("idempotency-key", id.as_str()),
         ];
