@@ -126,15 +126,15 @@ fn explain_shows_a_visitor_step_by_step() {
     // The buckets were computed independently, by the formulas in docs/configuration.md.
     let expected = "\
 checkout-button: green (bucketed)
-  path      the filter acts on it
+  path      the filter acts on this path
   state     not paused
   route     GET /checkout on \"\" matches
-  schedule  it is its time
-  bot       no bot
-  consent   nothing against it
+  schedule  no start or end is set
+  bot       not a bot
+  consent   given, or not required
   unit      id is \"u2\"
   forced    no variant is forced
-  audience  everybody
+  audience  all visitors
   traffic   bucket 8903; takes part below 10000: in
   variant   bucket 6055 of control [0, 5000), green [5000, 10000)
 nav: not in it (traffic)
@@ -152,6 +152,72 @@ nav: not in it (traffic)
     for wrong in [&[][..], &["--id", "u1", "--route", "/"], &["--path", "/", "--attributes", "[]"]] {
         assert_eq!(ask(wrong).code, 2, "{wrong:?}");
     }
+}
+
+#[test]
+fn explain_names_the_failed_clause() {
+    let audience = json!({"country": {"$in": ["DE", "AT"]}, "plan": "pro"});
+    let variants = json!([{"key": "old", "weight": 5000, "baseline": true}, {"key": "new", "weight": 5000}]);
+    let experiment = json!({"key": "nav", "state": "running", "audience": audience, "variants": variants});
+    let config = file("explain-audience.json", &json!({"schema": 1, "experiments": [experiment]}).to_string());
+    let ask = |attributes: Value| {
+        let attributes = attributes.to_string();
+        let printed =
+            edgesplit(&["explain", "--config", &config, "--id", "u1", "--attributes", &attributes, "--now", NOW], &[]);
+        printed.out.lines().find_map(|line| line.strip_prefix("  audience  ").map(str::to_owned)).unwrap_or(printed.err)
+    };
+    assert_eq!(ask(json!({"country": "FR", "plan": "pro"})), r#"country is "FR", expected one of "AT", "DE""#);
+    assert_eq!(ask(json!({"country": "DE"})), r#"plan is missing, expected "pro""#);
+    assert_eq!(ask(json!({"country": "DE", "plan": "pro"})), "matches");
+}
+
+#[test]
+fn explain_shows_how_the_visitor_is_identified() {
+    let config = file("explain-identity.json", &experiments());
+    let ask = |visitor: Value, more: &[&str]| {
+        let plugin = json!({"visitor": visitor, "experiments": {"inline": {}}}).to_string();
+        let plugin = file("explain-identity-plugin.json", &plugin);
+        let arguments = [&["explain", "--config", &config, "--plugin", &plugin, "--path", "/"], more].concat();
+        let printed = edgesplit(&arguments, &[]);
+        assert_eq!(printed.code, 0, "{}", printed.err);
+        let (visitor, _) = printed.out.split_once("checkout-button").unwrap();
+        visitor.to_owned()
+    };
+    let sources = || json!({"id": [{"header": "x-user"}, {"cookie": "uid"}]});
+    let minted = || json!({"mint": {"cookie": "ab"}});
+    for (visitor, more, expected) in [
+        (sources(), &["--header", "X-User: u1"][..], "visitor: \"u1\", from the header x-user\n"),
+        (sources(), &["--cookie", "uid=u2"], "visitor: \"u2\", from the cookie uid\n"),
+        (sources(), &[], "visitor: none: the request has no id in the header x-user or the cookie uid\n"),
+        (minted(), &[], "visitor: none yet; visitor.mint puts a new id into the cookie ab\n"),
+        (sources(), &["--id", "a;b"], "visitor: \"a;b\", as a request supplies it in the header x-user\n"),
+        (
+            json!({}),
+            &["--id", "u1"],
+            "visitor: \"u1\", from --id only\n  no request can supply this id: the plugin configuration has neither \
+             visitor.id nor visitor.mint\n",
+        ),
+        (
+            minted(),
+            &["--id", "u1"],
+            "visitor: \"u1\", from --id only\n  no request can supply this id: the minted cookie ab only takes UUIDs \
+             of version 4\n",
+        ),
+    ] {
+        assert_eq!(ask(visitor, more), expected, "{more:?}");
+    }
+}
+
+#[test]
+fn explain_reports_a_path_without_its_leading_slash() {
+    let config = file("explain-path.json", &experiments());
+    for option in ["--path", "--route"] {
+        let printed = edgesplit(&["explain", "--config", &config, option, "checkout"], &[]);
+        assert_eq!(printed.code, 0);
+        assert_eq!(printed.err, "note: the path has no leading slash; this is for /checkout\n");
+    }
+    let printed = edgesplit(&["explain", "--config", &config, "--path", "https://shop.example/checkout"], &[]);
+    assert!(printed.code == 2 && printed.err.contains("--host takes the host"), "{}", printed.err);
 }
 
 /// Two flags of one rollout each, and an experiment that no flag uses.

@@ -1,6 +1,7 @@
 //! `edgesplit explain`: the decisions for one visitor step by step, or the cache keys of a page.
 
 mod args;
+mod identity;
 mod keys;
 mod visitor;
 
@@ -10,8 +11,9 @@ pub(super) use keys::count as key_count;
 use crate::args::{now_ms, options};
 use crate::exit::{EXIT_OK, EXIT_PROBLEMS};
 use crate::files::read;
-use crate::output::{self, print_problems};
+use crate::output::{self, STRONG, print_problems};
 use edgesplit_filter::plugin_config::PluginConfig;
+use visitor::Explanation;
 
 pub(super) fn run(args: &Arguments) -> Result<u8, String> {
     let plugin = match &args.plugin {
@@ -28,19 +30,22 @@ pub(super) fn run(args: &Arguments) -> Result<u8, String> {
     let compiled = edgesplit_formats::compile_bytes(&read(&args.config)?, &options);
     print_problems(&args.config, &compiled.problems);
     let Some(snapshot) = compiled.snapshot else { return Ok(EXIT_PROBLEMS) };
+    if let Some(path) = args.route.iter().chain(&args.path).find(|path| path.is_completed) {
+        anstream::eprintln!("{STRONG}note{STRONG:#}: the path has no leading slash; this is for {}", path.text);
+    }
     match &args.route {
         Some(route) => {
-            let page = keys::Page { path: route, host: args.host.as_deref(), method: &args.method };
+            let page = keys::Page { path: &route.text, host: args.host.as_deref(), method: &args.method };
             let keys = keys::Keys::of(&snapshot, &page, options.budget);
             if args.json { output::print_json(&keys.to_json())? } else { output::print(&keys.to_text())? }
         }
         None => {
             let now_ms = args.now.unwrap_or_else(now_ms);
-            let answer = visitor::explain(&snapshot, plugin.as_ref(), args, now_ms)?;
+            let explanation = Explanation::new(&snapshot, plugin.as_ref(), args, now_ms)?;
             if args.json {
-                output::print_json(&visitor::to_json(&answer))?;
+                output::print_json(&explanation.to_json())?;
             } else {
-                output::print(&visitor::to_text(&answer))?;
+                output::print(&explanation.to_text())?;
             }
         }
     }

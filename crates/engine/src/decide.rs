@@ -144,13 +144,13 @@ pub fn check_request(
     observer: &mut impl Observer,
 ) -> Option<Reason> {
     let included = input.path_included;
-    let says = ["the plugin configuration keeps the filter off it", "the filter acts on it"];
-    observer.check("path", included, format_args!("{}", either(included, says)));
+    let detail = either(included, ["the plugin configuration excludes this path", "the filter acts on this path"]);
+    observer.check("path", included, format_args!("{detail}"));
     if !included {
         return Some(Reason::PathExcluded);
     }
     let active = experiment.state != State::Paused;
-    observer.check("state", active, format_args!("{}", either(active, ["paused: nobody is in it", "not paused"])));
+    observer.check("state", active, format_args!("{}", either(active, ["paused", "not paused"])));
     if !active {
         return Some(Reason::Paused);
     }
@@ -177,7 +177,7 @@ fn check_visitor(experiment: &Experiment, input: &DecisionInput<'_>, observer: &
         let shown = previewed(experiment, input);
         match shown.and_then(|variant| experiment.variants.get(variant)) {
             Some(variant) => observer.check("preview", true, format_args!("the link shows {}", variant.key)),
-            None => observer.check("preview", true, format_args!("the link shows no variant that it has")),
+            None => observer.check("preview", true, format_args!("the link shows no variant of this experiment")),
         }
         if let Some(variant) = shown {
             return Some(Decision::yes(variant, Reason::Preview));
@@ -189,20 +189,21 @@ fn check_visitor(experiment: &Experiment, input: &DecisionInput<'_>, observer: &
         return Some(Decision::yes(winner, Reason::Winner));
     }
     let scheduled = schedule_reason(experiment, input.now_ms);
-    let says = match scheduled {
-        Some(Reason::Ended) => "has ended",
-        Some(_) => "has not started",
-        None => "it is its time",
+    let detail = match scheduled {
+        Some(Reason::Ended) => "the end has passed",
+        Some(_) => "the start is still to come",
+        None if experiment.starts_ms.is_none() && experiment.ends_ms.is_none() => "no start or end is set",
+        None => "between start and end",
     };
-    observer.check("schedule", scheduled.is_none(), format_args!("{says}"));
+    observer.check("schedule", scheduled.is_none(), format_args!("{detail}"));
     if let Some(reason) = scheduled {
         return Some(Decision::no(reason));
     }
-    let says = either(input.bot, ["no bot", "the user agent is a bot's"]);
-    observer.check("bot", !input.bot, format_args!("{says}"));
+    let detail = either(input.bot, ["not a bot", "the user agent is a bot's"]);
+    observer.check("bot", !input.bot, format_args!("{detail}"));
     if !input.bot {
-        let says = either(input.consent, ["not given, or an objection was sent", "nothing against it"]);
-        observer.check("consent", input.consent, format_args!("{says}"));
+        let detail = either(input.consent, ["missing, or the visitor objected", "given, or not required"]);
+        observer.check("consent", input.consent, format_args!("{detail}"));
     }
     input.exclusion_reason().map(Decision::no)
 }
@@ -218,20 +219,27 @@ fn check_unit<O: Observer>(
 ) -> Option<Decision> {
     match experiment.forced.get(unit).and_then(|&at| Some((at, experiment.variants.get(at)?))) {
         Some((at, variant)) => {
-            observer.check("forced", true, format_args!("the config forces {} for it", variant.key));
+            observer.check("forced", true, format_args!("the config forces {} for this unit", variant.key));
             return Some(Decision::yes(at, Reason::Forced));
         }
         None => observer.check("forced", true, format_args!("no variant is forced")),
     }
     match &experiment.audience {
-        None => observer.check("audience", true, format_args!("everybody")),
+        None => observer.check("audience", true, format_args!("all visitors")),
         Some(audience) => {
-            let (says, reason) = match audience.matches(attributes, input.steps) {
-                Ok(true) => ("the visitor is in it", None),
-                Ok(false) => ("the visitor is not in it", Some(Reason::Audience)),
-                Err(LimitExceeded) => ("checking it exceeds the limit of work", Some(Reason::Limit)),
+            let reason = match audience.matches(attributes, input.steps) {
+                Ok(true) => None,
+                Ok(false) => Some(Reason::Audience),
+                Err(LimitExceeded) => Some(Reason::Limit),
             };
-            observer.check("audience", reason.is_none(), format_args!("{says}"));
+            if observer.is_active() {
+                let detail = match reason {
+                    None => "matches".to_owned(),
+                    Some(Reason::Limit) => "exceeds the limit of work".to_owned(),
+                    Some(_) => audience.unmet(attributes),
+                };
+                observer.check("audience", reason.is_none(), format_args!("{detail}"));
+            }
             if let Some(reason) = reason {
                 return Some(Decision::no(reason));
             }
@@ -239,8 +247,8 @@ fn check_unit<O: Observer>(
     }
     if let Some(holdout) = &snapshot.holdout {
         let (bucket, share) = (holdout.salt.bucket(unit), holdout.share);
-        let says = either(bucket < share, ["not", "held out"]);
-        observer.check("holdout", bucket >= share, format_args!("bucket {bucket}; held out below {share}: {says}"));
+        let result = either(bucket < share, ["not held out", "held out"]);
+        observer.check("holdout", bucket >= share, format_args!("bucket {bucket}; held out below {share}: {result}"));
         if bucket < share {
             return Some(Decision::no(Reason::Holdout));
         }
@@ -248,8 +256,8 @@ fn check_unit<O: Observer>(
     if let Some(layer) = &experiment.layer {
         let (bucket, slots) = (layer.salt.bucket(unit), layer.from..layer.to);
         let inside = slots.contains(&bucket);
-        let (from, to, says) = (layer.from, layer.to, either(inside, ["out", "in"]));
-        observer.check("layer", inside, format_args!("bucket {bucket}; its slots are [{from}, {to}): {says}"));
+        let (from, to, result) = (layer.from, layer.to, either(inside, ["out", "in"]));
+        observer.check("layer", inside, format_args!("bucket {bucket}; its slots are [{from}, {to}): {result}"));
         if !inside {
             return Some(Decision::no(Reason::Layer));
         }
@@ -265,17 +273,21 @@ fn check_sticky(
     observer: &mut impl Observer,
 ) -> Option<Decision> {
     let Some(bucket) = input.sticky.iter().find(|bucket| bucket.experiment == experiment.key) else {
-        observer.check("sticky", true, format_args!("the browser remembers no variant of it"));
+        observer.check("sticky", true, format_args!("the browser remembers no variant"));
         return None;
     };
     let (key, then) = (&*bucket.variant, bucket.version);
     if then != version {
-        let says = format_args!("the browser remembers {key:?} of version {then}; it is version {version} now");
-        observer.check("sticky", true, says);
+        let detail = format_args!("the browser remembers {key:?} of version {then}; the current version is {version}");
+        observer.check("sticky", true, detail);
         return None;
     }
     let Some(variant) = experiment.variant(key) else {
-        observer.check("sticky", true, format_args!("the browser remembers {key:?}, which it does not have"));
+        observer.check(
+            "sticky",
+            true,
+            format_args!("the browser remembers {key:?}, which the experiment does not have"),
+        );
         return None;
     };
     // Else a forged cookie would reach a variant that is off.
@@ -294,8 +306,8 @@ fn allocate(experiment: &Experiment, input: &DecisionInput<'_>, unit: &str, obse
     // At full traffic the bucket need not be known.
     if share < BUCKETS || observer.is_active() {
         let bucket = experiment.traffic_salt.bucket(unit);
-        let says = either(bucket < share, ["out", "in"]);
-        observer.check("traffic", bucket < share, format_args!("bucket {bucket}; takes part below {share}: {says}"));
+        let result = either(bucket < share, ["out", "in"]);
+        observer.check("traffic", bucket < share, format_args!("bucket {bucket}; takes part below {share}: {result}"));
         if bucket >= share {
             return Decision::no(Reason::Traffic);
         }
@@ -328,8 +340,8 @@ fn unless_off(
         && let Some(found) = experiment.variants.get(variant)
     {
         let is_on = !input.off.contains(&found.tag);
-        let says = either(is_on, ["is switched off", "is not switched off"]);
-        observer.check("guardrail", is_on, format_args!("{} {says}", found.key));
+        let state = either(is_on, ["is switched off", "is not switched off"]);
+        observer.check("guardrail", is_on, format_args!("{} {state}", found.key));
         if !is_on {
             return Decision::no(Reason::Guardrail);
         }

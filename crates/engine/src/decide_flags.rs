@@ -23,15 +23,16 @@ pub fn decide_flags(
         match (previewed(experiment, input), excluded) {
             (Some(variant), _) => shown.push((number, variant)),
             (None, Some(reason)) => {
-                let says = if reason == Reason::Bot { "the user agent is a bot's" } else { "no consent" };
-                sink.check(reason.name(), false, format_args!("{says}"));
+                let is_bot = reason == Reason::Bot;
+                let detail = if is_bot { "the user agent is a bot's" } else { "missing, or the visitor objected" };
+                sink.check(reason.name(), false, format_args!("{detail}"));
                 sink.decided(number, None, reason);
             }
             (None, None) => evaluated.push(number),
         }
     }
     for &(number, variant) in &shown {
-        sink.check("preview", true, format_args!("the link shows it"));
+        sink.check("preview", true, format_args!("the link shows this flag's variant"));
         sink.decided(number, Some(variant), Reason::Preview);
     }
     if !evaluated.is_empty() {

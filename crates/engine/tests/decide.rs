@@ -39,7 +39,7 @@ fn remembered(experiment: &str, version: u32, variant: &str) -> [StickyBucket<'s
 }
 
 #[test]
-fn a_preview_comes_behind_the_route_and_before_everything_about_the_visitor() {
+fn preview_is_checked_after_the_route_and_before_the_visitor() {
     let link = |variant: &str| [("other".to_owned(), "x".to_owned()), ("nav".to_owned(), variant.to_owned())];
     let (never, gone) = (link("never"), link("gone"));
     for (more, visit, unit, expected) in [
@@ -110,7 +110,7 @@ fn sticky_variant_is_checked_between_layer_and_traffic() {
 }
 
 #[test]
-fn a_variant_that_is_off_is_shown_to_those_only_who_ask_for_it() {
+fn variant_that_is_off_is_shown_by_preview_and_forced_only() {
     let (link, sticky) = ([("nav".to_owned(), "mega".to_owned())], remembered("nav", 0, "mega"));
     let off = [Variant::tag("other", "mega"), Variant::tag("nav", "mega")];
     let visit = DecisionInput { off: &off, ..anyone() };
@@ -132,7 +132,7 @@ fn a_variant_that_is_off_is_shown_to_those_only_who_ask_for_it() {
 }
 
 #[test]
-fn more_traffic_and_other_weights_move_nobody_whose_browser_remembers() {
+fn sticky_visitors_keep_their_variant_under_new_traffic_and_weights() {
     let at = |traffic: u32, mega: u32| {
         snapshot(&json!({"sticky": true, "traffic": traffic, "variants": [
             {"key": "plain", "weight": 10_000 - mega}, {"key": "mega", "weight": mega}]}))

@@ -52,7 +52,7 @@ pub(super) fn with_input<T>(
 
 /// A request, as read from a line.
 pub(crate) struct Request<'a> {
-    pub(super) id: Option<String>,
+    pub(crate) id: Option<String>,
     pub(crate) attributes: Option<&'a Value>,
     pub(crate) headers: HeaderMap,
     /// Whether the line has a host, a path and a method.

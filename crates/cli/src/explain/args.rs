@@ -19,22 +19,22 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE")]
     pub(super) plugin: Option<PathBuf>,
     /// List the cache keys of this path.
-    #[arg(long, value_name = "PATH", conflicts_with_all = ["id", "path"])]
-    pub(super) route: Option<String>,
+    #[arg(long, value_name = "PATH", value_parser = request_path, conflicts_with_all = ["id", "path"])]
+    pub(super) route: Option<RequestPath>,
     /// The visitor's id.
     #[arg(long, value_name = "ID")]
     pub(super) id: Option<String>,
     /// The path of the visitor's request, with its query.
-    #[arg(long, value_name = "PATH")]
-    pub(super) path: Option<String>,
+    #[arg(long, value_name = "PATH", value_parser = request_path)]
+    pub(super) path: Option<RequestPath>,
     /// The host. Default for --route: any.
     #[arg(long, value_name = "HOST")]
     pub(super) host: Option<String>,
     /// The method.
     #[arg(long, value_name = "METHOD", default_value = "GET")]
     pub(super) method: String,
-    /// A header of the visitor's request.
-    #[arg(long = "header", value_name = "NAME=VALUE", value_parser = member)]
+    /// A header of the visitor's request, as NAME=VALUE or as curl takes it: 'NAME: VALUE'.
+    #[arg(long = "header", value_name = "NAME=VALUE", value_parser = header)]
     pub(super) headers: Vec<(String, String)>,
     /// A cookie of the visitor's request.
     #[arg(long = "cookie", value_name = "NAME=VALUE", value_parser = member)]
@@ -48,6 +48,31 @@ pub(crate) struct Arguments {
     /// Print JSON: a visitor's decisions as `evaluate` does, with their steps.
     #[arg(long)]
     pub(super) json: bool,
+}
+
+/// A path, as a request has it.
+#[derive(Debug, Clone)]
+pub(super) struct RequestPath {
+    pub(super) text: String,
+    /// Whether the leading slash was missing.
+    pub(super) is_completed: bool,
+}
+
+fn request_path(text: &str) -> Result<RequestPath, String> {
+    if text.starts_with("http://") || text.starts_with("https://") {
+        return Err("expected a path such as /checkout; --host takes the host".to_owned());
+    }
+    let is_completed = !text.starts_with(['/', '*']);
+    let text = if is_completed { format!("/{text}") } else { text.to_owned() };
+    Ok(RequestPath { text, is_completed })
+}
+
+fn header(text: &str) -> Result<(String, String), String> {
+    let at = text.find(['=', ':']).filter(|at| *at > 0).ok_or("expected NAME=VALUE or 'NAME: VALUE'")?;
+    let (name, value) = text.split_at(at);
+    let is_curl = value.starts_with(':');
+    let value = value.get(1..).unwrap_or_default();
+    Ok((name.to_owned(), if is_curl { value.trim() } else { value }.to_owned()))
 }
 
 fn member(text: &str) -> Result<(String, String), String> {

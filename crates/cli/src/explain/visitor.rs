@@ -1,6 +1,7 @@
 //! The decisions for one visitor, with the checks that led to them.
 
 use super::args::Arguments;
+use super::identity::Identity;
 use crate::evaluate::{Answer, Request, Row};
 use crate::output::{BAD, GOOD, QUIET, STRONG};
 use edgesplit_engine::printable::printable;
@@ -16,39 +17,78 @@ fn line(args: &Arguments) -> Value {
         pairs.iter().map(|(name, value)| (name.clone(), json!(value))).collect()
     };
     json!({
-        "id": args.id, "attributes": args.attributes, "host": args.host, "path": args.path,
+        "id": args.id, "attributes": args.attributes, "host": args.host, "path": args.path.as_ref().map(|path| &path.text),
         "method": args.method, "headers": texts(&args.headers), "cookies": texts(&args.cookies),
     })
 }
 
-/// Decides every experiment or flag for the visitor.
-pub(super) fn explain(
-    snapshot: &Snapshot,
-    plugin: Option<&PluginConfig>,
-    args: &Arguments,
-    now_ms: i64,
-) -> Result<Answer, String> {
-    let line = line(args);
-    let mut problems = Problems::new();
-    let request = Request::read(Node::root(&line), &mut problems).filter(|_| problems.errors() == 0);
-    let request = request.ok_or_else(|| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
-    Ok(Answer::new(snapshot, plugin, &request, now_ms, true))
+/// The decisions for a visitor, and the visitor's identity.
+pub(super) struct Explanation {
+    answer: Answer,
+    /// Without a plugin configuration, the id is the one of the arguments.
+    identity: Option<Identity>,
 }
 
-/// The answer as text.
-pub(super) fn to_text(answer: &Answer) -> String {
-    let mut text = String::new();
-    if let Some(problem) = &answer.ignored_preview {
+impl Explanation {
+    /// Decides every experiment or flag for the visitor.
+    pub(super) fn new(
+        snapshot: &Snapshot,
+        plugin: Option<&PluginConfig>,
+        args: &Arguments,
+        now_ms: i64,
+    ) -> Result<Explanation, String> {
+        let line = line(args);
+        let mut problems = Problems::new();
+        let request = Request::read(Node::root(&line), &mut problems).filter(|_| problems.errors() == 0);
+        let request = request.ok_or_else(|| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
+        Ok(Explanation {
+            answer: Answer::new(snapshot, plugin, &request, now_ms, true),
+            identity: plugin.map(|plugin| Identity::new(&request, &plugin.visitor)),
+        })
+    }
+
+    /// The explanation for people.
+    pub(super) fn to_text(&self) -> String {
+        let Explanation { answer, identity } = self;
+        let mut text = String::new();
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "{BAD}the preview link is ignored{BAD:#}: {}", printable(problem));
+        if let Some(identity) = identity {
+            let _ = writeln!(text, "{STRONG}visitor{STRONG:#}: {}", identity.text);
+            if let Some(problem) = &identity.problem {
+                let _ = writeln!(text, "  {BAD}no request can supply this id{BAD:#}: {problem}");
+            }
+        }
+        if let Some(problem) = &answer.ignored_preview {
+            let _ = writeln!(text, "{BAD}the preview link is ignored{BAD:#}: {}", printable(problem));
+        }
+        for row in &answer.rows {
+            write_row(&mut text, row, answer.is_flags);
+        }
+        let shown = |text: &str| if text.is_empty() { "(none)".to_owned() } else { text.to_owned() };
+        let _ = writeln!(text, "\nassignments  {}", shown(&answer.assignments));
+        let _ = writeln!(text, "cache key    {}", shown(&answer.cache_key));
+        text
     }
-    for row in &answer.rows {
-        write_row(&mut text, row, answer.is_flags);
+
+    /// The answer of `evaluate`, with the checks of each decision.
+    pub(super) fn to_json(&self) -> Value {
+        let Explanation { answer, identity } = self;
+        let mut json = answer.to_json();
+        let rows = answer.rows.iter().filter(|row| row.key.is_some());
+        let decisions = json.get_mut("decisions").and_then(Value::as_array_mut).into_iter().flatten();
+        for (row, decision) in rows.zip(decisions) {
+            let Some(members) = decision.as_object_mut() else { continue };
+            let steps = row.checks.iter().map(|check| json!({"step": check.name, "says": check.detail}));
+            members.insert("steps".to_owned(), steps.collect());
+            members.insert("problem".to_owned(), json!(row.problem));
+        }
+        if let Some(members) = json.as_object_mut() {
+            members.insert("ignored_preview".to_owned(), json!(answer.ignored_preview));
+            let visitor = |identity: &Identity| json!({"identity": identity.text, "problem": identity.problem});
+            members.insert("visitor".to_owned(), identity.as_ref().map_or(Value::Null, visitor));
+        }
+        json
     }
-    let shown = |text: &str| printable(if text.is_empty() { "(none)" } else { text }).into_owned();
-    let _ = writeln!(text, "\nassignments  {}", shown(&answer.assignments));
-    let _ = writeln!(text, "cache key    {}", shown(&answer.cache_key));
-    text
 }
 
 fn write_row(text: &mut String, row: &Row, is_flag: bool) {
@@ -73,41 +113,5 @@ fn write_row(text: &mut String, row: &Row, is_flag: bool) {
     }
     if let Some(problem) = &row.problem {
         let _ = writeln!(text, "  {}", printable(problem));
-    }
-}
-
-/// The answer of `evaluate`, with the checks of each decision.
-pub(super) fn to_json(answer: &Answer) -> Value {
-    let mut json = answer.to_json();
-    let rows = answer.rows.iter().filter(|row| row.key.is_some());
-    let decisions = json.get_mut("decisions").and_then(Value::as_array_mut).into_iter().flatten();
-    for (row, decision) in rows.zip(decisions) {
-        let Some(members) = decision.as_object_mut() else { continue };
-        let steps = row.checks.iter().map(|check| json!({"step": check.name, "says": check.detail}));
-        members.insert("steps".to_owned(), steps.collect());
-        members.insert("problem".to_owned(), json!(row.problem));
-    }
-    if let Some(members) = json.as_object_mut() {
-        members.insert("ignored_preview".to_owned(), json!(answer.ignored_preview));
-    }
-    json
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use edgesplit_formats::Options;
-
-    #[test]
-    fn text_escapes_control_and_bidi_characters() {
-        let config = json!({"features": {"a\u{1b}[2J\u{9b}": {"defaultValue": "user\u{202e}nimda\nvariant"}}});
-        let format = edgesplit_formats::formats().find(|format| format.name() == "growthbook").unwrap();
-        let compiled = edgesplit_formats::compile_bytes(config.to_string().as_bytes(), &Options::new(format, 64));
-        let line = json!({"id": "u1"});
-        let request = Request::read(Node::root(&line), &mut Problems::new()).unwrap();
-        let text = to_text(&Answer::new(&compiled.snapshot.unwrap(), None, &request, 0, true));
-        let text = anstream::adapter::strip_str(&text).to_string();
-        assert!(!text.contains(['\u{1b}', '\u{9b}', '\u{202e}']), "{text:?}");
-        assert!(text.contains(r"a\u{1b}[2J\u{9b}") && text.contains(r"user\u{202e}nimda\u{a}variant"), "{text}");
     }
 }

@@ -1,5 +1,6 @@
-//! Names the tests of a condition that a visitor fails, with the values that they saw.
+//! Names the tests of a condition that a visitor fails, with the values that failed them.
 
+use super::value::ValueSet;
 use super::{Accepts, Check, Condition, Operator, StepBudget, Test, request_budget};
 use crate::attribute::{AttributeValue, Attributes};
 use std::cmp::Ordering;
@@ -7,6 +8,9 @@ use std::fmt;
 
 /// How many tests are named.
 const TESTS_MAX: usize = 4;
+
+/// How many members of a set are shown.
+const MEMBERS_MAX: usize = 8;
 
 /// How many characters of a value are shown.
 const VALUE_CHARS_MAX: usize = 80;
@@ -55,9 +59,13 @@ fn shown(value: &AttributeValue<'_>) -> String {
         AttributeValue::Text(text) => format!("{text:?}"),
         AttributeValue::Json(value) => value.to_string(),
     };
+    shortened(&text)
+}
+
+fn shortened(text: &str) -> String {
     match text.char_indices().nth(VALUE_CHARS_MAX) {
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
-        None => text,
+        None => text.to_owned(),
     }
 }
 
@@ -89,8 +97,8 @@ impl fmt::Display for Operator {
             Operator::Version(accepts, _) => write!(f, "a version {} the condition's", sign(*accepts)),
             Operator::Exists(true) => f.write_str("any value"),
             Operator::Exists(false) => f.write_str("no value"),
-            Operator::In(_, true) => f.write_str("one of the listed values"),
-            Operator::In(_, false) => f.write_str("none of the listed values"),
+            Operator::In(values, true) => write!(f, "one of {values}"),
+            Operator::In(values, false) => write!(f, "none of {values}"),
             Operator::Not(check) => write!(f, "not {check}"),
             Operator::Size(check) => write!(f, "a list with a length of {check}"),
             Operator::Element(check) => write!(f, "a list with an element {check}"),
@@ -100,6 +108,21 @@ impl fmt::Display for Operator {
             Operator::Type(name) => write!(f, "the type {name}"),
             Operator::Never => f.write_str("an operator that is not understood"),
         }
+    }
+}
+
+/// The first members of the set.
+impl fmt::Display for ValueSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (mut members, is_folded) = self.members();
+        let first: Vec<String> = members.by_ref().take(MEMBERS_MAX).map(|member| shortened(&member)).collect();
+        f.write_str(if first.is_empty() { "an empty list" } else { "" })?;
+        f.write_str(&first.join(", "))?;
+        match members.count() {
+            0 => {}
+            more => write!(f, " and {more} more")?,
+        }
+        f.write_str(if is_folded { " in any case" } else { "" })
     }
 }
 

@@ -263,7 +263,16 @@ impl ValueSet {
         ValueSet { texts: texts.into(), numbers: numbers.into(), others, folded }
     }
 
-    /// Whether `actual` is a member, or, where it is a list, one of its elements is.
+    /// The members, for a person, and whether the case of texts is ignored.
+    pub(super) fn members(&self) -> (impl Iterator<Item = String> + '_, bool) {
+        let others = ["null", "false", "true"].into_iter().zip(self.others);
+        let others = others.filter(|(_, is_member)| *is_member).map(|(name, _)| name.to_owned());
+        let numbers = self.numbers.iter().map(|number| crate::number::javascript(*number));
+        let texts = self.texts.iter().map(|text| format!("{text:?}"));
+        (texts.chain(numbers).chain(others), self.folded)
+    }
+
+    /// Whether `actual` is a member. A list counts as a member if one of its elements is.
     pub fn intersects(&self, actual: JsValue<'_>) -> bool {
         match actual {
             JsValue::List(elements) => elements.iter().any(|element| self.contain(JsValue::from(element))),

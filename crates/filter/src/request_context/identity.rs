@@ -8,21 +8,26 @@ use edgesplit_engine::decide::is_unit;
 use std::cell::OnceCell;
 use uuid::Uuid;
 
-/// The visitor's id: the first source that has one, then the minted one. `text` keeps an id that is not in the headers as it
-/// is.
+/// The visitor's id: from the first source that has one, then the minted one. `text` holds an id that a token encodes.
 #[inline(always)]
 pub fn id<'a>(request: &RequestContext<'a>, visitor: &Visitor, text: &'a OnceCell<String>) -> Option<&'a str> {
     for source in &visitor.id {
-        let id = match source {
-            IdSource::Cookie(name) => request.cookie(name).and_then(as_id),
-            IdSource::Header(name) => request.headers.get(name).and_then(|value| as_id(value.trim_ascii())),
-            IdSource::JwtClaim { claim, token } => id_of_token(request, claim, token, text),
-        };
+        let id = id_from(request, source, text);
         if id.is_some() {
             return id;
         }
     }
     minted_id(request, &visitor.mint.as_ref()?.cookie)
+}
+
+/// The id that one source has.
+#[inline(always)]
+pub fn id_from<'a>(request: &RequestContext<'a>, source: &IdSource, text: &'a OnceCell<String>) -> Option<&'a str> {
+    match source {
+        IdSource::Cookie(name) => request.cookie(name).and_then(as_id),
+        IdSource::Header(name) => request.headers.get(name).and_then(|value| as_id(value.trim_ascii())),
+        IdSource::JwtClaim { claim, token } => id_of_token(request, claim, token, text),
+    }
 }
 
 #[cold]
@@ -66,7 +71,7 @@ pub fn is_minted(text: &[u8]) -> bool {
     parsed.is_some_and(|uuid| uuid.hyphenated().encode_lower(&mut Uuid::encode_buffer()).as_bytes() == text)
 }
 
-/// Whether the user agent is a bot's, and bots take no part.
+/// Whether the user agent is a bot's and bots are excluded.
 pub fn is_bot(request: &RequestContext<'_>, visitor: &Visitor) -> bool {
     visitor.exclude_bots && request.user_agent.is_some_and(|name| visitor.bot_patterns.match_bot(name))
 }

@@ -8,7 +8,7 @@ pub mod jwt;
 pub mod preview;
 pub mod sticky;
 
-pub use identity::{has_consent, id, is_bot, is_minted, minted, minted_id};
+pub use identity::{has_consent, id, id_from, is_bot, is_minted, minted, minted_id};
 
 use crate::http::cookies::{self, cookie, cookie_in};
 use crate::http::headers::{HeaderLengthMask, HeaderMap, is_name};

@@ -32,7 +32,7 @@ fn checks_name_the_rule_and_the_values() {
         [
             r#"-rule 1: prerequisite parent: rule 1 (on): condition plan is "free", expected "pro""#,
             r#"-rule 1: prerequisite parent is "off""#,
-            r#"-rule 2 (beta): condition age is 17, expected >= 18; country is "AT", expected one of the listed values"#,
+            r#"-rule 2 (beta): condition age is 17, expected >= 18; country is "AT", expected one of "DE""#,
             "-rule 3 (some): coverage coverage 0",
             "-rule 4 (few): coverage bucket 0.1969 of id, coverage 0.1",
             "-rule 5 (exp): namespace bucket 0.185 of id, range 0.5 to 1",
