@@ -107,11 +107,11 @@ fn docs_show_the_output_of_their_commands() {
 
 #[test]
 fn example_experiments_are_valid() {
-    let output = Command::new(project().join("dist/edgesplit"))
+    let output = Command::new(edgesplit_testkit::command::program())
         .args(["validate", "examples/experiments.json"])
         .current_dir(project())
         .output()
-        .expect("dist/edgesplit is there: `make build`");
+        .unwrap();
     assert!(output.status.success(), "{output:?}");
     assert_eq!(String::from_utf8_lossy(&output.stdout), "", "neither problems nor warnings");
 }

@@ -1,9 +1,10 @@
 //! What an Envoy of the harness is started with: options, and the bootstrap made of them.
 
 use super::{Failure, fixture};
+use crate::project::{MODULE_SOURCES, check_current};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 /// How the plugin configuration is given to Envoy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -183,12 +184,16 @@ fn loopback(port: u16) -> Value {
     json!({"socket_address": {"address": "127.0.0.1", "port_value": port}})
 }
 
-/// The module that `make build` writes, or the one that `EDGESPLIT_MODULE` names.
+/// The module that `make build` writes, which must be newer than its sources, or the one that `EDGESPLIT_MODULE` names.
 pub fn built_module() -> PathBuf {
-    let module = std::env::var_os("EDGESPLIT_MODULE").unwrap_or_else(|| "dist/edgesplit.wasm".into());
-    let module = super::root().join(module);
-    assert!(module.is_file(), "{} is not there: run `make build`", module.display());
-    module
+    static BUILT: LazyLock<Result<PathBuf, String>> = LazyLock::new(|| {
+        let module = super::root().join("dist/edgesplit.wasm");
+        check_current(&module, &MODULE_SOURCES).map(|()| module)
+    });
+    match std::env::var_os("EDGESPLIT_MODULE") {
+        Some(module) => super::root().join(module),
+        None => BUILT.clone().unwrap_or_else(|error| panic!("{error}")),
+    }
 }
 
 /// What filters may do at most: the list in the file that `EDGESPLIT_CAPABILITIES` names. `make matrix` runs all end-to-end tests

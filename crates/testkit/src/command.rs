@@ -1,13 +1,20 @@
 //! The built command.
 
+use crate::project::{COMMAND_SOURCES, check_current};
 use serde_json::Value;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
+use std::sync::LazyLock;
 
-/// The file of the built command.
+/// The file of the built command, which must be newer than its sources.
+#[track_caller]
 pub fn program() -> PathBuf {
-    super::root().join("dist/edgesplit")
+    static PROGRAM: LazyLock<Result<PathBuf, String>> = LazyLock::new(|| {
+        let program = super::root().join("dist/edgesplit");
+        check_current(&program, &COMMAND_SOURCES).map(|()| program)
+    });
+    PROGRAM.clone().unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// Runs `dist/edgesplit` with this input.
@@ -30,7 +37,7 @@ pub fn edgesplit(arguments: &[&str], input: &str) -> Output {
     output
 }
 
-/// What it printed: JSON, a value on each line.
+/// The lines of JSON that it printed.
 #[track_caller]
 pub fn results(output: &Output) -> Vec<Value> {
     let text = String::from_utf8_lossy(&output.stdout);

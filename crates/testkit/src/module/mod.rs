@@ -11,6 +11,7 @@
 
 pub mod recording_host;
 
+use crate::project::{MODULE_SOURCES, check_current};
 use edgesplit_filter::host::{Call, Headers, Host, HostError, MetricKind, Reply, SetError, StreamHost};
 use edgesplit_filter::http::headers::HeaderMap;
 use std::any::Any;
@@ -50,8 +51,12 @@ pub struct Compiled {
 }
 
 impl Compiled {
-    /// Reads and compiles the module in `file`.
+    /// Reads and compiles the module in `file`. The modules that `make` builds must be newer than their sources.
+    #[track_caller]
     pub fn load(file: &Path) -> Compiled {
+        if file.starts_with(crate::root().join("dist")) {
+            check_current(file, &MODULE_SOURCES).unwrap_or_else(|error| panic!("{error}"));
+        }
         let bytes = std::fs::read(file).unwrap_or_else(|error| panic!("{}: {error}: run `make build`", file.display()));
         let mut config = Config::default();
         config.consume_fuel(true);
@@ -176,7 +181,7 @@ impl ModuleVm {
         std::mem::take(&mut self.work)
     }
 
-    /// How often the module has allocated memory so far. Only the module for tests tells.
+    /// The number of allocations so far. Only the module for tests reports it.
     pub fn allocations(&mut self) -> Option<u64> {
         let counter = self.instance.get_typed_func::<(), u64>(&self.store, "edgesplit_allocations").ok()?;
         counter.call(&mut self.store, ()).ok()
@@ -222,7 +227,7 @@ impl ModuleVm {
     }
 }
 
-/// Stands for the host between callbacks, where there is none: whoever calls it unwinds.
+/// Stands for the host between callbacks, when there is none: calling it unwinds.
 pub struct NoHost;
 
 fn gone() -> ! {
@@ -320,7 +325,8 @@ fn give(caller: &mut Env<'_>, bytes: &[u8], data_at: u32, len_at: u32) -> Result
     let mut data = 0;
     if !bytes.is_empty() {
         let allocate = caller.get_export("proxy_on_memory_allocate").and_then(wasmi::Extern::into_func);
-        let allocate = allocate.expect("the module allocates").typed::<u32, u32>(&*caller).expect("as the ABI says");
+        let allocate =
+            allocate.expect("the module allocates").typed::<u32, u32>(&*caller).expect("the signature of the ABI");
         data = allocate.call(caller.as_context_mut(), bytes.len() as u32)?;
         write(caller, data, bytes)?;
     }
