@@ -62,7 +62,7 @@ fn pace(report: &Value) -> f64 {
 
 #[test]
 #[ignore = "takes minutes, and npm: run it with `make artillery`"]
-fn a_site_goes_through_an_outage() {
+fn site_survives_an_outage() {
     let (rate, seconds) = (number("LOAD_RATE", 1_000), number("LOAD_SECONDS", 180));
     let outage = Duration::from_secs(seconds / 3);
     let origin = Origin::start().unwrap();

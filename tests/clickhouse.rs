@@ -1,5 +1,5 @@
-//! The example of `examples/clickhouse/`: a real ClickHouse takes what a real Envoy sends, through an outage, and its SQL says
-//! what the filter's metrics and the dashboard say.
+//! The example of `examples/clickhouse/`: a real ClickHouse accepts the events of a real Envoy, through an outage, and its SQL
+//! agrees with the filter's metrics and the dashboard.
 #![allow(missing_docs)]
 // Helpers of tests fail as tests do: by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
@@ -92,7 +92,7 @@ impl ClickHouse {
         });
     }
 
-    /// Ends it in the middle of whatever it does.
+    /// Kills it in the middle of its work.
     fn kill(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
@@ -215,7 +215,7 @@ fn close(left: &Value, right: &Value) -> bool {
 }
 
 #[test]
-fn it_holds_what_the_filter_emitted_and_says_what_the_dashboard_says() {
+fn tables_hold_all_events_and_agree_with_the_dashboard() {
     let Some(mut server) = ClickHouse::start() else { return };
     let origin = Origin::start().unwrap();
     let envoy = envoy(&origin, server.port);
@@ -252,7 +252,7 @@ fn it_holds_what_the_filter_emitted_and_says_what_the_dashboard_says() {
     let countries = "SELECT count() FROM edgesplit.events WHERE type = 'exposure' AND `attributes.country` != 'DE'";
     assert_eq!(server.number(countries), 0, "attributes have their columns");
 
-    // The weights, as the example says to load them.
+    // The weights, loaded as in the example.
     let Some(jq) = installed("jq", "clickhouse") else { return };
     let weights = Command::new(jq).arg("-c").arg("-f").arg(example("weights.jq")).arg(&file).output().unwrap();
     let rows = String::from_utf8(weights.stdout).unwrap();
@@ -297,7 +297,7 @@ fn it_holds_what_the_filter_emitted_and_says_what_the_dashboard_says() {
 
 /// The filter never hears that a batch was taken, and sends it again.
 #[test]
-fn what_arrives_twice_counts_once() {
+fn duplicates_count_once() {
     let Some(server) = ClickHouse::start() else { return };
     server.load_schema();
     let target = server.port;
@@ -339,7 +339,7 @@ fn what_arrives_twice_counts_once() {
 
 /// The test of the sample ratio against an independent one, in up to five degrees of freedom, and of rates against published ones.
 #[test]
-fn the_statistics_are_those_of_the_tables() {
+fn statistics_match_the_tables() {
     let Some(server) = ClickHouse::start() else { return };
     server.load_schema();
     // Counts, and the weight of each.
@@ -408,7 +408,7 @@ fn the_statistics_are_those_of_the_tables() {
 
 /// An event as the filter writes it, in a line of its own.
 fn line(kind: &str, unit: &str, with: Value) -> String {
-    // Any sixteen bytes that tell one from another.
+    // Any sixteen bytes that differ.
     let id = murmur3::murmur3_x64_128(&mut format!("{kind} {unit}").as_bytes(), 0).unwrap();
     let event = json!({"id": uuid::Uuid::from_u128(id).to_string(), "type": kind, "time": "2026-12-01T10:00:00.000Z", "unit": unit,
         "experiment": null, "variant": null, "goal": null, "revision": null, "host": "h", "path": "/", "status": 200});
@@ -420,7 +420,7 @@ fn exposure(unit: &str, experiment: &str, variant: &str) -> String {
 }
 
 #[test]
-fn the_configuration_is_one() {
+fn plugin_configuration_is_valid() {
     let plugin = serde_json::from_str(&text("plugin.json")).unwrap();
     let problems = edgesplit_filter::plugin_config::PluginConfig::from_value(&plugin).err();
     assert!(problems.is_none(), "{problems:?}");

@@ -167,7 +167,7 @@ fn images() -> Vec<(String, String)> {
 
 #[test]
 #[ignore = "builds images, which takes minutes: `make compose-test`"]
-fn the_stack_holds_what_is_promised() {
+fn stack_passes_all_checks() {
     assert!(project().join("dist/edgesplit").exists(), "`make build` first");
     let Some(mut stack) = Stack::start() else { return };
     for service in SERVICES {

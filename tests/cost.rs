@@ -141,7 +141,7 @@ fn costs() -> BTreeMap<&'static str, BTreeMap<String, Value>> {
     let known = |_: u32| "session=8f14e45fceea167a5a36dedd4bea2543; uid=visitor-4711; theme=dark".to_owned();
     let always_new =
         |number: u32| format!("session=8f14e45fceea167a5a36dedd4bea2543; uid=visitor-{number}; theme=dark");
-    let nobody = |_: u32| "session=8f14e45fceea167a5a36dedd4bea2543; theme=dark".to_owned();
+    let unidentified = |_: u32| "session=8f14e45fceea167a5a36dedd4bea2543; theme=dark".to_owned();
     let rows: [Kind<'_>; 8] = [
         ("no experiment on the route", (5, 5), true, "/about?ref=1", &known),
         ("known visitor, 5 of 5, no events", (5, 5), false, "/shop/1?ref=1", &known),
@@ -150,7 +150,7 @@ fn costs() -> BTreeMap<&'static str, BTreeMap<String, Value>> {
         ("known visitor, 5 of 1,000", (5, 1_000), true, "/shop/1?ref=1", &known),
         ("known visitor, 1 of 1", (1, 1), true, "/shop/1?ref=1", &known),
         ("first visit, 5 of 5", (5, 5), true, "/shop/1?ref=1", &always_new),
-        ("minted visitor, 5 of 5", (5, 5), true, "/shop/1?ref=1", &nobody),
+        ("minted visitor, 5 of 5", (5, 5), true, "/shop/1?ref=1", &unidentified),
     ];
     let rows = rows.map(|(name, (matching, all), events, path, cookie)| {
         (name, cost(&compiled, &plugin(matching, all, events), path, cookie))
@@ -209,7 +209,7 @@ fn requests_cost_no_more_than_their_budget() {
     assert!(over.is_empty(), "dearer than benches/budget.json allows:\n{}", over.join("\n"));
 
     let figure = |name: &str, figure: &str| costs[name][figure].as_f64().unwrap();
-    // What is promised, whatever the budget file says.
+    // The promised limits, which the budget file cannot change.
     assert!(figure("known visitor, 5 of 5", "request.host_calls") <= 3.0);
     assert!(figure("known visitor, 5 of 5", "response.host_calls") <= 2.0);
     assert!(figure("no experiment on the route", "request.host_calls") <= 1.0);
@@ -261,7 +261,7 @@ fn large_config(revision: &str) -> Vec<u8> {
 }
 
 #[test]
-fn a_thousand_new_experiments_never_hold_a_worker_up() {
+fn new_experiments_never_block_a_worker() {
     let host = RecordingHost {
         request: request("/shop/1", "uid=visitor-1"),
         response: response(),
@@ -332,7 +332,7 @@ fn memory_over(requests: u32) -> (usize, usize) {
 
 #[test]
 #[ignore = "takes minutes: run it with `make bench`"]
-fn a_million_requests_need_no_more_memory() {
+fn memory_does_not_grow_with_requests() {
     let (before, after) = memory_over(1_000_000);
     println!("linear memory: {before} bytes after 250,000 requests, {after} after 1,000,000");
     assert_eq!(before, after);

@@ -1,4 +1,4 @@
-//! The demo works: it runs, does what it says can be tried, shows it on its dashboard, and ends.
+//! The demo runs, its suggested commands work, its dashboard shows their effects, and it ends.
 #![allow(missing_docs)]
 // A test fails by panicking, in its helpers too.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -40,7 +40,7 @@ fn demo() -> Command {
 }
 
 #[test]
-fn the_demo_runs_on_the_envoy_of_func_e() {
+fn demo_runs_on_the_envoy_of_func_e() {
     let _one = DEMO.lock().unwrap_or_else(PoisonError::into_inner);
     // A stand-in that does what `func-e which` does.
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("func-e");
@@ -69,7 +69,7 @@ fn the_demo_runs_on_the_envoy_of_func_e() {
 }
 
 #[test]
-fn the_demo_runs_and_ends_by_itself() {
+fn demo_runs_and_ends_by_itself() {
     let _one = DEMO.lock().unwrap_or_else(PoisonError::into_inner);
     let mut demo = demo();
     let demo = demo.env("DEMO_SECONDS", "6").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -116,7 +116,7 @@ fn the_demo_runs_and_ends_by_itself() {
     assert!(Client::new(proxy).connect().is_err(), "Envoy ended too");
 }
 
-/// What a demo says when it begins.
+/// The introduction that a demo prints.
 struct Introduction {
     /// Addresses, each with what it is.
     addresses: Vec<(String, String)>,
@@ -128,7 +128,7 @@ struct Introduction {
 
 impl Introduction {
     fn of(demo: &mut Running) -> Introduction {
-        let mut told = Introduction {
+        let mut introduction = Introduction {
             addresses: Vec::new(),
             commands: Vec::new(),
             rest: BufReader::new(demo.0.stdout.take().unwrap()),
@@ -136,16 +136,16 @@ impl Introduction {
         let mut line = String::new();
         while !line.starts_with("Ctrl-C") {
             line.clear();
-            assert_ne!(told.rest.read_line(&mut line).unwrap(), 0, "the demo ended");
+            assert_ne!(introduction.rest.read_line(&mut line).unwrap(), 0, "the demo ended");
             match line.trim().split_once(' ') {
                 Some((address, what)) if address.starts_with("http://127.0.0.1:") => {
-                    told.addresses.push((address.to_owned(), what.trim().to_owned()));
+                    introduction.addresses.push((address.to_owned(), what.trim().to_owned()));
                 }
-                Some(("curl", _)) => told.commands.push(line.trim().to_owned()),
+                Some(("curl", _)) => introduction.commands.push(line.trim().to_owned()),
                 _ => {}
             }
         }
-        told
+        introduction
     }
 
     fn address(&self, what: &str) -> &str {
@@ -165,8 +165,8 @@ fn start(seconds: Option<&str>) -> Running {
 fn demos_that_start_at_once_share_no_port() {
     let _one = DEMO.lock().unwrap_or_else(PoisonError::into_inner);
     let mut demos = [start(Some("2")), start(Some("2"))];
-    let told = demos.each_mut().map(Introduction::of);
-    let ports: Vec<&str> = told
+    let introductions = demos.each_mut().map(Introduction::of);
+    let ports: Vec<&str> = introductions
         .iter()
         .flat_map(|one| &one.addresses)
         .map(|(address, _)| address.trim_start_matches("http://").split('/').next().unwrap())
@@ -175,21 +175,21 @@ fn demos_that_start_at_once_share_no_port() {
     different.sort_unstable();
     different.dedup();
     assert_eq!((ports.len(), different.len()), (14, 14), "{ports:?}");
-    for (mut demo, told) in demos.into_iter().zip(told) {
-        let (mut rest, mut told) = (String::new(), told.rest);
-        told.read_to_string(&mut rest).unwrap();
+    for (mut demo, introduction) in demos.into_iter().zip(introductions) {
+        let (mut rest, mut output) = (String::new(), introduction.rest);
+        output.read_to_string(&mut rest).unwrap();
         assert!(demo.0.wait().unwrap().success() && rest.contains("checked:"), "{rest}");
     }
 }
 
 #[test]
-fn what_it_says_to_try_does_what_it_says_and_the_dashboard_shows_it() {
+fn suggested_commands_work_and_show_on_the_dashboard() {
     let _one = DEMO.lock().unwrap_or_else(PoisonError::into_inner);
     let mut demo = start(None);
-    let told = Introduction::of(&mut demo);
+    let introduction = Introduction::of(&mut demo);
     let mut page =
-        installed("chromium", "browser").map(|browser| Browser::open(&browser, told.address("the dashboard")));
-    let port: u16 = told.address("the dashboard").rsplit(':').next().unwrap().parse().unwrap();
+        installed("chromium", "browser").map(|browser| Browser::open(&browser, introduction.address("the dashboard")));
+    let port: u16 = introduction.address("the dashboard").rsplit(':').next().unwrap().parse().unwrap();
     let state = || Client::new(port).get("/state.json").send().json();
     let mut shows = |what: &str, selector: &str, text: &str, is: &dyn Fn(&Value) -> bool| {
         eventually(DEADLINE, what, || is(&state()).then_some(()));
@@ -208,10 +208,10 @@ fn what_it_says_to_try_does_what_it_says_and_the_dashboard_shows_it() {
     });
     shows("its experiments", "#experiment-1-title", "checkout-button", &|state| state["revision"] == "demo-1");
 
-    assert!(told.commands.len() >= 12, "{:?}", told.commands);
-    for command in &told.commands {
+    assert!(introduction.commands.len() >= 12, "{:?}", introduction.commands);
+    for command in &introduction.commands {
         let ben = || {
-            Client::new(told.address("through the filter").rsplit(':').next().unwrap().parse().unwrap())
+            Client::new(introduction.address("through the filter").rsplit(':').next().unwrap().parse().unwrap())
                 .get("/checkout")
                 .header("x-user-id", "ben")
                 .send()
@@ -266,7 +266,7 @@ fn what_it_says_to_try_does_what_it_says_and_the_dashboard_shows_it() {
     }
     drop(demo);
     let mut rest = String::new();
-    let mut after = told.rest;
+    let mut after = introduction.rest;
     after.read_to_string(&mut rest).unwrap();
     assert!(rest.contains("stopped; the collector has "), "{rest}");
     assert!(

@@ -176,8 +176,8 @@ fn every_visitor_gets_their_own_variants(envoy: &Envoy, origin: &Origin, what: &
     assert!(expected.len() > 30, "{expected:?}");
 }
 
-/// A page with a cookie of the origin's own is for one visitor, whatever its `cache-control` says.
-fn an_origin_s_cookie_is_for_one_visitor(envoy: &Envoy, origin: &Origin) {
+/// A page with a cookie of the origin is for one visitor, even if its `cache-control` allows caching.
+fn check_origin_cookie_is_private(envoy: &Envoy, origin: &Origin) {
     let number = std::sync::atomic::AtomicU64::new(0);
     origin.respond(move |request| {
         let number = number.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -200,11 +200,11 @@ fn envoy_s_own_cache_in_the_same_proxy() {
     origin.respond(page);
     let envoy = start_envoy("cache-envoy.yaml", &on_port(origin.port()));
     every_visitor_gets_their_own_variants(&envoy, &origin, "cache_v2");
-    an_origin_s_cookie_is_for_one_visitor(&envoy, &origin);
+    check_origin_cookie_is_private(&envoy, &origin);
 }
 
 #[test]
-fn what_envoy_s_own_cache_does_not_keep() {
+fn envoy_cache_keeps_cacheable_responses_only() {
     let origin = Origin::start().unwrap();
     let envoy = start_envoy("cache-envoy.yaml", &on_port(origin.port()));
     let mut client = envoy.client();
@@ -235,7 +235,7 @@ fn varnish_behind_envoy() {
     let Some(varnish) = Cache::varnish(origin.port()) else { return };
     let envoy = start_envoy("envoy.yaml", &on_socket(&varnish.socket()));
     every_visitor_gets_their_own_variants(&envoy, &origin, "Varnish");
-    an_origin_s_cookie_is_for_one_visitor(&envoy, &origin);
+    check_origin_cookie_is_private(&envoy, &origin);
 }
 
 #[test]
@@ -245,5 +245,5 @@ fn nginx_behind_envoy() {
     let Some(nginx) = Cache::nginx(origin.port()) else { return };
     let envoy = start_envoy("envoy.yaml", &on_socket(&nginx.socket()));
     every_visitor_gets_their_own_variants(&envoy, &origin, "nginx");
-    an_origin_s_cookie_is_for_one_visitor(&envoy, &origin);
+    check_origin_cookie_is_private(&envoy, &origin);
 }

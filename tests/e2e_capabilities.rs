@@ -16,14 +16,14 @@ fn capabilities() -> Value {
     serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap()
 }
 
-/// An Envoy whose filter may do what `allowed` says.
+/// An Envoy whose filter has the capabilities `allowed`.
 fn restricted(services: &Services, configuration: &Value, allowed: &Value) -> Envoy {
     let allowed = allowed.clone();
     Envoy::start(&services.options(configuration).adjust(move |bootstrap| restrict(bootstrap, &allowed)))
 }
 
 #[test]
-fn the_listed_capabilities_are_enough_for_everything() {
+fn listed_capabilities_are_sufficient() {
     let set = |effects: Value| json!({"variants": [{"key": "green", "weight": 10_000, "set": effects}]});
     let experiments = document(&[
         experiment(
@@ -70,7 +70,7 @@ fn the_listed_capabilities_are_enough_for_everything() {
 }
 
 #[test]
-fn what_is_not_listed_is_not_allowed() {
+fn unlisted_capabilities_are_refused() {
     let services = Services::start(&json!({}));
     let configuration = json!({"experiments": {"inline": document(&[experiment("nav", json!({}))])},
                                "visitor": {"id": [{"header": "x-user-id"}]}});

@@ -21,7 +21,7 @@ fn plugin(with: Value) -> Value {
     merged(json!({"experiments": experiments, "visitor": {"id": [{"header": "x-user-id"}]}}), with)
 }
 
-/// A document under which everybody is in `green` of the experiment `key`.
+/// A document in which all visitors are in `green` of the experiment `key`.
 fn one(key: &str) -> Value {
     document(&[experiment(key, json!({}))])
 }
@@ -38,7 +38,7 @@ fn config(envoy: &Envoy, name: &str) -> u64 {
 }
 
 #[test]
-fn a_change_is_in_force_on_all_workers_within_the_refresh_interval() {
+fn change_reaches_all_workers_within_the_refresh_interval() {
     let services = Services::start(&one("first"));
     let envoy = Envoy::start(&services.options(&plugin(json!({}))).workers(4));
     let mut clients = envoy.clients(4);
@@ -61,7 +61,7 @@ fn a_change_is_in_force_on_all_workers_within_the_refresh_interval() {
 }
 
 /// `first` and 999 others that match nothing here: a megabyte.
-fn a_thousand(first: &str) -> Value {
+fn thousand_experiments(first: &str) -> Value {
     let others = (1..1_000).map(|number| {
         let with = json!({"route": {"paths": [format!("/elsewhere/{number}*")]}, "audience": {"country": {"$ne": "x".repeat(800)}}});
         experiment(&format!("other-{number}"), with)
@@ -70,15 +70,15 @@ fn a_thousand(first: &str) -> Value {
 }
 
 #[test]
-fn a_thousand_experiments_change_on_all_workers_while_requests_go_on() {
-    let services = Services::start(&a_thousand("first"));
+fn large_config_changes_on_all_workers_under_load() {
+    let services = Services::start(&thousand_experiments("first"));
     let envoy = Envoy::start(&services.options(&plugin(json!({}))).workers(2));
     let mut clients = envoy.clients(2);
     for client in &mut clients {
         eventually_eq("the first config", "first=green".to_owned(), || assignments(client));
     }
     for key in ["second", "third"] {
-        services.configs.set_document(&a_thousand(key));
+        services.configs.set_document(&thousand_experiments(key));
         // Every answer on the way is a 200 with either config whole: `assignments` asserts the one, this the other.
         for client in &mut clients {
             let mut seen = std::collections::BTreeSet::new();
@@ -137,7 +137,7 @@ fn without_a_config_requests_pass_untouched_and_counted_until_the_service_comes_
 }
 
 #[test]
-fn the_last_good_config_stays_over_every_fault_and_faults_are_counted_for_what_they_are() {
+fn last_good_config_survives_faults_which_are_counted() {
     let services = Services::start(&one("good"));
     let envoy = services.envoy(&plugin(json!({"experiments": {"max_bytes": 5000, "refresh": "400ms"}})));
     let mut clients = envoy.clients(2);
@@ -223,7 +223,7 @@ fn inline_experiments_are_in_force_until_the_first_good_fetch() {
 }
 
 #[test]
-fn an_unknown_cluster_leaves_inline_in_force_and_is_counted() {
+fn unknown_cluster_keeps_the_inline_config_and_is_counted() {
     let services = Services::start(&json!({}));
     let envoy = services.envoy(&plugin(json!({"experiments": {"cluster": "nowhere", "inline": one("inline")}})));
     eventually(DEADLINE, "failures are counted", || (config(&envoy, "fetch_failure") >= 3).then_some(()));
@@ -232,7 +232,7 @@ fn an_unknown_cluster_leaves_inline_in_force_and_is_counted() {
 }
 
 #[test]
-fn an_invalid_experiment_is_disabled_alone_and_told() {
+fn invalid_experiment_is_disabled_alone_and_logged() {
     let mixed = document(&[
         experiment("good", json!({})),
         json!({"key": "bad", "state": "running", "variants": [{"key": "a", "weight": 1}]}),
@@ -252,7 +252,7 @@ fn an_invalid_experiment_is_disabled_alone_and_told() {
 }
 
 #[test]
-fn the_age_of_the_config_grows_while_nobody_confirms_it() {
+fn config_age_grows_without_confirmation() {
     let services = Services::start(&one("nav"));
     let envoy = services.envoy(&plugin(json!({})));
     eventually_eq("the config", "nav=green".to_owned(), || assignments(&mut envoy.client()));

@@ -64,7 +64,7 @@ fn assert_all_decided(clients: Vec<Client>, visitors: &[Value]) {
 }
 
 #[test]
-fn a_thousand_visitors_get_what_the_formulas_give_on_every_worker_in_either_form_of_configuration() {
+fn decisions_match_the_formulas_on_every_worker() {
     let golden = golden();
     let visitors = golden["visitors"].as_array().unwrap();
     assert_eq!(visitors.len(), 1000);
@@ -78,7 +78,7 @@ fn a_thousand_visitors_get_what_the_formulas_give_on_every_worker_in_either_form
 }
 
 #[test]
-fn the_command_decides_the_same_line_by_line_with_the_reasons() {
+fn command_makes_the_same_decisions_with_the_same_reasons() {
     let golden = golden();
     let visitors = golden["visitors"].as_array().unwrap();
     let plugin = file("golden_plugin.json", &golden_plugin(&golden).to_string());
@@ -126,7 +126,7 @@ fn line(visitor: &Value, as_header: bool) -> String {
 }
 
 #[test]
-fn a_bad_line_is_told_on_its_own_line_and_the_others_are_answered() {
+fn bad_line_is_reported_and_the_others_are_answered() {
     let config = file("one_experiment.json", &document(&[experiment("nav", json!({}))]).to_string());
     let output = evaluate(&["--config", path(&config)], "{\"id\": \"u1\"}\n\nnot JSON\n{\"id\": \"u2\"}\n");
     assert_eq!(output.status.code(), Some(1));

@@ -46,7 +46,7 @@ fn events(collector: &Collector) -> Vec<Value> {
 }
 
 #[test]
-fn an_exposure_has_every_key_and_goes_out_as_configured() {
+fn exposure_has_every_key_and_is_sent_as_configured() {
     let services = Services::start(&json!({}));
     services.origin.respond(|_| Response::new(203));
     let headers = json!({"headers": {"authorization": "Bearer t"}});
@@ -111,9 +111,9 @@ fn an_exposure_has_every_key_and_goes_out_as_configured() {
 }
 
 #[test]
-fn an_exposure_is_reported_once_a_window_and_worker_under_one_id() {
+fn exposure_is_reported_once_per_window_and_worker() {
     let services = Services::start(&json!({}));
-    // A window that nobody sees the end of, but for one in a month.
+    // A window that outlasts the test, unless the month ends.
     let with = json!({"events": {"dedupe": {"window": "720h"}}});
     let envoy = services.envoy(&plugin(document(&[experiment("nav", json!({}))]), with));
     let mut clients = envoy.clients(2);
@@ -144,7 +144,7 @@ fn an_exposure_is_reported_once_a_window_and_worker_under_one_id() {
 }
 
 #[test]
-fn what_is_no_exposure_is_not_reported() {
+fn excluded_visitors_report_no_exposure() {
     let services = Services::start(&json!({}));
     let envoy = services.envoy(&plugin(
         document(&[
@@ -169,10 +169,10 @@ fn what_is_no_exposure_is_not_reported() {
 }
 
 #[test]
-fn an_exposure_is_one_when_a_response_is_delivered_with_its_status() {
+fn exposure_is_reported_with_the_response_and_its_status() {
     let services = Services::start(&json!({}));
     let envoy = services.envoy(&plugin(document(&[experiment("nav", json!({}))]), json!({})));
-    // The client goes before there is an answer: nobody has seen the variant.
+    // The client leaves before the response, so no visitor has seen the variant.
     services.origin.server.set(Behaviour::Hang);
     let mut client = envoy.client().deadline(Duration::from_millis(100));
     assert!(client.get("/").header("x-user-id", "gone").try_send().is_err());
@@ -193,7 +193,7 @@ fn an_exposure_is_one_when_a_response_is_delivered_with_its_status() {
 }
 
 #[test]
-fn a_goal_is_reported_every_time_an_identified_visitor_reaches_it() {
+fn goal_is_reported_for_every_request_of_an_identified_visitor() {
     let services = Services::start(&json!({}));
     services.origin.respond(|request| {
         let status = request.header("x-status").and_then(|status| status.parse().ok());

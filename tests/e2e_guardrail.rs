@@ -26,7 +26,7 @@ fn experiments(revision: &str) -> Value {
     document
 }
 
-/// Fails for `green` of two experiments, and sometimes for everybody of the third.
+/// Fails for `green` of two experiments, and sometimes for all visitors of the third.
 fn answer(request: &Request) -> Response {
     let assignments = request.header("x-ab-assignments").unwrap_or_default();
     let number: u32 = request.header("x-user-id").unwrap_or_default()[1..].parse().unwrap_or(0);
@@ -59,7 +59,7 @@ fn is_off(envoy: &Envoy, experiment: &str) -> Option<u64> {
 }
 
 #[test]
-fn a_broken_variant_is_off_within_seconds_and_the_rest_is_unaffected() {
+fn broken_variant_is_off_within_seconds_and_others_stay_on() {
     let services = Services::start(&experiments("r1"));
     services.origin.respond(answer);
     let envoy = services.envoy(&json!({
@@ -83,7 +83,7 @@ fn a_broken_variant_is_off_within_seconds_and_the_rest_is_unaffected() {
         (is_off(&envoy, "broken") == Some(1)).then_some(())
     });
     println!("off after {:.1} s and {seen} visitors who were given it", began.elapsed().as_secs_f64());
-    assert!(seen >= 50, "nobody is switched off on so little: {seen}");
+    assert!(seen >= 50, "so few visitors switch no variant off: {seen}");
     // The other worker follows with its next exchange, half a second later.
     let mut in_a_row = 0;
     eventually(Duration::from_secs(5), "no worker gives it any more", || {
@@ -91,7 +91,7 @@ fn a_broken_variant_is_off_within_seconds_and_the_rest_is_unaffected() {
         (in_a_row > 50).then_some(())
     });
 
-    // For good: nobody is given it again, while its baseline and the other experiments go on as they were.
+    // It stays off: no visitor gets it again, while its baseline and the other experiments continue.
     let given: Vec<[String; 3]> =
         (0..400).map(|_| ["/broken", "/well", "/free"].map(|path| visitors.get(path))).collect();
     for (at, expected) in
@@ -105,7 +105,7 @@ fn a_broken_variant_is_off_within_seconds_and_the_rest_is_unaffected() {
     }
     assert_eq!((is_off(&envoy, "broken"), is_off(&envoy, "well")), (Some(1), Some(0)));
 
-    // Every response to whoever was given a variant counts, by class.
+    // Every response to a visitor with a variant counts, by class.
     let asked = services.origin.server.requests();
     for (experiment, variant, class) in
         [("broken", "green", "5xx"), ("broken", "control", "2xx"), ("well", "green", "5xx"), ("free", "green", "5xx")]
@@ -119,9 +119,9 @@ fn a_broken_variant_is_off_within_seconds_and_the_rest_is_unaffected() {
     }
     assert!(envoy.counter("edgesplit.demo.decisions.reason.guardrail") >= 120);
     let log = envoy.log();
-    let told =
+    let logged =
         log.matches("guardrail: variant \"green\" of experiment \"broken\" is switched off on this proxy").count();
-    assert_eq!(told, 1, "told once, not by every worker");
+    assert_eq!(logged, 1, "logged once, not by every worker");
     assert_eq!(log.matches("guardrail: variant").count(), 1, "no other");
 
     // With the next revision everything begins anew.
@@ -132,7 +132,7 @@ fn a_broken_variant_is_off_within_seconds_and_the_rest_is_unaffected() {
     eventually(Duration::from_secs(10), "green of `broken` is given again", || {
         (visitors.get("/broken") == "broken=green").then_some(())
     });
-    eventually_eq("and the gauge says so", Some(0), || is_off(&envoy, "broken"));
+    eventually_eq("the gauge shows it", Some(0), || is_off(&envoy, "broken"));
     // The other worker follows a little later: by then half of all are given it, not a quarter.
     eventually(Duration::from_secs(10), "both workers give it", || {
         let again = (0..200).filter(|_| visitors.get("/broken") == "broken=green").count();

@@ -31,7 +31,7 @@ fn visit(client: &mut Client, id: &str) {
 /// Waits until every event is accounted for, and gives the accounts.
 #[track_caller]
 fn at_rest(envoy: &Envoy, emitted: u64, queued: impl Fn(u64) -> bool) -> Accounts {
-    // What workers have in their buffers counts as queued and is told once a second: what stays the same for longer is in
+    // Events in workers' buffers count as queued and are reported once a second: a count that stays the same for longer is in
     // the outbox.
     const QUIET: Duration = Duration::from_millis(1_500);
     let mut last = (Accounts::default(), Instant::now());
@@ -98,7 +98,7 @@ fn an_outage_of_20_s_costs_no_request_anything_and_no_exposure_is_lost() {
 }
 
 #[test]
-fn a_service_that_hangs_makes_no_request_wait() {
+fn hanging_service_delays_no_request() {
     let services = Services::start(&json!({}));
     services.collector.server.set(Behaviour::Hang);
     let timeouts = json!({"timeout": "4s", "retry": {"backoff_min": "1ms", "backoff_max": "1ms", "lease": "5s"}});
@@ -113,7 +113,7 @@ fn a_service_that_hangs_makes_no_request_wait() {
 }
 
 #[test]
-fn a_full_outbox_drops_what_it_is_told_to_and_counts_every_event() {
+fn full_outbox_drops_by_policy_and_counts_every_event() {
     let by_batches = json!({"batch": {"max_events": 5}, "outbox": {"max_batches": 3}});
     let by_bytes = json!({"batch": {"max_bytes": 1500}, "outbox": {"max_bytes": 5000}});
     for (limits, on_full) in [
@@ -163,7 +163,7 @@ fn a_full_outbox_drops_what_it_is_told_to_and_counts_every_event() {
 }
 
 #[test]
-fn what_would_be_dropped_goes_to_the_fallback_once() {
+fn overflow_goes_to_the_fallback_once() {
     let full = json!({"batch": {"max_events": 5}, "outbox": {"max_batches": 3}});
     for (limits, stays) in [(full, true), (json!({"outbox": {"max_age": "1s"}}), false)] {
         let (services, backup) = (Services::start(&json!({})), Collector::start().unwrap());
@@ -195,7 +195,7 @@ fn what_would_be_dropped_goes_to_the_fallback_once() {
 }
 
 #[test]
-fn what_waits_too_long_is_dropped_and_counted() {
+fn expired_batches_are_dropped_and_counted() {
     let services = Services::start(&json!({}));
     services.collector.answer_status(503);
     let envoy = services.envoy(&plugin(json!({"outbox": {"max_age": "1s"}})));
@@ -212,7 +212,7 @@ fn what_waits_too_long_is_dropped_and_counted() {
 }
 
 #[test]
-fn an_answer_that_is_lost_makes_a_repeat_under_the_same_key_and_ids() {
+fn lost_reply_leads_to_a_retry_with_the_same_key_and_ids() {
     let services = Services::start(&json!({}));
     // The collector takes the batch, and its answer breaks off.
     services.collector.server.set(Behaviour::Truncate);
@@ -229,7 +229,7 @@ fn an_answer_that_is_lost_makes_a_repeat_under_the_same_key_and_ids() {
 }
 
 #[test]
-fn a_service_that_is_down_gets_one_call_a_backoff_and_not_one_a_batch() {
+fn unavailable_service_gets_one_call_per_backoff() {
     const DOWN: Duration = Duration::from_secs(5);
     let services = Services::start(&json!({}));
     services.collector.answer_status(503);
@@ -252,7 +252,7 @@ fn a_service_that_is_down_gets_one_call_a_backoff_and_not_one_a_batch() {
 }
 
 #[test]
-fn what_is_buffered_at_sigterm_still_arrives() {
+fn buffered_events_arrive_after_sigterm() {
     let services = Services::start(&json!({}));
     let envoy = services.envoy(&plugin(json!({"batch": {"max_age": "1h", "max_events": 2}})));
     let mut clients = envoy.clients(2);

@@ -38,7 +38,7 @@ fn settled(envoy: &Envoy, emitted: u64) -> Accounts {
 }
 
 #[test]
-fn what_an_operator_can_mend_is_kept_and_what_the_service_never_takes_is_counted() {
+fn batches_are_kept_or_dropped_by_status() {
     let services = Services::start(&json!({}));
     let envoy = services.envoy(&plugin(json!({})));
     let (collector, mut client) = (&services.collector, envoy.client());
@@ -136,7 +136,7 @@ fn retry_after_delays_delivery_up_to_its_limit() {
 }
 
 #[test]
-fn a_batch_that_is_too_large_is_split_until_it_fits() {
+fn batch_that_is_too_large_is_split_until_it_fits() {
     let services = Services::start(&json!({}));
     let collector = &services.collector;
     let envoy = services.envoy(&plugin(json!({"batch": {"max_age": "1s"}})));
@@ -165,7 +165,7 @@ fn a_batch_that_is_too_large_is_split_until_it_fits() {
 }
 
 #[test]
-fn the_accounts_are_exact_under_a_service_that_does_everything_at_once() {
+fn counts_are_exact_under_all_faults_at_once() {
     let services = Services::start(&json!({}));
     let limits = json!({"batch": {"max_events": 7, "max_age": "50ms"}, "outbox": {"max_batches": 12},
                         "retry": {"backoff_min": "1ms", "backoff_max": "40ms", "lease": "410ms"}});

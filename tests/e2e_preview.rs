@@ -13,7 +13,6 @@ use edgesplit_testkit::http::{Request, Response};
 use edgesplit_testkit::roles::Origin;
 use edgesplit_testkit::stack::{Accounts, Services, document, echoed, experiment, texts};
 use serde_json::{Value, json};
-use std::path::Path;
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -28,7 +27,7 @@ fn signed(secret: &str, expires_s: u64, pairs: &[(&str, &str)]) -> String {
     preview::parameter_value(&preview::make(secret.as_bytes(), expires_s, None, pairs).unwrap())
 }
 
-/// Everybody is in `green` of two experiments, which `never` of them is a variant of nobody.
+/// All visitors are in `green` of two experiments; `never` is a variant without visitors.
 fn experiments() -> [Value; 2] {
     let variants = json!([{"key": "control", "weight": 0, "baseline": true}, {"key": "green", "weight": 10000},
                           {"key": "never", "weight": 0, "set": {"request_headers": {"x-nav": "never"},
@@ -58,7 +57,7 @@ fn seen(reply: &Reply) -> (u16, Value, Vec<Option<String>>) {
 }
 
 #[test]
-fn what_is_no_valid_preview_is_nothing() {
+fn invalid_preview_is_ignored() {
     let services = Services::start(&json!({}));
     let envoy = services.envoy(&plugin());
     let mut client = envoy.client();
@@ -104,14 +103,14 @@ fn what_is_no_valid_preview_is_nothing() {
 }
 
 #[test]
-fn a_valid_preview_shows_its_variants_and_leaves_no_trace() {
+fn valid_preview_shows_its_variants_and_leaves_no_trace() {
     let services = Services::start(&json!({}));
     let envoy = services.envoy(&plugin());
     // Made by the command, as a person would.
-    let output = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("dist/edgesplit"))
+    let output = Command::new(edgesplit_testkit::command::program())
         .args(["preview", "--secret", SECRET, "--expires", "2h", "nav=never"])
         .output()
-        .expect("dist/edgesplit is there: `make build`");
+        .unwrap();
     assert!(output.status.success(), "{output:?}");
     let link = String::from_utf8(output.stdout).unwrap();
     let parameter =
@@ -123,7 +122,7 @@ fn a_valid_preview_shows_its_variants_and_leaves_no_trace() {
     for client in &mut clients {
         for (headers, others) in [
             (vec![("x-user-id", "u1")], "green"),
-            // Also for who could not be told apart otherwise, and it mints nothing.
+            // It also works for visitors without an id, and mints none.
             (vec![], ""),
             (vec![("user-agent", bot)], ""),
             (vec![("sec-gpc", "1")], ""),
@@ -186,7 +185,7 @@ fn page(request: &Request) -> Response {
 }
 
 #[test]
-fn a_preview_is_never_served_from_a_cache_and_never_kept_in_one() {
+fn preview_is_never_served_from_or_kept_in_a_cache() {
     let origin = Origin::start().unwrap();
     origin.respond(page);
     let inline = format!("inline: {}", document(&experiments()));

@@ -19,14 +19,14 @@ fn options(configuration: &Value, form: ConfigForm, name: &str) -> EnvoyOptions 
     EnvoyOptions::new(9).workers(1).plugin(plugin)
 }
 
-/// Whether a line of `log` names the row's field and says what is expected there.
+/// Whether a line of `log` names the row's field and the values expected there.
 #[track_caller]
 fn assert_tells(log: &str, row: &Value) {
     let (field, says) = (row["field"].as_str().unwrap(), row["says"].as_str().unwrap());
     let place = if field.is_empty() { String::new() } else { format!("{field}: ") };
     let start = format!("edgesplit: plugin configuration: {place}");
-    let told = log.lines().any(|line| line.contains(&start) && line.contains(says));
-    assert!(told, "{}: {start:?} … {says:?} is not told in\n{log}", row["name"]);
+    let is_logged = log.lines().any(|line| line.contains(&start) && line.contains(says));
+    assert!(is_logged, "{}: {start:?} … {says:?} is not in the log:\n{log}", row["name"]);
 }
 
 fn listener(configuration: &Value, name: &str) -> Value {
@@ -71,7 +71,7 @@ fn every_wrong_configuration_is_refused_by_its_field_and_its_listener_is_not_the
 }
 
 #[test]
-fn a_wrong_configuration_stops_envoy_s_start_in_either_form() {
+fn invalid_configuration_stops_envoy_at_start() {
     let rows = rows();
     let objects: Vec<&Value> = rows.iter().filter(|row| row["config"].is_object()).collect();
     // From the beginning, the middle and the end of the table.

@@ -20,7 +20,7 @@ fn set(effects: Value) -> Value {
 }
 
 #[test]
-fn what_the_client_sends_under_owned_names_never_gets_to_the_origin() {
+fn owned_headers_of_clients_never_reach_the_origin() {
     let services = Services::start(&json!({}));
     let button = experiment(
         "button",
@@ -62,7 +62,7 @@ fn what_the_client_sends_under_owned_names_never_gets_to_the_origin() {
             assert_eq!(request.send().status, 200);
             let seen = services.origin.last_request();
             assert_eq!(seen.path, expected_path, "{path}");
-            // Without a config nobody knows what experiments set.
+            // Without a config, the headers that experiments set are unknown.
             let names = if std::ptr::eq(envoy, &without_config) { &owned[..2] } else { &owned[..] };
             for (name, expected) in names.iter().zip(expected) {
                 assert_eq!(texts(&seen, name), Vec::from_iter(expected), "{name} {times} times on {path}");
@@ -121,7 +121,7 @@ fn variants_set_headers_and_rewrite_paths_in_the_order_of_the_experiments() {
 }
 
 #[test]
-fn a_redirect_keeps_the_query_and_carries_exposure_and_cookie() {
+fn redirect_keeps_the_query_and_has_exposure_and_cookie() {
     let services = Services::start(&json!({}));
     let envoy = services.envoy(&plugin(
         &[
@@ -181,7 +181,7 @@ fn a_redirect_keeps_the_query_and_carries_exposure_and_cookie() {
 
 #[test]
 fn shared_caches_in_front_never_pin_a_variant() {
-    // What the origin says, and what the client is told; nothing: as the origin said.
+    // The origin's header, and the client's; none: unchanged.
     let table: [(&[&str], Option<&str>); 14] = [
         (&[], Some("private")),
         (&["public, max-age=60"], Some("private, max-age=60")),

@@ -20,7 +20,7 @@ fn bytes(request: &Request) -> usize {
 }
 
 #[test]
-fn a_proxy_asks_little_of_the_services_around_it() {
+fn proxy_makes_few_calls_to_services() {
     let variants = json!([{"key": "control", "weight": 5000, "baseline": true}, {"key": "treatment", "weight": 5000}]);
     let experiments: Vec<_> =
         (0..5).map(|at| experiment(&format!("experiment-{at}"), json!({"variants": variants}))).collect();

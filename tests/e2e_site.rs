@@ -118,6 +118,6 @@ impl Site for Local {
 }
 
 #[test]
-fn the_stack_holds_what_is_promised() {
+fn stack_passes_all_checks() {
     site::check(&mut Local::start());
 }

@@ -1,4 +1,4 @@
-//! Who moves when an experiment changes, in a real Envoy: with and without a sticky cookie, and with cookies that nobody
+//! Visitors who move when an experiment changes, in a real Envoy: with and without a sticky cookie, and with cookies that nobody
 //! ever wrote.
 #![allow(missing_docs)]
 // Helpers of tests fail as tests do: by panicking.
@@ -85,7 +85,7 @@ fn ask_all<'a>(services: &Services, experiment: Value, cookie: impl Fn(usize) ->
     shown.into_iter().map(|(_, shown)| shown).collect()
 }
 
-/// How many went from where to where, told as a diff would.
+/// The number of visitors by their old and new variant, as `diff` reports it.
 fn moves<'a>(what: &str, pairs: impl Iterator<Item = (&'a Shown, &'a Shown)>) -> BTreeMap<(String, String), usize> {
     let name = |shown: &Shown| shown.variant.clone().unwrap_or_else(|| "-".to_owned());
     let mut counts = BTreeMap::new();
@@ -104,7 +104,7 @@ fn moved(counts: &BTreeMap<(String, String), usize>) -> Vec<(&str, &str)> {
 }
 
 #[test]
-fn more_traffic_moves_nobody_and_new_weights_only_those_without_a_cookie() {
+fn new_traffic_and_weights_move_only_visitors_without_a_cookie() {
     let services = Services::start(&json!({}));
     let tenth = ask_all(&services, experiment(json!({"traffic": 1_000})), |_| None);
     let half = ask_all(&services, experiment(json!({"traffic": 5_000})), |_| None);
@@ -113,7 +113,7 @@ fn more_traffic_moves_nobody_and_new_weights_only_those_without_a_cookie() {
     let in_before = tenth.iter().filter(|shown| shown.variant.is_some()).count();
     assert!((100..300).contains(&in_before), "{in_before} of {VISITORS} are a tenth");
     for shown in tenth.iter().chain(&half) {
-        assert_eq!(shown.written, shown.variant.is_some(), "who is in gets the cookie, nobody else: {shown:?}");
+        assert_eq!(shown.written, shown.variant.is_some(), "only visitors with a variant get the cookie: {shown:?}");
     }
 
     // The browsers of every second visitor have kept their cookies.
@@ -127,17 +127,17 @@ fn more_traffic_moves_nobody_and_new_weights_only_those_without_a_cookie() {
     let without = moves("and without", pairs().filter(|(at, _)| !keeps(*at)).map(|(_, pair)| pair));
     assert_eq!(moved(&without), [("plain", "mega")]);
     for (at, (_, shown)) in pairs() {
-        assert_eq!(shown.written, !keeps(at), "a cookie that says all there is to say is not written again: {shown:?}");
+        assert_eq!(shown.written, !keeps(at), "a complete cookie is not written again: {shown:?}");
     }
 
-    // A traffic of 0 lets nobody in, but those who were keep what they have.
+    // A traffic of 0 adds no visitor. Those with a variant keep it.
     let closed = experiment(json!({"traffic": 0}));
     let after = ask_all(&services, closed, |number| half[number].cookie.as_deref().filter(|_| keeps(number)));
     for (number, (before, shown)) in half.iter().zip(&after).enumerate() {
         assert_eq!(shown.variant, before.variant.clone().filter(|_| keeps(number)), "visitor-{number}");
     }
 
-    // A new version buckets everybody anew, as those without a cookie are, and says so to the browser.
+    // A new version buckets all visitors again, and writes the new cookie.
     let (fresh, anew) = (
         ask_all(&services, other_weights.clone(), |_| None),
         ask_all(&services, merged(other_weights, json!({"sticky_version": 1})), |number| {
@@ -152,7 +152,7 @@ fn more_traffic_moves_nobody_and_new_weights_only_those_without_a_cookie() {
         assert_eq!(anew.cookie, Some(format!("ab_sticky=1~nav.1.{variant}")));
     }
 
-    // A variant that there is no more is nobody's.
+    // A removed variant has no visitors.
     let successor = experiment(json!({"traffic": 5_000, "variants": [
         {"key": "plain", "weight": 5_000, "baseline": true}, {"key": "giga", "weight": 5_000}]}));
     let after = ask_all(&services, successor, |number| half[number].cookie.as_deref());
@@ -161,7 +161,7 @@ fn more_traffic_moves_nobody_and_new_weights_only_those_without_a_cookie() {
 }
 
 #[test]
-fn who_logs_in_keeps_what_they_had_before() {
+fn sticky_cookie_keeps_variants_after_login() {
     let services = Services::start(&json!({}));
     let with_mint = json!({"visitor": {"mint": {"secure": false}}});
     let envoy = services.envoy(&plugin(&[experiment(json!({}))], with_mint));
@@ -188,7 +188,7 @@ fn who_logs_in_keeps_what_they_had_before() {
 }
 
 #[test]
-fn the_cookie_is_written_when_it_changes_and_stays_within_what_browsers_keep() {
+fn cookie_is_written_on_changes_and_stays_within_browser_limits() {
     let services = Services::start(&json!({}));
     let page = |number: usize| format!("/page-{number}");
     let experiments: Vec<Value> = (0..70)
@@ -242,7 +242,7 @@ fn without_consent_what_the_browser_has_is_taken_away() {
         }
         assert_eq!(echoed(&reply, "x-ab-assignments"), NONE);
     }
-    // Who has none of them is told nothing.
+    // A visitor without cookies gets none.
     assert_eq!(client.get("/").header("cookie", "consent=no").send().header("set-cookie"), None);
 }
 
@@ -327,16 +327,16 @@ fn ten_thousand_tampered_cookies_never_fail_a_request() {
                         let value = tampered(&mut random);
                         let cookie = [b"a=1; ab_sticky=", value.as_slice(), b"; b=2"].concat();
                         let reply = client.get("/").header("x-user-id", "u1").header("cookie", &cookie).send();
-                        let told = String::from_utf8_lossy(&value).into_owned();
-                        assert_eq!(reply.status, 200, "{told}");
+                        let cookie = String::from_utf8_lossy(&value).into_owned();
+                        assert_eq!(reply.status, 200, "{cookie}");
                         let assignments = echoed(&reply, "x-ab-assignments");
                         assert!(
                             ["nav=plain", "nav=mega"].contains(&assignments[0].as_str()),
-                            "{told}: {assignments:?}"
+                            "{cookie}: {assignments:?}"
                         );
                         let written = sticky_cookie(&reply);
                         if let Some(written) = &written {
-                            assert!(written.len() < 4096 && written.is_ascii(), "{told}: {written}");
+                            assert!(written.len() < 4096 && written.is_ascii(), "{cookie}: {written}");
                         }
                         *counts.entry((assignments[0].clone(), written.is_some())).or_insert(0) += 1;
                     }

@@ -46,14 +46,14 @@ fn ready(envoy: &Envoy) {
     });
 }
 
-/// The visitors whose exposures arrived, but for the first.
+/// The visitors whose exposures arrived, except the first.
 fn arrived(services: &Services) -> BTreeSet<String> {
     let units = services.collector.events().into_values().map(|received| received.event["unit"].clone());
     units.filter_map(|unit| unit.as_str().map(str::to_owned)).filter(|unit| unit != "first").collect()
 }
 
 #[test]
-fn a_worker_dies_while_it_holds_leases_and_nothing_sealed_is_lost() {
+fn crash_with_leases_loses_no_sealed_event() {
     let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("dist/test/edgesplit-hooks.wasm");
     assert!(module.exists(), "{} is missing: run `make test`, which builds it", module.display());
     let services = Services::start(&document(&[experiment("nav", json!({}))]));
@@ -61,7 +61,7 @@ fn a_worker_dies_while_it_holds_leases_and_nothing_sealed_is_lost() {
     let envoy = Envoy::start(&services.proxy_options().plugin(crashing));
     ready(&envoy);
 
-    // The service takes calls and answers none: whoever sends a batch holds its lease.
+    // The service accepts calls and answers none: a worker that sends a batch holds its lease.
     services.collector.server.set(Behaviour::Hang);
     let mut clients = envoy.clients(4);
     for (number, client) in (0_u32..).zip(&mut clients) {
@@ -152,7 +152,7 @@ fn offer(services: &Services, file: &Path, configuration: &Value) {
 }
 
 #[test]
-fn a_listener_is_replaced_and_the_outbox_and_the_experiments_stay() {
+fn new_listener_keeps_outbox_and_experiments() {
     let services = Services::start(&document(&[experiment("nav", json!({}))]));
     let proxy = Replaceable::start(&services, "replaced_listener", &plugin(json!({})));
     let envoy = &proxy.envoy;
@@ -187,7 +187,7 @@ fn a_listener_is_replaced_and_the_outbox_and_the_experiments_stay() {
 }
 
 #[test]
-fn a_change_of_the_source_that_is_taken_back_is_followed_again() {
+fn reverted_change_of_the_source_is_followed() {
     let services = Services::start(&document(&[experiment("nav", json!({}))]));
     let first = plugin(json!({}));
     let proxy = Replaceable::start(&services, "source_taken_back", &first);
@@ -202,7 +202,7 @@ fn a_change_of_the_source_that_is_taken_back_is_followed_again() {
 }
 
 #[test]
-fn what_waits_keeps_the_format_that_it_was_written_in() {
+fn waiting_batches_keep_their_format() {
     let services = Services::start(&document(&[experiment("nav", json!({}))]));
     let proxy = Replaceable::start(&services, "another_format", &plugin(json!({})));
     let envoy = &proxy.envoy;

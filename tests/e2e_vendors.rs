@@ -31,7 +31,7 @@ fn plugin(format: &str, with: Value) -> Value {
     merged(base, with)
 }
 
-/// A mixed lot: every country, plan and version, some without, and the visitors whom the payloads name.
+/// A mixed population: every country, plan and version, some without, and the visitors that the payloads name.
 #[derive(Debug)]
 struct Visitor {
     id: String,
@@ -94,7 +94,7 @@ fn until_served(envoy: &Envoy) {
 }
 
 #[test]
-fn a_thousand_decisions_of_each_format_are_the_command_s() {
+fn decisions_equal_those_of_the_command_in_each_format() {
     for format in FORMATS {
         let services = Services::start(&payload(format).1);
         let envoy = services.envoy(&plugin(format, json!({})));
@@ -106,9 +106,9 @@ fn a_thousand_decisions_of_each_format_are_the_command_s() {
         let mut seen = BTreeSet::new();
         for (number, (visitor, result)) in visitors.iter().zip(&results).enumerate() {
             let reply = clients[number % 4].send(&visitor.request()).unwrap();
-            let told = |name: &str| echoed(&reply, name).join(",");
-            assert_eq!(told("x-ab-assignments"), result["assignments"], "{visitor:?}: {result}");
-            assert_eq!(told("x-ab-cache-key"), result["cache_key"], "{visitor:?}: {result}");
+            let header = |name: &str| echoed(&reply, name).join(",");
+            assert_eq!(header("x-ab-assignments"), result["assignments"], "{visitor:?}: {result}");
+            assert_eq!(header("x-ab-cache-key"), result["cache_key"], "{visitor:?}: {result}");
             for decision in result["decisions"].as_array().unwrap() {
                 decisions += 1;
                 *reasons.entry(decision["reason"].as_str().unwrap().to_owned()).or_default() += 1;
@@ -119,7 +119,7 @@ fn a_thousand_decisions_of_each_format_are_the_command_s() {
                 ));
                 let set = decision["value"]["edgesplit"]["request_headers"].as_object();
                 for (name, value) in set.into_iter().flatten() {
-                    assert_eq!(json!(told(name)), *value, "{visitor:?}: {decision}");
+                    assert_eq!(json!(header(name)), *value, "{visitor:?}: {decision}");
                 }
             }
         }
@@ -233,7 +233,7 @@ fn growthbook_gets_its_own_events() {
 
 /// What the vendors' services answer, and what becomes of the events.
 #[test]
-fn the_vendors_answers_mean_what_they_mean_elsewhere() {
+fn vendor_replies_are_handled_by_status() {
     for (format, answers) in [
         ("optimizely", [(204, "delivered"), (400, "rejected"), (429, "queued")]),
         ("growthbook", [(200, "delivered"), (400, "rejected"), (500, "queued")]),
@@ -304,7 +304,7 @@ fn growthbook_s_sticky_cookie_keeps_visitors_where_they_are() {
         let expected = json!({"attributeName": "id", "attributeValue": id, "assignments": {"nav-test__0": key}});
         assert_eq!(serde_json::from_slice::<Value>(&text).unwrap(), expected);
 
-        // With the cookie nobody moves and nothing is written, without it they do.
+        // With the cookie, no visitor moves and nothing is written. Without it, visitors move.
         assert_eq!(ask(&mut after, &id, &format!("a=1; {cookie}; b=2")), (variant.clone(), None));
         // Nor with one that a browser's SDK has written, which encodes less.
         let theirs = format!("{name}={}", String::from_utf8_lossy(&text).replace('"', "%22").replace(',', "%2C"));
@@ -312,10 +312,10 @@ fn growthbook_s_sticky_cookie_keeps_visitors_where_they_are() {
         let (fresh, written) = ask(&mut after, &id, "a=1");
         assert!(written.is_some());
         moved += usize::from(fresh != variant);
-        // Somebody else's bucket is nobody's.
+        // The bucket of another visitor does not count.
         let stolen = theirs.replace("%22v ", "%22w ");
         assert_eq!(ask(&mut after, &id, &stolen).0, fresh);
-        // Who was in an old version is out of the new one, as the experiment says.
+        // Visitors of an old version are excluded from the new one, as the experiment asks.
         let (none, _) = ask(&mut anew, &id, &cookie);
         out += usize::from(none.is_empty());
     }
@@ -328,7 +328,7 @@ fn growthbook_s_sticky_cookie_keeps_visitors_where_they_are() {
     let kept = device.1.expect("kept under the attribute that stood in");
     assert!(kept.starts_with("gbStickyBuckets__device||d1="), "{kept}");
     assert_eq!(ask(&mut after, "u1", &format!("device=d1; {kept}")).0, device.0);
-    // Without consent the browser is told to forget.
+    // Without consent, the cookies are expired.
     let reply = after.get("/").header("x-user-id", "u1").header("cookie", &kept).header("sec-gpc", "1").send();
     let expired = reply.header_all("set-cookie");
     assert_eq!((echoed(&reply, "x-ab-assignments"), expired.len()), (vec![], 1), "{expired:?}");

@@ -33,7 +33,7 @@ fn minted(reply: &Reply) -> (String, Vec<String>) {
 }
 
 #[test]
-fn an_unknown_visitor_gets_an_id_that_lasts_and_cannot_be_made_up() {
+fn unknown_visitor_gets_a_lasting_id_that_cannot_be_forged() {
     let services = Services::start(&json!({}));
     let halves = json!({"route": {"paths": ["/shop*"]}, "variants": [
         {"key": "control", "weight": 5000, "baseline": true}, {"key": "green", "weight": 5000}]});
@@ -126,7 +126,7 @@ fn without_consent_and_for_bots_there_is_no_id_no_variant_and_no_event() {
             eventually_eq("the reason is counted", before + 1, || envoy.counter(&name));
         }
     }
-    // A concluded experiment is how the site is now, for everybody.
+    // A concluded experiment applies to all visitors.
     let reply = client.get("/done").header("user-agent", bot).send();
     assert_eq!(reply.status, 200);
     assert_eq!(echoed(&reply, "x-ab-cache-key"), ["done.green"]);
@@ -147,7 +147,7 @@ fn without_consent_and_for_bots_there_is_no_id_no_variant_and_no_event() {
 }
 
 #[test]
-fn an_id_may_come_from_a_token_and_bots_may_be_told_by_patterns_of_ones_own() {
+fn id_from_a_token_and_bot_patterns_are_configurable() {
     let services = Services::start(&json!({}));
     let envoy = services.envoy(&plugin(
         &[experiment("nav", json!({"forced": {"u1": "control"}}))],

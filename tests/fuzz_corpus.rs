@@ -69,6 +69,6 @@ fn vendors_payloads() {
 }
 
 #[test]
-fn what_browsers_and_links_say() {
+fn visits() {
     run_all("visit", visit::run);
 }

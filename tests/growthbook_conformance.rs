@@ -1,4 +1,4 @@
-//! GrowthBook's own cases: every section of its `cases.json`, spec 0.8.0. How the rows are laid out and compared is that of
+//! GrowthBook's own cases: every section of its `cases.json`, spec 0.8.0. The layout of the rows and their comparison are those of
 //! `packages/sdk-js/test/json.test.ts` in GrowthBook's repository.
 //!
 //! They are read from `$EDGESPLIT_CONFORMANCE`, by default `../shared/conformance` next to the project.

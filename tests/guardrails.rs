@@ -58,7 +58,7 @@ impl Proxy {
         ((self.random >> 11) as f64 / (1_u64 << 53) as f64) < odds
     }
 
-    /// A new visitor at some worker, a tenth of a second after the last one. `errors` says how often which variant fails.
+    /// A new visitor at some worker, a tenth of a second after the last one. `errors` gives each variant's rate of failures.
     fn visit(&mut self, path: &str, errors: impl Fn(Option<&str>) -> f64) -> Option<&'static str> {
         let id = format!("visitor-{}", self.visits + 1);
         self.visit_by(&id, path, errors)
@@ -97,15 +97,15 @@ fn failing_variant_is_off_for_all_workers_until_the_next_revision() {
             Some(_) => {}
             None => assert!(visit > 100, "off before anybody could know"),
         }
-        // An experiment that is alike and well goes on, and one without a guardrail whatever it answers.
+        // An experiment with equal variants stays on, and so does one without a guardrail.
         assert!(proxy.visit("/alike", |_| 0.0).is_some());
         assert!(proxy.visit("/free", broken).is_some());
     }
     assert!((90..130).contains(&last_green), "50 of each take about 100 visits, and then it is off: {last_green}");
     let log = proxy.host.log.borrow().clone();
-    let told: Vec<&String> = log.iter().filter(|line| line.starts_with("guardrail: ")).collect();
-    assert_eq!(told.len(), 1, "told once for the proxy, not by each worker: {log:?}");
-    assert!(told[0].contains("variant \"green\" of experiment \"guarded\" is switched off"), "{told:?}");
+    let logged: Vec<&String> = log.iter().filter(|line| line.starts_with("guardrail: ")).collect();
+    assert_eq!(logged.len(), 1, "logged once per proxy, not by each worker: {log:?}");
+    assert!(logged[0].contains("variant \"green\" of experiment \"guarded\" is switched off"), "{logged:?}");
 
     // A VM that starts later, after a crash for one, knows at once.
     proxy.workers[0] = Proxy::worker(&proxy.host, "r1", &guardrail);

@@ -133,7 +133,7 @@ fn faults_of_the_origin_do_what_they_say() {
 }
 
 #[test]
-fn a_server_that_refused_comes_back_on_its_port() {
+fn server_that_refused_returns_on_its_port() {
     let origin = Origin::start().unwrap();
     let mut client = Client::new(origin.port());
     assert_eq!(client.get("/").send().status, 200);
@@ -150,7 +150,7 @@ fn a_server_that_refused_comes_back_on_its_port() {
 }
 
 #[test]
-fn a_reset_is_not_an_orderly_end() {
+fn reset_is_not_an_orderly_end() {
     let origin = Origin::start().unwrap();
     origin.server.set(Behaviour::Reset);
     let error = Client::new(origin.port()).get("/").try_send().unwrap_err();
@@ -158,7 +158,7 @@ fn a_reset_is_not_an_orderly_end() {
 }
 
 #[test]
-fn a_hanging_server_answers_again_when_told_to() {
+fn hanging_server_can_answer_again() {
     let origin = Origin::start().unwrap();
     origin.server.set(Behaviour::Hang);
     let mut client = Client::new(origin.port()).deadline(Duration::from_millis(50));
@@ -180,7 +180,7 @@ fn connections_spread_evenly_over_the_workers() {
 }
 
 #[test]
-fn a_bootstrap_that_envoy_refuses_is_told_with_its_log() {
+fn refused_bootstrap_is_reported_with_its_log() {
     let origin = Origin::start().unwrap();
     let options =
         EnvoyOptions::new(origin.port()).adjust(|bootstrap| bootstrap["static_resources"]["wrong"] = json!(1));
@@ -190,7 +190,7 @@ fn a_bootstrap_that_envoy_refuses_is_told_with_its_log() {
 }
 
 #[test]
-fn the_config_service_knows_its_etag() {
+fn config_service_honours_its_etag() {
     let service = ConfigService::start(&json!({"revision": "r1"})).unwrap();
     let mut client = Client::new(service.port());
     let first = client.get("/experiments.json").send();
@@ -208,7 +208,7 @@ fn the_config_service_knows_its_etag() {
 }
 
 #[test]
-fn the_collector_keeps_what_it_accepts_and_counts_repeats() {
+fn collector_keeps_accepted_events_and_counts_repeats() {
     let collector = Collector::start().unwrap();
     let mut client = Client::new(collector.port());
     let mut post = |key: &str, body: &str| client.post("/v1/events").header("idempotency-key", key).body(body).send();
@@ -235,7 +235,7 @@ fn the_collector_keeps_what_it_accepts_and_counts_repeats() {
 }
 
 #[test]
-fn the_load_keeps_its_pace_and_counts_what_fails() {
+fn load_keeps_its_rate_and_counts_failures() {
     let origin = Origin::start().unwrap();
     let pace =
         Pace { connections: 4, rate: 1000.0, duration: Duration::from_secs(1), deadline: Duration::from_secs(5) };

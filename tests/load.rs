@@ -17,7 +17,7 @@ const RECOVERY: Duration = Duration::from_secs(60);
 
 #[test]
 #[ignore = "takes minutes: run it with `make load`"]
-fn a_site_goes_through_an_outage() {
+fn site_survives_an_outage() {
     let number = |name: &str, default: f64| std::env::var(name).map_or(default, |text| text.parse().expect(name));
     let (rate, seconds) = (number("LOAD_RATE", 1_000.0), number("LOAD_SECONDS", 180.0));
     let (duration, outage) = (Duration::from_secs_f64(seconds), Duration::from_secs_f64(seconds / 3.0));

@@ -175,7 +175,7 @@ fn python_sdk_decisions(folder: &Path) {
     tally.report("oracle.json");
 }
 
-/// Attributes have no order: the SDK takes that of a map.
+/// Attributes have no order: the SDK uses the order of a map.
 fn sort_attributes(attributes: &mut Value) {
     attributes.as_array_mut().unwrap().sort_by_key(|attribute| attribute["key"].to_string());
 }

@@ -223,12 +223,12 @@ fn visitors_make_the_given_requests() {
     let found = run(&[&arguments[..], &[requests.to_str().unwrap()]].concat());
     let nav = &found["experiments"][1];
     assert_eq!((&nav["visitors"], &nav["out"]), (&json!(1000), &json!({"audience": 1000, "route": 2000})));
-    // A bad line is told with its number, and is wrong usage.
+    // A bad line is reported with its number, and is incorrect usage.
     std::fs::write(&requests, "{}\n{\"path\": 1}\n").unwrap();
     let output = command::edgesplit(&[&arguments[..], &[requests.to_str().unwrap()]].concat(), "");
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(2), "{told}");
-    assert!(told.contains("line 2") && told.contains("path"), "{told}");
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{message}");
+    assert!(message.contains("line 2") && message.contains("path"), "{message}");
 }
 
 /// Vendors' formats have no formulas here: what `evaluate` decides about the same visitors, one by one, is what counts.
@@ -291,8 +291,8 @@ fn diff_names_disabled_experiments() {
     let plugin =
         file("wrong-plugin.json", &json!({"experiments": {"inline": {}}, "request": {"cache_key": {"budget": 0}}}));
     let output = command::edgesplit(&["simulate", good.to_str().unwrap(), "--plugin", plugin.to_str().unwrap()], "");
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!((output.status.code(), told.contains("request.cache_key.budget")), (Some(1), true), "{told}");
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!((output.status.code(), message.contains("request.cache_key.budget")), (Some(1), true), "{message}");
 }
 
 #[test]

@@ -158,7 +158,7 @@ fn failed(contender: &Contender, setting: &Setting, error: &std::io::Error) -> !
 
 /// CPU time that all threads of a process took so far, in nanoseconds, from the kernel's accounting. Linux only.
 fn cpu_ns(process: u32) -> u64 {
-    let tasks = std::fs::read_dir(format!("/proc/{process}/task")).expect("/proc tells the threads");
+    let tasks = std::fs::read_dir(format!("/proc/{process}/task")).expect("/proc lists the threads");
     let times = tasks.flatten().filter_map(|task| std::fs::read_to_string(task.path().join("schedstat")).ok());
     times.filter_map(|text| text.split(' ').next()?.parse::<u64>().ok()).sum()
 }

@@ -161,12 +161,12 @@ fn picture(contenders: &[Contender]) -> String {
 /// Prints the table, and puts it and the picture into the docs.
 pub fn write(contenders: &[Contender], heats: u64, rounds: u64, requests: u64, docs: &Path) {
     let table = tables(contenders);
-    let told = format!("{heats} times {rounds} rounds of {requests} requests; medians of all rounds.\n\n{table}");
-    println!("{told}");
+    let summary = format!("{heats} times {rounds} rounds of {requests} requests; medians of all rounds.\n\n{table}");
+    println!("{summary}");
     let page = docs.join("performance.md");
     let text = std::fs::read_to_string(&page).unwrap_or_default();
     let Some((before, rest)) = text.split_once(BEGIN) else { return };
     let after = rest.split_once(END).map_or("", |(_, after)| after);
-    std::fs::write(&page, [before, BEGIN, &told, END, after].concat()).unwrap();
+    std::fs::write(&page, [before, BEGIN, &summary, END, after].concat()).unwrap();
     std::fs::write(docs.join("performance.svg"), picture(contenders)).unwrap();
 }

@@ -118,7 +118,7 @@ impl Demo {
                     Ok(counts) => self.screen.show(&counts)?,
                     // On its way out, it answers no more.
                     Err(_) if told_to_stop.load(Ordering::Relaxed) => break,
-                    Err(error) => self.screen.tell(&format!("Envoy's admin interface: {error}"))?,
+                    Err(error) => self.screen.print(&format!("Envoy's admin interface: {error}"))?,
                 }
             }
             // Ctrl-C may have reached Envoy first.
@@ -154,7 +154,7 @@ impl Demo {
         if !counts.all_delivered() {
             return Err(format!("not every event was delivered within {DELIVERY_DEADLINE:?} of the last request"));
         }
-        self.screen.tell("checked: every request was answered, and every event was delivered")
+        self.screen.print("checked: every request was answered, and every event was delivered")
     }
 
     /// Ends it all: Envoy before the services, so that it can deliver what it has left.
@@ -163,11 +163,11 @@ impl Demo {
         if self.envoy.exited().is_none() {
             self.envoy.sigterm_and_wait();
         }
-        self.screen.tell(&format!("stopped; the collector has {} events", self.services.received().events))
+        self.screen.print(&format!("stopped; the collector has {} events", self.services.received().events))
     }
 }
 
-/// Starts Envoy as `envoy/envoy.yaml` says, but on these ports; 0 is a free one.
+/// Starts Envoy with `envoy/envoy.yaml`, but on these ports; 0 is a free one.
 fn start_envoy(services: &Services, proxy: u16, admin: u16) -> Result<Envoy, Failure> {
     let project = Path::new(env!("CARGO_MANIFEST_DIR"));
     let (file, module) = (project.join("envoy/envoy.yaml"), project.join("dist/edgesplit.wasm"));

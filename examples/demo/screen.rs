@@ -26,7 +26,7 @@ pub(crate) struct Counts {
     queued: u64,
     rejected: u64,
     dropped: u64,
-    /// Events that the collector says it has.
+    /// The number of events that the collector has.
     received: u64,
     revision: Option<String>,
     age_seconds: u64,
@@ -96,7 +96,7 @@ impl Screen {
     }
 
     /// Writes a line of its own.
-    pub(crate) fn tell(&mut self, text: &str) -> Result<(), Failure> {
+    pub(crate) fn print(&mut self, text: &str) -> Result<(), Failure> {
         let end = if std::mem::take(&mut self.on_line) { "\n" } else { "" };
         write(&format!("{end}{text}\n"))
     }
@@ -113,9 +113,9 @@ impl Screen {
         let (origin, collector) = (at(services.origin.port()), at(services.collector.port()));
         let dashboard = &dashboard.address;
         let experiments = format!("{}/experiments.json", at(services.experiments.port()));
-        self.tell(&format!(
+        self.print(&format!(
             "\
-Envoy runs, with 2 workers and the filter of dist/edgesplit.wasm, as envoy/envoy.yaml says.
+Envoy runs, with 2 workers and the filter of dist/edgesplit.wasm, configured by envoy/envoy.yaml.
 
   {proxy:39} the shop, through the filter
   {origin:39} the origin: answers with the request that reached it

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex};
 
 const CONTROLS: u16 = 8000;
 
-/// How many ids the collector remembers, to tell repeats.
+/// How many ids the collector remembers, to recognize repeats.
 const IDS_MAX: usize = 1_000_000;
 
 /// What the controls understand.
@@ -114,7 +114,7 @@ pub(crate) fn serve(role: &str, address: SocketAddr, is_over: impl Fn() -> bool)
         "origin" => (Some(Server::start_at(address, origin).map_err(cannot)?), None),
         "collector" => {
             let collector = move |request: &Request| match request.method.as_str() {
-                "GET" => told(&lock(&store).received),
+                "GET" => received_summary(&lock(&store).received),
                 _ => collect(request, &store),
             };
             (Some(Server::start_at(address, collector).map_err(cannot)?), None)
@@ -136,7 +136,7 @@ pub(crate) fn serve(role: &str, address: SocketAddr, is_over: impl Fn() -> bool)
 }
 
 /// What the collector answers to somebody who asks it.
-fn told(received: &Received) -> Response {
+fn received_summary(received: &Received) -> Response {
     let Received { events, exposures, goals, repeats, revision, .. } = received;
     Response::json(
         200,

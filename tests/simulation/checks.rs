@@ -147,7 +147,7 @@ impl Ledger {
         for (key, (value, _)) in &process.shared {
             let Some(slot) = fault_injection::slot(key).filter(|_| !value.is_empty()) else { continue };
             if !self.excused.iter().any(|(excused, batch)| *excused == slot && self.slot_holds(process, slot, *batch)) {
-                return Err(format!("slot {slot} holds {} bytes that are nobody's", value.len()));
+                return Err(format!("slot {slot} holds {} bytes that belong to no batch", value.len()));
             }
         }
         let known = format!("edgesplit/{PLUGIN}/");

@@ -13,7 +13,7 @@ use edgesplit_filter::shared_data::Record;
 pub enum Write {
     /// It is made, perhaps with other bytes.
     Do,
-    /// It is not, and nobody hears of that.
+    /// It is not, without any error.
     Skip,
 }
 

@@ -33,7 +33,7 @@ pub const NAMES: [&str; 7] = [
 /// Calls that all VMs may have on their way together (`outbox::CALLS_IN_FLIGHT_MAX`, said once more).
 const CALLS_IN_FLIGHT_MAX: usize = 8;
 
-/// What an answer means, as the contract says.
+/// The meaning of an answer under the contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Meaning {
     Delivered,
@@ -84,7 +84,7 @@ pub struct VmAccount {
     pub code: u64,
     /// What it does.
     pub job: &'static str,
-    /// The time it was told last.
+    /// The time it was reported last.
     pub now_ms: i64,
     /// When the job began.
     pub began_us: u64,
@@ -338,7 +338,7 @@ impl Ledger {
         }
         let ids = event_ids(body);
         if let Some(unknown) = ids.iter().find(|id| !self.known.contains(id)) {
-            return Err(format!("the service got the event {unknown:x}, which nobody emitted"));
+            return Err(format!("the service got the event {unknown:x}, which no worker emitted"));
         }
         let times = self.accepted.entry(key).or_default();
         *times += 1;

@@ -4,12 +4,12 @@
 //! ```text
 //! make sim                  a thousand seeds
 //! make sim SEEDS=10000      more of them
-//! make sim SEED=4711        one of them, told step by step
+//! make sim SEED=4711        one of them, step by step
 //! make sim-mutants          planted bugs, each of which has to be found
 //! make sim-module           the built module in an interpreter: SEEDS=300, SEED=4711 as above
 //! ```
 
-#![allow(unreachable_pub, missing_docs, reason = "nobody but this test can reach it")]
+#![allow(unreachable_pub, missing_docs, reason = "only this test can reach it")]
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -39,7 +39,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-/// Seeds of a run that says nothing else: what `cargo test` does.
+/// The number of seeds by default, as in `cargo test`.
 const SEEDS_DEFAULT: u64 = 200;
 
 /// Those of them that also run in the module.
@@ -82,7 +82,7 @@ fn main() {
     }
 }
 
-/// One seed, told step by step.
+/// One seed, step by step.
 fn replay(seed: u64, module: Option<&'static Compiled>) {
     let mutant = std::env::var("MUTANT").ok();
     let mutant = mutant.and_then(|name| Mutant::ALL.into_iter().find(|mutant| format!("{mutant:?}") == name));

@@ -1,4 +1,4 @@
-//! Planted bugs, to see that the checks find them. Each changes what the host tells the filter or what reaches the host
+//! Planted bugs, to see that the checks find them. Each changes the host's replies to the filter or the calls that reach the host
 //! from it, so that the filter behaves as if it had the bug; the shipped code has no switch for them.
 
 /// A planted bug.

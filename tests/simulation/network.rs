@@ -15,7 +15,7 @@ const BACKUP: usize = 2;
 /// How a service is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Health {
-    /// Well, but for what the network does.
+    /// Well, except for faults of the network.
     Well,
     /// Nobody listens.
     Refused,

@@ -1,5 +1,5 @@
 //! Checks every change of the outbox in shared data: each event that leaves it has a reason that the simulator knows, each
-//! lease is given by the rules, each slot holds what the index says.
+//! lease follows the rules, and each slot holds the batch that the index names.
 
 use crate::host::Process;
 use crate::ledger::{DELIVERED, EXPIRED, Grant, HeardResult, Ledger, Meaning, OVERFLOW, Part, REJECTED, event_ids};
@@ -325,13 +325,13 @@ impl Ledger {
         Ok(())
     }
 
-    /// What the index says of the service's health: only answers change it, and bad ones do.
+    /// The service's health in the index: only answers change it, and bad ones do.
     fn health(&mut self, change: &Change<'_>, used: Option<HeardResult>) -> Result<(), String> {
         let (old, new) = (&change.old, &change.new);
         let account = self.vms.get_mut(&change.vm).ok_or("a VM that is not there")?;
         let result = used.or_else(|| {
             let changed = (old.failures, old.retry_at_ms) != (new.failures, new.retry_at_ms);
-            // The answer to a call whose batch is another's by now says something of the service all the same.
+            // The answer to a call whose batch has another owner by now still shows the service's health.
             let at = account.heard.iter().position(|one| (one.meaning == Meaning::Keep) == (new.failures > 0))?;
             changed.then(|| account.heard.remove(at))
         });
@@ -353,7 +353,7 @@ impl Ledger {
             return Ok(());
         }
         if !is_news && new.failures == old.failures {
-            return Err("the service failed, and nobody waits: the clock was set back before".to_owned());
+            return Err("the service failed, and no worker waits: the clock was set back before".to_owned());
         }
         let wait_ms = new.retry_at_ms - change.now_ms;
         let Scenario { backoff_min_ms, backoff_max_ms, .. } = *change.scenario;

@@ -48,7 +48,7 @@ pub struct Scenario {
     pub ndjson: bool,
     /// `experiments.refresh`.
     pub refresh_ms: u64,
-    /// `events.timeout`, and that of the experiments.
+    /// `events.timeout` and `experiments.timeout`.
     pub timeout_ms: u64,
     /// `events.batch.max_events`.
     pub batch_events: usize,

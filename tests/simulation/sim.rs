@@ -65,7 +65,7 @@ pub enum Fate {
     Crash,
 }
 
-/// The state of a run but for the VMs' own memory.
+/// The state of a run, without the VMs' own memory.
 #[derive(Debug)]
 pub struct Sim {
     /// All chance comes from here.

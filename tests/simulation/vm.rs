@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
-/// What a VM is told to do.
+/// A callback of a VM.
 #[derive(Debug, Clone)]
 pub enum Job {
     /// Begin.

@@ -2,7 +2,7 @@
 //!
 //! What a callback of the module asks its host and what it hears is put on a tape. Then a native worker, the VM's twin, does
 //! the same callback with the tape as its host: it has to ask the same in the same order, and hears the same. So the module
-//! does what the source says, call by call, and all checks that look into a worker's memory look into the twin's.
+//! makes the same host calls as the source, and all checks that look into a worker's memory look into the twin's.
 //!
 //! Two differences are none. Counters by experiment stand in a hash map, so metrics that are handed over in one go come in
 //! any order. And the module's hash maps draw their seed from where ids come from too, when the VM starts: bits drawn before
@@ -33,7 +33,7 @@ pub const STACK_BYTES: usize = 2 << 20;
 /// Streams' ids begin behind those of root contexts.
 const FIRST_STREAM: u64 = 1_000;
 
-/// The built module, if somebody built it.
+/// The built module, if there is one.
 pub fn compiled() -> Option<&'static Compiled> {
     static COMPILED: OnceLock<Option<Compiled>> = OnceLock::new();
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("dist/edgesplit.wasm");
@@ -87,10 +87,10 @@ pub fn run(compiled: &Compiled, mut host: SimHost<'_>, memory: &Memory, job: Job
         }
         Job::Reply(token, answer) => {
             let (headers, body) = taken_apart(&SimReply { host: &host, answer });
-            let told = Told { headers: headers.clone(), body: body.clone() };
+            let reply = Told { headers: headers.clone(), body: body.clone() };
             let recorder = Recorder::new(&host);
             twin(module.reply(&recorder, token, headers, body), recorder, &|worker, tape| {
-                worker.on_reply(tape, token, &told);
+                worker.on_reply(tape, token, &reply);
             });
         }
         Job::ShutDown => {
@@ -119,7 +119,7 @@ pub fn run(compiled: &Compiled, mut host: SimHost<'_>, memory: &Memory, job: Job
             host.headers = visit.response_headers();
             let exposures = repeats_left_out(&host, memory, &pending);
             let recorder = Recorder::new(&host);
-            // A proxy tells of every response, also where there is nothing left to do.
+            // A proxy passes every response to the module, even if nothing is left to do.
             alive(module.response(&recorder, (FIRST_STREAM + stream) as u32));
             let tape = recorder.end();
             let mut worker = memory.worker.borrow_mut();
@@ -248,7 +248,7 @@ impl Host for Recorder<'_, '_> {
 
     fn log(&self, level: log::Level, message: &str) {
         self.host.log(level, message);
-        // The module says who it is.
+        // The module names itself.
         let message = message.strip_prefix("edgesplit: ").unwrap_or(message);
         self.put(Ask::Log(level, message.to_owned()), Heard::Nothing);
     }
@@ -331,7 +331,7 @@ fn cut(what: &impl std::fmt::Debug) -> String {
     format!("{what:?}").chars().take(200).collect()
 }
 
-/// A host that answers as another one did, to whoever asks the same.
+/// A host that repeats the answers of another one to the same calls.
 struct Tape(RefCell<VecDeque<(Ask, Heard)>>);
 
 impl Tape {
@@ -434,7 +434,7 @@ impl StreamHost for Tape {
     }
 }
 
-/// A reply as the module was told it.
+/// A reply as the module received it.
 struct Told {
     headers: HeaderMap,
     body: Vec<u8>,

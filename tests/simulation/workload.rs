@@ -20,7 +20,7 @@ struct Exp {
     state: &'static str,
     /// Its weights do not add up: it is disabled alone.
     broken: bool,
-    /// It has a guardrail. Responses fail whatever the variant, so that it may never switch one off.
+    /// It has a guardrail. Responses fail equally for all variants, so it must never switch one off.
     guarded: bool,
 }
 

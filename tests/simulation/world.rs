@@ -1,4 +1,4 @@
-//! The world: VMs come and go, visitors, operators and faults happen, one thing after the other, as the seed says.
+//! The world: VMs come and go, visitors, operators and faults happen, one thing after the other, in the order of the seed.
 
 use crate::checks::{FRESH_MS, recovery_ms};
 use crate::host::{Go, Process};
@@ -297,7 +297,7 @@ impl World {
         sim.some_time(mean_ms, Event::Reload);
     }
 
-    /// A VM that is draining is shut down. The one that was only tried at start is dropped without being told.
+    /// A VM that is draining is shut down. The one that was only tried at start is dropped without a callback.
     fn retire(&mut self, life: u64) {
         let Some(vm) = self.vms.get_mut(&life) else { return };
         let is_trial = life == 1 || vm.memory.worker.try_borrow().is_ok_and(|worker| worker.is_none());

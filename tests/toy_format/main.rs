@@ -21,7 +21,7 @@ fn config() -> Value {
 }
 
 #[test]
-fn a_format_is_found_by_its_name_and_by_its_shape() {
+fn format_is_found_by_name_and_by_shape() {
     registry::add(FORMATS);
     let toy = registry::find("toy").unwrap();
     assert_eq!(registry::recognise(&config()), Some(toy));
@@ -31,7 +31,7 @@ fn a_format_is_found_by_its_name_and_by_its_shape() {
 }
 
 #[test]
-fn a_format_compiles_flag_by_flag() {
+fn format_compiles_flag_by_flag() {
     registry::add(FORMATS);
     let toy = registry::find("toy").unwrap();
     let text = config().to_string().into_bytes();
@@ -43,7 +43,7 @@ fn a_format_compiles_flag_by_flag() {
 }
 
 #[test]
-fn a_request_is_decided_and_its_exposures_are_sent() {
+fn request_is_decided_and_its_exposures_are_sent() {
     registry::add(FORMATS);
     let plugin = json!({
         "experiments": {"inline": config(), "format": "toy", "routes": [{"keys": ["*"], "paths": ["/play*"]}]},

@@ -147,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_star_stands_for_any_run_of_bytes() {
+    fn star_matches_any_run_of_bytes() {
         for (pattern, text, expected) in [
             ("/checkout", "/checkout", true),
             ("/checkout", "/checkout/", false),

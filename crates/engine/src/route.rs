@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_route_asks_only_what_it_lists() {
+    fn route_tests_only_the_parts_it_lists() {
         let shop = Route {
             hosts: vec![Pattern::ignoring_case("*.Shop.example")],
             paths: vec![Pattern::new("/checkout*"), Pattern::new("/cart")],

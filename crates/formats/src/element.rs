@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_problem_is_reported_with_its_path() {
+    fn first_problem_is_reported_with_its_path() {
         let root = Path::Root;
         let path = root.field("rules");
         let report = |value: Value| {

@@ -1,4 +1,4 @@
-//! A Chromium that a test drives: one page that stays open, told what to do in Chromium's own protocol over a pipe.
+//! A Chromium that a test drives: one page that stays open, controlled by Chromium's own protocol over a pipe.
 
 use super::envoy::Directory;
 use super::{DEADLINE, eventually};

@@ -1,4 +1,4 @@
-//! An HTTP/1.1 client that sends the very bytes it is told to and shows the very bytes it gets.
+//! An HTTP/1.1 client that sends exact bytes and shows the exact bytes that it receives.
 
 use super::http::{self, Headers, values_of};
 use super::{DEADLINE, Failure};

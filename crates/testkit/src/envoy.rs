@@ -123,7 +123,7 @@ impl Envoy {
     /// Bytes that Envoy's allocator has handed out. The memory of the VMs is not among them.
     pub fn memory_allocated(&self) -> u64 {
         let memory = self.admin("/memory").json();
-        memory["allocated"].as_str().and_then(|bytes| bytes.parse().ok()).expect("/memory tells `allocated`")
+        memory["allocated"].as_str().and_then(|bytes| bytes.parse().ok()).expect("/memory has `allocated`")
     }
 
     /// Bytes of the process in memory, those of the VMs included. Linux only.
@@ -131,7 +131,7 @@ impl Envoy {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process.child.id())).unwrap_or_default();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-        kib.expect("/proc tells VmRSS") * 1024
+        kib.expect("/proc has VmRSS") * 1024
     }
 
     /// The process's number.
@@ -184,7 +184,7 @@ impl Process {
         let failed = |what: &str, error: std::io::Error| format!("{what}: {error}");
         let directory = Directory::new().map_err(|error| failed("temporary directory", error))?;
         let restricted = restricted(bootstrap)?;
-        // Envoy tells the language by the name, and JSON is YAML.
+        // Envoy recognizes the language by the name, and JSON is YAML.
         fs::write(directory.file("envoy.yaml"), restricted.as_deref().unwrap_or(bootstrap))
             .map_err(|error| failed("bootstrap", error))?;
         let log = File::create(directory.file("envoy.log")).map_err(|error| failed("log", error))?;
@@ -251,7 +251,7 @@ impl Drop for Process {
     }
 }
 
-/// A directory of its own for a process. It goes with it, but for a test that fails: that may want its log.
+/// A directory for one process. It is removed with the process, unless the test fails: its log is kept then.
 pub struct Directory(PathBuf);
 
 impl Directory {

@@ -1,5 +1,5 @@
 //! What the end-to-end tests and the demo stand on: a real Envoy, the services around it with every fault they can
-//! have, and a client that sends the very bytes it is told to.
+//! have, and a client that sends exact bytes.
 //!
 //! - [`http`]: messages as bytes;
 //! - [`server`]: an HTTP/1.1 server whose behaviour can be switched while it runs;

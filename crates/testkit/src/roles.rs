@@ -157,7 +157,7 @@ struct Store {
     answer: Answer,
 }
 
-/// The event service: keeps what it takes, and refuses as it is told to.
+/// The event service: keeps the events that it accepts, and refuses others on request.
 pub struct Collector {
     pub server: Server,
     store: Arc<Mutex<Store>>,

@@ -28,7 +28,7 @@ pub enum Behaviour {
     Status(u16),
     /// Sends bytes that are not HTTP, and closes.
     Garbage,
-    /// Sends the handler's answer but for the last half of its body, and closes.
+    /// Sends the handler's answer without the second half of its body, and closes.
     Truncate,
     /// Answers by its handler, this much later.
     Slow(Duration),
@@ -44,7 +44,7 @@ pub enum Behaviour {
 
 struct State {
     behaviour: Behaviour,
-    /// Goes up with every change of behaviour: whoever waits under an old one gives up.
+    /// Rises with every change of behaviour. Connections that wait under an old one give up.
     generation: u64,
     handler: Handler,
     requests: Vec<Request>,
@@ -78,7 +78,7 @@ impl Shared {
 pub struct Server {
     shared: Arc<Shared>,
     address: SocketAddr,
-    /// Bound but never listening, so that nobody else gets the port while the server refuses.
+    /// Bound but never listening, which reserves the port while the server refuses.
     _reserved: Socket,
     acceptor: Mutex<Option<Acceptor>>,
 }

@@ -69,17 +69,17 @@ pub fn check(site: &mut impl Site) {
 
     everything_arrives(&visits, 0);
     decisions_are_those_of_the_command(&visits);
-    what_clients_forge_is_removed(&visits);
+    check_forged_headers_are_removed(&visits);
     pages_with_experiments_stay_with_their_visitor(&visits);
-    who_has_no_id_gets_one(&visits);
-    who_takes_no_part_is_left_alone(&visits);
+    check_unknown_visitors_get_an_id(&visits);
+    check_excluded_visitors_are_left_alone(&visits);
     everything_arrives(&visits, 0);
     metrics_have_their_labels(site, &visits);
 
-    an_outage_of_the_collector_loses_nothing(site, &visits);
-    an_outage_of_the_experiments_changes_nothing(site, &visits);
+    check_collector_outage_loses_nothing(site, &visits);
+    check_config_outage_changes_nothing(site, &visits);
     another_document_is_followed(site, &visits);
-    the_dashboard_is_content(site, &visits);
+    check_dashboard_is_healthy(site, &visits);
 }
 
 const ASSIGNMENTS: &str = "x-ab-assignments";
@@ -106,7 +106,7 @@ impl Visits {
         reply.json()["stats"][0]["value"].as_u64().unwrap_or(0)
     }
 
-    /// What the collector says that it has; none while it is away.
+    /// The collector's events, by its own count; none while it is away.
     fn collected(&self) -> Option<Value> {
         let reply = Client::new(self.collector).get("/").try_send().ok()?;
         (reply.status == 200).then(|| reply.json())
@@ -213,7 +213,7 @@ fn exposures(visits: &Visits) -> BTreeMap<String, u64> {
     variants.collect()
 }
 
-fn what_clients_forge_is_removed(visits: &Visits) {
+fn check_forged_headers_are_removed(visits: &Visits) {
     for path in ["/checkout", "/about"] {
         let mut request = Client::new(visits.proxy);
         let mut request = request.get(path).header("x-user-id", "nobody-special");
@@ -233,7 +233,7 @@ fn pages_with_experiments_stay_with_their_visitor(visits: &Visits) {
     assert_eq!(order.header("cache-control").as_deref(), Some("public, max-age=60"), "no experiment is about it");
 }
 
-fn who_has_no_id_gets_one(visits: &Visits) {
+fn check_unknown_visitors_get_an_id(visits: &Visits) {
     let mut client = Client::new(visits.proxy);
     // The holdout has one in fifty: one of a few is in an experiment.
     for _ in 0..10 {
@@ -247,10 +247,10 @@ fn who_has_no_id_gets_one(visits: &Visits) {
             return;
         }
     }
-    panic!("nobody of ten is in an experiment");
+    panic!("none of ten visitors is in an experiment");
 }
 
-fn who_takes_no_part_is_left_alone(visits: &Visits) {
+fn check_excluded_visitors_are_left_alone(visits: &Visits) {
     for (name, value) in [("user-agent", "Googlebot/2.1"), ("sec-gpc", "1")] {
         let reply = Client::new(visits.proxy).get("/checkout").header("x-user-id", "qa-1").header(name, value).send();
         assert_eq!(
@@ -293,7 +293,7 @@ fn metrics_have_their_labels(site: &impl Site, visits: &Visits) {
     });
 }
 
-fn an_outage_of_the_collector_loses_nothing(site: &mut impl Site, visits: &Visits) {
+fn check_collector_outage_loses_nothing(site: &mut impl Site, visits: &Visits) {
     let before = visits.stat("events.emitted");
     site.stop(Service::Collector);
     let made: u64 = visit_as_the_command_says(visits, 300..600).values().sum();
@@ -307,7 +307,7 @@ fn an_outage_of_the_collector_loses_nothing(site: &mut impl Site, visits: &Visit
     assert_eq!(counted, [json!(made), json!(50), json!(0)]);
 }
 
-fn an_outage_of_the_experiments_changes_nothing(site: &mut impl Site, visits: &Visits) {
+fn check_config_outage_changes_nothing(site: &mut impl Site, visits: &Visits) {
     site.stop(Service::Experiments);
     let failures = visits.stat("config.fetch_failure");
     eventually(PATIENCE, "fetches fail", || (visits.stat("config.fetch_failure") > failures).then_some(()));
@@ -340,7 +340,7 @@ fn another_document_is_followed(site: &mut impl Site, visits: &Visits) {
     eventually_eq("every worker has it again", (true, true), is_in_navigation);
 }
 
-fn the_dashboard_is_content(site: &impl Site, visits: &Visits) {
+fn check_dashboard_is_healthy(site: &impl Site, visits: &Visits) {
     let dashboard = site.port(Port::Dashboard).expect("every stack has it");
     eventually(PATIENCE, "the dashboard is content", || {
         let state = Client::new(dashboard).get("/state.json").try_send().ok()?.json();

@@ -49,7 +49,7 @@ pub fn document(experiments: &[Value]) -> Value {
     json!({"schema": 1, "revision": "r1", "experiments": experiments})
 }
 
-/// A running experiment: everybody is in `green`, the other variant is the baseline. The members of `with` come on top.
+/// A running experiment: all visitors are in `green`, and the other variant is the baseline. The members of `with` override.
 pub fn experiment(key: &str, with: Value) -> Value {
     let mut experiment = json!({"key": key, "state": "running", "variants": [
         {"key": "control", "weight": 0, "baseline": true}, {"key": "green", "weight": 10000}]});
@@ -87,7 +87,7 @@ pub fn texts(request: &Request, name: &str) -> Vec<String> {
     values_of(&request.headers, name).map(|value| String::from_utf8_lossy(value).into_owned()).collect()
 }
 
-/// What became of events, as Envoy's stats tell it.
+/// The outcomes of events, from Envoy's stats.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Accounts {
     pub emitted: u64,

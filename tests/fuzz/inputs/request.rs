@@ -17,7 +17,7 @@ static CONFIG: LazyLock<PluginConfig> = LazyLock::new(|| {
 
 /// Takes one input.
 pub(crate) fn run(data: &[u8]) {
-    // Once as the whole block, with whatever lengths it claims, and once as values of headers that are looked at.
+    // Once as the whole block, with the lengths that it claims, and once as values of the headers that are read.
     let block = HeaderMap::from_block(data.to_vec());
     let values: Vec<&[u8]> = data.split(|&byte| byte == b'\n').collect();
     let names =

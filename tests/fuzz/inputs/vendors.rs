@@ -1,4 +1,4 @@
-//! Whatever a vendor's service sends; what compiles is also decided. The first byte says which vendor's.
+//! Payloads of vendors' services. Those that compile are also decided. The first byte selects the vendor.
 
 use edgesplit_engine::condition::request_budget;
 use edgesplit_engine::decide::DecisionInput;

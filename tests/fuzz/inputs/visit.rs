@@ -17,7 +17,7 @@ pub(crate) fn run(data: &[u8]) {
     let written = buckets.value(100);
     assert!(written.len() + 100 <= COOKIE_BYTES_MAX && written.is_ascii() && !written.contains([';', ',', ' ', '"']));
     let again = StickyBuckets::parse(written.as_bytes());
-    // What is written is read as what was meant, but for the oldest, where there was no room.
+    // A written cookie is read back the same, except for the oldest entries, which it may have no room for.
     let (kept, all): (&[StickyBucket<'_>], _) = (again.buckets(), buckets.buckets());
     assert!(all.ends_with(kept) && !kept.is_empty(), "{all:?} became {kept:?}");
 

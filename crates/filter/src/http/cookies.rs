@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_scripts_encode_is_found_however_they_do() {
+    fn encoded_names_are_found() {
         let name = "gbStickyBuckets__id||a@b c";
         for written in [
             r#"x=1; gbStickyBuckets__id||a%40b%20c={"a":"1"}; y=2"#,
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_byte_is_found_where_it_first_stands() {
+    fn byte_is_found_at_its_first_position() {
         let bytes: Vec<u8> = (0..40).map(|at| [b':', b';' | 0x80, b'<', 0, 0xff, 0x3a][at % 6]).collect();
         for length in 0..bytes.len() {
             assert_eq!(position(&bytes[..length], b';'), None, "{length}");
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_of_a_name_wins_over_all_headers() {
+    fn first_cookie_of_a_name_wins_over_all_headers() {
         let headers = HeaderMap::from_pairs(&[
             ("cookie", &b"a=1; b = 2 ;c"[..]),
             ("host", b"c=9"),

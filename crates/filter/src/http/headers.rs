@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lying_block_ends_early_and_never_panics() {
+    fn malformed_block_ends_early() {
         let whole = HeaderMap::from_pairs(&[("a", "1"), ("b", "2")]).block;
         for end in 0..whole.len() {
             let cut = HeaderMap::from_block(whole[..end].to_vec());

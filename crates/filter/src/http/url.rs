@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn the_owned_parameter_is_replaced_whatever_stands_around_it() {
+    fn owned_parameter_is_replaced_at_any_position() {
         for (target, value, expected) in [
             ("/", Some("k.v"), "/?__ab=k.v"),
             ("/?a=1", Some("k.v"), "/?a=1&__ab=k.v"),

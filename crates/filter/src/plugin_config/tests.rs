@@ -86,7 +86,7 @@ fn experiments() -> Experiments {
 }
 
 #[test]
-fn a_cluster_alone_takes_the_defaults() {
+fn cluster_alone_gets_the_defaults() {
     let config = accepted(&json!({"experiments": {"cluster": "experiments"}}));
     let expected = PluginConfig {
         experiments: Experiments {
@@ -317,7 +317,7 @@ fn every_field_is_read() {
 }
 
 #[test]
-fn the_example_of_the_contract_is_accepted() {
+fn example_of_the_contract_is_accepted() {
     accepted(&json!({
         "experiments": {
             "format": "native", "cluster": "experiments", "authority": "experiments.internal",
@@ -350,7 +350,7 @@ fn the_example_of_the_contract_is_accepted() {
 }
 
 #[test]
-fn an_empty_include_matches_every_path() {
+fn empty_include_matches_every_path() {
     let config = accepted(&json!({"experiments": {"inline": {}}, "paths": {"include": []}}));
     assert!(config.paths.include.iter().any(|pattern| pattern.matches(b"*")));
 }

@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_configured_list_replaces_or_extends_the_built_in_one() {
+    fn configured_list_replaces_or_extends_the_built_in_one() {
         let (google, probe) = (&b"Mozilla/5.0 (compatible; Googlebot/2.1)"[..], &b"Shop-Probe/1.0 (internal)"[..]);
         for (texts, of_google, of_probe) in [
             (&[][..], false, false),

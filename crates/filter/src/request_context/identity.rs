@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_usable_id_wins() {
+    fn first_usable_id_wins() {
         let visitor = visitor(json!({"id": [{"header": "x-user-id"}, {"cookie": "uid"}], "mint": {"cookie": "ab"}}));
         let minted_id = minted(7);
         let long = "x".repeat(513);
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_may_be_a_claim_of_a_token() {
+    fn id_may_be_a_claim_of_a_token() {
         let visitor = visitor(json!({"id": [
             {"jwt_claim": "sub", "header": "authorization"}, {"jwt_claim": "uid", "cookie": "session"},
             {"cookie": "uid"}]}));

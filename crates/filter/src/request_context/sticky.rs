@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_remembered_comes_back() {
+    fn written_cookie_is_read_back() {
         let mut buckets = StickyBuckets::parse(b"");
         assert_eq!((buckets.variant("nav", 0), buckets.changed()), (None, false));
         buckets.remember("nav", 0, "mega");
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_fall_out_by_number_and_by_size() {
+    fn oldest_are_dropped_by_number_and_by_size() {
         let names: Vec<String> = (0..100).map(|number| format!("experiment-{number}")).collect();
         let mut buckets = StickyBuckets::default();
         for name in &names {
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_odd_is_passed_over() {
+    fn malformed_entries_are_ignored() {
         for (value, expected) in [
             ("1~nav.0.mega", Some("mega")),
             ("1~~nav.0.mega~", Some("mega")),

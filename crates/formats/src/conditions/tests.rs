@@ -73,7 +73,7 @@ fn text_of_a_request_is_compared_as_a_json_string_is() {
 }
 
 #[test]
-fn a_missing_attribute_is_null() {
+fn missing_attribute_is_null() {
     for (check, expected) in [
         (json!(null), true),
         (json!(false), false),
@@ -109,7 +109,7 @@ fn lists_and_objects_are_compared_by_content_and_by_element() {
 }
 
 #[test]
-fn what_is_wrong_is_reported_where_it_stands() {
+fn problems_are_reported_with_their_path() {
     for (condition, expected) in [
         (json!({"age": {"$gt": 1, "$foo": 2}}), "age.$foo: unknown operator; known here: $eq, "),
         (json!({"$xor": []}), "$xor: unknown operator where an attribute is expected"),
@@ -139,7 +139,7 @@ fn what_is_wrong_is_reported_where_it_stands() {
 }
 
 #[test]
-fn what_is_wrong_matches_as_it_does_for_growthbook() {
+fn invalid_conditions_match_as_in_growthbook() {
     let attributes = json!({"a": 1, "list": [1]});
     for (condition, expected) in [
         (json!({"a": {"$foo": 1}}), false),
@@ -160,7 +160,7 @@ fn what_is_wrong_matches_as_it_does_for_growthbook() {
 }
 
 #[test]
-fn a_saved_group_is_a_list_in_either_form() {
+fn saved_group_is_a_list_in_either_form() {
     let groups =
         json!({"old": [1, "b"], "new": {"type": "list", "attributeKey": "id", "values": [1]}, "odd": {"type": "x"}});
     for (check, expected, errors) in [
@@ -304,7 +304,7 @@ fn tests_take_steps_too() {
 }
 
 #[test]
-fn a_saved_group_brings_its_own_attribute_or_condition() {
+fn saved_group_has_its_own_attribute_or_condition() {
     let groups = json!({
         "list": {"type": "list", "attributeKey": "id", "values": ["u1"]},
         "rule": {"type": "condition", "condition": {"plan": "pro", "$not": {"$savedGroup": {"id": "list"}}}},

@@ -117,7 +117,7 @@ fn exposures_are_those_that_the_sdk_reports() {
 }
 
 #[test]
-fn what_comes_from_outside_decides_only_where_it_may() {
+fn overrides_apply_only_where_allowed() {
     let payload =
         payload(&json!({"features": {"feature": {"defaultValue": "d", "rules": [{"variations": ["a", "b", "c"]}]}}}));
     let attributes = json!({"id": "123"});
@@ -182,7 +182,7 @@ fn sticky_buckets_are_read_changed_and_written() {
 }
 
 #[test]
-fn the_first_redirect_test_that_the_visitor_is_in_decides() {
+fn redirect_is_the_first_test_with_the_visitor() {
     let test = |key: &str, pattern: &str, to: &str| {
         json!({"key": key, "variations": [{}, {"urlRedirect": to}], "weights": [0, 1], "persistQueryString": true,
                "urlPatterns": [{"type": "simple", "include": true, "pattern": pattern}]})

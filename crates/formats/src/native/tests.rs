@@ -98,7 +98,7 @@ fn sticky_is_a_version_or_nothing() {
 }
 
 #[test]
-fn a_document_that_cannot_be_trusted_is_refused_whole() {
+fn invalid_document_is_refused() {
     for (bytes, says) in [
         (&b"<html>"[..], "not JSON: expected value at line 1 column 1"),
         (b"", "not JSON: EOF"),
@@ -119,7 +119,7 @@ fn a_document_that_cannot_be_trusted_is_refused_whole() {
 }
 
 #[test]
-fn an_invalid_experiment_is_disabled_alone() {
+fn invalid_experiment_is_disabled_alone() {
     let variants = |variants: Value| json!({ "variants": variants });
     for (more, says) in [
         (json!({"key": ""}), "experiments[1].key: expected a key"),
@@ -233,7 +233,7 @@ fn an_invalid_experiment_is_disabled_alone() {
 }
 
 #[test]
-fn a_duplicate_key_disables_the_later_experiment() {
+fn duplicate_key_disables_the_later_experiment() {
     let compiled = compile(&config(vec![experiment("a", json!({})), experiment("a", json!({}))]), BUDGET);
     let snapshot = compiled.snapshot.unwrap();
     assert_eq!((snapshot.experiments.len(), snapshot.disabled.len()), (1, 1));
@@ -241,7 +241,7 @@ fn a_duplicate_key_disables_the_later_experiment() {
 }
 
 #[test]
-fn a_concluded_experiment_frees_its_slots() {
+fn concluded_experiment_frees_its_slots() {
     let slots = json!({"layer": {"name": "l", "slots": [0, 5000]}});
     let concluded = json!({"state": "concluded", "winner": "green", "layer": {"name": "l", "slots": [0, 5000]}});
     let compiled = compile(&config(vec![experiment("old", concluded), experiment("new", slots)]), BUDGET);
@@ -249,7 +249,7 @@ fn a_concluded_experiment_frees_its_slots() {
 }
 
 #[test]
-fn the_budget_disables_the_later_experiment() {
+fn budget_disables_the_later_experiment() {
     let everywhere = |key: &str| experiment(key, json!({}));
     let on = |key: &str, path: &str| experiment(key, json!({ "route": {"paths": [path]} }));
     for (experiments, budget, disabled) in [
@@ -305,7 +305,7 @@ fn guarded_variants_are_limited() {
 }
 
 #[test]
-fn the_budget_allows_many_separate_routes() {
+fn budget_allows_many_separate_routes() {
     let experiments =
         (0..1_000).map(|n| experiment(&format!("e{n}"), json!({"route": {"paths": [format!("/p{n}/*")]}})));
     let compiled = compile(&config(experiments.collect()), BUDGET);
@@ -367,7 +367,7 @@ fn headers_of_disabled_experiments_are_owned() {
 }
 
 #[test]
-fn an_invalid_goal_is_left_out() {
+fn invalid_goal_is_left_out() {
     let mut value = config(vec![]);
     value["goals"] = json!([
         {"key": "buy", "route": {"paths": ["/api/orders"], "methods": ["POST"]}, "statuses": ["2xx", "304", 418]},

@@ -115,7 +115,7 @@ fn experiments_come_before_the_rollout() {
 }
 
 #[test]
-fn who_is_not_in_a_rules_traffic_goes_on_to_the_last_rule() {
+fn visitor_outside_a_rules_traffic_goes_on_to_the_last_rule() {
     let rules = json!([rule("2", 0), rule("21", 10_000), rule("3", 10_000)]);
     let document = document(json!({"experiments": [rule("1", 0)], "rollouts": [{"id": "5", "experiments": rules}]}));
     assert_eq!(outcome(&document), (Some("in-3".to_owned()), "rollout"));
@@ -170,7 +170,7 @@ fn bandits_give_the_default_to_whom_they_would_decide_about() {
 }
 
 #[test]
-fn a_feature_rollout_takes_in_everyone_else() {
+fn feature_rollout_includes_everyone_else() {
     let experiment = with(rule("1", 0), json!({"type": "fr"}));
     let datafile = compiled(&document(json!({"experiments": [experiment]})));
     assert_eq!(decided(&datafile, 0, &json!({})), [Some("key-1"), Some("in-3"), Some("feature_test")]);
@@ -208,7 +208,7 @@ fn experiments_that_no_flag_uses_are_decided_under_their_own_keys() {
 }
 
 #[test]
-fn what_is_reported_is_what_the_sdks_report() {
+fn impressions_equal_those_of_the_sdks() {
     let cases = [
         (json!({}), true),
         (json!({"holdouts": [holdout("7", json!({}))]}), true),
@@ -227,7 +227,7 @@ fn what_is_reported_is_what_the_sdks_report() {
 
 /// Ids that Optimizely does not take are left out; a holdout, which has no layer, stands for itself.
 #[test]
-fn an_impression_has_the_ids_that_optimizely_takes() {
+fn impression_has_the_ids_that_optimizely_accepts() {
     let mut held = holdout("7", json!({}));
     held["variations"][0]["id"] = "$opt_dummy".into();
     held["trafficAllocation"][0]["entityId"] = "$opt_dummy".into();
@@ -278,7 +278,7 @@ fn variables_are_read_by_their_types() {
 }
 
 #[test]
-fn the_bucketing_id_is_hashed_but_not_whitelisted() {
+fn bucketing_id_is_hashed_but_not_whitelisted() {
     let mut experiment = rule("1", 5_000);
     experiment["forcedVariations"] = json!({"user": "in-1"});
     let datafile = compiled(&document(json!({"experiments": [experiment], "rollouts": []})));
@@ -299,7 +299,7 @@ fn the_bucketing_id_is_hashed_but_not_whitelisted() {
 }
 
 #[test]
-fn a_datafile_of_another_kind_is_refused_whole() {
+fn datafile_of_another_version_is_refused() {
     for (bytes, problem) in [
         ("{", "not JSON: EOF while parsing an object at line 1 column 1"),
         ("[]", "expected an object, found the list []"),

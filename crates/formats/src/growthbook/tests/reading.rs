@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_document_that_is_no_payload_is_refused_whole() {
+fn document_other_than_a_payload_is_refused() {
     for (bytes, expected) in [
         (&b"{"[..], "not JSON: "),
         (b"[]", "expected an object, found the list []"),
@@ -23,7 +23,7 @@ fn a_document_that_is_no_payload_is_refused_whole() {
 }
 
 #[test]
-fn what_is_encrypted_is_read_with_the_key() {
+fn encrypted_payload_is_read_with_its_key() {
     let key = "AAECAwQFBgcICQoLDA0ODw==";
     let document = json!({"features": {}, "encryptedFeatures": FEATURES_ENCRYPTED});
     let payload = compile(&document, Some(key)).payload.expect("a payload");
@@ -37,7 +37,7 @@ fn what_is_encrypted_is_read_with_the_key() {
 }
 
 #[test]
-fn what_is_wrong_is_told_where_it_stands_and_disables_its_feature_alone() {
+fn problem_has_its_path_and_disables_its_feature_alone() {
     let rule =
         |rule: Value| json!({"features": {"checkout": {"rules": [{"force": 1}, rule]}, "other": {"defaultValue": 1}}});
     for (wrong, expected) in [
@@ -70,7 +70,7 @@ fn what_is_wrong_is_told_where_it_stands_and_disables_its_feature_alone() {
 }
 
 #[test]
-fn what_the_sdk_has_a_meaning_for_is_told_and_decided() {
+fn warning_does_not_disable_the_feature() {
     for (rule, expected, value) in [
         (json!({"force": 1, "soon": 1}), "features.f.rules[0].soon: unknown field", 1),
         (json!({"variations": [3, 3], "weights": [0.2]}), "features.f.rules[0].weights: not 2 weights", 3),
@@ -103,7 +103,7 @@ fn what_the_sdk_has_a_meaning_for_is_told_and_decided() {
 }
 
 #[test]
-fn an_invalid_bandit_disables_the_features_that_use_it() {
+fn invalid_bandit_disables_its_features() {
     let rule = |bandit: &str| json!({"rules": [{"contextualVariations": [0, 1], "contextualBanditRef": bandit}]});
     let document = json!({
         "features": {"a": rule("good"), "b": rule("bad")},

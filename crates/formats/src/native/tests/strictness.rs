@@ -52,7 +52,7 @@ fn unknown_fields_that_could_widen_an_experiment_disable_it() {
 }
 
 #[test]
-fn a_baseline_sets_only_response_headers() {
+fn baseline_sets_only_response_headers() {
     let baseline = |set: Value| {
         let variants = json!([{"key": "a", "weight": 10000, "baseline": true, "set": set}]);
         problems(&compile(&config(vec![experiment("e", json!({"variants": variants}))]), BUDGET))

@@ -98,7 +98,7 @@ fn path(pointer: &str) -> String {
 }
 
 #[test]
-fn what_is_wrong_about_one_flag_changes_nothing_about_another() {
+fn problem_of_one_flag_leaves_others_unchanged() {
     let document = two_flags();
     let compiled = compile(&document);
     assert_eq!(compiled.problems.iter().count(), 0, "{:?}", compiled.problems);
@@ -130,7 +130,7 @@ fn what_is_wrong_about_one_flag_changes_nothing_about_another() {
 }
 
 #[test]
-fn what_is_missing_is_named() {
+fn missing_members_are_named() {
     let document = two_flags();
     let expected = decisions(&compiled(&document), "b-flag");
     let mut found = Vec::new();
@@ -177,7 +177,7 @@ fn ids_that_lead_nowhere_are_named_and_are_what_they_are_to_the_sdks() {
 }
 
 #[test]
-fn a_flag_is_disabled_with_the_experiment_it_needs() {
+fn flag_is_disabled_with_an_experiment_that_it_needs() {
     let mut wrong = two_flags();
     wrong["experiments"][0]["trafficAllocation"] = json!("all");
     let datafile = compile(&wrong).datafile.unwrap();
