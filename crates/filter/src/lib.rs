@@ -15,6 +15,7 @@ pub mod plugin_config;
 pub mod request;
 pub mod request_context;
 pub mod response;
+pub mod response_plan;
 pub mod shared_data;
 #[cfg(test)]
 mod test_host;

@@ -1,177 +1,19 @@
 //! The response path: exposures and goals are emitted when the response is delivered, and what variants and caches need is
 //! written. A response with nothing left to do never gets here.
 
-use super::assignment_set::AssignmentSet;
-use super::guardrails::GuardedVisits;
+use super::response_plan::{Caching, DeferredActions, ExposureSubject, ResponsePlan};
 use super::worker::Worker;
 use crate::events::event::{Event, EventContext, EventKind, derived_id, random_id};
 use crate::host::{Headers, Host, StreamHost, status_of};
 use crate::http::cache_control::made_private;
 use crate::http::headers::{HeaderLengthMask, HeaderMap, is_name};
-use crate::plugin_config::PluginConfig;
-use crate::request_context::RequestContext;
-use edgesplit_engine::attribute::{AttributeValue, Attributes};
-use edgesplit_engine::snapshot::{Choice, Snapshot};
 use std::borrow::Cow;
 use std::cell::LazyCell;
-use std::rc::Rc;
 
 const STATUS: &str = ":status";
 const CACHE_CONTROL: &str = "cache-control";
 const SURROGATE_CONTROL: &str = "surrogate-control";
 const CDN_CACHE_CONTROL: &str = "cdn-cache-control";
-
-/// The instruction for caches towards the client.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Caching {
-    /// The origin's.
-    #[default]
-    Unchanged,
-    /// The response is for one visitor.
-    Private,
-    /// The response must not be stored.
-    NoStore,
-}
-
-/// The work that a request leaves for its response.
-#[derive(Debug, Default)]
-pub struct ResponsePlan {
-    /// The instruction for caches.
-    pub caching: Caching,
-    /// The variants of the request. The response counts for them.
-    pub assigned: Option<Rc<AssignmentSet>>,
-    /// Those of them that have a guardrail.
-    pub guarded: GuardedVisits,
-    /// Everything else. Most requests have nothing here.
-    actions: Option<Box<DeferredActions>>,
-}
-
-/// The work that few requests leave.
-#[derive(Debug)]
-pub struct DeferredActions {
-    snapshot: Rc<Snapshot>,
-    /// Choices whose variants set response headers.
-    pub choices: Vec<Choice>,
-    /// Exposures that were not reported yet.
-    pub exposures: Vec<Exposure>,
-    /// The numbers of the goals that the response may reach.
-    pub goals: Vec<u32>,
-    /// The visitor's id, for them.
-    pub goal_unit: String,
-    /// The events in a vendor's format of the goals that the vendor knows, by the goals' numbers.
-    pub written_goals: Vec<(u32, Vec<u8>)>,
-    /// The `Set-Cookie` of a minted id.
-    pub id_cookie: Option<String>,
-    /// The `Set-Cookie`s of sticky buckets, and of cookies to remove.
-    pub other_cookies: Vec<String>,
-    /// The debug header of a preview.
-    pub debug: Option<String>,
-    /// The request's host, if there may be events.
-    pub host: String,
-    /// The request's path without its query, if there may be events.
-    pub path: String,
-    /// The configured attributes that the request had, if there may be events.
-    pub attributes: Vec<(String, String)>,
-}
-
-/// An exposure that waits for its response.
-#[derive(Debug)]
-pub struct Exposure {
-    /// The variant that was shown.
-    pub subject: ExposureSubject,
-    /// The value that was bucketed.
-    pub unit: Rc<str>,
-    /// Its name in this VM's dedupe memory.
-    pub name: u64,
-    /// Its name everywhere.
-    pub fingerprint: u128,
-    /// The number of the dedupe window.
-    pub window: i64,
-    /// The event, if it is in a vendor's format: it contains more of the request than is left when the response comes.
-    pub written: Option<Vec<u8>>,
-}
-
-/// The subject of an exposure.
-#[derive(Debug)]
-pub enum ExposureSubject {
-    /// A variant of an experiment.
-    Choice(Choice),
-    /// The report of a vendor's evaluator, which need not be about an experiment on this route.
-    Reported {
-        /// The experiment's own key, or the flag's.
-        experiment: String,
-        /// The variant's, where there is one.
-        variant: Option<String>,
-        /// The variant's tag.
-        tag: u64,
-    },
-}
-
-impl ResponsePlan {
-    /// A plan with this instruction for caches.
-    pub fn new(caching: Caching) -> ResponsePlan {
-        ResponsePlan { caching, ..ResponsePlan::default() }
-    }
-
-    /// The deferred actions, to add to them. `snapshot` is the one in force.
-    pub fn actions(&mut self, snapshot: &Rc<Snapshot>) -> &mut DeferredActions {
-        self.actions.get_or_insert_with(|| {
-            Box::new(DeferredActions {
-                snapshot: Rc::clone(snapshot),
-                choices: Vec::new(),
-                exposures: Vec::new(),
-                goals: Vec::new(),
-                goal_unit: String::new(),
-                written_goals: Vec::new(),
-                id_cookie: None,
-                other_cookies: Vec::new(),
-                debug: None,
-                host: String::new(),
-                path: String::new(),
-                attributes: Vec::new(),
-            })
-        })
-    }
-
-    /// The exposures that wait for the response.
-    pub fn exposures(&self) -> &[Exposure] {
-        self.actions.as_ref().map_or(&[], |actions| &actions.exposures)
-    }
-
-    /// Whether events may come of it.
-    pub fn has_events(&self) -> bool {
-        self.actions.as_ref().is_some_and(|actions| actions.has_events())
-    }
-
-    /// Whether there is nothing to do.
-    pub fn is_idle(&self) -> bool {
-        self.caching == Caching::Unchanged
-            && self.assigned.is_none()
-            && self.guarded.is_empty()
-            && self.actions.is_none()
-    }
-}
-
-impl DeferredActions {
-    fn has_events(&self) -> bool {
-        !self.exposures.is_empty() || !self.goals.is_empty()
-    }
-}
-
-impl DeferredActions {
-    /// Copies the host, path and attributes of the request, for events. Its headers cannot be read any more when the response
-    /// comes.
-    pub fn describe(&mut self, request: &RequestContext<'_>, config: &PluginConfig) {
-        self.host = String::from_utf8_lossy(&request.host()).into_owned();
-        self.path = String::from_utf8_lossy(request.path).into_owned();
-        self.attributes = (config.visitor.attributes.iter())
-            .filter_map(|(alias, source)| match request.attribute(source) {
-                AttributeValue::Text(text) => Some((alias.clone(), text.into_owned())),
-                AttributeValue::Missing | AttributeValue::Json(_) => None,
-            })
-            .collect();
-    }
-}
 
 /// Handles the headers of a response.
 pub fn handle_response(worker: &mut Worker, host: &(impl Host + StreamHost), plan: ResponsePlan) {

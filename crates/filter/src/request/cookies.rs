@@ -1,13 +1,13 @@
 //! The cookies of the filter's own: minted ids and sticky buckets.
 
-use super::decide::DecisionContext;
+use super::context::DecisionContext;
 use crate::host::Host;
 use crate::http::cookies;
 use crate::metrics::{Counter, Metrics};
 use crate::plugin_config::{MintOn, OwnCookie, PluginConfig};
 use crate::request_context::sticky::{COOKIE_BYTES_MAX, StickyBuckets};
 use crate::request_context::{RequestContext, expired_cookies, minted, minted_id};
-use crate::response::{Caching, ResponsePlan};
+use crate::response_plan::{Caching, ResponsePlan};
 use edgesplit_engine::assignments::percent_encoded;
 use edgesplit_engine::attribute::AttributeName;
 use edgesplit_engine::decide::{DecisionInput, schedule_reason};

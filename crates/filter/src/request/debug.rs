@@ -1,6 +1,6 @@
 //! The debug header of previews.
 
-use super::decide::DecisionContext;
+use super::context::DecisionContext;
 use crate::request_context::RequestContext;
 use edgesplit_engine::assignments::assignment_pair;
 use edgesplit_engine::condition::request_budget;

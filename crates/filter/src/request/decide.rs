@@ -1,51 +1,23 @@
 //! The third stage: the decisions, and the events and cookies that follow from them.
 
+use super::context::{DecisionContext, WorkerParts};
 use super::cookies;
 use super::debug::debug_text;
 use super::exposures::ExposureReporter;
 use super::flags::{self, FlagOutcomes};
-use super::plan::RequestPlan;
 use super::read::RequestTexts;
 use super::redirect::is_redirect_skipped;
-use crate::assignment_set::{AssignmentSet, AssignmentSets};
-use crate::events::pipeline::Pipeline;
-use crate::guardrails::Guardrails;
+use crate::assignment_set::AssignmentSet;
 use crate::host::Host;
-use crate::metrics::Metrics;
-use crate::plugin_config::PluginConfig;
 use crate::request_context::sticky::StickyBuckets;
 use crate::request_context::{RequestContext, id, is_bot};
-use crate::response::{Caching, ResponsePlan};
+use crate::response_plan::{Caching, ResponsePlan};
 use edgesplit_engine::assignments::mark_preview;
 use edgesplit_engine::attribute::AttributeName;
-use edgesplit_engine::condition::StepBudget;
 use edgesplit_engine::decide::{Decision, DecisionInput, evaluate_on_route, unit};
 use edgesplit_engine::reason::Reason;
-use edgesplit_engine::snapshot::{Choice, Needs, Snapshot};
+use edgesplit_engine::snapshot::{Choice, Needs};
 use std::rc::Rc;
-
-/// The facts that all decisions of a request share.
-pub(super) struct DecisionContext<'a> {
-    pub(super) config: &'a PluginConfig,
-    pub(super) snapshot: &'a Rc<Snapshot>,
-    pub(super) plan: &'a RequestPlan<'a>,
-    pub(super) guardrails: &'a Guardrails,
-    /// The work that conditions may still do.
-    pub(super) steps: &'a StepBudget,
-    pub(super) now_ms: i64,
-}
-
-/// The parts of a worker that decisions change.
-pub(super) struct WorkerParts<'a> {
-    pub(super) metrics: &'a mut Metrics,
-    /// Absent for previews and for requests that show nothing, which are not reported.
-    pub(super) pipeline: Option<&'a mut Pipeline>,
-    pub(super) assignment_sets: &'a mut AssignmentSets,
-    /// The variants of the visitor, in the order of the config.
-    pub(super) choices: &'a mut Vec<Choice>,
-    /// Those of them that may be exposures.
-    pub(super) exposed: &'a mut Vec<Choice>,
-}
 
 /// The result of the third stage.
 pub(super) struct Decided {

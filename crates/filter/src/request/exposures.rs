@@ -5,7 +5,7 @@ use crate::events::event::{derived_id, exposure_fingerprint, random_id};
 use crate::events::pipeline::Pipeline;
 use crate::plugin_config::PluginConfig;
 use crate::request_context::RequestContext;
-use crate::response::{Exposure, ExposureSubject, ResponsePlan};
+use crate::response_plan::{Exposure, ExposureSubject, ResponsePlan};
 use edgesplit_engine::attribute::AttributeName;
 use edgesplit_engine::decide;
 use edgesplit_engine::flag::FlagExposure;

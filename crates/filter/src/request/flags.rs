@@ -1,11 +1,11 @@
 //! The decisions of a vendor's flags.
 
-use super::decide::{DecisionContext, WorkerParts};
+use super::context::{DecisionContext, WorkerParts};
 use super::exposures::ExposureReporter;
 use super::redirect::is_redirect_skipped;
 use crate::metrics::Metrics;
 use crate::request_context::RequestContext;
-use crate::response::{Exposure, ResponsePlan};
+use crate::response_plan::{Exposure, ResponsePlan};
 use edgesplit_engine::decide::DecisionInput;
 use edgesplit_engine::decide_flags;
 use edgesplit_engine::flag::{FlagEvaluator, FlagExposure, FlagSink, FlagVisitor, StickyStore};

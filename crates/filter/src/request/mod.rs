@@ -7,45 +7,30 @@
 //! write   the changes of the request's headers, one host call each
 //! ```
 
+mod context;
 mod cookies;
 mod debug;
 mod decide;
 mod exposures;
 mod flags;
+mod flow;
 mod mutations;
 mod plan;
 mod read;
 mod redirect;
+mod scratch;
 mod write;
 
+pub use flow::Flow;
+pub use scratch::RequestScratch;
+
 use crate::host::{Headers, Host, StreamHost};
-use crate::response::ResponsePlan;
+use crate::response_plan::ResponsePlan;
 use crate::worker::Worker;
-use decide::{DecisionContext, WorkerParts};
+use context::{DecisionContext, WorkerParts};
 use edgesplit_engine::condition::request_budget;
-use edgesplit_engine::route_index::RouteMatches;
-use edgesplit_engine::snapshot::Choice;
 use plan::Planner;
 use read::{Received, RequestTexts};
-
-/// The fate of a request.
-#[derive(Debug)]
-pub enum Flow {
-    /// It goes on to the origin.
-    Continue(ResponsePlan),
-    /// The filter has answered it.
-    Answered(ResponsePlan),
-}
-
-/// Buffers that requests share one after the other, to save allocations.
-#[derive(Debug, Default)]
-pub struct RequestScratch {
-    experiments: RouteMatches,
-    goals: RouteMatches,
-    /// The variants of the visitor, and those of them that may be exposures.
-    choices: Vec<Choice>,
-    exposed: Vec<Choice>,
-}
 
 /// Handles the headers of a request.
 pub fn handle_request(worker: &mut Worker, host: &(impl Host + StreamHost)) -> Flow {

@@ -1,7 +1,8 @@
 //! The fourth stage: the effects of the variants, and the changes of the request.
 
-use super::Flow;
-use super::decide::{Decided, DecisionContext};
+use super::context::DecisionContext;
+use super::decide::Decided;
+use super::flow::Flow;
 use super::mutations::HeaderMutations;
 use super::redirect::location;
 use crate::host::{Host, StreamHost};

@@ -1,0 +1,34 @@
+//! The facts and the parts of a worker that the decisions of a request share.
+
+use super::plan::RequestPlan;
+use crate::assignment_set::AssignmentSets;
+use crate::events::pipeline::Pipeline;
+use crate::guardrails::Guardrails;
+use crate::metrics::Metrics;
+use crate::plugin_config::PluginConfig;
+use edgesplit_engine::condition::StepBudget;
+use edgesplit_engine::snapshot::{Choice, Snapshot};
+use std::rc::Rc;
+
+/// The facts that all decisions of a request share.
+pub(super) struct DecisionContext<'a> {
+    pub(super) config: &'a PluginConfig,
+    pub(super) snapshot: &'a Rc<Snapshot>,
+    pub(super) plan: &'a RequestPlan<'a>,
+    pub(super) guardrails: &'a Guardrails,
+    /// The work that conditions may still do.
+    pub(super) steps: &'a StepBudget,
+    pub(super) now_ms: i64,
+}
+
+/// The parts of a worker that decisions change.
+pub(super) struct WorkerParts<'a> {
+    pub(super) metrics: &'a mut Metrics,
+    /// Absent for previews and for requests that show nothing, which are not reported.
+    pub(super) pipeline: Option<&'a mut Pipeline>,
+    pub(super) assignment_sets: &'a mut AssignmentSets,
+    /// The variants of the visitor, in the order of the config.
+    pub(super) choices: &'a mut Vec<Choice>,
+    /// Those of them that may be exposures.
+    pub(super) exposed: &'a mut Vec<Choice>,
+}
