@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_says_what_was_put_into_it_until_it_expires() {
+    fn token_is_valid_until_it_expires() {
         // Computed with Python's hmac module.
         let expected = "1~1796083200~checkout-button.green~nav.mega~P1CfojlK7OJ7tsJA8Lh9elYZZXPOPGmBtwvEzAsPcCQ";
         assert_eq!(token(), expected);
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_a_preview_is_not_made() {
+    fn invalid_pairs_make_no_token() {
         let make = |secret: &str, pairs: &[(&str, &str)]| make(secret.as_bytes(), EXPIRES_S, None, pairs);
         assert_eq!(make("fifteen bytes..", &[("a", "b")]), Err(NotMade::ShortSecret));
         assert_eq!(make(TEXT, &[]), Err(NotMade::Pairs));
@@ -325,7 +325,7 @@ mod tests {
 
     /// The right secret, but nothing that this version writes: another version of the module may.
     #[test]
-    fn what_is_signed_but_of_another_shape_does_not_count() {
+    fn signed_text_of_another_shape_is_malformed() {
         for signed in [
             "3~1796083200~a.b",
             "2~1796083200~a.b",
