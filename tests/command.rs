@@ -308,10 +308,18 @@ fn evaluate_decides_a_growthbook_payload_by_feature() {
         "wrong": {"defaultValue": {"edgesplit": {"request_headers": {"cookie": "x"}}}}}});
     let config = file("payload.json", &payload.to_string());
     let ask = |line: &str| evaluate(&["--format", "growthbook", "--config", &config], line);
-    let (result, err) = ask(r#"{"id": "u1", "attributes": {"plan": "pro"}}"#);
+    let plugin = json!({"experiments": {"cluster": "c", "format": "growthbook"}, "effects": {}});
+    let plugin = file("effects.json", &plugin.to_string());
+    let with_effects = |line: &str| evaluate(&["--plugin", &plugin, "--config", &config], line);
+    let line = r#"{"id": "u1", "attributes": {"plan": "pro"}}"#;
+    let (result, err) = with_effects(line);
     assert!(err.contains("features.wrong.edgesplit.request_headers.cookie: no variant may set this header"), "{err}");
     assert_eq!(result["assignments"], "button=green");
-    assert_eq!(result["cache_key"], "button.green~wide.outcome-2");
+    assert_eq!(result["cache_key"], "button.green.c0b9e3a6c36c8dca~wide..ca7c8bfbb12511b8");
+    let (result, err) = ask(line);
+    assert!(err.contains("features.wide.edgesplit: not in force: the plugin configuration has no `effects`"), "{err}");
+    assert_eq!(result["assignments"], "button=green");
+    assert_eq!(result["cache_key"], "button.green");
     assert_eq!(
         result["decisions"][0],
         json!({"key": "button", "experiment": "colors", "variant": "green", "reason": "experiment", "in_experiment": true,
@@ -321,7 +329,7 @@ fn evaluate_decides_a_growthbook_payload_by_feature() {
         (&result["decisions"][1]["reason"], &result["decisions"][1]["variant"]),
         (&json!("force"), &json!(null))
     );
-    assert_eq!(result["decisions"][2]["reason"], "disabled");
+    assert_eq!(result["decisions"][2]["reason"], "default_value");
     // The path is an attribute only if the line has one. Typed attributes take precedence over the line's id.
     let reason = |line: &str| ask(line).0["decisions"][0]["reason"].clone();
     assert_eq!(reason(r#"{"id": "u1", "path": "/", "attributes": {"plan": "pro"}}"#), "default_value");

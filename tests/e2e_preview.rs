@@ -43,7 +43,7 @@ fn plugin() -> Value {
            "visitor": {"id": [{"header": "x-user-id"}], "mint": {"secure": false}},
            "request": {"preview": {"parameter": "__ab_preview", "secret": SECRET}, "sticky": {"cookie": "ab_sticky"},
                        "cache_key": {"query": "__ab"}},
-           "response": {"debug_header": "x-ab-debug"},
+           "response": {"debug_header": "x-ab-debug"}, "effects": {"response_headers": ["x-*", "cache-control"]},
            "events": {"cluster": "collector", "batch": {"max_age": "100ms"}}})
 }
 

@@ -29,26 +29,26 @@ fn owned_headers_of_clients_never_reach_the_origin() {
             json!({"route": {"paths": ["/shop*", "/static*"]}}),
         ),
     );
-    // What does not run sets nothing, and clients may not say that it did.
+    // Experiments that set nothing own no names.
     let disabled = json!({"key": "bad", "state": "running", "variants": [
         {"key": "a", "weight": 1, "set": {"request_headers": {"x-disabled": "1"}}}]});
     let paused = merged(set(json!({"request_headers": {"x-paused": "1"}})), json!({"state": "paused"}));
-    let owned = ["x-ab-assignments", "X-AB-Cache-Key", "x-button", "x-disabled", "X-Paused"];
+    let owned = ["x-ab-assignments", "X-AB-Cache-Key", "x-button"];
     let with = json!({"paths": {"exclude": ["/static/*"]}, "request": {"cache_key": {"query": "__ab"}}});
     let envoy = services.envoy(&plugin(&[button, disabled, experiment("paused", paused)], with.clone()));
     // A config that never comes: what the filter owns by its own configuration is still removed.
     let waiting = json!({"experiments": {"cluster": "nowhere"}});
     let without_config = services.envoy(&merged(waiting, with));
 
-    let decided = [Some("button=green"), Some("button.green"), Some("green"), None, None];
+    let decided = [Some("button=green"), Some("button.green"), Some("green")];
     for (envoy, path, id, expected_path, expected) in [
         (&envoy, "/shop?a=1&__ab=x&b=2", Some("u1"), "/shop?a=1&b=2&__ab=button.green", decided),
-        (&envoy, "/shop?__ab=x", None, "/shop", [None; 5]),
-        (&envoy, "/shop?%5f%5Fab=x&_%5fa%62&__ab=&a=1", None, "/shop?a=1", [None; 5]),
-        (&envoy, "/shop?__abc=1&x__ab=2&a=__ab", None, "/shop?__abc=1&x__ab=2&a=__ab", [None; 5]),
-        (&envoy, "/static/a.js?__ab=x", Some("u1"), "/static/a.js", [None; 5]),
-        (&envoy, "/elsewhere?__ab=x&a=1", Some("u1"), "/elsewhere?a=1", [None; 5]),
-        (&without_config, "/shop?__ab=x&a=1", Some("u1"), "/shop?a=1", [None; 5]),
+        (&envoy, "/shop?__ab=x", None, "/shop", [None; 3]),
+        (&envoy, "/shop?%5f%5Fab=x&_%5fa%62&__ab=&a=1", None, "/shop?a=1", [None; 3]),
+        (&envoy, "/shop?__abc=1&x__ab=2&a=__ab", None, "/shop?__abc=1&x__ab=2&a=__ab", [None; 3]),
+        (&envoy, "/static/a.js?__ab=x", Some("u1"), "/static/a.js", [None; 3]),
+        (&envoy, "/elsewhere?__ab=x&a=1", Some("u1"), "/elsewhere?a=1", [None; 3]),
+        (&without_config, "/shop?__ab=x&a=1", Some("u1"), "/shop?a=1", [None; 3]),
     ] {
         for times in [0, 1, 2, 3] {
             let mut client = envoy.client();
@@ -59,8 +59,10 @@ fn owned_headers_of_clients_never_reach_the_origin() {
             if let Some(id) = id {
                 request = request.header("x-user-id", id);
             }
+            request = request.header("x-disabled", "kept").header("x-paused", "kept");
             assert_eq!(request.send().status, 200);
             let seen = services.origin.last_request();
+            assert_eq!([texts(&seen, "x-disabled"), texts(&seen, "x-paused")], [["kept"], ["kept"]]);
             assert_eq!(seen.path, expected_path, "{path}");
             // Without a config, the headers that experiments set are unknown.
             let names = if std::ptr::eq(envoy, &without_config) { &owned[..2] } else { &owned[..] };
@@ -120,6 +122,48 @@ fn variants_set_headers_and_rewrite_paths_in_the_order_of_the_experiments() {
     }
 }
 
+/// The problems that depend on the request are found when it comes.
+#[test]
+fn effects_stay_within_their_bounds() {
+    let services = Services::start(&json!({}));
+    let on = |key: &str, effects: Value, path: &str| {
+        experiment(key, merged(set(effects), json!({"route": {"paths": [path]}})))
+    };
+    let rewrite = |with: &str| json!({"path": {"prefix": "/shop", "with": with}});
+    let envoy = services.envoy(&plugin(
+        &[
+            on("root", rewrite("/"), "/shop*"),
+            on("folder", rewrite("/v2/"), "/shop../*"),
+            on("away", json!({"redirect": "https://evil.example/x"}), "/x"),
+            on("listed", json!({"redirect": "https://a.partner.example/y"}), "/y"),
+            on("id", json!({"request_headers": {"x_user_id": "admin"}}), "/x"),
+            on("forwarded", json!({"request_headers": {"x-forwarded-client-cert": "admin"}}), "/x"),
+            on("language", json!({"request_headers": {"accept-language": "de"}}), "/x"),
+            on("cookie", json!({"response_headers": {"set-cookie": "a=b"}}), "/x"),
+            on("climb", rewrite("/%252e%252e/admin"), "/shop*"),
+        ],
+        json!({"effects": {"redirect_hosts": ["*.partner.example"]}, "request": {"cache_key": {"budget": 1000}}}),
+    ));
+    let mut client = envoy.client();
+    for (path, expected) in
+        [("/shop?a", "/?a"), ("/shop/evil.example", "/shop/evil.example"), ("/shop../a", "/shop../a")]
+    {
+        let reply = client.get(path).header("x-user-id", "u1").send();
+        assert_eq!(reply.json()["path"], expected);
+    }
+    let request = client.get("/x").header("x-user-id", "u1").header("accept-language", "fr");
+    let reply = request.send();
+    assert_eq!((reply.status, reply.header("set-cookie")), (200, None), "neither redirected nor with a cookie");
+    assert_eq!(echoed(&reply, "x-ab-assignments"), ["away=green"], "the others are disabled");
+    assert_eq!(
+        (echoed(&reply, "x-user-id"), echoed(&reply, "accept-language")),
+        (vec!["u1".to_owned()], vec!["fr".to_owned()])
+    );
+    let reply = client.get("/y").header("x-user-id", "u1").send();
+    assert_eq!(reply.header("location").as_deref(), Some("https://a.partner.example/y"));
+    eventually_eq("refusals are counted", 3, || envoy.counter("edgesplit.demo.errors.effect_refused"));
+}
+
 #[test]
 fn redirect_keeps_the_query_and_has_exposure_and_cookie() {
     let services = Services::start(&json!({}));
@@ -136,7 +180,7 @@ fn redirect_keeps_the_query_and_has_exposure_and_cookie() {
             ),
         ],
         json!({"visitor": {"mint": {"secure": false}}, "request": {"cache_key": {"query": "__ab"}},
-               "events": {"cluster": "collector", "batch": {"max_age": "100ms"}}}),
+               "effects": {"redirect_hosts": ["b.example"]}, "events": {"cluster": "collector", "batch": {"max_age": "100ms"}}}),
     ));
     let mut client = envoy.client();
     for (method, path, host, expected) in [

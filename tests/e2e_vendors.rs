@@ -24,7 +24,7 @@ fn payload(format: &str) -> (PathBuf, Value) {
 
 fn plugin(format: &str, with: Value) -> Value {
     let base = json!({
-        "experiments": {"cluster": "experiments", "format": format, "refresh": "1s"},
+        "experiments": {"cluster": "experiments", "format": format, "refresh": "1s"}, "effects": {},
         "visitor": {"id": [{"header": "x-user-id"}],
                     "attributes": {"country": "header.x-country", "plan": "cookie.plan", "app_version": "query.app"}},
     });
@@ -78,7 +78,10 @@ impl Visitor {
 fn evaluated(format: &str, visitors: &[Visitor]) -> Vec<Value> {
     let lines: String = visitors.iter().map(Visitor::line).collect();
     let file = payload(format).0;
-    let output = command::edgesplit(&["evaluate", "--format", format, "--config", file.to_str().unwrap()], &lines);
+    let plugin_file = std::env::temp_dir().join(format!("edgesplit-{}-{format}.json", std::process::id()));
+    std::fs::write(&plugin_file, plugin(format, json!({})).to_string()).unwrap();
+    let files = [file, plugin_file].map(|file| file.to_str().unwrap().to_owned());
+    let output = command::edgesplit(&["evaluate", "--config", &files[0], "--plugin", &files[1]], &lines);
     assert!(output.status.success(), "{output:?}");
     command::results(&output)
 }

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use edgesplit_filter::plugin_config::{self, PluginConfig};
+use edgesplit_formats::effect_policy::EffectRules;
 use edgesplit_formats::native;
 use edgesplit_testkit::bootstrap::built_module;
 use edgesplit_testkit::envoy::Envoy;
@@ -134,9 +135,12 @@ fn annotated_configuration_has_the_defaults() {
     let config = PluginConfig::from_value(&configuration["value"])
         .unwrap_or_else(|problems| panic!("{:?}", problems.iter().map(ToString::to_string).collect::<Vec<_>>()));
     let defaults = plugin_config::Request::default();
-    // The budget has its default, but counts as given because the configuration names it.
+    // The limits have their defaults, but count as given because the configuration names them.
     let cache_key = plugin_config::CacheKey { is_budget_given: true, ..defaults.cache_key };
-    assert_eq!(config.request, plugin_config::Request { cache_key, ..plugin_config::Request::default() });
+    let is_assignments_limit_given = true;
+    let defaults = plugin_config::Request::default();
+    assert_eq!(config.request, plugin_config::Request { cache_key, is_assignments_limit_given, ..defaults });
+    assert_eq!(config.effects, Some(EffectRules::default()));
     assert_eq!(config.response, plugin_config::Response::default());
     let events = config.events.unwrap();
     assert_eq!(

@@ -107,6 +107,8 @@ fn invalid_experiments_are_refused_by_schema_and_reader() {
         ("/experiments/0/guardrail/confidence", json!(1)),
         ("/experiments/0/variants/0/weight", json!("5000")),
         ("/experiments/0/variants/1/set/request_headers", json!({"Host": "h"})),
+        ("/experiments/0/variants/1/set/request_headers", json!({"X-Forwarded-For": "h"})),
+        ("/experiments/0/variants/1/set/response_headers", json!({"set-cookie": "a=b"})),
         ("/experiments/0/variants/1/set/response_headers", json!({"x": "a\nb"})),
         ("/experiments/0/variants/1/set/redirect", json!("//evil.example")),
         ("/experiments/0/variants/1/set/path/with", json!("b")),
@@ -296,9 +298,11 @@ fn full_plugin() -> Value {
         },
         "paths": {"include": ["/shop*"], "exclude": ["/shop/health"]},
         "request": {
-            "assignments_header": "x-a", "cache_key": {"header": "x-k", "query": "__ab", "budget": 8},
+            "assignments_header": "x-a", "assignments_max_bytes": 8192, "cache_key": {"header": "x-k", "query": "__ab", "budget": 8},
             "sticky": cookie("s"), "preview": {"parameter": "show", "secret": "never shown to a person"},
         },
+        "effects": {"request_headers": ["x-*", "accept"], "response_headers": ["vary"], "paths": false,
+                    "redirect_hosts": ["*.shop.example"]},
         "response": {"downstream_caching": "unchanged", "debug_header": "x-debug"},
         "events": merged(endpoint.clone(), json!({
             "format": "ndjson", "timeout": "3s",

@@ -13,7 +13,7 @@ pub(crate) fn format_parser() -> impl TypedValueParser<Value = FormatRef> {
 
 /// The options for compiling a config: those of the plugin configuration, with `format` overriding its format.
 pub(crate) fn options(format: Option<FormatRef>, plugin: Option<&PluginConfig>) -> Options {
-    let default = || Options::new(edgesplit_formats::NATIVE, plugin_config::Request::default().cache_key.budget);
+    let default = || plugin_config::default_options(edgesplit_formats::NATIVE);
     let options = plugin.map_or_else(default, PluginConfig::compile_options);
     Options { format: format.unwrap_or(options.format), ..options }
 }

@@ -121,7 +121,10 @@ fn secret(args: &Arguments) -> Result<Vec<u8>, String> {
 /// Whether the config in `file` has every experiment and variant. Prints the missing ones.
 fn are_known(pairs: &[(String, String)], file: &Path, options: Options) -> Result<bool, String> {
     // Without a budget: the number of cache keys does not matter here.
-    let compiled = edgesplit_formats::compile_bytes(&read(file)?, &Options { budget: u64::MAX, ..options });
+    let compiled = edgesplit_formats::compile_bytes(
+        &read(file)?,
+        &Options { budget: u64::MAX, assignments_bytes_max: usize::MAX, ..options },
+    );
     let Some(snapshot) = compiled.snapshot else {
         print_problems(file, &compiled.problems);
         return Ok(false);

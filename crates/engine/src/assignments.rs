@@ -15,17 +15,64 @@ pub fn mark_preview(cache_key: &mut String, nonce: Option<u128>) {
     cache_key.insert_str(0, &format!("{PREVIEW_MARKER}{nonce}{separator}"));
 }
 
-/// Both texts for choices in any order, each in the order of the experiments' keys: `key=variant` for every choice, baselines
-/// too; and `key.variant` for every choice that is not a baseline, so that the baseline shares its cached objects with visitors
-/// who are in no experiment. Either is empty without one.
+/// The assignments header and the cache key for choices in any order, both sorted by the experiments' keys. The header is
+/// `key=variant` for every choice, baselines too. The cache key is `key.variant` for every choice that is not a baseline, and
+/// the baseline therefore shares its cached objects with visitors who are in no experiment. Either is empty without a pair.
 pub fn texts(snapshot: &Snapshot, choices: &mut [Choice]) -> (String, String) {
     let rank = |choice: &Choice| snapshot.experiments.get(choice.experiment).map(|experiment| experiment.rank);
     choices.sort_unstable_by_key(rank);
-    let joined = |pair: fn(&Variant) -> Option<&str>, separator| {
+    let joined = |choices: &[Choice], pair: fn(&Variant) -> Option<&str>, separator| {
         let pairs = choices.iter().filter_map(|choice| pair(snapshot.choice(*choice)?.1));
         pairs.collect::<Vec<_>>().join(separator)
     };
-    (joined(|variant| variant.assignment.as_deref(), ", "), joined(|variant| variant.cache_pair.as_deref(), "~"))
+    let cache_key = joined(choices, |variant| variant.cache_pair.as_deref(), "~");
+    let listed = listed(snapshot, choices).map(|mut listed| {
+        listed.sort_unstable_by_key(rank);
+        listed
+    });
+    (joined(listed.as_deref().unwrap_or(choices), assignment, SEPARATOR), cache_key)
+}
+
+/// How many of `choices` the assignments header has no room for.
+pub fn omitted(snapshot: &Snapshot, choices: &[Choice]) -> usize {
+    listed(snapshot, choices).map_or(0, |listed| choices.len() - listed.len())
+}
+
+/// The choices that fit into the assignments header, in the order of the config. `None` if all do.
+fn listed(snapshot: &Snapshot, choices: &[Choice]) -> Option<Vec<Choice>> {
+    let max = snapshot.assignments_bytes_max?;
+    let bytes = |choice: &Choice| snapshot.choice(*choice).map_or(0, |(_, variant)| pair_bytes(variant));
+    // The last pair has no separator behind it.
+    let room = max.saturating_add(SEPARATOR.len());
+    if choices.iter().map(bytes).sum::<usize>() <= room {
+        return None;
+    }
+    let mut listed = choices.to_vec();
+    listed.sort_unstable_by_key(|choice| choice.experiment);
+    let mut used = 0;
+    listed.retain(|choice| {
+        let fits = used + bytes(choice) <= room;
+        used += if fits { bytes(choice) } else { 0 };
+        fits
+    });
+    Some(listed)
+}
+
+/// What separates the pairs of the assignments header.
+const SEPARATOR: &str = ", ";
+
+fn assignment(variant: &Variant) -> Option<&str> {
+    variant.assignment.as_deref()
+}
+
+/// The bytes that a variant takes in the assignments header, with the separator behind it.
+pub fn pair_bytes(variant: &Variant) -> usize {
+    assignment(variant).map_or(0, |pair| pair.len() + SEPARATOR.len())
+}
+
+/// The length of the longest assignments header that pairs of `bytes` in total make, by [`pair_bytes`].
+pub const fn header_bytes(bytes: u64) -> u64 {
+    bytes.saturating_sub(SEPARATOR.len() as u64)
 }
 
 /// A variant's pair in the assignments header.
@@ -51,6 +98,12 @@ pub fn percent_encoded(text: &str, also: &str) -> String {
         }
     }
     encoded
+}
+
+/// The pair in the cache key of a flag's outcome that has effects. The hash of the effects stands apart from the names, whose
+/// dots are encoded. An outcome without a variant has an empty name.
+pub fn outcome_pair(flag: &str, variant: &str, effects: u64) -> String {
+    format!("{}.{effects:016x}", cache_pair(flag, variant))
 }
 
 /// Undoes [`percent_encoded`]; `None` where `text` is nothing that it writes.

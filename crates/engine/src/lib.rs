@@ -15,6 +15,7 @@ pub mod hash;
 pub mod header_name;
 pub mod number;
 pub mod observer;
+pub mod path_rewrite;
 pub mod pattern;
 pub mod printable;
 pub mod reason;

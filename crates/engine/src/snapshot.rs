@@ -5,6 +5,7 @@ use super::condition::Condition;
 use super::flag::FlagEvaluator;
 use super::guardrail::Guardrail;
 use super::hash::{Salt, fingerprint};
+use super::path_rewrite::PathRewrite;
 use super::route::Route;
 use super::route_index::RouteIndex;
 use crate::header_name::NameSet;
@@ -31,8 +32,10 @@ pub struct Snapshot {
     pub paused: usize,
     /// The inputs and outputs of each experiment, by its number.
     pub needs: Vec<Needs>,
-    /// Every request header that some variant sets, in lower case: clients may not send them.
+    /// The request headers that some variant may set, in lower case. Clients may not send them.
     pub owned_request_headers: NameSet,
+    /// The longest assignments header, in bytes.
+    pub assignments_bytes_max: Option<usize>,
     /// Decides all experiments if the config is a vendor's.
     pub flag_evaluator: Option<Box<dyn FlagEvaluator>>,
 }
@@ -113,13 +116,11 @@ impl Needs {
         if experiment.sticky.is_some() && experiment.state == State::Running {
             needs = needs.and(Needs::STICKY);
         }
-        for Effects { request_headers, response_headers, path, redirect } in
-            experiment.variants.iter().map(|variant| &variant.effects)
-        {
-            if !request_headers.is_empty() || path.is_some() || redirect.is_some() {
+        for effects in experiment.variants.iter().map(|variant| &variant.effects) {
+            if effects.change_request() {
                 needs = needs.and(Needs::REQUEST_EFFECTS);
             }
-            if !response_headers.is_empty() {
+            if !effects.response_headers.is_empty() {
                 needs = needs.and(Needs::RESPONSE_HEADERS);
             }
         }
@@ -202,13 +203,29 @@ pub struct Effects {
     pub redirect: Option<String>,
 }
 
-/// Replaces the start of a path.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PathRewrite {
-    /// The start that is replaced; other paths are left alone.
-    pub prefix: String,
-    /// What takes its place.
-    pub with: String,
+impl Effects {
+    /// Whether they change the request, or answer it.
+    pub fn change_request(&self) -> bool {
+        !self.request_headers.is_empty() || self.path.is_some() || self.redirect.is_some()
+    }
+
+    /// A hash of the effects. It does not depend on the order in which headers are written.
+    pub fn hash(&self) -> u64 {
+        let Effects { request_headers, response_headers, path, redirect } = self;
+        let mut parts: Vec<&[u8]> = Vec::new();
+        for (kind, headers) in [("request", request_headers), ("response", response_headers)] {
+            let mut sorted: Vec<&(String, String)> = headers.iter().collect();
+            sorted.sort_unstable();
+            parts.extend(sorted.iter().flat_map(|(name, value)| [kind.as_bytes(), name.as_bytes(), value.as_bytes()]));
+        }
+        if let Some(PathRewrite { prefix, with }) = path {
+            parts.extend([&b"path"[..], prefix.as_bytes(), with.as_bytes()]);
+        }
+        if let Some(redirect) = redirect {
+            parts.extend([&b"redirect"[..], redirect.as_bytes()]);
+        }
+        fingerprint(&parts) as u64
+    }
 }
 
 /// A success to count.
@@ -270,6 +287,12 @@ impl StatusClass {
 }
 
 impl Experiment {
+    /// The request headers that its variants may set. No variant of a paused experiment is chosen.
+    pub fn request_headers(&self) -> impl Iterator<Item = &str> {
+        let variants = self.variants.iter().filter(|_| self.state != State::Paused);
+        variants.flat_map(|variant| &variant.effects.request_headers).map(|(name, _)| name.as_str())
+    }
+
     /// The position of the variant called `key`.
     pub fn variant(&self, key: &str) -> Option<usize> {
         self.variants.iter().position(|variant| variant.key == key)

@@ -26,6 +26,8 @@ pub struct AssignmentSet {
     choices: Vec<Choice>,
     /// The value of the assignments header.
     pub assignments: String,
+    /// How many pairs that header has no room for.
+    pub omitted: usize,
     /// The cache key.
     pub cache_key: String,
     /// The responses by class since the last flush.
@@ -37,12 +39,14 @@ pub struct AssignmentSet {
 impl AssignmentSet {
     /// The set of `choices`, which are in the order of the config.
     pub fn new(snapshot: &Rc<Snapshot>, choices: &[Choice]) -> AssignmentSet {
+        let omitted = assignments::omitted(snapshot, choices);
         let (assignments, cache_key) = assignments::texts(snapshot, &mut choices.to_vec());
         let (snapshot, choices) = (Rc::clone(snapshot), choices.to_vec());
         AssignmentSet {
             snapshot,
             choices,
             assignments,
+            omitted,
             cache_key,
             responses: Default::default(),
             is_counted: Cell::new(false),
@@ -174,6 +178,26 @@ mod tests {
         assert_eq!(sets.kept.len(), ASSIGNMENT_SETS_MAX);
         sets.clear();
         assert!(sets.kept.is_empty());
+    }
+
+    #[test]
+    fn header_omits_the_last_pairs() {
+        let mut snapshot = Rc::into_inner(snapshot(4)).unwrap();
+        // `e0=b, e1=b, e2=b, e3=b` has 22 bytes.
+        for (max, expected, omitted) in [
+            (None, "e0=b, e1=b, e2=b, e3=b", 0),
+            (Some(22), "e0=b, e1=b, e2=b, e3=b", 0),
+            (Some(21), "e0=b, e1=b, e2=b", 1),
+            (Some(3), "", 4),
+        ] {
+            snapshot.assignments_bytes_max = max;
+            let shared = Rc::new(snapshot);
+            let set = AssignmentSet::new(&shared, &[3, 2, 1, 0].map(|experiment| Choice { experiment, variant: 1 }));
+            assert_eq!((set.assignments.as_str(), set.omitted), (expected, omitted));
+            assert_eq!(set.cache_key, "e0.b~e1.b~e2.b~e3.b");
+            drop(set);
+            snapshot = Rc::into_inner(shared).unwrap();
+        }
     }
 
     #[test]

@@ -98,6 +98,11 @@ metric_names! {
         OwnedNames = "errors.owned_names",
         /// Local responses that the host refused.
         Respond = "errors.respond",
+        /// Path rewrites and redirects that were left out: the path would lead to another host or folder, or the redirect
+        /// to a host that is not allowed.
+        EffectRefused = "errors.effect_refused",
+        /// Pairs that the assignments header had no room for.
+        AssignmentsOmitted = "errors.assignments_omitted",
     }
 }
 

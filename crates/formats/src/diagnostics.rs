@@ -77,6 +77,15 @@ impl Problems {
         self.0.append(&mut other.0);
     }
 
+    /// Adds the problems of `other` that are not here yet.
+    pub fn append_new(&mut self, other: Problems) {
+        for problem in other.0 {
+            if !self.0.contains(&problem) {
+                self.0.push(problem);
+            }
+        }
+    }
+
     /// The number of errors: compare it before and after a step to see whether the step added one.
     pub fn errors(&self) -> usize {
         self.0.iter().filter(|problem| problem.severity == Severity::Error).count()

@@ -2,13 +2,14 @@
 
 use crate::diagnostics::{Node, Path, Problems, Severity};
 use crate::format::{Compiled, Options};
-use crate::native::budget::RouteBudget;
-use crate::native::effects;
-use edgesplit_engine::assignments::{assignment_pair, cache_pair};
+use crate::native::budget::{Limit, RouteBudget};
+use crate::native::effects::{self, BASELINE_CHANGES_REQUEST};
+use edgesplit_engine::assignments::{assignment_pair, cache_pair, outcome_pair};
 use edgesplit_engine::attribute::AttributeName;
 use edgesplit_engine::flag::{FlagEvaluator, Outcome};
 use edgesplit_engine::hash::{Salt, fingerprint};
 use edgesplit_engine::header_name::NameSet;
+use edgesplit_engine::route::Route;
 use edgesplit_engine::snapshot::{Disabled, Effects, Experiment, Snapshot, State, Variant};
 use std::collections::HashMap;
 
@@ -37,23 +38,25 @@ pub struct FlagEntries {
     snapshot: Snapshot,
     /// The positions of all so far by their keys.
     keys: HashMap<String, usize>,
+    /// The headers that outcomes may set.
     owned: Vec<String>,
     budget: RouteBudget,
-    is_over_budget: bool,
+    /// Whether the rest is not checked against the budget.
+    is_unbounded: bool,
     problems: Problems,
 }
 
 impl FlagEntries {
     /// Begins a snapshot without flags.
     pub fn new(options: &Options) -> FlagEntries {
-        let snapshot = Snapshot { goals: options.goals.clone(), ..Snapshot::default() };
+        let (goals, assignments_bytes_max) = (options.goals.clone(), Some(options.assignments_bytes_max));
         FlagEntries {
             options: options.clone(),
-            snapshot,
+            snapshot: Snapshot { goals, assignments_bytes_max, ..Snapshot::default() },
             keys: HashMap::new(),
             owned: Vec::new(),
-            budget: RouteBudget::new(options.budget),
-            is_over_budget: false,
+            budget: RouteBudget::new(options),
+            is_unbounded: false,
             problems: Problems::new(),
         }
     }
@@ -71,11 +74,12 @@ impl FlagEntries {
         if self.keys.insert(flag.key.to_owned(), flag.position).is_some() {
             own.error(&flag.path, format!("another flag has the key {:?} too", flag.key));
         }
-        let entry = self.entry(flag, &mut own);
-        if own.errors() == 0 && !self.is_over_budget {
+        let entry = self.entry(flag);
+        if own.errors() == 0 && !self.is_unbounded {
             self.check_budget(&entry, &flag.path, &mut own);
         }
         if own.errors() == 0 {
+            self.owned.extend(entry.request_headers().map(str::to_owned));
             self.snapshot.experiments.push(entry);
         } else {
             let first = own.iter().find(|problem| problem.severity == Severity::Error);
@@ -86,31 +90,30 @@ impl FlagEntries {
         (self.budget.comparisons() - before) as usize
     }
 
-    /// Bounds the cache keys of a route where that is asked for, and else tells once where they are over the default.
+    /// Disables a flag that exceeds a limit which the plugin configuration sets. Exceeding a default is reported once.
     fn check_budget(&mut self, entry: &Experiment, path: &Path<'_>, problems: &mut Problems) {
-        let mut found = Problems::new();
-        self.budget.check(entry, path, &self.snapshot.experiments, &mut found);
-        if self.options.is_budget_kept {
-            return problems.append(found);
+        let Some(exceeded) = self.budget.check(entry, &self.snapshot.experiments) else { return };
+        let is_kept = match exceeded.limit {
+            Limit::AssignmentsBytes => self.options.is_assignments_limit_kept,
+            Limit::Combinations | Limit::Comparisons => self.options.is_budget_kept,
+        };
+        if is_kept {
+            return problems.error(path, exceeded.message);
         }
-        for problem in found.iter() {
-            self.is_over_budget = true;
-            let says = "it is decided all the same, since it is in the vendor's SDKs, unless the budget is configured";
-            problems.warning(path, format!("{}; {says}", problem.message));
-        }
+        self.is_unbounded = !self.budget.lift(exceeded.limit);
+        let reason = "it is decided all the same, since it is in the vendor's SDKs, unless the limit is configured";
+        problems.warning(path, format!("{}; {reason}", exceeded.message));
     }
 
-    fn entry(&mut self, flag: &Flag<'_>, problems: &mut Problems) -> Experiment {
+    fn entry(&mut self, flag: &Flag<'_>) -> Experiment {
         let route = self.options.routes.iter().find(|entry| {
             entry.keys.is_empty() || entry.keys.iter().any(|pattern| pattern.matches(flag.key.as_bytes()))
         });
         let (route, baseline) = route.map(|entry| (entry.route.clone(), entry.baseline.clone())).unwrap_or_default();
-        let baseline = baseline.as_deref();
-        let mut variants: Vec<Variant> = Vec::with_capacity(flag.outcomes.len());
-        for (at, outcome) in flag.outcomes.iter().enumerate() {
-            let variant = self.variant(flag, at, outcome, baseline, &variants, problems);
-            variants.push(variant);
-        }
+        let mut problems = Problems::new();
+        let variant = |outcome| self.variant(flag, outcome, (&route, baseline.as_deref()), &mut problems);
+        let variants = flag.outcomes.iter().map(variant).collect();
+        self.problems.append(problems);
         Experiment {
             key: flag.key.to_owned(),
             position: flag.position,
@@ -133,54 +136,47 @@ impl FlagEntries {
     }
 
     fn variant(
-        &mut self,
+        &self,
         flag: &Flag<'_>,
-        at: usize,
         outcome: &Outcome,
-        baseline: Option<&str>,
-        others: &[Variant],
+        (route, baseline): (&Route, Option<&str>),
         problems: &mut Problems,
     ) -> Variant {
-        let effects = self.effects(flag, outcome, problems);
         let variant = outcome.variant.as_deref();
-        let own_key = outcome.experiment.as_deref().unwrap_or_default();
         let is_baseline = variant.is_some() && variant == baseline;
+        let mut found = Problems::new();
+        let effects = self.effects(flag, outcome, route, &mut found);
+        if is_baseline && effects.change_request() {
+            found.error(&flag.path.field(EFFECTS), BASELINE_CHANGES_REQUEST);
+        }
+        let effects = if found.errors() == 0 { effects } else { Effects::default() };
+        problems.append_new(found);
         let in_experiment = variant.filter(|_| outcome.in_experiment);
-        let cache_pair = match in_experiment {
-            _ if is_baseline => None,
-            Some(variant) => {
-                let pair = cache_pair(flag.key, variant);
-                // Two experiments of one flag may call different things the same.
-                let misleads = |other: &Variant| other.cache_pair.as_ref() == Some(&pair) && other.effects != effects;
-                let is_taken = others.iter().any(misleads);
-                Some(if is_taken { qualified_pair(flag.key, own_key, variant) } else { pair })
-            }
-            // What does nothing to the request looks like no experiment at all.
-            None if effects == Effects::default() => None,
-            None => {
-                let same = others.iter().find(|other| other.assignment.is_none() && other.effects == effects);
-                let label = || variant.map_or_else(|| format!("outcome-{at}"), str::to_owned);
-                same.map_or_else(|| Some(qualified_pair(flag.key, own_key, &label())), |same| same.cache_pair.clone())
-            }
-        };
-        let parts = [flag.key, own_key, variant.unwrap_or_default()].map(str::as_bytes);
+        let parts = [flag.key, outcome.experiment.as_deref().unwrap_or_default(), variant.unwrap_or_default()];
         Variant {
             key: variant.unwrap_or_default().to_owned(),
             bucket_end: 0,
             baseline: is_baseline,
             assignment: in_experiment.map(|variant| assignment_pair(flag.key, variant)),
-            cache_pair,
+            cache_pair: label(flag.key, in_experiment, &effects).filter(|_| !is_baseline),
             effects,
-            tag: (fingerprint(&parts) as u64).max(1),
+            tag: (fingerprint(&parts.map(str::as_bytes)) as u64).max(1),
         }
     }
 
-    fn effects(&mut self, flag: &Flag<'_>, outcome: &Outcome, problems: &mut Problems) -> Effects {
+    /// The effects of an outcome. A problem in them leaves all of them out, and the flag is decided as in the SDKs.
+    fn effects(&self, flag: &Flag<'_>, outcome: &Outcome, route: &Route, problems: &mut Problems) -> Effects {
         let Some(set) = outcome.value.get(EFFECTS).filter(|set| !set.is_null()) else { return Effects::default() };
-        let set = set.get("set").unwrap_or(set);
-        effects::collect_set(set, &mut self.owned);
         let path = flag.path.field(EFFECTS);
-        effects::compile(Node { value: set, path: &path }, problems).unwrap_or_default()
+        let policy = &self.options.effects;
+        if !policy.is_given {
+            problems.warning(&path, "not in force: the plugin configuration has no `effects`");
+            return Effects::default();
+        }
+        let set = set.get("set").unwrap_or(set);
+        let effects = effects::compile(Node { value: set, path: &path }, problems).unwrap_or_default();
+        policy.check(&effects, route, &path, problems);
+        effects
     }
 
     /// The snapshot, without indexes. `disabled` are the flags that could not be read.
@@ -198,9 +194,16 @@ impl FlagEntries {
     }
 }
 
-fn qualified_pair(flag: &str, experiment: &str, variant: &str) -> String {
-    match experiment {
-        "" => cache_pair(flag, variant),
-        experiment => cache_pair(flag, &format!("{experiment}/{variant}")),
+/// The pair in the cache key. It follows from the content: the variant by which the origin can know the page, and the
+/// effects. An outcome that is no variant and has no effects looks like no experiment at all.
+fn label(flag: &str, variant: Option<&str>, effects: &Effects) -> Option<String> {
+    let has_effects = *effects != Effects::default();
+    match variant {
+        None => has_effects.then(|| outcome_pair(flag, "", effects.hash())),
+        Some(variant) if has_effects => Some(outcome_pair(flag, variant, effects.hash())),
+        Some(variant) => Some(cache_pair(flag, variant)),
     }
 }
+
+#[cfg(test)]
+mod tests;

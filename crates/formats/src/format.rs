@@ -2,6 +2,7 @@
 //! one line in the table of [`registry`](crate::registry).
 
 use crate::diagnostics::{Node, Problems};
+use crate::effect_policy::EffectPolicy;
 use crate::events::EventWire;
 use edgesplit_engine::pattern::Pattern;
 use edgesplit_engine::route::Route;
@@ -86,6 +87,9 @@ pub struct Compiled {
     pub problems: Problems,
 }
 
+/// The longest assignments header, by default: common servers refuse lines over 8 kB.
+pub const ASSIGNMENTS_BYTES_MAX: usize = 4096;
+
 /// The settings that compiling a config depends on.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
@@ -96,6 +100,13 @@ pub struct Options {
     /// Whether a vendor's flag that exceeds the budget is disabled. If not, the problem is only reported, because the flag is
     /// on in the vendor's SDKs.
     pub is_budget_kept: bool,
+    /// The longest assignments header that a route may have, in bytes.
+    pub assignments_bytes_max: usize,
+    /// Whether a vendor's flag that exceeds it is disabled. If not, the problem is only reported, and the header of a
+    /// visitor for whom it would be too long lacks the last flags.
+    pub is_assignments_limit_kept: bool,
+    /// The effects that experiments may have.
+    pub effects: EffectPolicy,
     /// The key of a vendor's encrypted payload.
     pub decryption_key: Option<DecryptionKey>,
     /// The routes of a vendor's flags.
@@ -108,7 +119,17 @@ impl Options {
     /// The settings of a config without a plugin configuration.
     pub fn new(format: FormatRef, budget: u64) -> Options {
         let (routes, goals) = (Vec::new(), Vec::new());
-        Options { format, budget, is_budget_kept: false, decryption_key: None, routes, goals }
+        Options {
+            format,
+            budget,
+            is_budget_kept: false,
+            assignments_bytes_max: ASSIGNMENTS_BYTES_MAX,
+            is_assignments_limit_kept: false,
+            effects: EffectPolicy::default(),
+            decryption_key: None,
+            routes,
+            goals,
+        }
     }
 }
 

@@ -11,6 +11,7 @@
 //! | [`stepwise`] | compiling a vendor's config in steps |
 //! | [`flags`] | a vendor's flags as experiments of a snapshot |
 //! | [`conditions`] | compiling conditions on attributes |
+//! | [`effect_policy`] | the effects that experiments may have |
 //! | [`document`](mod@document) | documents that people write: declared objects, their readers and schemas |
 //! | [`diagnostics`] | problems in a document, with their paths |
 //!
@@ -20,6 +21,7 @@
 pub mod conditions;
 pub mod diagnostics;
 pub mod document;
+pub mod effect_policy;
 mod element;
 pub mod events;
 pub mod flags;
@@ -31,7 +33,7 @@ pub mod registry;
 mod splitter;
 pub mod stepwise;
 
-pub use format::{Compilation, Compiled, DecryptionKey, FlagRoute, Format, FormatRef, Options};
+pub use format::{ASSIGNMENTS_BYTES_MAX, Compilation, Compiled, DecryptionKey, FlagRoute, Format, FormatRef, Options};
 pub use registry::{NATIVE, find, formats, recognise};
 pub use splitter::ELEMENT_BYTES_MAX;
 

@@ -246,6 +246,12 @@ pub(super) fn error_meaning(kind: &str) -> &'static str {
         "fallback_failed" => "The fallback did not accept a batch. Check the fallback.",
         "stale_reply" => "An answer came too late. Check that retry.lease is long enough.",
         "respond" => "The proxy refused a redirect. Check its log.",
+        "effect_refused" => {
+            "Path rewrites or redirects led elsewhere and were left out. Check them, and effects.redirect_hosts."
+        }
+        "assignments_omitted" => {
+            "The assignments header was too long. Raise request.assignments_max_bytes, or end experiments."
+        }
         _ => "See docs/events.md.",
     }
 }

@@ -6,6 +6,7 @@
 //! of patterns are compiled.
 
 mod duration;
+mod effects;
 mod endpoint;
 mod events;
 mod experiments;
@@ -29,10 +30,12 @@ pub use request::{CacheKey, PREVIEW_PARAMETER, Paths, Preview, Request, Response
 pub use visitor::{Consent, IdSource, Mint, MintOn, TokenSource, Visitor};
 
 use edgesplit_engine::attribute::AttributeName;
-use edgesplit_formats::Options;
+use edgesplit_engine::pattern::Pattern;
 use edgesplit_formats::diagnostics::{Node, Path, Problems};
 use edgesplit_formats::document;
 use edgesplit_formats::document::{Kind, Nullable, strict};
+use edgesplit_formats::effect_policy::{EffectPolicy, EffectRules};
+use edgesplit_formats::{FormatRef, Options};
 use serde_json::{Map, Value};
 
 document! {
@@ -47,6 +50,9 @@ document! {
         pub paths: Paths = Paths::default() => request::PATHS,
         /// The information that caches and the origin get.
         pub request: Request = Request::default() => request::REQUEST,
+        /// The effects that experiments may have. Without this block, native experiments have those of its defaults, and
+        /// vendors' flags have none.
+        pub effects: Option<EffectRules> = None => Nullable(strict()),
         /// Changes to responses.
         pub response: Response = Response::default() => strict(),
         /// The service that gets exposures and goals; without this block there are no events.
@@ -84,11 +90,30 @@ impl PluginConfig {
             format: *format,
             budget: self.request.cache_key.budget,
             is_budget_kept: self.request.cache_key.is_budget_given,
+            assignments_bytes_max: self.request.assignments_max_bytes,
+            is_assignments_limit_kept: self.request.is_assignments_limit_given,
+            effects: self.effect_policy(),
             decryption_key: decryption_key.clone(),
             routes: routes.clone(),
             goals: goals.clone(),
         }
     }
+
+    fn effect_policy(&self) -> EffectPolicy {
+        effects::policy(self.effects.as_ref(), &self.visitor, &self.request, &self.response)
+    }
+
+    /// The hosts that redirects may lead to, beside the request's own.
+    pub fn redirect_hosts(&self) -> &[Pattern] {
+        self.effects.as_ref().map_or(&[], |effects| &effects.redirect_hosts)
+    }
+}
+
+/// The options with which experiments are compiled without a plugin configuration.
+pub fn default_options(format: FormatRef) -> Options {
+    let (visitor, request, response) = Default::default();
+    let effects = effects::policy(None, &visitor, &request, &response);
+    Options { effects, ..Options::new(format, request.cache_key.budget) }
 }
 
 /// The document in either encoding, as JSON.

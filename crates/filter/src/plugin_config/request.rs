@@ -5,6 +5,7 @@ use super::own_cookie::{Cookie, OwnCookie};
 use crate::http::headers::folded;
 use crate::http::owned_names::OwnedNames;
 use edgesplit_engine::pattern::Pattern;
+use edgesplit_formats::ASSIGNMENTS_BYTES_MAX;
 use edgesplit_formats::diagnostics::{Node, Problems};
 use edgesplit_formats::document;
 #[cfg(not(target_arch = "wasm32"))]
@@ -56,6 +57,10 @@ document! {
         /// More headers that clients may not send, in any spelling: names, or the starts of names with a `*` at the end.
         /// They are removed even before the first config.
         pub owned_headers: Vec<String> = Vec::new() => List(names::OWNED_PATTERN),
+        /// The longest assignments header that a request may have. An experiment that would make it longer is disabled.
+        pub assignments_max_bytes: usize = ASSIGNMENTS_BYTES_MAX => whole(1, 65_536),
+        /// Whether the length is configured: then it applies to vendors' flags too.
+        pub is_assignments_limit_given: bool = false => IsGiven("assignments_max_bytes"),
         /// How caches distinguish variants.
         pub cache_key: CacheKey = CacheKey::default() => CACHE_KEY,
         /// The cookie that keeps visitors in their variants; null: visitors are bucketed anew with every request.

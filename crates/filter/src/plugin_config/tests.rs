@@ -114,6 +114,8 @@ fn cluster_alone_gets_the_defaults() {
         request: Request {
             assignments_header: "x-ab-assignments".to_owned(),
             owned_headers: vec![],
+            assignments_max_bytes: 4096,
+            is_assignments_limit_given: false,
             cache_key: CacheKey {
                 header: Some("x-ab-cache-key".to_owned()),
                 query: None,
@@ -123,6 +125,7 @@ fn cluster_alone_gets_the_defaults() {
             sticky: None,
             preview: None,
         },
+        effects: None,
         response: Response { downstream_private: true, debug_header: None },
         events: None,
     };
@@ -131,7 +134,7 @@ fn cluster_alone_gets_the_defaults() {
     let all_empty = json!({
         "experiments": {"cluster": "experiments", "headers": {}, "routes": [], "inline": null},
         "visitor": {"mint": null, "consent": null, "bot_patterns": null}, "paths": {}, "response": {"debug_header": null}, "events": null,
-        "request": {"cache_key": {"query": null}, "sticky": null, "preview": null},
+        "effects": null, "request": {"cache_key": {"query": null}, "sticky": null, "preview": null},
     });
     assert_eq!(accepted(&all_empty), expected);
 }
@@ -201,8 +204,9 @@ fn full() -> Value {
             "bot_patterns": ["Shop-Probe", "builtin"], "expire_cookies": false,
         },
         "paths": {"include": ["/shop/*", "*.html"], "exclude": ["/shop/health"]},
-        "request": {"assignments_header": "X-Variants", "owned_headers": ["X-Price", "x-shop-*"],
-                    "cache_key": {"header": null, "query": "__ab", "budget": 8},
+        "effects": {"request_headers": ["X_A*"], "response_headers": [], "paths": false, "redirect_hosts": ["*.Example"]},
+        "request": {"assignments_header": "X-Variants", "assignments_max_bytes": 100,
+                    "owned_headers": ["X-Price", "x-shop-*"], "cache_key": {"header": null, "query": "__ab", "budget": 8},
                     "sticky": {"cookie": "buckets", "max_age": "1h", "path": "/shop", "domain": "shop.example",
                                "same_site": "strict", "secure": false, "http_only": true},
                     "preview": {"parameter": "preview", "secret": "never shown to a person"}},
@@ -277,6 +281,8 @@ fn every_field_is_read() {
         request: Request {
             assignments_header: text("x-variants"),
             owned_headers: vec![text("x-price"), text("x-shop-*")],
+            assignments_max_bytes: 100,
+            is_assignments_limit_given: true,
             cache_key: CacheKey { header: None, query: Some(text("__ab")), budget: 8, is_budget_given: true },
             sticky: Some(OwnCookie {
                 cookie: text("buckets"),
@@ -290,6 +296,12 @@ fn every_field_is_read() {
             }),
             preview: config.request.preview.clone(),
         },
+        effects: Some(EffectRules {
+            request_headers: vec![Pattern::new("x-a*")],
+            response_headers: vec![],
+            paths: false,
+            redirect_hosts: vec![Pattern::new("*.example")],
+        }),
         response: Response { downstream_private: false, debug_header: Some(text("x-debug")) },
         events: Some(Events {
             format: EventFormat::Ndjson,
@@ -380,7 +392,7 @@ fn invalid_json_is_located() {
         (b"experiments:\n  cluster: a", "line 1 column 1"),
         (b"{} {}", "trailing characters at line 1 column 4"),
         (b"\xff\xfe", "line 1 column 1"),
-        (&encode(&full())[..100], "line 2 column"), // the tag of a Struct is a line feed
+        (&encode(&full())[..100], "column 0"), // the tag of a Struct is a line feed
     ] {
         let problems = refused(text);
         assert_eq!(problems.len(), 1, "{problems:?}");

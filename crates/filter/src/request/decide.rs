@@ -117,7 +117,9 @@ fn evaluate_all(
         let Some(variant) = variant else { continue };
         let choice = Choice { experiment: number, variant };
         parts.choices.push(choice);
-        if matches!(reason, Reason::Bucketed | Reason::Sticky) && !is_redirect_skipped(snapshot, choice, request) {
+        if matches!(reason, Reason::Bucketed | Reason::Sticky)
+            && !is_redirect_skipped(snapshot, choice, request, config.redirect_hosts())
+        {
             parts.exposed.push(choice);
         }
     }

@@ -10,6 +10,7 @@ use edgesplit_engine::decide::DecisionInput;
 use edgesplit_engine::decide_flags;
 use edgesplit_engine::flag::{FlagEvaluator, FlagExposure, FlagSink, FlagVisitor, StickyStore};
 use edgesplit_engine::observer::Observer;
+use edgesplit_engine::pattern::Pattern;
 use edgesplit_engine::reason::Reason;
 use edgesplit_engine::snapshot::{Choice, Snapshot};
 use std::fmt;
@@ -28,6 +29,7 @@ pub(super) struct FlagOutcomes {
 struct Sink<'a, 'r> {
     snapshot: &'a Snapshot,
     request: &'a RequestContext<'a>,
+    redirect_hosts: &'a [Pattern],
     reporter: Option<ExposureReporter<'r>>,
     /// Absent for previews, which are not counted.
     metrics: Option<&'a mut Metrics>,
@@ -54,7 +56,7 @@ impl FlagSink for Sink<'_, '_> {
         let choice = exposure
             .outcome
             .and_then(|(flag, variant)| Some(Choice { experiment: self.snapshot.flag(flag)?, variant }));
-        if choice.is_some_and(|choice| is_redirect_skipped(self.snapshot, choice, self.request)) {
+        if choice.is_some_and(|choice| is_redirect_skipped(self.snapshot, choice, self.request, self.redirect_hosts)) {
             return;
         }
         let reporter = self.reporter.as_ref();
@@ -86,6 +88,7 @@ pub(super) fn decide(
     let mut sink = Sink {
         snapshot,
         request,
+        redirect_hosts: config.redirect_hosts(),
         reporter: parts.pipeline.as_deref_mut().map(|pipeline| ExposureReporter::new(pipeline, config, now_ms)),
         metrics: plan.preview.is_none().then_some(&mut *parts.metrics),
         choices: parts.choices,

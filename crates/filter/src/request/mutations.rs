@@ -5,6 +5,7 @@ use crate::http::headers::{HeaderLengthMask, HeaderMap, folded, is_name};
 use crate::http::owned_names::OwnedNames;
 use crate::http::url;
 use crate::plugin_config;
+use edgesplit_engine::path_rewrite::{EscapingPath, PathRewrite};
 
 const CACHE_CONTROL: &str = "cache-control";
 const CONNECTION: &str = "connection";
@@ -79,12 +80,13 @@ impl<'a> HeaderMutations<'a> {
         self.sets.push((CACHE_CONTROL, "no-store"));
     }
 
-    /// Replaces the start of the path, if it is `prefix`.
-    pub(super) fn rewrite_path(&mut self, prefix: &str, with: &str) {
+    /// Rewrites the path, if it starts with the prefix. A rewrite that would lead elsewhere leaves the path alone.
+    pub(super) fn rewrite_path(&mut self, path: &PathRewrite) -> Result<(), EscapingPath> {
         let target = self.new_target.as_deref().unwrap_or(self.target);
-        if let Some(rest) = target.strip_prefix(prefix.as_bytes()) {
-            self.new_target = Some([with.as_bytes(), rest].concat());
+        if let Some(rewritten) = path.rewritten(target) {
+            self.new_target = Some(rewritten?);
         }
+        Ok(())
     }
 
     /// Sets the assignments and the cache key.

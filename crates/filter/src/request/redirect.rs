@@ -2,7 +2,9 @@
 
 use crate::http::url;
 use crate::request_context::RequestContext;
+use edgesplit_engine::pattern::Pattern;
 use edgesplit_engine::snapshot::{Choice, Snapshot};
+use edgesplit_formats::effect_policy;
 
 /// The target of a redirect, in its parts.
 struct Target<'a> {
@@ -75,12 +77,27 @@ fn default_port(scheme: &[u8]) -> Option<&'static [u8]> {
     }
 }
 
-/// Whether the choice's variant redirects to the address that the client is at. The visitor is then shown nothing
-/// different, so that is no exposure.
+/// Whether the choice's variant redirects to the address that the client is at, or to a host that is not allowed. The
+/// visitor is then shown nothing different, so that is no exposure.
 #[inline(always)]
-pub(super) fn is_redirect_skipped(snapshot: &Snapshot, choice: Choice, request: &RequestContext<'_>) -> bool {
+pub(super) fn is_redirect_skipped(
+    snapshot: &Snapshot,
+    choice: Choice,
+    request: &RequestContext<'_>,
+    hosts: &[Pattern],
+) -> bool {
     let redirect = snapshot.choice(choice).and_then(|(_, variant)| variant.effects.redirect.as_deref());
-    redirect.is_some_and(|to| Target::parse(to).is_reached(request))
+    redirect.is_some_and(|to| Target::parse(to).is_reached(request) || !leads_to_allowed_host(to, request, hosts))
+}
+
+/// Whether a redirect to `to` stays on the request's host, or leads to one of `hosts`.
+pub(super) fn leads_to_allowed_host(to: &str, request: &RequestContext<'_>, hosts: &[Pattern]) -> bool {
+    let Some((scheme, rest)) = to.split_once("://") else { return true };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let Some(host) = effect_policy::host(authority) else { return false };
+    let is_web = scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
+    let is_own = host.as_bytes() == &*request.host();
+    is_web && (is_own || hosts.iter().any(|pattern| pattern.matches(host.as_bytes())))
 }
 
 /// The location of a redirect to `to`, with the request's query. `None`: the client is there already.

@@ -4,7 +4,7 @@ use super::context::DecisionContext;
 use super::decide::Decided;
 use super::flow::Flow;
 use super::mutations::HeaderMutations;
-use super::redirect::location;
+use super::redirect::{leads_to_allowed_host, location};
 use crate::host::{Host, StreamHost};
 use crate::http::url;
 use crate::metrics::{Counter, Metrics};
@@ -24,12 +24,16 @@ pub(super) fn write<'a>(
     let Decided { set, redirect, response } = decided;
     let (mut mutations, mut to) = (mutations, None);
     if context.plan.needs.contains(Needs::REQUEST_EFFECTS) {
-        to = apply_effects(context, request, choices, &mut mutations);
+        to = apply_effects(context, request, choices, &mut mutations, metrics);
     }
     if context.plan.preview.is_some() {
         mutations.store_nothing(request.headers);
     }
     mutations.set_assignments(&set.assignments, &set.cache_key);
+    if set.omitted > 0 {
+        metrics.add(Counter::AssignmentsOmitted, set.omitted as u64);
+    }
+    let redirect = redirect.filter(|_| to.is_none()).filter(|to| is_allowed(to, context, request, metrics));
     let Some(location) = to.or(redirect) else {
         mutations.apply(host);
         return Flow::Continue(response);
@@ -50,6 +54,7 @@ fn apply_effects<'a>(
     request: &RequestContext<'_>,
     choices: &[Choice],
     mutations: &mut HeaderMutations<'a>,
+    metrics: &mut Metrics,
 ) -> Option<String> {
     // The cache's parameter is not part of any location.
     let sent = match context.config.request.cache_key.query.as_deref() {
@@ -62,10 +67,25 @@ fn apply_effects<'a>(
     for (_, variant) in choices.iter().filter_map(|choice| snapshot.choice(*choice)) {
         let Effects { request_headers, path, redirect: to, .. } = &variant.effects;
         mutations.sets.extend(request_headers.iter().map(|(name, value)| (name.as_str(), value.as_str())));
-        if let Some(path) = path {
-            mutations.rewrite_path(&path.prefix, &path.with);
+        if let Some(path) = path
+            && mutations.rewrite_path(path).is_err()
+        {
+            metrics.add(Counter::EffectRefused, 1);
         }
-        redirect = redirect.or_else(|| location(to.as_ref()?, sent, request));
+        if let (Some(to), None) = (to, &redirect)
+            && is_allowed(to, context, request, metrics)
+        {
+            redirect = location(to, sent, request);
+        }
     }
     redirect
+}
+
+/// Whether a redirect may lead to `to`. A refusal is counted.
+fn is_allowed(to: &str, context: &DecisionContext<'_>, request: &RequestContext<'_>, metrics: &mut Metrics) -> bool {
+    let is_allowed = leads_to_allowed_host(to, request, context.config.redirect_hosts());
+    if !is_allowed {
+        metrics.add(Counter::EffectRefused, 1);
+    }
+    is_allowed
 }

@@ -90,7 +90,8 @@ pub fn nullable(mut schema: Value) -> Value {
     }
 }
 
-/// The name of a header that is none of `taken`, in lower case or with capitals, as most people write them.
+/// The name of a header that is none of `taken`, in which `*` stands for any ending. The schema refuses `taken` in lower case
+/// and with capitals, as most people write them.
 pub fn header_name(taken: &[&str]) -> Value {
     let capitals = |name: &&str| {
         let word = |word: &str| {
@@ -99,6 +100,14 @@ pub fn header_name(taken: &[&str]) -> Value {
         };
         name.split('-').map(word).collect::<Vec<_>>().join("-")
     };
-    let spelled: Vec<String> = taken.iter().flat_map(|name| [(*name).to_owned(), capitals(name)]).collect();
-    json!({"type": "string", "pattern": TOKEN, "not": {"enum": spelled}})
+    let spellings = |name: &&str| [(*name).to_owned(), capitals(name)];
+    let is_prefix = |name: &&&str| name.ends_with('*');
+    let exact: Vec<String> = taken.iter().filter(|name| !is_prefix(name)).flat_map(spellings).collect();
+    let prefixes: Vec<String> = taken.iter().filter(is_prefix).flat_map(spellings).collect();
+    let mut refused = json!({"enum": exact});
+    if !prefixes.is_empty() {
+        let pattern = format!("^({})", prefixes.join("|").replace('*', ""));
+        refused = json!({"anyOf": [refused, {"pattern": pattern}]});
+    }
+    json!({"type": "string", "pattern": TOKEN, "not": refused})
 }

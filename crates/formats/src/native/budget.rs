@@ -1,11 +1,14 @@
-//! The cache-key budget: how many combinations of variants a cache could have to keep for one request.
+//! The limits of a route: how many combinations of variants a cache could have to keep for one request (the cache-key
+//! budget), and how long its assignments header could be.
 //!
 //! Experiments of the same route form a node of a graph, and edges connect the routes that some request could match
-//! together. The combinations of a request are the product over a clique of nodes. Work is bounded: an experiment that
+//! together. The combinations of a request are the product over a clique of nodes, and the bytes of its header are the
+//! sum. Layers are not considered, because forced visitors are in all experiments of one. Work is bounded: an experiment that
 //! takes more than [`COMPARISONS_MAX`] comparisons counts as over the budget.
 
 use super::overlap::{Comparisons, RouteOverlaps, TooMuchWork};
-use crate::diagnostics::{Path, Problems};
+use crate::format::Options;
+use edgesplit_engine::assignments::{header_bytes, pair_bytes};
 use edgesplit_engine::route::Route;
 use edgesplit_engine::snapshot::{Experiment, State};
 use std::collections::HashMap;
@@ -19,7 +22,7 @@ const EDGES_MAX: usize = 1_000_000;
 /// Checks the experiments of a config, one after the other.
 #[derive(Debug, Default)]
 pub struct RouteBudget {
-    combinations_max: u64,
+    max: Load,
     nodes: Vec<Node>,
     /// The nodes by the hashes of their routes.
     by_route: HashMap<u64, u32, RandomState>,
@@ -38,21 +41,77 @@ pub struct RouteBudget {
 struct Node {
     /// The position of the first experiment.
     experiment: usize,
-    /// The product over the experiments.
-    combinations: u64,
+    /// The load of all its experiments.
+    load: Load,
     /// The nodes whose routes it can meet, in rising order.
     neighbours: Vec<u32>,
 }
 
 #[derive(Debug)]
 enum Checked {
-    Known { node: u32, factor: u64 },
-    New { factor: u64, hash: u64, neighbours: Vec<u32> },
+    Known { node: u32, load: Load },
+    New { load: Load, hash: u64, neighbours: Vec<u32> },
 }
 
-/// The reason why an experiment is over the budget.
+/// The part of experiments in the requests that match all of their routes.
+#[derive(Debug, Clone, Copy, Default)]
+struct Load {
+    /// The combinations of their pairs in the cache key.
+    combinations: u64,
+    /// The bytes of their longest pairs in the assignments header.
+    bytes: u64,
+}
+
+impl Load {
+    fn of(experiment: &Experiment) -> Load {
+        let bytes = match experiment.state {
+            State::Paused => 0,
+            _ => experiment.variants.iter().map(|variant| pair_bytes(variant) as u64).max().unwrap_or_default(),
+        };
+        Load { combinations: factor(experiment), bytes }
+    }
+
+    fn with(self, other: Load) -> Load {
+        Load {
+            combinations: self.combinations.saturating_mul(other.combinations),
+            bytes: self.bytes.saturating_add(other.bytes),
+        }
+    }
+
+    /// The limit that is exceeded, with the value that exceeds it.
+    fn exceeded(self, max: Load) -> Option<Over> {
+        if self.combinations > max.combinations {
+            return Some(Over::Combinations(self.combinations));
+        }
+        let bytes = header_bytes(self.bytes);
+        (bytes > max.bytes).then_some(Over::Bytes(bytes))
+    }
+}
+
+/// A limit of a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// The combinations of variants.
+    Combinations,
+    /// The length of the assignments header.
+    AssignmentsBytes,
+    /// The work of checking both.
+    Comparisons,
+}
+
+/// A limit that an experiment exceeds.
+#[derive(Debug)]
+pub struct Exceeded {
+    /// The limit.
+    pub limit: Limit,
+    /// The problem.
+    pub message: String,
+}
+
+/// The reason why an experiment exceeds a limit.
 enum Over {
     Combinations(u64),
+    Bytes(u64),
     Work,
 }
 
@@ -63,9 +122,20 @@ impl From<TooMuchWork> for Over {
 }
 
 impl RouteBudget {
-    /// A budget of `combinations_max` for each request.
-    pub fn new(combinations_max: u64) -> RouteBudget {
-        RouteBudget { combinations_max, ..RouteBudget::default() }
+    /// The limits of `options`.
+    pub fn new(options: &Options) -> RouteBudget {
+        let max = Load { combinations: options.budget, bytes: options.assignments_bytes_max as u64 };
+        RouteBudget { max, ..RouteBudget::default() }
+    }
+
+    /// Removes a limit. False if none is left.
+    pub fn lift(&mut self, limit: Limit) -> bool {
+        match limit {
+            Limit::Combinations => self.max.combinations = u64::MAX,
+            Limit::AssignmentsBytes => self.max.bytes = u64::MAX,
+            Limit::Comparisons => self.max = Load { combinations: u64::MAX, bytes: u64::MAX },
+        }
+        self.max.combinations != u64::MAX || self.max.bytes != u64::MAX
     }
 
     /// How many comparisons all checks took together.
@@ -73,37 +143,55 @@ impl RouteBudget {
         self.comparisons
     }
 
-    /// Reports `experiment` if some request could have more combinations with it among `others` than the budget allows.
-    /// Those are the experiments in force before it; each was checked in its turn.
-    pub fn check(&mut self, experiment: &Experiment, path: &Path<'_>, others: &[Experiment], problems: &mut Problems) {
+    /// The limit that some request would exceed with `experiment` among `others`. Those are the experiments in force
+    /// before it; each was checked in its turn.
+    pub fn check(&mut self, experiment: &Experiment, others: &[Experiment]) -> Option<Exceeded> {
         self.update(others);
-        let factor = factor(experiment);
-        if factor == 1 {
-            return;
+        let load = Load::of(experiment);
+        if load.combinations == 1 && load.bytes == 0 {
+            return None;
         }
         let mut work = Comparisons::new(COMPARISONS_MAX);
-        let over = self.check_counted(&experiment.route, factor, others, &mut work);
+        let over = self.check_counted(&experiment.route, load, others, &mut work).err();
         self.comparisons += (COMPARISONS_MAX - work.left()) as u64;
-        let message = match over {
-            Ok(()) => return,
-            Err(Over::Combinations(combinations)) => format!(
-                "over the budget of cache-key combinations: with the experiments before it whose routes can meet, a \
-                 request could have {combinations} or more, and {} are allowed (request.cache_key.budget); narrow its \
-                 route, mark a baseline or end another experiment",
-                self.combinations_max
+        over.map(|over| self.exceeded(&over))
+    }
+
+    fn exceeded(&self, over: &Over) -> Exceeded {
+        let (limit, message) = match over {
+            Over::Combinations(combinations) => (
+                Limit::Combinations,
+                format!(
+                    "over the budget of cache-key combinations: with the experiments before it whose routes can meet, a \
+                     request could have {combinations} or more, and {} are allowed (request.cache_key.budget); narrow its \
+                     route, mark a baseline or end another experiment",
+                    self.max.combinations
+                ),
             ),
-            Err(Over::Work) => format!(
-                "over the budget of cache-key combinations: comparing its route with those before it takes more than \
-                 {COMPARISONS_MAX} comparisons; use fewer patterns"
+            Over::Bytes(bytes) => (
+                Limit::AssignmentsBytes,
+                format!(
+                    "over the length of the assignments header: with the experiments before it whose routes can meet, a \
+                     request could have {bytes} bytes or more, and {} are allowed (request.assignments_max_bytes); narrow \
+                     its route, shorten its keys or end another experiment",
+                    self.max.bytes
+                ),
+            ),
+            Over::Work => (
+                Limit::Comparisons,
+                format!(
+                    "over the budget of cache-key combinations: comparing its route with those before it takes more \
+                     than {COMPARISONS_MAX} comparisons; use fewer patterns"
+                ),
             ),
         };
-        problems.error(path, message);
+        Exceeded { limit, message }
     }
 
     fn check_counted(
         &mut self,
         route: &Route,
-        factor: u64,
+        load: Load,
         others: &[Experiment],
         work: &mut Comparisons,
     ) -> Result<(), Over> {
@@ -113,38 +201,38 @@ impl RouteBudget {
         let known = self.by_route.get(&hash).copied().filter(|node| route_of(*node) == Some(route));
         match known.and_then(|node| Some((node, nodes.get(node as usize)?))) {
             Some((number, node)) => {
-                let product = factor.saturating_mul(node.combinations);
-                self.checked = Some(Checked::Known { node: number, factor });
-                self.search(product, &node.neighbours, work)
+                let all = load.with(node.load);
+                self.checked = Some(Checked::Known { node: number, load });
+                self.search(all, &node.neighbours, work)
             }
             None => {
                 let neighbours = self.overlaps.meeting(route, route_of, work)?;
                 if self.edges + neighbours.len() > EDGES_MAX {
                     return Err(Over::Work);
                 }
-                let found = self.search(factor, &neighbours, work);
-                self.checked = Some(Checked::New { factor, hash, neighbours });
+                let found = self.search(load, &neighbours, work);
+                self.checked = Some(Checked::New { load, hash, neighbours });
                 found
             }
         }
     }
 
-    /// Looks for a clique among `nodes` that brings `product` over the budget.
-    fn search(&self, product: u64, nodes: &[u32], work: &mut Comparisons) -> Result<(), Over> {
-        if product > self.combinations_max {
-            return Err(Over::Combinations(product));
+    /// Looks for a clique among `nodes` that brings `load` over a limit.
+    fn search(&self, load: Load, nodes: &[u32], work: &mut Comparisons) -> Result<(), Over> {
+        if let Some(over) = load.exceeded(self.max) {
+            return Err(over);
         }
         work.spend(nodes.len())?;
         let node = |number: &u32| self.nodes.get(*number as usize);
-        let all = nodes.iter().filter_map(node).fold(product, |all, node| all.saturating_mul(node.combinations));
-        if all <= self.combinations_max {
+        let all = nodes.iter().filter_map(node).fold(load, |all, node| all.with(node.load));
+        if all.exceeded(self.max).is_none() {
             return Ok(());
         }
         for (at, number) in nodes.iter().enumerate() {
             let Some(chosen) = node(number) else { continue };
             let behind = nodes.get(at + 1..).unwrap_or_default();
             let common = intersection(behind, &chosen.neighbours, work)?;
-            self.search(product.saturating_mul(chosen.combinations), &common, work)?;
+            self.search(load.with(chosen.load), &common, work)?;
         }
         Ok(())
     }
@@ -156,12 +244,12 @@ impl RouteBudget {
         self.known = others.len();
         let (Some(checked), true, Some(last)) = (checked, is_in_force, others.len().checked_sub(1)) else { return };
         match checked {
-            Checked::Known { node, factor } => {
+            Checked::Known { node, load } => {
                 if let Some(node) = self.nodes.get_mut(node as usize) {
-                    node.combinations = node.combinations.saturating_mul(factor);
+                    node.load = node.load.with(load);
                 }
             }
-            Checked::New { factor, hash, neighbours } => {
+            Checked::New { load, hash, neighbours } => {
                 let number = self.nodes.len() as u32;
                 for neighbour in &neighbours {
                     if let Some(node) = self.nodes.get_mut(*neighbour as usize) {
@@ -172,7 +260,7 @@ impl RouteBudget {
                     self.overlaps.add(number, &experiment.route);
                 }
                 self.edges += neighbours.len();
-                self.nodes.push(Node { experiment: last, combinations: factor, neighbours });
+                self.nodes.push(Node { experiment: last, load, neighbours });
                 self.by_route.insert(hash, number);
             }
         }

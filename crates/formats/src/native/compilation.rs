@@ -3,7 +3,7 @@
 
 use super::document::{Experiments, document, head};
 use crate::diagnostics::{Node, Path, Problems};
-use crate::format::Compiled;
+use crate::format::{Compiled, Options};
 use crate::splitter::{ELEMENT_BYTES_MAX, Malformed, Part, Splitter};
 use crate::stepwise::{BYTES_PER_ITEM, COMPARISONS_PER_BYTE};
 use edgesplit_engine::snapshot::Snapshot;
@@ -21,7 +21,7 @@ const EXPERIMENT_BYTES_MIN: usize = 48;
 #[derive(Debug)]
 pub struct Compilation {
     text: Vec<u8>,
-    budget: u64,
+    options: Options,
     stage: Stage,
     problems: Problems,
 }
@@ -51,9 +51,10 @@ struct Outline {
 }
 
 impl Compilation {
-    /// Begins with the document in `text`. `budget` bounds the cache-key combinations of a route.
-    pub fn new(text: Vec<u8>, budget: u64) -> Compilation {
-        Compilation { text, budget, stage: Stage::Splitting(Box::default()), problems: Problems::new() }
+    /// Begins with the document in `text`.
+    pub fn new(text: Vec<u8>, options: &Options) -> Compilation {
+        let stage = Stage::Splitting(Box::default());
+        Compilation { text, options: options.clone(), stage, problems: Problems::new() }
     }
 
     /// Compiles the next part: at most about `bytes_max` bytes of the text, or the work that takes as long, and one element
@@ -89,7 +90,7 @@ impl Compilation {
         let Some(parts) = outline.experiments.take() else { return self.compile_whole() };
         match head(Node { value: &head_value, path: &Path::Root }, &mut self.problems) {
             Some(snapshot) => {
-                let mut done = Box::new(Experiments::new(snapshot, self.budget));
+                let mut done = Box::new(Experiments::new(snapshot, &self.options));
                 done.reserve(parts.iter().filter(|part| part.len() >= EXPERIMENT_BYTES_MIN).count());
                 Stage::Experiments { parts, next: 0, done }
             }
@@ -126,7 +127,7 @@ impl Compilation {
     /// No JSON, or another shape: reading it as a whole reports the problem and its place.
     fn compile_whole(&mut self) -> Stage {
         self.problems = Problems::new();
-        Stage::Done(whole(&self.text, self.budget, &mut self.problems).map(Box::new))
+        Stage::Done(whole(&self.text, &self.options, &mut self.problems).map(Box::new))
     }
 
     /// The result, without a snapshot if something is left to do, and the text.
@@ -179,16 +180,9 @@ impl Outline {
     }
 }
 
-/// Parses and compiles `bytes`. `budget` bounds the cache-key combinations of a route.
-pub fn compile_bytes(bytes: &[u8], budget: u64) -> Compiled {
-    let mut compilation = Compilation::new(bytes.to_vec(), budget);
-    while !compilation.advance(usize::MAX) {}
-    compilation.finish().0
-}
-
-fn whole(text: &[u8], budget: u64, problems: &mut Problems) -> Option<Snapshot> {
+fn whole(text: &[u8], options: &Options, problems: &mut Problems) -> Option<Snapshot> {
     match serde_json::from_slice::<Value>(text) {
-        Ok(value) => document(Node { value: &value, path: &Path::Root }, budget, problems),
+        Ok(value) => document(Node { value: &value, path: &Path::Root }, options, problems),
         Err(error) => {
             problems.error(&Path::Root, format!("not JSON: {error}"));
             None
@@ -217,10 +211,11 @@ mod tests {
         ];
         let texts = documents.iter().map(ToString::to_string);
         let odd = ["", "{", "{\"experiments\": [{}]", "\u{feff}{}", "{\"experiments\": [], \"experiments\": [{}]}"];
+        let options = Options::new(&crate::native::Native, 64);
         for text in texts.chain(odd.map(str::to_owned)) {
             let mut problems = Problems::new();
-            let expected = whole(text.as_bytes(), 64, &mut problems);
-            let mut compilation = Compilation::new(text.clone().into_bytes(), 64);
+            let expected = whole(text.as_bytes(), &options, &mut problems);
+            let mut compilation = Compilation::new(text.clone().into_bytes(), &options);
             let steps = (0..10_000).take_while(|_| !compilation.advance(0)).count();
             let (compiled, back) = compilation.finish();
             assert_eq!(back, text.as_bytes());

@@ -1,14 +1,14 @@
 //! A document of the native format: its experiments one after the other, and everything around them.
 
 use super::budget::RouteBudget;
-use super::effects;
 use super::experiment;
 use super::kinds::{Anything, KEY, SHARE, TEXT};
 use super::route::Goals;
 use crate::conditions::too_many_instructions;
 use crate::diagnostics::{Node, Path, Problem, Problems, Severity};
 use crate::document::{Absent, Kind, Nullable, lenient, whole};
-use crate::format::Compiled;
+use crate::effect_policy::EffectPolicy;
+use crate::format::{Compiled, Options};
 use crate::splitter::ELEMENT_BYTES_MAX;
 use edgesplit_engine::condition::{CONFIG_INSTRUCTIONS_MAX, Condition};
 use edgesplit_engine::guardrail::GUARDED_VARIANTS_MAX;
@@ -78,19 +78,14 @@ crate::document! {
     }
 }
 
-/// Compiles the document `value`. `budget` bounds the cache-key combinations of a route.
-pub fn compile(value: &Value, budget: u64) -> Compiled {
-    compile_at(value, &Path::Root, budget)
-}
-
 /// Compiles the document `value` that stands at `path` in another one.
-pub fn compile_at(value: &Value, path: &Path<'_>, budget: u64) -> Compiled {
+pub fn compile_at(value: &Value, path: &Path<'_>, options: &Options) -> Compiled {
     let mut problems = Problems::new();
-    let snapshot = document(Node { value, path }, budget, &mut problems);
+    let snapshot = document(Node { value, path }, options, &mut problems);
     Compiled { snapshot, problems }
 }
 
-pub(super) fn document(node: Node<'_>, budget: u64, problems: &mut Problems) -> Option<Snapshot> {
+pub(super) fn document(node: Node<'_>, options: &Options, problems: &mut Problems) -> Option<Snapshot> {
     let snapshot = head(node, problems)?;
     let list_path = node.path.field("experiments");
     let Some(list) = node.value.get("experiments") else {
@@ -98,7 +93,7 @@ pub(super) fn document(node: Node<'_>, budget: u64, problems: &mut Problems) -> 
         return None;
     };
     let list = Node { value: list, path: &list_path }.array(problems)?;
-    let mut experiments = Experiments::new(snapshot, budget);
+    let mut experiments = Experiments::new(snapshot, options);
     for (position, value) in list.iter().enumerate() {
         experiments.add(Node { value, path: &list_path.index(position) }, position, problems);
     }
@@ -123,8 +118,9 @@ pub(super) struct Experiments {
     pub(super) budget: RouteBudget,
     /// The positions of the experiments so far, by their keys.
     keys: HashMap<String, usize>,
-    /// Names of headers that variants set.
+    /// The headers that variants may set.
     owned: Vec<String>,
+    effects: EffectPolicy,
     layers: Layers,
     /// How many variants are under guardrails.
     guarded: usize,
@@ -136,8 +132,10 @@ pub(super) struct Experiments {
 type Layers = HashMap<Box<str>, BTreeMap<u32, (u32, usize)>>;
 
 impl Experiments {
-    pub(super) fn new(snapshot: Snapshot, budget: u64) -> Experiments {
-        Experiments { snapshot, budget: RouteBudget::new(budget), ..Experiments::default() }
+    pub(super) fn new(mut snapshot: Snapshot, options: &Options) -> Experiments {
+        snapshot.assignments_bytes_max = Some(options.assignments_bytes_max);
+        let (budget, effects) = (RouteBudget::new(options), options.effects.clone());
+        Experiments { snapshot, budget, effects, ..Experiments::default() }
     }
 
     /// Makes room for `count` experiments: moving them to more room later would take a long time at once.
@@ -147,9 +145,8 @@ impl Experiments {
 
     /// Compiles the next one, and disables it if it is wrong, in itself or beside those before it.
     pub(super) fn add(&mut self, node: Node<'_>, position: usize, problems: &mut Problems) {
-        let Experiments { snapshot, budget, keys, owned, layers, guarded, instructions } = self;
+        let Experiments { snapshot, budget, keys, owned, effects, layers, guarded, instructions } = self;
         let Node { value, path } = node;
-        effects::collect_owned(value, owned);
         let mut own = Problems::new();
         let experiment = experiment::compile(node, position, &mut own);
         let key = value.get("key").and_then(Value::as_str).map(str::to_owned);
@@ -159,7 +156,10 @@ impl Experiments {
         }
         let experiment = experiment.filter(|_| own.errors() == 0).filter(|experiment| {
             beside_others(experiment, path, layers, &snapshot.experiments, &mut own);
-            budget.check(experiment, path, &snapshot.experiments, &mut own);
+            check_effects(experiment, path, effects, &mut own);
+            if let Some(exceeded) = budget.check(experiment, &snapshot.experiments) {
+                own.error(path, exceeded.message);
+            }
             guarded_variants(experiment, path, *guarded, &mut own);
             count_instructions(experiment, path, instructions, &mut own);
             own.errors() == 0
@@ -171,6 +171,7 @@ impl Experiments {
                     slots.insert(layer.from, (layer.to, snapshot.experiments.len()));
                 }
                 *guarded += guarded_count(&experiment);
+                owned.extend(experiment.request_headers().map(str::to_owned));
                 snapshot.experiments.push(experiment);
             }
             None => snapshot.disabled.push(Disabled {
@@ -199,6 +200,14 @@ impl Experiments {
 
 fn first_error(problems: &Problems) -> Option<&Problem> {
     problems.iter().find(|problem| problem.severity == Severity::Error)
+}
+
+/// The plugin configuration bounds the effects of variants.
+fn check_effects(experiment: &Experiment, path: &Path<'_>, effects: &EffectPolicy, problems: &mut Problems) {
+    let list = path.field("variants");
+    for (at, variant) in experiment.variants.iter().enumerate() {
+        effects.check(&variant.effects, &experiment.route, &list.index(at).field("set"), problems);
+    }
 }
 
 /// Slots of one layer belong to one experiment each; a concluded experiment has given its slots back.

@@ -1,42 +1,16 @@
 //! The effects of a variant, which stand under `set`: headers, a path rewrite, a redirect.
 
 use crate::diagnostics::{Node, Problems};
-use crate::document::{Kind, Map, Nullable, Text, lenient, strict};
+use crate::document::{Kind, Map, Nullable, Object, Text, Then, lenient, strict};
+use crate::effect_policy::{REQUEST_HEADERS_REFUSED, RESPONSE_HEADERS_REFUSED, is_refused};
+use edgesplit_engine::path_rewrite::PathRewrite;
 use edgesplit_engine::pattern::Pattern;
 use edgesplit_engine::route::Route;
-use edgesplit_engine::snapshot::{Effects, PathRewrite};
-use serde_json::Value;
+use edgesplit_engine::snapshot::Effects;
 
-/// Request headers that no variant may set. The filter removes the headers that it owns from every request, and without
-/// these a request would be another request or none at all.
-pub(super) const REQUEST_HEADERS_REFUSED: &[&str] = &[
-    "authorization",
-    "connection",
-    "content-encoding",
-    "content-length",
-    "content-type",
-    "cookie",
-    "expect",
-    "host",
-    "keep-alive",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
-
-/// Response headers that no variant may set: they describe how the body is framed.
-pub(super) const RESPONSE_HEADERS_REFUSED: &[&str] = &[
-    "connection",
-    "content-encoding",
-    "content-length",
-    "keep-alive",
-    "proxy-connection",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
+/// The problem of a baseline that changes requests.
+pub(crate) const BASELINE_CHANGES_REQUEST: &str =
+    "a baseline may set only response_headers, because it has no part in the cache key";
 
 const HEADER_VALUE: Text =
     Text::new("a header value without control characters", "^[^\\x00-\\x08\\x0a-\\x1f\\x7f-\\x9f]*$", |text| {
@@ -81,7 +55,7 @@ crate::document! {
         /// Headers for the client.
         response_headers: Vec<(String, String)> | null = Vec::new() => RESPONSE_HEADERS,
         /// Replaces `prefix` at the start of the path by `with`.
-        path: Option<PathRewrite> = None => Nullable(strict()),
+        path: Option<PathRewrite> = None => Nullable(PATH_REWRITE),
         /// A URL or a path: answers 302 (GET, HEAD) or 307, with the request's query.
         redirect: Option<String> = None => Nullable(REDIRECT),
     }
@@ -96,13 +70,24 @@ crate::document! {
     }
 }
 
+const PATH_REWRITE: Then<Object<PathRewrite>, PathRewrite> = Then {
+    kind: strict(),
+    then: |rewrite, node, problems| {
+        if rewrite.is_escaping() {
+            let message = "an empty or a dot segment, in whichever encoding, could lead to another host or folder";
+            problems.error(&node.path.field("with"), message);
+        }
+        Some(rewrite)
+    },
+};
+
 /// Compiles a `set` object in which an unknown field is a warning; `None` where it is wrong.
-pub fn compile(node: Node<'_>, problems: &mut Problems) -> Option<Effects> {
+pub(crate) fn compile(node: Node<'_>, problems: &mut Problems) -> Option<Effects> {
     lenient().read(node, problems)
 }
 
 /// Whether the redirect of these effects can never lead elsewhere, because every request of `route` is at its target.
-pub fn leads_nowhere(effects: &Effects, route: &Route) -> bool {
+pub(crate) fn leads_nowhere(effects: &Effects, route: &Route) -> bool {
     let Some(to) = effects.redirect.as_deref().filter(|to| to.starts_with('/')) else { return false };
     let to = to.split('#').next().unwrap_or_default();
     let (path, query) = to.split_once('?').unwrap_or((to, ""));
@@ -112,13 +97,12 @@ pub fn leads_nowhere(effects: &Effects, route: &Route) -> bool {
 
 /// The header's name in lower case, or the reason why no variant may set it.
 fn header_name(name: &str, refused: &[&str]) -> Result<String, String> {
-    let lower = name.to_ascii_lowercase();
     if !is_token(name) {
         Err("not a header name: letters, digits and !#$%&'*+-.^_`|~ are allowed".to_owned())
-    } else if refused.contains(&lower.as_str()) {
+    } else if is_refused(name, refused) {
         Err(format!("no variant may set this header, nor {}", refused.join(", ")))
     } else {
-        Ok(lower)
+        Ok(name.to_ascii_lowercase())
     }
 }
 
@@ -129,22 +113,4 @@ fn is_url_text(text: &str) -> bool {
 
 fn is_token(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
-}
-
-/// Adds the names of all request headers that the experiment `value` sets, valid or not: a client that sends such a
-/// header spoofs it, whether or not the experiment runs.
-pub(super) fn collect_owned(value: &Value, owned: &mut Vec<String>) {
-    let variants = value.get("variants").and_then(Value::as_array).into_iter().flatten();
-    variants.filter_map(|variant| variant.get("set")).for_each(|set| collect_set(set, owned));
-}
-
-/// Adds the names of all request headers that the `set` object sets, valid or not.
-pub fn collect_set(set: &Value, owned: &mut Vec<String>) {
-    let headers = set.get("request_headers").and_then(Value::as_object);
-    for name in headers.into_iter().flat_map(|headers| headers.keys()) {
-        let name = name.to_ascii_lowercase();
-        if is_token(&name) && !REQUEST_HEADERS_REFUSED.contains(&name.as_str()) {
-            owned.push(name);
-        }
-    }
 }

@@ -1,6 +1,6 @@
 //! One experiment of the native format: as it is written, and compiled.
 
-use super::effects;
+use super::effects::{self, BASELINE_CHANGES_REQUEST};
 use super::kinds::{ATTRIBUTE, Audience, KEY, MOMENT, SHARE, SLOTS, TEXT, Traffic};
 use crate::diagnostics::{Node, Path, Problems};
 use crate::document::{Choice, Flag, Kind, List, Map, Nullable, Object, Text, Then, lenient, number, strict, whole};
@@ -158,8 +158,7 @@ fn check_baseline(set: &Effects, path: &Path<'_>, problems: &mut Problems) {
         ("redirect", set.redirect.is_some()),
     ];
     for (name, _) in changes.into_iter().filter(|(_, is_set)| *is_set) {
-        let message = "a baseline may set only response_headers, because it has no part in the cache key";
-        problems.error(&path.field(name), message);
+        problems.error(&path.field(name), BASELINE_CHANGES_REQUEST);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::compilation::Compilation;
 use super::document::{SCHEMA, compile_at};
-use crate::diagnostics::Node;
+use crate::diagnostics::{Node, Path};
 use crate::format::{self, Compiled, Format, Options};
 use serde_json::Value;
 
@@ -23,11 +23,11 @@ impl Format for Native {
     }
 
     fn begin(&self, text: Vec<u8>, options: &Options) -> Box<dyn format::Compilation> {
-        Box::new(Compilation::new(text, options.budget))
+        Box::new(Compilation::new(text, options))
     }
 
     fn compile(&self, config: Node<'_>, options: &Options) -> Compiled {
-        compile_at(config.value, config.path, options.budget)
+        compile_at(config.value, config.path, options)
     }
 
     fn has_routes(&self) -> bool {
@@ -43,4 +43,16 @@ impl format::Compilation for Compilation {
     fn finish(self: Box<Self>) -> (Compiled, Vec<u8>) {
         Compilation::finish(*self)
     }
+}
+
+/// Compiles the document `value` without a plugin configuration. `budget` bounds the cache-key combinations of a route.
+pub fn compile(value: &Value, budget: u64) -> Compiled {
+    compile_at(value, &Path::Root, &Options::new(&Native, budget))
+}
+
+/// Parses and compiles `bytes` without a plugin configuration. `budget` bounds the cache-key combinations of a route.
+pub fn compile_bytes(bytes: &[u8], budget: u64) -> Compiled {
+    let mut compilation = Compilation::new(bytes.to_vec(), &Options::new(&Native, budget));
+    while !compilation.advance(usize::MAX) {}
+    compilation.finish().0
 }

@@ -5,7 +5,7 @@
 pub mod budget;
 mod compilation;
 mod document;
-pub mod effects;
+pub(crate) mod effects;
 mod experiment;
 mod format;
 mod kinds;
@@ -13,11 +13,11 @@ mod overlap;
 pub mod route;
 
 pub use crate::format::Compiled;
-pub use compilation::{Compilation, compile_bytes};
+pub use compilation::Compilation;
 #[cfg(not(target_arch = "wasm32"))]
 pub use document::schema;
-pub use document::{SCHEMA, compile, compile_at};
-pub use format::Native;
+pub use document::{SCHEMA, compile_at};
+pub use format::{Native, compile, compile_bytes};
 pub use kinds::{KEY, KEY_BYTES_MAX};
 
 #[cfg(test)]

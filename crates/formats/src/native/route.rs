@@ -10,7 +10,8 @@ use edgesplit_engine::snapshot::Goal;
 use serde_json::{Value, json};
 use std::collections::HashSet;
 
-const HOST: Parsed<Pattern> = Parsed {
+/// The name of a host, or a pattern.
+pub(crate) const HOST: Parsed<Pattern> = Parsed {
     expected: "a host without port, such as \"shop.example\" or \"*.shop.example\"",
     pattern: "^[^/:\\s]+$",
     parse: |text| {

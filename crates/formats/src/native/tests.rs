@@ -354,19 +354,6 @@ fn forced_units_and_winners_precede_bucketing() {
 }
 
 #[test]
-fn headers_of_disabled_experiments_are_owned() {
-    let set = |name: &str| json!([{"key": "a", "weight": 10000, "set": {"request_headers": {name: "1"}}}]);
-    let experiments = vec![
-        experiment("a", json!({"variants": set("X-A")})),
-        experiment("p", json!({"variants": set("x-p"), "state": "paused"})),
-        experiment("bad", json!({"variants": set("x-bad"), "traffic": "?"})),
-        experiment("cookie", json!({"variants": set("Cookie")})),
-    ];
-    let snapshot = compile(&config(experiments), BUDGET).snapshot.unwrap();
-    assert_eq!(snapshot.owned_request_headers.names(), ["x-a", "x-bad", "x-p"]);
-}
-
-#[test]
 fn invalid_goal_is_left_out() {
     let mut value = config(vec![]);
     value["goals"] = json!([

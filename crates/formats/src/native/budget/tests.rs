@@ -1,5 +1,5 @@
 use super::*;
-use crate::native::compile;
+use crate::native::{Native, compile};
 use serde_json::{Value, json};
 
 /// A running experiment of two variants, one of them the baseline.
@@ -17,15 +17,19 @@ fn experiments(routes: impl Iterator<Item = Value>) -> Vec<Experiment> {
     snapshot.experiments
 }
 
+fn budget_of(combinations: u64) -> RouteBudget {
+    RouteBudget::new(&Options::new(&Native, combinations))
+}
+
 /// The comparisons of each check, and the problems.
 fn check_all(experiments: &[Experiment]) -> (Vec<u64>, Vec<String>) {
-    let (mut budget, mut problems, mut comparisons) = (RouteBudget::new(64), Problems::new(), Vec::new());
+    let (mut budget, mut problems, mut comparisons) = (budget_of(64), Vec::new(), Vec::new());
     for (at, experiment) in experiments.iter().enumerate() {
         let before = budget.comparisons();
-        budget.check(experiment, &Path::Root, &experiments[..at], &mut problems);
+        problems.extend(budget.check(experiment, &experiments[..at]).map(|exceeded| exceeded.message));
         comparisons.push(budget.comparisons() - before);
     }
-    (comparisons, problems.iter().map(ToString::to_string).collect())
+    (comparisons, problems)
 }
 
 #[test]
@@ -83,11 +87,10 @@ fn result_is_that_of_trying_every_group() {
             json!({"paths": if next(3) == 0 { vec![] } else { vec![first, second] }, "hosts": own_hosts})
         }));
         let budget_max = [2, 4, 8, 16][next(4)];
-        let mut budget = RouteBudget::new(budget_max);
+        let mut budget = budget_of(budget_max);
         let mut in_force: Vec<Experiment> = Vec::new();
         for experiment in list {
-            let mut problems = Problems::new();
-            budget.check(&experiment, &Path::Root, &in_force, &mut problems);
+            let exceeded = budget.check(&experiment, &in_force);
             let groups = 0..1_usize << in_force.len();
             let is_over = groups.into_iter().any(|group| {
                 let chosen: Vec<&Experiment> =
@@ -96,10 +99,38 @@ fn result_is_that_of_trying_every_group() {
                 1_u64 << all.len() > budget_max
                     && all.iter().enumerate().all(|(at, a)| all[..at].iter().all(|b| a.route.meets(&b.route)))
             });
-            assert_eq!(problems.errors() > 0, is_over, "{:?} beside {in_force:?}", experiment.route);
+            assert_eq!(exceeded.is_some(), is_over, "{:?} beside {in_force:?}", experiment.route);
             if !is_over {
                 in_force.push(experiment);
             }
         }
+    }
+}
+
+#[test]
+fn assignments_header_is_bounded() {
+    let concluded = |key: &str, route: Value| {
+        let mut one = experiment(key, route);
+        one["state"] = json!("concluded");
+        one["winner"] = json!("b");
+        one
+    };
+    // Six pairs of `key-0=b` with the separators between them take 52 bytes.
+    let (everywhere, shop) = (json!({}), json!({"paths": ["/shop*"]}));
+    for (max, routes, disabled) in [
+        (52, vec![&everywhere; 6], vec![]),
+        (51, vec![&everywhere; 6], vec![5]),
+        (51, vec![&everywhere, &everywhere, &everywhere, &shop, &shop, &shop], vec![5]),
+        (25, vec![&everywhere, &shop, &everywhere, &shop, &shop, &everywhere], vec![3, 4, 5]),
+    ] {
+        let list: Vec<Value> =
+            routes.iter().enumerate().map(|(at, route)| concluded(&format!("key-{at}"), (*route).clone())).collect();
+        let options = Options { assignments_bytes_max: max, ..Options::new(&Native, 64) };
+        let compiled = crate::compile_bytes(json!({"schema": 1, "experiments": list}).to_string().as_bytes(), &options);
+        let snapshot = compiled.snapshot.expect("a snapshot");
+        let found: Vec<usize> = snapshot.disabled.iter().map(|one| one.position).collect();
+        assert_eq!(found, disabled, "{max}");
+        let says = "over the length of the assignments header";
+        assert!(snapshot.disabled.iter().all(|one| one.problem.contains(says)), "{:?}", snapshot.disabled);
     }
 }
