@@ -49,7 +49,7 @@ unsafe extern "C" {
     ) -> u32;
 }
 
-/// The statuses of the proxy-wasm ABI that are told apart.
+/// The statuses of the proxy-wasm ABI that the filter distinguishes.
 const OK: u32 = 0;
 const NOT_FOUND: u32 = 1;
 const CAS_MISMATCH: u32 = 8;

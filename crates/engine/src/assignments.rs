@@ -1,14 +1,14 @@
-//! The two texts that tell the origin and its caches what was decided.
+//! The two texts that carry decisions to the origin and its caches.
 
 use super::snapshot::{Choice, Snapshot, Variant};
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// What a preview's cache key begins with. It has no `.`, so that it is no variant's pair.
+/// The start of a preview's cache key. Without a `.`, it cannot be a variant's pair.
 pub const PREVIEW_MARKER: &str = "preview";
 
-/// Makes the cache key of a preview out of that of its choices. With a `nonce` that nobody has used before, no cache has
-/// an object for it, nor will anybody ask for the one that it may leave.
+/// Turns the cache key of choices into the one of a preview. With a fresh `nonce`, no cache has an object for it, and an
+/// object that a cache stores is never requested again.
 pub fn mark_preview(cache_key: &mut String, nonce: Option<u128>) {
     let nonce = nonce.map(|nonce| format!("~{nonce:032x}")).unwrap_or_default();
     let separator = if cache_key.is_empty() { "" } else { "~" };
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn names_come_back_and_what_is_none_does_not() {
+    fn encoded_names_are_read_back() {
         for name in ["", "checkout-button", "nav.v2~x", "grün 1%", "\u{1f600}\0"] {
             for also in ["", ".~"] {
                 assert_eq!(percent_decoded(&percent_encoded(name, also)).as_deref(), Some(name));

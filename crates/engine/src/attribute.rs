@@ -1,7 +1,7 @@
-//! Attributes: what is known of a visitor and a request, by name.
+//! Attributes of visitors and requests, by name.
 //!
-//! Conditions and bucketing units name an attribute; where its value comes from is the business of whoever implements
-//! [`Attributes`]: the filter reads headers and cookies, the command reads typed JSON.
+//! Conditions and bucketing units name an attribute. An implementation of [`Attributes`] has its value: the filter reads
+//! headers and cookies, the command reads typed JSON.
 
 use serde_json::Value;
 use std::borrow::Cow;
@@ -17,7 +17,7 @@ pub enum AttributeValue<'a> {
     Json(&'a Value),
 }
 
-/// The name of an attribute, told apart once, when a config is compiled.
+/// The name of an attribute, resolved when a config is compiled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AttributeName {
     /// The visitor's id.
@@ -42,7 +42,7 @@ pub enum AttributeName {
 }
 
 impl AttributeName {
-    /// Tells which attribute `name` means. Every text is a name.
+    /// The attribute that `name` means. Every text is a name.
     pub fn parse(name: &str) -> AttributeName {
         match name {
             "id" => AttributeName::Id,
@@ -75,7 +75,7 @@ impl AttributeName {
     }
 }
 
-/// Whoever knows the values of attributes.
+/// A source of attributes.
 pub trait Attributes {
     /// The value of `name`.
     fn attribute<'a>(&'a self, name: &'a AttributeName) -> AttributeValue<'a>;
@@ -86,7 +86,7 @@ pub trait Attributes {
     }
 }
 
-/// Whoever knows them may be lent: what is decided for many kinds of them is compiled once.
+/// References are sources too, so code for several kinds of sources is compiled once.
 impl<T: Attributes + ?Sized> Attributes for &T {
     fn attribute<'a>(&'a self, name: &'a AttributeName) -> AttributeValue<'a> {
         (**self).attribute(name)

@@ -38,7 +38,7 @@ pub struct DecisionInput<'a> {
 }
 
 impl<'a> DecisionInput<'a> {
-    /// The input for a visitor whom nothing restricts and of whom nothing is known.
+    /// The input for an unrestricted visitor without sticky buckets or previews.
     #[inline(always)]
     pub const fn unrestricted(now_ms: i64, steps: &'a StepBudget) -> DecisionInput<'a> {
         DecisionInput {

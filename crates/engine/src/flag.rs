@@ -1,8 +1,7 @@
-//! Flags, the way vendors' formats know them: what one can come out as, what is decided about one visitor, and what is
-//! reported of it.
+//! Flags of vendors' formats: their outcomes, the decisions for a visitor, and the reports of those.
 //!
-//! A vendor's module lists every outcome of a flag when it compiles a config, so that whatever depends on the outcome
-//! alone (header texts, effects, events) is written out once; deciding then only names one of them.
+//! A vendor's module lists every outcome of a flag when it compiles a config, and the texts, effects
+//! and events that depend on the outcome alone are prepared once. A decision only names an outcome.
 
 use super::attribute::Attributes;
 use super::condition::StepBudget;
@@ -13,41 +12,41 @@ use std::any::Any;
 use std::borrow::Cow;
 use std::fmt;
 
-/// One thing a flag can come out as.
+/// An outcome of a flag.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
     /// The variant's key, where there is a variant.
     pub variant: Option<String>,
     /// The experiment's or rule's own key, where one decided.
     pub experiment: Option<String>,
-    /// What the flag's reader gets.
+    /// The value of the flag.
     pub value: Value,
     /// Whether this is a variant of an experiment, not of a rollout or a default.
     pub in_experiment: bool,
 }
 
-/// What a vendor's rules decided about one flag for one visitor.
+/// The decision about a flag for a visitor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FlagDecision<'a> {
     /// The position among the flag's outcomes.
     pub outcome: usize,
-    /// Why.
+    /// The reason.
     pub reason: Reason,
     /// Whether the vendor's SDK would report it.
     pub exposure: bool,
-    /// Whom the report is about.
+    /// The unit of the report.
     pub unit: Option<Cow<'a, str>>,
 }
 
 /// Looks up the sticky buckets that the visitor's browser stores under a name.
 pub type StickyStore<'a> = dyn Fn(&str) -> Option<String> + 'a;
 
-/// A visitor, as vendors' rules see one.
+/// A visitor, for vendors' rules.
 #[derive(Clone, Copy)]
 pub struct FlagVisitor<'a> {
     /// The visitor's id.
     pub id: Option<&'a str>,
-    /// What is known of the visitor and the request.
+    /// The attributes of the visitor and the request.
     pub attributes: &'a dyn Attributes,
     /// Flags whose outcome a preview sets, by their numbers.
     pub previewed: &'a [(usize, usize)],
@@ -63,7 +62,7 @@ impl fmt::Debug for FlagVisitor<'_> {
     }
 }
 
-/// What the vendor's SDK would report.
+/// A report that the vendor's SDK would make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FlagExposure<'a> {
     /// The experiment's own key; the flag's where no experiment decided.
@@ -94,12 +93,12 @@ pub trait FlagSink: Observer {
     fn kept(&mut self, _name: &str, _value: &str) {}
 }
 
-/// Keeps what came of deciding flags.
+/// Collects the decisions about flags.
 #[derive(Debug, Default)]
 pub struct FlagDecisions {
     /// The flags' numbers, in rising order, with the outcome of each, if it has one, and why.
     pub decided: Vec<(usize, Option<usize>, Reason)>,
-    /// Where the visitor is to be sent.
+    /// The target of a redirect.
     pub redirect: Option<String>,
 }
 
@@ -123,7 +122,7 @@ pub trait FlagEvaluator {
     /// the checks that led to it.
     fn decide(&self, flags: &[usize], visitor: &FlagVisitor<'_>, sink: &mut dyn FlagSink);
 
-    /// Everything that the flag `flag` can come out as.
+    /// All outcomes of the flag `flag`.
     fn outcomes(&self, flag: usize) -> &[Outcome];
 
     /// The vendor's own type, for the code that writes its events.

@@ -1,5 +1,5 @@
-//! The guardrail of an experiment: the test by which a variant is switched off, because it answers more visitors with server
-//! errors than the baseline.
+//! The guardrail of an experiment: the test that switches a variant off if it gives more visitors server errors than the
+//! baseline.
 
 /// The default of `min_exposures`.
 pub const MIN_EXPOSURES: u64 = 100;
@@ -39,12 +39,12 @@ impl Default for Guardrail {
     }
 }
 
-/// The visitors of a variant, by the answers that they got.
+/// The visitors of a variant, by their responses.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Visitors.
     pub visitors: u64,
-    /// Those of them who were answered with a status of 500 to 599.
+    /// Those of them who got a response with a status of 500 to 599.
     pub errors: u64,
 }
 

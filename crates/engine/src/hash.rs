@@ -1,18 +1,17 @@
-//! Bucketing, version 1, and the ids derived from what they name.
+//! Bucketing, version 1, and derived ids.
 //!
 //! `h(s)` is murmur3_x86_32 over the UTF-8 bytes of `s` with seed 0; a bucket is `h(s) * 10000 / 2^32`, rounded down.
 
 use std::hash::{BuildHasherDefault, Hasher};
 
-/// How many buckets there are: shares, weights and slots are counted in them.
+/// The number of buckets, in which shares, weights and slots are counted.
 pub const BUCKETS: u32 = 10_000;
 
-/// murmur3_x86_32 that can be stopped and gone on with. (The `murmur3` crate reads its whole input at every call; it is what
-/// this is tested against.)
+/// An incremental murmur3_x86_32. (The `murmur3` crate needs its whole input in every call. The tests compare with it.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Murmur3 {
     state: u32,
-    /// The bytes that no whole block is made of yet, little-endian.
+    /// The bytes of an incomplete block, little-endian.
     rest: u32,
     length: u32,
 }
@@ -61,7 +60,7 @@ impl Murmur3 {
     }
 }
 
-/// Fewer bytes than a whole block, as a number.
+/// An incomplete block as a number.
 #[inline(always)]
 fn little_endian(bytes: &[u8]) -> u64 {
     bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
@@ -72,7 +71,7 @@ fn scrambled(block: u32) -> u32 {
     block.wrapping_mul(0xcc9e_2d51).rotate_left(15).wrapping_mul(0x1b87_3593)
 }
 
-/// What is hashed in front of a unit, hashed already when the config is compiled.
+/// The prefix of a unit in hashes. It is hashed when the config is compiled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Salt {
     text: Box<str>,
@@ -91,19 +90,19 @@ impl Salt {
         &self.text
     }
 
-    /// The bucket, from 0 to 9,999, of the text that the salt and `unit` make together.
+    /// The bucket, from 0 to 9,999, of the salt followed by `unit`.
     pub fn bucket(&self, unit: &str) -> u32 {
         self.hashed.write(unit.as_bytes()).bucket()
     }
 }
 
-/// The bucket, from 0 to 9,999, of the text that `start` and `end` make together, hashed with `seed`.
+/// The bucket, from 0 to 9,999, of `start` followed by `end`, hashed with `seed`.
 pub fn seeded_bucket(seed: u32, start: &str, end: &str) -> u32 {
     Murmur3::new(seed).write(start.as_bytes()).write(end.as_bytes()).bucket()
 }
 
-/// 64 bits of `bytes`, quickly, for what never leaves the VM. Which bits, nobody can foresee who does not know `seed`; to find
-/// other bytes with the same bits is no art, so nothing may depend on that.
+/// A fast hash for names that never leave the VM. It cannot be predicted without `seed`, but it is no cryptographic hash:
+/// collisions are easy to construct, so nothing may rely on their absence.
 #[inline(always)]
 pub fn hash64_seeded(seed: u64, bytes: &[u8]) -> u64 {
     let mixed = |bits: u64| {
@@ -111,27 +110,27 @@ pub fn hash64_seeded(seed: u64, bytes: &[u8]) -> u64 {
         bits ^ (bits >> 29)
     };
     let (words, rest) = bytes.as_chunks();
-    // The length tells bytes of 0 at the end from none.
+    // The length distinguishes trailing zero bytes from none.
     let seed = seed.wrapping_add(bytes.len() as u64);
     let hash = words.iter().fold(mixed(seed), |hash, word| mixed(hash ^ u64::from_le_bytes(*word)));
     mixed(mixed(hash ^ little_endian(rest)))
 }
 
-/// 128 bits that name the list `parts`: the same parts give the same bits in every worker, proxy and retry.
+/// An id of 128 bits for the list `parts`: the same in every worker, proxy and retry.
 pub fn fingerprint(parts: &[&[u8]]) -> u128 {
     let mut text = Vec::with_capacity(parts.iter().map(|part| part.len() + 4).sum());
     for part in parts {
-        // The length in front keeps ("ab", "c") and ("a", "bc") apart.
+        // The length in front distinguishes ("ab", "c") from ("a", "bc").
         text.extend_from_slice(&(part.len() as u32).to_le_bytes());
         text.extend_from_slice(part);
     }
     murmur3::murmur3_x64_128(&mut text.as_slice(), 0).unwrap_or_default()
 }
 
-/// For maps and sets of what is a hash already.
+/// Hashes keys that are hashes already, for maps and sets.
 pub type BuildIdentityHasher = BuildHasherDefault<IdentityHasher>;
 
-/// Takes 64 bits for their own hash.
+/// Returns 64 bits unchanged.
 #[derive(Debug, Default)]
 pub struct IdentityHasher(u64);
 
@@ -172,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn however_a_text_is_cut_its_hash_is_the_same() {
+    fn incremental_hash_equals_the_whole() {
         let text = "experiment/variant/ünïcødé-4711";
         for end in 0..=text.len() {
             let whole = &text.as_bytes()[..end];
@@ -201,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn fingerprints_tell_the_parts_apart() {
+    fn fingerprints_depend_on_the_division_into_parts() {
         assert_ne!(fingerprint(&[b"ab", b"c"]), fingerprint(&[b"a", b"bc"]));
         assert_eq!(fingerprint(&[b"ab", b"c"]), fingerprint(&[b"ab", b"c"]));
     }

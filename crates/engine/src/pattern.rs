@@ -3,9 +3,9 @@
 use super::condition::{LimitExceeded, StepBudget};
 use memchr::memmem;
 
-/// How many bytes are searched for a literal piece in the time of a step.
+/// The number of bytes that are searched for a literal piece in one step.
 const SEARCHED_BYTES_PER_STEP: usize = 4;
-/// How many bytes are compared at a known place in the time of a step.
+/// The number of bytes that are compared at a known position in one step.
 const COMPARED_BYTES_PER_STEP: usize = 64;
 
 /// A compiled pattern.
@@ -21,12 +21,12 @@ impl Pattern {
         Pattern { pieces: text.as_bytes().split(|&byte| byte == b'*').map(Box::from).collect() }
     }
 
-    /// A pattern whose stars stand between the literal `pieces`.
+    /// A pattern with stars between the literal `pieces`.
     pub fn of_pieces<'a>(pieces: impl Iterator<Item = &'a str>) -> Pattern {
         Pattern { pieces: pieces.map(|piece| Box::from(piece.as_bytes())).collect() }
     }
 
-    /// Compiles `text` for names that are compared without case, such as hosts: match it against lower case.
+    /// Compiles `text` for names without case, such as hosts. Match it against lower case.
     pub fn ignoring_case(text: &str) -> Pattern {
         Pattern::new(&text.to_ascii_lowercase())
     }
@@ -51,7 +51,7 @@ impl Pattern {
         matches!(self.pieces.as_slice(), [_, rest] if rest.is_empty())
     }
 
-    /// Whether the index of routes settles if a text matches: the pattern has no star, or only one at its end.
+    /// Whether the index of routes decides completely if a text matches: the pattern has no star, or only one at its end.
     pub(crate) fn is_known_by_prefix(&self) -> bool {
         self.is_exact() || self.is_prefix()
     }
@@ -119,7 +119,7 @@ impl Pattern {
         ends.saturating_add(searches)
     }
 
-    /// How many bytes stand between the first star and the last.
+    /// The number of literal bytes between the first star and the last.
     fn middle_bytes(&self) -> usize {
         match self.pieces.as_slice() {
             [_, middle @ .., _] => middle.iter().map(|piece| piece.len()).sum(),
@@ -132,7 +132,7 @@ impl Pattern {
     }
 }
 
-/// What follows the first place of `piece` in `text`.
+/// The text behind the first occurrence of `piece`.
 fn find<'a>(text: &'a [u8], piece: &[u8]) -> Option<&'a [u8]> {
     let at = memmem::find(text, piece)?;
     text.get(at + piece.len()..)

@@ -4,7 +4,7 @@ use super::condition::{LimitExceeded, StepBudget};
 use super::pattern::Pattern;
 use std::borrow::Cow;
 
-/// What routes are compared with.
+/// The line of a request, which routes are compared with.
 #[derive(Debug, Clone)]
 pub struct RequestLine<'a> {
     /// Host without its port, in lower case.
@@ -15,18 +15,18 @@ pub struct RequestLine<'a> {
     pub method: &'a [u8],
 }
 
-/// A compiled route. An empty list asks nothing.
+/// A compiled route. An empty list allows everything.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Route {
-    /// Hosts, of which one has to match; compiled without case.
+    /// Hosts, one of which must match; compiled without case.
     pub hosts: Vec<Pattern>,
-    /// Paths, of which one has to match.
+    /// Paths, one of which must match.
     pub paths: Vec<Pattern>,
-    /// Methods, of which one has to match; `GET` also means `HEAD`. An empty list means every method but `OPTIONS`.
+    /// Methods, one of which must match; `GET` also means `HEAD`. An empty list means every method but `OPTIONS`.
     pub methods: Vec<String>,
 }
 
-/// The method that only routes match that name it.
+/// The method that matches only routes that name it.
 pub const OPTIONS: &[u8] = b"OPTIONS";
 
 impl Route {

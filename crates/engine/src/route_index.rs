@@ -12,15 +12,15 @@ pub struct RouteIndex {
     prefixes: Vec<Prefix>,
     /// Routes by one whole path, sorted by it; a path stands once for each of its routes.
     exact: Vec<(Box<[u8]>, u32)>,
-    /// Routes that say nothing about how a path starts.
+    /// Routes that no literal start of the path restricts.
     anywhere: Vec<u32>,
-    /// Routes that ask for more than what they are found by, sorted.
+    /// Routes with conditions beyond the one that they are found by, sorted.
     asks_more: Vec<u32>,
-    /// Those of them whose paths need no check: only hosts and methods do. Sorted.
+    /// Those of them that need no check of the path, only of host and method. Sorted.
     known_paths: Vec<u32>,
 }
 
-/// A buffer for the routes that a request matches, which requests share one after the other.
+/// A buffer for the matching routes, reused by one request after the other.
 #[derive(Debug, Clone, Default)]
 pub struct RouteMatches {
     /// The numbers of the routes that match, if they come from several lists.
@@ -60,7 +60,7 @@ impl RouteIndex {
         // Every prefix of `path` is the greatest entry not above `path`, or an ancestor of it.
         let nearest = self.prefixes.partition_point(|prefix| *prefix.text <= *path).checked_sub(1);
         let nearest = nearest.and_then(|at| self.prefixes.get(at));
-        // Most configs have nothing but starts of paths, and most of these no other within them: then one list is all.
+        // Most configs only have starts of paths, and most of these are not nested: one list is the whole result.
         let is_one_list = self.exact.is_empty()
             && self.anywhere.is_empty()
             && self.asks_more.is_empty()
@@ -90,7 +90,7 @@ impl RouteIndex {
         (&buffer.found, limited)
     }
 
-    /// The routes that a request for `path` is found by.
+    /// The routes that may match a request for `path`.
     #[inline(never)]
     fn collect(&self, path: &[u8], nearest: Option<&Prefix>, found: &mut Vec<u32>) {
         found.clear();

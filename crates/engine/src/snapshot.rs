@@ -11,18 +11,18 @@ use super::route_index::RouteIndex;
 use crate::header_name::NameSet;
 use std::collections::HashMap;
 
-/// Everything the engine knows of one config.
+/// A compiled config.
 #[derive(Debug, Default)]
 pub struct Snapshot {
-    /// The config's own name for this state of it.
+    /// The revision that the config names.
     pub revision: Option<String>,
     /// The valid experiments, in the order of the config.
     pub experiments: Vec<Experiment>,
-    /// The invalid ones: switched off alone.
+    /// The invalid experiments, each disabled alone.
     pub disabled: Vec<Disabled>,
-    /// Who is kept out of all experiments.
+    /// The share of visitors that is kept out of all experiments.
     pub holdout: Option<Holdout>,
-    /// What counts as a success.
+    /// The goals.
     pub goals: Vec<Goal>,
     /// Finds the experiments of a request: those that are not paused.
     pub experiment_index: RouteIndex,
@@ -40,21 +40,21 @@ pub struct Snapshot {
     pub flag_evaluator: Option<Box<dyn FlagEvaluator>>,
 }
 
-/// An experiment that the config got wrong.
+/// An invalid experiment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Disabled {
-    /// Its key, where it has one that no other experiment has.
+    /// Its key, if it has one that no other experiment has.
     pub key: Option<String>,
-    /// Where it stands in the config's list.
+    /// Its position in the config's list.
     pub position: usize,
-    /// The first thing wrong with it.
+    /// Its first problem.
     pub problem: String,
 }
 
-/// A share of all visitors that takes part in nothing.
+/// A share of all visitors that is in no experiment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holdout {
-    /// What is hashed in front of the unit.
+    /// The salt of the buckets.
     pub salt: Salt,
     /// Buckets below it are held out.
     pub share: u32,
@@ -65,33 +65,33 @@ pub struct Holdout {
 pub struct Experiment {
     /// Its key, unique in the config.
     pub key: String,
-    /// Where it stands in the config's list, disabled ones counted.
+    /// Its position in the config's list, including disabled ones.
     pub position: usize,
     /// Whether and how it runs.
     pub state: State,
     /// The attribute whose value is bucketed.
     pub unit: AttributeName,
-    /// The requests it is about.
+    /// The requests that it applies to.
     pub route: Route,
-    /// The visitors it is for; everybody without one.
+    /// The condition on visitors; none for all visitors.
     pub audience: Option<Condition>,
     /// Its part of a layer of experiments that exclude each other.
     pub layer: Option<Layer>,
-    /// The share that takes part, by time: sorted, the last step that has begun counts.
+    /// The share of visitors in it over time, sorted. The last step that has begun counts.
     pub traffic: Vec<TrafficStep>,
-    /// What is hashed in front of the unit to tell who takes part.
+    /// The salt of the traffic buckets.
     pub traffic_salt: Salt,
-    /// What is hashed in front of the unit to choose the variant.
+    /// The salt of the variant buckets.
     pub variant_salt: Salt,
     /// When it starts, in milliseconds since the epoch.
     pub starts_ms: Option<i64>,
     /// When it has ended, in milliseconds since the epoch.
     pub ends_ms: Option<i64>,
-    /// The variant's position by the unit whose variant is fixed.
+    /// The positions of forced variants, by unit.
     pub forced: HashMap<String, usize>,
-    /// The version of its sticky buckets; `None`: visitors are not kept in the variant that they once had.
+    /// The version of its sticky buckets; `None` without sticky bucketing.
     pub sticky: Option<u32>,
-    /// When one of its variants is switched off.
+    /// The conditions for switching a variant off.
     pub guardrail: Option<Guardrail>,
     /// The variants, in the order in which their weights are cumulated.
     pub variants: Vec<Variant>,
@@ -143,7 +143,7 @@ impl Needs {
 pub enum State {
     /// Visitors are bucketed.
     Running,
-    /// Nobody is in it.
+    /// No visitor is in it.
     Paused,
     /// Everyone gets the variant at this position.
     Concluded(usize),
@@ -154,7 +154,7 @@ pub enum State {
 /// A slice of a layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layer {
-    /// What is hashed in front of the unit.
+    /// The salt of the buckets.
     pub salt: Salt,
     /// The first bucket that belongs to the experiment.
     pub from: u32,
@@ -171,26 +171,26 @@ pub struct TrafficStep {
     pub share: u32,
 }
 
-/// A variant, or whatever else a vendor's flag can come out as, with all that a request can need of it written out in advance.
+/// A variant, or another outcome of a vendor's flag, with its texts and effects prepared for requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Variant {
     /// Its key, unique in the experiment. An outcome of a flag without a variant has none, and several may have the same.
     pub key: String,
     /// The first bucket behind its own.
     pub bucket_end: u32,
-    /// Whether it is what visitors see who are in no experiment.
+    /// Whether it equals the page without the experiment.
     pub baseline: bool,
-    /// Its pair in the assignments header; what is no variant of an experiment has none.
+    /// Its pair in the assignments header; none if it is not a variant of an experiment.
     pub assignment: Option<String>,
     /// Its pair in the cache key; the baseline has none.
     pub cache_pair: Option<String>,
-    /// What it does to the request and its response.
+    /// Its effects on the request and the response.
     pub effects: Effects,
-    /// Tells it from the variants of all experiments.
+    /// Identifies it among the variants of all experiments.
     pub tag: u64,
 }
 
-/// What a variant does to a request and its response.
+/// The effects of a variant on a request and its response.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Effects {
     /// Headers towards the origin; names in lower case.
@@ -199,7 +199,7 @@ pub struct Effects {
     pub response_headers: Vec<(String, String)>,
     /// A rewrite of the path.
     pub path: Option<PathRewrite>,
-    /// Where to send the client instead.
+    /// The target of a redirect.
     pub redirect: Option<String>,
 }
 
@@ -273,7 +273,7 @@ pub struct Choice {
 }
 
 impl Variant {
-    /// What tells a variant from those of all experiments.
+    /// The tag of a variant, which identifies it among all experiments.
     pub fn tag(experiment: &str, variant: &str) -> u64 {
         fingerprint(&[experiment.as_bytes(), variant.as_bytes()]) as u64
     }
@@ -304,7 +304,7 @@ impl Experiment {
         end(position).saturating_sub(position.checked_sub(1).map_or(0, end))
     }
 
-    /// The share that takes part at `now_ms`; before the first step, nobody.
+    /// The share of visitors at `now_ms`: 0 before the first step.
     pub fn traffic_share(&self, now_ms: i64) -> u32 {
         self.traffic.iter().rev().find(|step| step.from_ms <= now_ms).map_or(0, |step| step.share)
     }

@@ -1,13 +1,13 @@
-//! The port: all that the filter asks of the proxy it runs in. The adapter implements it over proxy-wasm; tests implement
+//! The port: all calls of the filter to its proxy. The adapter implements it over proxy-wasm; tests implement
 //! it over a simulated proxy.
 
 use crate::http::headers::HeaderMap;
 
-/// What a worker's VM may ask for outside a request.
+/// The calls of a VM that need no request.
 pub trait Host {
     /// Milliseconds since the epoch.
     fn now_ms(&self) -> i64;
-    /// Bits that nobody can guess.
+    /// Unpredictable bits.
     fn random(&self) -> u128;
     /// Writes a line to the proxy's log.
     fn log(&self, level: log::Level, message: &str);
@@ -17,10 +17,10 @@ pub trait Host {
     /// # Errors
     /// The host has no shared data, or it failed.
     fn shared_get(&self, key: &str) -> Result<Shared, HostError>;
-    /// Writes a shared value if nobody did since it was read with `cas`.
+    /// Writes a shared value, unless it was written since it was read with `cas`.
     ///
     /// # Errors
-    /// [`SetError::Stale`] where somebody did.
+    /// [`SetError::Stale`] if it was.
     fn shared_set(&self, key: &str, value: &[u8], cas: u32) -> Result<(), SetError>;
 
     /// Starts an HTTP call; the reply comes later, with this token.
@@ -37,11 +37,11 @@ pub trait Host {
     fn record(&self, metric: u32, value: u64);
 }
 
-/// What a request or response in progress may ask for beside that.
+/// The calls that belong to a request or response in progress.
 pub trait StreamHost {
     /// All headers of the request or of the response, in one call.
     fn headers(&self, which: Headers) -> HeaderMap;
-    /// The status of the response, for those who want to know nothing else of it.
+    /// The status of the response, without its other headers.
     fn response_status(&self) -> Option<u16>;
     /// Replaces all headers of this name by one.
     fn set_header(&self, which: Headers, name: &str, value: &[u8]);
@@ -49,18 +49,18 @@ pub trait StreamHost {
     fn add_header(&self, which: Headers, name: &str, value: &[u8]);
     /// Removes all headers of this name.
     fn remove_header(&self, which: Headers, name: &str);
-    /// Answers the request here and now. False where the host refused.
+    /// Answers the request. False if the host refused.
     fn respond(&self, status: u32, headers: &[(&str, &str)]) -> bool;
 }
 
-/// The host failed; what went wrong is in its log.
+/// The host failed; the cause is in its log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HostError;
 
-/// Why a shared value was not written.
+/// The reason why a shared value was not written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SetError {
-    /// Somebody else wrote it first.
+    /// It was written in between.
     Stale,
     /// The host failed.
     Failed,
@@ -71,13 +71,13 @@ pub enum SetError {
 pub struct Shared {
     /// The bytes; empty where there are none (hosts differ in whether a cleared value is there).
     pub value: Vec<u8>,
-    /// What to write it back with.
+    /// The number that writes it back.
     pub cas: u32,
 }
 
 impl Shared {
-    /// The `cas` of a key that is not there. A number that no value ever has: hosts insert an absent key whatever the
-    /// number, and refuse it once the key is there, so that this creates and never overwrites (0 would overwrite).
+    /// The `cas` of a key that is not there. A number that no value ever has: hosts insert an absent key with any
+    /// number, and refuse this one once the key is there. It therefore creates and never overwrites (0 would overwrite).
     pub const ABSENT: u32 = u32::MAX;
 }
 
@@ -112,10 +112,10 @@ pub struct Call<'a> {
     pub timeout_ms: u64,
 }
 
-/// What came back for a call. The proxy makes up a status itself where the upstream gave none: 503 for a refused
+/// The reply to a call. The proxy makes up a status if the upstream gave none: 503 for a refused
 /// connection, 504 for a timeout.
 pub trait Reply {
-    /// The headers; empty where the call was reset.
+    /// The headers; empty if the call was reset.
     fn headers(&self) -> HeaderMap;
     /// The body's size in bytes.
     fn body_len(&self) -> usize;
@@ -128,7 +128,7 @@ pub fn status(headers: &HeaderMap) -> Option<u16> {
     status_of(headers.get(":status")?)
 }
 
-/// The status that a `:status` says.
+/// The status in a `:status`.
 #[inline(always)]
 pub fn status_of(value: &[u8]) -> Option<u16> {
     let digit = |byte: &u8| byte.is_ascii_digit().then(|| u16::from(byte - b'0'));

@@ -1,5 +1,5 @@
-//! Metrics: what is counted, under which names. Counts are kept in the worker and handed to the proxy on the tick, so that
-//! a request pays an addition for them; the proxy adds up all workers.
+//! Metrics and their names. The worker keeps counts and hands them to the proxy on the tick, so a count costs a request one
+//! addition. The proxy adds up all workers.
 
 use crate::host::{Host, MetricKind};
 use edgesplit_engine::hash::{BuildIdentityHasher, fingerprint};
@@ -7,16 +7,16 @@ use edgesplit_engine::reason::Reason;
 use edgesplit_engine::snapshot::Variant;
 use std::collections::HashMap;
 
-/// How many different variants a VM counts by name; what comes later is counted together under [`OTHER`].
+/// The number of variants that a VM counts by name. Further ones are counted together under [`OTHER`].
 pub const VARIANT_NAMES_MAX: usize = 4_096;
 
 /// Classes of responses: `1xx` to `5xx`.
 pub const CLASSES: usize = 5;
 
-/// A longer part of a name is cut.
+/// The longest part of a name; longer ones are cut.
 pub const NAME_PART_BYTES_MAX: usize = 100;
 
-/// The name under which variants are counted that are over the bound.
+/// The name for variants beyond the limit.
 pub const OTHER: &str = "_other";
 
 /// The tag that stands for them.
@@ -46,13 +46,13 @@ macro_rules! metric_names {
 }
 
 metric_names! {
-    /// What only grows.
+    /// Metrics that only grow.
     Counter {
         /// Events that were put into a buffer, or dropped instead.
         Emitted = "events.emitted",
         /// Events that the A/B service acknowledged.
         Delivered = "events.delivered",
-        /// Events that it will never take.
+        /// Events that it refused for good.
         Rejected = "events.rejected",
         /// Events for which there was no room.
         DroppedOverflow = "events.dropped_overflow",
@@ -76,11 +76,11 @@ metric_names! {
         MintRefusedInsecure = "mint.refused_insecure",
         /// Ids that were not minted because the request does not show a page.
         MintRefusedNotNavigation = "mint.refused_not_navigation",
-        /// Requests that went on untouched for want of a config.
+        /// Requests that passed unchanged because there was no config.
         NoConfig = "errors.no_config",
         /// Events dropped in the worker because its buffer was full (also in `dropped_overflow`).
         BufferFull = "errors.buffer_full",
-        /// Changes of shared data given up because other workers kept changing it; they are tried again.
+        /// Changes of shared data that were given up because other workers kept changing it. They are retried.
         CasExhausted = "errors.cas_exhausted",
         /// Reads or writes of shared data that the host refused.
         SharedData = "errors.shared_data",
@@ -88,11 +88,11 @@ metric_names! {
         SharedDataCorrupt = "errors.shared_data_corrupt",
         /// Events whose slot did not hold them.
         EventsLost = "errors.events_lost",
-        /// Calls that did not start: no such cluster, as a rule.
+        /// Calls that did not start, usually because there is no such cluster.
         Dispatch = "errors.dispatch",
-        /// Batches that the fallback did not take; they are counted as diverted all the same.
+        /// Batches that the fallback refused. They still count as diverted.
         FallbackFailed = "errors.fallback_failed",
-        /// Answers to calls that were given up before, or whose batch another worker settled.
+        /// Answers to calls that were given up, or whose batch another worker settled.
         StaleReply = "errors.stale_reply",
         /// Configs whose names of request headers exceed the number of names that are remembered for good.
         OwnedNames = "errors.owned_names",
@@ -107,24 +107,24 @@ metric_names! {
 }
 
 metric_names! {
-    /// What goes up and down.
+    /// Metrics that go up and down.
     Gauge {
         /// Events in buffers and in the outbox.
         QueuedEvents = "outbox.queued_events",
         /// The bytes they take up.
         QueuedBytes = "outbox.queued_bytes",
-        /// Seconds since the batch was sealed that waits longest.
+        /// The age of the oldest waiting batch, in seconds.
         OldestAgeSeconds = "outbox.oldest_age_seconds",
         /// Experiments that are invalid and switched off.
         DisabledExperiments = "config.disabled_experiments",
-        /// Seconds since the config service last said that this config is the current one.
+        /// Seconds since the config service last confirmed this config.
         AgeSeconds = "config.age_seconds",
         /// The [`revision_hash`] of the config in force.
         RevisionHash = "config.revision_hash",
     }
 }
 
-/// A counter with what it has not handed over yet.
+/// A counter, with the amount that is not handed over yet.
 #[derive(Debug, Default, Clone, Copy)]
 struct Count {
     id: Option<u32>,
@@ -145,7 +145,7 @@ impl Count {
 pub struct Metrics {
     prefix: String,
     counters: Vec<Count>,
-    /// In place: every request counts some.
+    /// Stored in place, because every request counts some.
     reasons: [Count; Reason::ALL.len()],
     /// Defined when they are first counted, because most plugins never have them.
     vendor_reasons: Vec<(&'static str, Count)>,
@@ -153,7 +153,7 @@ pub struct Metrics {
     exposures: HashMap<u64, (String, Count), BuildIdentityHasher>,
     /// Likewise, by class.
     responses: HashMap<u64, (String, [Count; CLASSES]), BuildIdentityHasher>,
-    /// The gauges that say whether a variant is switched off, by its tag.
+    /// The gauges of variants that are switched off, by their tags.
     switches: HashMap<u64, Option<u32>, BuildIdentityHasher>,
     gauges: Vec<Option<u32>>,
 }
@@ -188,7 +188,7 @@ impl Metrics {
         }
     }
 
-    /// Counts decisions that came out for `reason`.
+    /// Counts decisions with `reason`.
     #[inline(always)]
     pub fn decided(&mut self, reason: Reason, by: u64) {
         match self.reasons.get_mut(reason.position()) {
@@ -205,7 +205,7 @@ impl Metrics {
         }
     }
 
-    /// Counts an exposure of a variant, which `tag` tells from others.
+    /// Counts an exposure of the variant with this `tag`.
     pub fn exposed(&mut self, experiment: &str, variant: &str, tag: u64) {
         let (_, count) = entry(&mut self.exposures, "exposures", experiment, variant, tag);
         count.pending += 1;
@@ -213,7 +213,7 @@ impl Metrics {
 
     /// Counts responses to requests that were given a variant, by class.
     pub fn responded(&mut self, experiment: &str, variant: &Variant, counts: &[u32; CLASSES]) {
-        // Whatever else a vendor's flag can come out as is nothing that is compared.
+        // Other outcomes of a vendor's flag are not compared.
         if variant.assignment.is_none() {
             return;
         }
@@ -223,7 +223,7 @@ impl Metrics {
         }
     }
 
-    /// Says whether a guardrail has switched a variant off.
+    /// Sets the gauge of a variant that a guardrail switches off or on.
     pub fn switched(&mut self, host: &impl Host, experiment: &str, variant: &Variant, off: bool) {
         if self.switches.len() >= VARIANT_NAMES_MAX && !self.switches.contains_key(&variant.tag) {
             return;
@@ -238,7 +238,7 @@ impl Metrics {
         }
     }
 
-    /// Hands everything over that was counted since the last time.
+    /// Hands over all counts since the last time.
     pub fn flush(&mut self, host: &impl Host) {
         for count in &mut self.counters {
             count.flush(host);
@@ -273,7 +273,7 @@ impl Metrics {
     }
 }
 
-/// What stands for a revision where only numbers can: 0 for none. 32 bits are exact in whatever stores metrics.
+/// The number of a revision in metrics: 0 for none. Its 32 bits are exact in all stores of metrics.
 pub fn revision_hash(revision: Option<&str>) -> u64 {
     revision.map_or(0, |revision| u64::from(fingerprint(&[revision.as_bytes()]) as u32).max(1))
 }
@@ -282,7 +282,7 @@ fn reason_name(reason: &str) -> String {
     format!("decisions.reason.{reason}")
 }
 
-/// The counts of a variant among those of all; beyond the bound, those of all others together.
+/// The counts of a variant, or beyond the limit those of all others together.
 fn entry<'a, C: Default>(
     counts: &'a mut HashMap<u64, (String, C), BuildIdentityHasher>,
     what: &str,
@@ -299,7 +299,7 @@ fn variant_name(what: &str, experiment: &str, variant: &str) -> String {
     format!("{what}.experiment.{}.variant.{}", name_part(experiment), name_part(variant))
 }
 
-/// `text` as one part of a metric's name: what could be read as a border or break an exporter becomes `_`.
+/// `text` as one part of a metric's name: separators and characters that break exporters become `_`.
 pub fn name_part(text: &str) -> String {
     let plain = |char: char| if char.is_ascii_alphanumeric() || matches!(char, '_' | '-') { char } else { '_' };
     let part: String = text.chars().take(NAME_PART_BYTES_MAX).map(plain).collect();
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn every_metric_stands_at_its_own_place() {
+    fn metrics_have_distinct_positions() {
         // Counts are found by the number of their variant.
         for (at, metric) in Counter::ALL.iter().enumerate() {
             assert_eq!(*metric as usize, at, "{}", metric.name());

@@ -12,7 +12,7 @@ pub(super) const PAIRED_MAX: usize = 64;
 pub(super) struct Counts {
     /// Visitors in it, by the variant's position.
     pub(super) variants: Vec<u64>,
-    /// The bucketed ones among them, to whom the weights apply.
+    /// The bucketed ones among them. The weights apply to these only.
     pub(super) bucketed: Vec<u64>,
     /// Visitors who are not in it, by reason.
     pub(super) out: BTreeMap<Reason, u64>,

@@ -77,7 +77,7 @@ impl<'a> JsValue<'a> {
         }
     }
 
-    /// What `typeof` gives, but for null and lists, which GrowthBook tells from objects.
+    /// The result of `typeof`, except that GrowthBook distinguishes null and lists from objects.
     pub fn type_name(self) -> &'static str {
         match self {
             JsValue::Null => "null",
@@ -297,7 +297,7 @@ impl ValueSet {
     }
 }
 
-/// The total order tells -0 from 0, JavaScript does not.
+/// The total order distinguishes -0 from 0, JavaScript does not.
 fn without_negative_zero(number: f64) -> f64 {
     number + 0.0
 }

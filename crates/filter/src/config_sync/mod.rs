@@ -215,7 +215,7 @@ impl ConfigSync {
         }
     }
 
-    /// Handles the reply to the fetch. The outer `None`: the token is not that of the fetch.
+    /// Handles the reply to the fetch. The outer `None`: the token belongs to another call.
     pub fn on_reply(
         &mut self,
         host: &impl Host,

@@ -1,7 +1,6 @@
-//! `cache-control` towards the browser and whatever stands in front of the proxy.
+//! `cache-control` towards the browser and caches in front of the proxy.
 
-/// Turns a response's `cache-control` values into one that no shared cache may store. `None` where it may stay as it
-/// is.
+/// Turns a response's `cache-control` values into one that no shared cache may store. `None` if they forbid it already.
 ///
 /// `public` and `s-maxage` go; `private`, `no-cache` and `no-store` stay; with none of the three, `private` is added. A
 /// `private="…"` or `no-cache="…"` that lists fields speaks of those fields only, and does not count.
@@ -46,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_left_that_a_shared_cache_may_store() {
+    fn shared_caches_may_store_nothing() {
         for (values, expected) in [
             (&[][..], Some("private")),
             (&["public, max-age=60"], Some("private, max-age=60")),

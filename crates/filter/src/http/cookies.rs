@@ -56,8 +56,8 @@ fn find_in<'a>(header: &'a [u8], name: &str, wanted: impl Fn(&[u8]) -> bool) -> 
     }
 }
 
-/// Where `wanted` first stands in `bytes`. Eight bytes at a time, in little code: what libraries do for longer texts costs a
-/// request more than it saves.
+/// The position of the first `wanted` in `bytes`. Compares eight bytes at a time, in little code: cookies are too short for
+/// the methods of libraries to pay off.
 #[inline(always)]
 fn position(bytes: &[u8], wanted: u8) -> Option<usize> {
     const ONES: u64 = 0x0101_0101_0101_0101;
@@ -74,8 +74,8 @@ fn position(bytes: &[u8], wanted: u8) -> Option<usize> {
     Some(8 * blocks.len() + at)
 }
 
-/// The value of the cookie called `name` where both may be percent-encoded, as scripts write them that keep more than words;
-/// `name` begins with at least one letter, which nobody encodes.
+/// The value of the cookie `name`, if both may be percent-encoded, as scripts write them. `name` must begin with a letter,
+/// which is never encoded.
 pub fn encoded_cookie(headers: &HeaderMap, name: &str) -> Option<String> {
     let first = name.get(..1)?;
     let headers = headers.all("cookie");
@@ -95,7 +95,7 @@ pub fn encoded_cookie(headers: &HeaderMap, name: &str) -> Option<String> {
     })
 }
 
-/// A cookie's name, with what may not stand in one percent-encoded.
+/// A cookie's name, with invalid characters percent-encoded.
 pub fn encoded_name(name: &str) -> String {
     let mut encoded = String::with_capacity(name.len());
     for byte in name.bytes() {

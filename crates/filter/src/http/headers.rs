@@ -1,9 +1,9 @@
 //! A header map as the proxy hands it over: one block of bytes, read in place, so that looking at a request copies
-//! nothing. Lying lengths end the map early; they never read past the block.
+//! nothing. Invalid lengths end the map early; reads never pass the end of the block.
 
 pub use edgesplit_engine::header_name::{HeaderLengthMask, NameSet, folded, is_name};
 
-/// Header names and values in their order. Values are bytes: clients send what they like.
+/// Header names and values in their order. Values are arbitrary bytes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HeaderMap {
     /// Little-endian u32 numbers: how many pairs, then each pair's two lengths; then each name and value, a NUL behind
@@ -18,7 +18,7 @@ impl HeaderMap {
     #[inline(always)]
     pub fn from_block(block: Vec<u8>) -> HeaderMap {
         let claimed = block.first_chunk().map_or(0, |count| u32::from_le_bytes(*count)) as usize;
-        // A count that the block has no room for is a lie: then there are no pairs.
+        // A count that exceeds the block is invalid: the map is empty then.
         let text = claimed.checked_mul(8).and_then(|lengths| lengths.checked_add(4));
         HeaderMap { text: text.filter(|text| *text <= block.len()).unwrap_or(4), block }
     }
@@ -50,20 +50,20 @@ impl HeaderMap {
         self.iter_with(HeaderLengthMask::ANY)
     }
 
-    /// The headers whose names have one of these lengths, in order. What is not wanted costs next to nothing: most headers
-    /// of a request have none of the lengths that somebody looks for.
+    /// The headers whose names have one of these lengths, in order. Others cost next to nothing, and most headers of a
+    /// request have other lengths.
     #[inline(always)]
     pub fn iter_with(&self, wanted: HeaderLengthMask) -> Iter<'_> {
         let lengths = self.block.get(4..self.text).unwrap_or_default().as_chunks().0;
         Iter { block: &self.block, lengths: lengths.iter(), text: self.text as u64, wanted }
     }
 
-    /// Tells of the headers whose names have one of these lengths, as [`HeaderMap::iter_with`] gives them.
+    /// Passes the headers whose names have one of these lengths to `visit`, in the order of [`HeaderMap::iter_with`].
     #[inline(always)]
-    pub fn each_with<'a>(&'a self, wanted: HeaderLengthMask, mut tell: impl FnMut(&'a [u8], &'a [u8])) {
+    pub fn each_with<'a>(&'a self, wanted: HeaderLengthMask, mut visit: impl FnMut(&'a [u8], &'a [u8])) {
         let mut headers = self.iter_with(wanted);
         while let Some((name, value)) = headers.advance() {
-            tell(name, value);
+            visit(name, value);
         }
     }
 

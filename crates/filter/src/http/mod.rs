@@ -1,4 +1,4 @@
-//! What the filter has to know of HTTP: header maps as the proxy hands them over, cookies, URLs, `cache-control`.
+//! HTTP: the proxy's header maps, cookies, URLs, `cache-control`.
 
 pub mod cache_control;
 pub mod cookies;

@@ -1,4 +1,4 @@
-//! The names of request headers that the filter owns. A client cannot send them, in whatever spelling.
+//! The names of request headers that the filter owns. A client cannot send them in any spelling.
 
 use super::headers::{HeaderLengthMask, NameSet, folded};
 
@@ -42,7 +42,7 @@ impl OwnedNames {
         self.lengths
     }
 
-    /// Whether the filter owns `name`, in whatever spelling.
+    /// Whether the filter owns `name`, in any spelling.
     #[inline(always)]
     pub fn contains(&self, name: &[u8]) -> bool {
         self.names.contains(name) || (!self.starts.is_empty() && self.has_start_of(name))

@@ -1,6 +1,6 @@
 //! Decoding `google.protobuf.Struct`, as Envoy hands over a configuration that is given as one.
 //!
-//! Strict, because success is how a Struct is told from a damaged text: only fields of the
+//! Strict, because success distinguishes a Struct from a damaged text: only fields of the
 //! [definition](https://protobuf.dev/reference/protobuf/google.protobuf/#struct) with their own wire types, each at
 //! most once, and nothing left over.
 

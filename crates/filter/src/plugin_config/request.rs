@@ -113,7 +113,7 @@ impl fmt::Debug for Secret {
 }
 
 impl Request {
-    /// The names of headers that clients cannot send, whatever the experiments are.
+    /// The names of headers that clients cannot send, independent of the experiments.
     pub fn owned_names(&self) -> OwnedNames {
         let own = [&self.assignments_header].into_iter().chain(&self.cache_key.header);
         OwnedNames::new(own.chain(&self.owned_headers))

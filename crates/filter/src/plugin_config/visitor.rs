@@ -24,7 +24,7 @@ pub struct Visitor {
     pub honor_gpc: bool,
     /// Whether `DNT: 1` counts as no consent.
     pub honor_dnt: bool,
-    /// Whether bots, told by their user agent, are left out.
+    /// Whether bots, recognized by their user agent, are excluded.
     pub exclude_bots: bool,
     /// The patterns that identify a bot.
     pub bot_patterns: BotPatterns,

@@ -93,7 +93,7 @@ fn starts_a_pattern([first, second]: [u8; 2]) -> bool {
 /// A telephone maker's name that ends like a bot's.
 const NOT_A_BOT: &[u8] = b"cubot";
 
-/// What tells a bot: the patterns here, those of a configuration, or both.
+/// The patterns that identify bots: those here, those of a configuration, or both.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BotPatterns {
     builtin: bool,
@@ -175,7 +175,7 @@ mod tests {
             assert!(!is_bot(other.as_bytes()), "{other}");
         }
         assert!(!is_bot(b"\xff\xfe"));
-        // Wherever it stands, and with whatever around it.
+        // At any position, with any text around it.
         for pattern in PATTERNS {
             for before in ["", "x", "xy", "Mozilla/5.0 (", "Mozilla/5.0 (x"] {
                 for after in ["", "/", "/1.0)"] {

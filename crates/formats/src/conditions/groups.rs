@@ -10,7 +10,7 @@ use std::sync::Arc;
 pub struct SavedGroups {
     groups: Value,
     lists: Vec<Arc<ValueSet>>,
-    /// Which of the lists is that of a group, by the groups' ids.
+    /// The position of each group's list, by the group's id.
     by_id: HashMap<String, usize>,
     /// How many instructions the patterns of the conditions have that were compiled with these groups.
     pub(super) instructions: usize,

@@ -100,7 +100,7 @@ fn lists_and_objects_are_compared_by_content_and_by_element() {
     assert!(!passes(json!({"b": [1]}), json!({"b": [1, 2]})));
     assert!(passes(json!({"$elemMatch": {"$in": [0, ""]}}), json!([null, 0])));
     assert!(!passes(json!({"$elemMatch": {"$exists": false}}), json!([null])));
-    // Below an element a name means its own member, whatever it would mean on a request.
+    // Within an element, a name means the member of the element, even if a request has an attribute of this name.
     assert!(passes(json!({"$elemMatch": {"id": 7, "header.X": 1}}), json!([{"id": 7, "header": {"X": 1}}])));
     assert!(passes(json!({"$all": [{"$gt": 5}, "a"]}), json!(["a", 6])));
     assert!(passes(json!({"$alli": ["A"]}), json!(["a"])));

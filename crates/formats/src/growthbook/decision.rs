@@ -1,4 +1,4 @@
-//! What deciding asks for and what it gives.
+//! The input and the results of decisions.
 
 use super::experiment::Experiment;
 use edgesplit_engine::condition::StepBudget;
@@ -6,22 +6,22 @@ use edgesplit_engine::reason;
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-/// Why a feature came out as it did: GrowthBook's own sources.
+/// The reason of a decision: GrowthBook's sources.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reason {
     /// No rule was for the visitor.
     DefaultValue,
-    /// A rule gave everyone it is for the same value.
+    /// A rule forces a value.
     Force,
     /// The visitor is in an experiment.
     Experiment,
-    /// A prerequisite was not met that keeps the whole feature back.
+    /// A prerequisite that gates the whole feature was not met.
     Prerequisite,
-    /// Features are prerequisites of each other in a circle.
+    /// The prerequisites form a cycle.
     CyclicPrerequisite,
     /// The payload has no such feature.
     UnknownFeature,
-    /// The outcome was set from outside.
+    /// An override set the outcome.
     Override,
     /// Deciding exceeded a limit of work, so the visitor is not in the feature's experiments.
     Limit,
@@ -60,31 +60,31 @@ impl Reason {
     }
 }
 
-/// What is known of the visitor and the request.
+/// The visitor and the request.
 #[derive(Debug)]
 pub struct Context<'a, A> {
     /// The attributes that rules target and hash by.
     pub attributes: &'a A,
-    /// The whole URL; empty where it is not known.
+    /// The whole URL; empty if it is unknown.
     pub url: &'a str,
-    /// What decides in place of the payload.
+    /// The overrides of the payload.
     pub overrides: Overrides<'a>,
     /// The steps that the conditions of this request may still take.
     pub steps: &'a StepBudget,
 }
 
-/// What decides in place of the payload: for tests and previews.
+/// Overrides of the payload, for tests and previews.
 #[derive(Debug, Clone, Copy)]
 pub struct Overrides<'a> {
     /// Whether experiments run at all.
     pub enabled: bool,
-    /// Whether only forced variations are given out.
+    /// Whether only forced variations are assigned.
     pub qa_mode: bool,
-    /// Whether the URL's query may choose variations: it is in the visitor's hand, so the filter never lets it.
+    /// Whether the URL's query may choose variations. Visitors control it, so the filter never allows this.
     pub query_string: bool,
     /// The number of the variation by the experiment's key.
     pub variations: Option<&'a HashMap<String, i64>>,
-    /// The outcome by the feature's place.
+    /// The outcome by the feature's position.
     pub outcomes: &'a [(usize, usize)],
 }
 
@@ -94,7 +94,7 @@ impl Default for Overrides<'_> {
     }
 }
 
-/// What GrowthBook's SDK would tell its tracking callback.
+/// An exposure, as GrowthBook's SDK reports it to its tracking callback.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Exposure<'a> {
     /// The experiment's key.
@@ -105,35 +105,35 @@ pub struct Exposure<'a> {
     pub attribute: &'a str,
     /// Its value.
     pub unit: Cow<'a, str>,
-    /// The variation's number, if it is known: by it, not by its key, the SDK tells what it has reported already.
+    /// The variation's number, if it is known. The SDK recognizes repeated exposures by it, not by the key.
     pub number: Option<usize>,
 }
 
-/// What came out for one feature.
+/// The decision about a feature.
 #[derive(Debug, Clone)]
 pub struct FeatureDecision<'a> {
-    /// The place in the feature's outcomes.
+    /// The position in the feature's outcomes.
     pub outcome: usize,
-    /// Why.
+    /// The reason.
     pub reason: Reason,
-    /// The id of the rule that decided; empty where it has none.
+    /// The id of the rule that decided; empty if it has none.
     pub rule: &'a str,
     /// The experiment that decided.
     pub result: Option<ExperimentResult<'a>>,
 }
 
-/// What came out of an experiment.
+/// The result of an experiment.
 #[derive(Debug, Clone)]
 pub struct ExperimentResult<'a> {
     /// The experiment.
     pub experiment: &'a Experiment,
-    /// The number of the variation; 0 for those who are not in it.
+    /// The number of the variation; 0 for visitors who are not in it.
     pub variation: usize,
     /// Whether the visitor is in it.
     pub in_experiment: bool,
     /// Whether the variation was found by hashing, now or when its sticky bucket was made.
     pub hash_used: bool,
-    /// Whether the variation, or that there is none, is of a sticky bucket.
+    /// Whether a sticky bucket decided.
     pub sticky_bucket_used: bool,
     /// The visitor's bucket.
     pub bucket: Option<f64>,
@@ -145,10 +145,10 @@ pub struct ExperimentResult<'a> {
     pub bandit: Option<BanditResult<'a>>,
 }
 
-/// Which of a contextual bandit's contexts the visitor is in.
+/// The visitor's context of a contextual bandit.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct BanditResult<'a> {
-    /// The context's id; [`FALLBACK_LEAF`](super::FALLBACK_LEAF) where the visitor is in none.
+    /// The context's id; [`FALLBACK_LEAF`](super::FALLBACK_LEAF) if the visitor is in none.
     pub leaf: i64,
     /// The weights of the variations there.
     pub weights: &'a [f64],
@@ -157,7 +157,7 @@ pub struct BanditResult<'a> {
 }
 
 impl FeatureDecision<'_> {
-    /// A decision that no rule made.
+    /// A decision without a rule.
     pub(super) fn without_rule(outcome: usize, reason: Reason) -> Self {
         FeatureDecision { outcome, reason, rule: "", result: None }
     }

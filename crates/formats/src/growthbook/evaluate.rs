@@ -13,7 +13,7 @@ use serde_json::Value;
 use std::borrow::Cow;
 
 impl<'a, A: Attributes> Evaluation<'a, A> {
-    /// Decides the feature at the place `feature`, in the shape that all vendors share.
+    /// Decides the feature at the position `feature`, in the shape that all vendors share.
     pub fn flag(&mut self, feature: usize) -> FlagDecision<'a> {
         let decision = self.feature(feature);
         let result = decision.result.as_ref();
@@ -25,21 +25,21 @@ impl<'a, A: Attributes> Evaluation<'a, A> {
         }
     }
 
-    /// Decides the feature at the place `feature`.
+    /// Decides the feature at the position `feature`.
     ///
-    /// That a feature is decided once, for itself and for all that it is a prerequisite of, changes nothing: one that
-    /// runs into a circle does so wherever the circle is entered.
+    /// Each feature is decided once, also as a prerequisite of others. This does not change results: a cycle is found from
+    /// each of its features.
     pub fn feature(&mut self, feature: usize) -> FeatureDecision<'a> {
         match self.decided.get(feature).and_then(Option::as_deref) {
             None => {}
             Some(Progress::Begun) => return FeatureDecision::without_rule(NO_VALUE, Reason::CyclicPrerequisite),
             Some(Progress::Done(decision)) => return decision.clone(),
         }
-        // What is not asked for costs nothing: a request asks for the features of its routes.
+        // Features are decided on demand: a request only needs those of its routes.
         self.note(feature, Progress::Begun);
         self.depth += 1;
         let decision = if self.depth > PREREQUISITE_DEPTH_MAX {
-            // Only a circle gets here: longer chains are disabled when they are compiled.
+            // Only a cycle gets here: longer chains are disabled when they are compiled.
             FeatureDecision::without_rule(NO_VALUE, Reason::CyclicPrerequisite)
         } else {
             let exposures = self.exposures.len();
@@ -148,7 +148,7 @@ impl<'a, A: Attributes> Evaluation<'a, A> {
         Ok(is_in)
     }
 
-    /// Whether all of `parents` have the values that are asked for.
+    /// Whether all of `parents` have the required values.
     pub(super) fn parents_pass(&mut self, parents: &'a [Parent]) -> Result<Parents, LimitExceeded> {
         for parent in parents {
             let outcome = match parent.feature {

@@ -1,4 +1,4 @@
-//! One experiment, compiled: of a feature's rule, of the payload's list of experiments, or given by itself.
+//! A compiled experiment: of a feature's rule, of the payload's list, or standalone.
 
 use super::hash::{HashVersion, Hasher, Range, are_weights_usable, bucket_ranges, equal_weights};
 use super::target::UrlTargets;
@@ -10,10 +10,10 @@ use edgesplit_engine::flag::Outcome;
 use edgesplit_engine::number;
 use serde_json::Value;
 
-/// The attribute that is hashed where none is named.
+/// The attribute that is hashed by default.
 const DEFAULT_ATTRIBUTE: &str = "id";
 
-/// The leaf of a visitor who is in none of a bandit's contexts.
+/// The leaf of visitors outside all contexts of a bandit.
 pub const FALLBACK_LEAF: i64 = -1;
 
 /// An experiment, ready to be run.
@@ -35,24 +35,24 @@ pub struct Experiment {
     /// Whether it is a draft or switched off.
     pub(super) inactive: bool,
     pub(super) stopped: bool,
-    /// The number of the variation that everyone gets who is in.
+    /// The number of the variation that all of its visitors get.
     pub(super) force: Option<Option<usize>>,
 }
 
-/// A variation of an experiment, but for its value.
+/// A variation of an experiment, without its value.
 #[derive(Debug, Clone)]
 pub(super) struct Variation {
     /// Its key, else its number.
     pub(super) key: String,
     /// Its name, for people.
     pub(super) name: Option<String>,
-    /// Whether sticky buckets can name it: they do so by the key it was given.
+    /// Whether the payload gives it a key, by which sticky buckets name it.
     pub(super) has_key: bool,
-    /// Whether its visitors go on to the next rule, as those who are not held out do.
+    /// Whether its visitors go on to the next rule, like visitors who are not held out.
     pub(super) passthrough: bool,
 }
 
-/// The attribute that is bucketed, and the one that stands in for it.
+/// The attribute that is bucketed, and its fallback.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct UnitName {
     pub(super) attribute: Attribute,
@@ -73,11 +73,11 @@ pub(super) struct Sticky {
     pub(super) key: String,
     /// Visitors with a bucket of a version before this one are out.
     pub(super) version_min: u64,
-    /// Where buckets of the fallback attribute are looked for: the SDK falls back to `id` even where none is named.
+    /// The fallback attribute of sticky buckets: in the SDK, `id` by default.
     pub(super) fallback: Attribute,
 }
 
-/// Visitors outside of these ranges are out.
+/// A filter, which excludes visitors outside its ranges.
 #[derive(Debug)]
 pub(super) struct Filter {
     pub(super) attribute: Attribute,
@@ -85,16 +85,16 @@ pub(super) struct Filter {
     pub(super) ranges: Vec<Range>,
 }
 
-/// Another feature that decides whether this is for a visitor.
+/// A prerequisite: another feature that must have certain outcomes.
 #[derive(Debug)]
 pub(super) struct Parent {
     pub(super) id: String,
     pub(super) condition: Option<Condition>,
     /// Whether a visitor who does not pass gets no value at all, instead of the next rule.
     pub(super) gate: bool,
-    /// Where the parent stands; none where there is no such feature.
+    /// The position of the parent; none if there is no such feature.
     pub(super) feature: Option<usize>,
-    /// Whether the parent passes, for each of its outcomes; for one outcome, null, where there is no such feature.
+    /// Whether the parent passes, for each of its outcomes. A missing feature has one outcome, null.
     pub(super) passes: Vec<bool>,
 }
 
@@ -105,7 +105,7 @@ pub(super) struct Bandit {
     pub(super) leaves: Vec<Leaf>,
 }
 
-/// One context of a bandit: its visitors have weights of their own.
+/// A context of a bandit, with its own weights.
 #[derive(Debug, Clone)]
 pub(super) struct Leaf {
     pub(super) id: i64,
@@ -140,8 +140,8 @@ impl UnitName {
 }
 
 impl Experiment {
-    /// Compiles the experiment at `node`; its key is `default_key`, if it has none itself. What it leaves in `scope` as an
-    /// error makes it unusable.
+    /// Compiles the experiment at `node`. Without a key of its own, its key is `default_key`. Errors in `scope` make it
+    /// unusable.
     pub(super) fn compile(
         scope: &mut Scope<'_>,
         node: Node<'_>,
@@ -203,7 +203,7 @@ impl Experiment {
         }
     }
 
-    /// Compiles an experiment that stands by itself, with the members that a feature's rule does not have.
+    /// Compiles a standalone experiment, with the members that a feature's rule does not have.
     pub(super) fn compile_whole(scope: &mut Scope<'_>, node: Node<'_>, values: &[Value]) -> Option<Experiment> {
         let key = scope.required(node, "key", wire::text)?;
         let mut experiment = Experiment::compile(scope, node, &key, values, None);
@@ -234,7 +234,7 @@ impl Experiment {
         self.variations.get(variation)?.name.as_deref()
     }
 
-    /// What it can come out as, for a visitor who is in it.
+    /// Its outcomes for visitors who are in it.
     pub(super) fn outcomes(&self, values: &[Value]) -> impl Iterator<Item = Outcome> {
         self.variations.iter().zip(values).map(|(variation, value)| Outcome {
             variant: Some(variation.key.clone()),
@@ -245,7 +245,7 @@ impl Experiment {
     }
 }
 
-/// The version that `hashVersion` names, `default` where there is none.
+/// The version that `hashVersion` names, or `default`.
 pub(super) fn hash_version(scope: &mut Scope<'_>, node: Node<'_>, default: HashVersion) -> HashVersion {
     scope
         .member(node, "hashVersion", |scope, node| {
@@ -253,7 +253,7 @@ pub(super) fn hash_version(scope: &mut Scope<'_>, node: Node<'_>, default: HashV
             let version = if number == 0.0 { default } else { HashVersion::of(number) };
             if version == HashVersion::Unknown {
                 let number = number::javascript(number);
-                let message = format!("the hash version {number} is not known: nobody is in");
+                let message = format!("the hash version {number} is unknown: no visitor is in it");
                 scope.problems.warning(node.path, message);
             }
             Some(version)

@@ -15,15 +15,15 @@ pub(super) type Bandits = Vec<(String, Option<BanditDefinition>)>;
 #[derive(Debug)]
 pub struct Feature {
     pub(super) key: String,
-    /// Where it stands among the payload's features, invalid ones counted.
+    /// Its position among the payload's features, including invalid ones.
     pub(super) position: usize,
     pub(super) rules: Vec<Rule>,
     pub(super) outcomes: Vec<Outcome>,
 }
 
-/// The place of the outcome without a value in every feature's list.
+/// The position of the outcome without a value in every feature's list.
 pub const NO_VALUE: usize = 0;
-/// The place of the default value in every feature's list.
+/// The position of the default value in every feature's list.
 pub const DEFAULT_VALUE: usize = 1;
 
 /// One rule of a feature: the first one that gives a value decides.
@@ -48,11 +48,11 @@ impl Rule {
 
 #[derive(Debug)]
 pub(super) enum RuleKind {
-    /// A value for everyone whom it is for.
+    /// A value for all visitors that it targets.
     Force(Box<Force>),
-    /// An experiment; the number is the place of its first variation in the feature's outcomes.
+    /// An experiment; the number is the position of its first variation among the feature's outcomes.
     Experiment(Box<Experiment>, usize),
-    /// No value: it is there for its prerequisites.
+    /// No value: the rule only has prerequisites.
     Gate,
 }
 
@@ -76,7 +76,7 @@ pub(super) struct Rollout {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Share {
     Range(Range),
-    /// The buckets up to this one; it is in itself, as the SDK has it, but for 0.
+    /// The buckets up to and including this one, as in the SDK. A coverage of 0 includes none.
     Coverage(f64),
 }
 
@@ -122,7 +122,7 @@ const RULE_FIELDS: &[&str] = &[
 ];
 
 impl Feature {
-    /// Compiles the feature at `node`. What it leaves in `scope` as an error makes it unusable.
+    /// Compiles the feature at `node`. Errors in `scope` make it unusable.
     pub(super) fn compile(
         scope: &mut Scope<'_>,
         node: Node<'_>,
@@ -150,12 +150,12 @@ impl Feature {
         &self.key
     }
 
-    /// Everything it can come out as.
+    /// Its outcomes.
     pub fn outcomes(&self) -> &[Outcome] {
         &self.outcomes
     }
 
-    /// Where it stands among the payload's features, invalid ones counted.
+    /// Its position among the payload's features, including invalid ones.
     pub fn position(&self) -> usize {
         self.position
     }

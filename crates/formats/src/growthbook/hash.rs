@@ -1,20 +1,20 @@
 //! GrowthBook's bucketing: hashes, ranges, namespaces. Source: the SDK's `util.ts` and the "build your own" pages of
 //! docs.growthbook.io.
 //!
-//! A bucket is a fraction from 0 to 1. All arithmetic is that of doubles, in the SDK's order, so that a visitor on the edge
-//! of a range falls on the same side here and there.
+//! A bucket is a fraction from 0 to 1. All arithmetic uses doubles in the SDK's order, which puts visitors at the
+//! edge of a range on the same side as in the SDK.
 
 /// The part of the buckets from the first number up to, not including, the second.
 pub type Range = (f64, f64);
 
-/// Which of GrowthBook's hashes is meant.
+/// A version of GrowthBook's hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HashVersion {
     /// The first one: biased, with 1,000 buckets.
     V1,
     /// Hashed twice, with 10,000 buckets.
     V2,
-    /// One that came after this module: it puts nobody into any bucket.
+    /// An unknown version, which puts no visitor into any bucket.
     Unknown,
 }
 

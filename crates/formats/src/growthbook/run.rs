@@ -24,29 +24,29 @@ enum Run {
 
 const OUT: Result<Run, LimitExceeded> = Ok(Run::Out { blocked: false });
 
-/// Where a visitor is sent.
+/// A redirect of a visitor.
 #[derive(Debug, Clone)]
 pub struct Redirect<'a> {
-    /// The place of the test in the payload's list.
+    /// The position of the test in the payload's list.
     pub test: usize,
-    /// What came out of its experiment.
+    /// The result of its experiment.
     pub result: ExperimentResult<'a>,
     /// The URL of the visitor's variation, if it has one.
     pub variation_url: Option<&'a str>,
-    /// Where to go; none where the variation is to stay, or where it leads to a URL that the test is about again.
+    /// The target; none if the variation keeps the page, or leads to a URL of the same test again.
     pub location: Option<Cow<'a, str>>,
 }
 
 impl<'a, A: Attributes> Evaluation<'a, A> {
-    /// Decides the URL redirect tests in their order; the first one that the visitor is in is the last.
+    /// Decides the URL redirect tests in their order; the first one with the visitor decides.
     pub fn redirect(&mut self) -> Option<Redirect<'a>> {
         self.redirect_among(&|_| true)
     }
 
-    /// As [`Evaluation::redirect`], with the tests alone that `may` run, given by their places.
+    /// As [`Evaluation::redirect`], for the tests that `may` run, given by their positions.
     pub fn redirect_among(&mut self, may: &dyn Fn(usize) -> bool) -> Option<Redirect<'a>> {
         let (payload, url) = (self.payload, self.context.url);
-        // Where it is not known which URL this is, no test is about it.
+        // Without a valid URL, no test applies.
         Url::parse(url, None)?;
         payload.redirects.iter().enumerate().filter(|(at, _)| may(*at)).find_map(|(at, test)| {
             self.trace.enter(|| format!("redirect test {}", test.experiment.key()));
@@ -200,7 +200,7 @@ impl<'a, A: Attributes> Evaluation<'a, A> {
         Ok(matches)
     }
 
-    /// Whether the visitor is one whom the experiment is about: who has a sticky bucket is not asked again.
+    /// Whether the experiment targets the visitor. Sticky buckets skip this check.
     fn is_for_visitor(&mut self, experiment: &'a Experiment, unit: &str) -> Result<bool, LimitExceeded> {
         let in_filters = match (&experiment.filters, &experiment.namespace) {
             (Some(filters), _) => !self.is_filtered_out(filters),
@@ -219,7 +219,7 @@ impl<'a, A: Attributes> Evaluation<'a, A> {
             && self.parents_pass(&experiment.parents)? == Parents::Pass)
     }
 
-    /// What the visitor's sticky buckets hold of `experiment`.
+    /// The visitor's sticky bucket of `experiment`.
     fn kept(&self, experiment: &'a Experiment, sticky: &'a Sticky) -> Held {
         let Some(documents) = &self.sticky else { return Held::Nothing };
         let own = self.value(&experiment.unit.attribute).unwrap_or_default();
@@ -259,7 +259,7 @@ fn bandit_result(experiment: &Experiment, leaf: Option<usize>) -> Option<BanditR
     })
 }
 
-/// What sticky buckets hold of an experiment, by the number of its variation.
+/// The sticky bucket of an experiment, by the number of its variation.
 #[derive(Debug, Clone, Copy)]
 enum Held {
     Nothing,

@@ -51,7 +51,7 @@ impl Url {
             if rest.starts_with("//") || base.is_none_or(|base| base.scheme != scheme) {
                 return Url::with_authority(&scheme, rest.trim_start_matches(['/', '\\']), fragment);
             }
-            // A scheme that is the base's own, without a host, says nothing.
+            // The base's own scheme without a host changes nothing.
             text = rest;
         }
         let base = base?;

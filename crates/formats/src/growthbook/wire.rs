@@ -1,4 +1,4 @@
-//! How the payload's JSON is read: what is absent or null is none, what is wrong is reported and none.
+//! Reads the payload's JSON. Absent members, nulls and invalid values are none; invalid ones are reported.
 
 use super::hash::Range;
 use crate::conditions::{self, SavedGroups};
@@ -6,10 +6,10 @@ use crate::diagnostics::{Node, Path, Problems};
 use edgesplit_engine::condition::Condition;
 use serde_json::Value;
 
-/// What compiling a part of the payload needs at hand.
+/// The state of compiling a part of the payload.
 pub(super) struct Scope<'a> {
     pub(super) problems: Problems,
-    /// How many of the errors are told, but decided as the SDK does: they disable nothing.
+    /// The number of errors that are reported, but disable nothing, since the SDK has a meaning for them.
     pub(super) tolerated: usize,
     pub(super) groups: &'a mut SavedGroups,
 }
@@ -19,7 +19,7 @@ impl<'a> Scope<'a> {
         Scope { problems: Problems::new(), tolerated: 0, groups }
     }
 
-    /// Whether something is wrong that the SDK's own meaning does not cover.
+    /// Whether there is an error that the SDK has no meaning for.
     pub(super) fn is_disabled(&self) -> bool {
         self.problems.errors() > self.tolerated
     }

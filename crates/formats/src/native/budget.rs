@@ -267,7 +267,7 @@ impl RouteBudget {
     }
 }
 
-/// The numbers in both of two rising lists. The work is that of the shorter one, within the range of the other.
+/// The numbers in both of two rising lists, in time proportional to the shorter list within the range of the other.
 fn intersection(a: &[u32], b: &[u32], work: &mut Comparisons) -> Result<Vec<u32>, TooMuchWork> {
     let (a, b) = (overlapping(a, b), overlapping(b, a));
     let (shorter, longer) = if a.len() < b.len() { (a, b) } else { (b, a) };

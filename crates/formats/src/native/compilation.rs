@@ -220,8 +220,8 @@ mod tests {
             let (compiled, back) = compilation.finish();
             assert_eq!(back, text.as_bytes());
             assert!(steps < 1_000, "{text}: {steps} steps");
-            let told = |problems: &Problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>();
-            assert_eq!(told(&compiled.problems), told(&problems), "{text}");
+            let texts = |problems: &Problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>();
+            assert_eq!(texts(&compiled.problems), texts(&problems), "{text}");
             assert_eq!(format!("{:?}", compiled.snapshot), format!("{expected:?}"), "{text}");
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! A condition holds, does not hold, or is unknown: where an attribute is missing, has another type than the condition
 //! asks for, or where the condition itself makes no sense. `and`, `or` and `not` carry the unknown on (Kleene's logic),
-//! so that the negation of what is unknown does not let everybody in. Only what holds counts as being in the audience.
+//! so the negation of an unknown condition does not let all visitors in. Only a condition that holds counts.
 
 mod compile;
 pub(super) mod explain;
@@ -34,7 +34,7 @@ pub(super) enum Tree {
     Audience(usize),
     /// The attribute passes.
     Attribute(AttributeName, Check),
-    /// The same for everybody: what is always so, or never known.
+    /// The same for all visitors: always, or never known.
     Always(Option<bool>),
 }
 

@@ -11,17 +11,17 @@ use std::collections::HashMap;
 /// The version of datafiles that are read.
 pub const VERSION: &str = "4";
 
-/// Everything the engine knows of one datafile.
+/// A compiled datafile.
 #[derive(Debug)]
 pub struct Datafile {
     /// The project, as events name it.
     pub project: Project,
-    /// What is decided: the flags, then the experiments that no flag uses, each in the order of the datafile.
+    /// The flags, then the experiments that no flag uses, each in the order of the datafile.
     pub flags: Vec<Flag>,
-    /// What is wrong among them and switched off alone. Positions count on from the flags to the experiments.
+    /// The invalid ones, each disabled alone. Positions count on from the flags to the experiments.
     pub disabled: Vec<Disabled>,
     pub(super) rules: Vec<Rule>,
-    /// Experiments by their keys, those that flags use too.
+    /// All experiments by their keys, including those that flags use.
     pub(super) experiments: HashMap<String, usize>,
     pub(super) groups: Vec<Group>,
     pub(super) audiences: Vec<Tree>,
@@ -34,7 +34,7 @@ pub struct Datafile {
 pub struct Flag {
     /// Its key, unique in [`Datafile::flags`].
     pub key: String,
-    /// Where it stands: first all flags, then all experiments that no flag uses, disabled ones counted.
+    /// Its position: first all flags, then all experiments that no flag uses, including disabled ones.
     pub position: usize,
     pub(super) is_experiment: bool,
     pub(super) outcomes: Vec<Outcome>,
@@ -45,12 +45,12 @@ pub struct Flag {
 }
 
 impl Flag {
-    /// All it can come out as. The first one is what visitors get whom no rule takes.
+    /// Its outcomes. The first one is for visitors without a rule.
     pub fn outcomes(&self) -> &[Outcome] {
         &self.outcomes
     }
 
-    /// What an event says of the outcome at this position.
+    /// The report of the outcome at this position.
     pub fn impression(&self, outcome: usize) -> Option<&Impression> {
         self.impressions.get(outcome)
     }
@@ -67,32 +67,32 @@ pub(super) struct Step {
     pub(super) holdouts: Vec<Step>,
 }
 
-/// An experiment, a rule of a rollout or a holdout: they are decided alike.
+/// An experiment, a rule of a rollout or a holdout: they are decided the same way.
 #[derive(Debug)]
 pub(super) struct Rule {
     /// `experiment`, `rule` or `holdout`, for people.
     pub(super) kind: &'static str,
     pub(super) id: String,
     pub(super) key: String,
-    /// The layer's id; of holdouts, which have none, empty.
+    /// The layer's id; empty for holdouts, which have none.
     pub(super) campaign_id: String,
     pub(super) is_running: bool,
-    /// Of holdouts: its visitors still get what rollouts deliver.
+    /// For holdouts: whether its visitors still get rollouts.
     pub(super) spares_rollouts: bool,
     /// The variation's position by the user's id.
     pub(super) forced: HashMap<String, usize>,
-    /// Everybody without one.
+    /// The audience; none for all visitors.
     pub(super) audience: Option<Tree>,
     /// Position in [`Datafile::groups`].
     pub(super) group: Option<usize>,
-    /// The share that a contextual bandit decides about, where it is one.
+    /// The share that a contextual bandit decides, if it is one.
     pub(super) cmab_share: Option<u32>,
-    /// The variations' positions; none where a range leads nowhere.
+    /// The variations' positions; none for a range without a variation.
     pub(super) allocation: Vec<Range<Option<usize>>>,
     pub(super) variations: Vec<Variation>,
 }
 
-/// What a part of the buckets leads to, up to `end`.
+/// The target of a range of buckets, up to `end`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Range<T> {
     pub(super) end: u32,
@@ -104,9 +104,9 @@ pub(super) struct Range<T> {
 pub(super) struct Variation {
     pub(super) id: String,
     pub(super) key: String,
-    /// The flag is on.
+    /// Whether the flag is on.
     pub(super) enabled: bool,
-    /// The values it has for variables, by their ids. They count where the flag is on.
+    /// The values of variables, by their ids. They count if the flag is on.
     pub(super) values: Vec<(String, serde_json::Value)>,
 }
 
@@ -114,6 +114,6 @@ pub(super) struct Variation {
 #[derive(Debug)]
 pub(super) struct Group {
     pub(super) id: String,
-    /// Experiments' ids; what is empty or unknown leads to none of them.
+    /// The experiments' ids. Empty and unknown ids select none.
     pub(super) allocation: Vec<Range<String>>,
 }

@@ -1,4 +1,4 @@
-//! Decides which variation of a flag a visitor gets, and why. Sends, logs and counts nothing.
+//! Decides the variation of a flag for a visitor, with the reason. Sends, logs and counts nothing.
 //!
 //! The order is the SDKs': holdouts of everything, then the flag's experiments one by one (the rule's own holdouts,
 //! status, whitelist, audience, group, traffic), then the rules of its rollout.
@@ -18,7 +18,7 @@ const HASH_SEED: u32 = 1;
 /// The outcome of a flag that no rule decides.
 const NO_RULE_OUTCOME: usize = 0;
 
-/// A visitor who is being decided about.
+/// A visitor to decide for.
 struct Visitor<'a, A> {
     user_id: &'a str,
     /// The value that is hashed: the user's id, or the attribute `$opt_bucketing_id`.
@@ -36,7 +36,7 @@ impl<A> Visitor<'_, A> {
     }
 }
 
-/// A variation's position, or why there is none.
+/// A variation's position, or the reason for none.
 type Variation = Result<(usize, Reason), Reason>;
 
 impl Datafile {
@@ -151,7 +151,7 @@ impl Datafile {
                 return None;
             }
             let Visitor { user_id, bucketing_id, attributes, .. } = *visitor;
-            // The parts of a holdout are no checks of their own: failing one of them keeps nobody out.
+            // The parts of a holdout are no checks of their own: failing one of them excludes no visitor.
             let mut unobserved = Visitor { user_id, bucketing_id, attributes, observer: &mut () };
             let is_about = rule.is_running && self.is_in_audience(rule, &mut unobserved);
             let position = is_about.then(|| self.bucket(rule, &mut unobserved).ok()).flatten();
@@ -250,7 +250,7 @@ fn variation_key(rule: &Rule, position: usize) -> String {
     rule.variations.get(position).map(|variation| variation.key.clone()).unwrap_or_default()
 }
 
-/// The target of `bucket`: that of the first range that ends behind it.
+/// The target of `bucket`: the first range that ends behind it.
 fn find<T>(ranges: &[Range<T>], bucket: u32) -> Option<&T> {
     ranges.iter().find(|range| bucket < range.end).map(|range| &range.to)
 }

@@ -1,4 +1,4 @@
-//! Events as Optimizely's `/v1/events` takes them: one batch for one project, in it one visitor for each event.
+//! Events for Optimizely's `/v1/events`: a batch belongs to a project and has a visitor for each event.
 //!
 //! An event is written when it happens, without the batch around it, so that a buffer can hold events of many visitors;
 //! [`Project::write_batch`] puts the batch around them when it is sent. Source: Optimizely's event API, and what its
@@ -9,13 +9,13 @@ use super::project::Project;
 use edgesplit_engine::attribute::{AttributeName, AttributeValue, Attributes};
 use serde_json::{Map, Value, json};
 
-/// Where Optimizely takes events, at `logx.optimizely.com`.
+/// The path for events at `logx.optimizely.com`.
 pub const EVENTS_PATH: &str = "/v1/events";
 
-/// What stands in a batch behind its visitors.
+/// The end of a batch, behind its visitors.
 pub const BATCH_TAIL: &[u8] = b"]}";
 
-/// The key of every event that says what was decided.
+/// The key of all events that report a decision.
 const IMPRESSION_KEY: &str = "campaign_activated";
 
 /// Attributes that need not be known to the project: their keys are their ids.
@@ -23,7 +23,7 @@ const RESERVED_ATTRIBUTES: [&str; 2] = ["$opt_bucketing_id", "$opt_user_agent"];
 
 const BOT_FILTERING: &str = "$opt_bot_filtering";
 
-/// What an event says of an outcome of a flag.
+/// The report of an outcome of a flag.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Impression {
     /// The layer's id, else the experiment's; empty where no rule decided.
@@ -36,7 +36,7 @@ pub struct Impression {
     pub flag_key: String,
     /// The experiment's, rule's or holdout's key; empty where no rule decided.
     pub rule_key: String,
-    /// What decided.
+    /// The type of the rule that decided.
     pub rule_type: RuleType,
     /// The variation's key; empty without one.
     pub variation_key: String,
@@ -80,11 +80,11 @@ pub enum EventKind<'a> {
         id: &'a str,
         /// The event's key.
         key: &'a str,
-        /// What it brought, in cents.
+        /// The revenue, in cents.
         revenue: Option<i64>,
-        /// How much of something it was.
+        /// Its value.
         value: Option<f64>,
-        /// What else is to be said; none, if empty.
+        /// Further tags.
         tags: &'a Map<String, Value>,
     },
 }
@@ -94,17 +94,17 @@ pub enum EventKind<'a> {
 pub struct Event<'a> {
     /// The user's id, also where another one was bucketed.
     pub user_id: &'a str,
-    /// What [`Project::visitor_attributes`] gave.
+    /// The attributes, from [`Project::visitor_attributes`].
     pub attributes: &'a [Value],
     /// The occurrence.
     pub kind: EventKind<'a>,
-    /// The event's own id, by which Optimizely tells repeats.
+    /// The event's id, by which Optimizely recognizes repeats.
     pub uuid: &'a str,
     /// Milliseconds since the epoch.
     pub time_ms: i64,
 }
 
-/// Who sends events.
+/// The sender of events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Client<'a> {
     /// `client_name`
@@ -117,27 +117,27 @@ impl Event<'_> {
     /// Appends the event as one visitor of a batch, without line breaks.
     pub fn write(&self, out: &mut Vec<u8>) {
         let mut event = Map::new();
-        let mut say = |name: &str, value: Value| event.insert(name.to_owned(), value);
-        say("uuid", self.uuid.into());
-        say("timestamp", self.time_ms.into());
+        let mut add = |name: &str, value: Value| event.insert(name.to_owned(), value);
+        add("uuid", self.uuid.into());
+        add("timestamp", self.time_ms.into());
         let mut snapshot = Map::new();
         match self.kind {
             EventKind::Impression(impression) => {
-                say("entity_id", impression.campaign_id.as_str().into());
-                say("key", IMPRESSION_KEY.into());
+                add("entity_id", impression.campaign_id.as_str().into());
+                add("key", IMPRESSION_KEY.into());
                 snapshot.insert("decisions".to_owned(), vec![impression.decision()].into());
             }
             EventKind::Conversion { id, key, revenue, value, tags } => {
-                say("entity_id", id.into());
-                say("key", key.into());
+                add("entity_id", id.into());
+                add("key", key.into());
                 if let Some(revenue) = revenue {
-                    say("revenue", revenue.into());
+                    add("revenue", revenue.into());
                 }
                 if let Some(value) = value {
-                    say("value", value.into());
+                    add("value", value.into());
                 }
                 if !tags.is_empty() {
-                    say("tags", tags.clone().into());
+                    add("tags", tags.clone().into());
                 }
             }
         }
@@ -197,7 +197,7 @@ impl Project {
         self.conversions.get(key)?.as_str()
     }
 
-    /// Appends a batch of what [`Event::write`] wrote.
+    /// Appends a batch of visitors from [`Event::write`].
     pub fn write_batch<'a>(&self, client: Client<'_>, visitors: impl IntoIterator<Item = &'a [u8]>, out: &mut Vec<u8>) {
         self.write_batch_head(client, out);
         for (position, visitor) in visitors.into_iter().enumerate() {
@@ -209,7 +209,7 @@ impl Project {
         out.extend_from_slice(BATCH_TAIL);
     }
 
-    /// Appends what stands in a batch in front of its visitors, which commas separate.
+    /// Appends the start of a batch, in front of its visitors, which commas separate.
     pub fn write_batch_head(&self, client: Client<'_>, out: &mut Vec<u8>) {
         let batch = json!({
             "account_id": self.account_id.as_str(),
@@ -226,7 +226,7 @@ impl Project {
     }
 }
 
-/// A value that Optimizely takes: a text, a truth, a number that is not too large.
+/// A value that Optimizely accepts: a text, a boolean, or a number that is not too large.
 fn reported_value(value: &AttributeValue<'_>) -> Option<Value> {
     match value {
         AttributeValue::Text(text) => Some(Value::from(text.as_ref())),

@@ -1,26 +1,26 @@
 //! Optimizely Feature Experimentation: datafiles (version 4), decided bit for bit as Optimizely's own SDKs do.
 //!
-//! What is decided is each flag, and each experiment that no flag uses. The semantics are those of the SDKs of 2026:
+//! Decisions cover each flag, and each experiment that no flag uses. The semantics are those of the SDKs of 2026:
 //! holdouts of every flag and of single rules, feature rollouts, typed and untyped audiences, groups, whitelists,
-//! `$opt_bucketing_id`. A contextual bandit (CMAB) asks Optimizely at every decision, which no request waits for:
-//! whoever takes part in one gets the default, with the reason `cmab`.
+//! `$opt_bucketing_id`. A contextual bandit (CMAB) would need a call to Optimizely for every decision, and no request waits
+//! for one: its visitors get the default, with the reason `cmab`.
 //!
-//! A datafile that is not JSON or has another version is refused whole. All else that is wrong is reported with its
-//! path and disables what it touches:
+//! A datafile that is not JSON or has another version is refused as a whole. Any other problem is reported with its path and
+//! disables the parts that it affects:
 //!
 //! - A flag, experiment, rollout or holdout of a wrong shape is disabled alone; so is a flag that needs a disabled one,
-//!   since deciding without it would hand its visitors to the next rule.
-//! - An id that leads nowhere is what it is to the SDKs: an audience nobody is known to be in, traffic that gets no
-//!   variation, a whitelist entry that does not count, a rule that is not there.
+//!   since its visitors would fall to the next rule otherwise.
+//! - An unknown id means the same as to the SDKs: an audience that no visitor is known to be in, traffic without a
+//!   variation, a whitelist entry that does not count, a missing rule.
 //! - An unknown field is ignored: a newer datafile may meet an older module.
 //!
-//! | module | what it is for |
+//! | module | purpose |
 //! |---|---|
 //! | `compile` | JSON to [`Datafile`], with problems |
-//! | `datafile` | what is compiled |
-//! | `audience` | who an experiment is for |
-//! | `decide` | which variation, and why |
-//! | `impression` | what is reported, and how it is written |
+//! | `datafile` | the compiled datafile |
+//! | `audience` | the audiences of experiments |
+//! | `decide` | the decisions, with their reasons |
+//! | `impression` | the events, as they are written |
 
 mod audience;
 mod compile;
@@ -43,12 +43,12 @@ use crate::diagnostics::{Node, Path, Problems};
 use compile::draft::Draft;
 use serde_json::Value;
 
-/// What compiling found and made.
+/// The result of compiling a datafile.
 #[derive(Debug)]
 pub struct Compiled {
-    /// The datafile; none where it is refused whole.
+    /// The datafile; none if it is refused as a whole.
     pub datafile: Option<Datafile>,
-    /// Everything that is wrong, warnings included.
+    /// All problems, including warnings.
     pub problems: Problems,
 }
 

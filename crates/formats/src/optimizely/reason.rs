@@ -28,7 +28,7 @@ pub enum Reason {
     Group,
     /// The user is not in the last rule's traffic.
     Traffic,
-    /// What the datafile says of it is wrong, so it is switched off alone.
+    /// It is invalid in the datafile, so it is disabled alone.
     Disabled,
 }
 

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use std::collections::HashMap;
 
-/// What cannot be understood is unknown, for everybody.
+/// Conditions that are not understood are unknown for all visitors.
 const UNKNOWN: Tree = Tree::Always(None);
 
 /// What compiling needs at hand.
@@ -117,12 +117,13 @@ impl Compiler<'_> {
         }
     }
 
-    /// Segments are looked up at Optimizely's data platform by SDKs that are told to. Without that nobody is in one.
+    /// SDKs look segments up at Optimizely's data platform if configured. Without that, no visitor is in one.
     fn segment(&mut self, node: &Node<'_>) -> Tree {
         if required(*node, "value", self.problems, |node, problems| node.string(problems).map(drop)).is_none() {
             return UNKNOWN;
         }
-        self.problems.warning(node.path, "segments of Optimizely's data platform are not looked up: nobody is in one");
+        self.problems
+            .warning(node.path, "segments of Optimizely's data platform are not looked up: no visitor is in one");
         Tree::Always(Some(false))
     }
 
@@ -181,7 +182,7 @@ impl Compiler<'_> {
     }
 }
 
-/// The name of an attribute, as the product's configuration knows names. But for `id`: the SDKs tell a user's id from
+/// The name of an attribute, as in the plugin configuration, except `id`: the SDKs distinguish a user's id from
 /// an attribute of that name.
 pub(in crate::optimizely) fn attribute_name(name: &str) -> AttributeName {
     match AttributeName::parse(name) {

@@ -74,7 +74,7 @@ pub(super) fn compare(user: &str, target: &str) -> Option<Ordering> {
         } else {
             match user_part.cmp(target_part) {
                 Ordering::Equal => {}
-                // A release comes after its pre-releases, whatever they are called.
+                // A release comes after its pre-releases, for any of their names.
                 _ if target.pre_release && !user.pre_release => return Some(Ordering::Greater),
                 _ if user.pre_release && !target.pre_release => return Some(Ordering::Less),
                 order => return Some(order),

@@ -1,4 +1,4 @@
-//! Flags, and experiments that no flag uses: what each can come out as, written out in advance.
+//! Flags, and experiments that no flag uses: the outcomes of each, prepared in advance.
 
 use super::draft::{Draft, Experiment, FlagDraft, IdWire};
 use super::variable::{Variable, VariableWire};
@@ -233,7 +233,7 @@ impl Experiment {
     }
 }
 
-/// The outcomes of one flag, and what events say of them.
+/// The outcomes of one flag, and their reports.
 struct Outcomes<'a> {
     flag_key: &'a str,
     is_experiment: bool,
@@ -243,7 +243,7 @@ struct Outcomes<'a> {
 }
 
 impl<'a> Outcomes<'a> {
-    /// The first outcome is what visitors get whom no rule takes.
+    /// Starts with the outcome for visitors without a rule.
     fn new(flag_key: &'a str, is_experiment: bool, variables: &'a [Variable]) -> Outcomes<'a> {
         let mut outcomes =
             Outcomes { flag_key, is_experiment, variables, outcomes: Vec::new(), impressions: Vec::new() };
@@ -304,7 +304,7 @@ impl<'a> Outcomes<'a> {
     }
 }
 
-/// Where the last flag of each key stands.
+/// The position of the last flag with each key.
 pub(super) fn last_positions(document: &Value) -> HashMap<String, usize> {
     let flags = document.get("featureFlags").and_then(Value::as_array).into_iter().flatten();
     flags.enumerate().filter_map(|(position, flag)| Some((flag.get("key")?.as_str()?.to_owned(), position))).collect()

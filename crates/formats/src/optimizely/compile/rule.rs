@@ -209,7 +209,7 @@ fn allocation(
     wires.iter().enumerate().map(range).collect()
 }
 
-/// The variations' positions by the users who get them whatever their bucket. A wrong entry does not count.
+/// The variations' positions by the users who are whitelisted for them. Invalid entries do not count.
 fn forced(node: Node<'_>, variations: &[Variation], problems: &mut Problems) -> Option<HashMap<String, usize>> {
     let mut forced = HashMap::new();
     for (user, value) in node.object(problems)? {

@@ -24,7 +24,7 @@ impl VariableType {
             ("boolean", _) => VariableType::Boolean,
             ("integer", _) => VariableType::Integer,
             ("double", _) => VariableType::Double,
-            // Where a datafile cannot say `json`, it says `string` and means it.
+            // Datafiles write the type `json` as `string` with a subtype.
             ("json", _) | ("string", Some("json")) => VariableType::Json,
             _ => VariableType::Text,
         }

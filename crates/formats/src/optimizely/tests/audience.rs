@@ -3,7 +3,7 @@
 use super::*;
 use edgesplit_engine::attribute::{AttributeName, AttributeValue};
 
-/// A visitor of whom all that is known comes out of a request, and so is text.
+/// A visitor whose attributes all come from a request, and are texts.
 struct Request(&'static [(&'static str, &'static str)]);
 
 impl Attributes for Request {
