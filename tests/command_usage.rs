@@ -56,6 +56,15 @@ fn help_has_an_example_and_the_exit_codes() {
 }
 
 #[test]
+fn byte_order_mark_is_ignored() {
+    let config = file("marked.json", &format!("\u{feff}{}", experiments()));
+    let plugin = json!({"experiments": {"cluster": "experiments"}, "visitor": {"id": [{"cookie": "uid"}]}});
+    let plugin = file("marked_plugin.json", &format!("\u{feff}{plugin}"));
+    let printed = edgesplit(&["validate", "--plugin", &plugin, &config]);
+    assert_eq!(printed.code, 0, "{} {}", printed.out, printed.err);
+}
+
+#[test]
 fn closed_pipe_is_no_error() {
     let config = file("pipe.json", &experiments());
     for arguments in [
