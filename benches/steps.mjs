@@ -112,7 +112,7 @@ for (const [name, [format, config]] of Object.entries(configs)) {
   const times = runs[0].map((_, at) => Math.min(...runs.map(run => run[at] ?? Infinity)));
   const longest = Math.max(...times), place = times.indexOf(longest) + 1;
   const all = times.reduce((sum, time) => sum + time, 0);
-  if (process.env.DETAILS) console.error(name, range(Math.ceil(times.length / 50), part =>
+  if (process.env.DETAILS) console.error(name, "first", times[0].toFixed(1), range(Math.ceil(times.length / 50), part =>
     times.slice(50 * part, 50 * part + 50).reduce((sum, time) => sum + time, 0).toFixed(0)).join(' '));
   const megabytes = (JSON.stringify(config).length / 1e6).toFixed(1);
   console.log(`| ${name} | ${megabytes} | ${times.length} | ${longest.toFixed(1)} (the ${place}th) | ${all.toFixed(0)} |`);

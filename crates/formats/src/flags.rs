@@ -11,7 +11,7 @@ use edgesplit_engine::hash::{Salt, fingerprint};
 use edgesplit_engine::header_name::NameSet;
 use edgesplit_engine::route::Route;
 use edgesplit_engine::snapshot::{Disabled, Effects, Experiment, Snapshot, State, Variant};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// The variable, or member of a JSON value, that holds the effects of an outcome.
 const EFFECTS: &str = "edgesplit";
@@ -36,8 +36,8 @@ pub struct Flag<'a> {
 pub struct FlagEntries {
     options: Options,
     snapshot: Snapshot,
-    /// The positions of all so far by their keys.
-    keys: HashMap<String, usize>,
+    /// The fingerprints of all keys so far. Freeing texts would take long at the end.
+    keys: HashSet<u128>,
     /// The headers that outcomes may set.
     owned: Vec<String>,
     budget: RouteBudget,
@@ -53,7 +53,7 @@ impl FlagEntries {
         FlagEntries {
             options: options.clone(),
             snapshot: Snapshot { goals, assignments_bytes_max, ..Snapshot::default() },
-            keys: HashMap::new(),
+            keys: HashSet::new(),
             owned: Vec::new(),
             budget: RouteBudget::new(options),
             is_unbounded: false,
@@ -71,7 +71,7 @@ impl FlagEntries {
     pub fn add(&mut self, flag: &Flag<'_>) -> usize {
         let before = self.budget.comparisons();
         let mut own = Problems::new();
-        if self.keys.insert(flag.key.to_owned(), flag.position).is_some() {
+        if !self.keys.insert(fingerprint(&[flag.key.as_bytes()])) {
             own.error(&flag.path, format!("another flag has the key {:?} too", flag.key));
         }
         let entry = self.entry(flag);

@@ -39,7 +39,7 @@ pub const COMPARISONS_PER_BYTE: usize = 4;
 const READ_BYTES: usize = 8;
 
 /// How many bytes are compiled in the time of indexing an item.
-pub(crate) const BYTES_PER_ITEM: usize = 2;
+pub(crate) const BYTES_PER_ITEM: usize = 4;
 
 /// A vendor's config that is being compiled.
 pub struct Stepwise {

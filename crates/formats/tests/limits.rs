@@ -1,7 +1,9 @@
 //! The limits on a config: on its elements, its goals and its patterns.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
-use edgesplit_engine::condition::CONFIG_INSTRUCTIONS_MAX;
+use edgesplit_engine::condition::{CONFIG_INSTRUCTIONS_MAX, StepBudget};
+use edgesplit_engine::flag::{FlagDecisions, FlagVisitor};
+use edgesplit_engine::reason::Reason;
 use edgesplit_formats::native::route::GOALS_MAX;
 use edgesplit_formats::{Compiled, ELEMENT_BYTES_MAX, Options, compile_bytes, find};
 use serde_json::{Value, json};
@@ -88,5 +90,29 @@ fn invalid_json_inside_an_experiment_refuses_the_document() {
         let compiled = compile_bytes(text.as_bytes(), &Options::new(find("native").unwrap(), 64));
         assert!(compiled.snapshot.is_none());
         assert!(compiled.problems.first_error().contains("not JSON"), "{}", compiled.problems.first_error());
+    }
+}
+
+#[test]
+fn audiences_of_flags_take_steps() {
+    let example = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/optimizely.json")).unwrap();
+    let mut datafile: Value = serde_json::from_slice(&example).unwrap();
+    let condition = json!(["or", {"type": "custom_attribute", "match": "exact", "name": "plan", "value": "x"}]);
+    datafile["typedAudiences"] = json!([{"id": "limit", "name": "limit", "conditions": condition}]);
+    for experiment in datafile["experiments"].as_array_mut().unwrap() {
+        experiment["audienceConditions"] = json!(["or", "limit"]);
+    }
+    let snapshot = compile("optimizely", &datafile).snapshot.unwrap();
+    let evaluator = snapshot.flag_evaluator.as_deref().unwrap();
+    let attributes = json!({"plan": "y".repeat(8_000)});
+    for (steps, is_limited) in [(500, true), (100_000, false)] {
+        let steps = StepBudget::new(steps);
+        let (id, attributes) = (Some("u1"), &attributes);
+        let visitor = FlagVisitor { id, attributes, previewed: &[], sticky_store: None, steps: &steps };
+        let mut found = FlagDecisions::default();
+        evaluator.decide(&(0..snapshot.experiments.len()).collect::<Vec<_>>(), &visitor, &mut found);
+        let limited = found.decided.iter().filter(|(_, outcome, reason)| outcome.is_none() && *reason == Reason::Limit);
+        assert_eq!(limited.count() > 0, is_limited, "{:?}", found.decided);
+        assert_eq!(found.decided.len(), snapshot.experiments.len());
     }
 }

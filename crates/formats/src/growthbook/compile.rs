@@ -158,7 +158,8 @@ impl Draft {
     }
 
     fn read_feature(&mut self, position: usize, node: Node<'_>, problems: &mut Problems) -> Option<usize> {
-        let key = self.keys.get(position)?;
+        // Each key is freed with its feature: freeing all of them at once would take long.
+        let key = &std::mem::take(self.keys.get_mut(position)?);
         let value = part(&self.decrypted_features, node, "features")?.get(key)?;
         let list = node.path.field("features");
         let path = list.field(key);

@@ -138,6 +138,11 @@ impl RouteBudget {
         self.max.combinations != u64::MAX || self.max.bytes != u64::MAX
     }
 
+    /// The entries of the graph, each dropped as it is iterated over.
+    pub(super) fn into_entries(self) -> impl Iterator<Item = ()> {
+        self.nodes.into_iter().map(drop).chain(self.overlaps.into_entries())
+    }
+
     /// How many comparisons all checks took together.
     pub fn comparisons(&self) -> u64 {
         self.comparisons

@@ -1,7 +1,7 @@
 //! Incremental compilation of a document. A worker compiles between its requests, and no request waits for a thousand
 //! experiments. At any time, the values of only one experiment are in memory.
 
-use super::document::{Experiments, document, head};
+use super::document::{Experiments, Leftovers, document, head};
 use crate::diagnostics::{Node, Path, Problems};
 use crate::format::{Compiled, Options};
 use crate::splitter::{ELEMENT_BYTES_MAX, Malformed, Part, Splitter};
@@ -31,12 +31,9 @@ enum Stage {
     /// The document is being split into its experiments and everything around them.
     Splitting(Box<Outline>),
     /// The experiments from `next` on are still to be compiled; each is a part of the text.
-    Experiments {
-        parts: Vec<Range<usize>>,
-        next: usize,
-        done: Box<Experiments>,
-    },
-    Indexes(Box<SnapshotIndexer>),
+    Experiments { parts: Vec<Range<usize>>, next: usize, done: Box<Experiments> },
+    /// The entries that only the compilation needed are freed, then the indexes are built.
+    Indexes(Box<SnapshotIndexer>, Leftovers),
     /// Everything was compiled, or refused whole.
     Done(Option<Box<Snapshot>>),
 }
@@ -73,10 +70,13 @@ impl Compilation {
                 Ok(None) => return false,
                 Err(Malformed) => self.compile_whole(),
             },
-            Stage::Indexes(indexer) => match indexer.advance(bytes_max / BYTES_PER_ITEM) {
-                0 => Stage::Done(Some(Box::new(std::mem::take(&mut **indexer).finish()))),
-                _ => return false,
-            },
+            Stage::Indexes(indexer, leftovers) => {
+                let items = 1 + bytes_max / BYTES_PER_ITEM;
+                if !leftovers.free(items) || indexer.advance(items) > 0 {
+                    return false;
+                }
+                Stage::Done(Some(Box::new(std::mem::take(&mut **indexer).finish())))
+            }
             Stage::Done(_) => return true,
         };
         self.stage = next;
@@ -105,7 +105,8 @@ impl Compilation {
         let mut bytes = 0_usize;
         while bytes <= bytes_max {
             let Some(part) = parts.get(*next) else {
-                return Ok(Some(Stage::Indexes(Box::new(SnapshotIndexer::new(std::mem::take(&mut **done).finish())))));
+                let (snapshot, leftovers) = std::mem::take(&mut **done).finish();
+                return Ok(Some(Stage::Indexes(Box::new(SnapshotIndexer::new(snapshot)), leftovers)));
             };
             let path = list_path.index(*next);
             if part.len() > ELEMENT_BYTES_MAX {

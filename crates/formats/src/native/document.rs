@@ -18,6 +18,7 @@ use edgesplit_engine::snapshot::{self, Disabled, Experiment, Goal, Layer, Snapsh
 use edgesplit_engine::snapshot_indexer::SnapshotIndexer;
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 #[cfg(not(target_arch = "wasm32"))]
 use {crate::conditions, crate::document::List, crate::document::schema};
 
@@ -97,7 +98,7 @@ pub(super) fn document(node: Node<'_>, options: &Options, problems: &mut Problem
     for (position, value) in list.iter().enumerate() {
         experiments.add(Node { value, path: &list_path.index(position) }, position, problems);
     }
-    Some(SnapshotIndexer::new(experiments.finish()).finish())
+    Some(SnapshotIndexer::new(experiments.finish().0).finish())
 }
 
 /// Compiles everything but the experiments.
@@ -191,10 +192,27 @@ impl Experiments {
         problems.append(own);
     }
 
-    /// Makes a snapshot of everything, without indexes.
-    pub(super) fn finish(mut self) -> Snapshot {
+    /// Makes a snapshot of everything, without indexes. The second result is to be freed, entry by entry.
+    pub(super) fn finish(mut self) -> (Snapshot, Leftovers) {
         self.snapshot.owned_request_headers = NameSet::new(self.owned);
-        self.snapshot
+        let (keys, budget) = (self.keys.into_iter().map(drop), self.budget.into_entries());
+        (self.snapshot, Leftovers(Box::new(keys.chain(budget))))
+    }
+}
+
+/// Entries that are freed as they are iterated over.
+pub(super) struct Leftovers(Box<dyn Iterator<Item = ()>>);
+
+impl Leftovers {
+    /// Frees the next entries, up to `count`. True when none are left.
+    pub(super) fn free(&mut self, count: usize) -> bool {
+        self.0.by_ref().take(count).count() < count
+    }
+}
+
+impl fmt::Debug for Leftovers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Leftovers")
     }
 }
 

@@ -58,6 +58,11 @@ struct Entry {
 }
 
 impl RouteOverlaps {
+    /// The entries, each dropped as it is iterated over.
+    pub(super) fn into_entries(self) -> impl Iterator<Item = ()> {
+        self.by_host.into_values().flat_map(|table| table.by_prefix.into_iter().map(drop))
+    }
+
     /// Adds `route` under the number by which it is found.
     pub(super) fn add(&mut self, number: u32, route: &Route) {
         for host in indexed_hosts(route).unwrap_or_else(|| vec![&[]]) {

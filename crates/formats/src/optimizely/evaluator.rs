@@ -1,9 +1,12 @@
 //! Decides flags by a datafile.
 
-use super::Datafile;
-use edgesplit_engine::flag::{FlagEvaluator, FlagExposure, FlagSink, FlagVisitor, Outcome};
+use super::datafile::{Datafile, Flag};
+use edgesplit_engine::attribute::{AttributeName, AttributeValue, Attributes};
+use edgesplit_engine::flag::{FlagDecision, FlagEvaluator, FlagExposure, FlagSink, FlagVisitor, Outcome};
 use edgesplit_engine::reason::Reason;
+use serde_json::Value;
 use std::any::Any;
+use std::cell::Cell;
 
 /// The name of the bucketed attribute in exposures: the visitor's id.
 const UNIT_NAME: &str = "id";
@@ -20,19 +23,16 @@ impl FlagEvaluator for Evaluator {
                 sink.decided(number, None, Reason::NoUnit);
                 continue;
             };
-            let decision = self.0.decide(flag, id, &visitor.attributes, sink);
-            sink.decided(number, Some(decision.outcome), decision.reason);
-            if decision.exposure
-                && let Some(outcome) = flag.outcomes().get(decision.outcome)
-            {
-                sink.exposed(&FlagExposure {
-                    experiment: outcome.experiment.as_deref().unwrap_or(&flag.key),
-                    variant: outcome.variant.as_deref(),
-                    attribute: UNIT_NAME,
-                    unit: id,
-                    outcome: Some((number, decision.outcome)),
-                });
+            let attributes = Metered { visitor, is_exceeded: Cell::new(visitor.steps.left() == 0) };
+            if !attributes.is_exceeded.get() {
+                let decision = self.0.decide(flag, id, &attributes, sink);
+                if !attributes.is_exceeded.get() {
+                    self.report(number, flag, &decision, id, sink);
+                    continue;
+                }
             }
+            sink.check("limit", false, format_args!("checking the audiences exceeds the limit of work"));
+            sink.decided(number, None, Reason::Limit);
         }
     }
 
@@ -42,5 +42,56 @@ impl FlagEvaluator for Evaluator {
 
     fn as_any(&self) -> &dyn Any {
         self
+    }
+}
+
+impl Evaluator {
+    /// Reports the decision about the flag with this number.
+    fn report(&self, number: usize, flag: &Flag, decision: &FlagDecision<'_>, id: &str, sink: &mut dyn FlagSink) {
+        sink.decided(number, Some(decision.outcome), decision.reason);
+        if decision.exposure
+            && let Some(outcome) = flag.outcomes().get(decision.outcome)
+        {
+            sink.exposed(&FlagExposure {
+                experiment: outcome.experiment.as_deref().unwrap_or(&flag.key),
+                variant: outcome.variant.as_deref(),
+                attribute: UNIT_NAME,
+                unit: id,
+                outcome: Some((number, decision.outcome)),
+            });
+        }
+    }
+}
+
+/// The steps of looking an attribute up and checking it.
+const CHECK_STEPS: usize = 8;
+/// How many bytes of a request or a value are read in the time of a step.
+const BYTES_PER_STEP: usize = 8;
+
+/// The attributes of a visitor, whose look-ups take steps from the request's budget. None is found once it is used up.
+struct Metered<'a> {
+    visitor: &'a FlagVisitor<'a>,
+    is_exceeded: Cell<bool>,
+}
+
+impl Metered<'_> {
+    fn spend(&self, bytes: usize) -> bool {
+        let steps = u32::try_from(CHECK_STEPS + bytes / BYTES_PER_STEP).unwrap_or(u32::MAX);
+        let is_spent = self.visitor.steps.spend(steps).is_ok();
+        self.is_exceeded.set(self.is_exceeded.get() || !is_spent);
+        is_spent
+    }
+}
+
+impl Attributes for Metered<'_> {
+    fn attribute<'a>(&'a self, name: &'a AttributeName) -> AttributeValue<'a> {
+        if !self.spend(self.visitor.attributes.look_up_bytes(name)) {
+            return AttributeValue::Missing;
+        }
+        match self.visitor.attributes.attribute(name) {
+            AttributeValue::Text(text) if !self.spend(text.len()) => AttributeValue::Missing,
+            AttributeValue::Json(Value::String(text)) if !self.spend(text.len()) => AttributeValue::Missing,
+            value => value,
+        }
     }
 }
