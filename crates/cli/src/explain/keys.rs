@@ -95,7 +95,7 @@ impl<'a> Keys<'a> {
         let style = if combinations.len() as u64 > *budget { BAD } else { GOOD };
         let _ = writeln!(text, "\n{style}{more_than}{count}{style:#}; the budget allows {budget}");
         for combination in combinations.iter().take(KEYS_SHOWN_MAX) {
-            let _ = writeln!(text, "  {}", printable(&combination.line()));
+            let _ = writeln!(text, "  {}", combination.line());
         }
         if let Some(more) = combinations.len().checked_sub(KEYS_SHOWN_MAX).filter(|more| *more > 0) {
             let _ = writeln!(text, "  … and {more} more");
@@ -181,7 +181,7 @@ impl<'a> Combination<'a> {
             sorted.iter().map(|(experiment, _, variant)| format!("{variant} of {}", experiment.key)).collect();
         let forced =
             if self.is_exclusive() { "; they share a layer, so only forced visitors and previews have it" } else { "" };
-        format!("{}  {QUIET}{}{forced}{QUIET:#}", self.key(), parts.join(" and "))
+        format!("{}  {QUIET}{}{forced}{QUIET:#}", printable(&self.key()), printable(&parts.join(" and ")))
     }
 }
 
