@@ -103,7 +103,7 @@ fn without_consent_and_for_bots_there_is_no_id_no_variant_and_no_event() {
         "events": {"cluster": "collector", "batch": {"max_age": "100ms"}}}),
     ));
     let mut client = envoy.client();
-    let consent = ("cookie", "consent=ads+experiments");
+    let consent = ("cookie", "consent=ads|experiments");
     for (headers, reason) in [
         (vec![], "no_consent"),
         (vec![("cookie", "consent=ads")], "no_consent"),
@@ -180,7 +180,11 @@ fn id_from_a_token_and_bot_patterns_are_configurable() {
 #[test]
 fn cookies_that_an_http2_client_splits_are_found_in_every_part() {
     let services = Services::start(&json!({}));
-    let forced = experiment("nav", json!({"forced": {"u7": "control"}, "sticky": true}));
+    let forced = experiment(
+        "nav",
+        json!({"forced": {"u7": "control"}, "sticky": true, "variants": [
+        {"key": "control", "weight": 1, "baseline": true}, {"key": "green", "weight": 9999}]}),
+    );
     let envoy = services.envoy(&plugin(
         &[forced],
         json!({"visitor": {"id": [{"cookie": "uid"}], "consent": {"cookie": "consent", "contains": "yes"}},
