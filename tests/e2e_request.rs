@@ -165,7 +165,7 @@ fn effects_stay_within_their_bounds() {
     );
     let reply = client.get("/y").header("x-user-id", "u1").send();
     assert_eq!(reply.header("location").as_deref(), Some("https://a.partner.example/y"));
-    eventually_eq("refusals are counted", 3, || envoy.counter("edgesplit.demo.errors.effect_refused"));
+    eventually_eq("refusals are counted", 4, || envoy.counter("edgesplit.demo.errors.effect_refused"));
 }
 
 #[test]
