@@ -36,8 +36,8 @@ fn format_compiles_flag_by_flag() {
     let toy = registry::find("toy").unwrap();
     let text = config().to_string().into_bytes();
     let mut compilation = toy.begin(text.clone(), &Options::new(toy, 64));
-    let steps = (0..100).take_while(|_| !compilation.advance(0)).count();
-    assert!((2..100).contains(&steps), "{steps}");
+    let steps = (0..1_000).take_while(|_| !compilation.advance(0)).count();
+    assert!((2..1_000).contains(&steps), "{steps}");
     let (compiled, back) = compilation.finish();
     assert_eq!((compiled.snapshot.unwrap().experiments.len(), back), (2, text));
 }

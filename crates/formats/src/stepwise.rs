@@ -130,15 +130,17 @@ impl Compilation for Stepwise {
     fn advance(&mut self, bytes_max: usize) -> bool {
         let stage = std::mem::replace(&mut self.stage, Stage::Done(Compiled::default()));
         self.stage = match stage {
-            Stage::Reading(mut reading) => match reading.advance(&self.text, bytes_max.saturating_mul(READ_BYTES)) {
-                Ok(false) => Stage::Reading(reading),
-                Ok(true) => {
-                    let Reading { document, problems, mut steps, .. } = *reading;
-                    steps.report(problems);
-                    Stage::Compiling(Value::Object(document), steps)
+            Stage::Reading(mut reading) => {
+                match reading.advance(&self.text, bytes_max.saturating_mul(READ_BYTES).max(1)) {
+                    Ok(false) => Stage::Reading(reading),
+                    Ok(true) => {
+                        let Reading { document, problems, mut steps, .. } = *reading;
+                        steps.report(problems);
+                        Stage::Compiling(Value::Object(document), steps)
+                    }
+                    Err(Malformed) => whole(&self.text, reading.steps),
                 }
-                Err(Malformed) => whole(&self.text, reading.steps),
-            },
+            }
             Stage::Compiling(value, mut steps) => match compile_part(&value, &mut *steps, bytes_max) {
                 false => Stage::Compiling(value, steps),
                 true => Stage::Freeing(vec![(0, value)], steps.finish()),
