@@ -55,40 +55,42 @@ const PATTERNS: &[&str] = &[
     "yandeximages",
 ];
 
-/// Pairs of ASCII bytes, in either case: bit `b % 64` of entry `2 * a + b / 64`.
-type Pairs = [u64; 256];
+/// Pairs of letters. The case does not matter: bit `b % 32` of entry `a % 32` stands for `a` and `b`. Other bytes count as the
+/// letters with the same lowest bits.
+#[derive(Debug, Clone, Copy)]
+struct Pairs([u32; 32]);
 
-/// The first two letters of all patterns: few places of a user agent have one of them.
-const FIRST_PAIRS: Pairs = first_pairs();
-
-#[allow(
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "computed when the crate is compiled, which fails if it is wrong"
-)]
-const fn first_pairs() -> Pairs {
-    let mut pairs = [0; 256];
-    let mut at = 0;
-    while at < PATTERNS.len() {
-        let [first, second, ..] = PATTERNS[at].as_bytes() else { panic!("a pattern of two letters") };
-        let (firsts, seconds) = ([*first, first.to_ascii_uppercase()], [*second, second.to_ascii_uppercase()]);
-        let mut case = 0;
-        while case < 4 {
-            let (first, second) = (firsts[case / 2], seconds[case % 2]);
-            pairs[2 * first as usize + second as usize / 64] |= 1 << (second % 64);
-            case += 1;
+impl Pairs {
+    /// The pairs that begin at the bytes `places` of a pattern.
+    #[allow(
+        clippy::indexing_slicing,
+        reason = "computed when the crate is compiled, which fails for a pattern of less than three bytes"
+    )]
+    const fn at(places: &[usize]) -> Pairs {
+        let mut pairs = [0; 32];
+        let mut number = 0;
+        while number < PATTERNS.len() * places.len() {
+            let (pattern, at) = (PATTERNS[number / places.len()].as_bytes(), places[number % places.len()]);
+            pairs[(pattern[at] % 32) as usize] |= 1 << (pattern[at + 1] % 32);
+            number += 1;
         }
-        at += 1;
+        Pairs(pairs)
     }
-    pairs
+
+    #[inline(always)]
+    fn contains(&self, [first, second]: [u8; 2]) -> bool {
+        self.0.get(usize::from(first % 32)).is_some_and(|seconds| seconds >> (second % 32) & 1 == 1)
+    }
 }
 
-/// Whether the two bytes are the first of a pattern.
-fn starts_a_pattern([first, second]: [u8; 2]) -> bool {
-    // What is not ASCII is taken for what has the same lowest bits, and looked at for nothing.
-    let entry = 2 * usize::from(first & 127) + usize::from(second >> 6 & 1);
-    FIRST_PAIRS.get(entry).is_some_and(|seconds| seconds >> (second & 63) & 1 == 1)
-}
+/// The first two bytes of all patterns.
+const FIRST: Pairs = Pairs::at(&[0]);
+
+/// The second and the third byte of all patterns.
+const SECOND: Pairs = Pairs::at(&[1]);
+
+/// Both. Every pattern has one of its pairs at an even place of a user agent, wherever it begins.
+const EITHER: Pairs = Pairs::at(&[0, 1]);
 
 /// A telephone maker's name that ends like a bot's.
 const NOT_A_BOT: &[u8] = b"cubot";
@@ -130,12 +132,21 @@ impl BotPatterns {
 
 /// Whether `user_agent` names a bot, by the patterns here.
 pub fn is_bot(user_agent: &[u8]) -> bool {
-    (0..user_agent.len()).any(|at| names_bot_at(user_agent, at))
+    let pairs = user_agent.as_chunks().0.iter().enumerate();
+    pairs.filter(|(_, pair)| EITHER.contains(**pair)).any(|(number, _)| names_bot_near(user_agent, 2 * number))
+}
+
+/// Whether a pattern begins at `at` or one byte before.
+#[inline(never)]
+fn names_bot_near(user_agent: &[u8], at: usize) -> bool {
+    names_bot_at(user_agent, at) || at.checked_sub(1).is_some_and(|before| names_bot_at(user_agent, before))
 }
 
 fn names_bot_at(user_agent: &[u8], at: usize) -> bool {
     let rest = user_agent.get(at..).unwrap_or_default();
-    rest.first_chunk().is_some_and(|pair| starts_a_pattern(*pair))
+    let Some(&[first, second, third]) = rest.first_chunk() else { return false };
+    FIRST.contains([first, second])
+        && SECOND.contains([second, third])
         && PATTERNS.iter().any(|pattern| starts_with(rest, pattern.as_bytes()))
         && !ends_a_telephone_s_name(user_agent, at)
 }
