@@ -6,7 +6,7 @@ use crate::files::read;
 use crate::output::print_problems;
 use edgesplit_engine::attribute::{AttributeName, AttributeValue, Attributes};
 use edgesplit_engine::condition::request_budget;
-use edgesplit_engine::decide::{Decision, DecisionInput, check_request, evaluate_on_route};
+use edgesplit_engine::decide::{Decision, DecisionInput, Units, check_request, evaluate_on_route};
 use edgesplit_engine::decide_flags;
 use edgesplit_engine::flag::{FlagDecisions, FlagVisitor};
 use edgesplit_engine::reason::Reason;
@@ -239,9 +239,10 @@ fn decide_one(snapshot: &Snapshot, person: &Person<'_>, has_path: bool, now_ms: 
     let excluded: Vec<Option<Reason>> = snapshot.experiments.iter().map(excluded).collect();
     decisions.clear();
     let Some(rules) = snapshot.flag_evaluator.as_deref() else {
+        let units = Units::new(person);
         decisions.extend(snapshot.experiments.iter().zip(excluded).map(|(experiment, excluded)| match excluded {
             Some(reason) => Decision::no(reason),
-            None => evaluate_on_route(snapshot, experiment, &input, person, &mut ()),
+            None => evaluate_on_route(snapshot, experiment, &input, &units, &mut ()),
         }));
         return;
     };

@@ -53,6 +53,12 @@ impl<'a> DecisionInput<'a> {
         }
     }
 
+    /// Whether a check before the unit can apply, whichever the experiment is.
+    #[inline(always)]
+    fn has_checks(&self) -> bool {
+        self.bot || !self.consent || !self.preview.is_empty()
+    }
+
     /// The reason that excludes this visitor from all experiments that bucket, if there is one.
     pub fn exclusion_reason(&self) -> Option<Reason> {
         match (self.bot, self.consent) {
@@ -106,7 +112,33 @@ pub fn evaluate(
 ) -> Decision {
     match check_request(experiment, line, input, observer) {
         Some(reason) => Decision::no(reason),
-        None => evaluate_on_route(snapshot, experiment, input, attributes, observer),
+        None => evaluate_on_route(snapshot, experiment, input, &Units::new(attributes), observer),
+    }
+}
+
+/// The values that experiments bucket a visitor by. The id is looked up once for all of them.
+#[derive(Debug)]
+pub struct Units<'a, A> {
+    attributes: &'a A,
+    id: Option<Cow<'a, str>>,
+}
+
+impl<'a, A: Attributes> Units<'a, A> {
+    /// The units of the visitor with these attributes.
+    #[inline(always)]
+    pub fn new(attributes: &'a A) -> Units<'a, A> {
+        Units { attributes, id: unit(&AttributeName::Id, attributes) }
+    }
+
+    /// The value that `experiment` buckets by.
+    #[inline(always)]
+    fn of<'b>(&'b self, experiment: &'b Experiment) -> Option<Cow<'b, str>> {
+        if experiment.core.is_by_id { self.id.as_deref().map(Cow::Borrowed) } else { self.find_unit(experiment) }
+    }
+
+    #[inline(never)]
+    fn find_unit<'b>(&'b self, experiment: &'b Experiment) -> Option<Cow<'b, str>> {
+        unit(&experiment.unit, self.attributes)
     }
 }
 
@@ -117,23 +149,44 @@ pub fn evaluate_on_route<O: Observer>(
     snapshot: &Snapshot,
     experiment: &Experiment,
     input: &DecisionInput<'_>,
-    attributes: &impl Attributes,
+    units: &Units<'_, impl Attributes>,
     observer: &mut O,
 ) -> Decision {
-    if let Some(decision) = check_visitor(experiment, input, observer) {
+    // Without any check, which most experiments are, a decision reads little data and no more code than this.
+    let has_checks =
+        experiment.core.has_checks || snapshot.holdout.is_some() || input.has_checks() || observer.is_active();
+    if has_checks && let Some(decision) = check_all(snapshot, experiment, input, units, observer) {
         return decision;
     }
-    let Some(unit) = unit(&experiment.unit, attributes) else {
+    match units.of(experiment) {
+        Some(unit) => allocate(experiment, input, &unit, observer),
+        None => Decision::no(Reason::NoUnit),
+    }
+}
+
+/// The checks before the variant, in their order.
+#[inline(never)]
+fn check_all<O: Observer>(
+    snapshot: &Snapshot,
+    experiment: &Experiment,
+    input: &DecisionInput<'_>,
+    units: &Units<'_, impl Attributes>,
+    observer: &mut O,
+) -> Option<Decision> {
+    if let Some(decision) = check_visitor(experiment, input, observer) {
+        return Some(decision);
+    }
+    let Some(unit) = units.of(experiment) else {
         observer.check("unit", false, format_args!("{} has no value to bucket by", experiment.unit.written()));
-        return Decision::no(Reason::NoUnit);
+        return Some(Decision::no(Reason::NoUnit));
     };
     if observer.is_active() {
         observer.check("unit", true, format_args!("{} is {unit:?}", experiment.unit.written()));
     }
-    if let Some(decision) = check_unit(snapshot, experiment, input, attributes, (&unit, observer)) {
-        return decision;
+    if let Some(decision) = check_unit(snapshot, experiment, input, units.attributes, (&unit, observer)) {
+        return Some(decision);
     }
-    allocate(experiment, input, &unit, observer)
+    check_traffic(experiment, input, &unit, observer)
 }
 
 /// The checks of the request: path, state, route. Returns the reason of the one that excludes it.
@@ -299,9 +352,13 @@ fn check_sticky(
     Some(unless_off(experiment, input, variant, Reason::Sticky, observer))
 }
 
-/// The last checks: traffic, variant.
-#[inline(always)]
-fn allocate(experiment: &Experiment, input: &DecisionInput<'_>, unit: &str, observer: &mut impl Observer) -> Decision {
+/// The check of the traffic share.
+fn check_traffic(
+    experiment: &Experiment,
+    input: &DecisionInput<'_>,
+    unit: &str,
+    observer: &mut impl Observer,
+) -> Option<Decision> {
     let share = experiment.traffic_share(input.now_ms);
     // At full traffic the bucket need not be known.
     if share < BUCKETS || observer.is_active() {
@@ -309,10 +366,16 @@ fn allocate(experiment: &Experiment, input: &DecisionInput<'_>, unit: &str, obse
         let result = either(bucket < share, ["out", "in"]);
         observer.check("traffic", bucket < share, format_args!("bucket {bucket}; takes part below {share}: {result}"));
         if bucket >= share {
-            return Decision::no(Reason::Traffic);
+            return Some(Decision::no(Reason::Traffic));
         }
     }
-    let bucket = experiment.variant_salt.bucket(unit);
+    None
+}
+
+/// The variant of the unit's bucket.
+#[inline(always)]
+fn allocate(experiment: &Experiment, input: &DecisionInput<'_>, unit: &str, observer: &mut impl Observer) -> Decision {
+    let bucket = experiment.core.variant_salt.bucket(unit);
     if observer.is_active() {
         let starts = std::iter::once(0).chain(experiment.variants.iter().map(|variant| variant.bucket_end));
         let ranges = experiment.variants.iter().zip(starts);
@@ -320,7 +383,7 @@ fn allocate(experiment: &Experiment, input: &DecisionInput<'_>, unit: &str, obse
             ranges.map(|(variant, start)| format!("{} [{start}, {})", variant.key, variant.bucket_end)).collect();
         observer.check("variant", true, format_args!("bucket {bucket} of {}", ranges.join(", ")));
     }
-    match experiment.variants.iter().position(|variant| bucket < variant.bucket_end) {
+    match experiment.core.bucket_ends.iter().position(|end| bucket < *end) {
         Some(variant) => unless_off(experiment, input, variant, Reason::Bucketed, observer),
         // Weights add up to all buckets, so this is not reached.
         None => Decision::no(Reason::Traffic),
@@ -336,17 +399,23 @@ fn unless_off(
     reason: Reason,
     observer: &mut impl Observer,
 ) -> Decision {
-    if !input.off.is_empty()
-        && let Some(found) = experiment.variants.get(variant)
-    {
-        let is_on = !input.off.contains(&found.tag);
-        let state = either(is_on, ["is switched off", "is not switched off"]);
-        observer.check("guardrail", is_on, format_args!("{} {state}", found.key));
-        if !is_on {
-            return Decision::no(Reason::Guardrail);
-        }
-    }
-    Decision::yes(variant, reason)
+    let is_on = input.off.is_empty() || check_guardrail(experiment, input, variant, observer);
+    if is_on { Decision::yes(variant, reason) } else { Decision::no(Reason::Guardrail) }
+}
+
+/// Whether the variant is on.
+#[inline(never)]
+fn check_guardrail(
+    experiment: &Experiment,
+    input: &DecisionInput<'_>,
+    variant: usize,
+    observer: &mut impl Observer,
+) -> bool {
+    let Some(found) = experiment.variants.get(variant) else { return true };
+    let is_on = !input.off.contains(&found.tag);
+    let state = either(is_on, ["is switched off", "is not switched off"]);
+    observer.check("guardrail", is_on, format_args!("{} {state}", found.key));
+    is_on
 }
 
 fn either(condition: bool, [no, yes]: [&'static str; 2]) -> &'static str {

@@ -21,6 +21,7 @@ impl Murmur3 {
         Murmur3 { state: seed, rest: 0, length: 0 }
     }
 
+    #[inline(always)]
     fn write(mut self, bytes: &[u8]) -> Murmur3 {
         let bits = 8 * (self.length % 4);
         let (blocks, rest) = bytes.as_chunks();
@@ -85,6 +86,11 @@ impl Salt {
         Salt { hashed: Murmur3::new(0).write(text.as_bytes()), text }
     }
 
+    /// The state of the hash behind it.
+    pub fn hashed(&self) -> HashedSalt {
+        HashedSalt(self.hashed)
+    }
+
     /// Its text.
     pub fn text(&self) -> &str {
         &self.text
@@ -92,7 +98,25 @@ impl Salt {
 
     /// The bucket, from 0 to 9,999, of the salt followed by `unit`.
     pub fn bucket(&self, unit: &str) -> u32 {
-        self.hashed.write(unit.as_bytes()).bucket()
+        self.hashed().bucket(unit)
+    }
+}
+
+/// The state of a hash behind a [`Salt`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HashedSalt(Murmur3);
+
+impl Default for HashedSalt {
+    /// That of the empty text.
+    fn default() -> HashedSalt {
+        HashedSalt(Murmur3::new(0))
+    }
+}
+
+impl HashedSalt {
+    /// The bucket of the text that the salt and `unit` make together.
+    pub fn bucket(self, unit: &str) -> u32 {
+        self.0.write(unit.as_bytes()).bucket()
     }
 }
 

@@ -4,7 +4,7 @@ use super::attribute::AttributeName;
 use super::condition::Condition;
 use super::flag::FlagEvaluator;
 use super::guardrail::Guardrail;
-use super::hash::{Salt, fingerprint};
+use super::hash::{BUCKETS, HashedSalt, Salt, fingerprint};
 use super::path_rewrite::PathRewrite;
 use super::route::Route;
 use super::route_index::RouteIndex;
@@ -97,6 +97,42 @@ pub struct Experiment {
     pub variants: Vec<Variant>,
     /// Its place among all experiments sorted by key.
     pub rank: usize,
+    /// The data that every decision reads. [`SnapshotIndexer`](super::snapshot_indexer::SnapshotIndexer) derives it from the rest.
+    pub core: DecisionCore,
+}
+
+/// The data of an experiment that every decision reads, laid out together: a request touches those of several experiments.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DecisionCore {
+    /// Whether a check can apply to some request, beside those of the unit and the variant.
+    pub has_checks: bool,
+    /// Whether it buckets by the visitor's id.
+    pub is_by_id: bool,
+    /// The state of the hash after the variants' salt.
+    pub variant_salt: HashedSalt,
+    /// The first bucket behind each variant's own.
+    pub bucket_ends: Box<[u32]>,
+}
+
+impl DecisionCore {
+    pub(crate) fn new(experiment: &Experiment) -> DecisionCore {
+        let is_always_on =
+            matches!(experiment.traffic.as_slice(), [TrafficStep { from_ms: i64::MIN, share: BUCKETS.. }]);
+        let has_checks = experiment.state != State::Running
+            || experiment.starts_ms.is_some()
+            || experiment.ends_ms.is_some()
+            || !experiment.forced.is_empty()
+            || experiment.audience.is_some()
+            || experiment.layer.is_some()
+            || experiment.sticky.is_some()
+            || !is_always_on;
+        DecisionCore {
+            has_checks,
+            is_by_id: experiment.unit == AttributeName::Id,
+            variant_salt: experiment.variant_salt.hashed(),
+            bucket_ends: experiment.variants.iter().map(|variant| variant.bucket_end).collect(),
+        }
+    }
 }
 
 /// The inputs and outputs that an experiment can need, beside the visitor's id and consent.

@@ -1,7 +1,7 @@
 //! Builds the indexes and ranks of a snapshot out of its lists, a bounded number of items at a time.
 
 use super::route_index::RouteIndexer;
-use super::snapshot::{Needs, Snapshot, State};
+use super::snapshot::{DecisionCore, Needs, Snapshot, State};
 use std::collections::BTreeMap;
 
 /// A snapshot whose indexes are being built.
@@ -49,8 +49,9 @@ impl SnapshotIndexer {
     fn step(&mut self) -> usize {
         let snapshot = &mut self.snapshot;
         let (next, items) = match self.stage {
-            Stage::Experiment(position) => match snapshot.experiments.get(position) {
+            Stage::Experiment(position) => match snapshot.experiments.get_mut(position) {
                 Some(experiment) => {
+                    experiment.core = DecisionCore::new(experiment);
                     self.by_key.entry(experiment.key.clone()).or_default().push(position);
                     snapshot.needs.push(Needs::new(experiment));
                     let mut items = 2;

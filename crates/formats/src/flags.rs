@@ -10,7 +10,7 @@ use edgesplit_engine::flag::{FlagEvaluator, Outcome};
 use edgesplit_engine::hash::{Salt, fingerprint};
 use edgesplit_engine::header_name::NameSet;
 use edgesplit_engine::route::Route;
-use edgesplit_engine::snapshot::{Disabled, Effects, Experiment, Snapshot, State, Variant};
+use edgesplit_engine::snapshot::{DecisionCore, Disabled, Effects, Experiment, Snapshot, State, Variant};
 use std::collections::{HashMap, HashSet};
 
 /// The variable, or member of a JSON value, that holds the effects of an outcome.
@@ -132,6 +132,7 @@ impl FlagEntries {
             variants,
             guardrail: None,
             rank: 0,
+            core: DecisionCore::default(),
         }
     }
 

@@ -4,7 +4,7 @@ use super::flags;
 use super::request::{Link, Request, with_input};
 use super::row::{Log, Row};
 use edgesplit_engine::assignments;
-use edgesplit_engine::decide::{Decision, DecisionInput, check_request, evaluate_on_route};
+use edgesplit_engine::decide::{Decision, DecisionInput, Units, check_request, evaluate_on_route};
 use edgesplit_engine::reason::Reason;
 use edgesplit_engine::snapshot::{Choice, Snapshot};
 use edgesplit_filter::plugin_config::PluginConfig;
@@ -74,10 +74,11 @@ fn decide_native(
     let excluded: Vec<_> = (snapshot.experiments.iter())
         .map(|experiment| (check_request(experiment, &context.line(), input, &mut log), log.take()))
         .collect();
+    let units = Units::new(context);
     for ((number, experiment), (excluded, mut checks)) in snapshot.experiments.iter().enumerate().zip(excluded) {
         let decision = match excluded {
             Some(reason) => Decision::no(reason),
-            None => evaluate_on_route(snapshot, experiment, input, context, &mut log),
+            None => evaluate_on_route(snapshot, experiment, input, &units, &mut log),
         };
         checks.extend(log.take());
         let variant = decision.variant.and_then(|variant| experiment.variants.get(variant));

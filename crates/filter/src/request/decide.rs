@@ -14,7 +14,7 @@ use crate::request_context::{RequestContext, id, is_bot};
 use crate::response_plan::{Caching, ResponsePlan};
 use edgesplit_engine::assignments::mark_preview;
 use edgesplit_engine::attribute::AttributeName;
-use edgesplit_engine::decide::{Decision, DecisionInput, evaluate_on_route, unit};
+use edgesplit_engine::decide::{Decision, DecisionInput, Units, evaluate_on_route, unit};
 use edgesplit_engine::reason::Reason;
 use edgesplit_engine::snapshot::{Choice, Needs};
 use std::rc::Rc;
@@ -108,9 +108,10 @@ fn evaluate_all(
     if let Some(evaluator) = snapshot.flag_evaluator.as_deref() {
         return flags::decide(context, evaluator, input, request, parts, response);
     }
+    let units = Units::new(request);
     for number in plan.experiments.iter().map(|&number| number as usize) {
         let Some(experiment) = snapshot.experiments.get(number) else { continue };
-        let Decision { variant, reason } = evaluate_on_route(snapshot, experiment, input, request, &mut ());
+        let Decision { variant, reason } = evaluate_on_route(snapshot, experiment, input, &units, &mut ());
         if plan.preview.is_none() {
             parts.metrics.decided(reason, 1);
         }

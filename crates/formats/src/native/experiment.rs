@@ -205,6 +205,7 @@ pub(super) fn compile(node: Node<'_>, position: usize, problems: &mut Problems) 
         guardrail: experiment.guardrail,
         variants: compile_variants(&experiment.key, experiment.variants),
         rank: 0,
+        core: snapshot::DecisionCore::default(),
         position,
         key: experiment.key,
     })
