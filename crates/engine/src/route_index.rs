@@ -76,6 +76,7 @@ impl RouteIndex {
 
     /// As [`RouteIndex::find`], for a request of the method `OPTIONS`.
     #[cold]
+    #[inline(never)]
     pub fn find_options<'s, 'a, 'b>(
         &'s self,
         line: &RequestLine<'b>,
@@ -112,6 +113,7 @@ impl RouteIndex {
     }
 
     /// Keeps the routes whose other conditions hold as well. Gives the number of those that exceed the limit of work.
+    #[inline(never)]
     fn check<'a, 'b>(
         &self,
         line: impl FnOnce() -> RequestLine<'b>,

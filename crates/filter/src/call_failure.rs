@@ -52,6 +52,7 @@ impl CallFailure {
     }
 
     /// The failure of a call to `cluster`, for the log.
+    #[inline(never)]
     pub fn describe(&self, cluster: &str) -> String {
         match self {
             CallFailure::NoCluster => format!("there is no cluster {cluster:?}"),

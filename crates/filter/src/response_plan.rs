@@ -146,6 +146,7 @@ impl DeferredActions {
 
     /// Copies the host, path and attributes of the request, for events. Its headers cannot be read any more when the response
     /// comes.
+    #[inline(never)]
     pub fn describe(&mut self, request: &RequestContext<'_>, config: &PluginConfig) {
         self.host = String::from_utf8_lossy(&request.host()).into_owned();
         self.path = String::from_utf8_lossy(request.path).into_owned();

@@ -112,10 +112,16 @@ impl Guardrails {
     }
 
     /// The guarded variants among the `choices` of a visitor, for [`Guardrails::count`].
+    #[inline(always)]
     pub fn visits(&self, choices: &[Choice], visitor: &impl Attributes) -> GuardedVisits {
         if self.guarded.is_empty() {
             return GuardedVisits::default();
         }
+        self.guarded_visits(choices, visitor)
+    }
+
+    #[inline(never)]
+    fn guarded_visits(&self, choices: &[Choice], visitor: &impl Attributes) -> GuardedVisits {
         let visit = |choice: &Choice| {
             let at = self.guarded.binary_search_by_key(choice, |guarded| guarded.choice).ok()?;
             let (experiment, variant) = self.snapshot.choice(*choice)?;

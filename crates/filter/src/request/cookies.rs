@@ -17,6 +17,7 @@ use std::cell::OnceCell;
 
 /// Mints an id, if an experiment can use it, the visitor is not excluded and a browser would keep it. Refusals are counted.
 #[cold]
+#[inline(never)]
 pub(super) fn mint<'a>(
     context: &DecisionContext<'_>,
     input: &DecisionInput<'_>,
@@ -75,6 +76,7 @@ pub(super) fn sticky<'a>(
 }
 
 /// Writes the cookie of sticky buckets anew, if it changes.
+#[inline(never)]
 pub(super) fn remember<'a>(
     context: &DecisionContext<'a>,
     request: &RequestContext<'_>,
@@ -102,6 +104,7 @@ pub(super) fn remember<'a>(
 }
 
 /// Writes the cookies in which a vendor's evaluator keeps sticky buckets. Browsers would not keep larger ones.
+#[inline(never)]
 pub(super) fn keep_for_vendor(context: &DecisionContext<'_>, kept: &[(String, String)], response: &mut ResponsePlan) {
     let Some(cookie) = context.config.request.sticky.as_ref().filter(|_| !kept.is_empty()) else { return };
     let set =
@@ -111,6 +114,7 @@ pub(super) fn keep_for_vendor(context: &DecisionContext<'_>, kept: &[(String, St
 
 /// Removes the filter's cookies from a browser whose visitor has not consented. The response is then for it alone.
 #[cold]
+#[inline(never)]
 pub(super) fn expire(context: &DecisionContext<'_>, request: &RequestContext<'_>, response: &mut ResponsePlan) {
     let config = context.config;
     let expired = expired_cookies(request, &config.visitor, &config.request, config.experiments.format);

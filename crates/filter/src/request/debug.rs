@@ -12,6 +12,7 @@ use std::fmt::Write;
 const DEBUG_BYTES_MAX: usize = 8 << 10;
 
 /// The decisions of a preview, for a person: those of the experiments on this page, and of others that the link names.
+#[inline(never)]
 pub(super) fn debug_text(
     context: &DecisionContext<'_>,
     by_flags: &[(usize, Option<usize>, Reason)],

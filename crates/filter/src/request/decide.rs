@@ -66,7 +66,9 @@ pub(super) fn decide<'a>(
         if let (Some((cookie, sent)), Some(sticky)) = (sent, &mut sticky) {
             cookies::remember(context, request, (cookie, sent), sticky, parts.exposed, &mut response);
         }
-        cookies::keep_for_vendor(context, &outcomes.kept, &mut response);
+        if !outcomes.kept.is_empty() {
+            cookies::keep_for_vendor(context, &outcomes.kept, &mut response);
+        }
         response.guarded = guardrails.visits(parts.choices, request);
         response.assigned = Some(&set).filter(|set| plan.is_visit && !set.assignments.is_empty()).cloned();
     }
@@ -74,9 +76,7 @@ pub(super) fn decide<'a>(
         cookies::expire(context, request, &mut response);
     }
     if plan.needs.contains(Needs::RESPONSE_HEADERS) {
-        let sets_headers =
-            |choice: &Choice| snapshot.choice(*choice).is_some_and(|(_, it)| !it.effects.response_headers.is_empty());
-        response.actions(snapshot).choices.extend(parts.choices.iter().copied().filter(sets_headers));
+        defer_headers(context, parts.choices, &mut response);
     }
     Decided { set, redirect: outcomes.redirect, response }
 }
@@ -118,9 +118,9 @@ fn evaluate_all(
         let Some(variant) = variant else { continue };
         let choice = Choice { experiment: number, variant };
         parts.choices.push(choice);
-        if matches!(reason, Reason::Bucketed | Reason::Sticky)
-            && !is_redirect_skipped(snapshot, choice, request, config.redirect_hosts())
-        {
+        let is_skipped = plan.needs.contains(Needs::REQUEST_EFFECTS)
+            && is_redirect_skipped(snapshot, choice, request, config.redirect_hosts());
+        if matches!(reason, Reason::Bucketed | Reason::Sticky) && !is_skipped {
             parts.exposed.push(choice);
         }
     }
@@ -131,6 +131,7 @@ fn evaluate_all(
 }
 
 /// Defers the goals that the response may reach. Only a visitor who is known and not excluded can reach one.
+#[inline(never)]
 fn defer_goals(
     context: &DecisionContext<'_>,
     input: &DecisionInput<'_>,
@@ -151,12 +152,26 @@ fn defer_goals(
     actions.goal_unit = unit.into_owned();
 }
 
+/// Defers the response headers of the choices.
+#[inline(never)]
+fn defer_headers(context: &DecisionContext<'_>, choices: &[Choice], response: &mut ResponsePlan) {
+    let snapshot = context.snapshot;
+    let sets_headers =
+        |choice: &Choice| snapshot.choice(*choice).is_some_and(|(_, it)| !it.effects.response_headers.is_empty());
+    response.actions(snapshot).choices.extend(choices.iter().copied().filter(sets_headers));
+}
+
 /// The set of the choices. No cache keeps an object of a preview.
 #[inline(always)]
 fn assignment_set(context: &DecisionContext<'_>, host: &impl Host, parts: &mut WorkerParts<'_>) -> Rc<AssignmentSet> {
     if context.plan.preview.is_none() {
         return parts.assignment_sets.get(context.snapshot, parts.choices);
     }
+    preview_set(context, host, parts)
+}
+
+#[inline(never)]
+fn preview_set(context: &DecisionContext<'_>, host: &impl Host, parts: &mut WorkerParts<'_>) -> Rc<AssignmentSet> {
     let mut set = AssignmentSet::new(context.snapshot, parts.choices);
     mark_preview(&mut set.cache_key, Some(host.random()));
     Rc::new(set)

@@ -32,6 +32,7 @@ impl<'a> ExposureReporter<'a> {
 
     /// Defers the exposures of `exposed` to the response, unless they were reported already. A set of which all were reported
     /// is remembered as a whole, to be found by one look.
+    #[inline(always)]
     pub(super) fn report(
         &mut self,
         snapshot: &Rc<Snapshot>,
@@ -44,6 +45,20 @@ impl<'a> ExposureReporter<'a> {
         if set.is_some_and(|set| self.pipeline.reported_sets.has_seen(set, self.window)) {
             return;
         }
+        self.report_each(snapshot, exposed, request, (by_id, set), response);
+    }
+
+    /// Defers the exposures of `exposed` that were not reported already. If all were, the set is remembered. `by_id` is the
+    /// share of the id in their names.
+    #[inline(never)]
+    fn report_each(
+        &mut self,
+        snapshot: &Rc<Snapshot>,
+        exposed: &[Choice],
+        request: &RequestContext<'_>,
+        (by_id, set): (Option<u64>, Option<u64>),
+        response: &mut ResponsePlan,
+    ) {
         let mut unit = None;
         let exposures: Vec<Exposure> =
             exposed.iter().filter_map(|&choice| self.exposure(snapshot, choice, request, by_id, &mut unit)).collect();

@@ -73,6 +73,7 @@ impl FlagSink for Sink<'_, '_> {
 }
 
 /// Decides the planned flags, and defers their exposures to the response.
+#[inline(never)]
 pub(super) fn decide(
     context: &DecisionContext<'_>,
     evaluator: &dyn FlagEvaluator,

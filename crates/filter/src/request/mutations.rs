@@ -58,13 +58,20 @@ impl<'a> HeaderMutations<'a> {
     #[inline(always)]
     pub(super) fn protect(&mut self, name: &'a [u8], value: &'a [u8]) {
         if is_name(name, CONNECTION.as_bytes()) {
-            self.connection.push(value);
+            self.mark_connection(value);
         } else if self.owned.contains(name) {
             self.mark_spoofed(name);
         }
     }
 
     #[cold]
+    #[inline(never)]
+    fn mark_connection(&mut self, value: &'a [u8]) {
+        self.connection.push(value);
+    }
+
+    #[cold]
+    #[inline(never)]
     fn mark_spoofed(&mut self, name: &'a [u8]) {
         match self.spoofed.iter_mut().find(|(known, _)| *known == name) {
             Some((_, times)) => *times += 1,
@@ -73,6 +80,7 @@ impl<'a> HeaderMutations<'a> {
     }
 
     /// Tells caches to store nothing of the response, in place of the client's own `cache-control`.
+    #[inline(never)]
     pub(super) fn store_nothing(&mut self, headers: &'a HeaderMap) {
         if let times @ 1.. = headers.all(CACHE_CONTROL).count() {
             self.spoofed.push((CACHE_CONTROL.as_bytes(), times));
@@ -93,9 +101,14 @@ impl<'a> HeaderMutations<'a> {
     pub(super) fn set_assignments(&mut self, assignments: &'a str, cache_key: &'a str) {
         (self.assignments, self.cache_key) = (assignments, cache_key);
         if let Some(name) = self.config.cache_key.query.as_deref().filter(|_| !cache_key.is_empty()) {
-            let target = self.new_target.as_deref().unwrap_or(self.target);
-            self.new_target = Some(url::with_parameter(target, name, Some(cache_key)));
+            self.set_parameter(name, cache_key);
         }
+    }
+
+    #[inline(never)]
+    fn set_parameter(&mut self, name: &str, value: &str) {
+        let target = self.new_target.as_deref().unwrap_or(self.target);
+        self.new_target = Some(url::with_parameter(target, name, Some(value)));
     }
 
     /// The filter's own headers, without those that have no name or no value.
@@ -123,6 +136,7 @@ impl<'a> HeaderMutations<'a> {
 
     /// Removes owned names from `connection`. The next hop would drop the headers that it names.
     #[cold]
+    #[inline(never)]
     fn keep_owned_headers_on_next_hop(&self, host: &impl StreamHost) {
         let options =
             self.connection.iter().flat_map(|value| value.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);

@@ -39,13 +39,26 @@ pub(super) fn read<'a>(
     let protect = |name, value| mutations.protect(name, value);
     let mut request = RequestContext::with(headers, &config.visitor, lengths, protect);
     mutations.target = request.target;
+    let owns_parameters = config.request.preview.is_some() || config.request.cache_key.query.is_some();
     let mut token = None;
-    if request.query.is_some() {
-        token = preview_token(&request, &config.request);
-        if let Some(target) = target_without_owned(&request, &config.request) {
-            request.retarget(texts.target.get_or_init(|| target));
-            mutations.new_target = Some(request.target.to_vec());
-        }
+    if owns_parameters && request.query.is_some() {
+        token = take_parameters(config, &mut request, texts, &mut mutations);
     }
     Received { request, mutations, token }
+}
+
+/// Takes the parameters that the filter owns from the request target. Returns the token of a preview link.
+#[inline(never)]
+fn take_parameters<'a>(
+    config: &PluginConfig,
+    request: &mut RequestContext<'a>,
+    texts: &'a RequestTexts,
+    mutations: &mut HeaderMutations<'a>,
+) -> Option<Cow<'a, [u8]>> {
+    let token = preview_token(request, &config.request);
+    if let Some(target) = target_without_owned(request, &config.request) {
+        request.retarget(texts.target.get_or_init(|| target));
+        mutations.new_target = Some(request.target.to_vec());
+    }
+    token
 }

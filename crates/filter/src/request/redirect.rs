@@ -79,7 +79,7 @@ fn default_port(scheme: &[u8]) -> Option<&'static [u8]> {
 
 /// Whether the choice's variant redirects to the address that the client is at, or to a host that is not allowed. The
 /// visitor is then shown nothing different, so that is no exposure.
-#[inline(always)]
+#[inline(never)]
 pub(super) fn is_redirect_skipped(
     snapshot: &Snapshot,
     choice: Choice,
@@ -104,6 +104,7 @@ pub(super) fn leads_to_allowed_host(to: &str, request: &RequestContext<'_>, host
 ///
 /// `sent` is the request's query as it came, which a preview's link needs on the same site. Another site gets the query
 /// without the filter's own parameters: a preview's token must not leave the site.
+#[inline(never)]
 pub(super) fn location(to: &str, sent: Option<&[u8]>, request: &RequestContext<'_>) -> Option<String> {
     let target = Target::parse(to);
     if target.is_reached(request) {

@@ -34,21 +34,26 @@ pub(super) fn write<'a>(
         metrics.add(Counter::AssignmentsOmitted, set.omitted as u64);
     }
     let redirect = redirect.filter(|_| to.is_none()).filter(|to| is_allowed(to, context, request, metrics));
-    let Some(location) = to.or(redirect) else {
-        mutations.apply(host);
-        return Flow::Continue(response);
-    };
-    // Methods that change something keep their method and body.
-    let status = if matches!(request.method, b"GET" | b"HEAD") { 302 } else { 307 };
-    if host.respond(status, &[("location", &location)]) {
-        return Flow::Answered(response);
+    if let Some(location) = to.or(redirect) {
+        if respond(&location, request, host) {
+            return Flow::Answered(response);
+        }
+        metrics.add(Counter::Respond, 1);
     }
-    metrics.add(Counter::Respond, 1);
     mutations.apply(host);
     Flow::Continue(response)
 }
 
+/// Answers the request with a redirect. False: the host refuses it.
+#[inline(never)]
+fn respond(location: &str, request: &RequestContext<'_>, host: &impl StreamHost) -> bool {
+    // Methods that change something keep their method and body.
+    let status = if matches!(request.method, b"GET" | b"HEAD") { 302 } else { 307 };
+    host.respond(status, &[("location", location)])
+}
+
 /// Adds the effects of the choices, in the order of the experiments. Returns the first redirect that leads elsewhere.
+#[inline(never)]
 fn apply_effects<'a>(
     context: &DecisionContext<'a>,
     request: &RequestContext<'_>,

@@ -11,6 +11,7 @@ const GRANTED: [&[u8]; 6] = [b"true", b"1", b"yes", b"on", b"granted", b"allow"]
 
 /// Whether the cookie's value gives consent to `wanted`. If `wanted` is several values, such as `statistics:true`, they have
 /// to follow one after the other.
+#[inline(never)]
 pub fn gives_consent(cookie: &[u8], wanted: &str) -> bool {
     let cookie = percent_decoded(cookie);
     let (given, wanted) = (values(&cookie), values(wanted.as_bytes()));

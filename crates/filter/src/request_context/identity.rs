@@ -31,6 +31,7 @@ pub fn id_from<'a>(request: &RequestContext<'a>, source: &IdSource, text: &'a On
 }
 
 #[cold]
+#[inline(never)]
 fn id_of_token<'a>(
     request: &RequestContext<'a>,
     claim: &str,
@@ -48,6 +49,7 @@ fn id_of_token<'a>(
 
 /// The minted id that the client sent: the first valid one, because a browser may also have a cookie of this name for
 /// another domain or path.
+#[inline(never)]
 pub fn minted_id<'a>(request: &RequestContext<'a>, mint: &OwnCookie) -> Option<&'a str> {
     let first = request.cookie(&mint.cookie)?;
     let valid = if is_minted(first) { first } else { find_cookie(request.headers, &mint.cookie, is_minted)? };
@@ -72,6 +74,7 @@ pub fn is_minted(text: &[u8]) -> bool {
 }
 
 /// Whether the user agent is a bot's and bots are excluded.
+#[inline(never)]
 pub fn is_bot(request: &RequestContext<'_>, visitor: &Visitor) -> bool {
     visitor.exclude_bots && request.user_agent.is_some_and(|name| visitor.bot_patterns.match_bot(name))
 }

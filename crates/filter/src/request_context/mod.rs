@@ -99,6 +99,7 @@ impl<'a> KnownHeaders<'a> {
 
     /// Takes in the purpose of a request, such as `prefetch;prerender`.
     #[cold]
+    #[inline(never)]
     fn note_purpose(&mut self, value: &[u8]) {
         let mut purposes = value.split(|byte| b";, ".contains(byte));
         let is_prefetch =
@@ -304,6 +305,7 @@ pub fn preview_token<'a>(view: &RequestContext<'a>, request: &Request) -> Option
 }
 
 /// The content of a token, or the reason why it does not count; `None` if there are no preview links.
+#[inline(never)]
 pub fn preview(
     token: &[u8],
     view: &RequestContext<'_>,
