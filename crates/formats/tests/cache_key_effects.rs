@@ -5,7 +5,7 @@
 use edgesplit_engine::assignments;
 use edgesplit_engine::attribute::{AttributeName, AttributeValue, Attributes};
 use edgesplit_engine::condition::request_budget;
-use edgesplit_engine::decide::{DecisionInput, evaluate_on_route};
+use edgesplit_engine::decide::{DecisionInput, Units, evaluate_on_route};
 use edgesplit_engine::decide_flags;
 use edgesplit_engine::flag::{FlagDecisions, FlagVisitor};
 use edgesplit_engine::snapshot::{Choice, Effects, Snapshot};
@@ -82,8 +82,9 @@ fn decided(snapshot: &Snapshot, visitor: &Visitor) -> Vec<Choice> {
     let input = DecisionInput::unrestricted(0, &steps);
     let numbers: Vec<u32> = (0..).take(snapshot.experiments.len()).collect();
     let Some(evaluator) = snapshot.flag_evaluator.as_deref() else {
+        let units = Units::new(visitor);
         let decide = |(number, experiment)| {
-            let variant = evaluate_on_route(snapshot, experiment, &input, visitor, &mut ()).variant?;
+            let variant = evaluate_on_route(snapshot, experiment, &input, &units, &mut ()).variant?;
             Some(Choice { experiment: number, variant })
         };
         return snapshot.experiments.iter().enumerate().filter_map(decide).collect();
