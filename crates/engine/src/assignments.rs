@@ -1,6 +1,7 @@
 //! The two texts that carry decisions to the origin and its caches.
 
 use super::snapshot::{Choice, Snapshot, Variant};
+use crate::sort::sort_by;
 use std::borrow::Cow;
 use std::fmt::Write;
 
@@ -20,14 +21,14 @@ pub fn mark_preview(cache_key: &mut String, nonce: Option<u128>) {
 /// the baseline therefore shares its cached objects with visitors who are in no experiment. Either is empty without a pair.
 pub fn texts(snapshot: &Snapshot, choices: &mut [Choice]) -> (String, String) {
     let rank = |choice: &Choice| snapshot.experiments.get(choice.experiment).map(|experiment| experiment.rank);
-    choices.sort_unstable_by_key(rank);
+    sort_by(choices, |a, b| rank(a) < rank(b));
     let joined = |choices: &[Choice], pair: fn(&Variant) -> Option<&str>, separator| {
         let pairs = choices.iter().filter_map(|choice| pair(snapshot.choice(*choice)?.1));
         pairs.collect::<Vec<_>>().join(separator)
     };
     let cache_key = joined(choices, |variant| variant.cache_pair.as_deref(), "~");
     let listed = listed(snapshot, choices).map(|mut listed| {
-        listed.sort_unstable_by_key(rank);
+        sort_by(&mut listed, |a, b| rank(a) < rank(b));
         listed
     });
     (joined(listed.as_deref().unwrap_or(choices), assignment, SEPARATOR), cache_key)
@@ -48,7 +49,7 @@ fn listed(snapshot: &Snapshot, choices: &[Choice]) -> Option<Vec<Choice>> {
         return None;
     }
     let mut listed = choices.to_vec();
-    listed.sort_unstable_by_key(|choice| choice.experiment);
+    sort_by(&mut listed, |a, b| a.experiment < b.experiment);
     let mut used = 0;
     listed.retain(|choice| {
         let fits = used + bytes(choice) <= room;

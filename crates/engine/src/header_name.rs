@@ -1,5 +1,7 @@
 //! Names of headers, and sets of them that are found by length first.
 
+use crate::sort::sort;
+
 /// Lengths that names have, in bytes; 63 stands for 63 and more.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct HeaderLengthMask(u64);
@@ -78,7 +80,7 @@ impl NameSet {
     pub fn new(names: Vec<String>) -> NameSet {
         let mut names: Vec<String> =
             names.into_iter().map(|name| name.to_ascii_lowercase().replace('_', "-")).collect();
-        names.sort_unstable();
+        sort(&mut names);
         names.dedup();
         let lengths =
             names.iter().fold(HeaderLengthMask::default(), |all, name| all.or(HeaderLengthMask::of(&[name.len()])));

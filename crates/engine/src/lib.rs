@@ -23,5 +23,6 @@ pub mod route;
 pub mod route_index;
 pub mod snapshot;
 pub mod snapshot_indexer;
+pub mod sort;
 
 pub use decide_flags::decide_flags;

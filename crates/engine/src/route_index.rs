@@ -3,6 +3,7 @@
 use super::condition::{LimitExceeded, StepBudget};
 use super::pattern::Pattern;
 use super::route::{RequestLine, Route};
+use crate::sort::sort;
 use std::collections::BTreeMap;
 
 /// Finds the routes that can match a path in time that depends on their nesting, not on their number.
@@ -108,7 +109,7 @@ impl RouteIndex {
             }
             next = prefix.parent.and_then(|at| self.prefixes.get(at));
         }
-        found.sort_unstable();
+        sort(found);
         found.dedup();
     }
 

@@ -9,6 +9,7 @@ use super::path_rewrite::PathRewrite;
 use super::route::Route;
 use super::route_index::RouteIndex;
 use crate::header_name::NameSet;
+use crate::sort::sort;
 use std::collections::HashMap;
 
 /// A compiled config.
@@ -251,7 +252,7 @@ impl Effects {
         let mut parts: Vec<&[u8]> = Vec::new();
         for (kind, headers) in [("request", request_headers), ("response", response_headers)] {
             let mut sorted: Vec<&(String, String)> = headers.iter().collect();
-            sorted.sort_unstable();
+            sort(&mut sorted);
             parts.extend(sorted.iter().flat_map(|(name, value)| [kind.as_bytes(), name.as_bytes(), value.as_bytes()]));
         }
         if let Some(PathRewrite { prefix, with }) = path {

@@ -4,6 +4,7 @@
 
 use crate::attribute::AttributeValue;
 use crate::number;
+use crate::sort::{sort, sort_by};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -257,9 +258,9 @@ impl ValueSet {
                 JsValue::List(_) | JsValue::Object(_) => {}
             }
         }
-        texts.sort_unstable();
+        sort(&mut texts);
         texts.dedup();
-        numbers.sort_unstable_by(f64::total_cmp);
+        sort_by(&mut numbers, |a, b| a.total_cmp(b).is_lt());
         ValueSet { texts: texts.into(), numbers: numbers.into(), others, folded }
     }
 

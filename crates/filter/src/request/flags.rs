@@ -13,6 +13,7 @@ use edgesplit_engine::observer::Observer;
 use edgesplit_engine::pattern::Pattern;
 use edgesplit_engine::reason::Reason;
 use edgesplit_engine::snapshot::{Choice, Snapshot};
+use edgesplit_engine::sort::sort_by;
 use std::fmt;
 
 /// The outcomes of a vendor's flags, beside the choices.
@@ -98,7 +99,7 @@ pub(super) fn decide(
     };
     decide_flags(snapshot, evaluator, plan.experiments, input, &visitor, &mut sink);
     let Sink { choices, exposures, outcomes, .. } = sink;
-    choices.sort_unstable_by_key(|choice| choice.experiment);
+    sort_by(choices, |a, b| a.experiment < b.experiment);
     if !exposures.is_empty() {
         response.actions(snapshot).exposures = exposures;
     }

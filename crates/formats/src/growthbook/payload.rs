@@ -9,6 +9,7 @@ use crate::conditions::SavedGroups;
 use crate::diagnostics::{Node, Problems};
 use edgesplit_engine::flag::Outcome;
 use edgesplit_engine::snapshot::Disabled;
+use edgesplit_engine::sort::sort_by;
 use serde_json::Value;
 use std::collections::HashMap;
 
@@ -87,7 +88,7 @@ impl Payload {
         let units = of_rules.chain(of_tests).map(|experiment| &experiment.unit);
         let attributes = units.flat_map(|unit| [Some(&unit.attribute), unit.fallback.as_ref()]).flatten();
         let mut attributes: Vec<&Attribute> = attributes.collect();
-        attributes.sort_by(|a, b| a.written.cmp(&b.written));
+        sort_by(&mut attributes, |a, b| a.written < b.written);
         attributes.dedup_by(|a, b| a.written == b.written);
         attributes.into_iter().cloned().collect()
     }

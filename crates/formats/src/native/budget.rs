@@ -11,6 +11,7 @@ use crate::format::Options;
 use edgesplit_engine::assignments::{header_bytes, pair_bytes};
 use edgesplit_engine::route::Route;
 use edgesplit_engine::snapshot::{Experiment, State};
+use edgesplit_engine::sort::sort;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 
@@ -296,7 +297,7 @@ fn factor(experiment: &Experiment) -> u64 {
             // Several outcomes of a flag may have the same pair.
             let pairs = experiment.variants.iter().filter_map(|variant| variant.cache_pair.as_deref());
             let mut pairs: Vec<&str> = pairs.collect();
-            pairs.sort_unstable();
+            sort(&mut pairs);
             pairs.dedup();
             pairs.len() as u64 + 1
         }

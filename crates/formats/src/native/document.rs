@@ -16,6 +16,7 @@ use edgesplit_engine::hash::Salt;
 use edgesplit_engine::header_name::NameSet;
 use edgesplit_engine::snapshot::{self, Disabled, Experiment, Goal, Layer, Snapshot, State};
 use edgesplit_engine::snapshot_indexer::SnapshotIndexer;
+use edgesplit_engine::sort::sort_by;
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -241,7 +242,7 @@ fn beside_others(
     // Slots in use do not overlap each other, so those that overlap these are neighbours.
     let before_end = slots.range(..layer.to).rev();
     let mut taken: Vec<_> = before_end.take_while(|(_, (to, _))| *to > layer.from).collect();
-    taken.sort_unstable_by_key(|(_, (_, position))| *position);
+    sort_by(&mut taken, |(_, (_, a)), (_, (_, b))| a < b);
     for (from, (to, position)) in taken {
         let key = others.get(*position).map_or("", |other| other.key.as_str());
         let message =
