@@ -190,7 +190,7 @@ fn suggested_commands_work_and_show_on_the_dashboard() {
     let mut page =
         installed("chromium", "browser").map(|browser| Browser::open(&browser, introduction.address("the dashboard")));
     let port: u16 = introduction.address("the dashboard").rsplit(':').next().unwrap().parse().unwrap();
-    let state = || Client::new(port).get("/state.json").send().json();
+    let state = || Client::new(port).get("/state.json").host(format!("127.0.0.1:{port}")).send().json();
     let mut shows = |what: &str, selector: &str, text: &str, is: &dyn Fn(&Value) -> bool| {
         eventually(DEADLINE, what, || is(&state()).then_some(()));
         if let Some(page) = &mut page {

@@ -9,6 +9,7 @@ pub mod attribute;
 pub mod condition;
 pub mod decide;
 mod decide_flags;
+mod decision;
 pub mod flag;
 pub mod guardrail;
 pub mod hash;

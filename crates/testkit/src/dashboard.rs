@@ -41,7 +41,7 @@ impl Dashboard {
     /// What the page is drawn from.
     pub fn state(&self) -> Value {
         let port = self.address.rsplit(':').next().and_then(|port| port.parse().ok()).unwrap_or(0);
-        Client::new(port).get("/state.json").send().json()
+        Client::new(port).get("/state.json").host(format!("127.0.0.1:{port}")).send().json()
     }
 }
 

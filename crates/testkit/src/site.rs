@@ -343,7 +343,8 @@ fn another_document_is_followed(site: &mut impl Site, visits: &Visits) {
 fn check_dashboard_is_healthy(site: &impl Site, visits: &Visits) {
     let dashboard = site.port(Port::Dashboard).expect("every stack has it");
     eventually(PATIENCE, "the dashboard is content", || {
-        let state = Client::new(dashboard).get("/state.json").try_send().ok()?.json();
+        let state =
+            Client::new(dashboard).get("/state.json").host(format!("127.0.0.1:{dashboard}")).try_send().ok()?.json();
         let delivery = &state["delivery"];
         let counted = delivery["delivered"] == visits.stat("events.emitted") && delivery["queued_events"] == 0;
         (counted && delivery["verdict"]["health"] == "healthy").then_some(())
