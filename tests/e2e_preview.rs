@@ -191,7 +191,8 @@ fn preview_is_never_served_from_or_kept_in_a_cache() {
     let inline = format!("inline: {}", document(&experiments()));
     let module = format!("filename: {}", Value::from(built_module().to_string_lossy()));
     let address = format!("{{socket_address: {{address: 127.0.0.1, port_value: {}}}}}", origin.port());
-    let block = format!("request:\n                      preview: {{secret: {SECRET}}}");
+    let effects = "effects: {response_headers: [\"x-*\", cache-control]}\n                    ";
+    let block = format!("{effects}request:\n                      preview: {{secret: {SECRET}}}");
     let yaml = recipe(
         "cache-envoy.yaml",
         &[
@@ -216,7 +217,8 @@ fn preview_is_never_served_from_or_kept_in_a_cache() {
         // What is cached before is not what a preview of the same variant gets, and the other way round.
         let start = asked();
         for id in ["u1", "u2"] {
-            assert!(get(path, id).text().contains(others), "{path}");
+            let text = get(path, id).text();
+            assert!(text.contains(others), "{path}: {text}");
         }
         assert_eq!(asked() - start, 1, "the page is cached");
         for variant in ["green", "control", "never"] {

@@ -39,11 +39,14 @@ impl ConfigSync {
         let body = Body { version, validator, revision, text };
         let mut is_changed = false;
         let stored = swap(env, &self.body_key, &mut |_, stored| {
-            let before = Body::decode(stored);
-            is_changed = before.as_ref().is_some_and(|before| before.text != body.text);
+            // A copy of the stored body is gone before the new one is written: bodies are large.
+            let stored_revision = {
+                let stored = Body::decode(stored);
+                is_changed = stored.as_ref().is_some_and(|stored| stored.text != body.text);
+                stored.and_then(|stored| stored.revision)
+            };
             // Another VM may have stored a newer config in the meantime. This VM loads it with its next tick.
-            let stored = before.as_ref().and_then(|before| before.revision.as_deref());
-            (!is_lower(body.revision.as_deref(), stored)).then(|| body.encode())
+            (!is_lower(body.revision.as_deref(), stored_revision.as_deref())).then(|| body.encode())
         });
         if stored != Ok(true) {
             self.schedule_retry(env);
