@@ -1,8 +1,8 @@
-//! The module that a proxy loads: Edgesplit's filter over proxy-wasm. The filter itself is [`edgesplit_filter`]. This package
+//! The module that a proxy loads: Edgesplit's filter over proxy-wasm. The filter itself is `edgesplit_filter`. This package
 //! connects it to the proxy's callbacks, and is empty in native builds.
 //!
-//! - [`Plugin`]: a root context, which owns the worker.
-//! - [`Stream`]: a request with its response.
+//! - `Plugin`: a root context, which owns the worker.
+//! - `Stream`: a request with its response.
 //! - `abi`: the host calls.
 #![cfg(target_arch = "wasm32")]
 #![allow(missing_docs, reason = "the SDK's macro declares the one public function")]

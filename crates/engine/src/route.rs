@@ -32,7 +32,7 @@ pub const OPTIONS: &[u8] = b"OPTIONS";
 impl Route {
     /// Whether `line` is one of this route's requests, if the budget has the steps to find out.
     ///
-    /// A route that a [`RouteIndex`] would not find takes no steps, and one that it finds takes the same here as there.
+    /// A route that a `RouteIndex` would not find takes no steps, and one that it finds takes the same here as there.
     /// Either way of evaluation therefore reaches the limit at the same experiment.
     pub fn matches(&self, line: &RequestLine<'_>, steps: &StepBudget) -> Result<bool, LimitExceeded> {
         let is_excluded = line.method == OPTIONS && !self.names_options();

@@ -1,6 +1,6 @@
 //! Shared data: the values that all VMs of the process see.
 //!
-//! [`update`] is the only way to change one: a bounded compare-and-swap loop. A stored value is a [`Record`], bytes that
+//! `update` is the only way to change one: a bounded compare-and-swap loop. A stored value is a [`Record`], bytes that
 //! begin with a mark and a version and are checked before use, because a module may meet the data of an older or newer
 //! one. A value that cannot be read counts as absent, and is counted.
 //!

@@ -16,7 +16,7 @@
 //! | [`diagnostics`] | problems in a document, with their paths |
 //!
 //! Vendors' formats have no routes and no baselines. The plugin configuration has them, as
-//! [`FlagRoute`](format::FlagRoute)s.
+//! [`FlagRoute`]s.
 
 pub mod conditions;
 pub mod diagnostics;

@@ -200,6 +200,8 @@ impl Scan {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::string_slice)]
+
     use super::*;
 
     /// The parts of `text`, as text, found with `bytes_max` bytes at a time.

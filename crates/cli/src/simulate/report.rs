@@ -149,12 +149,12 @@ impl Report<'_> {
                 let _ = write!(text, "{QUIET}, {} {}{QUIET:#}", grouped(*count), reason.name());
             }
             text.push('\n');
-            let width = row.shares.iter().map(|share| printable(&share.key).chars().count()).max().unwrap_or(0);
+            let width = row.shares.iter().map(|share| printable(share.key).chars().count()).max().unwrap_or(0);
             for share in &row.shares {
                 let _ = write!(
                     text,
                     "  {:width$}  {:>12}  {:>7.2} %",
-                    printable(&share.key),
+                    printable(share.key),
                     grouped(share.visitors),
                     100.0 * share.observed
                 );

@@ -83,7 +83,7 @@ pub(super) fn answer(reply: &impl Reply, bytes_max: usize) -> Result<Answer, Fet
         "" | "identity" => Decoder { gzip: None, text: reply.body(bytes_max), bytes_max },
         "gzip" | "x-gzip" => {
             let gzip = MultiGzDecoder::new(Cursor::new(reply.body(bytes_max)));
-            Decoder { gzip: Some(gzip), text: Vec::new(), bytes_max }
+            Decoder { gzip: Some(Box::new(gzip)), text: Vec::new(), bytes_max }
         }
         encoding => {
             let problem = format!("the content-encoding {encoding:?} is not supported, only gzip is");
@@ -96,7 +96,7 @@ pub(super) fn answer(reply: &impl Reply, bytes_max: usize) -> Result<Answer, Fet
 /// Decompresses a config step by step.
 #[derive(Debug)]
 pub(super) struct Decoder {
-    gzip: Option<MultiGzDecoder<Cursor<Vec<u8>>>>,
+    gzip: Option<Box<MultiGzDecoder<Cursor<Vec<u8>>>>>,
     /// The config so far.
     pub(super) text: Vec<u8>,
     bytes_max: usize,
