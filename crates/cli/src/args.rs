@@ -1,14 +1,29 @@
 //! Values of arguments that several subcommands take.
 
+use crate::files::read;
+use crate::output::print_problems;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use edgesplit_filter::plugin_config::{self, PluginConfig, parse_duration_ms};
 use edgesplit_formats::{FormatRef, Options};
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Reads the name of a format.
 pub(crate) fn format_parser() -> impl TypedValueParser<Value = FormatRef> {
     PossibleValuesParser::new(edgesplit_formats::formats().map(|format| format.name()))
         .try_map(|name| edgesplit_formats::find(&name).ok_or("no such format"))
+}
+
+/// Reads the plugin configuration in `file`, if a file is given. If it is refused, prints its problems and returns none.
+pub(crate) fn read_plugin(file: Option<&Path>) -> Result<Option<Option<PluginConfig>>, String> {
+    let Some(file) = file else { return Ok(Some(None)) };
+    match PluginConfig::parse(&read(file)?) {
+        Ok(plugin) => Ok(Some(Some(plugin))),
+        Err(problems) => {
+            print_problems(file, &problems);
+            Ok(None)
+        }
+    }
 }
 
 /// The options for compiling a config: those of the plugin configuration, with `format` overriding its format.

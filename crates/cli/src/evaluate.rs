@@ -9,7 +9,7 @@ pub(super) use answer::Answer;
 pub(super) use request::Request;
 pub(super) use row::Row;
 
-use crate::args::{self, options};
+use crate::args::{self, options, read_plugin};
 use crate::exit::{EXIT_OK, EXIT_PROBLEMS};
 use crate::files::read;
 use crate::output::print_problems;
@@ -26,16 +26,7 @@ pub(super) fn run(
     plugin: Option<&std::path::Path>,
     now_ms: Option<i64>,
 ) -> Result<u8, String> {
-    let plugin = match plugin {
-        None => None,
-        Some(file) => match PluginConfig::parse(&read(file)?) {
-            Ok(plugin) => Some(plugin),
-            Err(problems) => {
-                print_problems(file, &problems);
-                return Ok(EXIT_PROBLEMS);
-            }
-        },
-    };
+    let Some(plugin) = read_plugin(plugin)? else { return Ok(EXIT_PROBLEMS) };
     let compiled = edgesplit_formats::compile_bytes(&read(config)?, &options(format, plugin.as_ref()));
     // A disabled experiment is reported, but the others are still decided.
     print_problems(config, &compiled.problems);

@@ -8,24 +8,14 @@ mod visitor;
 pub(super) use args::Arguments;
 pub(super) use keys::count as key_count;
 
-use crate::args::{now_ms, options};
+use crate::args::{now_ms, options, read_plugin};
 use crate::exit::{EXIT_OK, EXIT_PROBLEMS};
 use crate::files::read;
 use crate::output::{self, STRONG, print_problems};
-use edgesplit_filter::plugin_config::PluginConfig;
 use visitor::Explanation;
 
 pub(super) fn run(args: &Arguments) -> Result<u8, String> {
-    let plugin = match &args.plugin {
-        None => None,
-        Some(file) => match PluginConfig::parse(&read(file)?) {
-            Ok(plugin) => Some(plugin),
-            Err(problems) => {
-                print_problems(file, &problems);
-                return Ok(EXIT_PROBLEMS);
-            }
-        },
-    };
+    let Some(plugin) = read_plugin(args.plugin.as_deref())? else { return Ok(EXIT_PROBLEMS) };
     let options = options(args.format, plugin.as_ref());
     let compiled = edgesplit_formats::compile_bytes(&read(&args.config)?, &options);
     print_problems(&args.config, &compiled.problems);

@@ -1,6 +1,6 @@
 //! Generated visitors, decided on all cores, for `simulate` and `diff`.
 
-use crate::args::{format_parser, moment_ms, now_ms, options};
+use crate::args::{format_parser, moment_ms, now_ms, options, read_plugin};
 use crate::evaluate::Request;
 use crate::files::read;
 use crate::output::print_problems;
@@ -11,7 +11,7 @@ use edgesplit_engine::decide_flags;
 use edgesplit_engine::flag::{FlagDecisions, FlagVisitor};
 use edgesplit_engine::reason::Reason;
 use edgesplit_engine::snapshot::{Experiment, Snapshot, State};
-use edgesplit_filter::plugin_config::{PluginConfig, Visitor};
+use edgesplit_filter::plugin_config::Visitor;
 use edgesplit_filter::request_context::RequestContext;
 use edgesplit_formats::diagnostics::{Node, Problems};
 use edgesplit_formats::{FormatRef, Options};
@@ -65,16 +65,7 @@ impl Population {
     /// Reads the files of the arguments. If the plugin configuration has problems, prints them and returns none. An error
     /// means incorrect usage.
     pub(super) fn new(args: &Arguments) -> Result<Option<Population>, String> {
-        let plugin = match &args.plugin {
-            None => None,
-            Some(file) => match PluginConfig::parse(&read(file)?) {
-                Ok(plugin) => Some(plugin),
-                Err(problems) => {
-                    print_problems(file, &problems);
-                    return Ok(None);
-                }
-            },
-        };
+        let Some(plugin) = read_plugin(args.plugin.as_deref())? else { return Ok(None) };
         let requests = match &args.requests {
             None => Vec::new(),
             Some(file) => requests(file)?,

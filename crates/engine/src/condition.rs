@@ -82,7 +82,7 @@ pub enum Check {
     Operators(Vec<Operator>),
 }
 
-/// Says of an order whether it is the one asked for, such as [`Ordering::is_lt`].
+/// Whether a comparison has the wanted result, such as [`Ordering::is_lt`].
 pub type Accepts = fn(Ordering) -> bool;
 
 /// One operator and its operand.

@@ -107,7 +107,7 @@ impl Salt {
 pub struct HashedSalt(Murmur3);
 
 impl Default for HashedSalt {
-    /// That of the empty text.
+    /// The state before any text.
     fn default() -> HashedSalt {
         HashedSalt(Murmur3::new(0))
     }

@@ -43,7 +43,7 @@ impl PathRewrite {
     }
 }
 
-/// Whether a segment of `path` is empty (but for the last), `.` or `..`, however it is encoded. Backslashes count as
+/// Whether a segment of `path` is empty (except the last), `.` or `..`, however it is encoded. Backslashes count as
 /// slashes, and parameters (`..;a`) are ignored, as some servers do.
 fn has_escaping_segment(path: &[u8]) -> bool {
     let mut decoded = Cow::Borrowed(path);

@@ -45,7 +45,7 @@ impl Sample {
             }
         }
         if sample.queued_events == 0 {
-            // The gauge of the age is updated a little later than that of the number.
+            // The gauge of the age is updated a little later than the gauge of the number.
             sample.oldest_age_s = 0;
         }
         sample

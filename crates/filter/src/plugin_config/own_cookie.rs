@@ -41,8 +41,8 @@ impl OwnCookie {
 
     /// The `Set-Cookie` that takes it away from the browser.
     pub fn expired(&self) -> String {
-        // Browsers know a cookie by its name, domain and path: the others are there because they judge a cookie that
-        // is to be taken away as they do one that is to be kept.
+        // Browsers identify a cookie by its name, domain and path. The other attributes are needed because browsers apply
+        // the same rules to a cookie that expires as to one that is set.
         self.written("", 0)
     }
 

@@ -81,7 +81,7 @@ pub(super) fn decide<'a>(
     Decided { set, redirect: outcomes.redirect, response }
 }
 
-/// What caches towards the client must be told.
+/// The instruction for caches between the proxy and the client.
 #[inline(always)]
 fn caching(context: &DecisionContext<'_>) -> Caching {
     if context.plan.preview.is_some() {

@@ -79,7 +79,7 @@ impl<'a> HeaderMutations<'a> {
         }
     }
 
-    /// Tells caches to store nothing of the response, in place of the client's own `cache-control`.
+    /// Replaces the client's `cache-control` by `no-store`, which keeps the response out of caches.
     #[inline(never)]
     pub(super) fn store_nothing(&mut self, headers: &'a HeaderMap) {
         if let times @ 1.. = headers.all(CACHE_CONTROL).count() {

@@ -192,7 +192,7 @@ impl<'a> RequestContext<'a> {
     /// The scheme of the client's connection, as far as proxies report it.
     pub fn scheme(&self) -> Option<&'a [u8]> {
         let forwarded = self.headers.get("x-forwarded-proto").map(|schemes| {
-            // The first is that of the client's own connection.
+            // The first is the scheme of the client's own connection.
             schemes.split(|byte| *byte == b',').next().unwrap_or_default().trim_ascii()
         });
         forwarded.filter(|scheme| !scheme.is_empty()).or_else(|| self.headers.get(":scheme"))
@@ -235,7 +235,7 @@ impl Attributes for RequestContext<'_> {
         if let Some(typed) = self.typed
             && *name != AttributeName::Id
         {
-            // What is given with a type is what is meant, whatever the request says.
+            // Typed attributes take precedence over the request.
             let found = match name {
                 AttributeName::Named(name) => json_attribute(typed, name),
                 other => typed.get(&*other.written()).map_or(AttributeValue::Missing, AttributeValue::Json),
