@@ -22,6 +22,7 @@ pub mod printable;
 pub mod reason;
 pub mod route;
 pub mod route_index;
+pub mod sample_ratio;
 pub mod snapshot;
 pub mod snapshot_indexer;
 pub mod sort;

@@ -1,9 +1,10 @@
 //! The state of the dashboard, without clock and network: samples come in, the JSON of the page goes out.
 
-use super::config::ConfigView;
+use super::config::{ConfigView, ExperimentView};
 use super::proxy::{Proxy, samples};
 use super::sample::{Name, Sample};
 use super::verdict::{self, ExperimentVerdict, Health, Verdict};
+use edgesplit_engine::sample_ratio::SampleRatio;
 use edgesplit_filter::metrics::{name_part, revision_hash};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
@@ -222,9 +223,18 @@ impl State {
         });
         Some(json!({
             "key": experiment.key, "state": experiment.state, "exposures": total, "verdict": verdict.verdict.to_json(),
-            "test": verdict.test.map(crate::statistics::ChiSquaredTest::to_json), "variants": variants.collect::<Vec<_>>(),
+            "test": verdict.ratio.map(|ratio| ratio_json(experiment, &ratio)), "variants": variants.collect::<Vec<_>>(),
         }))
     }
+}
+
+/// The result of the test of an experiment's split.
+fn ratio_json(experiment: &ExperimentView, ratio: &SampleRatio) -> Value {
+    let furthest = experiment.variants.get(ratio.furthest).map(|(variant, _)| variant);
+    json!({
+        "p_value": ratio.p_value, "plausible": !ratio.is_mismatch(),
+        "furthest": {"variant": furthest, "observed": ratio.share, "configured": ratio.expected},
+    })
 }
 
 #[cfg(test)]

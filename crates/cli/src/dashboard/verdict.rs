@@ -4,15 +4,12 @@ use super::config::ExperimentView;
 use super::proxy::{Proxy, samples};
 use super::sample::Sample;
 use crate::output::{counted, grouped};
-use crate::statistics::ChiSquaredTest;
+use edgesplit_engine::sample_ratio::SampleRatio;
 use edgesplit_filter::metrics::name_part;
 use serde_json::{Value, json};
 
 /// The fewest exposures for which shares are tested.
 pub(super) const EXPOSURES_MIN: u64 = 100;
-
-/// Splits with a p-value below this are to be watched. The limit of a mismatch is `P_VALUE_MIN`.
-const P_VALUE_WATCHED: f64 = 0.01;
 
 /// Experiments that the config service has not confirmed for longer than this may be old.
 const CONFIG_AGE_MAX_S: u64 = 120;
@@ -154,10 +151,15 @@ fn p_text(p_value: f64) -> String {
     if p_value < 0.0995 { format!("p = {p_value:.3}") } else { format!("p = {p_value:.2}") }
 }
 
+/// A share for reading.
+fn percent(share: f64) -> String {
+    format!("{:.1} %", share * 100.0)
+}
+
 /// An experiment's exposures, their test against the weights, and the verdict on both.
 pub(super) struct ExperimentVerdict {
     pub(super) counts: Vec<u64>,
-    pub(super) test: Option<ChiSquaredTest>,
+    pub(super) ratio: Option<SampleRatio>,
     pub(super) verdict: Verdict,
 }
 
@@ -170,16 +172,16 @@ pub(super) fn experiment(experiment: &ExperimentView, sum: &Sample, lost: u64) -
     let weighted: Option<Vec<(u64, u32)>> =
         counts.iter().zip(&experiment.variants).map(|(count, (_, weight))| Some((*count, (*weight)?))).collect();
     let weighted = weighted.filter(|_| total >= EXPOSURES_MIN);
-    let test = weighted.as_deref().and_then(ChiSquaredTest::new);
+    let ratio = weighted.as_deref().and_then(SampleRatio::new);
     let is_off = |variant: &str| sum.off.get(&(name.clone(), name_part(variant))).copied();
     let off = experiment.variants.iter().find_map(|(variant, _)| Some((variant, is_off(variant)?)));
-    let verdict = match (experiment.state, off, &test) {
+    let verdict = match (experiment.state, off, &ratio) {
         ("paused", ..) => Verdict::new(Health::Healthy, "No visitor is in it.").word("paused"),
         ("concluded", ..) => {
             Verdict::new(Health::Healthy, "Every visitor gets the winner, and nothing is reported.").word("concluded")
         }
         (_, Some((variant, proxies)), _) => switched_off(variant, proxies),
-        (_, _, Some(test)) => split(test, weighted.as_deref().unwrap_or_default(), lost),
+        (_, _, Some(ratio)) => split(experiment, ratio, weighted.as_deref().unwrap_or_default(), lost),
         _ if total == 0 => Verdict::new(Health::Watch, "No visitor has been exposed yet.").word("no exposures"),
         _ if total < EXPOSURES_MIN => {
             let text = format!("{} of the {EXPOSURES_MIN} exposures needed to test the split.", grouped(total));
@@ -187,22 +189,28 @@ pub(super) fn experiment(experiment: &ExperimentView, sum: &Sample, lost: u64) -
         }
         _ => Verdict::new(Health::Healthy, "There are no weights to compare the shares with.").word("not judged"),
     };
-    ExperimentVerdict { counts, test, verdict }
+    ExperimentVerdict { counts, ratio, verdict }
 }
 
 /// The verdict on a split that was tested against the weights.
-fn split(test: &ChiSquaredTest, counts: &[(u64, u32)], lost: u64) -> Verdict {
-    if !test.is_plausible() {
-        let text = "Split does not match the weights (p < 0.001). \
-                    Do not trust this experiment's results until you know the cause.";
+fn split(experiment: &ExperimentView, ratio: &SampleRatio, counts: &[(u64, u32)], lost: u64) -> Verdict {
+    let furthest = experiment.variants.get(ratio.furthest).map_or("", |(variant, _)| variant);
+    let shares = format!("{furthest} has {} instead of {}", percent(ratio.share), percent(ratio.expected));
+    if ratio.is_mismatch() {
+        let text = format!(
+            "Split does not match the weights: {shares} (p < 0.001). \
+             Do not trust this experiment's results until you know the cause."
+        );
         return Verdict::new(Health::Broken, text).word("sample ratio mismatch");
     }
-    if test.p_value < P_VALUE_WATCHED {
-        let text =
-            format!("Split is unlikely for these weights ({}). Below 0.001 it is a mismatch.", p_text(test.p_value));
+    if ratio.is_watched() {
+        let text = format!(
+            "Split is unlikely for these weights: {shares} ({}). Below 0.001 it is a mismatch.",
+            p_text(ratio.p_value)
+        );
         return Verdict::new(Health::Watch, text).word("unusual shares");
     }
-    let expected = format!("Split is as expected ({})", p_text(test.p_value));
+    let expected = format!("Split is as expected ({})", p_text(ratio.p_value));
     if lost == 0 {
         return Verdict::new(Health::Healthy, format!("{expected}."));
     }
@@ -213,7 +221,7 @@ fn split(test: &ChiSquaredTest, counts: &[(u64, u32)], lost: u64) -> Verdict {
         };
         counts.iter().enumerate().map(rest).collect()
     };
-    let holds = |at: usize| ChiSquaredTest::new(&one_variant_lost(at)).is_none_or(|test| test.is_plausible());
+    let holds = |at: usize| SampleRatio::new(&one_variant_lost(at)).is_none_or(|ratio| !ratio.is_mismatch());
     let all_lost = format!("all lost events ({}) were of one variant", grouped(lost));
     if (0..counts.len()).all(holds) {
         return Verdict::new(Health::Healthy, format!("{expected}, even if {all_lost}."));

@@ -66,16 +66,19 @@ fn split_is_tested_over_all_proxies() {
     assert_eq!((&seen["overall"], &seen["attention"]), (&json!("healthy"), &json!([])), "{seen:#}");
     assert_eq!(seen["experiments"][0]["variants"][0]["exposures"], 1010);
     assert_eq!((&seen["revision"], &seen["proxies"][1]["revisions"]), (&json!("r1"), &json!(["r1"])));
-    // 1,110 to 990 has p = 0.009.
-    let seen = watched.then(Ok(sample(700, 400, 0)), Ok(sample(410, 590, 0)));
+    // 1,160 to 990 has p = 0.008.
+    let seen = watched.then(Ok(sample(750, 400, 0)), Ok(sample(410, 590, 0)));
     assert_eq!(seen["experiments"][0]["verdict"]["word"], "unusual shares");
-    assert!(text(&seen["experiments"][0]["verdict"]).contains("(p = 0.009)"), "{seen:#}");
-    let seen = watched.then(Ok(sample(700, 400, 0)), Ok(sample(600, 590, 0)));
+    assert!(
+        text(&seen["experiments"][0]["verdict"]).contains("control has 54.0 % instead of 50.0 % (p = 0.008)"),
+        "{seen:#}"
+    );
+    let seen = watched.then(Ok(sample(750, 400, 0)), Ok(sample(600, 590, 0)));
     let nav = &seen["experiments"][0];
     assert_eq!((&seen["overall"], &nav["verdict"]["word"]), (&json!("broken"), &json!("sample ratio mismatch")));
-    assert_eq!(nav["test"]["plausible"], false);
+    assert_eq!((&nav["test"]["plausible"], &nav["test"]["furthest"]["variant"]), (&json!(false), &json!("control")));
     // Charts begin at 0, regardless of earlier counts.
-    assert_eq!((&nav["variants"][0]["history"], &seen["seconds"]), (&json!([0, 100, 290]), &json!([-2.0, -1.0, 0.0])));
+    assert_eq!((&nav["variants"][0]["history"], &seen["seconds"]), (&json!([0, 150, 340]), &json!([-2.0, -1.0, 0.0])));
     assert_eq!(
         (&seen["attention"][0]["what"], &seen["attention"][0]["place"]),
         (&json!("nav"), &json!("experiment-0"))
