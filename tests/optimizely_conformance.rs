@@ -180,6 +180,11 @@ fn sort_attributes(attributes: &mut Value) {
     attributes.as_array_mut().unwrap().sort_by_key(|attribute| attribute["key"].to_string());
 }
 
+/// The names of the attributes.
+fn names(attributes: &Value) -> impl Iterator<Item = &str> {
+    attributes.as_object().into_iter().flat_map(Map::keys).map(String::as_str)
+}
+
 fn python_sdk_event(folder: &Path) {
     let case = read(folder, "impression_event.json");
     let mut datafiles = Datafiles { folder, compiled: HashMap::new() };
@@ -190,7 +195,7 @@ fn python_sdk_event(folder: &Path) {
     assert!(decision.exposure);
     let event = Event {
         user_id: text("userId"),
-        attributes: &datafile.project.visitor_attributes(&case["attributes"]),
+        attributes: &datafile.project.visitor_attributes(&case["attributes"], names(&case["attributes"])),
         kind: EventKind::Impression(flag.impression(decision.outcome).unwrap()),
         uuid: text("uuid"),
         time_ms: case["time_ms"].as_i64().unwrap(),
@@ -249,7 +254,7 @@ fn java_sdk_event_shape(folder: &Path) {
     ] {
         let event = Event {
             user_id: "Harry Potter",
-            attributes: &datafile.project.visitor_attributes(&attributes),
+            attributes: &datafile.project.visitor_attributes(&attributes, names(&attributes)),
             kind,
             uuid: "uuid",
             time_ms: 12345,

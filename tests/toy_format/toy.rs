@@ -88,7 +88,7 @@ impl Steps for ToySteps {
             .unzip();
         let flag = ToyFlag { key: key.clone(), salt: Salt::new(format!("toy/{key}/")), ends, outcomes };
         let (list, outcomes) = (config.path.field("toy"), &flag.outcomes);
-        self.entries.add(&Flag { key, position: number, number, outcomes, path: list.field(key) });
+        self.entries.add(&Flag { key, position: number, number, outcomes, path: list.field(key), shares_key: false });
         self.flags.push(flag);
         Some(100)
     }
@@ -120,7 +120,7 @@ impl FlagEvaluator for ToyEvaluator {
             if let Some(outcome) = outcome {
                 let variant = flag.outcomes[outcome].variant.as_deref();
                 let (experiment, outcome) = (flag.key.as_str(), Some((number, outcome)));
-                sink.exposed(&FlagExposure { experiment, variant, attribute: "id", unit, outcome });
+                sink.exposed(&FlagExposure { experiment, variant, attribute: "id", unit, typed_unit: None, outcome });
             }
         }
     }

@@ -23,8 +23,10 @@ pub fn texts(snapshot: &Snapshot, choices: &mut [Choice]) -> (String, String) {
     let rank = |choice: &Choice| snapshot.experiments.get(choice.experiment).map(|experiment| experiment.rank);
     sort_by(choices, |a, b| rank(a) < rank(b));
     let joined = |choices: &[Choice], pair: fn(&Variant) -> Option<&str>, separator| {
-        let pairs = choices.iter().filter_map(|choice| pair(snapshot.choice(*choice)?.1));
-        pairs.collect::<Vec<_>>().join(separator)
+        let mut pairs: Vec<_> = choices.iter().filter_map(|choice| pair(snapshot.choice(*choice)?.1)).collect();
+        // Flags about the same experiment share its key.
+        pairs.dedup();
+        pairs.join(separator)
     };
     let cache_key = joined(choices, |variant| variant.cache_pair.as_deref(), "~");
     let listed = listed(snapshot, choices).map(|mut listed| {

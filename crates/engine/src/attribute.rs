@@ -39,6 +39,10 @@ pub enum AttributeName {
     /// Any other name: an alias of the plugin configuration, or a typed attribute. It is looked up exactly first, then
     /// as a dotted path into nested values.
     Named(String),
+    /// An alias, or a typed attribute of exactly this name, dots included.
+    Exact(String),
+    /// An alias, or a dotted path into nested typed values.
+    Nested(String),
 }
 
 impl AttributeName {
@@ -59,6 +63,22 @@ impl AttributeName {
         }
     }
 
+    /// As [`AttributeName::parse`]; a dotted name is no path.
+    pub fn parse_exact(name: &str) -> AttributeName {
+        match AttributeName::parse(name) {
+            AttributeName::Named(name) if name.contains('.') => AttributeName::Exact(name),
+            other => other,
+        }
+    }
+
+    /// As [`AttributeName::parse`]; a dotted name is a path only.
+    pub fn parse_nested(name: &str) -> AttributeName {
+        match AttributeName::parse(name) {
+            AttributeName::Named(name) if name.contains('.') => AttributeName::Nested(name),
+            other => other,
+        }
+    }
+
     /// The name as it is written in a config.
     pub fn written(&self) -> Cow<'_, str> {
         match self {
@@ -70,7 +90,7 @@ impl AttributeName {
             AttributeName::Header(name) => format!("header.{name}").into(),
             AttributeName::Cookie(name) => format!("cookie.{name}").into(),
             AttributeName::Query(name) => format!("query.{name}").into(),
-            AttributeName::Named(name) => name.into(),
+            AttributeName::Named(name) | AttributeName::Exact(name) | AttributeName::Nested(name) => name.into(),
         }
     }
 }
@@ -97,21 +117,29 @@ impl<T: Attributes + ?Sized> Attributes for &T {
     }
 }
 
-/// Looks `name` up in a JSON value: as a member first, then as a dotted path into nested members.
-pub fn json_attribute<'a>(attributes: &'a Value, name: &str) -> AttributeValue<'a> {
-    let exact = attributes.get(name);
+/// Looks `name` up in a JSON value: as a member first, then as a dotted path into nested members, as far as it may be
+/// either.
+pub fn json_attribute<'a>(attributes: &'a Value, name: &AttributeName) -> AttributeValue<'a> {
+    let written = name.written();
+    let exact = attributes.get(&*written).filter(|_| !matches!(name, AttributeName::Nested(_)));
     let found = exact.or_else(|| {
-        name.split('.').try_fold(attributes, |value, part| match value {
-            Value::Array(list) => list.get(part.parse::<usize>().ok()?),
-            value => value.get(part),
-        })
+        let may_be_path = !matches!(name, AttributeName::Exact(_));
+        may_be_path.then(|| member(attributes, &written)).flatten()
     });
     found.map_or(AttributeValue::Missing, AttributeValue::Json)
+}
+
+/// The value at a dotted path.
+pub fn member<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
+    path.split('.').try_fold(value, |value, part| match value {
+        Value::Array(list) => list.get(part.parse::<usize>().ok()?),
+        value => value.get(part),
+    })
 }
 
 /// A JSON object is its own attributes.
 impl Attributes for Value {
     fn attribute<'a>(&'a self, name: &'a AttributeName) -> AttributeValue<'a> {
-        json_attribute(self, &name.written())
+        json_attribute(self, name)
     }
 }

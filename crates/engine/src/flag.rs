@@ -36,6 +36,8 @@ pub struct FlagDecision<'a> {
     pub exposure: bool,
     /// The unit of the report.
     pub unit: Option<Cow<'a, str>>,
+    /// The outcome of a holdout that is reported too: the visitor is held out, though not from this decision.
+    pub holdout: Option<usize>,
 }
 
 /// Looks up the sticky buckets that the visitor's browser stores under a name.
@@ -73,6 +75,8 @@ pub struct FlagExposure<'a> {
     pub attribute: &'a str,
     /// Its value.
     pub unit: &'a str,
+    /// The value with its type, if it is not a text.
+    pub typed_unit: Option<&'a Value>,
     /// The flag and its outcome, where the report is about those.
     pub outcome: Option<(usize, usize)>,
 }
@@ -86,8 +90,10 @@ pub trait FlagSink: Observer {
     /// Something is to be reported.
     fn exposed(&mut self, _exposure: &FlagExposure<'_>) {}
 
-    /// The visitor is to be sent to `location`.
-    fn redirected(&mut self, _location: &str) {}
+    /// The visitor is to be sent to `location`. False: the redirect is refused.
+    fn redirected(&mut self, _location: &str) -> bool {
+        true
+    }
 
     /// The visitor's browser is to keep `value` under `name` from now on.
     fn kept(&mut self, _name: &str, _value: &str) {}
@@ -111,8 +117,9 @@ impl FlagSink for FlagDecisions {
         self.decided.push((flag, outcome, reason));
     }
 
-    fn redirected(&mut self, location: &str) {
+    fn redirected(&mut self, location: &str) -> bool {
         self.redirect = Some(location.to_owned());
+        true
     }
 }
 

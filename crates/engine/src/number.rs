@@ -7,6 +7,23 @@ pub fn read(text: &str) -> Option<f64> {
     if is_decimal { text.parse().ok() } else { None }
 }
 
+/// The integer that `text` begins with: JavaScript's `parseInt`, which also reads hexadecimal digits behind `0x`.
+pub fn leading_integer(text: &str) -> Option<f64> {
+    let text = text.trim_start();
+    let (sign, text) = match text.strip_prefix('-') {
+        Some(text) => (-1.0, text),
+        None => (1.0, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let hex = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));
+    let (radix, text) = hex.map_or((10, text), |text| (16, text));
+    let digits = text.get(..text.find(|ch: char| !ch.is_digit(radix)).unwrap_or(text.len()))?;
+    let number = match radix {
+        10 => digits.parse().ok()?,
+        _ => digits.chars().try_fold(0.0, |sum, digit| Some(sum * 16.0 + f64::from(digit.to_digit(16)?)))?,
+    };
+    (!digits.is_empty()).then_some(sign * number)
+}
+
 /// `number` as JavaScript writes it (ECMA-262, Number::toString).
 pub fn javascript(number: f64) -> String {
     ryu_js::Buffer::new().format(number).to_owned()
@@ -25,6 +42,23 @@ mod tests {
         }
         for text in ["", ".", "-", "e5", "1e", "1e+", "--1", "1.2.3", "1_0", "inf", "nan", " 1", "1 ", "0x1", "١"] {
             assert_eq!(read(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn leading_integer_is_read_as_by_javascript() {
+        for (text, expected) in [
+            ("12beta", Some(12.0)),
+            ("-5", Some(-5.0)),
+            ("+5.9", Some(5.0)),
+            ("0x1fz", Some(31.0)),
+            (" 007", Some(7.0)),
+            ("9007199254740993", Some(9_007_199_254_740_992.0)),
+            ("beta1", None),
+            ("0x", None),
+            ("", None),
+        ] {
+            assert_eq!(leading_integer(text), expected, "{text:?}");
         }
     }
 

@@ -20,6 +20,11 @@ pub trait EventWire: Sync {
         Vec::new()
     }
 
+    /// The host to send events to that begin with `head`, if it is not `configured`.
+    fn host(&self, _head: &[u8], _configured: &str) -> Option<&'static str> {
+        None
+    }
+
     /// Appends the body that carries `events`, each as [`EventWire::write`] wrote it. `head` was written by
     /// [`EventWire::head`]. A body has at most 64 bytes more than its events, the commas between them and the head.
     fn write_body(&self, head: &[u8], events: &mut dyn Iterator<Item = &[u8]>, out: &mut Vec<u8>);
@@ -86,9 +91,9 @@ impl VendorEvent<'_> {
 
     /// Whether `name` stands for the URL.
     fn is_url(&self, name: &AttributeName) -> bool {
-        let is_alias =
-            |alias: &String| self.aliases.iter().any(|(known, source)| known == alias && *source == AttributeName::Url);
-        *name == AttributeName::Url || matches!(name, AttributeName::Named(alias) if is_alias(alias))
+        let written = name.written();
+        self.aliases.iter().any(|(alias, source)| *alias == *written && *source == AttributeName::Url)
+            || *name == AttributeName::Url
     }
 }
 

@@ -16,6 +16,9 @@ use std::collections::{HashMap, HashSet};
 /// The variable, or member of a JSON value, that holds the effects of an outcome.
 const EFFECTS: &str = "edgesplit";
 
+/// Follows the cache-key pairs of a flag whose key another one has too.
+const SHARED_KEY: &str = ".shared";
+
 /// A flag to be added.
 #[derive(Debug)]
 pub struct Flag<'a> {
@@ -29,6 +32,8 @@ pub struct Flag<'a> {
     pub outcomes: &'a [Outcome],
     /// Its place in the document.
     pub path: Path<'a>,
+    /// Whether others may have the same key: they are about one experiment.
+    pub shares_key: bool,
 }
 
 /// Builds the snapshot of a vendor's config, flag by flag.
@@ -71,10 +76,11 @@ impl FlagEntries {
     pub fn add(&mut self, flag: &Flag<'_>) -> usize {
         let before = self.budget.comparisons();
         let mut own = Problems::new();
-        if !self.keys.insert(fingerprint(&[flag.key.as_bytes()])) {
+        let is_taken = !self.keys.insert(fingerprint(&[flag.key.as_bytes()]));
+        if is_taken && !flag.shares_key {
             own.error(&flag.path, format!("another flag has the key {:?} too", flag.key));
         }
-        let entry = self.entry(flag);
+        let entry = self.entry(flag, is_taken);
         if own.errors() == 0 && !self.is_unbounded {
             self.check_budget(&entry, &flag.path, &mut own);
         }
@@ -105,15 +111,20 @@ impl FlagEntries {
         problems.warning(path, format!("{}; {reason}", exceeded.message));
     }
 
-    fn entry(&mut self, flag: &Flag<'_>) -> Experiment {
+    fn entry(&mut self, flag: &Flag<'_>, is_key_taken: bool) -> Experiment {
         let route = self.options.routes.iter().find(|entry| {
             entry.keys.is_empty() || entry.keys.iter().any(|pattern| pattern.matches(flag.key.as_bytes()))
         });
         let (route, baseline) = route.map(|entry| (entry.route.clone(), entry.baseline.clone())).unwrap_or_default();
         let mut problems = Problems::new();
         let variant = |outcome| self.variant(flag, outcome, (&route, baseline.as_deref()), &mut problems);
-        let variants = flag.outcomes.iter().map(variant).collect();
+        let mut variants: Vec<Variant> = flag.outcomes.iter().map(variant).collect();
         self.problems.append(problems);
+        if is_key_taken {
+            // Which of the two a pair belongs to makes a difference to the page.
+            let pairs = variants.iter_mut().filter_map(|variant| variant.cache_pair.as_mut());
+            pairs.for_each(|pair| pair.push_str(SHARED_KEY));
+        }
         Experiment {
             key: flag.key.to_owned(),
             position: flag.position,

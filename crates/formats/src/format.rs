@@ -105,6 +105,8 @@ pub struct Options {
     /// Whether a vendor's flag that exceeds it is disabled. If not, the problem is only reported, and the header of a
     /// visitor for whom it would be too long lacks the last flags.
     pub is_assignments_limit_kept: bool,
+    /// The host that events are sent to, if a plugin configuration names one.
+    pub events_host: Option<String>,
     /// The effects that experiments may have.
     pub effects: EffectPolicy,
     /// The key of a vendor's encrypted payload.
@@ -125,6 +127,7 @@ impl Options {
             is_budget_kept: false,
             assignments_bytes_max: ASSIGNMENTS_BYTES_MAX,
             is_assignments_limit_kept: false,
+            events_host: None,
             effects: EffectPolicy::default(),
             decryption_key: None,
             routes,

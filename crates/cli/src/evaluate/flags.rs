@@ -22,7 +22,7 @@ struct LineAttributes<'a> {
 impl Attributes for LineAttributes<'_> {
     fn attribute<'a>(&'a self, name: &'a AttributeName) -> AttributeValue<'a> {
         if let Some(typed) = self.request.attributes
-            && let found @ AttributeValue::Json(_) = json_attribute(typed, &name.written())
+            && let found @ AttributeValue::Json(_) = json_attribute(typed, name)
         {
             return found;
         }

@@ -78,6 +78,11 @@ impl EncodedBatch {
         self.format
     }
 
+    /// The beginning of the body.
+    pub fn head(&self) -> &[u8] {
+        &self.head
+    }
+
     /// Sets the format of the events.
     pub fn set_format(&mut self, format: EventFormat) {
         self.format = format;

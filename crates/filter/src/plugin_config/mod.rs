@@ -92,6 +92,7 @@ impl PluginConfig {
             is_budget_kept: self.request.cache_key.is_budget_given,
             assignments_bytes_max: self.request.assignments_max_bytes,
             is_assignments_limit_kept: self.request.is_assignments_limit_given,
+            events_host: self.events.as_ref().map(|events| events.endpoint.authority.clone()),
             effects: self.effect_policy(),
             decryption_key: decryption_key.clone(),
             routes: routes.clone(),

@@ -254,7 +254,7 @@ fn attribute_source(text: &str) -> Option<AttributeName> {
         AttributeName::Header(name) | AttributeName::Cookie(name) => names::is_token(name),
         // Names are compared after percent-decoding: only characters that end a name are refused.
         AttributeName::Query(name) => !name.chars().any(|c| c.is_control() || "&=#".contains(c)),
-        AttributeName::Named(_) => false,
+        AttributeName::Named(_) | AttributeName::Exact(_) | AttributeName::Nested(_) => false,
     };
     is_source.then_some(source)
 }

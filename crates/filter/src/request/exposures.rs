@@ -109,6 +109,7 @@ impl<'a> ExposureReporter<'a> {
             variant: Some(&variant.key),
             attribute: &attribute,
             unit: &unit,
+            typed_unit: None,
             outcome: None,
         };
         let written = self.vendor_exposure(snapshot, &exposure, fingerprint, request)?;

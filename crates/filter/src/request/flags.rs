@@ -2,7 +2,7 @@
 
 use super::context::{DecisionContext, WorkerParts};
 use super::exposures::ExposureReporter;
-use super::redirect::is_redirect_skipped;
+use super::redirect::{is_redirect_skipped, leads_to_allowed_host};
 use crate::metrics::Metrics;
 use crate::request_context::RequestContext;
 use crate::response_plan::{Exposure, ResponsePlan};
@@ -64,8 +64,9 @@ impl FlagSink for Sink<'_, '_> {
         self.exposures.extend(reporter.and_then(|it| it.flag_exposure(self.snapshot, exposure, self.request)));
     }
 
-    fn redirected(&mut self, location: &str) {
+    fn redirected(&mut self, location: &str) -> bool {
         self.outcomes.redirect = Some(location.to_owned());
+        leads_to_allowed_host(location, self.request, self.redirect_hosts)
     }
 
     fn kept(&mut self, name: &str, value: &str) {

@@ -237,7 +237,9 @@ impl Attributes for RequestContext<'_> {
         {
             // Typed attributes take precedence over the request.
             let found = match name {
-                AttributeName::Named(name) => json_attribute(typed, name),
+                AttributeName::Named(_) | AttributeName::Exact(_) | AttributeName::Nested(_) => {
+                    json_attribute(typed, name)
+                }
                 other => typed.get(&*other.written()).map_or(AttributeValue::Missing, AttributeValue::Json),
             };
             if !matches!(found, AttributeValue::Missing) {
@@ -263,7 +265,7 @@ impl Attributes for RequestContext<'_> {
                 let value = self.query.and_then(|query| url::parameter(query, name));
                 value.map_or(AttributeValue::Missing, text_of)
             }
-            AttributeName::Named(name) => {
+            AttributeName::Named(name) | AttributeName::Exact(name) | AttributeName::Nested(name) => {
                 let alias = self.aliases.iter().find(|(alias, _)| alias == name);
                 // An alias stands for a place in the request, never for another alias, so this ends.
                 alias.map_or(AttributeValue::Missing, |(_, source)| self.attribute(source))
@@ -278,7 +280,7 @@ impl Attributes for RequestContext<'_> {
             AttributeName::Query(_) => self.query.map_or(0, <[u8]>::len),
             AttributeName::Url => self.target.len(),
             AttributeName::Header(_) => HEADER_LOOK_UP_BYTES,
-            AttributeName::Named(name) => {
+            AttributeName::Named(name) | AttributeName::Exact(name) | AttributeName::Nested(name) => {
                 let alias = self.aliases.iter().find(|(alias, _)| alias == name);
                 alias.map_or(0, |(_, source)| self.look_up_bytes(source))
             }

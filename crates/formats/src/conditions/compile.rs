@@ -18,6 +18,8 @@ use value::{JsValue, ValueSet};
 pub(super) enum Scope {
     /// Attributes of the request.
     Request,
+    /// Attributes of the request, as GrowthBook's SDK names them: a dotted name is a path.
+    Sdk,
     /// Members of a list's element, below `$elemMatch`.
     Element,
 }
@@ -26,7 +28,9 @@ impl Scope {
     fn attribute(self, name: &str) -> AttributeName {
         match self {
             Scope::Request => AttributeName::parse(name),
+            Scope::Sdk => AttributeName::parse_nested(name),
             // An element has no headers and no cookies: its names mean its members.
+            Scope::Element if name.contains('.') => AttributeName::Nested(name.to_owned()),
             Scope::Element => AttributeName::Named(name.to_owned()),
         }
     }

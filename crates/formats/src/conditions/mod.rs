@@ -25,7 +25,7 @@ pub fn compile(node: &Node<'_>, groups: &Value, problems: &mut Problems) -> Cond
 /// decides over a part of it.
 pub fn compile_as_sdk(node: &Node<'_>, groups: &mut SavedGroups, problems: &mut Problems) -> Option<Condition> {
     let mut compiler = compile::Compiler::new(groups, problems);
-    let condition = compiler.condition(node, compile::Scope::Request, 1);
+    let condition = compiler.condition(node, compile::Scope::Sdk, 1);
     (!compiler.limited).then_some(condition)
 }
 

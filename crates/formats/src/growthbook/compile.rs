@@ -4,8 +4,8 @@ use super::decrypt::decrypt;
 use super::experiment;
 use super::feature::{Bandits, Feature};
 use super::payload::Payload;
-use super::prerequisites::{PREREQUISITE_DEPTH_MAX, tie, too_deep};
-use super::redirect;
+use super::prerequisites::{depends_on, tie, undecidable};
+use super::redirect::{self, RedirectTest};
 use super::wire::{Scope, text};
 use crate::conditions::SavedGroups;
 use crate::diagnostics::{Node, Path, Problems};
@@ -13,6 +13,7 @@ use crate::element::KEY_BYTES_MAX;
 use crate::stepwise::size;
 use edgesplit_engine::snapshot::Disabled;
 use serde_json::Value;
+use std::collections::HashSet;
 
 /// The result of compiling a payload.
 #[derive(Debug)]
@@ -56,6 +57,8 @@ pub(super) struct Draft {
     decrypted_experiments: Option<Value>,
     /// The keys of all features.
     keys: Vec<String>,
+    /// The keys of the disabled features.
+    disabled: HashSet<String>,
     groups: SavedGroups,
     bandits: Bandits,
     payload: Payload,
@@ -70,8 +73,8 @@ enum Stage {
     Feature(usize),
     /// The experiment with this number.
     Experiment(usize),
-    /// The depth of prerequisites.
-    Depth,
+    /// The features that depend on each other.
+    Dependencies,
     /// The prerequisites of the valid feature with this number.
     Tie(usize),
     Refused,
@@ -97,10 +100,10 @@ impl Draft {
             },
             Stage::Experiment(number) => match self.read_experiment(number, node, problems) {
                 Some(bytes) => (Stage::Experiment(number + 1), bytes),
-                None => (Stage::Depth, 0),
+                None => (Stage::Dependencies, 0),
             },
-            Stage::Depth => {
-                self.disable_deep(node.path, problems);
+            Stage::Dependencies => {
+                self.disable_undecidable(node.path, problems);
                 (Stage::Tie(0), self.payload.features.len() / 4)
             }
             Stage::Tie(number) => match self.tie_feature(number, node.path, problems) {
@@ -173,7 +176,10 @@ impl Draft {
                 self.payload.by_key.insert(feature.key.clone(), self.payload.features.len());
                 self.payload.features.push(feature);
             }
-            None => self.payload.disabled.push(disabled(Some(key.clone()), position, &scope.problems)),
+            None => {
+                self.disabled.insert(key.clone());
+                self.payload.disabled.push(disabled(Some(key.clone()), position, &scope.problems));
+            }
         }
         problems.append(scope.problems);
         Some(size(value))
@@ -199,27 +205,37 @@ impl Draft {
         Some(size(value))
     }
 
-    /// Disables the features whose chain of prerequisites is too long.
-    fn disable_deep(&mut self, root: &Path<'_>, problems: &mut Problems) {
-        let path = root.field("features");
+    /// Disables the features that cannot be decided, and the redirect tests that depend on a disabled feature.
+    fn disable_undecidable(&mut self, root: &Path<'_>, problems: &mut Problems) {
+        let (features, experiments) = (root.field("features"), root.field("experiments"));
         let payload = &mut self.payload;
-        let deep = too_deep(&payload.features, &payload.by_key);
-        if !deep.contains(&true) {
+        let found = undecidable(&payload.features, &payload.by_key, &self.disabled);
+        if self.disabled.is_empty() && found.iter().all(Option::is_none) {
             return;
         }
+        let mut disable = |path: &Path<'_>, key: &str, position, problem: String| {
+            let mut own = Problems::new();
+            own.error(path, problem);
+            payload.disabled.push(disabled(Some(key.to_owned()), position, &own));
+            problems.append(own);
+        };
         payload.by_key.clear();
-        for (feature, deep) in std::mem::take(&mut payload.features).into_iter().zip(deep) {
-            if !deep {
-                payload.by_key.insert(feature.key.clone(), payload.features.len());
-                payload.features.push(feature);
+        for (feature, problem) in std::mem::take(&mut payload.features).into_iter().zip(found) {
+            if let Some(problem) = problem {
+                disable(&features.field(&feature.key), &feature.key, feature.position, problem);
+                self.disabled.insert(feature.key);
                 continue;
             }
-            let mut own = Problems::new();
-            let message = format!("more than {PREREQUISITE_DEPTH_MAX} features are prerequisites of each other here");
-            own.error(&path.field(&feature.key), message);
-            payload.disabled.push(disabled(Some(feature.key), feature.position, &own));
-            problems.append(own);
+            payload.by_key.insert(feature.key.clone(), payload.features.len());
+            payload.features.push(feature);
         }
+        payload.redirects.retain(|RedirectTest { experiment, position, .. }| {
+            let parent = experiment.parents.iter().find(|parent| self.disabled.contains(&parent.id));
+            if let Some(parent) = parent {
+                disable(&experiments.index(*position), &experiment.key, *position, depends_on(&parent.id));
+            }
+            parent.is_none()
+        });
     }
 
     fn tie_feature(&mut self, number: usize, root: &Path<'_>, problems: &mut Problems) -> Option<usize> {

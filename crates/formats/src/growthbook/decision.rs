@@ -3,6 +3,7 @@
 use super::experiment::Experiment;
 use edgesplit_engine::condition::StepBudget;
 use edgesplit_engine::reason;
+use serde_json::Value;
 use std::borrow::Cow;
 use std::collections::HashMap;
 
@@ -105,6 +106,8 @@ pub struct Exposure<'a> {
     pub attribute: &'a str,
     /// Its value.
     pub unit: Cow<'a, str>,
+    /// The value with its type, if it is not a text.
+    pub typed_unit: Option<&'a Value>,
     /// The variation's number, if it is known. The SDK recognizes repeated exposures by it, not by the key.
     pub number: Option<usize>,
 }
@@ -153,7 +156,7 @@ pub struct BanditResult<'a> {
     /// The weights of the variations there.
     pub weights: &'a [f64],
     /// The bandit's version, as the payload has it.
-    pub version: Option<&'a serde_json::Value>,
+    pub version: Option<&'a Value>,
 }
 
 impl FeatureDecision<'_> {

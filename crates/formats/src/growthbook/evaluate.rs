@@ -22,6 +22,7 @@ impl<'a, A: Attributes> Evaluation<'a, A> {
             reason: decision.reason.reason(),
             exposure: result.is_some_and(|result| result.hash_used),
             unit: result.and_then(|result| result.unit.clone()),
+            holdout: None,
         }
     }
 
@@ -108,6 +109,7 @@ impl<'a, A: Attributes> Evaluation<'a, A> {
                         variation: &track.variation,
                         attribute: &track.attribute,
                         unit: Cow::Borrowed(&track.unit),
+                        typed_unit: track.typed_unit.as_ref(),
                         number: track.number,
                     });
                 }

@@ -13,6 +13,7 @@ use edgesplit_engine::attribute::{AttributeValue, Attributes};
 use edgesplit_engine::condition::value::JsValue;
 use edgesplit_engine::condition::{Condition, LimitExceeded};
 use edgesplit_engine::observer::Check;
+use serde_json::Value;
 use std::borrow::Cow;
 
 /// One visitor's pass over a payload.
@@ -68,6 +69,13 @@ impl<'a, A: Attributes> Evaluation<'a, A> {
     /// The exposures so far, each once.
     pub fn exposures(&self) -> &[Exposure<'a>] {
         &self.exposures
+    }
+
+    /// Withdraws the exposure of `experiment`, if it is the last and came after the first `before`.
+    pub(super) fn withdraw(&mut self, experiment: &str, before: usize) {
+        if self.exposures.len() > before {
+            self.exposures.pop_if(|exposure| exposure.experiment == experiment);
+        }
     }
 
     /// Whether the redirect test at this position exceeded a limit of work.
@@ -135,6 +143,15 @@ impl<'a, A: Attributes> Evaluation<'a, A> {
             return (&fallback.written, Some(value));
         }
         (&unit.attribute.written, own)
+    }
+
+    /// The value of the attribute `written` of `unit` with its type, if it is not a text.
+    pub(super) fn typed_unit(&self, unit: &'a UnitName, written: &str) -> Option<&'a Value> {
+        let attribute = unit.fallback.as_ref().filter(|fallback| fallback.written == written);
+        match self.context.attributes.attribute(&attribute.unwrap_or(&unit.attribute).name) {
+            AttributeValue::Json(value) if !value.is_string() => Some(value),
+            _ => None,
+        }
     }
 
     /// Reports an exposure, unless it was reported before.

@@ -49,6 +49,7 @@ impl FlagEvaluator for Evaluator {
                 variant: Some(exposure.variation),
                 attribute: exposure.attribute,
                 unit: &exposure.unit,
+                typed_unit: exposure.typed_unit,
                 outcome: None,
             });
         }
@@ -75,6 +76,7 @@ impl Evaluator {
     /// Decides the redirect tests among `tests`: the first one that the visitor is in is the last.
     fn redirect(&self, tests: &[usize], evaluation: &mut Evaluation<'_, &dyn Attributes>, sink: &mut dyn FlagSink) {
         let first = self.0.features().len();
+        let exposures = evaluation.exposures().len();
         let found = evaluation.redirect_among(&|test| tests.contains(&(first + test)));
         report_checks(&evaluation.take_checks(), sink);
         for &number in tests {
@@ -87,8 +89,11 @@ impl Evaluator {
                 None => sink.decided(number, None, Reason::DefaultValue.reason()),
             }
         }
-        if let Some(location) = found.as_ref().and_then(|redirect| redirect.location.as_deref()) {
-            sink.redirected(location);
+        if let Some(redirect) = found
+            && redirect.location.as_deref().is_some_and(|location| !sink.redirected(location))
+        {
+            // The visitor stays, and so is not shown the variation.
+            evaluation.withdraw(redirect.result.experiment.key(), exposures);
         }
     }
 }

@@ -123,7 +123,7 @@ pub(super) struct BanditDefinition {
 
 impl Attribute {
     pub(super) fn new(written: String) -> Attribute {
-        Attribute { name: AttributeName::parse(&written), written }
+        Attribute { name: AttributeName::parse_exact(&written), written }
     }
 
     fn of(written: Option<String>) -> Attribute {
@@ -151,7 +151,7 @@ impl Experiment {
     ) -> Experiment {
         let count = values.len();
         let key = scope.text(node, "key").unwrap_or_else(|| default_key.to_owned());
-        let coverage = scope.number(node, "coverage");
+        let coverage = scope.coverage(node);
         let weights = scope.member(node, "weights", |scope, node| {
             let weights = wire::numbers(scope, node)?;
             if !are_weights_usable(&weights, count) {

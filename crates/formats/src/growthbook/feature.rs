@@ -5,6 +5,7 @@ use super::hash::{HashVersion, Hasher, Range};
 use super::wire::{self, Scope};
 use crate::diagnostics::{Node, Severity};
 use edgesplit_engine::condition::Condition;
+use edgesplit_engine::condition::value::JsValue;
 use edgesplit_engine::flag::Outcome;
 use serde_json::Value;
 
@@ -87,6 +88,8 @@ pub(super) struct Track {
     pub(super) variation: String,
     pub(super) attribute: String,
     pub(super) unit: String,
+    /// The value with its type, if it is not a text.
+    pub(super) typed_unit: Option<Value>,
     /// The variation's number.
     pub(super) number: Option<usize>,
 }
@@ -193,11 +196,14 @@ fn rule(scope: &mut Scope<'_>, node: Node<'_>, feature: &str, bandits: &Bandits,
 
 fn force(scope: &mut Scope<'_>, node: Node<'_>, feature: &str, outcome: usize) -> Force {
     let range = scope.member(node, "range", wire::range);
-    let coverage = scope.number(node, "coverage");
+    let coverage = scope.coverage(node);
     let seed = scope.text(node, "seed");
     let version = experiment::hash_version(scope, node, HashVersion::V1);
     let unit = UnitName::compile(scope, node);
-    let share = range.map(Share::Range).or(coverage.map(Share::Coverage));
+    // Null is no 0 here: the SDK includes the first bucket, which is 0 itself.
+    let is_null = node.value.get("coverage").is_some_and(Value::is_null);
+    let coverage = coverage.map(|share| Share::Coverage(if is_null { f64::MIN_POSITIVE } else { share }));
+    let share = range.map(Share::Range).or(coverage);
     let hasher = Hasher::new(seed.as_deref().unwrap_or(feature), version);
     Force {
         condition: scope.condition(node, "condition"),
@@ -217,8 +223,8 @@ fn tracks(scope: &mut Scope<'_>, node: Node<'_>) -> Option<Vec<Track>> {
             let variation = scope.required(node, "key", wire::text);
             let attribute = scope.text(node, "hashAttribute");
             let unit = scope.required(node, "hashValue", |scope, node| match node.value {
-                Value::String(text) => Some(text.clone()),
-                Value::Number(number) => Some(number.to_string()),
+                Value::String(text) => Some((text.clone(), None)),
+                Value::Number(_) => Some((JsValue::from(node.value).text().into_owned(), Some(node.value.clone()))),
                 _ => {
                     node.expected(&mut scope.problems, "a text or a number");
                     None
@@ -227,8 +233,8 @@ fn tracks(scope: &mut Scope<'_>, node: Node<'_>) -> Option<Vec<Track>> {
             let number = scope.number(node, "variationId").map(|number| number as usize);
             Some((variation?, attribute.unwrap_or_else(|| "id".to_owned()), unit?, number))
         });
-        let (variation, attribute, unit, number) = result?;
-        Some(Track { experiment: experiment?, variation, attribute, unit, number })
+        let (variation, attribute, (unit, typed_unit), number) = result?;
+        Some(Track { experiment: experiment?, variation, attribute, unit, typed_unit, number })
     })
 }
 

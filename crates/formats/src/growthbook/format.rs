@@ -85,14 +85,15 @@ impl Steps for PayloadSteps {
         let flag = match payload.features().get(number) {
             Some(feature) => {
                 let (key, position, outcomes) = (feature.key(), feature.position(), feature.outcomes());
-                Flag { key, position, number, outcomes, path: in_features.field(key) }
+                Flag { key, position, number, outcomes, path: in_features.field(key), shares_key: false }
             }
             None => {
                 let test = payload.redirects().get(number - features)?;
                 // Redirect tests come after all features, disabled ones counted.
                 let position = features + payload.disabled().len() + test.position();
                 let (key, path) = (test.experiment().key(), in_experiments.index(test.position()));
-                Flag { key, position, number, outcomes: test.outcomes(), path }
+                // An experiment may have several redirect tests, and a feature of its key.
+                Flag { key, position, number, outcomes: test.outcomes(), path, shares_key: true }
             }
         };
         let comparisons = self.entries.add(&flag);

@@ -38,13 +38,13 @@ impl IngestEvent<'_> {
     /// Appends the event as one JSON object without line breaks.
     pub fn write(&self, out: &mut Vec<u8>) {
         let (name, properties) = match self.kind {
-            EventKind::Exposure(FlagExposure { experiment, variant, attribute, unit, .. }) => (
+            EventKind::Exposure(FlagExposure { experiment, variant, attribute, unit, typed_unit, .. }) => (
                 EXPERIMENT_VIEWED,
                 json!({
                     "experimentId": experiment,
                     "variationId": variant.unwrap_or_default(),
                     "hashAttribute": attribute,
-                    "hashValue": unit,
+                    "hashValue": typed_unit.map_or_else(|| Value::from(unit), Value::clone),
                 }),
             ),
             EventKind::Goal(key) => (key, json!({})),

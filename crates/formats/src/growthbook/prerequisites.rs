@@ -3,27 +3,35 @@
 use super::experiment::Parent;
 use super::feature::Feature;
 use crate::diagnostics::{Path, Problems};
-use edgesplit_engine::attribute::{AttributeName, AttributeValue, Attributes};
+use edgesplit_engine::attribute::{AttributeName, AttributeValue, Attributes, member};
 use edgesplit_engine::condition::StepBudget;
 use js_regex::STEPS_MAX;
 use serde_json::Value;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// How long a chain of features may be that are prerequisites of each other. It bounds the stack that deciding takes.
 pub(super) const PREREQUISITE_DEPTH_MAX: usize = 32;
 
-/// Which of the features stand on a chain of prerequisites that is too long.
+/// Why each of the features cannot be decided, if so: it stands on a chain of prerequisites that is too long, or depends on a
+/// feature that is disabled, itself or by way of others.
 ///
 /// A cycle is no long chain: whether a visitor runs into it is only known when deciding, which has an end of its own.
-pub(super) fn too_deep(features: &[Feature], by_key: &HashMap<String, usize>) -> Vec<bool> {
+pub(super) fn undecidable(
+    features: &[Feature],
+    by_key: &HashMap<String, usize>,
+    disabled: &HashSet<String>,
+) -> Vec<Option<String>> {
+    let mut problems = vec![None; features.len()];
     let mut children = vec![Vec::new(); features.len()];
     let mut open = vec![0_usize; features.len()];
     for (at, feature) in features.iter().enumerate() {
-        let parents = feature.rules.iter().flat_map(|rule| &rule.parents);
-        for parent in parents.filter_map(|parent| by_key.get(&parent.id)) {
-            if let (Some(children), Some(open)) = (children.get_mut(*parent), open.get_mut(at)) {
+        for parent in feature.rules.iter().flat_map(|rule| &rule.parents) {
+            let place = by_key.get(&parent.id).and_then(|place| children.get_mut(*place));
+            if let (Some(children), Some(open)) = (place, open.get_mut(at)) {
                 children.push(at);
                 *open += 1;
+            } else if let (true, Some(problem)) = (disabled.contains(&parent.id), problems.get_mut(at)) {
+                *problem = Some(depends_on(&parent.id));
             }
         }
     }
@@ -42,7 +50,26 @@ pub(super) fn too_deep(features: &[Feature], by_key: &HashMap<String, usize>) ->
             }
         }
     }
-    depths.into_iter().map(|depth| depth > PREREQUISITE_DEPTH_MAX).collect()
+    for (problem, _) in problems.iter_mut().zip(depths).filter(|(_, depth)| *depth > PREREQUISITE_DEPTH_MAX) {
+        *problem = Some(format!("more than {PREREQUISITE_DEPTH_MAX} features are prerequisites of each other here"));
+    }
+    let mut unusable: Vec<usize> =
+        (0..).zip(&problems).filter(|(_, problem)| problem.is_some()).map(|(at, _)| at).collect();
+    while let Some(at) = unusable.pop() {
+        let key = features.get(at).map_or("", |feature| &feature.key);
+        for &child in children.get(at).into_iter().flatten() {
+            if let Some(problem @ None) = problems.get_mut(child) {
+                *problem = Some(depends_on(key));
+                unusable.push(child);
+            }
+        }
+    }
+    problems
+}
+
+/// The problem of a part that depends on the disabled feature `key`.
+pub(super) fn depends_on(key: &str) -> String {
+    format!("depends on the feature {key:?}, which is disabled")
 }
 
 /// Ties prerequisites to their features, and decides in advance which of those features' outcomes pass.
@@ -66,7 +93,7 @@ pub(super) fn tie(
             Some(feature) => parent.passes = feature.outcomes.iter().map(|outcome| passes(&outcome.value)).collect(),
             None => {
                 // Which the SDK decides by, so it disables nothing else.
-                let message = format!("there is no valid feature {:?}: its value is null", parent.id);
+                let message = format!("there is no feature {:?}: its value is null", parent.id);
                 problems.error(&path.index(position).field("id"), message);
                 parent.passes = vec![passes(&Value::Null)];
             }
@@ -79,14 +106,11 @@ struct ParentValue<'v>(&'v Value);
 
 impl Attributes for ParentValue<'_> {
     fn attribute<'a>(&'a self, name: &'a AttributeName) -> AttributeValue<'a> {
-        let AttributeName::Named(name) = name else { return AttributeValue::Missing };
-        let mut parts = name.split('.');
-        let found = match parts.next() {
-            Some("value") => parts.try_fold(self.0, |value, part| match value {
-                Value::Array(list) => list.get(part.parse::<usize>().ok()?),
-                value => value.get(part),
-            }),
-            _ => None,
+        let written = name.written();
+        let found = match written.strip_prefix("value") {
+            Some("") => Some(self.0),
+            Some(rest) => rest.strip_prefix('.').and_then(|path| member(self.0, path)),
+            None => None,
         };
         found.map_or(AttributeValue::Missing, AttributeValue::Json)
     }

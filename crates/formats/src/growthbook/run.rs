@@ -115,6 +115,7 @@ impl<'a, A: Attributes> Evaluation<'a, A> {
             variation,
             attribute: result.attribute,
             unit: unit.clone(),
+            typed_unit: self.typed_unit(&experiment.unit, result.attribute),
             number: Some(result.variation),
         });
     }

@@ -5,7 +5,7 @@ use super::wire::Scope;
 use crate::diagnostics::{Node, Severity, found};
 use edgesplit_engine::condition::{LimitExceeded, StepBudget};
 use edgesplit_engine::pattern::Pattern;
-use js_regex::{JsRegex, upper};
+use js_regex::{CompileError, JsRegex, upper};
 
 /// What stands for a `*` in a pattern while it is read as a URL, where a star could not stand everywhere.
 const WILDCARD: &str = "_____";
@@ -96,14 +96,14 @@ fn target(scope: &mut Scope<'_>, node: Node<'_>) -> Option<UrlTarget> {
     let matcher = scope.required(node, "pattern", |scope, node| {
         let pattern = node.string(&mut scope.problems)?;
         let matcher = match kind.as_str() {
-            "simple" => Matcher::simple(pattern).ok_or_else(|| "is no URL with wildcards".to_owned()),
-            "regex" => JsRegex::compile(pattern, false).map(Matcher::Regex).map_err(|error| error.to_string()),
-            _ => Err(format!("is of an unknown type: {kind:?}")),
+            "simple" => Matcher::simple(pattern).ok_or_else(|| "is no URL with wildcards".into()),
+            "regex" => JsRegex::compile(pattern, false).map(Matcher::Regex),
+            _ => Err(format!("is of an unknown type: {kind:?}").into()),
         };
-        if let Err(reason) = &matcher {
-            let message = format!("as a pattern, {} {reason}", found(node.value));
-            // Nor does the SDK match anything then.
-            scope.tolerate(node.path, message);
+        if let Err(error) = &matcher {
+            scope.problems.error(node.path, format!("as a pattern, {} {error}", found(node.value)));
+            // The SDK matches nothing with an invalid pattern, but it knows no limits.
+            scope.tolerated += usize::from(matches!(error, CompileError::Invalid(_)));
         }
         Some(matcher.ok())
     })?;

@@ -2,6 +2,7 @@
 
 mod checks;
 mod reading;
+mod sdk;
 
 use super::ingest::IngestEvent;
 use super::sticky::{StickyDocument, StickyDocuments};
@@ -222,8 +223,10 @@ fn events_are_written_as_the_ingestor_takes_them() {
     let attributes =
         json!({"id": "u1", "device_id": "", "user_id": 5, "country": "DE", "utmSource": "mail", "pageTitle": null});
     let url = "https://shop.example/";
-    let (variant, attribute, unit) = (Some("red"), "id", "u1");
-    let exposure = FlagExposure { experiment: "e\"1", variant, attribute, unit, outcome: None };
+    let (variant, attribute, unit) = (Some("red"), "id", "7");
+    let typed = json!(7);
+    let exposure =
+        FlagExposure { experiment: "e\"1", variant, attribute, unit, typed_unit: Some(&typed), outcome: None };
     let events = [EventKind::Exposure(exposure), EventKind::Goal("purchase")].map(|kind| {
         let mut out = Vec::new();
         IngestEvent { kind, attributes: attributes.as_object().unwrap(), url }.write(&mut out);
@@ -242,7 +245,7 @@ fn events_are_written_as_the_ingestor_takes_them() {
     let expected = [
         (
             "Experiment Viewed",
-            json!({"experimentId": "e\"1", "variationId": "red", "hashAttribute": "id", "hashValue": "u1"}),
+            json!({"experimentId": "e\"1", "variationId": "red", "hashAttribute": "id", "hashValue": 7}),
         ),
         ("purchase", json!({})),
     ];

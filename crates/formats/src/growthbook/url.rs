@@ -2,6 +2,7 @@
 //!
 //! A host is in ASCII or it is none: the filter sees no others.
 
+use edgesplit_engine::number;
 use std::borrow::Cow;
 
 /// A URL in its parts, each as a browser writes it.
@@ -152,21 +153,8 @@ pub fn query_override(key: &str, url: &str, variations: usize) -> Option<usize> 
     let query = query.split('#').next()?;
     let mut pairs = query.split('&').map(|pair| pair.split('='));
     let mut values = pairs.find_map(|mut pair| (pair.next() == Some(key)).then_some(pair))?;
-    leading_integer(values.next()?).filter(|&number| number < variations)
-}
-
-/// What JavaScript's `parseInt` makes of `text`, if it is 0 or more.
-fn leading_integer(text: &str) -> Option<usize> {
-    let text = text.trim_start();
-    let (negative, text) = match text.strip_prefix('-') {
-        Some(text) => (true, text),
-        None => (false, text.strip_prefix('+').unwrap_or(text)),
-    };
-    let hex = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));
-    let (radix, text) = hex.map_or((10, text), |text| (16, text));
-    let end = text.find(|ch: char| !ch.is_digit(radix)).unwrap_or(text.len());
-    let number = usize::from_str_radix(text.get(..end)?, radix).ok()?;
-    (!negative || number == 0).then_some(number)
+    let number = number::leading_integer(values.next()?)?;
+    (number >= 0.0 && number < variations as f64).then_some(number as usize)
 }
 
 fn split(text: &str, mark: char) -> (&str, Option<&str>) {

@@ -2,7 +2,7 @@
 
 use super::hash::Range;
 use crate::conditions::{self, SavedGroups};
-use crate::diagnostics::{Node, Path, Problems};
+use crate::diagnostics::{Node, Problems};
 use edgesplit_engine::condition::Condition;
 use serde_json::Value;
 
@@ -77,6 +77,11 @@ impl<'a> Scope<'a> {
         self.member(node, name, number)
     }
 
+    /// The `coverage` here. To the SDK, null is a number: 0.
+    pub(super) fn coverage(&mut self, node: Node<'_>) -> Option<f64> {
+        if node.value.get("coverage").is_some_and(Value::is_null) { Some(0.0) } else { self.number(node, "coverage") }
+    }
+
     /// The boolean of the member `name`, false where there is none.
     pub(super) fn flag(&mut self, node: Node<'_>, name: &str) -> bool {
         self.member(node, name, |scope, node| node.boolean(&mut scope.problems)).unwrap_or(false)
@@ -99,12 +104,6 @@ impl<'a> Scope<'a> {
             }
             condition
         })
-    }
-
-    /// Reports an error that disables nothing by itself: the SDK has a meaning for it.
-    pub(super) fn tolerate(&mut self, path: &Path<'_>, message: impl Into<String>) {
-        self.problems.error(path, message);
-        self.tolerated += 1;
     }
 }
 

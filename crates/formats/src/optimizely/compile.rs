@@ -156,6 +156,7 @@ impl Draft {
             revision,
             anonymize_ip: flag("anonymizeIP").unwrap_or(false),
             bot_filtering: flag("botFiltering"),
+            is_eu: node.value.get("region").and_then(Value::as_str) == Some("EU"),
             send_flag_decisions: flag("sendFlagDecisions").unwrap_or(false),
             ..Project::default()
         };

@@ -79,17 +79,24 @@ pub(super) struct Rule {
     pub(super) is_running: bool,
     /// For holdouts: whether its visitors still get rollouts.
     pub(super) spares_rollouts: bool,
-    /// The variation's position by the user's id.
-    pub(super) forced: HashMap<String, usize>,
+    /// The variation's key by the user's id.
+    pub(super) forced: HashMap<String, String>,
     /// The audience; none for all visitors.
     pub(super) audience: Option<Tree>,
     /// Position in [`Datafile::groups`].
     pub(super) group: Option<usize>,
-    /// The share that a contextual bandit decides, if it is one.
-    pub(super) cmab_share: Option<u32>,
+    /// Whether it is a contextual bandit, which the SDKs' synchronous decisions pass over.
+    pub(super) is_cmab: bool,
     /// The variations' positions; none for a range without a variation.
     pub(super) allocation: Vec<Range<Option<usize>>>,
     pub(super) variations: Vec<Variation>,
+}
+
+impl Rule {
+    /// The position of the variation with this key: the last one, if two have it.
+    pub(super) fn variation_of_key(&self, key: &str) -> Option<usize> {
+        self.variations.iter().rposition(|variation| variation.key == key)
+    }
 }
 
 /// The target of a range of buckets, up to `end`.

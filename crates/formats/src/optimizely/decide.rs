@@ -36,6 +36,15 @@ impl<A> Visitor<'_, A> {
     }
 }
 
+/// The decision about a flag.
+struct Decided {
+    /// The position among the flag's outcomes.
+    outcome: usize,
+    reason: Reason,
+    /// The outcome of the holdout that the visitor is in beside this decision.
+    holdout: Option<usize>,
+}
+
 /// A variation's position, or the reason for none.
 type Variation = Result<(usize, Reason), Reason>;
 
@@ -49,12 +58,18 @@ impl Datafile {
         observer: &mut dyn Observer,
     ) -> FlagDecision<'a> {
         let decide = |visitor: &mut Visitor<'_, _>| self.outcome(flag, visitor);
-        let (outcome, reason) = self.with_visitor(user_id, attributes, observer, decide);
+        let Decided { outcome, reason, holdout } = self.with_visitor(user_id, attributes, observer, decide);
         FlagDecision {
             outcome,
             reason: reason.reason(),
-            exposure: self.is_reported(flag, reason),
+            exposure: match reason {
+                Reason::Rollout => self.project.send_flag_decisions,
+                // Optimizely also counts who gets a flag's default; an experiment that no flag uses has none.
+                _ if outcome == NO_RULE_OUTCOME => self.project.send_flag_decisions && !flag.is_experiment,
+                _ => true,
+            },
             unit: Some(user_id.into()),
+            holdout,
         }
     }
 
@@ -93,63 +108,45 @@ impl Datafile {
         decide(&mut Visitor { user_id, bucketing_id, attributes, observer })
     }
 
-    fn is_reported(&self, flag: &Flag, reason: Reason) -> bool {
-        match reason {
-            Reason::FeatureTest | Reason::Forced | Reason::Holdout | Reason::Experiment => true,
-            // The SDKs fail such a decision where they get no answer, and report nothing.
-            Reason::Cmab | Reason::Disabled => false,
-            Reason::Rollout => self.project.send_flag_decisions,
-            // Optimizely also counts who gets a flag's default; an experiment that no flag uses has none.
-            Reason::NoRule | Reason::NotRunning | Reason::Audience | Reason::Group | Reason::Traffic => {
-                self.project.send_flag_decisions && !flag.is_experiment
-            }
+    fn outcome(&self, flag: &Flag, visitor: &mut Visitor<'_, impl Attributes>) -> Decided {
+        let held = self.held_out(&flag.holdouts, visitor);
+        if let Some((outcome, false)) = held {
+            return Decided { outcome, reason: Reason::Holdout, holdout: None };
         }
+        // A visitor who is held out, but not from deliveries, gets the rollout's variation, and both are reported.
+        let tested = match held {
+            Some(_) => Err(Reason::Holdout),
+            None => self.test(flag, visitor),
+        };
+        let decided = tested.or_else(|missed| self.rollout(&flag.rollout, missed, visitor));
+        let missed = |missed| (NO_RULE_OUTCOME, if held.is_some() { Reason::Holdout } else { missed });
+        let (outcome, reason) = decided.unwrap_or_else(missed);
+        Decided { outcome, reason, holdout: held.map(|(outcome, _)| outcome) }
     }
 
-    fn outcome(&self, flag: &Flag, visitor: &mut Visitor<'_, impl Attributes>) -> (usize, Reason) {
-        let held = self.held_out(&flag.holdouts, false, visitor);
-        if let Some((outcome, false)) = held {
-            return (outcome, Reason::Holdout);
-        }
+    /// The outcome of the flag's experiments, else why they have none.
+    fn test(&self, flag: &Flag, visitor: &mut Visitor<'_, impl Attributes>) -> Result<(usize, Reason), Reason> {
         let mut missed = Reason::NoRule;
-        // A visitor who is held out, but not from deliveries, gets the rollout's variation.
-        if held.is_none() {
-            for step in &flag.experiments {
-                if let Some((outcome, _)) = self.held_out(&step.holdouts, false, visitor) {
-                    return (outcome, Reason::Holdout);
+        for step in &flag.experiments {
+            if let Some((outcome, _)) = self.held_out(&step.holdouts, visitor) {
+                return Ok((outcome, Reason::Holdout));
+            }
+            let Some(rule) = self.rules.get(step.rule) else { continue };
+            match self.experiment(rule, visitor) {
+                Ok((position, Reason::FeatureTest)) if flag.is_experiment => {
+                    return Ok((step.outcomes_from + position, Reason::Experiment));
                 }
-                let Some(rule) = self.rules.get(step.rule) else { continue };
-                match self.experiment(rule, visitor) {
-                    Ok((position, Reason::FeatureTest)) if flag.is_experiment => {
-                        return (step.outcomes_from + position, Reason::Experiment);
-                    }
-                    Ok((position, reason)) => return (step.outcomes_from + position, reason),
-                    Err(Reason::Cmab) => return (NO_RULE_OUTCOME, Reason::Cmab),
-                    Err(reason) => missed = reason,
-                }
+                Ok((position, reason)) => return Ok((step.outcomes_from + position, reason)),
+                Err(reason) => missed = reason,
             }
         }
-        match self.rollout(&flag.rollout, missed, visitor) {
-            Ok(delivered) => delivered,
-            Err(missed) => match held {
-                Some((outcome, _)) => (outcome, Reason::Holdout),
-                None => (NO_RULE_OUTCOME, missed),
-            },
-        }
+        Err(missed)
     }
 
     /// The outcome of the first of these holdouts that has the visitor, and whether it spares rollouts.
-    fn held_out(
-        &self,
-        holdouts: &[Step],
-        delivering: bool,
-        visitor: &mut Visitor<'_, impl Attributes>,
-    ) -> Option<(usize, bool)> {
+    fn held_out(&self, holdouts: &[Step], visitor: &mut Visitor<'_, impl Attributes>) -> Option<(usize, bool)> {
         holdouts.iter().find_map(|step| {
             let rule = self.rules.get(step.rule)?;
-            if delivering && rule.spares_rollouts {
-                return None;
-            }
             let Visitor { user_id, bucketing_id, attributes, .. } = *visitor;
             // The parts of a holdout are no checks of their own: failing one of them excludes no visitor.
             let mut unobserved = Visitor { user_id, bucketing_id, attributes, observer: &mut () };
@@ -170,7 +167,7 @@ impl Datafile {
         if !rule.is_running {
             return Err(Reason::NotRunning);
         }
-        if let Some(&forced) = rule.forced.get(visitor.user_id) {
+        if let Some(forced) = rule.forced.get(visitor.user_id).and_then(|key| rule.variation_of_key(key)) {
             visitor.check(rule, "forced variation", true, || variation_key(rule, forced));
             return Ok((forced, Reason::Forced));
         }
@@ -190,7 +187,7 @@ impl Datafile {
         let mut rest = steps;
         while let [step, after @ ..] = rest {
             rest = after;
-            if let Some((outcome, _)) = self.held_out(&step.holdouts, true, visitor) {
+            if let Some((outcome, _)) = self.held_out(&step.holdouts, visitor) {
                 return Ok((outcome, Reason::Holdout));
             }
             let Some(rule) = self.rules.get(step.rule) else { continue };
@@ -219,6 +216,10 @@ impl Datafile {
 
     /// The position of the variation that the visitor is bucketed into.
     fn bucket(&self, rule: &Rule, visitor: &mut Visitor<'_, impl Attributes>) -> Result<usize, Reason> {
+        if rule.is_cmab {
+            visitor.check(rule, "contextual bandit", false, String::new);
+            return Err(Reason::Cmab);
+        }
         if let Some(group) = rule.group.and_then(|group| self.groups.get(group)) {
             let bucket = seeded_bucket(HASH_SEED, visitor.bucketing_id, &group.id);
             let experiment = find(&group.allocation, bucket);
@@ -232,11 +233,6 @@ impl Datafile {
             }
         }
         let bucket = seeded_bucket(HASH_SEED, visitor.bucketing_id, &rule.id);
-        if let Some(share) = rule.cmab_share {
-            let takes_part = bucket < share;
-            visitor.check(rule, "traffic", takes_part, || format!("bucket {bucket} of a contextual bandit's {share}"));
-            return Err(if takes_part { Reason::Cmab } else { Reason::Traffic });
-        }
         let position = find(&rule.allocation, bucket).copied().flatten();
         visitor.check(rule, "traffic", position.is_some(), || match position {
             Some(position) => format!("bucket {bucket} is variation {}", variation_key(rule, position)),

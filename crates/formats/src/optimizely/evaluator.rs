@@ -49,15 +49,16 @@ impl Evaluator {
     /// Reports the decision about the flag with this number.
     fn report(&self, number: usize, flag: &Flag, decision: &FlagDecision<'_>, id: &str, sink: &mut dyn FlagSink) {
         sink.decided(number, Some(decision.outcome), decision.reason);
-        if decision.exposure
-            && let Some(outcome) = flag.outcomes().get(decision.outcome)
-        {
+        let reported = [decision.exposure.then_some(decision.outcome), decision.holdout];
+        for position in reported.into_iter().flatten() {
+            let Some(outcome) = flag.outcomes().get(position) else { continue };
             sink.exposed(&FlagExposure {
                 experiment: outcome.experiment.as_deref().unwrap_or(&flag.key),
                 variant: outcome.variant.as_deref(),
                 attribute: UNIT_NAME,
                 unit: id,
-                outcome: Some((number, decision.outcome)),
+                typed_unit: None,
+                outcome: Some((number, position)),
             });
         }
     }

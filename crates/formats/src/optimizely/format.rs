@@ -3,7 +3,7 @@
 use super::compile::draft::Draft;
 use super::datafile::{Datafile, VERSION};
 use super::evaluator::Evaluator;
-use super::impression::{self, BATCH_TAIL, Client, Event};
+use super::impression::{self, BATCH_TAIL, Client, EU_HOST, Event, HOST};
 use crate::diagnostics::{Node, Problems};
 use crate::events::{EventKind, EventWire, VendorEvent, write_joined};
 use crate::flags::{Flag, FlagEntries};
@@ -50,6 +50,8 @@ struct DatafileSteps {
     /// The next flag to add.
     next: usize,
     entries: FlagEntries,
+    /// The host that the plugin configuration sends events to.
+    events_host: Option<String>,
 }
 
 impl DatafileSteps {
@@ -60,6 +62,7 @@ impl DatafileSteps {
             datafile: None,
             next: 0,
             entries: FlagEntries::new(options),
+            events_host: options.events_host.clone(),
         }
     }
 }
@@ -71,17 +74,24 @@ impl Steps for DatafileSteps {
                 return Some(bytes);
             }
             self.datafile = self.draft.take().and_then(Draft::finish);
-            self.entries.reserve(self.datafile.as_ref().map_or(0, |datafile| datafile.flags.len()));
+            let datafile = self.datafile.as_ref()?;
+            self.entries.reserve(datafile.flags.len());
+            if datafile.project.is_eu && self.events_host.as_deref() != Some(EU_HOST) {
+                let message =
+                    format!("events of this project belong to {EU_HOST}: set `events.cluster` and `authority`");
+                self.problems.warning(&config.path.field("region"), message);
+            }
         }
         let flag = self.datafile.as_ref()?.flags.get(self.next)?;
         let flag_count = config.value.get("featureFlags").and_then(Value::as_array).map_or(0, Vec::len);
         let (flags, experiments) = (config.path.field("featureFlags"), config.path.field("experiments"));
         let position = flag.position;
         let path = if position < flag_count { flags.index(position) } else { experiments.field(&flag.key) };
-        let comparisons =
-            self.entries.add(&Flag { key: &flag.key, position, number: self.next, outcomes: flag.outcomes(), path });
+        let (key, outcomes) = (&flag.key, flag.outcomes());
+        let flag = Flag { key, position, number: self.next, outcomes, path, shares_key: false };
+        let comparisons = self.entries.add(&flag);
         self.next += 1;
-        Some(OUTCOME_BYTES * (1 + flag.outcomes().len()) + comparisons / COMPARISONS_PER_BYTE)
+        Some(OUTCOME_BYTES * (1 + outcomes.len()) + comparisons / COMPARISONS_PER_BYTE)
     }
 
     fn report(&mut self, problems: Problems) {
@@ -122,7 +132,8 @@ impl EventWire for Optimizely {
             }),
         };
         let Some(kind) = kind else { return false };
-        let attributes = project.visitor_attributes(event);
+        let names = event.aliases.iter().map(|(alias, _)| alias.as_str());
+        let attributes = project.visitor_attributes(event, names);
         let (user_id, uuid, time_ms) = (event.unit, event.id, event.time_ms);
         Event { user_id, attributes: &attributes, kind, uuid, time_ms }.write(out);
         true
@@ -134,6 +145,10 @@ impl EventWire for Optimizely {
             datafile.project.write_batch_head(CLIENT, &mut head);
         }
         head
+    }
+
+    fn host(&self, head: &[u8], configured: &str) -> Option<&'static str> {
+        (configured == HOST && impression::is_eu(head)).then_some(EU_HOST)
     }
 
     fn write_body(&self, head: &[u8], events: &mut dyn Iterator<Item = &[u8]>, out: &mut Vec<u8>) {

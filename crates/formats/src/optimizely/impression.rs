@@ -12,14 +12,20 @@ use serde_json::{Map, Value, json};
 /// The path for events at `logx.optimizely.com`.
 pub const EVENTS_PATH: &str = "/v1/events";
 
+/// The host that takes the events of most projects.
+pub(super) const HOST: &str = "logx.optimizely.com";
+
+/// The host that takes the events of projects in the region `EU`.
+pub(super) const EU_HOST: &str = "eu.logx.optimizely.com";
+
 /// The end of a batch, behind its visitors.
 pub const BATCH_TAIL: &[u8] = b"]}";
 
 /// The key of all events that report a decision.
 const IMPRESSION_KEY: &str = "campaign_activated";
 
-/// Attributes that need not be known to the project: their keys are their ids.
-const RESERVED_ATTRIBUTES: [&str; 2] = ["$opt_bucketing_id", "$opt_user_agent"];
+/// The start of the names of attributes that need not be known to the project: their keys are their ids.
+const RESERVED_PREFIX: &str = "$opt_";
 
 const BOT_FILTERING: &str = "$opt_bot_filtering";
 
@@ -123,7 +129,7 @@ impl Event<'_> {
         let mut snapshot = Map::new();
         match self.kind {
             EventKind::Impression(impression) => {
-                add("entity_id", impression.campaign_id.as_str().into());
+                add("entity_id", impression.campaign_id().into());
                 add("key", IMPRESSION_KEY.into());
                 snapshot.insert("decisions".to_owned(), vec![impression.decision()].into());
             }
@@ -151,7 +157,17 @@ impl Event<'_> {
     }
 }
 
+/// Whether a batch with this start belongs to a project in the region `EU`.
+pub(super) fn is_eu(head: &[u8]) -> bool {
+    head.first() == Some(&b' ')
+}
+
 impl Impression {
+    /// The campaign's id; null where no rule decided, as in the JavaScript SDK.
+    fn campaign_id(&self) -> Option<&str> {
+        Some(self.campaign_id.as_str()).filter(|id| !id.is_empty())
+    }
+
     fn decision(&self) -> Value {
         let metadata = json!({
             "flag_key": self.flag_key.as_str(),
@@ -161,7 +177,7 @@ impl Impression {
             "enabled": self.enabled,
         });
         json!({
-            "campaign_id": self.campaign_id.as_str(),
+            "campaign_id": self.campaign_id(),
             "experiment_id": self.experiment_id.as_str(),
             "variation_id": self.variation_id.as_deref(),
             "metadata": metadata,
@@ -170,8 +186,12 @@ impl Impression {
 }
 
 impl Project {
-    /// The attributes of a visitor that an event carries: those the project knows, and the SDKs' own.
-    pub fn visitor_attributes(&self, attributes: &impl Attributes) -> Vec<Value> {
+    /// The attributes of a visitor that an event carries: those the project knows, and among `names` the SDKs' own.
+    pub fn visitor_attributes<'n>(
+        &self,
+        attributes: &impl Attributes,
+        names: impl Iterator<Item = &'n str>,
+    ) -> Vec<Value> {
         let mut reported = Vec::new();
         let mut report = |id: &str, key: &str, name: &AttributeName| {
             if let Some(value) = reported_value(&attributes.attribute(name)) {
@@ -181,7 +201,7 @@ impl Project {
         for attribute in &self.attributes {
             report(&attribute.id, &attribute.key, &attribute.name);
         }
-        for key in RESERVED_ATTRIBUTES {
+        for key in names.filter(|name| name.starts_with(RESERVED_PREFIX)) {
             if !self.attributes.iter().any(|attribute| attribute.key == key) {
                 report(key, key, &AttributeName::Named(key.to_owned()));
             }
@@ -220,6 +240,8 @@ impl Project {
             "anonymize_ip": self.anonymize_ip,
             "enrich_decisions": true,
         });
+        // A space, which JSON allows, tells the batches of the two regions apart where they wait together.
+        out.extend(self.is_eu.then_some(b' '));
         let _ = serde_json::to_writer(&mut *out, &batch); // writing to memory cannot fail
         out.pop(); // the closing brace: the visitors come in front of it
         out.extend_from_slice(br#","visitors":["#);

@@ -16,6 +16,8 @@ pub struct Project {
     pub anonymize_ip: bool,
     /// Whether Optimizely leaves bots out. Events omit it if the datafile does.
     pub bot_filtering: Option<bool>,
+    /// Whether it is in the region `EU`, which takes its events at a host of its own.
+    pub is_eu: bool,
     /// Whether every decision about a flag is reported, and not only those of experiments.
     pub send_flag_decisions: bool,
     /// The attributes that events may carry.

@@ -15,7 +15,7 @@ pub enum Reason {
     Forced,
     /// Held out, of everything or of a rule.
     Holdout,
-    /// The experiment is a contextual bandit: it chooses by a call to Optimizely for each decision, and no request waits
+    /// The last rule is a contextual bandit: it chooses by a call to Optimizely for each decision, and no request waits
     /// for that.
     Cmab,
     /// There is no rule to decide by.

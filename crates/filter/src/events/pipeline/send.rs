@@ -129,6 +129,8 @@ impl Pipeline {
         part: &Range<usize>,
     ) -> Result<u32, HostError> {
         let (id, body) = (events.part_id(part).to_string(), events.body(part.clone()));
+        let host_of_batch =
+            events.format().vendor_wire().and_then(|wire| wire.host(events.head(), &endpoint.authority));
         let content_type = match events.format() {
             EventFormat::Native => "application/json",
             EventFormat::Vendor(format) => format.event_wire().map_or("application/json", |wire| wire.content_type()),
@@ -139,7 +141,7 @@ impl Pipeline {
         let mut headers = vec![
             (":method", "POST"),
             (":path", endpoint.path.as_str()),
-            (":authority", endpoint.authority.as_str()),
+            (":authority", host_of_batch.unwrap_or(&endpoint.authority)),
             (":scheme", endpoint.scheme.name()),
             ("content-type", content_type),
             ("idempotency-key", id.as_str()),

@@ -182,10 +182,10 @@ impl Compiler<'_> {
     }
 }
 
-/// The name of an attribute, as in the plugin configuration, except `id`: the SDKs distinguish a user's id from
-/// an attribute of that name.
+/// The name of an attribute, as in the plugin configuration, with two exceptions: the SDKs distinguish a user's id from an
+/// attribute of that name, and know no paths.
 pub(in crate::optimizely) fn attribute_name(name: &str) -> AttributeName {
-    match AttributeName::parse(name) {
+    match AttributeName::parse_exact(name) {
         AttributeName::Id => AttributeName::Named(name.to_owned()),
         name => name,
     }

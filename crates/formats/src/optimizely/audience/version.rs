@@ -1,50 +1,35 @@
-//! Semantic versions as the SDKs compare them, which is not quite as semver.org has it: a target of fewer parts, such
-//! as `2.1`, stands for everything that begins with it, and what follows the `-` or the `+` is compared as one text.
+//! Semantic versions as the JavaScript SDK compares them, which is not quite as semver.org has it: a target of fewer parts,
+//! such as `2.1`, stands for everything that begins with it, and the text behind the `-` or the `+` is compared as a whole.
 
+use edgesplit_engine::number::leading_integer;
 use std::cmp::Ordering;
 
-/// Up to three numbers, and what follows the first `-` or `+`.
+/// Up to three numbers, then the text behind the first `-` or `+`, if there is any.
 struct Version<'a> {
-    parts: [Option<&'a str>; 4],
+    parts: Vec<&'a str>,
     pre_release: bool,
     build: bool,
 }
 
 impl<'a> Version<'a> {
     fn parse(text: &'a str) -> Option<Version<'a>> {
-        if text.contains(' ') {
+        // JavaScript's white space.
+        if text.contains(|ch: char| ch == '\u{feff}' || ch.is_whitespace() && ch != '\u{85}') {
             return None;
         }
-        let separator = text.find(['-', '+']);
-        let (numbers, suffix) = match separator {
-            Some(at) => (text.get(..at)?, text.get(at + 1..)),
-            None => (text, None),
-        };
-        let kind = separator.and_then(|at| text.as_bytes().get(at));
-        let mut parts = [None; 4];
-        let mut slots = parts.iter_mut();
-        for number in numbers.split('.') {
-            let more_than_three = slots.len() == 1;
-            if more_than_three || !is_number(number) {
-                return None;
-            }
-            *slots.next()? = Some(number);
+        let (numbers, suffix) = text.split_once(['-', '+']).unwrap_or((text, ""));
+        let mut parts: Vec<&str> = numbers.split('.').collect();
+        if parts.len() > 3 || !parts.iter().all(|part| is_number(part)) {
+            return None;
         }
-        if suffix.is_some() {
-            *slots.next()? = suffix;
-        }
-        Some(Version { parts, pre_release: kind == Some(&b'-'), build: kind == Some(&b'+') })
+        parts.extend(Some(suffix).filter(|suffix| !suffix.is_empty()));
+        let separator = text.as_bytes().get(numbers.len());
+        Some(Version { parts, pre_release: separator == Some(&b'-'), build: separator == Some(&b'+') })
     }
 }
 
 fn is_number(part: &str) -> bool {
     !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit())
-}
-
-/// Numbers of any length.
-fn compare_numbers(a: &str, b: &str) -> Ordering {
-    let [a, b] = [a, b].map(|number| number.trim_start_matches('0'));
-    a.len().cmp(&b.len()).then_with(|| a.cmp(b))
 }
 
 /// Whether `text` is a version that others can be compared with.
@@ -55,30 +40,27 @@ pub(super) fn is_version(text: &str) -> bool {
 /// The order of the visitor's version to the target's; none where one of them is no version.
 pub(super) fn compare(user: &str, target: &str) -> Option<Ordering> {
     let (user, target) = (Version::parse(user)?, Version::parse(target)?);
-    for (user_part, target_part) in user.parts.iter().zip(&target.parts) {
-        // What the target leaves open is not compared.
-        let Some(target_part) = *target_part else { break };
-        let Some(user_part) = *user_part else {
+    for (position, target_part) in target.parts.iter().enumerate() {
+        let Some(user_part) = user.parts.get(position) else {
             // 2.1 comes after 2.1-beta, but before 2.1.1.
             let after = target.pre_release || target.build;
             return Some(if after { Ordering::Greater } else { Ordering::Less });
         };
-        if is_number(user_part) {
-            if !is_number(target_part) {
-                return None; // a number and a text have no order
-            }
-            match compare_numbers(user_part, target_part) {
-                Ordering::Equal => {}
-                order => return Some(order),
-            }
+        let order = if is_number(user_part) {
+            let numbers = leading_integer(user_part).zip(leading_integer(target_part));
+            // A text that begins with no digit is `NaN` to JavaScript: neither less nor greater.
+            numbers.and_then(|(user, target)| user.partial_cmp(&target)).unwrap_or(Ordering::Equal)
         } else {
-            match user_part.cmp(target_part) {
-                Ordering::Equal => {}
+            match user_part.encode_utf16().cmp(target_part.encode_utf16()) {
+                Ordering::Equal => Ordering::Equal,
                 // A release comes after its pre-releases, for any of their names.
-                _ if target.pre_release && !user.pre_release => return Some(Ordering::Greater),
-                _ if user.pre_release && !target.pre_release => return Some(Ordering::Less),
-                order => return Some(order),
+                _ if target.pre_release && !user.pre_release => Ordering::Greater,
+                _ if user.pre_release && !target.pre_release => Ordering::Less,
+                order => order,
             }
+        };
+        if order.is_ne() {
+            return Some(order);
         }
     }
     let is_before_release = user.pre_release && !target.pre_release;
@@ -110,9 +92,17 @@ mod tests {
             ("2.1.3-alpha", "2.1.3+build", Some(Less)),
             ("2.1.2+build", "2.1.2", Some(Equal)),
             ("02.00.7", "2.0.7", Some(Equal)),
-            ("99999999999999999999999.1", "99999999999999999999998.9", Some(Greater)),
+            ("2147483648", "2147483647", Some(Greater)),
+            ("9007199254740993", "9007199254740992", Some(Equal)),
             ("2.0.0-1", "2.0.0-2", Some(Less)),
-            ("2.0.0-1", "2.0.0-beta", None),
+            ("2.0.0-1", "2.0.0-beta", Some(Equal)),
+            ("2.0.0-3", "2.0.0-2beta", Some(Greater)),
+            ("2.0.0-3", "2.0.0--5", Some(Greater)),
+            ("2.0.0-1", "2.0.0+x", Some(Less)),
+            ("2.0.0-", "2.0.0", Some(Less)),
+            ("2.0.0", "2.0.0-", Some(Equal)),
+            ("2.0-a\tb", "2.0", None),
+            ("2.0-\u{1f600}", "2.0-\u{ff5e}", Some(Less)),
             ("2.0.0.0", "2.0.0", None),
             ("2..0", "2.0.0", None),
             ("2.x", "2.0", None),

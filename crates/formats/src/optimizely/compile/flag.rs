@@ -131,7 +131,11 @@ impl Draft {
                 continue;
             }
             if let Some(rule) = experiment.rule.as_ref().ok().and_then(|&rule| self.rules.get_mut(rule)) {
-                rule.allocation.push(Range { end: ALL_BUCKETS, to: Some(rule.variations.len()) });
+                // The SDKs look variations up by their keys: one of its own with the same key gives way.
+                let (same, added) = (rule.variation_of_key(&everyone_else.key), rule.variations.len());
+                let own = rule.allocation.iter_mut().filter(|range| same.is_some() && range.to == same);
+                own.for_each(|range| range.to = Some(added));
+                rule.allocation.push(Range { end: ALL_BUCKETS, to: Some(added) });
                 rule.variations.push(everyone_else.clone());
             }
         }
@@ -282,7 +286,8 @@ impl<'a> Outcomes<'a> {
                 rule_key: rule.key.clone(),
                 rule_type,
                 variation_key: variation.key.clone(),
-                enabled: variation.enabled,
+                // Activating an experiment that no flag uses always counts as on.
+                enabled: variation.enabled || self.is_experiment,
             });
         }
         from

@@ -5,6 +5,7 @@ use crate::diagnostics::{Node, Problems};
 use crate::element::{key, read, required, whole};
 use crate::optimizely::audience::{Compiler, Tree};
 use crate::optimizely::datafile::{Range, Rule, Variation};
+use edgesplit_engine::condition::value::JsValue;
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::HashMap;
@@ -76,24 +77,9 @@ struct LayerWire<'a> {
 }
 
 #[derive(Deserialize)]
-#[serde(expecting = "an object")]
-struct BanditWire {
-    cmab: Option<CmabWire>,
-}
-
-#[derive(Deserialize)]
 #[serde(rename_all = "camelCase", expecting = "an object")]
-struct CmabWire {
-    #[serde(deserialize_with = "whole")]
-    traffic_allocation: u32,
-}
-
-#[derive(Deserialize)]
-#[serde(expecting = "an object")]
 struct HoldoutWire {
     exclude_targeted_deliveries: Option<bool>,
-    #[serde(rename = "excludeTargetedDeliveries")]
-    exclude_targeted_deliveries_too: Option<bool>,
 }
 
 /// Compiles rules.
@@ -130,26 +116,24 @@ impl Rules<'_> {
             forced: HashMap::new(),
             audience,
             group,
-            cmab_share: None,
+            is_cmab: node.value.get("cmab").is_some_and(|cmab| JsValue::from(cmab).is_true()),
             allocation,
             variations,
         };
-        if kind == Kind::Experiment {
-            rule.cmab_share = read::<BanditWire>(node, problems)?.cmab.map(|cmab| cmab.traffic_allocation);
-            if rule.cmab_share.is_some() {
-                let message = "a contextual bandit asks Optimizely for each decision: no visitor gets a variation here";
-                problems.warning(&node.path.field("cmab"), message);
-            }
+        if rule.is_cmab {
+            let message = "a contextual bandit asks Optimizely for each decision: it is passed over here";
+            problems.warning(&node.path.field("cmab"), message);
         }
         if kind == Kind::Holdout {
             rule.spares_rollouts = spares_rollouts(node, problems)?;
+            // In a holdout, the SDKs give every variable its default.
+            rule.variations.iter_mut().for_each(|variation| variation.values.clear());
         } else {
             // Without a layer, the experiment's id takes its place, as in the SDKs.
             let layer = read::<LayerWire<'_>>(node, problems);
             rule.campaign_id = layer.map(|layer| layer.layer_id.to_owned()).unwrap_or_default();
-            rule.forced =
-                required(node, "forcedVariations", problems, |node, problems| forced(node, &rule.variations, problems))
-                    .unwrap_or_default();
+            let forced = required(node, "forcedVariations", problems, |node, problems| forced(node, &rule, problems));
+            rule.forced = forced.unwrap_or_default();
         }
         Some(rule)
     }
@@ -209,17 +193,15 @@ fn allocation(
     wires.iter().enumerate().map(range).collect()
 }
 
-/// The variations' positions by the users who are whitelisted for them. Invalid entries do not count.
-fn forced(node: Node<'_>, variations: &[Variation], problems: &mut Problems) -> Option<HashMap<String, usize>> {
+/// The variations' keys by the users who are whitelisted for them. Invalid entries do not count.
+fn forced(node: Node<'_>, rule: &Rule, problems: &mut Problems) -> Option<HashMap<String, String>> {
     let mut forced = HashMap::new();
     for (user, value) in node.object(problems)? {
         let path = node.path.field(user);
         let Some(key) = (Node { value, path: &path }).string(problems) else { continue };
-        match variations.iter().rposition(|variation| variation.key == key) {
-            Some(position) => {
-                forced.insert(user.clone(), position);
-            }
-            None => problems.error(&path, format!("there is no variation {key:?}: this entry does not count")),
+        forced.insert(user.clone(), key.to_owned());
+        if rule.variation_of_key(key).is_none() {
+            problems.error(&path, format!("there is no variation {key:?}: this entry does not count"));
         }
     }
     Some(forced)
@@ -233,5 +215,5 @@ fn spares_rollouts(node: Node<'_>, problems: &mut Problems) -> Option<bool> {
         }
     }
     let wire = read::<HoldoutWire>(node, problems)?;
-    Some(wire.exclude_targeted_deliveries.or(wire.exclude_targeted_deliveries_too).unwrap_or(false))
+    Some(wire.exclude_targeted_deliveries.unwrap_or(false))
 }

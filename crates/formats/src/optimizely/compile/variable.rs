@@ -34,7 +34,7 @@ impl VariableType {
     pub(super) fn cast(self, text: &str, node: &Node<'_>, problems: &mut Problems) -> Value {
         let number = text.trim();
         let (value, expected) = match self {
-            VariableType::Boolean => (Some(Value::Bool(text == "true")), "true or false"),
+            VariableType::Boolean => (text.parse().ok().map(Value::Bool), "true or false"),
             VariableType::Text => (Some(Value::from(text)), "a text"),
             VariableType::Json => (serde_json::from_slice(text.as_bytes()).ok(), "JSON in a string"),
             VariableType::Integer => (integer(number).map(Value::Number), "an integer in a string"),
@@ -50,8 +50,10 @@ impl VariableType {
     }
 }
 
+/// The integer that `text` begins with, as JavaScript reads it.
 fn integer(text: &str) -> Option<Number> {
-    text.parse::<i64>().map(Number::from).or_else(|_| text.parse::<u64>().map(Number::from)).ok()
+    let number = number::leading_integer(text.split(['x', 'X']).next()?)?;
+    if number.abs() < i64::MAX as f64 { Some(Number::from(number as i64)) } else { Number::from_f64(number) }
 }
 
 /// The types of all variables, by their ids: the values in variations say no more than the id.
