@@ -34,7 +34,6 @@ const RETIRED_SNAPSHOTS_MAX: usize = 4;
 const GAUGES_EVERY_MS: i64 = 1_000;
 
 /// One plugin in one VM.
-#[derive(Debug)]
 pub struct Worker {
     /// The plugin configuration.
     pub config: Rc<PluginConfig>,

@@ -6,6 +6,7 @@
 
 mod compiling;
 mod fetch;
+mod gzip;
 mod problems;
 mod publish;
 mod revision;
@@ -36,7 +37,6 @@ const LEASE_GRACE_MS: u64 = 5_000;
 const DECODED_BYTES_PER_STEP: usize = 256 << 10;
 
 /// Fetches the config and follows the other VMs.
-#[derive(Debug)]
 pub struct ConfigSync {
     source: Source,
     /// The options of the compiler.
@@ -128,14 +128,14 @@ impl ConfigSync {
             }
             return self.compile_step(env);
         }
-        self.fetch_if(env, |state| {
+        self.fetch_if(env, &|state| {
             let is_allowed = state.version == 0 && state.start_fetches < START_FETCHES_MAX;
             state.start_fetches = state.start_fetches.saturating_add(1);
             is_allowed
         });
         if self.call.is_none() {
             // A cluster that is discovered may appear a moment later: the first tick tries again.
-            self.update(env, |state| {
+            self.update(env, &|state| {
                 let has_failed = state.holder == self.vm && state.version == 0;
                 state.next_fetch_ms = now_ms;
                 has_failed
@@ -169,7 +169,7 @@ impl ConfigSync {
         }
         let refresh_ms = self.source.refresh_ms;
         if self.call.is_none() && self.compiling.is_none() && state.is_due(now_ms, refresh_ms) {
-            self.fetch_if(env, |state| state.is_due(now_ms, refresh_ms));
+            self.fetch_if(env, &|state| state.is_due(now_ms, refresh_ms));
         }
         snapshot
     }
@@ -188,15 +188,15 @@ impl ConfigSync {
     }
 
     /// Changes the state if `change` agrees. False if nothing was written.
-    fn update(&self, env: &mut Env<'_, impl Host>, change: impl Fn(&mut State) -> bool) -> bool {
+    fn update(&self, env: &mut Env<'_, impl Host>, change: &dyn Fn(&mut State) -> bool) -> bool {
         update(env, &self.state_key, |state: &mut State| change(state).then_some(())) == Ok(Some(()))
     }
 
     /// Takes the fetch lease if `is_allowed`, and starts the fetch.
-    fn fetch_if(&mut self, env: &mut Env<'_, impl Host>, is_allowed: impl Fn(&mut State) -> bool) {
+    fn fetch_if(&mut self, env: &mut Env<'_, impl Host>, is_allowed: &dyn Fn(&mut State) -> bool) {
         let lease_ms = i64::try_from(self.source.timeout_ms.saturating_add(LEASE_GRACE_MS)).unwrap_or(i64::MAX);
         let (holder, now_ms) = (self.vm, env.now_ms);
-        let is_leased = self.update(env, |state| {
+        let is_leased = self.update(env, &|state| {
             let is_allowed = is_allowed(state);
             state.holder = holder;
             state.leased_ms = now_ms;
@@ -310,7 +310,7 @@ impl ConfigSync {
             // Its publisher crashed before it could record the version, or two VMs published at once. Otherwise this VM would
             // use the body alone, answer fetches with its validator, and the other VMs would never get it.
             let known = state.version;
-            let is_published = self.update(env, |state| {
+            let is_published = self.update(env, &|state| {
                 let is_unchanged = state.version == known;
                 state.version = version;
                 is_unchanged

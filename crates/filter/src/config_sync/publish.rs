@@ -66,7 +66,7 @@ impl ConfigSync {
     pub(super) fn confirm(&mut self, env: &mut Env<'_, impl Host>, version: Option<u64>) -> bool {
         let (now_ms, next_ms) = (env.now_ms, self.next_fetch_ms(env));
         self.confirmed_ms = Some(now_ms);
-        self.update(env, |state| {
+        self.update(env, &|state| {
             state.version = version.unwrap_or(state.version);
             state.confirmed_ms = now_ms;
             state.next_fetch_ms = next_ms;
@@ -86,7 +86,7 @@ impl ConfigSync {
     /// Ends the lease and schedules the next fetch after the refresh interval.
     pub(super) fn schedule_retry(&self, env: &mut Env<'_, impl Host>) {
         let next_ms = self.next_fetch_ms(env);
-        self.update(env, |state| {
+        self.update(env, &|state| {
             state.next_fetch_ms = next_ms;
             state.lease_until_ms = 0;
             true

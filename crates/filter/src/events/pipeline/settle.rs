@@ -70,19 +70,32 @@ impl Pipeline {
         env: &mut Env<'_, impl Host>,
         mut change: impl FnMut(&mut Outbox, &mut Settlement) -> Option<T>,
     ) -> Result<Option<T>, HostError> {
+        let mut result = None;
+        self.update_if(env, &mut |outbox, settlement| {
+            result = change(outbox, settlement);
+            result.is_some()
+        })?;
+        Ok(result)
+    }
+
+    /// Changes the index if `change` agrees: one function for all changes, which would be large as a generic one.
+    fn update_if(
+        &mut self,
+        env: &mut Env<'_, impl Host>,
+        change: &mut dyn FnMut(&mut Outbox, &mut Settlement) -> bool,
+    ) -> Result<(), HostError> {
         let changed = shared_data::update(env, &self.index_key, |outbox: &mut Outbox| {
             let mut settlement = Settlement::default();
-            let result = change(outbox, &mut settlement)?;
-            Some((result, settlement, outbox.has_batches(), Queued::of(outbox)))
+            change(outbox, &mut settlement).then(|| (settlement, outbox.has_batches(), Queued::of(outbox)))
         });
-        let Some((result, settlement, has_batches, queued)) = changed? else { return Ok(None) };
+        let Some((settlement, has_batches, queued)) = changed? else { return Ok(()) };
         self.record_settlement(env, &settlement);
         if !has_batches {
             // The age is recorded regularly, but an empty outbox at once.
             env.metrics.record(env.host, Gauge::OldestAgeSeconds, 0);
         }
         queued.record(env);
-        Ok(Some(result))
+        Ok(())
     }
 
     /// Counts the events that left the outbox, diverts or drops evicted ones, and clears free slots.
