@@ -344,7 +344,7 @@ fn validate_decrypts_with_the_key_of_the_plugin_configuration() {
         "encrypted.json",
         r#"{"features": {}, "encryptedFeatures": "EBESExQVFhcYGRobHB0eHw==.dn+mCWdaqSmwZtJ+VpM4B66uhuSd0k6CKAiAo+4apqE="}"#,
     );
-    let printed = edgesplit(&["validate", "--format", "growthbook", &config], &[]);
+    let printed = edgesplit(&["validate", &config], &[]);
     assert_eq!(printed.code, 1);
     assert!(printed.out.contains("encryptedFeatures: is encrypted, and no key is configured"), "{}", printed.out);
     let plugin =

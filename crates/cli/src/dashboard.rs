@@ -7,21 +7,18 @@ mod server;
 mod state;
 mod verdict;
 
-use crate::args::{format_parser, options};
+use crate::config::{ConfigArguments, Setting};
 use crate::exit::{EXIT_OK, EXIT_PROBLEMS};
-use crate::files::read;
+use crate::files::{Input, agent, get, url};
 use crate::output;
 use config::ConfigView;
 use edgesplit_engine::printable::printable;
-use edgesplit_filter::plugin_config::PluginConfig;
-use edgesplit_formats::FormatRef;
 use sample::Sample;
 use serde_json::Value;
 use server::Reply;
 use state::State;
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -44,17 +41,10 @@ const STATS: &str = "/stats?format=json&filter=%5E(wasmcustom%5C.edgesplit%5C.%7
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// An Envoy's admin interface, such as http://127.0.0.1:9901. Repeat it for several Envoys.
-    #[arg(long = "envoy", value_name = "URL", required = true)]
+    #[arg(long = "envoy", value_name = "URL", required = true, value_parser = url)]
     envoys: Vec<String>,
-    /// The experiment config of the Envoys: a file, or a URL that starts with http:// or https://.
-    #[arg(long, value_name = "FILE|URL")]
-    config: String,
-    /// The format of the config. Default: the format in the plugin configuration, else native.
-    #[arg(long, value_parser = format_parser())]
-    format: Option<FormatRef>,
-    /// A plugin configuration (JSON).
-    #[arg(long, value_name = "FILE")]
-    plugin: Option<PathBuf>,
+    #[command(flatten)]
+    config: ConfigArguments,
     /// The address to listen on. Port 0 chooses a free port.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     listen: SocketAddr,
@@ -74,26 +64,15 @@ const FILES: &[(&str, &str, &str)] = &[
 ];
 
 pub(super) fn run(args: &Arguments) -> Result<u8, String> {
-    let plugin = match &args.plugin {
-        None => None,
-        Some(file) => Some(PluginConfig::parse(&read(file)?).map_err(|problems| {
-            let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
-            format!("{}: {}", file.display(), problems.join("; "))
-        })?),
-    };
-    let options = options(args.format, plugin.as_ref());
-    let agent = ureq::Agent::new_with_config(
-        ureq::Agent::config_builder().timeout_global(Some(TIMEOUT)).http_status_as_error(true).build(),
-    );
+    let Some(setting) = Setting::read(&args.config.setting)? else { return Ok(EXIT_PROBLEMS) };
+    if args.config.input() == Some(&Input::Stdin) {
+        return Err("the dashboard reads the config again and again: give a file or a URL instead of `-`".to_owned());
+    }
+    let agent = agent(TIMEOUT);
     let read_config = || -> Result<ConfigView, String> {
-        let bytes = if ["http://", "https://"].iter().any(|scheme| args.config.starts_with(scheme)) {
-            get(&agent, &args.config).map_err(|error| format!("{}: {error}", args.config))?
-        } else {
-            read(std::path::Path::new(&args.config))?
-        };
-        let compiled = edgesplit_formats::compile_bytes(&bytes, &options);
-        let problem = || compiled.problems.iter().next().map_or_else(String::new, ToString::to_string);
-        compiled.snapshot.as_ref().map(ConfigView::new).ok_or_else(problem)
+        let compilation = setting.compilation(&args.config)?;
+        let problem = || compilation.problems.iter().next().map_or_else(String::new, ToString::to_string);
+        compilation.config.as_ref().map(|config| ConfigView::new(&config.snapshot)).ok_or_else(problem)
     };
     let mut state = State::new(&args.envoys);
     state.set_config(read_config());
@@ -167,15 +146,9 @@ fn poll(agent: &ureq::Agent, envoys: &[String]) -> Vec<Result<Sample, String>> {
     })
 }
 
-fn get(agent: &ureq::Agent, url: &str) -> Result<Vec<u8>, String> {
-    let mut response = agent.get(url).call().map_err(|error| error.to_string())?;
-    let body = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_vec();
-    body.map_err(|error| error.to_string())
-}
-
 /// The counters and gauges of an Envoy, by their names.
 fn stats(agent: &ureq::Agent, envoy: &str) -> Result<BTreeMap<String, u64>, String> {
-    let bytes = get(agent, &format!("{}{STATS}", envoy.trim_end_matches('/')))?;
+    let bytes = get(agent, &format!("{}{STATS}", envoy.trim_end_matches('/')), ANSWER_BYTES_MAX)?;
     let answer: Value = serde_json::from_slice(&bytes)
         .map_err(|_| "not an Envoy's admin interface: the answer is not JSON".to_owned())?;
     let stats = answer.get("stats").and_then(|stats| stats.as_array());

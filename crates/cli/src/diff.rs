@@ -1,7 +1,9 @@
 //! `edgesplit diff`: the visitors who would move if one config replaced another.
 
+use crate::config::{Setting, SettingArguments};
+use crate::document::Document;
 use crate::exit::{EXIT_OK, EXIT_PROBLEMS};
-use crate::files::write_all;
+use crate::files::{Input, input, write_all};
 use crate::output::{self, BAD, GOOD, QUIET, STRONG, grouped, percent};
 use crate::population::{self, Population};
 use edgesplit_engine::decide::Decision;
@@ -18,10 +20,14 @@ const LISTED_MAX: usize = 10_000_000;
 /// The arguments of `edgesplit diff`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// The config in force.
-    old: PathBuf,
+    /// The config in force: JSON or YAML; `-` for standard input; a file or a URL.
+    #[arg(value_parser = input)]
+    old: Input,
     /// The config that would replace it.
-    new: PathBuf,
+    #[arg(value_parser = input)]
+    new: Input,
+    #[command(flatten)]
+    setting: SettingArguments,
     /// Write the visitors who move to this file: one line of JSON for each visitor and experiment,
     /// {"id", "experiment", "from", "to"}, with null if the visitor is not in it.
     #[arg(long, value_name = "FILE")]
@@ -64,10 +70,10 @@ fn variant(snapshot: &Snapshot, experiment: Option<usize>, variant: Option<usize
 }
 
 pub(super) fn run(args: &Arguments) -> Result<u8, String> {
-    let Some(population) = Population::new(&args.population)? else { return Ok(EXIT_PROBLEMS) };
-    let (Some(old), Some(new)) = (population.config(&args.old)?, population.config(&args.new)?) else {
-        return Ok(EXIT_PROBLEMS);
-    };
+    let population = Population::new(&args.population)?;
+    let Some(setting) = Setting::read(&args.setting)? else { return Ok(EXIT_PROBLEMS) };
+    let read = |input| Ok::<_, String>(setting.compile(&Document::read(input)?).printed());
+    let (Some(old), Some(new)) = (read(&args.old)?, read(&args.new)?) else { return Ok(EXIT_PROBLEMS) };
     let pairs = pairs(&old.snapshot, &new.snapshot);
     // A snapshot belongs to one thread, so the closure below uses copies of positions and keys.
     let places: Vec<(Option<usize>, Option<usize>)> = pairs.iter().map(|pair| (pair.old, pair.new)).collect();

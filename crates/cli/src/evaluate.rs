@@ -9,31 +9,36 @@ pub(super) use answer::Answer;
 pub(super) use request::Request;
 pub(super) use row::Row;
 
-use crate::args::{self, options, read_plugin};
+use crate::args::{moment_ms, now_ms};
+use crate::config::{ConfigArguments, Setting};
 use crate::exit::{EXIT_OK, EXIT_PROBLEMS};
-use crate::files::read;
-use crate::output::print_problems;
+use crate::files::claim_standard_input;
 use edgesplit_engine::snapshot::Snapshot;
 use edgesplit_filter::plugin_config::PluginConfig;
-use edgesplit_formats::FormatRef;
 use edgesplit_formats::diagnostics::{Node, Problems};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufWriter, ErrorKind, Write};
 
-pub(super) fn run(
-    format: Option<FormatRef>,
-    config: &std::path::Path,
-    plugin: Option<&std::path::Path>,
-    now_ms: Option<i64>,
-) -> Result<u8, String> {
-    let Some(plugin) = read_plugin(plugin)? else { return Ok(EXIT_PROBLEMS) };
-    let compiled = edgesplit_formats::compile_bytes(&read(config)?, &options(format, plugin.as_ref()));
-    // A disabled experiment is reported, but the others are still decided.
-    print_problems(config, &compiled.problems);
-    let Some(snapshot) = compiled.snapshot else { return Ok(EXIT_PROBLEMS) };
+/// The arguments of `edgesplit evaluate`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    config: ConfigArguments,
+    /// The time of the decisions (RFC 3339). Default: now.
+    #[arg(long, value_name = "TIME", value_parser = moment_ms)]
+    now: Option<i64>,
+    /// Accepted for symmetry: the output is always JSON.
+    #[arg(long, hide = true)]
+    json: bool,
+}
+
+pub(super) fn run(args: &Arguments) -> Result<u8, String> {
+    claim_standard_input()?;
+    let Some(setting) = Setting::read(&args.config.setting)? else { return Ok(EXIT_PROBLEMS) };
+    let Some(config) = setting.config(&args.config)? else { return Ok(EXIT_PROBLEMS) };
     let mut has_errors = false;
-    let now_ms = now_ms.unwrap_or_else(args::now_ms);
-    let evaluation = Evaluation { snapshot: &snapshot, plugin: plugin.as_ref(), now_ms };
+    let now_ms = args.now.unwrap_or_else(now_ms);
+    let evaluation = Evaluation { snapshot: &config.snapshot, plugin: setting.plugin(), now_ms };
 
     let mut out = BufWriter::new(std::io::stdout().lock());
     for line in std::io::stdin().lock().split(b'\n') {

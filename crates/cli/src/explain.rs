@@ -8,30 +8,27 @@ mod visitor;
 pub(super) use args::Arguments;
 pub(super) use keys::count as key_count;
 
-use crate::args::{now_ms, options, read_plugin};
+use crate::args::now_ms;
+use crate::config::Setting;
 use crate::exit::{EXIT_OK, EXIT_PROBLEMS};
-use crate::files::read;
-use crate::output::{self, STRONG, print_problems};
+use crate::output::{self, STRONG};
 use visitor::Explanation;
 
 pub(super) fn run(args: &Arguments) -> Result<u8, String> {
-    let Some(plugin) = read_plugin(args.plugin.as_deref())? else { return Ok(EXIT_PROBLEMS) };
-    let options = options(args.format, plugin.as_ref());
-    let compiled = edgesplit_formats::compile_bytes(&read(&args.config)?, &options);
-    print_problems(&args.config, &compiled.problems);
-    let Some(snapshot) = compiled.snapshot else { return Ok(EXIT_PROBLEMS) };
+    let Some(setting) = Setting::read(&args.config.setting)? else { return Ok(EXIT_PROBLEMS) };
+    let Some(config) = setting.config(&args.config)? else { return Ok(EXIT_PROBLEMS) };
     if let Some(path) = args.route.iter().chain(&args.path).find(|path| path.is_completed) {
         anstream::eprintln!("{STRONG}note{STRONG:#}: the path has no leading slash; this is for {}", path.text);
     }
     match &args.route {
         Some(route) => {
             let page = keys::Page { path: &route.text, host: args.host.as_deref(), method: &args.method };
-            let keys = keys::Keys::of(&snapshot, &page, options.budget);
+            let keys = keys::Keys::of(&config.snapshot, &page, config.options.budget);
             if args.json { output::print_json(&keys.to_json())? } else { output::print(&keys.to_text())? }
         }
         None => {
             let now_ms = args.now.unwrap_or_else(now_ms);
-            let explanation = Explanation::new(&snapshot, plugin.as_ref(), args, now_ms)?;
+            let explanation = Explanation::new(&config.snapshot, setting.plugin(), args, now_ms)?;
             if args.json {
                 output::print_json(&explanation.to_json())?;
             } else {

@@ -1,23 +1,119 @@
 //! Reading and writing files.
 
+use std::fmt;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// The largest file that is read. Proxies accept configs of a few megabytes.
 const FILE_BYTES_MAX: u64 = 1 << 30;
 
-/// Reads a file of at most [`FILE_BYTES_MAX`].
-pub(crate) fn read(file: &Path) -> Result<Vec<u8>, String> {
+/// The longest time for the answer of a service.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The source of a document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Input {
+    File(PathBuf),
+    Stdin,
+    Url(String),
+}
+
+impl fmt::Display for Input {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Input::File(file) => file.display().fmt(f),
+            Input::Stdin => f.write_str("standard input"),
+            Input::Url(url) => f.write_str(url),
+        }
+    }
+}
+
+/// Parses the source of a document: `-`, a file, or a URL. Of a URL without a scheme, the host is localhost or has a port.
+pub(crate) fn input(text: &str) -> Result<Input, std::convert::Infallible> {
+    Ok(if text == "-" {
+        Input::Stdin
+    } else if text.starts_with("http://") || text.starts_with("https://") {
+        Input::Url(text.to_owned())
+    } else if is_address(text) && !Path::new(text).exists() {
+        Input::Url(format!("http://{text}"))
+    } else {
+        Input::File(text.into())
+    })
+}
+
+/// Whether `text` starts with a host and a port, or with localhost and a path.
+fn is_address(text: &str) -> bool {
+    let (authority, _) = text.split_once('/').unwrap_or((text, ""));
+    let has_port = |(host, port): (&str, &str)| !host.is_empty() && port.parse::<u16>().is_ok();
+    authority.rsplit_once(':').is_some_and(has_port) || authority == "localhost" && text.contains('/')
+}
+
+/// Parses a URL. Without a scheme, it gets `http://`.
+pub(crate) fn url(text: &str) -> Result<String, String> {
+    if text.starts_with("http://") || text.starts_with("https://") {
+        return Ok(text.to_owned());
+    }
+    match text.split_once("://") {
+        Some((scheme, _)) => Err(format!("expected a URL with http:// or https://, found {scheme}://")),
+        None => Ok(format!("http://{text}")),
+    }
+}
+
+/// Standard input can be read once.
+static IS_STANDARD_INPUT_READ: AtomicBool = AtomicBool::new(false);
+
+/// Claims standard input for its only reader.
+pub(crate) fn claim_standard_input() -> Result<(), String> {
+    if IS_STANDARD_INPUT_READ.swap(true, Ordering::Relaxed) {
+        return Err("standard input can be read only once, so only one argument can be `-`".to_owned());
+    }
+    Ok(())
+}
+
+/// Reads at most [`FILE_BYTES_MAX`] from `input`.
+pub(crate) fn read(input: &Input) -> Result<Vec<u8>, String> {
+    match input {
+        Input::File(file) if file.is_dir() => {
+            Err(format!("cannot read {}: Is a directory; expected a file", file.display()))
+        }
+        Input::File(file) => std::fs::File::open(file)
+            .map_err(|error| format!("cannot read {}: {error}", file.display()))
+            .and_then(|opened| read_from(opened, input)),
+        Input::Stdin => {
+            claim_standard_input()?;
+            read_from(std::io::stdin().lock(), input)
+        }
+        Input::Url(url) => {
+            get(&agent(TIMEOUT), url, FILE_BYTES_MAX).map_err(|error| format!("cannot read {url}: {error}"))
+        }
+    }
+}
+
+fn read_from(reader: impl Read, input: &Input) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     // One byte more distinguishes a file of this size from a larger one.
-    let opened = std::fs::File::open(file);
-    match opened.and_then(|opened| opened.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)) {
+    match reader.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes) {
         Ok(read) if read as u64 > FILE_BYTES_MAX => {
-            Err(format!("cannot read {}: it is larger than {} MiB", file.display(), FILE_BYTES_MAX >> 20))
+            Err(format!("cannot read {input}: it is larger than {} MiB", FILE_BYTES_MAX >> 20))
         }
-        Ok(_) => Ok(edgesplit_formats::without_byte_order_mark(bytes)),
-        Err(error) => Err(format!("cannot read {}: {error}", file.display())),
+        Ok(_) => Ok(bytes),
+        Err(error) => Err(format!("cannot read {input}: {error}")),
     }
+}
+
+/// A client whose calls end after `timeout`.
+pub(crate) fn agent(timeout: Duration) -> ureq::Agent {
+    let config = ureq::Agent::config_builder().timeout_global(Some(timeout)).http_status_as_error(true);
+    ureq::Agent::new_with_config(config.build())
+}
+
+/// The body at `url`.
+pub(crate) fn get(agent: &ureq::Agent, url: &str, bytes_max: u64) -> Result<Vec<u8>, String> {
+    let mut response = agent.get(url).call().map_err(|error| error.to_string())?;
+    let body = response.body_mut().with_config().limit(bytes_max).read_to_vec();
+    body.map_err(|error| error.to_string())
 }
 
 /// Writes a file, or replaces it.

@@ -1,30 +1,31 @@
 //! The `edgesplit` command: checks, explains and simulates experiments with the same engine as the filter.
 
 mod args;
+mod config;
 mod dashboard;
 mod diff;
+mod document;
+mod drawing;
 mod evaluate;
 mod exit;
 mod explain;
 mod files;
 mod output;
+mod plugin;
 mod population;
+mod position;
 mod preview;
 mod schema;
 mod simulate;
 mod size;
-mod source;
 mod statistics;
 mod validate;
 
-use args::{format_parser, moment_ms};
 use clap::builder::styling::Styles;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use edgesplit_engine::printable::printable;
-use edgesplit_formats::FormatRef;
 use exit::{EXIT_OK, EXIT_USAGE};
 use output::BAD;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// The last line of every help text.
@@ -47,30 +48,14 @@ struct Arguments {
 enum Command {
     /// Report every problem of an experiment config with its JSON path.
     #[command(
-        after_help = "Examples:\n  edgesplit validate experiments.json\n  edgesplit validate --plugin plugin.json experiments.json\n  edgesplit validate --format optimizely datafile.json\n  edgesplit validate --json experiments.json | jq '.problems[].path'\n\nOn a terminal, each problem is shown in the text of the file. Otherwise it is one line, PATH: MESSAGE."
+        after_help = "Examples:\n  edgesplit validate experiments.json\n  edgesplit validate --strict --plugin envoy.yaml experiments.yaml\n  edgesplit validate envoy.yaml datafile.json\n  edgesplit validate --json experiments.json | jq '.problems[].path'\n\nOn a terminal, each problem is shown in the text of the file. Otherwise it is one line, PATH: MESSAGE."
     )]
     Validate(validate::Arguments),
     /// Decide requests: reads one JSON request per line from standard input, and writes one JSON result per line.
     #[command(
         after_help = "Example:\n  echo '{\"id\": \"u1\", \"path\": \"/checkout\"}' | edgesplit evaluate --config experiments.json\n\nFields of a request: {\"id\"?, \"attributes\"?: {}, \"host\"?, \"path\"?, \"method\"?, \"headers\"?: {}, \"cookies\"?: {}}"
     )]
-    Evaluate {
-        /// The format of the config. Default: the format in the plugin configuration, else native.
-        #[arg(long, value_parser = format_parser())]
-        format: Option<FormatRef>,
-        /// The experiment config.
-        #[arg(long, value_name = "FILE")]
-        config: PathBuf,
-        /// A plugin configuration (JSON) with the sources of ids and attributes, consent, bots and paths.
-        #[arg(long, value_name = "FILE")]
-        plugin: Option<PathBuf>,
-        /// The time of the decisions (RFC 3339). Default: now.
-        #[arg(long, value_name = "TIME", value_parser = moment_ms)]
-        now: Option<i64>,
-        /// Accepted for symmetry: the output is always JSON.
-        #[arg(long, hide = true)]
-        json: bool,
-    },
+    Evaluate(evaluate::Arguments),
     /// Show the decisions for one visitor step by step, or the cache keys of a page.
     #[command(
         after_help = "Examples:\n  edgesplit explain --config experiments.json --route /checkout\n  edgesplit explain --config experiments.json --id u1 --path /checkout"
@@ -137,9 +122,7 @@ pub fn run() -> ExitCode {
     let args = Arguments::from_arg_matches(&command().get_matches()).unwrap_or_else(|error| error.exit());
     let code = match args.command {
         Command::Validate(args) => validate::run(&args),
-        Command::Evaluate { format, config, plugin, now, json: _ } => {
-            evaluate::run(format, &config, plugin.as_deref(), now)
-        }
+        Command::Evaluate(args) => evaluate::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Simulate(args) => simulate::run(&args),
         Command::Diff(args) => diff::run(&args),

@@ -5,7 +5,6 @@ use edgesplit_engine::printable::printable;
 use edgesplit_formats::diagnostics::{Problems, Severity};
 use serde_json::Value;
 use std::io::{ErrorKind, Write};
-use std::path::Path;
 
 /// For the subject of an output.
 pub(crate) const STRONG: Style = Style::new().bold();
@@ -42,11 +41,11 @@ pub(crate) fn is_terminal() -> bool {
 }
 
 /// Prints the problems of `file` on standard error. True if one of them is an error.
-pub(crate) fn print_problems(file: &Path, problems: &Problems) -> bool {
+pub(crate) fn print_problems(file: &str, problems: &Problems) -> bool {
     for problem in problems.iter() {
         let style = if problem.severity == Severity::Error { BAD } else { STRONG };
         let (kind, problem) = (problem.severity.name(), problem.to_string());
-        anstream::eprintln!("{}: {style}{kind}{style:#}: {}", file.display(), printable(&problem));
+        anstream::eprintln!("{}: {style}{kind}{style:#}: {}", printable(file), printable(&problem));
     }
     problems.errors() > 0
 }

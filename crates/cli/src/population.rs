@@ -1,9 +1,9 @@
 //! Generated visitors, decided on all cores, for `simulate` and `diff`.
 
-use crate::args::{format_parser, moment_ms, now_ms, options, read_plugin};
+use crate::args::{moment_ms, now_ms};
+use crate::config::Config;
 use crate::evaluate::Request;
-use crate::files::read;
-use crate::output::print_problems;
+use crate::files::{Input, input, read};
 use edgesplit_engine::attribute::{AttributeName, AttributeValue, Attributes};
 use edgesplit_engine::condition::request_budget;
 use edgesplit_engine::decide::{Decision, DecisionInput, Units, check_request, evaluate_on_route};
@@ -14,12 +14,10 @@ use edgesplit_engine::snapshot::{Experiment, Snapshot, State};
 use edgesplit_filter::plugin_config::Visitor;
 use edgesplit_filter::request_context::RequestContext;
 use edgesplit_formats::diagnostics::{Node, Problems};
-use edgesplit_formats::{FormatRef, Options};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 use std::ops::Range;
 use std::panic::resume_unwind;
-use std::path::{Path, PathBuf};
 
 /// The most different requests that visitors can make.
 const REQUESTS_MAX: usize = 10_000;
@@ -31,19 +29,13 @@ const STEP: u64 = 4_096;
 #[derive(Debug, clap::Args)]
 #[group(skip)]
 pub(super) struct Arguments {
-    /// The format of the config. Default: the format in the plugin configuration, else native.
-    #[arg(long, value_parser = format_parser())]
-    format: Option<FormatRef>,
-    /// A plugin configuration (JSON) with the routes of a vendor's flags and the cache-key budget.
-    #[arg(long, value_name = "FILE")]
-    plugin: Option<PathBuf>,
     /// The number of visitors. Their ids are visitor-0, visitor-1 and so on.
     #[arg(long, value_name = "NUMBER", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     pub(super) visitors: u64,
     /// The requests that visitors make in turn: one line of JSON each, as for `evaluate`, without ids. By default,
     /// visitors have no attributes, and routes are ignored: every visitor is on every page.
-    #[arg(long, value_name = "FILE")]
-    requests: Option<PathBuf>,
+    #[arg(long, value_name = "FILE", value_parser = input)]
+    requests: Option<Input>,
     /// The time of the decisions (RFC 3339). Default: now.
     #[arg(long, value_name = "TIME", value_parser = moment_ms)]
     now: Option<i64>,
@@ -57,38 +49,21 @@ pub(super) struct Arguments {
 pub(super) struct Population {
     pub(super) visitors: u64,
     requests: Vec<Value>,
-    options: Options,
     now_ms: i64,
 }
 
 impl Population {
-    /// Reads the files of the arguments. If the plugin configuration has problems, prints them and returns none. An error
-    /// means incorrect usage.
-    pub(super) fn new(args: &Arguments) -> Result<Option<Population>, String> {
-        let Some(plugin) = read_plugin(args.plugin.as_deref())? else { return Ok(None) };
+    /// Reads the requests.
+    pub(super) fn new(args: &Arguments) -> Result<Population, String> {
         let requests = match &args.requests {
             None => Vec::new(),
             Some(file) => requests(file)?,
         };
-        Ok(Some(Population {
+        Ok(Population {
             visitors: args.visitors,
             requests: if requests.is_empty() { vec![Value::Object(serde_json::Map::new())] } else { requests },
-            options: options(args.format, plugin.as_ref()),
             now_ms: args.now.unwrap_or_else(now_ms),
-        }))
-    }
-
-    /// The most cache keys that a page may have.
-    pub(super) fn budget(&self) -> u64 {
-        self.options.budget
-    }
-
-    /// Compiles the config in `file` and prints its problems. None if it is refused.
-    pub(super) fn config(&self, file: &Path) -> Result<Option<Config>, String> {
-        let bytes = read(file)?;
-        let compiled = edgesplit_formats::compile_bytes(&bytes, &self.options);
-        print_problems(file, &compiled.problems);
-        Ok(compiled.snapshot.map(|snapshot| Config { bytes, snapshot }))
+        })
     }
 
     /// Decides every visitor by all of `configs`, and passes the visitor's number and decisions to `each`. The visitors are
@@ -102,14 +77,16 @@ impl Population {
         let style = ProgressStyle::with_template("{bar:40} {percent} %, {eta} left").ok();
         let bar = ProgressBar::new(self.visitors);
         bar.set_style(style.unwrap_or_else(ProgressStyle::default_bar));
-        let texts = configs.map(|config| config.bytes.as_slice());
+        let compilers = configs.map(Config::compiler);
         let tallies = std::thread::scope(|scope| {
             let shares = (0..threads).map(|thread| {
                 let share = self.visitors * thread / threads..self.visitors * (thread + 1) / threads;
-                let (bar, each) = (&bar, &each);
+                let (bar, each, compilers) = (&bar, &each, &compilers);
                 scope.spawn(move || {
                     let mut tally = T::default();
-                    self.decide(share, &texts, bar, |number, decisions| each(&mut tally, number, decisions));
+                    self.decide(share, compilers.each_ref().map(|compile| compile()), bar, |number, decisions| {
+                        each(&mut tally, number, decisions)
+                    });
                     tally
                 })
             });
@@ -124,13 +101,10 @@ impl Population {
     fn decide<const N: usize>(
         &self,
         share: Range<u64>,
-        texts: &[&[u8]; N],
+        snapshots: [Snapshot; N],
         bar: &ProgressBar,
         mut each: impl FnMut(u64, [&[Decision]; N]),
     ) {
-        // A snapshot belongs to one thread.
-        let snapshots =
-            texts.map(|bytes| edgesplit_formats::compile_bytes(bytes, &self.options).snapshot.unwrap_or_default());
         let visitor = Visitor::default();
         let mut problems = Problems::new();
         let requests: Vec<Request<'_>> =
@@ -165,24 +139,12 @@ pub(super) fn write_id(text: &mut String, number: u64) {
     let _ = std::fmt::Write::write_fmt(text, format_args!("visitor-{number}"));
 }
 
-/// A compiled config, with its text.
-#[derive(Debug)]
-pub(super) struct Config {
-    bytes: Vec<u8>,
-    pub(super) snapshot: Snapshot,
-}
-
-fn problems_text(file: &Path, problems: &Problems) -> String {
-    let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
-    format!("{}: {}", file.display(), problems.join("; "))
-}
-
-fn requests(file: &Path) -> Result<Vec<Value>, String> {
-    let text = read(file)?;
+fn requests(file: &Input) -> Result<Vec<Value>, String> {
+    let text = edgesplit_formats::without_byte_order_mark(read(file)?);
     let lines = text.split(|&byte| byte == b'\n').enumerate().filter(|(_, line)| !line.trim_ascii().is_empty());
     let mut requests = Vec::new();
     for (number, line) in lines {
-        let place = format!("{}: line {}", file.display(), number + 1);
+        let place = format!("{file}: line {}", number + 1);
         if requests.len() == REQUESTS_MAX {
             return Err(format!("{place}: more than {REQUESTS_MAX} requests"));
         }
@@ -190,7 +152,8 @@ fn requests(file: &Path) -> Result<Vec<Value>, String> {
         let mut problems = Problems::new();
         Request::read(Node::root(&value), &mut problems);
         if problems.errors() > 0 {
-            return Err(format!("{place}: {}", problems_text(file, &problems)));
+            let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            return Err(format!("{place}: {}", problems.join("; ")));
         }
         requests.push(value);
     }

@@ -1,16 +1,16 @@
 //! `edgesplit preview`: a signed link that shows chosen variants.
 
-use crate::args::{self, duration_ms, format_parser, moment_ms};
+use crate::args::{self, duration_ms, moment_ms};
+use crate::config::{Setting, SettingArguments};
+use crate::document::Document;
 use crate::exit::{EXIT_OK, EXIT_PROBLEMS};
-use crate::files::read;
-use crate::output::{self, print_problems};
+use crate::files::{self, Input, input, read};
+use crate::output;
 use edgesplit_engine::printable::printable;
 use edgesplit_filter::http::url;
-use edgesplit_filter::plugin_config::{PREVIEW_PARAMETER, PluginConfig};
+use edgesplit_filter::plugin_config::PREVIEW_PARAMETER;
 use edgesplit_filter::request_context::preview;
-use edgesplit_formats::{FormatRef, Options};
 use serde_json::json;
-use std::path::{Path, PathBuf};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -24,12 +24,11 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "TEXT", conflicts_with_all = ["secret_file", "plugin"])]
     secret: Option<String>,
     /// A file with the secret. A line break at its end is ignored.
-    #[arg(long, value_name = "FILE", conflicts_with = "plugin")]
-    secret_file: Option<PathBuf>,
-    /// A plugin configuration (JSON) with the secret and the parameter.
-    #[arg(long, value_name = "FILE")]
-    plugin: Option<PathBuf>,
-    /// How long the link is valid: 2h, 30m.
+    #[arg(long, value_name = "FILE", conflicts_with = "plugin", value_parser = input)]
+    secret_file: Option<Input>,
+    #[command(flatten)]
+    setting: SettingArguments,
+    /// How long the link is valid: 30m, 2h, 7d.
     #[arg(long, value_name = "DURATION", value_parser = duration_ms)]
     expires: u64,
     /// The start of the validity (RFC 3339). Default: now.
@@ -44,12 +43,10 @@ pub(super) struct Arguments {
     /// The name of the parameter, if it is not the default.
     #[arg(long, value_name = "NAME", conflicts_with = "plugin")]
     parameter: Option<String>,
-    /// The format of the config. Default: the format in the plugin configuration, else native.
-    #[arg(long, value_parser = format_parser(), requires = "config")]
-    format: Option<FormatRef>,
-    /// An experiment config to check the experiments and variants against.
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    /// An experiment config to check the experiments and variants against: JSON or YAML; `-` for standard input; a file or
+    /// a URL.
+    #[arg(long, value_name = "FILE", value_parser = input)]
+    config: Option<Input>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -59,27 +56,17 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(args: &Arguments) -> Result<u8, String> {
-    let mut options = args::options(args.format, None);
-    let (secret, parameter) = match &args.plugin {
-        Some(file) => match PluginConfig::parse(&read(file)?) {
-            Ok(config) => {
-                options = args::options(args.format, Some(&config));
-                let missing = || format!("{} has no request.preview", file.display());
-                let preview = config.request.preview.ok_or_else(missing)?;
-                (preview.secret.bytes().to_vec(), preview.parameter)
-            }
-            Err(problems) => {
-                print_problems(file, &problems);
-                return Ok(EXIT_PROBLEMS);
-            }
-        },
-        None => {
-            let parameter = args.parameter.clone().unwrap_or_else(|| PREVIEW_PARAMETER.to_owned());
-            (secret(args)?, parameter)
+    let Some(setting) = Setting::read(&args.setting)? else { return Ok(EXIT_PROBLEMS) };
+    let (secret, parameter) = match setting.plugin() {
+        Some(config) => {
+            let missing = || "the plugin configuration has no request.preview".to_owned();
+            let preview = config.request.preview.as_ref().ok_or_else(missing)?;
+            (preview.secret.bytes().to_vec(), preview.parameter.clone())
         }
+        None => (secret(args)?, args.parameter.clone().unwrap_or_else(|| PREVIEW_PARAMETER.to_owned())),
     };
     if let Some(file) = &args.config
-        && !are_known(&args.pairs, file, options)?
+        && !are_known(&args.pairs, file, setting)?
     {
         return Ok(EXIT_PROBLEMS);
     }
@@ -119,19 +106,11 @@ fn secret(args: &Arguments) -> Result<Vec<u8>, String> {
 }
 
 /// Whether the config in `file` has every experiment and variant. Prints the missing ones.
-fn are_known(pairs: &[(String, String)], file: &Path, options: Options) -> Result<bool, String> {
-    // Without a budget: the number of cache keys does not matter here.
-    let compiled = edgesplit_formats::compile_bytes(
-        &read(file)?,
-        &Options { budget: u64::MAX, assignments_bytes_max: usize::MAX, ..options },
-    );
-    let Some(snapshot) = compiled.snapshot else {
-        print_problems(file, &compiled.problems);
-        return Ok(false);
-    };
+fn are_known(pairs: &[(String, String)], file: &Input, setting: Setting) -> Result<bool, String> {
+    let Some(config) = setting.without_limits().compile(&Document::read(file)?).printed() else { return Ok(false) };
     let mut known = true;
     for (experiment, variant) in pairs {
-        let found = snapshot.experiments.iter().find(|one| one.key == *experiment);
+        let found = config.snapshot.experiments.iter().find(|one| one.key == *experiment);
         let problem = match found {
             None => format!("no experiment {experiment:?} in force"),
             Some(found) if found.variants.iter().all(|one| one.key != *variant) => {
@@ -141,7 +120,7 @@ fn are_known(pairs: &[(String, String)], file: &Path, options: Options) -> Resul
             }
             Some(_) => continue,
         };
-        eprintln!("{}: {}", file.display(), printable(&problem));
+        eprintln!("{file}: {}", printable(&problem));
         known = false;
     }
     Ok(known)
@@ -160,13 +139,12 @@ fn shown(expires_s: u64) -> Option<String> {
 }
 
 fn page(text: &str) -> Result<String, String> {
-    let is_url = text.starts_with("http://") || text.starts_with("https://") || text.starts_with('/');
-    let printable = text.bytes().all(|byte| byte.is_ascii_graphic());
-    if is_url && printable {
-        Ok(text.to_owned())
-    } else {
-        Err("expected a URL such as https://shop.example/cart".to_owned())
+    // A path, or a host with a dot or a port.
+    let is_url = text.starts_with('/') || text.contains(['.', ':']) || text.starts_with("localhost");
+    if !is_url || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err("expected a URL such as https://shop.example/cart".to_owned());
     }
+    if text.starts_with('/') { Ok(text.to_owned()) } else { files::url(text) }
 }
 
 fn host(text: &str) -> Result<String, String> {

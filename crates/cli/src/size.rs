@@ -2,14 +2,13 @@
 
 use crate::args::duration_ms;
 use crate::exit::{EXIT_OK, EXIT_PROBLEMS};
-use crate::files::read;
-use crate::output::{self, BAD, print_problems};
+use crate::output::{self, BAD};
+use crate::plugin::PluginArguments;
 use edgesplit_filter::events::event::{Event, EventContext, EventKind, derived_id};
 use edgesplit_filter::events::slot::FRAME_BYTES_MAX;
-use edgesplit_filter::plugin_config::{Batch, OUTBOX_BATCHES_MAX, OUTBOX_BYTES_MAX, OutboxLimits, PluginConfig};
+use edgesplit_filter::plugin_config::{Batch, OUTBOX_BATCHES_MAX, OUTBOX_BYTES_MAX, OutboxLimits};
 use serde_json::{Value, json};
 use std::fmt::Write;
-use std::path::PathBuf;
 
 /// Room in addition to the events of the outage: for events that waited before, and for peaks of the rate.
 const HEADROOM_PERCENT: u64 = 25;
@@ -26,9 +25,8 @@ pub(super) struct Arguments {
     /// The size of an event in bytes. Default: the size of a typical exposure.
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
     event_bytes: Option<u64>,
-    /// A plugin configuration (JSON) whose limits are assessed. Default: the default limits.
-    #[arg(long, value_name = "FILE")]
-    plugin: Option<PathBuf>,
+    #[command(flatten)]
+    plugin: PluginArguments,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -57,17 +55,14 @@ struct Sizing {
 
 pub(super) fn run(args: &Arguments) -> Result<u8, String> {
     let (mut batch, mut outbox) = (Batch::default(), OutboxLimits::default());
-    if let Some(file) = &args.plugin {
-        match PluginConfig::parse(&read(file)?) {
-            Ok(config) => {
-                let events = config.events.ok_or_else(|| format!("{} has no events block", file.display()))?;
-                (batch, outbox) = (events.batch, events.outbox);
-            }
-            Err(problems) => {
-                print_problems(file, &problems);
-                return Ok(EXIT_PROBLEMS);
-            }
+    let plugin = args.plugin.read()?;
+    if let Some(plugin) = &plugin {
+        if plugin.print_problems() {
+            return Ok(EXIT_PROBLEMS);
         }
+        let events = plugin.config.as_ref().and_then(|config| config.events.as_ref());
+        let events = events.ok_or_else(|| format!("{} has no events block", plugin.document.name))?;
+        (batch, outbox) = (events.batch, events.outbox);
     }
     let event_bytes = args.event_bytes.unwrap_or_else(typical_event_bytes);
     let outage = Outage { per_second: args.rate, outage_ms: args.outage, event_bytes };
@@ -75,7 +70,7 @@ pub(super) fn run(args: &Arguments) -> Result<u8, String> {
     if args.json {
         output::print_json(&sizing.to_json(outage, &outbox))?;
     } else {
-        let limits = if args.plugin.is_some() { "this configuration" } else { "the defaults" };
+        let limits = if plugin.is_some() { "this configuration" } else { "the defaults" };
         output::print(&sizing.to_text(outage, &outbox, limits))?;
     }
     Ok(if sizing.is_possible() && outage.is_within_max_age(&outbox) { EXIT_OK } else { EXIT_PROBLEMS })

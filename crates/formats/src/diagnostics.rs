@@ -103,6 +103,12 @@ impl Problems {
     }
 }
 
+impl FromIterator<Problem> for Problems {
+    fn from_iter<I: IntoIterator<Item = Problem>>(problems: I) -> Problems {
+        Problems(problems.into_iter().collect())
+    }
+}
+
 /// The place of a node in its document. Costs nothing until it is printed.
 #[derive(Debug, Clone, Copy)]
 pub enum Path<'a> {

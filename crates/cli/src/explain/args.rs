@@ -1,23 +1,15 @@
 //! The arguments of `edgesplit explain`.
 
-use crate::args::{format_parser, moment_ms};
-use edgesplit_formats::FormatRef;
+use crate::args::moment_ms;
+use crate::config::ConfigArguments;
 use serde_json::Value;
-use std::path::PathBuf;
 
 /// The arguments of `edgesplit explain`.
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("page or visitor").args(["route", "id", "path"]).required(true).multiple(true))]
 pub(crate) struct Arguments {
-    /// The format of the config. Default: the format in the plugin configuration, else native.
-    #[arg(long, value_parser = format_parser())]
-    pub(super) format: Option<FormatRef>,
-    /// The experiment config.
-    #[arg(long, value_name = "FILE")]
-    pub(super) config: PathBuf,
-    /// A plugin configuration (JSON) with the sources of ids and attributes, consent, bots, paths and the cache-key budget.
-    #[arg(long, value_name = "FILE")]
-    pub(super) plugin: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) config: ConfigArguments,
     /// List the cache keys of this path.
     #[arg(long, value_name = "PATH", value_parser = request_path, conflicts_with_all = ["id", "path"])]
     pub(super) route: Option<RequestPath>,

@@ -1,9 +1,9 @@
 //! The report of a simulation, as text and as JSON.
 
 use super::tally::{Counts, PAIRED_MAX};
+use crate::config::Config;
 use crate::explain::key_count;
 use crate::output::{BAD, GOOD, QUIET, STRONG, grouped, percent};
-use crate::population::Config;
 use crate::statistics::ChiSquaredTest;
 use edgesplit_engine::pattern::Pattern;
 use edgesplit_engine::printable::printable;
