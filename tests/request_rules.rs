@@ -26,12 +26,17 @@ impl Site {
     /// Sends a request with these headers beside those that every request has. Returns the changes of the request, and
     /// then the changes of its response.
     fn request(&mut self, headers: &[(&str, &str)]) -> (Vec<String>, Vec<String>) {
+        self.exchange(headers, &[(":status", "200")])
+    }
+
+    /// Like `request`, where the response has the headers `response`.
+    fn exchange(&mut self, headers: &[(&str, &str)], response: &[(&str, &str)]) -> (Vec<String>, Vec<String>) {
         let standard = [(":method", "GET"), (":path", "/"), (":authority", "shop.example"), ("x-user-id", "u1")];
         let mut all: Vec<(&str, &str)> =
             standard.into_iter().filter(|(name, _)| headers.iter().all(|(given, _)| given != name)).collect();
         all.extend(headers);
         self.host.request = HeaderMap::from_pairs(&all);
-        self.host.response = HeaderMap::from_pairs(&[(":status", "200")]);
+        self.host.response = HeaderMap::from_pairs(response);
         self.host.written.take();
         let (Flow::Continue(plan) | Flow::Answered(plan)) = handle_request(&mut self.worker, &self.host);
         let request = self.host.written.take();
@@ -229,4 +234,67 @@ fn redirect_that_is_skipped_is_no_exposure() {
     let arrived = [https, there, ("x-user-id", "u2")];
     assert_eq!(site.events(&[&arrived[..], &[(":path", "/new?a=1&v=2")]].concat()), 0);
     assert_eq!(site.events(&[&arrived[..], &[(":path", "/old")]].concat()), 1);
+}
+
+#[test]
+fn validators_belong_to_one_variant() {
+    let site = |weight: u32, response: Value| {
+        let variants = json!([{"key": "control", "weight": weight, "baseline": true},
+                              {"key": "green", "weight": 10000 - weight}]);
+        let route = json!({"paths": ["/shop*"]});
+        let experiments = json!([{"key": "nav", "state": "running", "route": route, "variants": variants}]);
+        Site::new(&json!({"experiments": {"inline": {"schema": 1, "experiments": experiments}},
+                          "visitor": {"id": [{"header": "x-user-id"}]}, "response": response}))
+    };
+    let per_variant = json!({"validators": "per_variant"});
+    let own = |lines: Vec<String>| -> Vec<String> {
+        lines.into_iter().filter(|line| !line.contains("x-ab-") && !line.contains("cache-control")).collect()
+    };
+    let shop = (":path", "/shop");
+    let etag = [(":status", "200"), ("etag", "W/\"1\""), ("last-modified", "x")];
+    let (mut baseline, mut green) = (site(10_000, per_variant.clone()), site(0, per_variant));
+    let (_, written) = green.exchange(&[shop], &etag);
+    let [line] = &own(written)[..] else { panic!("one change") };
+    let marked = line.strip_prefix("etag=").unwrap().to_owned();
+    assert!(marked.starts_with("W/\"1~ab-") && marked.ends_with('"') && marked.len() == 25, "{marked}");
+    assert_eq!(own(baseline.exchange(&[shop], &etag).1), [""; 0]);
+    assert_eq!(own(green.exchange(&[(":path", "/")], &etag).1), [""; 0]);
+    let unmarked = [(":status", "200"), ("last-modified", "x")];
+    assert_eq!(own(green.exchange(&[shop], &unmarked).1), ["-last-modified"]);
+
+    let since = ("if-modified-since", "x");
+    let (of_green, of_baseline) = (("if-none-match", marked.as_str()), ("if-none-match", "W/\"1\""));
+    let removed = ["-if-none-match", "-if-modified-since"];
+    assert_eq!(own(green.request(&[shop, of_green, since]).0), ["if-none-match=W/\"1\""]);
+    assert_eq!(own(green.request(&[shop, of_baseline, since]).0), removed);
+    for path in [shop, (":path", "/")] {
+        assert_eq!(own(baseline.request(&[path, of_green, since]).0), removed);
+        assert_eq!(own(baseline.request(&[path, of_baseline, since]).0), [""; 0]);
+    }
+    let mut unchanged = site(0, json!({}));
+    let (request, response) = unchanged.exchange(&[shop, of_baseline, since], &etag);
+    assert_eq!((own(request), own(response)), (vec![], vec![]));
+}
+
+#[test]
+fn responses_are_kept_from_caches_in_front() {
+    let overriding =
+        ["surrogate-control", "cdn-cache-control", "Acme-CDN-Cache-Control", "edge-control", "x-accel-expires"];
+    let headers: Vec<(&str, &str)> = [(":status", "200"), ("cache-control", "private")]
+        .into_iter()
+        .chain(overriding.map(|name| (name, "60")))
+        .collect();
+    let mut site = Site::new(&plugin(&variants()));
+    assert_eq!(site.exchange(&[(":path", "/shop")], &headers).1, overriding.map(|name| format!("-{name}")));
+    assert_eq!(site.exchange(&[(":path", "/")], &headers).1, [""; 0]);
+
+    // Even where caching is left to the origin, a cookie is one visitor's.
+    let unchanged = json!({"visitor": {"mint": {"secure": false}}, "response": {"downstream_caching": "unchanged"}});
+    let mut site = Site::new(&reporting(&json!({}), &unchanged));
+    let public = [(":status", "200"), ("cache-control", "public, max-age=60"), ("x-accel-expires", "60")];
+    let (_, written) = site.exchange(&[("x-user-id", "")], &public);
+    let expected = ["cache-control=private, max-age=60", "-x-accel-expires"];
+    assert_eq!(written.iter().filter(|line| !line.starts_with("set-cookie")).collect::<Vec<_>>(), expected);
+    let cookie = format!("ab_visitor={}", "00000000-0000-4000-8000-000000000000");
+    assert_eq!(site.exchange(&[("cookie", &cookie)], &public).1, [""; 0]);
 }

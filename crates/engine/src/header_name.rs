@@ -20,6 +20,11 @@ impl HeaderLengthMask {
         HeaderLengthMask(bits)
     }
 
+    /// All lengths from `length` on.
+    pub const fn at_least(length: usize) -> HeaderLengthMask {
+        HeaderLengthMask(u64::MAX << if length < 63 { length } else { 63 })
+    }
+
     /// These lengths and those of `other`.
     pub const fn or(self, other: HeaderLengthMask) -> HeaderLengthMask {
         HeaderLengthMask(self.0 | other.0)

@@ -4,23 +4,32 @@
 use super::response_plan::{Caching, DeferredActions, ExposureSubject, ResponsePlan};
 use super::worker::Worker;
 use crate::events::event::{Event, EventContext, EventKind, derived_id, random_id};
-use crate::host::{Headers, Host, StreamHost, status_of};
-use crate::http::cache_control::made_private;
+use crate::host::{Headers, Host, StreamHost, status as status_in, status_of};
+use crate::http::cache_control::{OVERRIDING_LENGTHS, made_private, overrides_cache_control};
 use crate::http::headers::{HeaderLengthMask, HeaderMap, is_name};
+use crate::http::validators;
 use std::borrow::Cow;
 use std::cell::LazyCell;
 
 const STATUS: &str = ":status";
 const CACHE_CONTROL: &str = "cache-control";
-const SURROGATE_CONTROL: &str = "surrogate-control";
-const CDN_CACHE_CONTROL: &str = "cdn-cache-control";
+const ETAG: &str = "etag";
+const LAST_MODIFIED: &str = "last-modified";
 
 /// Handles the headers of a response.
 pub fn handle_response(worker: &mut Worker, host: &(impl Host + StreamHost), plan: ResponsePlan) {
-    let ResponsePlan { caching, assigned, guarded, actions } = plan;
+    let ResponsePlan { mut caching, assigned, guarded, actions, validator_mark } = plan;
+    if caching == Caching::Unchanged && actions.as_ref().is_some_and(|actions| actions.has_cookies()) {
+        caching = Caching::Private;
+    }
     let status = if caching != Caching::Unchanged {
         let headers = host.headers(Headers::Response);
+        mark_validators(host, &headers, validator_mark);
         keep_from_others(host, &headers, caching)
+    } else if validator_mark.is_some() {
+        let headers = host.headers(Headers::Response);
+        mark_validators(host, &headers, validator_mark);
+        status_in(&headers)
     } else {
         host.response_status()
     };
@@ -51,8 +60,7 @@ fn act(
     }
     let set = actions.choices.iter().filter_map(|choice| actions.snapshot.choice(*choice));
     let set = set.flat_map(|(_, variant)| &variant.effects.response_headers);
-    // Not even a variant can make its preview storable.
-    for (name, value) in set.filter(|(name, _)| caching != Caching::NoStore || !is_for_caches(name)) {
+    for (name, value) in set.filter(|(name, _)| !is_reserved(name, caching)) {
         host.remove_header(Headers::Response, name);
         host.add_header(Headers::Response, name, value.as_bytes());
     }
@@ -65,23 +73,34 @@ fn act(
     }
 }
 
-fn is_for_caches(name: &str) -> bool {
-    matches!(name, CACHE_CONTROL | SURROGATE_CONTROL | CDN_CACHE_CONTROL)
+/// Whether a variant may not set this header: its page would not stay with its visitor.
+fn is_reserved(name: &str, caching: Caching) -> bool {
+    match caching {
+        Caching::Unchanged => false,
+        Caching::Private => overrides_cache_control(name.as_bytes()),
+        Caching::NoStore => name == CACHE_CONTROL || overrides_cache_control(name.as_bytes()),
+    }
+}
+
+/// Marks the validators of a variant's page. Without an `etag`, the page must not be validated at all.
+fn mark_validators(host: &impl StreamHost, headers: &HeaderMap, mark: Option<u64>) {
+    let Some(mark) = mark else { return };
+    match headers.get(ETAG) {
+        Some(etag) => host.set_header(Headers::Response, ETAG, &validators::marked(etag, mark)),
+        None if headers.get(LAST_MODIFIED).is_some() => host.remove_header(Headers::Response, LAST_MODIFIED),
+        None => {}
+    }
 }
 
 /// Keeps caches in front of the proxy from serving one visitor's variant to others. Returns the response's status.
 #[inline(always)]
 fn keep_from_others(host: &impl StreamHost, headers: &HeaderMap, caching: Caching) -> Option<u16> {
-    let (mut status, mut cache_controls, mut surrogate, mut cdn) = (None, 0, false, false);
-    const WANTED: HeaderLengthMask =
-        HeaderLengthMask::of(&[STATUS.len(), CACHE_CONTROL.len(), SURROGATE_CONTROL.len(), CDN_CACHE_CONTROL.len()]);
+    let (mut status, mut cache_controls, mut overriding) = (None, 0, Vec::new());
+    const WANTED: HeaderLengthMask = HeaderLengthMask::of(&[STATUS.len(), CACHE_CONTROL.len()]).or(OVERRIDING_LENGTHS);
     headers.each_with(WANTED, |name, value| match name.len() {
         7 if is_name(name, STATUS.as_bytes()) => status = status.or_else(|| status_of(value)),
         13 if is_name(name, CACHE_CONTROL.as_bytes()) => cache_controls += 1,
-        17 => {
-            surrogate |= is_name(name, SURROGATE_CONTROL.as_bytes());
-            cdn |= is_name(name, CDN_CACHE_CONTROL.as_bytes());
-        }
+        _ if overrides_cache_control(name) => overriding.push(name),
         _ => {}
     });
     if caching == Caching::Private && cache_controls == 0 {
@@ -89,11 +108,8 @@ fn keep_from_others(host: &impl StreamHost, headers: &HeaderMap, caching: Cachin
     } else {
         overrule_caching(host, headers, caching, cache_controls);
     }
-    if surrogate {
-        host.remove_header(Headers::Response, SURROGATE_CONTROL);
-    }
-    if cdn {
-        host.remove_header(Headers::Response, CDN_CACHE_CONTROL);
+    for name in overriding.into_iter().filter_map(|name| std::str::from_utf8(name).ok()) {
+        host.remove_header(Headers::Response, name);
     }
     status
 }

@@ -29,6 +29,8 @@ pub struct ResponsePlan {
     pub assigned: Option<Rc<AssignmentSet>>,
     /// Those of them that have a guardrail.
     pub guarded: GuardedVisits,
+    /// The mark of the variant's validators, if they get one.
+    pub validator_mark: Option<u64>,
     /// Everything else. Most requests have nothing here.
     pub(crate) actions: Option<Box<DeferredActions>>,
 }
@@ -135,6 +137,7 @@ impl ResponsePlan {
         self.caching == Caching::Unchanged
             && self.assigned.is_none()
             && self.guarded.is_empty()
+            && self.validator_mark.is_none()
             && self.actions.is_none()
     }
 }
@@ -142,6 +145,11 @@ impl ResponsePlan {
 impl DeferredActions {
     pub(crate) fn has_events(&self) -> bool {
         !self.exposures.is_empty() || !self.goals.is_empty()
+    }
+
+    /// Whether the response sets or removes cookies of the filter.
+    pub(crate) fn has_cookies(&self) -> bool {
+        self.id_cookie.is_some() || !self.other_cookies.is_empty()
     }
 
     /// Copies the host, path and attributes of the request, for events. Its headers cannot be read any more when the response

@@ -1,5 +1,22 @@
 //! `cache-control` towards the browser and caches in front of the proxy.
 
+use super::headers::{HeaderLengthMask, is_name};
+
+/// The headers that some caches prefer to `cache-control`. So do those with a vendor's name in front of [`CDN`].
+const OVERRIDING: [&str; 4] = [CDN, "surrogate-control", "edge-control", "x-accel-expires"];
+const CDN: &str = "cdn-cache-control";
+
+/// The lengths of their names.
+pub const OVERRIDING_LENGTHS: HeaderLengthMask =
+    HeaderLengthMask::of(&[12, 15]).or(HeaderLengthMask::at_least(CDN.len()));
+
+/// Whether a cache may prefer the header `name` to `cache-control`.
+pub fn overrides_cache_control(name: &[u8]) -> bool {
+    let cdn = name.len().checked_sub(CDN.len()).and_then(|at| name.split_at_checked(at));
+    let is_vendors = cdn.is_some_and(|(vendor, rest)| vendor.ends_with(b"-") && is_name(rest, CDN.as_bytes()));
+    is_vendors || OVERRIDING.iter().any(|known| is_name(name, known.as_bytes()))
+}
+
 /// Turns a response's `cache-control` values into one that no shared cache may store. `None` if they forbid it already.
 ///
 /// `public` and `s-maxage` go; `private`, `no-cache` and `no-store` stay; with none of the three, `private` is added. A
@@ -43,6 +60,26 @@ fn directives(value: &str) -> Vec<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn overriding_headers_are_known_by_name_and_pattern() {
+        for (name, expected) in [
+            ("surrogate-control", true),
+            ("CDN-Cache-Control", true),
+            ("cloudflare-cdn-cache-control", true),
+            ("Vercel-CDN-Cache-Control", true),
+            ("edge-control", true),
+            ("x-accel-expires", true),
+            ("-cdn-cache-control", true),
+            ("xcdn-cache-control", false),
+            ("cdn-cache-control-x", false),
+            ("cache-control", false),
+            ("", false),
+        ] {
+            assert_eq!(overrides_cache_control(name.as_bytes()), expected, "{name}");
+            assert!(!expected || OVERRIDING_LENGTHS.contains(name.len()), "{name}");
+        }
+    }
 
     #[test]
     fn shared_caches_may_store_nothing() {

@@ -5,3 +5,4 @@ pub mod cookies;
 pub mod headers;
 pub mod owned_names;
 pub mod url;
+pub mod validators;

@@ -177,6 +177,8 @@ impl Kind for IsGiven {
 
 const DOWNSTREAM_CACHING: Choice<bool> = Choice(|| vec![("private", true), ("unchanged", false)]);
 
+const VALIDATORS: Choice<bool> = Choice(|| vec![("unchanged", false), ("per_variant", true)]);
+
 document! {
     /// Changes to responses.
     #[derive(Debug, Clone, PartialEq, Eq)]
@@ -184,6 +186,9 @@ document! {
         /// Whether responses on routes with an experiment are made private to the browser: then no shared cache in
         /// front of the proxy keeps one visitor's variant.
         pub downstream_private as "downstream_caching": bool = true => DOWNSTREAM_CACHING,
+        /// Whether, on routes with an experiment, an `etag` names the variant that it belongs to, so that no browser
+        /// keeps another variant's page after a 304.
+        pub validators_per_variant as "validators": bool = false => VALIDATORS,
         /// The header that shows decisions and reasons, `key=variant;reason, …`, on requests with a valid preview
         /// link; needs `request.preview`.
         pub debug_header: Option<String> = None => Nullable(names::OWN_RESPONSE_HEADER),

@@ -126,7 +126,7 @@ fn cluster_alone_gets_the_defaults() {
             preview: None,
         },
         effects: None,
-        response: Response { downstream_private: true, debug_header: None },
+        response: Response { downstream_private: true, validators_per_variant: false, debug_header: None },
         events: None,
     };
     assert_eq!(config, expected);
@@ -210,7 +210,7 @@ fn full() -> Value {
                     "sticky": {"cookie": "buckets", "max_age": "1h", "path": "/shop", "domain": "shop.example",
                                "same_site": "strict", "secure": false, "http_only": true},
                     "preview": {"parameter": "preview", "secret": "never shown to a person"}},
-        "response": {"downstream_caching": "unchanged", "debug_header": "X-Debug"},
+        "response": {"downstream_caching": "unchanged", "validators": "per_variant", "debug_header": "X-Debug"},
         "events": {
             "format": "ndjson", "cluster": "collector", "authority": "collector.internal", "path": "/v1/events",
             "headers": {"x-key": "k"}, "timeout": "100ms", "scheme": "https",
@@ -302,7 +302,11 @@ fn every_field_is_read() {
             paths: false,
             redirect_hosts: vec![Pattern::new("*.example")],
         }),
-        response: Response { downstream_private: false, debug_header: Some(text("x-debug")) },
+        response: Response {
+            downstream_private: false,
+            validators_per_variant: true,
+            debug_header: Some(text("x-debug")),
+        },
         events: Some(Events {
             format: EventFormat::Ndjson,
             endpoint: Endpoint {
@@ -348,7 +352,7 @@ fn example_of_the_contract_is_accepted() {
             "assignments_header": "x-ab-assignments", "owned_headers": [],
             "cache_key": {"header": "x-ab-cache-key", "query": null, "budget": 64}, "sticky": null, "preview": null,
         },
-        "response": {"downstream_caching": "private", "debug_header": null},
+        "response": {"downstream_caching": "private", "validators": "unchanged", "debug_header": null},
         "events": {
             "format": "native", "cluster": "collector", "authority": "collector.internal", "path": "/v1/events",
             "headers": {}, "timeout": "2s",

@@ -7,7 +7,7 @@ use crate::metrics::{Counter, Metrics};
 use crate::plugin_config::{MintOn, OwnCookie, PluginConfig};
 use crate::request_context::sticky::{COOKIE_BYTES_MAX, StickyBuckets};
 use crate::request_context::{RequestContext, expired_cookies, minted, minted_id};
-use crate::response_plan::{Caching, ResponsePlan};
+use crate::response_plan::ResponsePlan;
 use edgesplit_engine::assignments::percent_encoded;
 use edgesplit_engine::attribute::AttributeName;
 use edgesplit_engine::decide::{DecisionInput, schedule_reason};
@@ -112,7 +112,7 @@ pub(super) fn keep_for_vendor(context: &DecisionContext<'_>, kept: &[(String, St
     response.actions(context.snapshot).other_cookies.extend(set.filter(|cookie| cookie.len() <= COOKIE_BYTES_MAX));
 }
 
-/// Removes the filter's cookies from a browser whose visitor has not consented. The response is then for it alone.
+/// Removes the filter's cookies from a browser whose visitor has not consented.
 #[cold]
 #[inline(never)]
 pub(super) fn expire(context: &DecisionContext<'_>, request: &RequestContext<'_>, response: &mut ResponsePlan) {
@@ -120,9 +120,6 @@ pub(super) fn expire(context: &DecisionContext<'_>, request: &RequestContext<'_>
     let expired = expired_cookies(request, &config.visitor, &config.request, config.experiments.format);
     if expired.is_empty() {
         return;
-    }
-    if response.caching == Caching::Unchanged {
-        response.caching = Caching::Private;
     }
     let cookies = &mut response.actions(context.snapshot).other_cookies;
     cookies.splice(0..0, expired);

@@ -44,7 +44,7 @@ pub fn handle_request(worker: &mut Worker, host: &(impl Host + StreamHost)) -> F
     let planner = Planner { config, has_events: pipeline.is_some(), now_ms: *now_ms, steps: &steps, metrics };
     let plan = planner.plan(snapshot.as_deref(), &request, token, (experiments, goals));
     let (Some(plan), Some(snapshot)) = (plan, &*snapshot) else {
-        mutations.apply(host);
+        write::write_unplanned(config, &headers, mutations, host);
         return Flow::Continue(ResponsePlan::default());
     };
 

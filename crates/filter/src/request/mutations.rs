@@ -7,7 +7,6 @@ use crate::http::url;
 use crate::plugin_config;
 use edgesplit_engine::path_rewrite::{EscapingPath, PathRewrite};
 
-const CACHE_CONTROL: &str = "cache-control";
 const CONNECTION: &str = "connection";
 
 /// The changes of one request.
@@ -79,13 +78,13 @@ impl<'a> HeaderMutations<'a> {
         }
     }
 
-    /// Replaces the client's `cache-control` by `no-store`, which keeps the response out of caches.
+    /// Replaces the client's headers called `name`, or removes them.
     #[inline(never)]
-    pub(super) fn store_nothing(&mut self, headers: &'a HeaderMap) {
-        if let times @ 1.. = headers.all(CACHE_CONTROL).count() {
-            self.spoofed.push((CACHE_CONTROL.as_bytes(), times));
+    pub(super) fn replace(&mut self, headers: &HeaderMap, name: &'a str, value: Option<&'a str>) {
+        if let times @ 1.. = headers.all(name).count() {
+            self.spoofed.push((name.as_bytes(), times));
         }
-        self.sets.push((CACHE_CONTROL, "no-store"));
+        self.sets.extend(value.map(|value| (name, value)));
     }
 
     /// Rewrites the path, if it starts with the prefix. A rewrite that would lead elsewhere leaves the path alone.

@@ -6,8 +6,11 @@ use super::flow::Flow;
 use super::mutations::HeaderMutations;
 use super::redirect::{leads_to_allowed_host, location};
 use crate::host::{Host, StreamHost};
+use crate::http::headers::HeaderMap;
 use crate::http::url;
+use crate::http::validators::{self, Condition};
 use crate::metrics::{Counter, Metrics};
+use crate::plugin_config::PluginConfig;
 use crate::request_context::RequestContext;
 use edgesplit_engine::snapshot::{Choice, Effects, Needs};
 
@@ -21,13 +24,19 @@ pub(super) fn write<'a>(
     (choices, metrics): (&[Choice], &mut Metrics),
     host: &(impl Host + StreamHost),
 ) -> Flow {
-    let Decided { set, redirect, response } = decided;
+    let Decided { set, redirect, mut response } = decided;
+    if context.config.response.validators_per_variant {
+        response.validator_mark = validators::mark(&set.cache_key);
+    }
+    let conditions = conditions(context.config, request.headers, response.validator_mark);
     let (mut mutations, mut to) = (mutations, None);
+    set_conditions(&mut mutations, request.headers, &conditions);
     if context.plan.needs.contains(Needs::REQUEST_EFFECTS) {
         to = apply_effects(context, request, choices, &mut mutations, metrics);
     }
     if context.plan.preview.is_some() {
-        mutations.store_nothing(request.headers);
+        // Keeps the response out of caches.
+        mutations.replace(request.headers, "cache-control", Some("no-store"));
     }
     mutations.set_assignments(&set.assignments, &set.cache_key);
     if set.omitted > 0 {
@@ -42,6 +51,33 @@ pub(super) fn write<'a>(
     }
     mutations.apply(host);
     Flow::Continue(response)
+}
+
+/// Writes a request without experiments.
+#[inline(always)]
+pub(super) fn write_unplanned(
+    config: &PluginConfig,
+    headers: &HeaderMap,
+    mutations: HeaderMutations<'_>,
+    host: &impl StreamHost,
+) {
+    let conditions = conditions(config, headers, None);
+    let mut mutations = mutations;
+    set_conditions(&mut mutations, headers, &conditions);
+    mutations.apply(host);
+}
+
+/// The conditions of the request that change, if validators are per variant.
+#[inline(always)]
+fn conditions(config: &PluginConfig, headers: &HeaderMap, mark: Option<u64>) -> Vec<Condition> {
+    if config.response.validators_per_variant { validators::conditions(headers, mark) } else { Vec::new() }
+}
+
+#[inline(always)]
+fn set_conditions<'a>(mutations: &mut HeaderMutations<'a>, headers: &HeaderMap, conditions: &'a [Condition]) {
+    for (name, value) in conditions {
+        mutations.replace(headers, name, value.as_deref());
+    }
 }
 
 /// Answers the request with a redirect. False: the host refuses it.
