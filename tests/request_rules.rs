@@ -298,3 +298,82 @@ fn responses_are_kept_from_caches_in_front() {
     let cookie = format!("ab_visitor={}", "00000000-0000-4000-8000-000000000000");
     assert_eq!(site.exchange(&[("cookie", &cookie)], &public).1, [""; 0]);
 }
+
+/// The cookies that a response sets: `name=value`, and a minus in front of those that it removes with this domain.
+fn set_cookies(written: &[String]) -> Vec<String> {
+    let cookies = written.iter().filter_map(|line| line.strip_prefix("set-cookie: "));
+    let short = |cookie: &str| {
+        let mut parts = cookie.split("; ");
+        let (pair, rest): (_, Vec<&str>) = (parts.next().unwrap(), parts.collect());
+        let domain = rest.iter().find_map(|part| part.strip_prefix("Domain=")).unwrap_or("host");
+        let name = pair.split('=').next().unwrap();
+        if rest.contains(&"Max-Age=0") { format!("-{name} {domain}") } else { format!("{pair} {domain}") }
+    };
+    cookies.map(short).collect()
+}
+
+#[test]
+fn cookies_of_an_earlier_domain_are_removed_once() {
+    let variants = json!([{"key": "control", "weight": 5000, "baseline": true}, {"key": "green", "weight": 5000}]);
+    let experiments = json!([{"key": "nav", "state": "running", "sticky": true, "variants": variants}]);
+    let cookie = json!({"domain": "shop.example", "secure": false});
+    let mut site = Site::new(&json!({"experiments": {"inline": {"schema": 1, "experiments": experiments}},
+        "visitor": {"mint": cookie, "consent": {"cookie": "consent", "contains": "yes"}}, "request": {"sticky": cookie}}));
+    let [old, new] = ["1", "2"].map(|digit| format!("00000000-0000-4000-8000-00000000000{digit}"));
+    let mut ask = |cookies: &str| {
+        let headers = [(":authority", "www.shop.example"), ("cookie", cookies), ("x-user-id", "")];
+        set_cookies(&site.request(&headers).1)
+    };
+    let ours = |id: &str, variant: &str| format!("ab_visitor={id}; ab_sticky=1~nav.0.{variant}; consent=yes");
+    let settled = ours(&old, "green");
+    assert_eq!(ask(&settled), [""; 0], "one of each");
+    assert_eq!(ask(&format!("{settled}; ab_visitor={old}; ab_sticky=1~nav.0.green")), [""; 0], "twice the same");
+    assert_eq!(ask(&format!("ab_visitor=forged; {settled}; ab_visitor=other")), [""; 0], "the site's own");
+    let removed = |name: &str| [format!("-{name} host"), format!("-{name} www.shop.example")];
+    let twice = ask(&format!("{settled}; ab_visitor={new}"));
+    assert_eq!(twice, [&removed("ab_visitor")[..], &[format!("ab_visitor={old} shop.example")]].concat());
+    let twice = ask(&format!("{settled}; ab_sticky=1~nav.0.control"));
+    let kept = ["ab_sticky=1~nav.0.green shop.example".to_owned()];
+    assert_eq!(twice[1..], [&removed("ab_sticky")[..], &kept].concat());
+    assert_eq!(twice[0], format!("ab_visitor={old} shop.example"), "renewed with it");
+    // Without consent, the cookies of both domains go.
+    let without = ask(&settled.replace("yes", "no"));
+    let all = |name: &str| [&removed(name)[..], &[format!("-{name} shop.example")]].concat();
+    assert_eq!(without, [all("ab_visitor"), all("ab_sticky")].concat());
+    assert_eq!(site.count("cookies.removed"), 2);
+}
+
+#[test]
+fn growthbook_cookies_are_bounded() {
+    let feature = json!({"rules": [{"key": "exp", "variations": ["a", "b"], "weights": [0.5, 0.5], "coverage": 1,
+                                    "hashAttribute": "id", "hashVersion": 2, "meta": [{"key": "0"}, {"key": "1"}]}]});
+    let inline = json!({"features": {"nav": feature}});
+    let mut site = Site::new(&json!({"experiments": {"format": "growthbook", "inline": inline},
+        "visitor": {"id": [{"header": "x-user-id"}]}, "request": {"sticky": {"secure": false}}}));
+    // A browser on which one visitor after the other logs in.
+    let mut jar: Vec<(String, String)> = Vec::new();
+    let mut largest = 0;
+    for visitor in 0..60 {
+        let cookies: Vec<String> = jar.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let cookies = cookies.join("; ");
+        largest = largest.max(cookies.len());
+        let id = format!("visitor-{visitor}");
+        let (_, written) = site.request(&[("cookie", &cookies), ("x-user-id", &id)]);
+        let changes = set_cookies(&written);
+        assert!((1..=2).contains(&changes.len()), "{changes:?}");
+        for change in &changes {
+            let cookie = change.rsplit_once(' ').unwrap().0;
+            match cookie.strip_prefix('-') {
+                Some(removed) => jar.retain(|(name, _)| name != removed),
+                None => {
+                    let (name, value) = cookie.split_once('=').unwrap();
+                    jar.retain(|(known, _)| known != name);
+                    jar.push((name.to_owned(), value.to_owned()));
+                }
+            }
+        }
+        assert!(jar.last().unwrap().0.ends_with(&id), "the visitor's own is kept: {jar:?}");
+    }
+    assert!(jar.len() <= 16 && largest < 5_000, "{} cookies, {largest} bytes", jar.len());
+    assert_eq!(site.count("cookies.removed"), 60 - jar.len() as u64);
+}

@@ -12,6 +12,9 @@ use {edgesplit_formats::document::schema::Members, serde_json::Value};
 /// The most bytes of a `Set-Cookie` beside the configured texts and the value.
 const FIXED_BYTES_MAX: usize = 96;
 
+/// How many other domains of a cookie are tried to remove it.
+const OTHER_DOMAINS_MAX: usize = 5;
+
 /// A cookie that the filter sets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwnCookie {
@@ -44,6 +47,19 @@ impl OwnCookie {
         // Browsers identify a cookie by its name, domain and path. The other attributes are needed because browsers apply
         // the same rules to a cookie that expires as to one that is set.
         self.written("", 0)
+    }
+
+    /// The `Set-Cookie`s that remove the cookies of this name with another domain, as an earlier configuration set them. A
+    /// request to `host` does not show a cookie's domain, and each one that it can have is removed.
+    pub fn expired_elsewhere(&self, host: &str) -> Vec<String> {
+        // An IP address has no parents.
+        let is_address = host.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+        let domains = std::iter::once(host).chain(host.match_indices('.').filter_map(|(at, _)| host.get(at + 1..)));
+        let domains = domains.filter(|domain| !is_address && domain.contains('.') && names::is_domain(domain));
+        let own = self.domain.as_ref().map(|domain| domain.trim_start_matches('.').to_ascii_lowercase());
+        let others = std::iter::once(None).chain(domains.map(Some)).filter(|domain| *domain != own.as_deref());
+        let expired = |domain: Option<&str>| OwnCookie { domain: domain.map(str::to_owned), ..self.clone() }.expired();
+        others.take(OTHER_DOMAINS_MAX).map(expired).collect()
     }
 
     /// A cookie of this name that is like it otherwise.
@@ -241,6 +257,30 @@ fn refuse_cookies_that_browsers_drop(own: &OwnCookie, path: &Path<'_>, problems:
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cookie_of_another_domain_is_removed_wherever_it_can_be() {
+        let cookie = |domain: serde_json::Value| {
+            let cookie = Cookie { cookie: "ab", max_age_s: 3600 };
+            cookie.read(Node::root(&serde_json::json!({"domain": domain})), &mut Problems::new()).unwrap()
+        };
+        let domains = |domain: serde_json::Value, host: &str| -> Vec<String> {
+            let expired = cookie(domain).expired_elsewhere(host);
+            let attribute = |text: &str| {
+                assert!(text.starts_with("ab=; Path=/; ") && text.contains("; Max-Age=0"), "{text}");
+                text.split("; ").find_map(|part| part.strip_prefix("Domain=")).unwrap_or("-").to_owned()
+            };
+            expired.iter().map(|text| attribute(text)).collect()
+        };
+        let none = serde_json::Value::Null;
+        assert_eq!(domains(none.clone(), "www.shop.example"), ["www.shop.example", "shop.example"]);
+        assert_eq!(domains("Shop.example".into(), "www.shop.example"), ["-", "www.shop.example"]);
+        assert_eq!(domains(".shop.example".into(), "shop.example"), ["-"]);
+        assert_eq!(domains("shop.example".into(), "127.0.0.1"), ["-"]);
+        assert_eq!(domains(none.clone(), &"a.".repeat(20)).len(), 0, "no host name");
+        assert_eq!(domains(none.clone(), &format!("{}example", "a.".repeat(20))).len(), OTHER_DOMAINS_MAX);
+        assert_eq!(domains(none, "a.example; Secure"), [""; 0]);
+    }
 
     #[test]
     fn cookie_is_set_and_expired_with_the_same_attributes() {

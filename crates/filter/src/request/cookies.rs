@@ -1,18 +1,23 @@
 //! The cookies of the filter's own: minted ids and sticky buckets.
 
-use super::context::DecisionContext;
+use super::context::{DecisionContext, WorkerParts};
+use super::flags::FlagOutcomes;
 use crate::host::Host;
 use crate::http::cookies;
 use crate::metrics::{Counter, Metrics};
 use crate::plugin_config::{MintOn, OwnCookie, PluginConfig};
+use crate::request_context::own_cookies::{
+    REMOVALS_MAX, expired_cookies, has_other_minted_id, has_other_value, host as host_of, repeated_cookies,
+    surplus_cookies, vendor_cookies,
+};
 use crate::request_context::sticky::{COOKIE_BYTES_MAX, StickyBuckets};
-use crate::request_context::{RequestContext, expired_cookies, minted, minted_id};
+use crate::request_context::{RequestContext, minted, minted_id};
 use crate::response_plan::ResponsePlan;
 use edgesplit_engine::assignments::percent_encoded;
 use edgesplit_engine::attribute::AttributeName;
 use edgesplit_engine::decide::{DecisionInput, schedule_reason};
 use edgesplit_engine::route::OPTIONS;
-use edgesplit_engine::snapshot::{Choice, Experiment, State};
+use edgesplit_engine::snapshot::{Experiment, State};
 use std::cell::OnceCell;
 
 /// Mints an id, if an experiment can use it, the visitor is not excluded and a browser would keep it. Refusals are counted.
@@ -75,26 +80,31 @@ pub(super) fn sticky<'a>(
     Some((cookie, request.cookie(&cookie.cookie).unwrap_or_default()))
 }
 
-/// Writes the cookie of sticky buckets anew, if it changes.
+/// Writes the cookie of sticky buckets anew, if it changes or the browser has an older one beside it.
 #[inline(never)]
 pub(super) fn remember<'a>(
     context: &DecisionContext<'a>,
     request: &RequestContext<'_>,
     (cookie, sent): (&OwnCookie, &[u8]),
     buckets: &mut StickyBuckets<'a>,
-    exposed: &[Choice],
+    parts: &mut WorkerParts<'_>,
     response: &mut ResponsePlan,
 ) {
     let snapshot = context.snapshot;
-    for (experiment, variant) in exposed.iter().filter_map(|choice| snapshot.choice(*choice)) {
+    for (experiment, variant) in parts.exposed.iter().filter_map(|choice| snapshot.choice(*choice)) {
         if let Some(version) = experiment.sticky {
             buckets.remember(&experiment.key, version, &variant.key);
         }
     }
     // A value that does not fit is cut, and may then be the one that was sent.
-    let value = buckets.changed().then(|| buckets.value(cookie.other_bytes()));
-    let Some(value) = value.filter(|value| value.as_bytes() != sent) else { return };
+    let is_repeated = has_other_value(request, &cookie.cookie, sent);
+    let value = (buckets.changed() || is_repeated).then(|| buckets.value(cookie.other_bytes()));
+    let Some(value) = value.filter(|value| is_repeated || value.as_bytes() != sent) else { return };
     let actions = response.actions(snapshot);
+    if is_repeated {
+        parts.metrics.add(Counter::CookiesRemoved, 1);
+        actions.other_cookies.extend(cookie.expired_elsewhere(&host_of(request)));
+    }
     if actions.id_cookie.is_none() {
         // A minted id is renewed with it: both then last equally long.
         let mint = context.config.visitor.mint.as_ref();
@@ -103,13 +113,68 @@ pub(super) fn remember<'a>(
     actions.other_cookies.push(cookie.set(&value));
 }
 
-/// Writes the cookies in which a vendor's evaluator keeps sticky buckets. Browsers would not keep larger ones.
+/// Leaves the browser with the minted id that is in use. After a change of the cookie's domain it may have two.
+#[inline(always)]
+pub(super) fn unify_id(
+    context: &DecisionContext<'_>,
+    request: &RequestContext<'_>,
+    metrics: &mut Metrics,
+    response: &mut ResponsePlan,
+) {
+    let (Some(mint), Some(id)) = (&context.config.visitor.mint, request.id) else { return };
+    if has_other_minted_id(request, &mint.cookie, id) {
+        metrics.add(Counter::CookiesRemoved, 1);
+        let actions = response.actions(context.snapshot);
+        // Old browsers take a cookie with the host as its domain for the one without a domain, which has to come last.
+        actions.id_cookie = None;
+        actions.other_cookies.extend(mint.cookie.expired_elsewhere(&host_of(request)));
+        actions.other_cookies.push(mint.cookie.set(id));
+    }
+}
+
+/// Writes the cookies in which a vendor's evaluator keeps sticky buckets, and removes those that are too many.
 #[inline(never)]
-pub(super) fn keep_for_vendor(context: &DecisionContext<'_>, kept: &[(String, String)], response: &mut ResponsePlan) {
-    let Some(cookie) = context.config.request.sticky.as_ref().filter(|_| !kept.is_empty()) else { return };
-    let set =
-        kept.iter().map(|(name, value)| cookie.named(&cookies::encoded_name(name)).set(&percent_encoded(value, "")));
-    response.actions(context.snapshot).other_cookies.extend(set.filter(|cookie| cookie.len() <= COOKIE_BYTES_MAX));
+pub(super) fn keep_for_vendor(
+    context: &DecisionContext<'_>,
+    request: &RequestContext<'_>,
+    outcomes: &FlagOutcomes,
+    metrics: &mut Metrics,
+    response: &mut ResponsePlan,
+) {
+    let config = context.config;
+    let (Some(cookie), Some(prefix)) = (&config.request.sticky, config.experiments.format.sticky_cookie_prefix())
+    else {
+        return;
+    };
+    let cookies: Vec<(&str, &str)> = vendor_cookies(request, prefix).collect();
+    let (mut set, mut written, mut removed) = (Vec::new(), Vec::new(), Vec::new());
+    for (name, value) in &outcomes.kept {
+        let (encoded, value) = (cookies::encoded_name(name), percent_encoded(value, ""));
+        let bytes = encoded.len() + value.len();
+        let text = cookie.named(&encoded).set(&value);
+        // Browsers would not keep it.
+        if text.len() > COOKIE_BYTES_MAX {
+            metrics.add(Counter::StickyOmitted, 1);
+            continue;
+        }
+        set.push(text);
+        written.push((name.clone(), bytes));
+    }
+    for (name, value) in repeated_cookies(&cookies) {
+        removed.extend(cookie.named(name).expired_elsewhere(&host_of(request)));
+        if !written.iter().any(|(known, _)| cookies::encoded_name(known) == name) {
+            set.push(cookie.named(name).set(value));
+        }
+        metrics.add(Counter::CookiesRemoved, 1);
+    }
+    let surplus = surplus_cookies(&cookies, &outcomes.read, &written);
+    metrics.add(Counter::CookiesRemoved, surplus.len() as u64);
+    removed.extend(surplus.iter().map(|name| cookie.named(name).expired()));
+    removed.truncate(REMOVALS_MAX);
+    removed.append(&mut set);
+    if !removed.is_empty() {
+        response.actions(context.snapshot).other_cookies.append(&mut removed);
+    }
 }
 
 /// Removes the filter's cookies from a browser whose visitor has not consented.

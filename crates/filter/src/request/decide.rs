@@ -62,12 +62,16 @@ pub(super) fn decide<'a>(
         response.actions(snapshot).debug = debug_text(context, &outcomes.decided, &input, request);
     }
     let set = assignment_set(context, host, &mut parts);
+    let is_excluded = input.exclusion_reason().is_some();
     if plan.preview.is_none() {
         if let (Some((cookie, sent)), Some(sticky)) = (sent, &mut sticky) {
-            cookies::remember(context, request, (cookie, sent), sticky, parts.exposed, &mut response);
+            cookies::remember(context, request, (cookie, sent), sticky, &mut parts, &mut response);
         }
-        if !outcomes.kept.is_empty() {
-            cookies::keep_for_vendor(context, &outcomes.kept, &mut response);
+        if !is_excluded {
+            if snapshot.flag_evaluator.is_some() {
+                cookies::keep_for_vendor(context, request, &outcomes, parts.metrics, &mut response);
+            }
+            cookies::unify_id(context, request, parts.metrics, &mut response);
         }
         response.guarded = guardrails.visits(parts.choices, request);
         response.assigned = Some(&set).filter(|set| plan.is_visit && !set.assignments.is_empty()).cloned();

@@ -14,6 +14,7 @@ use edgesplit_engine::pattern::Pattern;
 use edgesplit_engine::reason::Reason;
 use edgesplit_engine::snapshot::{Choice, Snapshot};
 use edgesplit_engine::sort::sort_by;
+use std::cell::RefCell;
 use std::fmt;
 
 /// The outcomes of a vendor's flags, beside the choices.
@@ -23,6 +24,8 @@ pub(super) struct FlagOutcomes {
     pub(super) redirect: Option<String>,
     /// The values that the browser keeps, by name.
     pub(super) kept: Vec<(String, String)>,
+    /// The names of the browser's values that were read.
+    pub(super) read: Vec<String>,
     /// Every decision of a preview, by the experiment's position.
     pub(super) decided: Vec<(usize, Option<usize>, Reason)>,
 }
@@ -85,7 +88,12 @@ pub(super) fn decide(
     response: &mut ResponsePlan,
 ) -> FlagOutcomes {
     let DecisionContext { config, snapshot, plan, now_ms, .. } = *context;
-    let cookie = |name: &str| request.encoded_cookie(name);
+    let read = RefCell::new(Vec::new());
+    let cookie = |name: &str| {
+        let value = request.encoded_cookie(name)?;
+        read.borrow_mut().push(name.to_owned());
+        Some(value)
+    };
     let sticky_store: Option<&StickyStore<'_>> = if config.request.sticky.is_some() { Some(&cookie) } else { None };
     let visitor = FlagVisitor { id: request.id, attributes: request, previewed: &[], sticky_store, steps: input.steps };
     let mut sink = Sink {
@@ -104,5 +112,5 @@ pub(super) fn decide(
     if !exposures.is_empty() {
         response.actions(snapshot).exposures = exposures;
     }
-    outcomes
+    FlagOutcomes { read: read.into_inner(), ..outcomes }
 }

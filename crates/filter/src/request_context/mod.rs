@@ -5,6 +5,7 @@ pub mod bots;
 pub mod consent;
 mod identity;
 pub mod jwt;
+pub mod own_cookies;
 pub mod preview;
 pub mod sticky;
 
@@ -13,16 +14,12 @@ pub use identity::{has_consent, id, id_from, is_bot, is_minted, minted, minted_i
 use crate::http::cookies::{self, cookie, cookie_in};
 use crate::http::headers::{HeaderLengthMask, HeaderMap, is_name};
 use crate::http::url;
-use crate::plugin_config::{OwnCookie, Paths, Request, Visitor};
+use crate::plugin_config::{Paths, Request, Visitor};
 use crate::request_context::preview::{NotValid, Preview};
 use edgesplit_engine::attribute::{AttributeName, AttributeValue, Attributes, json_attribute};
 use edgesplit_engine::route::RequestLine;
-use edgesplit_formats::FormatRef;
 use serde_json::Value;
 use std::borrow::Cow;
-
-/// How many of a vendor's cookies one response deletes.
-const EXPIRED_MAX: usize = 8;
 
 /// The facts about a request. Everything is borrowed from its headers.
 #[derive(Debug)]
@@ -320,30 +317,6 @@ pub fn preview(
 /// The value of the cookie of sticky buckets, empty where there is none; `None`: there is no sticky bucketing.
 pub fn sticky_value<'a>(view: &RequestContext<'a>, request: &Request) -> Option<&'a [u8]> {
     Some(view.cookie(&request.sticky.as_ref()?.cookie).unwrap_or_default())
-}
-
-/// The `Set-Cookie`s that take away what the filter has set in the browser of `view`: of those that it has sent.
-pub fn expired_cookies(
-    view: &RequestContext<'_>,
-    visitor: &Visitor,
-    request: &Request,
-    format: FormatRef,
-) -> Vec<String> {
-    // A cookie of the minted id's name may be the site's own: it is ours if it looks like it.
-    let mint = visitor.mint.as_ref().map(|mint| &mint.cookie);
-    let mint = mint.filter(|mint| minted_id(view, mint).is_some()).map(OwnCookie::expired);
-    let sticky = request.sticky.iter().flat_map(|sticky| match format.sticky_cookie_prefix() {
-        Some(prefix) => {
-            let names = view.headers.all("cookie").flat_map(|header| header.split(|&byte| byte == b';'));
-            let names = names.filter_map(|pair| pair.trim_ascii().split(|&byte| byte == b'=').next());
-            let ours = names.filter(|name| name.starts_with(prefix.as_bytes()));
-            let named = |name: &[u8]| Some(sticky.named(std::str::from_utf8(name).ok()?).expired());
-            ours.take(EXPIRED_MAX).filter_map(named).collect()
-        }
-        None if view.cookie(&sticky.cookie).is_some() => vec![sticky.expired()],
-        None => Vec::new(),
-    });
-    mint.into_iter().chain(sticky).collect()
 }
 
 /// Whether the filter acts on `path` at all.
