@@ -43,6 +43,7 @@ pub(super) fn run(args: &Arguments) -> Result<u8, String> {
     let mut out = BufWriter::new(std::io::stdout().lock());
     for line in std::io::stdin().lock().split(b'\n') {
         let line = line.map_err(|error| format!("cannot read standard input: {error}"))?;
+        let line = edgesplit_formats::without_byte_order_mark(line);
         if line.trim_ascii().is_empty() {
             continue;
         }

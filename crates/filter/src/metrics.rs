@@ -5,7 +5,7 @@ use crate::host::{Host, MetricKind};
 use edgesplit_engine::hash::{BuildIdentityHasher, fingerprint};
 use edgesplit_engine::reason::Reason;
 use edgesplit_engine::snapshot::Variant;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// The number of variants that a VM counts by name. Further ones are counted together under [`OTHER`].
 pub const VARIANT_NAMES_MAX: usize = 4_096;
@@ -76,6 +76,9 @@ metric_names! {
         MintRefusedInsecure = "mint.refused_insecure",
         /// Ids that were not minted because the request does not show a page.
         MintRefusedNotNavigation = "mint.refused_not_navigation",
+        /// Cookies of the filter that were removed from a browser: too many of a vendor's sticky buckets, or set for another
+        /// domain by an earlier configuration.
+        CookiesRemoved = "cookies.removed",
         /// Requests that passed unchanged because there was no config.
         NoConfig = "errors.no_config",
         /// Events dropped in the worker because its buffer was full (also in `dropped_overflow`).
@@ -103,6 +106,10 @@ metric_names! {
         EffectRefused = "errors.effect_refused",
         /// Pairs that the assignments header had no room for.
         AssignmentsOmitted = "errors.assignments_omitted",
+        /// Cookies with sticky buckets that were too long for browsers, and were not set.
+        StickyOmitted = "errors.sticky_omitted",
+        /// Exposures and responses that were counted under [`OTHER`] or not at all, because too many variants have a name.
+        NamesExhausted = "errors.names_exhausted",
     }
 }
 
@@ -156,6 +163,8 @@ pub struct Metrics {
     /// The gauges of variants that are switched off, by their tags.
     switches: HashMap<u64, Option<u32>, BuildIdentityHasher>,
     gauges: Vec<Option<u32>>,
+    /// Whether a variant was refused a name since names were last released.
+    is_exhausted: bool,
 }
 
 impl Metrics {
@@ -178,6 +187,7 @@ impl Metrics {
                 .map(|metric| host.define_metric(MetricKind::Gauge, &format!("{prefix}{}", metric.name())))
                 .collect(),
             prefix,
+            is_exhausted: false,
         }
     }
 
@@ -207,8 +217,9 @@ impl Metrics {
 
     /// Counts an exposure of the variant with this `tag`.
     pub fn exposed(&mut self, experiment: &str, variant: &str, tag: u64) {
-        let (_, count) = entry(&mut self.exposures, "exposures", experiment, variant, tag);
+        let ((_, count), is_named) = entry(&mut self.exposures, "exposures", experiment, variant, tag);
         count.pending += 1;
+        self.note_named(is_named, 1);
     }
 
     /// Counts responses to requests that were given a variant, by class.
@@ -217,16 +228,41 @@ impl Metrics {
         if variant.assignment.is_none() {
             return;
         }
-        let (_, classes) = entry(&mut self.responses, "responses", experiment, &variant.key, variant.tag);
+        let ((_, classes), is_named) = entry(&mut self.responses, "responses", experiment, &variant.key, variant.tag);
         for (count, more) in classes.iter_mut().zip(counts) {
             count.pending += u64::from(*more);
         }
+        self.note_named(is_named, counts.iter().copied().map(u64::from).sum());
+    }
+
+    fn note_named(&mut self, is_named: bool, by: u64) {
+        if !is_named {
+            self.is_exhausted = true;
+            self.add(Counter::NamesExhausted, by);
+        }
+    }
+
+    /// Whether `more` variants may lack a name.
+    pub fn lacks_names(&self, more: usize) -> bool {
+        self.is_exhausted || self.exposures.len().max(self.responses.len()) + more > VARIANT_NAMES_MAX
+    }
+
+    /// Releases the names of all variants but those with the tags `live`. The proxy keeps their totals.
+    pub fn release_names(&mut self, live: impl Iterator<Item = u64>) {
+        let Metrics { exposures, responses, switches, .. } = self;
+        let is_named =
+            |tag: &u64| exposures.contains_key(tag) || responses.contains_key(tag) || switches.contains_key(tag);
+        let kept: HashSet<u64, BuildIdentityHasher> = live.filter(is_named).collect();
+        exposures.retain(|tag, (_, count)| kept.contains(tag) || count.pending > 0);
+        responses.retain(|tag, (_, counts)| kept.contains(tag) || counts.iter().any(|count| count.pending > 0));
+        switches.retain(|tag, _| kept.contains(tag));
+        self.is_exhausted = false;
     }
 
     /// Sets the gauge of a variant that a guardrail switches off or on.
     pub fn switched(&mut self, host: &impl Host, experiment: &str, variant: &Variant, off: bool) {
         if self.switches.len() >= VARIANT_NAMES_MAX && !self.switches.contains_key(&variant.tag) {
-            return;
+            return self.note_named(false, 1);
         }
         let prefix = &self.prefix;
         let gauge = self.switches.entry(variant.tag).or_insert_with(|| {
@@ -282,17 +318,17 @@ fn reason_name(reason: &str) -> String {
     format!("decisions.reason.{reason}")
 }
 
-/// The counts of a variant, or beyond the limit those of all others together.
+/// The counts of a variant, or beyond the limit those of all others together. Also whether it has its own.
 fn entry<'a, C: Default>(
     counts: &'a mut HashMap<u64, (String, C), BuildIdentityHasher>,
     what: &str,
     experiment: &str,
     variant: &str,
     tag: u64,
-) -> &'a mut (String, C) {
+) -> (&'a mut (String, C), bool) {
     let is_known = counts.len() < VARIANT_NAMES_MAX || counts.contains_key(&tag);
     let (tag, experiment, variant) = if is_known { (tag, experiment, variant) } else { (OTHER_TAG, OTHER, OTHER) };
-    counts.entry(tag).or_insert_with(|| (variant_name(what, experiment, variant), C::default()))
+    (counts.entry(tag).or_insert_with(|| (variant_name(what, experiment, variant), C::default())), is_known)
 }
 
 fn variant_name(what: &str, experiment: &str, variant: &str) -> String {
@@ -309,12 +345,41 @@ pub fn name_part(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::test_host::TestHost;
 
     #[test]
     fn names_are_bounded_and_plain() {
         assert_eq!(variant_name("exposures", "nav.v2", "grün/b"), "exposures.experiment.nav_v2.variant.gr_n_b");
         assert_eq!(name_part(&"x".repeat(1_000)).len(), NAME_PART_BYTES_MAX);
         assert_eq!(name_part(""), "_");
+    }
+
+    #[test]
+    fn ended_variants_release_their_names() {
+        let host = TestHost::default();
+        let mut metrics = Metrics::define(&host, "test");
+        let expose = |metrics: &mut Metrics, tag: u64| metrics.exposed(&format!("e{tag}"), "a", tag);
+        for tag in 1..=VARIANT_NAMES_MAX as u64 {
+            assert!(!metrics.lacks_names(1));
+            expose(&mut metrics, tag);
+        }
+        assert!(metrics.lacks_names(1));
+        expose(&mut metrics, 9_000);
+        metrics.flush(&host);
+        let counts = |name: &str| host.count(&format!("exposures.experiment.{name}.variant.{name}"));
+        assert_eq!((counts(OTHER), host.count("errors.names_exhausted")), (1, 1));
+
+        metrics.release_names([7, 9_000].into_iter());
+        assert!(!metrics.lacks_names(VARIANT_NAMES_MAX - 1));
+        for tag in [7, 7, 9_000, 1] {
+            expose(&mut metrics, tag);
+        }
+        metrics.flush(&host);
+        let count = |tag: u64| host.count(&format!("exposures.experiment.e{tag}.variant.a"));
+        assert_eq!([7, 9_000, 1].map(count), [3, 1, 2], "totals go on");
+        assert_eq!(host.count("errors.names_exhausted"), 1);
+        let defined = host.names.borrow().iter().filter(|name| name.ends_with("e7.variant.a")).count();
+        assert_eq!(defined, 1, "a name that is in use is not defined again");
     }
 
     #[test]

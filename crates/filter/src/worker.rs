@@ -12,7 +12,9 @@ use crate::http::owned_names::OwnedNames;
 use crate::metrics::{Counter, Gauge, Metrics, revision_hash};
 use crate::owned_names;
 use crate::plugin_config::PluginConfig;
-use edgesplit_engine::snapshot::Snapshot;
+use edgesplit_engine::decide::schedule_reason;
+use edgesplit_engine::reason::Reason;
+use edgesplit_engine::snapshot::{Experiment, Snapshot};
 use edgesplit_formats::Options;
 use edgesplit_formats::diagnostics::{Node, Path, Problems};
 use std::rc::Rc;
@@ -115,7 +117,9 @@ impl Worker {
         self.own_names(host, &snapshot.owned_request_headers);
         self.assignment_sets.clear();
         self.guardrails.install(host, self.now_ms, &snapshot, &mut self.metrics);
+        let variants = snapshot.experiments.iter().map(|experiment| experiment.variants.len()).sum();
         self.retired.extend(self.snapshot.replace(snapshot));
+        self.release_names(variants);
         if self.retired.len() > RETIRED_SNAPSHOTS_MAX {
             // Requests in progress use it: the last of them frees it.
             self.retired.remove(0);
@@ -174,8 +178,17 @@ impl Worker {
             self.gauges_ms = self.now_ms;
             let age_ms = self.sync.as_ref().map_or(0, |sync| sync.age_ms(self.now_ms));
             self.metrics.record(host, Gauge::AgeSeconds, age_ms.unsigned_abs() / 1_000);
+            self.release_names(0);
         }
         self.metrics.flush(host);
+    }
+
+    /// Releases the names of metrics of ended experiments, if there may be none left for `more` variants.
+    fn release_names(&mut self, more: usize) {
+        let Some(snapshot) = self.snapshot.as_ref().filter(|_| self.metrics.lacks_names(more)) else { return };
+        let is_live = |experiment: &&Experiment| schedule_reason(experiment, self.now_ms) != Some(Reason::Ended);
+        let live = snapshot.experiments.iter().filter(is_live).flat_map(|experiment| &experiment.variants);
+        self.metrics.release_names(live.map(|variant| variant.tag));
     }
 
     /// Takes in the reply to a call.

@@ -18,6 +18,8 @@ pub(super) struct Sample {
     pub(super) off: BTreeMap<Name, u64>,
     /// Events by outcome: the last part of the metric's name.
     pub(super) events: BTreeMap<String, u64>,
+    /// Ids minted and refused, by the last part of the metric's name.
+    pub(super) mint: BTreeMap<String, u64>,
     pub(super) queued_events: u64,
     pub(super) queued_bytes: u64,
     pub(super) oldest_age_s: u64,
@@ -70,6 +72,8 @@ impl Sample {
             }
         } else if let Some(event) = name.strip_prefix("events.") {
             *self.events.entry(event.to_owned()).or_insert(0) += value;
+        } else if let Some(outcome) = name.strip_prefix("mint.") {
+            *self.mint.entry(outcome.to_owned()).or_insert(0) += value;
         } else if let Some(kind) = name.strip_prefix("errors.") {
             *self.errors.entry(kind.to_owned()).or_insert(0) += value;
         } else {
@@ -112,7 +116,9 @@ impl Sample {
 
     /// The sum of both samples.
     pub(super) fn plus(mut self, other: &Sample) -> Sample {
-        for (into, from) in [(&mut self.events, &other.events), (&mut self.errors, &other.errors)] {
+        let counts =
+            [(&mut self.events, &other.events), (&mut self.errors, &other.errors), (&mut self.mint, &other.mint)];
+        for (into, from) in counts {
             for (name, value) in from {
                 *into.entry(name.clone()).or_insert(0) += value;
             }

@@ -5,7 +5,7 @@ use super::proxy::{Proxy, samples};
 use super::sample::{Name, Sample};
 use super::verdict::{self, ExperimentVerdict, Health, Verdict};
 use edgesplit_engine::sample_ratio::SampleRatio;
-use edgesplit_filter::metrics::{name_part, revision_hash};
+use edgesplit_filter::metrics::{OTHER, VARIANT_NAMES_MAX, name_part, revision_hash};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -95,7 +95,7 @@ impl State {
         let known: Vec<String> = self.config.experiments.iter().map(|one| name_part(&one.key)).collect();
         let newest = self.history.back().map(|moment| &moment.gained);
         let mut unknown: Vec<&str> = (newest.into_iter().flatten())
-            .filter(|(name, _)| !known.contains(&name.0) && self.gained(name).last() > Some(0))
+            .filter(|(name, _)| !known.contains(&name.0) && name.0 != OTHER && self.gained(name).last() > Some(0))
             .map(|((experiment, _), _)| experiment.as_str())
             .collect();
         unknown.dedup();
@@ -117,6 +117,13 @@ impl State {
         if !unknown.is_empty() {
             let text =
                 format!("Proxies count exposures of experiments that the config does not have: {}", unknown.join(", "));
+            return Verdict::new(Health::Watch, text);
+        }
+        if self.gained(&(OTHER.to_owned(), OTHER.to_owned())).last() > Some(0) {
+            let text = format!(
+                "More than {VARIANT_NAMES_MAX} variants are exposed. The names of metrics are used up, and further variants \
+                 are counted together as {OTHER}. Remove ended experiments."
+            );
             return Verdict::new(Health::Watch, text);
         }
         if self.config.experiments.is_empty() {
@@ -178,6 +185,7 @@ impl State {
                 "oldest_age_s": known(sum.oldest_age_s),
                 "history": {"queued": self.history.iter().map(|moment| moment.queued).collect::<Vec<_>>()},
             },
+            "mint": sum.mint,
             "errors": (sum.errors.iter().filter(|(_, count)| **count > 0))
                 .map(|(kind, count)| json!({"kind": kind, "count": count, "meaning": verdict::error_meaning(kind)}))
                 .collect::<Vec<_>>(),

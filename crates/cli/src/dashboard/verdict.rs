@@ -260,6 +260,10 @@ pub(super) fn error_meaning(kind: &str) -> &'static str {
         "assignments_omitted" => {
             "The assignments header was too long. Raise request.assignments_max_bytes, or end experiments."
         }
+        "sticky_omitted" => "Sticky cookies were too long for browsers. Shorten the keys of experiments.",
+        "names_exhausted" => {
+            "More variants than metrics have names for were counted as _other. Remove ended experiments."
+        }
         _ => "See docs/events.md.",
     }
 }

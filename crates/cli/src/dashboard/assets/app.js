@@ -44,10 +44,21 @@ function figures(delivery) {
     ["oldest", "seconds", delivery.oldest_age_s], ["rejected", "events", delivery.rejected],
     ["dropped", "events", dropped], ["diverted", "events", delivery.diverted],
   ];
-  if (!$("figures").children.length) {
-    $("figures").append(...list.map(([name, unit]) => element("div", {}, element("dt", {}, name), element("dd", { id: "figure-" + name }), element("dd", { class: "unit" }, unit))));
+  fill($("figures"), "figure-", list);
+}
+
+function fill(figures, prefix, list) {
+  if (!figures.children.length) {
+    figures.append(...list.map(([name, unit]) => element("div", {}, element("dt", {}, name), element("dd", { id: prefix + name.replace(/ /g, "-") }), element("dd", { class: "unit" }, unit))));
   }
-  for (const [name, , value] of list) setText($("figure-" + name), shown(value));
+  for (const [name, , value] of list) setText($(prefix + name.replace(/ /g, "-")), shown(value));
+}
+
+// Why requests without an id got none. Plugins that mint no ids have nothing to show.
+function mint(counts) {
+  const { minted = 0, refused_insecure: insecure = 0, refused_not_navigation: other = 0 } = counts;
+  $("mint").hidden = minted + insecure + other === 0;
+  fill($("mint-figures"), "mint-", [["minted", "ids", minted], ["no https", "refused", insecure], ["no page", "refused", other]]);
 }
 
 const columns = ["variant", "exposures", "delivered", "lost", "observed", "configured", "5xx"];
@@ -168,6 +179,7 @@ function show(state) {
   state.experiments.forEach((experiment, at) => card(experiment, at, state.seconds));
   while ($("cards").children.length > state.experiments.length) $("cards").lastChild.remove();
   proxies(state.proxies);
+  mint(state.mint);
   errors(state.errors);
   scrollable();
   document.body.dataset.drawn = "yes";

@@ -267,3 +267,21 @@ fn history_is_bounded_by_number_and_by_time() {
     watched.0.add(watched.0.now_ms + HISTORY_MS + 1, vec![Ok(sample(1, 1, 0)), Ok(sample(1, 1, 0))]);
     assert_eq!(watched.0.history.len(), 1);
 }
+
+#[test]
+fn exhausted_names_of_metrics_need_attention() {
+    let mut watched = Watched::new();
+    let other = |exposures: u64| {
+        let counts = [
+            ("exposures.experiment._other.variant._other", exposures),
+            ("mint.minted", 7),
+            ("mint.refused_insecure", exposures),
+        ];
+        Ok(sample_with(600, 600, 0, &counts))
+    };
+    let seen = watched.then(other(5), other(0));
+    assert_eq!((&seen["overall"], &seen["mint"]), (&json!("healthy"), &json!({"minted": 14, "refused_insecure": 5})));
+    let seen = watched.then(other(6), other(0));
+    assert_eq!(seen["attention"][0]["what"], "Experiment config", "{seen:#}");
+    assert!(text(&seen["config"]).contains("are counted together as _other"), "{seen:#}");
+}
