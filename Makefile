@@ -66,7 +66,8 @@ plain-module: setup ## build the module with cargo alone, and run end-to-end tes
 	EDGESPLIT_MODULE=$(PLAIN)/$(WASM_TARGET)/release/edgesplit.wasm cargo test --locked --test e2e_decisions --test e2e_events --test e2e_request
 
 conformance: build tests/conformance/node_modules ## compare decisions with the vendors' SDKs (needs node): PAYLOADS=2000 SEED=1
-	node tests/conformance/compare.mjs dist/edgesplit $(PAYLOADS) $(or $(SEED),1)
+	cargo build --locked --release --package edgesplit-formats --example reports
+	node tests/conformance/compare.mjs dist/edgesplit $(CARGO_TARGET_DIR)/release/examples/reports $(PAYLOADS) $(or $(SEED),1)
 
 tests/conformance/node_modules: tests/conformance/package-lock.json
 	npm ci --prefix tests/conformance --ignore-scripts --no-audit --no-fund --silent

@@ -234,6 +234,37 @@ fn growthbook_gets_its_own_events() {
     assert_eq!(found, expected);
 }
 
+#[test]
+fn refused_redirect_of_a_test_is_not_reported() {
+    let test = |key: &str, to: &str| {
+        json!({"key": key, "variations": [{}, {"urlRedirect": to}], "weights": [0, 1],
+               "urlPatterns": [{"type": "simple", "include": true, "pattern": format!("/{key}")}]})
+    };
+    let tests = [test("away", "https://elsewhere.example/"), test("near", "http://shop.example/new")];
+    let services = Services::start(&json!({"features": {}, "experiments": tests}));
+    let events = json!({"cluster": "collector", "format": "growthbook", "batch": {"max_age": "100ms"}});
+    let envoy = Envoy::start(&services.options(&plugin("growthbook", json!({"events": events}))).workers(1));
+    let mut client = envoy.client();
+    let status = |path| client.get(path).host("shop.example").header("x-user-id", "u1").send().status;
+    assert_eq!(["/away", "/near"].map(status), [200, 302]);
+    eventually_eq("delivered", 1, || Accounts::of(&envoy).delivered);
+    let viewed = bodies(&services).pop().unwrap();
+    assert_eq!(viewed[0]["properties_json"]["experimentId"], "near");
+    assert_eq!(envoy.counter("edgesplit.demo.errors.effect_refused"), 1);
+}
+
+#[test]
+fn events_of_an_eu_project_carry_its_authority() {
+    for (region, expected) in [("EU", "eu.logx.optimizely.com"), ("US", "logx.optimizely.com")] {
+        let services = Services::start(&merged(payload("optimizely").1, json!({"region": region})));
+        let events = json!({"cluster": "collector", "authority": "logx.optimizely.com", "format": "optimizely",
+                            "path": "/v1/events", "batch": {"max_age": "100ms"}});
+        let envoy = Envoy::start(&services.options(&plugin("optimizely", json!({"events": events}))).workers(1));
+        shown(&services, &envoy, "optimizely");
+        assert!(services.collector.server.requests().iter().all(|request| texts(request, "host") == [expected]));
+    }
+}
+
 /// What the vendors' services answer, and what becomes of the events.
 #[test]
 fn vendor_replies_are_handled_by_status() {

@@ -1,8 +1,10 @@
-// Compares `edgesplit evaluate` with the vendors' own SDKs on generated payloads, and prints every difference.
+// Compares the decisions, events and redirects of edgesplit with those of the vendors' own SDKs on generated payloads, and
+// prints every difference.
 //
-//   node compare.mjs COMMAND [PAYLOADS [SEED]]
+//   node compare.mjs COMMAND REPORTS [PAYLOADS [SEED]]
 //
-// Each payload is decided for a number of visitors. The same seed gives the same payloads.
+// COMMAND is `edgesplit`, REPORTS the example of that name. Each payload is decided for a number of visitors. The same seed
+// gives the same payloads.
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -15,46 +17,62 @@ import { Random } from "./random.mjs";
 const VISITORS = 25;
 const DIFFERENCES_SHOWN_MAX = 20;
 
-const [command, payloads = "2000", seed = "1"] = process.argv.slice(2);
+const [command, reports, payloads = "2000", seed = "1"] = process.argv.slice(2);
 const folder = mkdtempSync(join(tmpdir(), "edgesplit-conformance-"));
+const config = join(folder, "config.json");
 
-/** Our decisions: for each visitor, the decisions by key. */
-function evaluate(format, payload, visitors) {
-  const config = join(folder, "config.json");
-  writeFileSync(config, JSON.stringify(payload));
+/** The answers of a program to the lines of visitors. */
+function run(program, args, visitors) {
   const input = visitors.map((visitor) => `${JSON.stringify(visitor)}\n`).join("");
-  const run = spawnSync(command, ["evaluate", "--format", format, "--config", config], { input, encoding: "utf8" });
-  const lines = run.stdout.trim().split("\n").filter(Boolean);
-  if (lines.length !== visitors.length) throw new Error(`evaluate failed: ${run.stderr}\n${JSON.stringify(payload)}`);
-  return lines.map((line) => new Map(JSON.parse(line).decisions.map((decision) => [decision.key, decision])));
+  const { stdout, stderr } = spawnSync(program, args, { input, encoding: "utf8" });
+  const lines = stdout.trim().split("\n").filter(Boolean);
+  if (lines.length !== visitors.length) throw new Error(`${args[0]} failed: ${stderr}`);
+  return lines.map((line) => JSON.parse(line));
+}
+
+/** Our decisions by key, and our reports, for each visitor. */
+function evaluate(vendor, payload, visitors) {
+  writeFileSync(config, JSON.stringify(payload));
+  const answers = run(command, ["evaluate", "--format", vendor.format, "--config", config], visitors);
+  const reported = run(reports, [vendor.format, config], visitors.map((visitor) => vendor.reported(visitor)));
+  return answers.map(({ decisions }, at) => {
+    // Redirect tests come after the features whose key they may have.
+    const byKey = new Map(decisions.toReversed().map((decision) => [decision.key, decision]));
+    return { count: decisions.length, byKey, reports: vendor.comparableReports(reported[at]) };
+  });
 }
 
 function compare(vendor) {
   const random = new Random(Number(seed));
   const kinds = new Map();
-  let decisions = 0, differences = 0;
+  let decisions = 0, events = 0, differences = 0;
   for (let number = 0; number < Number(payloads); number += 1) {
     const payload = vendor.payload(random);
     const visitors = Array.from({ length: VISITORS }, () => vendor.visitor(random));
-    const ours = evaluate(vendor.format, payload, visitors);
+    const ours = evaluate(vendor, payload, visitors);
     const decide = vendor.sdk(payload);
+    const check = (found, expected, key, visitor) => {
+      if (isDeepStrictEqual(found, expected)) return;
+      differences += 1;
+      if (differences > DIFFERENCES_SHOWN_MAX) return;
+      console.log(`${vendor.format}: payload ${number}, ${key}, ${JSON.stringify(visitor)}`);
+      console.log(`  SDK       ${JSON.stringify(expected)}\n  edgesplit ${JSON.stringify(found)}`);
+      console.log(`  payload   ${JSON.stringify(vendor.part(payload, key))}`);
+    };
     visitors.forEach((visitor, at) => {
-      for (const [key, { kind, ...expected }] of Object.entries(decide(visitor))) {
-        const found = vendor.comparable(ours[at].get(key));
+      const { decisions: expected, reports, count } = decide(visitor);
+      for (const [key, { kind, ...decision }] of Object.entries(expected)) {
         decisions += 1;
         kinds.set(kind, (kinds.get(kind) ?? 0) + 1);
-        if (isDeepStrictEqual(found, expected)) continue;
-        differences += 1;
-        if (differences <= DIFFERENCES_SHOWN_MAX) {
-          console.log(`${vendor.format}: payload ${number}, ${key}, ${JSON.stringify(visitor)}`);
-          console.log(`  SDK       ${JSON.stringify(expected)}\n  edgesplit ${JSON.stringify(found)}`);
-          console.log(`  payload   ${JSON.stringify(vendor.part(payload, key))}`);
-        }
+        check(vendor.comparable(ours[at].byKey.get(key)), decision, key, visitor);
       }
+      events += reports.events.length;
+      check(ours[at].reports, reports, "reports", visitor);
+      check(ours[at].count, count, "decisions", visitor);
     });
   }
   const shares = [...kinds].map(([kind, count]) => `${kind} ${count}`).join(", ");
-  console.log(`${vendor.format}: ${payloads} payloads, ${decisions} decisions (${shares}), ${differences} differences`);
+  console.log(`${vendor.format}: ${payloads} payloads, ${decisions} decisions (${shares}), ${events} events, ${differences} differences`);
   return differences;
 }
 

@@ -153,8 +153,9 @@ impl<'a> Compiler<'a> {
                 self.problems.warning(&id_path, format!("there is no saved group {id:?}"));
                 Test::Never
             }
-            Group::Malformed => {
-                self.problems.error(&id_path, format!("the saved group {id:?} is neither a list nor a condition"));
+            Group::Malformed | Group::Plain(_) => {
+                self.problems
+                    .error(&id_path, format!("the saved group {id:?} is neither a list with a type nor a condition"));
                 Test::Never
             }
         }
@@ -309,7 +310,7 @@ impl<'a> Compiler<'a> {
             return Operator::In(Arc::new(ValueSet::new(&[], false)), expected);
         };
         match self.groups.get(id) {
-            Group::List(members, _) => Operator::In(members, expected),
+            Group::List(members, _) | Group::Plain(members) => Operator::In(members, expected),
             // An unreadable group matches no visitor, in either direction.
             Group::Condition(_) | Group::Malformed => {
                 self.problems.error(node.path, format!("the saved group {id:?} is not a list"));

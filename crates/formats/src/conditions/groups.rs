@@ -20,6 +20,8 @@ pub struct SavedGroups {
 pub(super) enum Group {
     /// A list, with its attribute, if it names one.
     List(Arc<ValueSet>, Option<String>),
+    /// A list without a type, which only `$inGroup` and `$notInGroup` read.
+    Plain(Arc<ValueSet>),
     /// A condition.
     Condition(Value),
     /// Nothing.
@@ -60,6 +62,6 @@ impl SavedGroups {
                 members
             }
         };
-        Group::List(members, attribute.map(str::to_owned))
+        if group.is_array() { Group::Plain(members) } else { Group::List(members, attribute.map(str::to_owned)) }
     }
 }

@@ -141,6 +141,7 @@ impl Draft {
             }
             Some(value) => self.keys = Node { value, path: &path }.object(problems)?.keys().cloned().collect(),
         }
+        self.payload.feature_count = self.keys.len();
         self.payload.features.reserve_exact(self.keys.len());
         self.payload.by_key.reserve(self.keys.len());
         let path = node.path.field("savedGroups");
@@ -197,7 +198,7 @@ impl Draft {
         let test = redirect::read(&mut scope, Node { value, path: &path.index(position) }, position);
         if scope.is_disabled() {
             let key = value.get("key").and_then(Value::as_str).map(str::to_owned);
-            self.payload.disabled.push(disabled(key, position, &scope.problems));
+            self.payload.disabled.push(disabled(key, self.payload.feature_count + position, &scope.problems));
         } else {
             self.payload.redirects.extend(test);
         }
@@ -208,6 +209,7 @@ impl Draft {
     /// Disables the features that cannot be decided, and the redirect tests that depend on a disabled feature.
     fn disable_undecidable(&mut self, root: &Path<'_>, problems: &mut Problems) {
         let (features, experiments) = (root.field("features"), root.field("experiments"));
+        let count = self.payload.feature_count;
         let payload = &mut self.payload;
         let found = undecidable(&payload.features, &payload.by_key, &self.disabled);
         if self.disabled.is_empty() && found.iter().all(Option::is_none) {
@@ -232,7 +234,7 @@ impl Draft {
         payload.redirects.retain(|RedirectTest { experiment, position, .. }| {
             let parent = experiment.parents.iter().find(|parent| self.disabled.contains(&parent.id));
             if let Some(parent) = parent {
-                disable(&experiments.index(*position), &experiment.key, *position, depends_on(&parent.id));
+                disable(&experiments.index(*position), &experiment.key, count + position, depends_on(&parent.id));
             }
             parent.is_none()
         });

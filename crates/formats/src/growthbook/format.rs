@@ -89,8 +89,7 @@ impl Steps for PayloadSteps {
             }
             None => {
                 let test = payload.redirects().get(number - features)?;
-                // Redirect tests come after all features, disabled ones counted.
-                let position = features + payload.disabled().len() + test.position();
+                let position = payload.feature_count + test.position();
                 let (key, path) = (test.experiment().key(), in_experiments.index(test.position()));
                 // An experiment may have several redirect tests, and a feature of its key.
                 Flag { key, position, number, outcomes: test.outcomes(), path, shares_key: true }

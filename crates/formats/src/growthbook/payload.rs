@@ -18,6 +18,8 @@ use std::collections::HashMap;
 pub struct Payload {
     pub(super) revision: Option<String>,
     pub(super) features: Vec<Feature>,
+    /// How many features there are, disabled ones counted. Redirect tests come after them.
+    pub(super) feature_count: usize,
     pub(super) by_key: HashMap<String, usize>,
     pub(super) disabled: Vec<Disabled>,
     pub(super) redirects: Vec<RedirectTest>,
@@ -40,7 +42,7 @@ impl Payload {
         self.by_key.get(key).copied()
     }
 
-    /// The invalid features and experiments: switched off alone.
+    /// The invalid features and experiments: switched off alone. Experiments come after all features.
     pub fn disabled(&self) -> &[Disabled] {
         &self.disabled
     }

@@ -99,15 +99,16 @@ impl Compiler<'_> {
 
     fn condition(&mut self, node: &Node<'_>) -> Tree {
         let Some(wire) = read::<ConditionWire<'_>>(*node, self.problems) else { return UNKNOWN };
-        if !matches!(wire.r#type, "custom_attribute" | "third_party_dimension") {
-            let path = node.path.field("type");
-            self.problems.error(&path, "unknown type; known are custom_attribute, third_party_dimension");
-            return UNKNOWN;
-        }
-        let operator = wire.r#match.unwrap_or("exact");
-        if operator == "qualified" {
-            return self.segment(node);
-        }
+        let operator = match (wire.r#type, wire.r#match) {
+            ("custom_attribute", operator) => operator.unwrap_or("exact"),
+            ("third_party_dimension", None | Some("qualified")) => return self.segment(node),
+            ("third_party_dimension", Some(operator)) => return self.unknown_match(node, operator),
+            _ => {
+                let path = node.path.field("type");
+                self.problems.error(&path, "unknown type; known are custom_attribute, third_party_dimension");
+                return UNKNOWN;
+            }
+        };
         let name = required(*node, "name", self.problems, |node, problems| node.string(problems).map(str::to_owned));
         // No visitor has an attribute without a name.
         let Some(name) = name else { return Tree::Always((operator == "exists").then_some(false)) };
@@ -119,12 +120,15 @@ impl Compiler<'_> {
 
     /// SDKs look segments up at Optimizely's data platform if configured. Without that, no visitor is in one.
     fn segment(&mut self, node: &Node<'_>) -> Tree {
-        if required(*node, "value", self.problems, |node, problems| node.string(problems).map(drop)).is_none() {
-            return UNKNOWN;
-        }
         self.problems
             .warning(node.path, "segments of Optimizely's data platform are not looked up: no visitor is in one");
         Tree::Always(Some(false))
+    }
+
+    fn unknown_match(&mut self, node: &Node<'_>, operator: &str) -> Tree {
+        let message = format!("unknown match {operator:?}: whether it holds is unknown");
+        self.problems.error(&node.path.field("match"), message);
+        UNKNOWN
     }
 
     /// What `match` and `value` ask for; none, and a problem, where they make no sense.
@@ -168,8 +172,7 @@ impl Compiler<'_> {
                         (target.map(|target| Check::Version(accepts, target)), "a version, such as \"1.2.3\"")
                     }
                     (None, None) => {
-                        let message = format!("unknown match {operator:?}: whether it holds is unknown");
-                        self.problems.error(&node.path.field("match"), message);
+                        self.unknown_match(node, operator);
                         return None;
                     }
                 }
