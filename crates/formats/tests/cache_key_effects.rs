@@ -12,6 +12,7 @@ use edgesplit_engine::snapshot::{Choice, Effects, Snapshot};
 use edgesplit_formats::effect_policy::EffectPolicy;
 use edgesplit_formats::growthbook::GrowthBook;
 use edgesplit_formats::native::Native;
+use edgesplit_formats::optimizely::Optimizely;
 use edgesplit_formats::{FormatRef, Options, compile_bytes};
 use serde_json::{Value, json};
 use std::borrow::Cow;
@@ -134,8 +135,57 @@ fn set(rng: &mut Rng, header: &str) -> Value {
     }
 }
 
+/// A rule of an experiment or a rollout, for one country or all.
+fn optimizely_rule(rng: &mut Rng, id: usize) -> Value {
+    let variation = |rng: &mut Rng, at: usize| {
+        let effects = if rng.below(3) == 0 { Value::Null } else { set(rng, "x-price") };
+        json!({"id": format!("{id}{at}"), "key": (["a", "b"][at]), "featureEnabled": rng.below(4) > 0,
+               "variables": [{"id": "v", "value": effects.to_string()}]})
+    };
+    json!({"id": id.to_string(), "key": *rng.pick(&["x", "y"]), "layerId": "l", "status": "Running",
+           "audienceIds": *rng.pick(&[&[][..], &["DE"], &["FR"]]), "forcedVariations": {},
+           "variations": [variation(rng, 0), variation(rng, 1)],
+           "trafficAllocation": [{"entityId": format!("{id}0"), "endOfRange": 4_000}, {"entityId": format!("{id}1"), "endOfRange": 8_000}]})
+}
+
 #[test]
-fn vendors_keys_follow_from_effects() {
+fn optimizely_keys_follow_from_effects() {
+    let (mut keys, mut effects) = (0, 0);
+    let audience = |country: &str| json!({"id": country, "conditions": ["or", {"type": "custom_attribute", "name": "country", "match": "exact", "value": country}]});
+    for seed in 0..SEEDS {
+        let mut rng = Rng(seed);
+        // The experiments and the rollout of each of two flags.
+        let mut rules: [Vec<Value>; 4] = Default::default();
+        let mut versions = Vec::new();
+        for id in 10..10 + VERSIONS {
+            let list = &mut rules[rng.below(4)];
+            match rng.below(4) {
+                0 if !list.is_empty() => list.rotate_left(1),
+                1 if list.len() > 2 => drop(list.remove(0)),
+                _ => list.insert(rng.below(list.len() + 1), optimizely_rule(&mut rng, id)),
+            }
+            let [price, menu, price_rollout, menu_rollout] = &rules;
+            let flag = |key: &str, experiments: &[Value]| {
+                let ids: Vec<&Value> = experiments.iter().map(|experiment| &experiment["id"]).collect();
+                json!({"id": key, "key": key, "experimentIds": ids, "rolloutId": key,
+                       "variables": [{"id": "v", "key": "edgesplit", "type": "json", "defaultValue": "null"}]})
+            };
+            versions.push(json!({
+                "version": "4", "accountId": "1", "projectId": "2", "revision": "3", "attributes": [], "events": [], "groups": [],
+                "audiences": [], "typedAudiences": [audience("DE"), audience("FR")], "experiments": ([&price[..], &menu[..]].concat()),
+                "rollouts": [{"id": "price", "experiments": price_rollout}, {"id": "menu", "experiments": menu_rollout}],
+                "featureFlags": [flag("price", price), flag("menu", menu)],
+            }));
+        }
+        let found = check(&Optimizely, &versions, seed);
+        (keys, effects) = (keys + found.0, effects + found.1);
+    }
+    println!("{keys} keys, {effects} effects");
+    assert!(effects > 200, "a mixed lot: {effects}");
+}
+
+#[test]
+fn growthbook_keys_follow_from_effects() {
     let (mut keys, mut effects) = (0, 0);
     for seed in 0..SEEDS {
         let mut rng = Rng(seed);

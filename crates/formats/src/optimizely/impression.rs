@@ -240,7 +240,7 @@ impl Project {
             "anonymize_ip": self.anonymize_ip,
             "enrich_decisions": true,
         });
-        // A space, which JSON allows, tells the batches of the two regions apart where they wait together.
+        // A space, which JSON allows, marks the batches of the EU: they may wait beside others.
         out.extend(self.is_eu.then_some(b' '));
         let _ = serde_json::to_writer(&mut *out, &batch); // writing to memory cannot fail
         out.pop(); // the closing brace: the visitors come in front of it
