@@ -6,15 +6,17 @@ use std::fmt;
 /// "has a ( without its )".
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CompileError {
-    /// JavaScript refuses the pattern too, or it uses one of the few forms that this crate does not support.
+    /// JavaScript refuses the pattern too.
     Invalid(String),
+    /// The pattern uses one of the few forms that JavaScript reads, and this crate does not.
+    Unsupported(String),
     /// The pattern exceeds a limit of this crate.
     TooLarge(String),
 }
 
 impl fmt::Display for CompileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (CompileError::Invalid(reason) | CompileError::TooLarge(reason)) = self;
+        let (CompileError::Invalid(reason) | CompileError::Unsupported(reason) | CompileError::TooLarge(reason)) = self;
         f.write_str(reason)
     }
 }

@@ -183,7 +183,7 @@ impl Parser {
                 Some('<') => {
                     let name = self.scanner.name()?;
                     if self.names.iter().any(|(other, _)| *other == name) {
-                        return Err(format!("has two groups of the name {name:?}").into());
+                        return Err(CompileError::Unsupported(format!("has two groups of the name {name:?}")));
                     }
                     self.names.push((name, self.groups + 1));
                     number = Some(());
@@ -273,7 +273,7 @@ fn resolve(ast: &mut Ast, names: &[(String, usize)], groups: usize) -> Result<()
                 Reference::Name(name) => names.iter().find(|(other, _)| other == name).map_or(0, |(_, number)| *number),
             };
             if !(1..=groups).contains(&number) {
-                return Err("refers back to a group that it does not have".into());
+                return Err(CompileError::Unsupported("refers back to a group that it does not have".to_owned()));
             }
             *reference = Reference::Number(number);
             Ok(())

@@ -87,7 +87,9 @@ impl Scanner {
             'v' => '\u{B}',
             'f' => '\u{C}',
             '0' if !self.peek(0).is_some_and(|ch| ch.is_ascii_digit()) => '\0',
-            '0'..='9' => return Err("uses an octal escape, which is not supported".into()),
+            '0'..='9' => {
+                return Err(CompileError::Unsupported("uses an octal escape, which is not supported".to_owned()));
+            }
             'c' => match self.peek(0).filter(char::is_ascii_alphabetic) {
                 Some(letter) => {
                     self.at += 1;
@@ -102,7 +104,10 @@ impl Scanner {
             'x' => self.hex(2).and_then(char::from_u32).unwrap_or('x'),
             'u' => match self.hex(4) {
                 None => 'u',
-                Some(unit) => self.code_point(unit).ok_or("has half of a surrogate pair")?,
+                Some(unit) => {
+                    let half = || CompileError::Unsupported("has half of a surrogate pair".to_owned());
+                    self.code_point(unit).ok_or_else(half)?
+                }
             },
             _ => ch,
         })

@@ -343,7 +343,7 @@ impl<'a> Compiler<'a> {
             }
             Err(error) => {
                 // JavaScript would run it: the condition differs from its author's intention.
-                self.limited |= matches!(error, CompileError::TooLarge(_));
+                self.limited |= !matches!(error, CompileError::Invalid(_));
                 self.problems.error(node.path, format!("as a pattern, {} {error}", found(node.value)));
                 Operator::Never
             }

@@ -38,7 +38,8 @@ fn pattern_over_a_limit_disables_its_part() {
         json!({"key": "e", "variations": [{}, {"urlRedirect": "https://shop.example/new"}],
                "urlPatterns": [{"type": "regex", "include": true, "pattern": "/"}, {"type": "regex", "include": false, "pattern": pattern}]})
     };
-    let payload = payload(&json!({"features": {"f": feature}, "experiments": [test(&large), test("(")]}));
+    let tests = [test(&large), test("("), test(r"\101")];
+    let payload = payload(&json!({"features": {"f": feature}, "experiments": tests}));
     assert_eq!((payload.features().len(), payload.redirects().len()), (0, 1));
     assert_eq!(payload.redirects()[0].position(), 1);
 }
