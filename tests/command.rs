@@ -441,12 +441,16 @@ error: expected one of running, paused, concluded, found the string \"runing\"; 
   |
 4 |     {{\"key\": \"a\", \"state\": \"runing\",
   |                           ^^^^^^^^ experiments[0].state
+  |
+  = note: effect: the experiment is disabled
 
 error: weights add up to 9, not to 10000
  --> {wrong}:5:6
   |
 5 |      \"variants\": [{{\"key\": \"b\", \"weight\": 9}}]}}
   |      ^^^^^^^^^^ experiments[0].variants
+  |
+  = note: effect: the experiment is disabled
 
 {wrong}: 0 experiments in force, 1 disabled, 0 goals
 "
@@ -454,8 +458,8 @@ error: weights add up to 9, not to 10000
     assert_eq!(plain, expected);
     // Without a terminal: one line each, without colours.
     let printed = edgesplit(&["validate", &wrong], &[]);
-    assert_eq!(printed.out.lines().count(), 2);
-    assert!(printed.out.ends_with("experiments[0].variants: weights add up to 9, not to 10000\n"), "{}", printed.out);
+    let expected = "experiments[0].variants: weights add up to 9, not to 10000 (effect: the experiment is disabled)";
+    assert_eq!(printed.out.lines().nth(1), Some(expected));
     assert!(!printed.out.contains('\u{1b}') && !printed.err.contains('\u{1b}'));
     // Without a terminal, the same text is printed without colours.
     let config = file("coloured.json", &experiments());

@@ -93,16 +93,14 @@ impl Setting {
         let configured = options.format;
         options.format = self.format.unwrap_or(configured);
         if let Some(recognised) = recognised.filter(|recognised| self.format.is_none() && *recognised != configured) {
+            let (name, configured) = (recognised.name(), configured.name());
             let message = format!(
-                "is a config of the format {}, but experiments.format of the plugin configuration is {}: the filter \
-                 would refuse it",
-                recognised.name(),
-                configured.name()
+                "is a config of the format {name}, but experiments.format of the plugin configuration is {configured}"
             );
             if plugin.names_format() {
                 problems.error(&Path::Root, message);
             } else {
-                problems.warning(&Path::Root, message);
+                problems.warning(&Path::Root, message + " by default: the filter would refuse it");
                 options.format = recognised;
             }
         }
@@ -125,7 +123,8 @@ impl Setting {
     /// Compiles `document`.
     pub(crate) fn compile(&self, document: &Document) -> Compilation {
         if document.root.is_none() {
-            return Compilation { name: document.name.clone(), problems: document.problems.clone(), config: None };
+            let (name, problems) = (document.name.clone(), document.problems.clone());
+            return Compilation { name, prefix: String::new(), problems, config: None };
         }
         self.compile_value(&document.name, &document.value, document.json(), document.problems.clone())
     }
@@ -136,8 +135,7 @@ impl Setting {
         let inline = plugin.config.as_ref()?.experiments.inline.as_ref()?;
         let name = &plugin.document.name;
         let compilation = self.compile_value(name, inline, inline.to_string().into_bytes(), Problems::new());
-        let problems = below(&plugin.path_of("experiments.inline"), &compilation.problems);
-        Some(Compilation { problems, ..compilation })
+        Some(Compilation { prefix: plugin.path_of("experiments.inline"), ..compilation })
     }
 
     fn compile_value(&self, name: &str, value: &Value, json: Vec<u8>, mut problems: Problems) -> Compilation {
@@ -148,7 +146,7 @@ impl Setting {
         let compiled = edgesplit_formats::compile_bytes(&json, &options);
         problems.append(compiled.problems);
         let config = compiled.snapshot.map(|snapshot| Config { json, options, snapshot });
-        Compilation { name: name.to_owned(), problems, config }
+        Compilation { name: name.to_owned(), prefix: String::new(), problems, config }
     }
 }
 
@@ -157,6 +155,8 @@ impl Setting {
 pub(crate) struct Compilation {
     /// The name of its file.
     name: String,
+    /// The path of the config in the file; empty if it is the whole file.
+    pub(crate) prefix: String,
     pub(crate) problems: Problems,
     /// None if it is refused as a whole.
     pub(crate) config: Option<Config>,
@@ -165,7 +165,7 @@ pub(crate) struct Compilation {
 impl Compilation {
     /// Prints the problems. A disabled experiment is reported, but the others are in force.
     pub(crate) fn printed(self) -> Option<Config> {
-        print_problems(&self.name, &self.problems);
+        print_problems(&self.name, &below(&self.prefix, &self.problems));
         self.config
     }
 }

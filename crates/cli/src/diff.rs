@@ -1,6 +1,6 @@
 //! `edgesplit diff`: the visitors who would move if one config replaced another.
 
-use crate::config::{Setting, SettingArguments};
+use crate::config::{Config, Setting, SettingArguments};
 use crate::document::Document;
 use crate::exit::{EXIT_OK, EXIT_PROBLEMS};
 use crate::files::{Input, input, write_all};
@@ -12,7 +12,7 @@ use edgesplit_engine::snapshot::Snapshot;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The most moves that can be listed.
 const LISTED_MAX: usize = 10_000_000;
@@ -72,8 +72,20 @@ fn variant(snapshot: &Snapshot, experiment: Option<usize>, variant: Option<usize
 pub(super) fn run(args: &Arguments) -> Result<u8, String> {
     let population = Population::new(&args.population)?;
     let Some(setting) = Setting::read(&args.setting)? else { return Ok(EXIT_PROBLEMS) };
-    let read = |input| Ok::<_, String>(setting.compile(&Document::read(input)?).printed());
-    let (Some(old), Some(new)) = (read(&args.old)?, read(&args.new)?) else { return Ok(EXIT_PROBLEMS) };
+    let (old, new) = (Document::read(&args.old)?, Document::read(&args.new)?);
+    let (old, new) = (setting.compile(&old).printed(), setting.compile(&new).printed());
+    let (Some(old), Some(new)) = (old, new) else { return Ok(EXIT_PROBLEMS) };
+    compare(&population, (&old, &new), args.list.as_deref(), args.population.json)?;
+    Ok(EXIT_OK)
+}
+
+/// Prints the visitors who would move if the second config replaced the first, and lists them in the file `list`.
+pub(crate) fn compare(
+    population: &Population,
+    (old, new): (&Config, &Config),
+    list: Option<&Path>,
+    is_json: bool,
+) -> Result<(), String> {
     let pairs = pairs(&old.snapshot, &new.snapshot);
     // A snapshot belongs to one thread, so the closure below uses copies of positions and keys.
     let places: Vec<(Option<usize>, Option<usize>)> = pairs.iter().map(|pair| (pair.old, pair.new)).collect();
@@ -88,7 +100,7 @@ pub(super) fn run(args: &Arguments) -> Result<u8, String> {
         from == to.and_then(|to| new_keys.get(new?)?.get(to))
     };
     let variant_of = |decisions: &[Decision], at: Option<usize>| decisions.get(at?)?.variant;
-    let tallies = population.tally([&old, &new], |tally: &mut Tally, number, [before, after]| {
+    let tallies = population.tally([old, new], |tally: &mut Tally, number, [before, after]| {
         if tally.moves.len() < places.len() {
             tally.moves.resize_with(places.len(), BTreeMap::new);
         }
@@ -100,14 +112,14 @@ pub(super) fn run(args: &Arguments) -> Result<u8, String> {
                 continue;
             }
             changed = true;
-            if args.list.is_some() && tally.listed.len() <= LISTED_MAX {
+            if list.is_some() && tally.listed.len() <= LISTED_MAX {
                 tally.listed.push((number, at, found));
             }
         }
         tally.changed += u64::from(changed);
     });
 
-    if let Some(file) = &args.list {
+    if let Some(file) = list {
         let listed = || tallies.iter().flat_map(|tally| &tally.listed);
         if listed().nth(LISTED_MAX).is_some() {
             return Err(format!("--list: more than {LISTED_MAX} moves: use fewer --visitors"));
@@ -145,12 +157,7 @@ pub(super) fn run(args: &Arguments) -> Result<u8, String> {
         };
         report.experiments.push((pair.key, what, moves));
     }
-    if args.population.json {
-        output::print_json(&report.to_json())?;
-    } else {
-        output::print(&report.to_text())?;
-    }
-    Ok(EXIT_OK)
+    if is_json { output::print_json(&report.to_json()) } else { output::print(&report.to_text()) }
 }
 
 /// The number of visitors for each pair of old and new variant.

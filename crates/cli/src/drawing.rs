@@ -1,8 +1,9 @@
 //! Positions of problems in a document, and problems shown in its text.
 
 use crate::document::Document;
+use crate::finding::Finding;
 use crate::position::{Position, Span};
-use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use edgesplit_engine::printable::printable;
 use edgesplit_formats::diagnostics::{Problem, Severity};
 use serde_json::json;
@@ -43,15 +44,17 @@ impl<'a> Source<'a> {
         start..end
     }
 
-    /// Shows `problem` in the text of the file.
-    pub(super) fn draw(&self, problem: &Problem) -> String {
+    /// Shows `finding` in the text of the file.
+    pub(super) fn draw(&self, finding: &Finding) -> String {
+        let Finding { problem, effect } = finding;
+        let effect = effect.as_deref().map(|effect| Level::NOTE.message(format!("effect: {effect}")));
         let level = match problem.severity {
             Severity::Error => Level::ERROR,
             Severity::Warning => Level::WARNING,
         };
         let Some(span) = self.span(problem) else {
             let title = printable(&format!("{}: {problem}", self.document.name)).into_owned();
-            return Renderer::styled().render(&[annotate_snippets::Group::with_title(level.primary_title(title))]);
+            return Renderer::styled().render(&[Group::with_title(level.primary_title(title)).elements(effect)]);
         };
         let (lines, position) = (self.lines(&span), Position::of(&self.document.text, span.start));
         let snippet = Snippet::source(self.document.text.get(lines.clone()).unwrap_or_default())
@@ -62,16 +65,19 @@ impl<'a> Source<'a> {
                     .span(span.start - lines.start..span.end - lines.start)
                     .label(printable(problem.path.as_str())),
             );
-        Renderer::styled().render(&[level.primary_title(printable(&problem.message)).element(snippet)])
+        let title = level.primary_title(printable(&problem.message));
+        Renderer::styled().render(&[title.element(snippet).elements(effect)])
     }
 
-    /// `problem` as JSON. Line and column are null if it has no position.
-    pub(super) fn to_json(&self, problem: &Problem) -> serde_json::Value {
+    /// `finding` as JSON. Line and column are null if it has no position.
+    pub(super) fn to_json(&self, finding: &Finding) -> serde_json::Value {
+        let Finding { problem, effect } = finding;
         let position = self.span(problem).map(|span| Position::of(&self.document.text, span.start));
         json!({
             "severity": problem.severity.name(),
             "path": problem.path,
             "message": problem.message,
+            "effect": effect,
             "line": position.map(|position| position.line),
             "column": position.map(|position| position.column),
         })
@@ -82,8 +88,9 @@ impl<'a> Source<'a> {
 mod tests {
     use super::*;
 
-    fn problem(path: &str, message: &str) -> Problem {
-        Problem { path: path.to_owned(), message: message.to_owned(), severity: Severity::Error }
+    fn problem(path: &str, message: &str) -> Finding {
+        let problem = Problem { path: path.to_owned(), message: message.to_owned(), severity: Severity::Error };
+        Finding { problem, effect: Some("none".to_owned()) }
     }
 
     #[test]
@@ -109,7 +116,7 @@ mod tests {
 
     #[test]
     fn syntax_error_is_located_at_its_position() {
-        for (text, line, column) in [("{\"a\": 1,\n \"b\": é}", 2, 7), ("{\n", 2, 1), ("[1, 2", 1, 5)] {
+        for (text, line, column) in [("{\"a\": 1,\n \"b\": é}", 2, 7), ("{\n", 1, 1), ("[1, 2", 1, 1)] {
             let document = Document::parse("f.json", text.as_bytes().to_vec());
             let found = Source::new(&document).to_json(&problem("", "not JSON"));
             assert_eq!((found["line"].as_u64(), found["column"].as_u64()), (Some(line), Some(column)), "{text:?}");
@@ -129,7 +136,9 @@ error: too little
  --> f.json:3:13
   |
 3 |   \"weight\": 9000,
-  |             ^^^^ weight";
+  |             ^^^^ weight
+  |
+  = note: effect: none";
         assert_eq!(drawn, expected);
     }
 }

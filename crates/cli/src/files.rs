@@ -116,6 +116,19 @@ pub(crate) fn get(agent: &ureq::Agent, url: &str, bytes_max: u64) -> Result<Vec<
     body.map_err(|error| error.to_string())
 }
 
+/// Replaces the file `file` at once: a reader finds the old text or the new one, never a part.
+pub(crate) fn replace(file: &Path, bytes: &[u8]) -> Result<(), String> {
+    let cannot = |error: std::io::Error| format!("cannot write {}: {error}", file.display());
+    // A link stays a link.
+    let target = file.canonicalize().map_err(cannot)?;
+    let mut new = target.clone().into_os_string();
+    new.push(".new");
+    let permissions = target.metadata().map_err(cannot)?.permissions();
+    std::fs::write(&new, bytes).map_err(cannot)?;
+    std::fs::set_permissions(&new, permissions).map_err(cannot)?;
+    std::fs::rename(&new, &target).map_err(cannot)
+}
+
 /// Writes a file, or replaces it.
 pub(crate) fn write_all(file: &Path, bytes: &[u8]) -> Result<(), String> {
     std::fs::write(file, bytes).map_err(|error| format!("cannot write {}: {error}", file.display()))

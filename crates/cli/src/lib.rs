@@ -6,10 +6,13 @@ mod dashboard;
 mod diff;
 mod document;
 mod drawing;
+mod edit;
 mod evaluate;
 mod exit;
 mod explain;
 mod files;
+mod finding;
+mod lint;
 mod output;
 mod plugin;
 mod population;
@@ -71,6 +74,22 @@ enum Command {
         after_help = "Examples:\n  edgesplit diff old.json new.json --visitors 1000000\n  edgesplit diff old.json new.json --json | jq .changed\n  edgesplit diff old.json new.json --list movers.jsonl"
     )]
     Diff(diff::Arguments),
+    /// Pause an experiment in its file: no visitor is in it.
+    #[command(
+        after_help = "Example:\n  edgesplit pause checkout-button experiments.yaml\n\nIt shows who would move, and asks before it writes. Comments and layout stay as they are."
+    )]
+    Pause(edit::Arguments),
+    /// Let a paused experiment run again, in its file.
+    #[command(after_help = "Example:\n  edgesplit resume checkout-button experiments.yaml")]
+    Resume(edit::Arguments),
+    /// Conclude an experiment in its file: every visitor gets the winner.
+    #[command(after_help = "Example:\n  edgesplit conclude checkout-button --winner green experiments.yaml")]
+    Conclude(edit::ConcludeArguments),
+    /// Set the share of visitors that takes part in an experiment, in its file.
+    #[command(
+        after_help = "Examples:\n  edgesplit traffic checkout-button 25% experiments.yaml\n  edgesplit traffic checkout-button 0.5% --config experiments.json --yes"
+    )]
+    Traffic(edit::TrafficArguments),
     /// Serve a live web page on the health of experiments and delivery, from the stats of Envoys.
     #[command(
         after_help = "Examples:\n  edgesplit dashboard --envoy http://127.0.0.1:9901 --config experiments.json\n  edgesplit dashboard --envoy http://10.0.0.1:9901 --envoy http://10.0.0.2:9901 --config https://config.example/experiments.json\n  edgesplit dashboard --json --envoy http://127.0.0.1:9901 --config experiments.json | jq .attention\n\nIt polls the Envoys' admin interfaces once a second. It listens on loopback, without a password. It needs no Prometheus, and nothing in the data plane depends on it."
@@ -126,6 +145,10 @@ pub fn run() -> ExitCode {
         Command::Explain(args) => explain::run(&args),
         Command::Simulate(args) => simulate::run(&args),
         Command::Diff(args) => diff::run(&args),
+        Command::Pause(args) => edit::pause(&args),
+        Command::Resume(args) => edit::resume(&args),
+        Command::Conclude(args) => edit::conclude(&args),
+        Command::Traffic(args) => edit::traffic(&args),
         Command::Dashboard(args) => dashboard::run(&args),
         Command::Preview(args) => preview::run(&args),
         Command::Size(args) => size::run(&args),

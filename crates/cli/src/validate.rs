@@ -1,15 +1,18 @@
 //! `edgesplit validate`: reports every problem of configs and plugin configurations.
 
+use crate::args::now_ms;
 use crate::config::{Compilation, Setting, SettingArguments};
-use crate::document::{Document, has_error};
+use crate::document::Document;
 use crate::drawing::Source;
 use crate::exit::{EXIT_OK, EXIT_PROBLEMS};
 use crate::files::{Input, input};
-use crate::output::{self, BAD, GOOD, QUIET, print_problems};
+use crate::finding::{Finding, Subject};
+use crate::lint::lint;
+use crate::output::{self, BAD, GOOD, QUIET};
 use crate::plugin::Plugin;
 use edgesplit_engine::printable::printable;
-use edgesplit_filter::plugin_config::PluginConfig;
-use edgesplit_formats::diagnostics::{Problems, Severity};
+use edgesplit_filter::plugin_config::NO_IDENTITY;
+use edgesplit_formats::diagnostics::Path;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -36,8 +39,8 @@ pub(super) struct Arguments {
 /// The result for one document.
 struct Report {
     document: Arc<Document>,
-    problems: Problems,
-    /// None for a plugin configuration.
+    findings: Vec<Finding>,
+    /// None for a plugin configuration without experiments.
     contents: Option<Contents>,
 }
 
@@ -51,47 +54,71 @@ struct Contents {
 
 pub(super) fn run(args: &Arguments) -> Result<u8, String> {
     let documents = args.configs.iter().chain(&args.files).map(Document::read).collect::<Result<Vec<_>, _>>()?;
-    let plugin = args.setting.plugin.read()?;
-    let mut setting = Setting::new(args.setting.format, plugin);
-    let plugin_report = setting.plugin.as_ref().map(|plugin| Report::of_plugin(plugin, &setting));
-    if plugin_report.as_ref().is_some_and(|report| has_error(&report.problems)) {
+    let mut setting = Setting::new(args.setting.format, args.setting.plugin.read()?);
+    let mut plugin = setting.plugin.as_ref().map(|plugin| Report::of_plugin(plugin, &setting, documents.is_empty()));
+    if plugin.as_ref().is_some_and(Report::has_error) {
         setting.plugin = None;
     }
-    let reports: Vec<Report> = documents.into_iter().flat_map(|document| reports(document, &setting)).collect();
-
-    let is_bad =
-        |report: &Report| has_error(&report.problems) || args.strict && report.problems.iter().next().is_some();
-    let code = if plugin_report.iter().chain(&reports).any(is_bad) { EXIT_PROBLEMS } else { EXIT_OK };
-    match (plugin_report, args.json) {
-        (plugin, true) => print_json(plugin.as_ref(), &reports)?,
-        (Some(plugin), false) if reports.is_empty() => plugin.print(false)?,
-        (plugin, false) => {
-            if let Some(plugin) = plugin {
-                print_problems(&plugin.document.name, &plugin.problems);
-            }
-            for report in &reports {
-                report.print(reports.len() > 1)?;
-            }
+    let mut reports = Vec::new();
+    for document in documents {
+        if args.setting.format.is_none() && !is_config(&document) && Plugin::is_in(&document) {
+            reports.extend(Plugin::all(document).into_iter().filter_map(|plugin| {
+                let setting = Setting::new(None, Some(plugin));
+                setting.plugin.as_ref().map(|plugin| Report::of_plugin(plugin, &setting, true))
+            }));
+            continue;
         }
+        let compilation = setting.compile(&document);
+        if let Some(plugin) = &mut plugin {
+            plugin.findings.extend(identity(&setting, &compilation));
+        }
+        let findings = findings(&compilation, &document.value, &setting, false);
+        reports.push(Report { document: Arc::new(document), findings, contents: Some(Contents::of(&compilation)) });
     }
+    let is_bad = |report: &Report| report.has_error() || args.strict && !report.findings.is_empty();
+    let code = if plugin.iter().chain(&reports).any(is_bad) { EXIT_PROBLEMS } else { EXIT_OK };
+    if args.json {
+        print_json(plugin.as_ref(), &reports)?;
+        return Ok(code);
+    }
+    if let Some(plugin) = &plugin {
+        if reports.is_empty() { plugin.print(false)? } else { plugin.print_aside() }
+    }
+    // A single document needs no name.
+    reports.iter().try_for_each(|report| report.print(reports.len() > 1))?;
     Ok(code)
 }
 
-/// The reports on `document`: one for a config, or one for each plugin configuration in it.
-fn reports(document: Document, setting: &Setting) -> Vec<Report> {
-    let is_config = setting.format.is_some() || edgesplit_formats::recognise(&document.value).is_some();
-    if !is_config && Plugin::is_in(&document) {
-        return Plugin::all(document)
-            .into_iter()
-            .filter_map(|plugin| {
-                let setting = Setting::new(None, Some(plugin));
-                setting.plugin.as_ref().map(|plugin| Report::of_plugin(plugin, &setting))
-            })
-            .collect();
+/// Whether `document` has the shape of an experiment config.
+fn is_config(document: &Document) -> bool {
+    edgesplit_formats::recognise(&document.value).is_some()
+}
+
+/// The problems of the config `value`, and the warnings about it.
+fn findings(compilation: &Compilation, value: &Value, setting: &Setting, is_inline: bool) -> Vec<Finding> {
+    let subject = match (&compilation.config, is_inline) {
+        (None, true) => Subject::Plugin,
+        (config, _) => Subject::Config { is_refused: config.is_none() },
+    };
+    let mut findings: Vec<Finding> =
+        compilation.problems.iter().map(|problem| Finding::new(problem, subject)).collect();
+    if let Some(config) = &compilation.config {
+        findings.extend(lint(value, config, setting.plugin(), now_ms()));
     }
-    let compilation = setting.compile(&document);
-    let contents = Some(Contents::of(&compilation));
-    vec![Report { document: Arc::new(document), problems: compilation.problems, contents }]
+    findings.into_iter().map(|finding| finding.below(&compilation.prefix)).collect()
+}
+
+/// The warning if the plugin configuration identifies no visitor of the config.
+fn identity(setting: &Setting, compilation: &Compilation) -> Option<Finding> {
+    let snapshot = &compilation.config.as_ref()?.snapshot;
+    setting.plugin()?.identity_problem(snapshot)?;
+    setting.plugin.as_ref().map(no_identity)
+}
+
+fn no_identity(plugin: &Plugin) -> Finding {
+    let effect = "no visitor is in an experiment";
+    let warning = Finding::warning(&Path::Root, NO_IDENTITY.to_owned(), effect);
+    warning.below(&plugin.path_of("visitor"))
 }
 
 impl Contents {
@@ -107,38 +134,53 @@ impl Contents {
 }
 
 impl Report {
-    /// The report on a plugin configuration and the config inside it.
-    fn of_plugin(plugin: &Plugin, setting: &Setting) -> Report {
-        let mut problems = plugin.problems.clone();
-        // An empty document stands in for one that the service supplies.
-        let is_given =
-            |config: &PluginConfig| config.experiments.inline.as_ref().is_some_and(|inline| *inline != json!({}));
-        let inline = plugin.config.as_ref().is_some_and(is_given).then(|| setting.compile_inline()).flatten();
-        let contents = inline.as_ref().map(Contents::of);
-        if let Some(inline) = inline {
-            problems.append(inline.problems);
+    /// The report on a plugin configuration and the config inside it. `is_alone` if there is no other config.
+    fn of_plugin(plugin: &Plugin, setting: &Setting, is_alone: bool) -> Report {
+        let mut findings: Vec<Finding> =
+            plugin.problems.iter().map(|problem| Finding::new(problem, Subject::Plugin)).collect();
+        let mut contents = None;
+        if let Some(config) = &plugin.config {
+            let inline = config.experiments.inline.as_ref();
+            // An empty document stands in for one that the service supplies.
+            let inline = inline.filter(|inline| is_alone || **inline != json!({}));
+            if let (Some(inline), Some(compilation)) = (inline, setting.compile_inline()) {
+                contents = Some(Contents::of(&compilation));
+                findings.extend(identity(setting, &compilation));
+                findings.extend(self::findings(&compilation, inline, setting, true));
+            } else if is_alone && config.visitor.id.is_empty() && config.visitor.mint.is_none() {
+                findings.push(no_identity(plugin));
+            }
         }
-        Report { document: Arc::clone(&plugin.document), problems, contents }
+        Report { document: Arc::clone(&plugin.document), findings, contents }
     }
 
-    /// Prints the problems, and how much of the document the filter would use.
+    fn has_error(&self) -> bool {
+        self.findings.iter().any(Finding::is_error)
+    }
+
+    /// Prints the findings on standard error, beside those of other documents.
+    fn print_aside(&self) {
+        for finding in &self.findings {
+            let kind = if finding.is_error() { "error: " } else { "" };
+            anstream::eprintln!("{}: {kind}{}", printable(&self.document.name), printable(&finding.to_string()));
+        }
+    }
+
+    /// Prints the findings, and how much of the document the filter would use.
     fn print(&self, with_name: bool) -> Result<(), String> {
         let name = printable(&self.document.name);
         if output::is_terminal() {
             let source = Source::new(&self.document);
-            let drawn = self.problems.iter().map(|problem| format!("{}\n\n", source.draw(problem)));
+            let drawn = self.findings.iter().map(|finding| format!("{}\n\n", source.draw(finding)));
             output::print(&drawn.collect::<String>())?;
         } else {
-            let lines = self.problems.iter().map(|problem| {
-                let file = if with_name { format!("{name}: ") } else { String::new() };
-                let kind = if problem.severity == Severity::Warning { "warning: " } else { "" };
-                format!("{file}{kind}{}\n", printable(&problem.to_string()))
-            });
+            let file = if with_name { format!("{name}: ") } else { String::new() };
+            let lines = self.findings.iter().map(|finding| format!("{file}{}\n", printable(&finding.to_string())));
             output::print(&lines.collect::<String>())?;
         }
-        let style = if has_error(&self.problems) { BAD } else { GOOD };
+        let style = if self.has_error() { BAD } else { GOOD };
         match &self.contents {
-            None if has_error(&self.problems) => {
+            None if self.has_error() => {
                 anstream::eprintln!("{name}: {style}plugin configuration refused{style:#}: the filter would not start");
             }
             None => anstream::eprintln!("{name}: {style}plugin configuration accepted{style:#}"),
@@ -156,17 +198,17 @@ impl Report {
         Ok(())
     }
 
-    fn problems_json(&self) -> Vec<Value> {
+    fn findings_json(&self) -> Vec<Value> {
         let source = Source::new(&self.document);
-        self.problems.iter().map(|problem| source.to_json(problem)).collect()
+        self.findings.iter().map(|finding| source.to_json(finding)).collect()
     }
 
     fn to_json(&self, plugin_problems: &[Value]) -> Value {
         let contents = self.contents.as_ref();
         json!({
-            "problems": self.problems_json(),
+            "problems": self.findings_json(),
             "plugin_problems": plugin_problems,
-            "refused": contents.map_or_else(|| has_error(&self.problems), |contents| contents.is_refused),
+            "refused": contents.map_or_else(|| self.has_error(), |contents| contents.is_refused),
             "experiments": contents.map_or(0, |contents| contents.experiments),
             "disabled": contents.map_or(0, |contents| contents.disabled),
             "goals": contents.map_or(0, |contents| contents.goals),
@@ -176,7 +218,7 @@ impl Report {
 
 /// Prints an object for one document, or a list of them for several.
 fn print_json(plugin: Option<&Report>, reports: &[Report]) -> Result<(), String> {
-    let plugin_problems = plugin.map(Report::problems_json).unwrap_or_default();
+    let plugin_problems = plugin.map(Report::findings_json).unwrap_or_default();
     match (plugin, reports) {
         (Some(plugin), []) => output::print_json(&plugin.to_json(&[])),
         (_, [report]) => output::print_json(&report.to_json(&plugin_problems)),

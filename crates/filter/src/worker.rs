@@ -113,6 +113,11 @@ impl Worker {
         if let (Some(pipeline), Some(rules)) = (&mut self.pipeline, &snapshot.flag_evaluator) {
             pipeline.set_head(pipeline.format().vendor_wire().map(|wire| wire.head(&**rules)).unwrap_or_default());
         }
+        if self.snapshot.is_none()
+            && let Some(problem) = self.config.identity_problem(&snapshot)
+        {
+            host.log(log::Level::Warn, &format!("{problem}, so no visitor is in an experiment"));
+        }
         let snapshot = Rc::new(snapshot);
         self.own_names(host, &snapshot.owned_request_headers);
         self.assignment_sets.clear();
@@ -234,5 +239,31 @@ fn inline_snapshot(host: &impl Host, inline: &serde_json::Value, options: &Optio
             Ok(snapshot)
         }
         None => Err(compiled.problems),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_host::TestHost;
+    use serde_json::json;
+
+    #[test]
+    fn missing_identity_is_logged_at_start() {
+        let variants = json!([{"key": "a", "weight": 10_000, "baseline": true}]);
+        for (visitor, unit, is_logged) in [
+            (json!({}), "id", true),
+            (json!({}), "cookie.uid", false),
+            (json!({"id": [{"cookie": "uid"}]}), "id", false),
+            (json!({"mint": {"cookie": "ab"}}), "id", false),
+        ] {
+            let experiment = json!({"key": "nav", "state": "running", "unit": unit, "variants": variants});
+            let inline = json!({"schema": 1, "experiments": [experiment]});
+            let config = json!({"experiments": {"inline": inline}, "visitor": visitor}).to_string();
+            let host = TestHost::default();
+            Worker::configure(&host, "shop", config.as_bytes()).unwrap();
+            let is_about_ids = |line: &String| line.starts_with("no request has an id");
+            assert_eq!(host.log.borrow().iter().any(is_about_ids), is_logged, "{config}");
+        }
     }
 }

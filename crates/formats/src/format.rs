@@ -1,6 +1,8 @@
 //! The seam between experiment formats and the rest of the product. A format is a folder that implements [`Format`], and
 //! one line in the table of [`registry`](crate::registry).
 
+#[cfg(not(target_arch = "wasm32"))]
+use crate::attribute_use::AttributeUse;
 use crate::diagnostics::{Node, Problems};
 use crate::effect_policy::EffectPolicy;
 use crate::events::EventWire;
@@ -38,6 +40,10 @@ pub trait Format: Sync {
     fn sticky_cookie_prefix(&self) -> Option<&'static str> {
         None
     }
+
+    /// Passes the attributes that the config at `config` reads to `each`.
+    #[cfg(not(target_arch = "wasm32"))]
+    fn attribute_uses(&self, _config: Node<'_>, _each: &mut dyn FnMut(&AttributeUse<'_>)) {}
 
     /// The format of the vendor's events, if it takes any.
     fn event_wire(&self) -> Option<&dyn EventWire> {

@@ -10,6 +10,7 @@
 //! | [`events`] | vendors' event formats |
 //! | [`stepwise`] | compiling a vendor's config in steps |
 //! | [`flags`] | a vendor's flags as experiments of a snapshot |
+//! | `attribute_use` | the attributes that a config reads, for the command |
 //! | [`conditions`] | compiling conditions on attributes |
 //! | [`effect_policy`] | the effects that experiments may have |
 //! | [`document`](mod@document) | documents that people write: declared objects, their readers and schemas |
@@ -18,6 +19,8 @@
 //! Vendors' formats have no routes and no baselines. The plugin configuration has them, as
 //! [`FlagRoute`]s.
 
+#[cfg(not(target_arch = "wasm32"))]
+pub mod attribute_use;
 pub mod conditions;
 pub mod diagnostics;
 pub mod document;

@@ -65,13 +65,38 @@ impl Element {
         }
     }
 
-    /// Reports every member that repeats the name of one before it.
-    pub(super) fn report_duplicates(&self, path: &Path<'_>, text: &str, problems: &mut Problems) {
+    /// The last member called `name`.
+    pub(crate) fn member(&self, name: &str) -> Option<&Member> {
         match &self.content {
+            Content::Object(members) => members.iter().rev().find(|member| member.name == name),
+            Content::Scalar(_) | Content::List(_) => None,
+        }
+    }
+
+    /// The elements of the list; none if it is no list.
+    pub(crate) fn elements(&self) -> &[Element] {
+        match &self.content {
+            Content::List(elements) => elements,
+            Content::Scalar(_) | Content::Object(_) => &[],
+        }
+    }
+
+    /// Reports every member that repeats the name of one before it, and words that YAML 1.1 reads as booleans.
+    pub(super) fn report_problems(&self, path: &Path<'_>, text: &str, problems: &mut Problems) {
+        match &self.content {
+            // Words in quotes differ from their values.
+            Content::Scalar(Value::String(word))
+                if text.get(self.span.clone()) == Some(word) && is_boolean_in_yaml_1_1(word) =>
+            {
+                let message = format!(
+                    "`{word}` is text here, but a boolean to readers of YAML 1.1, such as Envoy and Kubernetes: write \"{word}\""
+                );
+                problems.warning(path, message);
+            }
             Content::Scalar(_) => {}
             Content::List(elements) => {
                 for (index, element) in elements.iter().enumerate() {
-                    element.report_duplicates(&path.index(index), text, problems);
+                    element.report_problems(&path.index(index), text, problems);
                 }
             }
             Content::Object(members) => {
@@ -80,12 +105,12 @@ impl Element {
                     let path = path.field(name);
                     if let Some(before) = first.get(name.as_str()) {
                         let [before, here] = [before, name_span].map(|span: &Span| Position::of(text, span.start));
-                        let message = format!("given twice, {before} and {here}: only the last one would apply");
+                        let message = format!("given twice, {before} and {here}");
                         problems.error(&path, message);
                     } else {
                         first.insert(name.as_str(), name_span.clone());
                     }
-                    element.report_duplicates(&path, text, problems);
+                    element.report_problems(&path, text, problems);
                 }
             }
         }
@@ -110,4 +135,8 @@ impl Element {
             }
         }
     }
+}
+
+fn is_boolean_in_yaml_1_1(word: &str) -> bool {
+    ["y", "yes", "on", "n", "no", "off"].iter().any(|boolean| word.eq_ignore_ascii_case(boolean))
 }

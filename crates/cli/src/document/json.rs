@@ -63,7 +63,7 @@ fn syntax_error(text: &str, error: &ParseError, strict: Option<serde_json::Error
 fn explains_less(kind: &ParseErrorKind) -> bool {
     use ParseErrorKind::{
         ExpectedComma, HexadecimalNumbersNotAllowed, NonFiniteNumbersNotAllowed, SingleQuotedStringsNotAllowed,
-        UnaryPlusNumbersNotAllowed,
+        UnaryPlusNumbersNotAllowed, UnterminatedArray, UnterminatedObject,
     };
     !matches!(
         kind,
@@ -72,6 +72,8 @@ fn explains_less(kind: &ParseErrorKind) -> bool {
             | NonFiniteNumbersNotAllowed
             | SingleQuotedStringsNotAllowed
             | UnaryPlusNumbersNotAllowed
+            | UnterminatedArray
+            | UnterminatedObject
     )
 }
 

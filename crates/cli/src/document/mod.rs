@@ -8,7 +8,8 @@ mod yaml;
 use crate::files::{self, Input};
 use crate::position::Span;
 use edgesplit_formats::diagnostics::{Path, Problem, Problems, Severity};
-use element::{Element, Syntax, SyntaxError};
+use element::SyntaxError;
+pub(crate) use element::{Content, Element, Syntax};
 use serde_json::Value;
 use std::collections::HashMap;
 
@@ -55,7 +56,7 @@ impl Document {
         };
         match parsed {
             Ok((syntax, root)) => {
-                root.report_duplicates(&Path::Root, &document.text, &mut document.problems);
+                root.report_problems(&Path::Root, &document.text, &mut document.problems);
                 (document.syntax, document.value) = (syntax, root.value());
                 document.root = Some(root);
             }

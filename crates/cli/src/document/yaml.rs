@@ -49,7 +49,9 @@ impl<'a> Reader<'a> {
 
     fn scan_error(&self, error: &ScanError) -> SyntaxError {
         let at = error.marker().byte_offset().unwrap_or_default().min(self.text.len());
-        self.error(&error.info(), character(self.text, at))
+        let info = error.info();
+        let message = if info.contains("tab") { "a tab where YAML needs spaces" } else { &info };
+        self.error(message, character(self.text, at))
     }
 
     fn error(&self, message: &str, at: Span) -> SyntaxError {

@@ -73,6 +73,6 @@ fn member(text: &str) -> Result<(String, String), String> {
 }
 
 fn object(text: &str) -> Result<Value, String> {
-    let value: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
-    if value.is_object() { Ok(value) } else { Err("expected a JSON object".to_owned()) }
+    let expected = || r#"expected a JSON object, such as {"country": "DE"}"#.to_owned();
+    serde_json::from_str(text).ok().filter(Value::is_object).ok_or_else(expected)
 }

@@ -96,8 +96,11 @@ fn decoded(value: &Value, path: &Path<'_>) -> (Result<Value, String>, String) {
         return (Err(format!("expected the plugin configuration in `value` beside the type {kind}")), path.to_string());
     };
     let read = match inner {
-        Value::String(text) if kind.ends_with("google.protobuf.StringValue") => serde_json::from_str(text)
-            .map_err(|error| format!("not JSON: {error} of this text; the filter does not start")),
+        Value::String(text) if kind.ends_with("google.protobuf.StringValue") => {
+            serde_json::from_str(text).map_err(|error| {
+                format!("expected JSON in this text (YAML needs a google.protobuf.Struct instead): {error}")
+            })
+        }
         Value::Object(_) if kind.ends_with("google.protobuf.Struct") => Ok(inner.clone()),
         _ => Err(format!(
             "expected a type.googleapis.com/google.protobuf.StringValue with JSON, or a google.protobuf.Struct; found {kind}"

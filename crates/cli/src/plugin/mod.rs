@@ -31,6 +31,10 @@ impl PluginArguments {
     }
 }
 
+/// The problem of a document that configures no plugin.
+pub(crate) const NOT_FOUND: &str = "expected a plugin configuration, which has the member `experiments`, or an Envoy \
+                                    configuration with one; found neither";
+
 /// A plugin configuration that was read.
 #[derive(Debug)]
 pub(crate) struct Plugin {
@@ -104,9 +108,7 @@ impl Plugin {
     fn missing(document: Arc<Document>) -> Plugin {
         let mut problems = document.problems.clone();
         if document.root.is_some() {
-            let message = "expected a plugin configuration, or an Envoy configuration with one; found neither (a plugin \
-                           configuration has the member `experiments`)";
-            problems.error(&Path::Root, message);
+            problems.error(&Path::Root, NOT_FOUND);
         }
         Plugin { document, path: String::new(), value: Value::Null, problems, config: None }
     }

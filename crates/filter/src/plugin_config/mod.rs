@@ -31,6 +31,7 @@ pub use visitor::{Consent, IdSource, Mint, MintOn, TokenSource, Visitor};
 
 use edgesplit_engine::attribute::AttributeName;
 use edgesplit_engine::pattern::Pattern;
+use edgesplit_engine::snapshot::{Experiment, Snapshot, State};
 use edgesplit_formats::diagnostics::{Node, Path, Problems};
 use edgesplit_formats::document;
 use edgesplit_formats::document::{Kind, Nullable, strict};
@@ -59,6 +60,9 @@ document! {
         pub events: Option<Events> = None => Nullable(events::EVENTS),
     }
 }
+
+/// The problem of a plugin configuration that identifies no visitor.
+pub const NO_IDENTITY: &str = "no request has an id: the plugin configuration has neither visitor.id nor visitor.mint";
 
 impl PluginConfig {
     /// Reads the bytes that the host provides: JSON text, or an encoded `google.protobuf.Struct`, which Envoy passes if
@@ -98,6 +102,14 @@ impl PluginConfig {
             routes: routes.clone(),
             goals: goals.clone(),
         }
+    }
+
+    /// The problem if no request can ever have an id, although experiments of `snapshot` bucket by it.
+    pub fn identity_problem(&self, snapshot: &Snapshot) -> Option<&'static str> {
+        let buckets =
+            |one: &Experiment| matches!(one.state, State::Running | State::Flag(_)) && one.unit == AttributeName::Id;
+        let Visitor { id, mint, .. } = &self.visitor;
+        (id.is_empty() && mint.is_none() && snapshot.experiments.iter().any(buckets)).then_some(NO_IDENTITY)
     }
 
     fn effect_policy(&self) -> EffectPolicy {

@@ -6,6 +6,7 @@ mod groups;
 pub(crate) mod schema;
 
 use crate::diagnostics::{Node, Problems};
+pub use compile::OPERATORS;
 pub(crate) use compile::too_many_instructions;
 use edgesplit_engine::condition::Condition;
 pub use groups::SavedGroups;

@@ -5,6 +5,8 @@ use super::evaluator::Evaluator;
 use super::ingest::IngestEvent;
 use super::payload::Payload;
 use super::sticky::COOKIE_PREFIX;
+#[cfg(not(target_arch = "wasm32"))]
+use crate::attribute_use::{self, AttributeUse};
 use crate::diagnostics::{Node, Problems};
 use crate::events::{EventWire, VendorEvent, write_joined};
 use crate::flags::{Flag, FlagEntries};
@@ -26,6 +28,21 @@ impl Format for GrowthBook {
     fn recognises(&self, document: &Value) -> bool {
         document.get("features").is_some_and(Value::is_object)
             || document.get("encryptedFeatures").is_some_and(Value::is_string)
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    fn attribute_uses(&self, config: Node<'_>, each: &mut dyn FnMut(&AttributeUse<'_>)) {
+        let mut targeting = |rule: Node<'_>| {
+            for unit in ["hashAttribute", "fallbackAttribute"] {
+                attribute_use::of_unit(rule, unit, AttributeName::parse_exact, each);
+            }
+            attribute_use::of_condition(rule, "condition", AttributeName::parse_nested, each);
+        };
+        let features = config.path.field("features");
+        for (key, value) in config.value.get("features").and_then(Value::as_object).into_iter().flatten() {
+            attribute_use::elements(Node { value, path: &features.field(key) }, "rules", &mut targeting);
+        }
+        attribute_use::elements(config, "experiments", &mut targeting);
     }
 
     fn begin(&self, text: Vec<u8>, options: &Options) -> Box<dyn Compilation> {

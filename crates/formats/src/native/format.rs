@@ -2,8 +2,12 @@
 
 use super::compilation::Compilation;
 use super::document::{SCHEMA, compile_at};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::attribute_use::{self, AttributeUse};
 use crate::diagnostics::{Node, Path};
 use crate::format::{self, Compiled, Format, Options};
+#[cfg(not(target_arch = "wasm32"))]
+use edgesplit_engine::attribute::AttributeName;
 use serde_json::Value;
 
 /// Edgesplit's own format, schema 1.
@@ -28,6 +32,14 @@ impl Format for Native {
 
     fn compile(&self, config: Node<'_>, options: &Options) -> Compiled {
         compile_at(config.value, config.path, options)
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    fn attribute_uses(&self, config: Node<'_>, each: &mut dyn FnMut(&AttributeUse<'_>)) {
+        attribute_use::elements(config, "experiments", |experiment| {
+            attribute_use::of_unit(experiment, "unit", AttributeName::parse, each);
+            attribute_use::of_condition(experiment, "audience", AttributeName::parse, each);
+        });
     }
 
     fn has_routes(&self) -> bool {

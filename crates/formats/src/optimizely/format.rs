@@ -1,9 +1,13 @@
 //! Optimizely in the table of formats.
 
+#[cfg(not(target_arch = "wasm32"))]
+use super::audience::attribute_name;
 use super::compile::draft::Draft;
 use super::datafile::{Datafile, VERSION};
 use super::evaluator::Evaluator;
 use super::impression::{self, BATCH_TAIL, Client, EU_HOST, Event, HOST};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::attribute_use::{self, AttributeUse};
 use crate::diagnostics::{Node, Problems};
 use crate::events::{EventKind, EventWire, VendorEvent, write_joined};
 use crate::flags::{Flag, FlagEntries};
@@ -28,6 +32,13 @@ impl Format for Optimizely {
         document.get("version").and_then(Value::as_str) == Some(VERSION) && document.get("featureFlags").is_some()
     }
 
+    #[cfg(not(target_arch = "wasm32"))]
+    fn attribute_uses(&self, config: Node<'_>, each: &mut dyn FnMut(&AttributeUse<'_>)) {
+        for list in ["typedAudiences", "audiences"] {
+            attribute_use::elements(config, list, |audience| audience_attributes(audience, each));
+        }
+    }
+
     fn begin(&self, text: Vec<u8>, options: &Options) -> Box<dyn Compilation> {
         Stepwise::begin(text, Box::new(DatafileSteps::new(options)))
     }
@@ -38,6 +49,26 @@ impl Format for Optimizely {
 
     fn event_wire(&self) -> Option<&dyn EventWire> {
         Some(self)
+    }
+}
+
+/// Passes the attributes of the conditions of an audience, which may be JSON in a string, to `each`.
+#[cfg(not(target_arch = "wasm32"))]
+fn audience_attributes(audience: Node<'_>, each: &mut dyn FnMut(&AttributeUse<'_>)) {
+    let path = audience.path.field("conditions");
+    let conditions = audience.value.get("conditions").cloned().unwrap_or_default();
+    let parsed = conditions.as_str().map(|text| serde_json::from_str(text).unwrap_or_default());
+    let mut left = vec![parsed.unwrap_or(conditions)];
+    while let Some(condition) = left.pop() {
+        match condition {
+            Value::Array(conditions) => left.extend(conditions),
+            condition => {
+                let name = condition.get("name").and_then(Value::as_str).filter(|name| !name.starts_with('$'));
+                let Some(written) = name else { continue };
+                let name = attribute_name(written);
+                each(&AttributeUse { path: &path, written, name, check: Some(&Value::Null) });
+            }
+        }
     }
 }
 
