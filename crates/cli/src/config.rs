@@ -39,7 +39,7 @@ pub(crate) struct SettingArguments {
 }
 
 /// The message of a command without a config.
-const NO_CONFIG: &str = "no config: give a FILE, --config FILE, or a --plugin with experiments.inline";
+pub(crate) const NO_CONFIG: &str = "no config: give a FILE, --config FILE, or a --plugin with experiments.inline";
 
 impl ConfigArguments {
     /// The file of the config.

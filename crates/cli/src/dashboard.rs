@@ -7,7 +7,7 @@ mod server;
 mod state;
 mod verdict;
 
-use crate::config::{ConfigArguments, Setting};
+use crate::config::{ConfigArguments, NO_CONFIG, Setting};
 use crate::exit::{EXIT_OK, EXIT_PROBLEMS};
 use crate::files::{Input, agent, get, url};
 use crate::output;
@@ -67,6 +67,9 @@ pub(super) fn run(args: &Arguments) -> Result<u8, String> {
     let Some(setting) = Setting::read(&args.config.setting)? else { return Ok(EXIT_PROBLEMS) };
     if args.config.input() == Some(&Input::Stdin) {
         return Err("the dashboard reads the config again and again: give a file or a URL instead of `-`".to_owned());
+    }
+    if args.config.input().is_none() {
+        setting.compile_inline().ok_or(NO_CONFIG)?;
     }
     let agent = agent(TIMEOUT);
     let read_config = || -> Result<ConfigView, String> {

@@ -1,7 +1,7 @@
 //! The values of a document, with their positions.
 
-use crate::position::{Position, Span};
-use edgesplit_formats::diagnostics::{Path, Problems};
+use crate::position::Span;
+use edgesplit_formats::diagnostics::Path;
 use serde_json::Value;
 use std::collections::HashMap;
 
@@ -81,41 +81,6 @@ impl Element {
         }
     }
 
-    /// Reports every member that repeats the name of one before it, and words that YAML 1.1 reads as booleans.
-    pub(super) fn report_problems(&self, path: &Path<'_>, text: &str, problems: &mut Problems) {
-        match &self.content {
-            // Words in quotes differ from their values.
-            Content::Scalar(Value::String(word))
-                if text.get(self.span.clone()) == Some(word) && is_boolean_in_yaml_1_1(word) =>
-            {
-                let message = format!(
-                    "`{word}` is text here, but a boolean to readers of YAML 1.1, such as Envoy and Kubernetes: write \"{word}\""
-                );
-                problems.warning(path, message);
-            }
-            Content::Scalar(_) => {}
-            Content::List(elements) => {
-                for (index, element) in elements.iter().enumerate() {
-                    element.report_problems(&path.index(index), text, problems);
-                }
-            }
-            Content::Object(members) => {
-                let mut first = HashMap::new();
-                for Member { name, name_span, element } in members {
-                    let path = path.field(name);
-                    if let Some(before) = first.get(name.as_str()) {
-                        let [before, here] = [before, name_span].map(|span: &Span| Position::of(text, span.start));
-                        let message = format!("given twice, {before} and {here}");
-                        problems.error(&path, message);
-                    } else {
-                        first.insert(name.as_str(), name_span.clone());
-                    }
-                    element.report_problems(&path, text, problems);
-                }
-            }
-        }
-    }
-
     /// Adds the span of the element at `path`, and of every element in it. `name` represents objects and lists.
     pub(super) fn add_spans(&self, path: &Path<'_>, name: Span, spans: &mut HashMap<String, Span>) {
         let span = if matches!(self.content, Content::Scalar(_)) { self.span.clone() } else { name };
@@ -135,8 +100,4 @@ impl Element {
             }
         }
     }
-}
-
-fn is_boolean_in_yaml_1_1(word: &str) -> bool {
-    ["y", "yes", "on", "n", "no", "off"].iter().any(|boolean| word.eq_ignore_ascii_case(boolean))
 }

@@ -1,5 +1,6 @@
 //! Documents that people write: JSON, JSON with comments and trailing commas, or YAML, with the position of each value.
 
+mod checks;
 mod element;
 mod encoding;
 mod json;
@@ -13,12 +14,17 @@ pub(crate) use element::{Content, Element, Syntax};
 use serde_json::Value;
 use std::collections::HashMap;
 
+/// The byte-order mark that some editors write at the start of a file.
+pub(crate) const BYTE_ORDER_MARK: &str = "\u{feff}";
+
 /// A document, as it was read.
 #[derive(Debug)]
 pub(crate) struct Document {
     /// The name of its file.
     pub(crate) name: String,
+    /// Its text, without the byte-order mark that it may start with.
     pub(crate) text: String,
+    pub(crate) has_byte_order_mark: bool,
     pub(crate) syntax: Syntax,
     /// The values with their positions; none if the text is not readable.
     pub(crate) root: Option<Element>,
@@ -38,6 +44,7 @@ impl Document {
 
     /// Parses the document in `bytes`, called `name`.
     pub(crate) fn parse(name: &str, bytes: Vec<u8>) -> Document {
+        let has_byte_order_mark = bytes.starts_with(BYTE_ORDER_MARK.as_bytes());
         let (text, parsed) = match encoding::text(bytes) {
             Ok(text) => {
                 let parsed = parse_text(name, &text);
@@ -48,6 +55,7 @@ impl Document {
         let mut document = Document {
             name: name.to_owned(),
             text,
+            has_byte_order_mark,
             syntax: Syntax::Json,
             root: None,
             value: Value::Null,
@@ -56,7 +64,7 @@ impl Document {
         };
         match parsed {
             Ok((syntax, root)) => {
-                root.report_problems(&Path::Root, &document.text, &mut document.problems);
+                document.problems = checks::check(&root, &document.text);
                 (document.syntax, document.value) = (syntax, root.value());
                 document.root = Some(root);
             }

@@ -62,13 +62,14 @@ fn edit(document: &Document, experiment: &Element, member: &Member) -> Option<(S
     let indent = text.get(line_start..before.name_span.start)?;
     let is_flow = text.get(experiment.span.start..)?.starts_with('{');
     let end = before.element.span.end;
+    let line_break = if text.contains("\r\n") { "\r\n" } else { "\n" };
     if !is_flow {
-        let line_end = text.get(end..)?.find('\n').map_or(text.len(), |length| end + length);
+        let line_end = text.get(end..)?.find(line_break).map_or(text.len(), |length| end + length);
         let indent = " ".repeat(indent.chars().count());
-        return Some((line_end..line_end, format!("\n{indent}{}: {literal}", member.name)));
+        return Some((line_end..line_end, format!("{line_break}{indent}{}: {literal}", member.name)));
     }
     let name = if document.syntax == Syntax::Yaml { member.name.to_owned() } else { format!("{:?}", member.name) };
-    let gap = if indent.trim().is_empty() { format!("\n{indent}") } else { " ".to_owned() };
+    let gap = if indent.trim().is_empty() { format!("{line_break}{indent}") } else { " ".to_owned() };
     Some((end..end, format!(",{gap}{name}: {literal}")))
 }
 
@@ -134,6 +135,12 @@ mod tests {
                 "experiments:\n  - key: a\n    traffic: 2500\n    state: running\n",
             ),
             ("a.yaml", &traffic(), "experiments:\n- traffic:\n  key: a\n", "experiments:\n- traffic: 2500\n  key: a\n"),
+            (
+                "a.yaml",
+                &traffic(),
+                "experiments:\r\n- key: a\r\n  state: running\r\n",
+                "experiments:\r\n- key: a\r\n  state: running\r\n  traffic: 2500\r\n",
+            ),
             ("a.yaml", &traffic(), "experiments:\n- key: a", "experiments:\n- key: a\n  traffic: 2500"),
         ] {
             assert_eq!(changed(name, before, members), after);

@@ -4,7 +4,7 @@ mod change;
 
 use crate::config::{Compilation, Setting, SettingArguments};
 use crate::diff;
-use crate::document::Document;
+use crate::document::{BYTE_ORDER_MARK, Document};
 use crate::exit::{EXIT_OK, EXIT_PROBLEMS};
 use crate::files::{Input, input, replace};
 use crate::output::{STRONG, print_problems};
@@ -139,7 +139,8 @@ fn change(key: &str, members: &[Member], args: &FileArguments) -> Result<u8, Str
         anstream::eprintln!("nothing written");
         return Ok(EXIT_OK);
     }
-    replace(file, new.text.as_bytes())?;
+    let mark = if old.has_byte_order_mark { BYTE_ORDER_MARK } else { "" };
+    replace(file, format!("{mark}{}", new.text).as_bytes())?;
     anstream::eprintln!("{STRONG}wrote{STRONG:#} {name}");
     Ok(EXIT_OK)
 }

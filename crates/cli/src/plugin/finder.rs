@@ -108,3 +108,53 @@ fn decoded(value: &Value, path: &Path<'_>) -> (Result<Value, String>, String) {
     };
     (read, path.field("value").to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn plugin_configurations_are_found_in_every_kind_of_file() {
+        let ours = json!({"experiments": {"cluster": "c"}});
+        let text = json!({"@type": "type.googleapis.com/google.protobuf.StringValue", "value": ours.to_string()});
+        let structure = json!({"@type": "type.googleapis.com/google.protobuf.Struct", "value": ours});
+        for (document, name, path) in [
+            (
+                json!({"http_filters": [{"typed_config": {"config": {"name": "shop", "vm_config": {}, "configuration": text}}}]}),
+                "shop",
+                "http_filters[0].typed_config.config.configuration.value",
+            ),
+            (
+                json!({"typed_config": {"value": {"config": {"rootId": "r", "vmConfig": {}, "configuration": structure}}}}),
+                "r",
+                "typed_config.value.config.configuration.value",
+            ),
+            (
+                json!({"dynamic_module_config": {"name": "m"}, "filter_name": "shop", "filter_config": structure}),
+                "shop",
+                "filter_config.value",
+            ),
+            (
+                json!({"kind": "WasmPlugin", "metadata": {"name": "m"}, "spec": {"pluginName": "shop", "pluginConfig": ours}}),
+                "shop",
+                "spec.pluginConfig",
+            ),
+            (
+                json!([{"kind": "Service"}, {"kind": "TrafficExtension", "metadata": {"name": "m"},
+                    "spec": {"wasm": {"pluginConfig": ours}}}]),
+                "m",
+                "[1].spec.wasm.pluginConfig",
+            ),
+            (
+                json!({"kind": "EnvoyExtensionPolicy", "spec": {"wasm": [{"name": "shop", "config": ours}]}}),
+                "shop",
+                "spec.wasm[0].config",
+            ),
+        ] {
+            let found = search(&document);
+            let found: Vec<_> = found.iter().map(|one| (one.name.as_str(), one.path.as_str(), &one.value)).collect();
+            assert_eq!(found, [(name, path, &Ok(ours.clone()))], "{document}");
+        }
+    }
+}

@@ -2,6 +2,7 @@
 
 use super::SavedGroups;
 use super::groups::Group;
+use super::operators::OPERATORS;
 use crate::diagnostics::{Node, Problems, found, unknown};
 use edgesplit_engine::attribute::AttributeName;
 use edgesplit_engine::condition::{
@@ -41,10 +42,6 @@ const GROUPS_ATTRIBUTE: &str = "$groups";
 
 /// The types that `$type` distinguishes.
 const TYPES: [&str; 6] = ["string", "number", "boolean", "array", "object", "null"];
-
-/// The operators of a check, separated by commas.
-pub const OPERATORS: &str = "$eq, $ne, $lt, $lte, $gt, $gte, $in, $nin, $ini, $nini, $inGroup, $notInGroup, $exists, $type, \
-    $regex, $regexi, $not, $size, $elemMatch, $all, $alli, $veq, $vne, $vlt, $vlte, $vgt, $vgte";
 
 const COMBINATIONS: [&str; 5] = ["$and", "$or", "$nor", "$not", "$savedGroup"];
 

@@ -2,14 +2,15 @@
 
 mod compile;
 mod groups;
+mod operators;
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) mod schema;
 
 use crate::diagnostics::{Node, Problems};
-pub use compile::OPERATORS;
 pub(crate) use compile::too_many_instructions;
 use edgesplit_engine::condition::Condition;
 pub use groups::SavedGroups;
+pub use operators::OPERATORS;
 use serde_json::Value;
 
 /// Compiles the condition at `node`. `groups` maps the ids of saved groups to lists of their members, for `$inGroup`
