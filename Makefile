@@ -43,12 +43,13 @@ test-module: setup
 bench-modules: setup
 	cargo xtask bench-modules
 
+# A rename replaces the command while it runs.
 build: module ## build the module and the command into dist/
-	cargo build --locked --release --package edgesplit-cli
-	@install -m 755 $(CARGO_TARGET_DIR)/release/edgesplit dist/edgesplit
+	cargo build --locked --release --package edgesplit-cli --features module
+	@cp $(CARGO_TARGET_DIR)/release/edgesplit dist/.edgesplit.new && mv -f dist/.edgesplit.new dist/edgesplit
 
 run: build ## start Envoy with the filter and all services around it on loopback (ENVOY_RUNNER=func-e)
-	cargo run --locked --quiet --example demo
+	@dist/edgesplit demo --config examples/experiments.json
 
 test: build test-module ## run all tests, including those in a real Envoy
 	@cargo xtask test

@@ -18,7 +18,7 @@ const ALLOWED: [(&str, &[&str]); 8] = [
     ("edgesplit-cli", &["edgesplit-engine", "edgesplit-filter", "edgesplit-formats"]),
     ("edgesplit", &["edgesplit-engine", "edgesplit-filter"]),
     // Never shipped.
-    ("edgesplit-testkit", &["edgesplit-engine", "edgesplit-filter", "edgesplit-formats"]),
+    ("edgesplit-testkit", &["edgesplit-cli", "edgesplit-engine", "edgesplit-filter", "edgesplit-formats"]),
     ("xtask", &[]),
 ];
 

@@ -5,6 +5,7 @@
 
 use edgesplit_testkit::browser::Browser;
 use edgesplit_testkit::client::Client;
+use edgesplit_testkit::command::program;
 use edgesplit_testkit::{DEADLINE, eventually, installed};
 use serde_json::Value;
 use std::fs;
@@ -32,11 +33,9 @@ impl Drop for Running {
 static DEMO: Mutex<()> = Mutex::new(());
 
 fn demo() -> Command {
-    // Test binaries stand in `deps`, examples beside that.
-    let binaries = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().to_owned();
-    let demo = binaries.join("examples/demo");
-    assert!(demo.is_file(), "{} is not there: `cargo build --example demo`", demo.display());
-    Command::new(demo)
+    let mut demo = Command::new(program());
+    demo.arg("demo").env_remove("EXPERIMENTS");
+    demo
 }
 
 #[test]

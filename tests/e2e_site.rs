@@ -5,6 +5,7 @@
 
 use edgesplit_testkit::bootstrap::built_module;
 use edgesplit_testkit::caches::recipe;
+use edgesplit_testkit::command::program;
 use edgesplit_testkit::dashboard::Dashboard;
 use edgesplit_testkit::envoy::{Directory, Envoy};
 use edgesplit_testkit::site::{self, Port, Service, Site};
@@ -22,14 +23,12 @@ struct Process {
 impl Process {
     /// On this port; 0 is a free one.
     fn start(role: &str, port: u16, file: &Path) -> Process {
-        // Test binaries stand in `deps`, examples beside that.
-        let demo = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().join("examples/demo");
-        let mut child = Command::new(&demo)
-            .args(["serve", role, &format!("127.0.0.1:{port}")])
+        let mut child = Command::new(program())
+            .args(["demo", "serve", role, &format!("127.0.0.1:{port}")])
             .env("EXPERIMENTS", file)
             .stdout(Stdio::piped())
             .spawn()
-            .unwrap_or_else(|error| panic!("{}: {error}", demo.display()));
+            .unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let port = line.trim().rsplit(':').next().and_then(|port| port.parse().ok());

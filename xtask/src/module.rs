@@ -9,7 +9,7 @@ pub(crate) const TARGET: &str = "wasm32-wasip1";
 
 /// The project's folder: cargo names this package's folder when it runs the program.
 pub(crate) fn root() -> PathBuf {
-    let own = std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+    let own = PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| "xtask".into()));
     own.parent().map_or_else(PathBuf::new, Path::to_path_buf)
 }
 
@@ -40,8 +40,18 @@ fn build(options: &[&str], target_dir: &Path, output: &str) -> Result<()> {
     cargo.arg("--target-dir").arg(target_dir).args(options);
     cargo.env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "2").env("CARGO_ENCODED_RUSTFLAGS", compiler_flags()?.join("\x1f"));
     run(&mut cargo)?;
-    let built = target_dir.join(TARGET).join("release/edgesplit.wasm");
-    exports::strip_file(&built, &root().join(output))
+    let (built, output) = (target_dir.join(TARGET).join("release/edgesplit.wasm"), root().join(output));
+    if is_newer(&output, &[&built, &std::env::current_exe()?]) {
+        // The command contains the module: a file that was written again would have cargo build the command again.
+        return Ok(());
+    }
+    exports::strip_file(&built, &output)
+}
+
+/// Whether `file` was written after all of `sources`.
+fn is_newer(file: &Path, sources: &[&Path]) -> bool {
+    let modified = |file: &Path| std::fs::metadata(file).and_then(|metadata| metadata.modified()).ok();
+    modified(file).is_some_and(|written| sources.iter().all(|source| modified(source).is_some_and(|at| at < written)))
 }
 
 /// Flags of the compiler for the module.
@@ -64,14 +74,11 @@ fn compiler_flags() -> Result<Vec<String>> {
     Ok(flags)
 }
 
-/// Renames the folders of the sources, whose paths are in panic messages: the module is the same wherever it is built.
+/// Renames the folder of the crates' sources, whose paths are in panic messages: the module is the same wherever it is
+/// built. Cargo names the project's own sources by relative paths. No flag names the project's folder, which would make a
+/// moved checkout build everything again.
 fn remapped_paths() -> Result<Vec<String>> {
-    let cargo_home = cargo_home()?;
-    // The last one that fits counts: cargo's home may be inside this folder.
-    Ok(vec![
-        format!("--remap-path-prefix={}=edgesplit", root().display()),
-        format!("--remap-path-prefix={}=crates", cargo_home.join("registry/src").display()),
-    ])
+    Ok(vec![format!("--remap-path-prefix={}=crates", cargo_home()?.join("registry/src").display())])
 }
 
 /// The folder of cargo's own files.

@@ -114,7 +114,12 @@ impl Setting {
 
     /// Reads and compiles the config of the arguments.
     pub(crate) fn compilation(&self, args: &ConfigArguments) -> Result<Compilation, String> {
-        match args.input() {
+        self.compile_input(args.input())
+    }
+
+    /// Reads and compiles the config in `input`, else the one inside the plugin configuration.
+    pub(crate) fn compile_input(&self, input: Option<&Input>) -> Result<Compilation, String> {
+        match input {
             Some(input) => Ok(self.compile(&Document::read(input)?)),
             None => self.compile_inline().ok_or_else(|| NO_CONFIG.to_owned()),
         }

@@ -7,9 +7,11 @@ mod server;
 mod state;
 mod verdict;
 
+use crate::admin::Admin;
 use crate::config::{ConfigArguments, NO_CONFIG, Setting};
 use crate::exit::{EXIT_OK, EXIT_PROBLEMS};
-use crate::files::{Input, agent, get, url};
+use crate::files::{Input, url};
+use crate::local::lock;
 use crate::output;
 use config::ConfigView;
 use edgesplit_engine::printable::printable;
@@ -17,9 +19,8 @@ use sample::Sample;
 use serde_json::Value;
 use server::Reply;
 use state::State;
-use std::collections::BTreeMap;
-use std::net::{SocketAddr, TcpListener};
-use std::sync::{Mutex, PoisonError};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// Interval between polls of the Envoys.
@@ -28,14 +29,8 @@ const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// Interval between reads of the experiment config.
 const CONFIG_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The longest time for an answer of an Envoy or a config service.
-const TIMEOUT: Duration = Duration::from_secs(2);
-
-/// The largest answer that is read.
-const ANSWER_BYTES_MAX: u64 = 64 << 20;
-
-/// The path of each poll: the filter's metrics and the runtime's VMs.
-const STATS: &str = "/stats?format=json&filter=%5E(wasmcustom%5C.edgesplit%5C.%7Cwasm%5C.envoy%5C.wasm%5C.runtime)";
+/// The stats of each poll: the filter's metrics and the runtime's VMs.
+const STATS: &str = r"^(wasmcustom\.edgesplit\.|wasm\.envoy\.wasm\.runtime)";
 
 /// The arguments of `edgesplit dashboard`.
 #[derive(Debug, clap::Args)]
@@ -65,22 +60,17 @@ const FILES: &[(&str, &str, &str)] = &[
 
 pub(super) fn run(args: &Arguments) -> Result<u8, String> {
     let Some(setting) = Setting::read(&args.config.setting)? else { return Ok(EXIT_PROBLEMS) };
-    if args.config.input() == Some(&Input::Stdin) {
+    let config = args.config.input().cloned();
+    if config == Some(Input::Stdin) {
         return Err("the dashboard reads the config again and again: give a file or a URL instead of `-`".to_owned());
     }
-    if args.config.input().is_none() {
+    if config.is_none() {
         setting.compile_inline().ok_or(NO_CONFIG)?;
     }
-    let agent = agent(TIMEOUT);
-    let read_config = || -> Result<ConfigView, String> {
-        let compilation = setting.compilation(&args.config)?;
-        let problem = || compilation.problems.iter().next().map_or_else(String::new, ToString::to_string);
-        compilation.config.as_ref().map(|config| ConfigView::new(&config.snapshot)).ok_or_else(problem)
-    };
-    let mut state = State::new(&args.envoys);
-    state.set_config(read_config());
+    let monitor = Monitor { envoys: args.envoys.clone(), config, setting: Arc::new(setting) };
     if args.json {
-        state.add(0, poll(&agent, &args.envoys));
+        let mut state = monitor.state();
+        state.add(0, poll(&monitor.admins()));
         let json = state.to_json();
         output::print_json(&json)?;
         return Ok(if json.get("overall").is_some_and(|overall| overall == "broken") {
@@ -89,39 +79,84 @@ pub(super) fn run(args: &Arguments) -> Result<u8, String> {
             EXIT_OK
         });
     }
-    // The only data that the polling thread and the serving threads share.
-    let state = Mutex::new(state);
     let cannot = |error: std::io::Error| format!("cannot listen on {}: {error}", args.listen);
     let listener = TcpListener::bind(args.listen).map_err(cannot)?;
     output::print(&format!("http://{}\n", listener.local_addr().map_err(cannot)?))?;
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let began = Instant::now();
-            let mut config_read = Instant::now();
-            loop {
-                let started = Instant::now();
-                let samples = poll(&agent, &args.envoys);
-                let config = (config_read.elapsed() >= CONFIG_INTERVAL).then(&read_config);
-                let mut state = lock(&state);
-                if let Some(config) = config {
-                    config_read = Instant::now();
-                    state.set_config(config);
-                }
-                state.add(u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX), samples);
-                drop(state);
-                std::thread::sleep(POLL_INTERVAL.saturating_sub(started.elapsed()));
-            }
-        });
-        server::serve(&listener, |path| match FILES.iter().find(|(name, ..)| *name == path) {
-            Some((_, kind, body)) => Reply { status: "200 OK", kind, body: body.as_bytes().to_vec() },
-            None if path == "/state.json" => {
-                let body = printable_texts(lock(&state).to_json()).to_string().into_bytes();
-                Reply { status: "200 OK", kind: "application/json", body }
-            }
-            None => Reply { status: "404 Not Found", kind: "text/plain", body: b"not found\n".to_vec() },
-        });
-    });
+    monitor.serve(&listener);
     Ok(EXIT_OK)
+}
+
+/// Serves the dashboard of `monitor` on this port of the loopback interface, for as long as the process lives. Returns its
+/// address.
+pub(crate) fn start(monitor: Monitor, port: u16) -> Result<String, String> {
+    let cannot = |error: std::io::Error| format!("cannot listen on 127.0.0.1:{port}: {error}");
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(cannot)?;
+    let address = format!("http://{}", listener.local_addr().map_err(cannot)?);
+    std::thread::spawn(move || monitor.serve(&listener));
+    Ok(address)
+}
+
+/// What a dashboard observes.
+pub(crate) struct Monitor {
+    /// The addresses of the Envoys' admin interfaces.
+    pub(crate) envoys: Vec<String>,
+    /// The experiment config. Default: the one inside the plugin configuration.
+    pub(crate) config: Option<Input>,
+    pub(crate) setting: Arc<Setting>,
+}
+
+impl Monitor {
+    fn admins(&self) -> Vec<Admin> {
+        self.envoys.iter().map(|envoy| Admin::new(envoy)).collect()
+    }
+
+    fn state(&self) -> State {
+        let mut state = State::new(&self.envoys);
+        state.set_config(self.read_config());
+        state
+    }
+
+    fn read_config(&self) -> Result<ConfigView, String> {
+        let compilation = self.setting.compile_input(self.config.as_ref())?;
+        let problem = || compilation.problems.iter().next().map_or_else(String::new, ToString::to_string);
+        compilation.config.as_ref().map(|config| ConfigView::new(&config.snapshot)).ok_or_else(problem)
+    }
+
+    /// Polls the Envoys and serves the page, without end.
+    fn serve(&self, listener: &TcpListener) {
+        // The only data that the polling thread and the serving threads share.
+        let state = Mutex::new(self.state());
+        std::thread::scope(|scope| {
+            scope.spawn(|| self.observe(&state));
+            server::serve(listener, |path| match FILES.iter().find(|(name, ..)| *name == path) {
+                Some((_, kind, body)) => Reply { status: "200 OK", kind, body: body.as_bytes().to_vec() },
+                None if path == "/state.json" => {
+                    let body = printable_texts(lock(&state).to_json()).to_string().into_bytes();
+                    Reply { status: "200 OK", kind: "application/json", body }
+                }
+                None => Reply { status: "404 Not Found", kind: "text/plain", body: b"not found\n".to_vec() },
+            });
+        });
+    }
+
+    fn observe(&self, state: &Mutex<State>) {
+        let admins = self.admins();
+        let began = Instant::now();
+        let mut config_read = Instant::now();
+        loop {
+            let started = Instant::now();
+            let samples = poll(&admins);
+            let config = (config_read.elapsed() >= CONFIG_INTERVAL).then(|| self.read_config());
+            let mut state = lock(state);
+            if let Some(config) = config {
+                config_read = Instant::now();
+                state.set_config(config);
+            }
+            state.add(u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX), samples);
+            drop(state);
+            std::thread::sleep(POLL_INTERVAL.saturating_sub(started.elapsed()));
+        }
+    }
 }
 
 /// `value` with its texts as a person may read them.
@@ -136,26 +171,11 @@ fn printable_texts(value: Value) -> Value {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// Polls all Envoys in parallel, so one that does not answer does not delay the others.
-fn poll(agent: &ureq::Agent, envoys: &[String]) -> Vec<Result<Sample, String>> {
+fn poll(envoys: &[Admin]) -> Vec<Result<Sample, String>> {
     std::thread::scope(|scope| {
-        let polls: Vec<_> = envoys.iter().map(|envoy| scope.spawn(|| Ok(Sample::new(&stats(agent, envoy)?)))).collect();
+        let polls: Vec<_> = envoys.iter().map(|envoy| scope.spawn(|| Ok(Sample::new(&envoy.stats(STATS)?)))).collect();
         let none = || Err("the poll failed".to_owned());
         polls.into_iter().map(|answer| answer.join().unwrap_or_else(|_| none())).collect()
     })
-}
-
-/// The counters and gauges of an Envoy, by their names.
-fn stats(agent: &ureq::Agent, envoy: &str) -> Result<BTreeMap<String, u64>, String> {
-    let bytes = get(agent, &format!("{}{STATS}", envoy.trim_end_matches('/')), ANSWER_BYTES_MAX)?;
-    let answer: Value = serde_json::from_slice(&bytes)
-        .map_err(|_| "not an Envoy's admin interface: the answer is not JSON".to_owned())?;
-    let stats = answer.get("stats").and_then(|stats| stats.as_array());
-    let stats = stats.ok_or("not an Envoy's admin interface: the answer has no stats")?;
-    let stat = |stat: &Value| Some((stat.get("name")?.as_str()?.to_owned(), stat.get("value")?.as_u64()?));
-    Ok(stats.iter().filter_map(stat).collect())
 }

@@ -1,8 +1,11 @@
 //! The `edgesplit` command: checks, explains and simulates experiments with the same engine as the filter.
 
+mod admin;
 mod args;
 mod config;
+mod counts;
 mod dashboard;
+mod demo;
 mod diff;
 mod document;
 mod drawing;
@@ -13,12 +16,16 @@ mod explain;
 mod files;
 mod finding;
 mod lint;
+pub mod local;
+mod module;
 mod output;
 mod plugin;
 mod population;
 mod position;
 mod preview;
 mod schema;
+mod screen;
+mod signals;
 mod simulate;
 mod size;
 mod statistics;
@@ -95,6 +102,11 @@ enum Command {
         after_help = "Examples:\n  edgesplit dashboard --envoy http://127.0.0.1:9901 --config experiments.json\n  edgesplit dashboard --envoy http://10.0.0.1:9901 --envoy http://10.0.0.2:9901 --config https://config.example/experiments.json\n  edgesplit dashboard --json --envoy http://127.0.0.1:9901 --config experiments.json | jq .attention\n\nIt polls the Envoys' admin interfaces once a second. It listens on loopback, without a password. It needs no Prometheus, and nothing in the data plane depends on it."
     )]
     Dashboard(dashboard::Arguments),
+    /// Start Envoy with the filter, an origin, a config service and a collector on this machine, and a little traffic.
+    #[command(
+        after_help = "Examples:\n  edgesplit demo\n  edgesplit demo --config experiments.json\n\nIt prints its addresses and commands to try, and ends with Ctrl-C. An Envoy is looked for in $ENVOY, on the PATH, in\n.setup/envoy of edgesplit's sources, and with func-e."
+    )]
+    Demo(demo::Arguments),
     /// Sign a link that shows chosen variants until it expires. Previews leave no events and no cached pages.
     #[command(
         after_help = "The secret is the one in request.preview. Without --secret, --secret-file and --plugin, it is read from the variable\nEDGESPLIT_PREVIEW_SECRET.\n\nExamples:\n  edgesplit preview --secret-file secret --expires 2h checkout-button=green\n  edgesplit preview --plugin plugin.json --expires 30m --url https://shop.example/cart checkout-button=green nav=mega"
@@ -150,6 +162,7 @@ pub fn run() -> ExitCode {
         Command::Conclude(args) => edit::conclude(&args),
         Command::Traffic(args) => edit::traffic(&args),
         Command::Dashboard(args) => dashboard::run(&args),
+        Command::Demo(args) => demo::run(&args),
         Command::Preview(args) => preview::run(&args),
         Command::Size(args) => size::run(&args),
         Command::Schema { of, markdown: false } => output::print_json(&of.schema()).map(|()| EXIT_OK),

@@ -1,8 +1,8 @@
-//! What the end-to-end tests and the demo stand on: a real Envoy, the services around it with every fault they can
+//! What the end-to-end tests stand on: a real Envoy, the services around it with every fault they can
 //! have, and a client that sends exact bytes.
 //!
-//! - [`http`]: messages as bytes;
-//! - [`server`]: an HTTP/1.1 server whose behaviour can be switched while it runs;
+//! - [`http`]: messages as bytes, and [`server`]: an HTTP/1.1 server whose behaviour can be switched while it runs, both
+//!   shared with the command's demo;
 //! - [`roles`]: the three services the filter meets: origin, config service, collector;
 //! - [`bootstrap`]: what an Envoy is started with;
 //! - [`envoy`]: an Envoy process, its log and its stats;
@@ -31,21 +31,19 @@ pub mod conformance;
 pub mod dashboard;
 pub mod envoy;
 pub mod fixture;
-pub mod http;
 pub mod http2;
 pub mod load;
 pub mod module;
 pub mod project;
 pub mod roles;
-pub mod server;
 pub mod site;
 pub mod skip;
 pub mod stack;
 
+pub use edgesplit_cli::local::{http, lock, server};
 pub use skip::installed;
 
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How often [`eventually`] looks.
@@ -88,9 +86,4 @@ pub fn eventually_eq<T: PartialEq + std::fmt::Debug>(what: &str, expected: T, mu
         assert!(Instant::now() < end, "{what}: still {found:?} after {DEADLINE:?}, expected {expected:?}");
         std::thread::sleep(POLL_INTERVAL);
     }
-}
-
-/// Locks, also after another thread has panicked with the lock: that panic is the one to report.
-pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

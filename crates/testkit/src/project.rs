@@ -4,9 +4,9 @@ use crate::root;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-/// The folders whose sources become the command `dist/edgesplit`.
-pub const COMMAND_SOURCES: [&str; 5] =
-    ["crates/cli/src", "crates/engine/src", "crates/filter/src", "crates/formats/src", "crates/js-regex/src"];
+/// The folders whose sources become the command `dist/edgesplit`, which contains the module.
+pub const COMMAND_SOURCES: [&str; 6] =
+    ["src", "crates/cli/src", "crates/engine/src", "crates/filter/src", "crates/formats/src", "crates/js-regex/src"];
 
 /// The folders whose sources become the module `dist/edgesplit.wasm`.
 pub const MODULE_SOURCES: [&str; 5] =

@@ -3,11 +3,11 @@
 use super::http::{Request, Response};
 use super::server::Server;
 use super::{fixture, lock};
+use edgesplit_cli::local::config_service;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::Deref;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -45,41 +45,15 @@ pub fn echo(request: &Request) -> Value {
     json!({"method": request.method, "path": request.path, "headers": headers, "body": text(&request.body)})
 }
 
-/// Serves one document with a strong ETag and knows `If-None-Match`.
-pub struct ConfigService {
-    pub server: Server,
-    document: Arc<Mutex<Document>>,
-}
-
-struct Document {
-    body: Vec<u8>,
-    sent: u64,
-    not_modified: u64,
-}
+/// A [`config_service::ConfigService`] whose documents are checked.
+pub struct ConfigService(config_service::ConfigService);
 
 impl ConfigService {
     /// Serves this document. Panics if it has unknown fields: see `set_body` for tests of those.
     #[track_caller]
     pub fn start(document: &Value) -> io::Result<ConfigService> {
         fixture::check_document(document);
-        ConfigService::start_on(0, document.to_string())
-    }
-
-    /// Serves these bytes on this port; on a free one, if it is 0.
-    pub fn start_on(port: u16, body: impl Into<Vec<u8>>) -> io::Result<ConfigService> {
-        ConfigService::start_at((Ipv4Addr::LOCALHOST, port).into(), body)
-    }
-
-    /// Serves these bytes at this address.
-    pub fn start_at(address: SocketAddr, body: impl Into<Vec<u8>>) -> io::Result<ConfigService> {
-        let document = Arc::new(Mutex::new(Document { body: body.into(), sent: 0, not_modified: 0 }));
-        let served = Arc::clone(&document);
-        let server = Server::start_at(address, move |request| lock(&served).answer(request))?;
-        Ok(ConfigService { server, document })
-    }
-
-    pub fn port(&self) -> u16 {
-        self.server.port()
+        config_service::ConfigService::start_on(0, document.to_string()).map(ConfigService)
     }
 
     /// Serves another document from now on. Panics if it has unknown fields.
@@ -88,34 +62,13 @@ impl ConfigService {
         fixture::check_document(document);
         self.set_body(document.to_string());
     }
-
-    /// Serves these bytes from now on, valid or not.
-    pub fn set_body(&self, body: impl Into<Vec<u8>>) {
-        lock(&self.document).body = body.into();
-    }
-
-    /// How many times the document was sent, with status 200.
-    pub fn sent(&self) -> u64 {
-        lock(&self.document).sent
-    }
-
-    /// How many times 304 was the answer.
-    pub fn not_modified(&self) -> u64 {
-        lock(&self.document).not_modified
-    }
 }
 
-impl Document {
-    fn answer(&mut self, request: &Request) -> Response {
-        let mut hasher = DefaultHasher::new();
-        self.body.hash(&mut hasher);
-        let etag = format!("\"{:016x}\"", hasher.finish());
-        if request.header("if-none-match").is_some_and(|known| known == etag) {
-            self.not_modified += 1;
-            return Response::new(304).header("etag", etag);
-        }
-        self.sent += 1;
-        Response::new(200).header("content-type", "application/json").header("etag", etag).body(self.body.clone())
+impl Deref for ConfigService {
+    type Target = config_service::ConfigService;
+
+    fn deref(&self) -> &config_service::ConfigService {
+        &self.0
     }
 }
 

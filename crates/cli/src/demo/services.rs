@@ -1,70 +1,73 @@
 //! The services around Envoy, and the controls that break and mend them.
 
-use crate::{COLLECTOR, EXPERIMENTS, ORIGIN, Port};
+use super::experiments::Experiments;
+use crate::local::config_service::ConfigService;
+use crate::local::http::{Request, Response};
+use crate::local::lock;
+use crate::local::port::Port;
+use crate::local::server::{Behaviour, Server};
 use edgesplit_filter::plugin_config;
 use edgesplit_formats::native;
-use edgesplit_testkit::http::{Request, Response};
-use edgesplit_testkit::roles::ConfigService;
-use edgesplit_testkit::server::{Behaviour, Server};
-use edgesplit_testkit::{Failure, lock};
 use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::io;
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
+/// The ports of `envoy/envoy.yaml`: used where they are free, else others.
+pub(super) const ORIGIN: u16 = 8001;
+pub(super) const EXPERIMENTS: u16 = 8002;
+pub(super) const COLLECTOR: u16 = 8003;
 const CONTROLS: u16 = 8000;
 
 /// How many ids the collector remembers, to recognize repeats.
 const IDS_MAX: usize = 1_000_000;
 
-/// What the controls understand.
+/// The help text of the controls.
 const USAGE: &str = "\
 POST   /demo/collector/WHAT     break or mend the collector
 POST   /demo/config/WHAT        break or mend the service with the experiments
-PUT    /demo/experiments        serve this document instead of examples/experiments.json
+PUT    /demo/experiments        serve this document instead of the file
 DELETE /demo/experiments        serve the file again
 
 WHAT: up, down (refuses connections), hang (never answers), reset, garbage, or a status such as 503
 ";
 
-/// What the collector has received.
+/// A summary of the received events.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Received {
+pub(super) struct Received {
     /// Events, repeated ones too.
-    pub(crate) events: u64,
+    pub(super) events: u64,
     exposures: u64,
     goals: u64,
     /// How many came more than once, as far as is remembered.
     repeats: u64,
     /// The revision of the experiments that the last event was decided by.
-    pub(crate) revision: Option<String>,
+    pub(super) revision: Option<String>,
 }
 
 /// The collector's memory.
 #[derive(Default)]
-struct Store {
-    received: Received,
+pub(super) struct Store {
+    pub(super) received: Received,
     ids: HashSet<String>,
 }
 
 /// Everything around Envoy.
-pub(crate) struct Services {
-    pub(crate) origin: Server,
-    pub(crate) experiments: Arc<ConfigService>,
-    pub(crate) collector: Arc<Server>,
-    pub(crate) controls: Server,
+pub(super) struct Services {
+    pub(super) origin: Server,
+    pub(super) experiments: Arc<ConfigService>,
+    pub(super) collector: Arc<Server>,
+    pub(super) controls: Server,
     store: Arc<Mutex<Store>>,
-    file: Arc<ExperimentsFile>,
+    file: Arc<Experiments>,
     /// Those of the services: theirs also while they refuse connections.
     _ports: Vec<Port>,
 }
 
 impl Services {
     /// Starts them, each on its own port if that is free, else on another.
-    pub(crate) fn start() -> Result<Services, Failure> {
-        let file = Arc::new(ExperimentsFile::open()?);
+    pub(super) fn start(file: Experiments) -> Result<Services, String> {
+        let file = Arc::new(file);
         let mut ports = Vec::new();
         let origin = on(&mut ports, ORIGIN, |port| Server::start_on(port, origin))?;
         let experiments = Arc::new(on(&mut ports, EXPERIMENTS, |port| ConfigService::start_on(port, file.text()))?);
@@ -81,13 +84,13 @@ impl Services {
         Ok(Services { origin, experiments, collector, controls, store, file, _ports: ports })
     }
 
-    /// What the collector has received so far.
-    pub(crate) fn received(&self) -> Received {
+    /// A summary of the events received so far.
+    pub(super) fn received(&self) -> Received {
         lock(&self.store).received.clone()
     }
 
     /// Serves the experiments of the file when it has changed, and forgets the requests that the servers recorded.
-    pub(crate) fn look_after(&self) {
+    pub(super) fn look_after(&self) {
         if let Some(text) = self.file.changed() {
             self.experiments.set_body(text);
         }
@@ -98,45 +101,15 @@ impl Services {
 }
 
 /// Starts a service on this port, or where that is taken on a free one.
-fn on<T>(ports: &mut Vec<Port>, wanted: u16, start: impl Fn(u16) -> io::Result<T>) -> Result<T, Failure> {
+fn on<T>(ports: &mut Vec<Port>, wanted: u16, start: impl Fn(u16) -> io::Result<T>) -> Result<T, String> {
     let port = Port::choose(wanted);
     let number = port.number;
     ports.push(port);
     start(number).or_else(|_| start(0)).map_err(|error| format!("cannot listen on 127.0.0.1: {error}"))
 }
 
-/// One of them alone, for a container: `origin`, `experiments` or `collector`, at `address`. Runs until `is_over`.
-pub(crate) fn serve(role: &str, address: SocketAddr, is_over: impl Fn() -> bool) -> Result<(), Failure> {
-    let cannot = |error: io::Error| format!("cannot listen on {address}: {error}");
-    let store = Mutex::new(Store::default());
-    let file = ExperimentsFile::open()?;
-    let (server, experiments) = match role {
-        "origin" => (Some(Server::start_at(address, origin).map_err(cannot)?), None),
-        "collector" => {
-            let collector = move |request: &Request| match request.method.as_str() {
-                "GET" => received_summary(&lock(&store).received),
-                _ => collect(request, &store),
-            };
-            (Some(Server::start_at(address, collector).map_err(cannot)?), None)
-        }
-        "experiments" => (None, Some(ConfigService::start_at(address, file.text()).map_err(cannot)?)),
-        _ => return Err(format!("serve {role}: expected origin, experiments or collector")),
-    };
-    let servers = || server.iter().chain(experiments.as_ref().map(|experiments| &experiments.server));
-    let port = servers().next().map_or(address.port(), Server::port);
-    println!("{role} on {}", SocketAddr::new(address.ip(), port));
-    while !is_over() {
-        if let (Some(experiments), Some(text)) = (&experiments, file.changed()) {
-            experiments.set_body(text);
-        }
-        servers().for_each(|server| drop(server.take_requests()));
-        std::thread::sleep(crate::POLL_INTERVAL);
-    }
-    Ok(())
-}
-
-/// What the collector answers to somebody who asks it.
-fn received_summary(received: &Received) -> Response {
+/// The collector's answer to GET.
+pub(super) fn received_summary(received: &Received) -> Response {
     let Received { events, exposures, goals, repeats, revision, .. } = received;
     Response::json(
         200,
@@ -145,8 +118,8 @@ fn received_summary(received: &Received) -> Response {
     )
 }
 
-/// The origin: answers with the request as it was when it got there, and would like it to be cached everywhere.
-fn origin(request: &Request) -> Response {
+/// The origin: answers with the request as it arrived, for every cache to keep.
+pub(super) fn origin(request: &Request) -> Response {
     let mut text = format!("{} {}\n", request.method, request.path).into_bytes();
     for (name, value) in &request.headers {
         text.extend([name.as_slice(), b": ", value.as_slice(), b"\n"].concat());
@@ -159,7 +132,7 @@ fn origin(request: &Request) -> Response {
 }
 
 /// The collector: counts the events of a native batch.
-fn collect(request: &Request, store: &Mutex<Store>) -> Response {
+pub(super) fn collect(request: &Request, store: &Mutex<Store>) -> Response {
     let body = request.json().unwrap_or_default();
     let Some(events) = body.get("events").and_then(Value::as_array) else { return Response::new(400) };
     let mut store = lock(store);
@@ -179,7 +152,7 @@ fn collect(request: &Request, store: &Mutex<Store>) -> Response {
     Response::new(202)
 }
 
-fn control(request: &Request, experiments: &ConfigService, collector: &Server, file: &ExperimentsFile) -> Response {
+fn control(request: &Request, experiments: &ConfigService, collector: &Server, file: &Experiments) -> Response {
     let words: Vec<&str> = request.path.trim_matches('/').split('/').collect();
     let answer = match (request.method.as_str(), words.as_slice()) {
         ("POST", ["demo", "collector", what]) => set(collector, "the collector", what),
@@ -200,7 +173,7 @@ fn control(request: &Request, experiments: &ConfigService, collector: &Server, f
         .body(answer.unwrap_or_else(|| USAGE.to_owned()))
 }
 
-/// What the filter will make of the document.
+/// The filter's result for the document.
 fn verdict(document: &[u8]) -> String {
     let compiled = native::compile_bytes(document, plugin_config::Request::default().cache_key.budget);
     let problems: String = compiled.problems.iter().map(|problem| format!("\n  {problem}")).collect();
@@ -225,34 +198,4 @@ fn set(server: &Server, name: &str, what: &str) -> Option<String> {
     };
     server.set(behaviour);
     Some(format!("{name}: {what}\n"))
-}
-
-/// `examples/experiments.json`, or the file that `EXPERIMENTS` names, whose changes are taken over while the demo runs.
-struct ExperimentsFile {
-    path: PathBuf,
-    text: Mutex<String>,
-}
-
-impl ExperimentsFile {
-    fn open() -> Result<ExperimentsFile, Failure> {
-        let path = std::env::var_os("EXPERIMENTS").map(PathBuf::from);
-        let path = path.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("examples/experiments.json"));
-        let text = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-        Ok(ExperimentsFile { path, text: Mutex::new(text) })
-    }
-
-    fn text(&self) -> String {
-        lock(&self.text).clone()
-    }
-
-    /// The text, if it is another than before. An editor may be just writing it: then the next look finds it.
-    fn changed(&self) -> Option<String> {
-        let found = std::fs::read_to_string(&self.path).ok()?;
-        let mut known = lock(&self.text);
-        if *known == found || found.is_empty() {
-            return None;
-        }
-        known.clone_from(&found);
-        Some(found)
-    }
 }

@@ -1,4 +1,4 @@
-//! HTTP/1.1 messages as bytes: what the server and the client of the harness have in common.
+//! HTTP/1.1 messages as bytes, for servers and clients.
 
 use serde_json::Value;
 use std::io::{self, BufRead, Read};
@@ -19,12 +19,17 @@ pub fn values_of<'a>(headers: &'a Headers, name: &'a str) -> impl Iterator<Item 
 /// A request as it was received.
 #[derive(Debug, Clone)]
 pub struct Request {
+    /// Such as `GET`.
     pub method: String,
     /// The request target, with its query.
     pub path: String,
+    /// All headers, repeated ones too, in order.
     pub headers: Headers,
+    /// The body without its chunks.
     pub body: Vec<u8>,
+    /// When it was read.
     pub arrived: Instant,
+    /// The same by the clock.
     pub arrived_at: SystemTime,
     /// Which connection it came on, counted from 1.
     pub connection: u64,
@@ -50,25 +55,32 @@ impl Request {
 /// An answer. `content-length` is added when it is sent.
 #[derive(Debug, Clone)]
 pub struct Response {
+    /// Such as 200.
     pub status: u16,
+    /// All headers, in order.
     pub headers: Headers,
+    /// The body.
     pub body: Vec<u8>,
 }
 
 impl Response {
+    /// One without headers and body.
     pub fn new(status: u16) -> Response {
         Response { status, headers: Vec::new(), body: Vec::new() }
     }
 
+    /// One with this body.
     pub fn json(status: u16, body: &Value) -> Response {
         Response::new(status).header("content-type", "application/json").body(body.to_string())
     }
 
+    /// Adds a header, beside those of the same name.
     pub fn header(mut self, name: &str, value: impl Into<Vec<u8>>) -> Response {
         self.headers.push((name.into(), value.into()));
         self
     }
 
+    /// Sets the body.
     pub fn body(mut self, body: impl Into<Vec<u8>>) -> Response {
         self.body = body.into();
         self
@@ -116,7 +128,7 @@ pub(super) fn read_request(reader: &mut impl BufRead, connection: u64) -> io::Re
 }
 
 /// A line without its end. An input that ends before the line does is an error.
-pub(super) fn read_line(reader: &mut impl BufRead) -> io::Result<Vec<u8>> {
+pub fn read_line(reader: &mut impl BufRead) -> io::Result<Vec<u8>> {
     let mut line = Vec::new();
     reader.take(LINE_BYTES_MAX).read_until(b'\n', &mut line)?;
     if line.last() != Some(&b'\n') {
@@ -128,7 +140,8 @@ pub(super) fn read_line(reader: &mut impl BufRead) -> io::Result<Vec<u8>> {
     Ok(line)
 }
 
-pub(super) fn read_headers(reader: &mut impl BufRead) -> io::Result<Headers> {
+/// The header lines up to the empty line.
+pub fn read_headers(reader: &mut impl BufRead) -> io::Result<Headers> {
     let mut headers = Headers::new();
     loop {
         let line = read_line(reader)?;
@@ -136,12 +149,13 @@ pub(super) fn read_headers(reader: &mut impl BufRead) -> io::Result<Headers> {
             return Ok(headers);
         }
         let colon = line.iter().position(|&byte| byte == b':').ok_or_else(|| bad("header line"))?;
-        headers.push((line[..colon].to_vec(), line[colon + 1..].trim_ascii().to_vec()));
+        let (name, value) = line.split_at(colon);
+        headers.push((name.to_vec(), value.get(1..).unwrap_or_default().trim_ascii().to_vec()));
     }
 }
 
 /// The body that `headers` announce, by length or in chunks; none when they announce none.
-pub(super) fn read_body(reader: &mut impl BufRead, headers: &Headers) -> io::Result<Option<Vec<u8>>> {
+pub fn read_body(reader: &mut impl BufRead, headers: &Headers) -> io::Result<Option<Vec<u8>>> {
     if values_of(headers, "transfer-encoding").any(|value| value.eq_ignore_ascii_case(b"chunked")) {
         let mut body = Vec::new();
         loop {

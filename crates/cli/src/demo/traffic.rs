@@ -1,10 +1,11 @@
-//! Visitors of the site: a few requests a second, each as a shop has them.
+//! The visitors of the demo's shop: a few requests a second.
 
-use edgesplit_testkit::client::{Client, Outgoing, Reply};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
+use ureq::http::Request;
+use ureq::http::request::Builder;
 
 /// Connections, so that each worker of Envoy has its share.
 const CONNECTIONS: u64 = 4;
@@ -13,13 +14,13 @@ const RATE: u64 = 20;
 /// How long to wait for an answer.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// What a visitor does, one after the other.
+/// The requests of a visit, in order.
 const VISIT: [(&str, &str); 4] = [("GET", "/"), ("GET", "/products/7"), ("GET", "/checkout"), ("POST", "/api/orders")];
 /// Where visitors come from.
 const COUNTRIES: [&str; 4] = ["DE", "AT", "FR", "US"];
 
 /// Traffic that goes on until it is stopped.
-pub(crate) struct Traffic {
+pub(super) struct Traffic {
     stop: Arc<AtomicBool>,
     failed: Arc<AtomicU64>,
     threads: Vec<JoinHandle<()>>,
@@ -27,7 +28,7 @@ pub(crate) struct Traffic {
 
 impl Traffic {
     /// Sends requests to this port of the loopback interface.
-    pub(crate) fn start(port: u16) -> Traffic {
+    pub(super) fn start(port: u16) -> Traffic {
         let (stop, failed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let thread = |connection| {
             let (stop, failed) = (Arc::clone(&stop), Arc::clone(&failed));
@@ -37,15 +38,15 @@ impl Traffic {
     }
 
     /// How many requests were not answered with success.
-    pub(crate) fn failed(&self) -> u64 {
+    pub(super) fn failed(&self) -> u64 {
         self.failed.load(Ordering::Relaxed)
     }
 
     /// Ends it, and waits for the last answers.
-    pub(crate) fn stop(&mut self) {
+    pub(super) fn stop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         for thread in self.threads.drain(..) {
-            // What it panicked with has been printed.
+            // If it panicked, its message has been printed.
             let _ = thread.join();
         }
     }
@@ -53,27 +54,28 @@ impl Traffic {
 
 /// One visitor after the other, on one connection.
 fn visitors(connection: u64, port: u16, stop: &AtomicBool, failed: &AtomicU64) {
-    let mut client = Client::new(port).deadline(DEADLINE);
+    let agent = ureq::Agent::new_with_config(ureq::Agent::config_builder().timeout_global(Some(DEADLINE)).build());
     let numbers = (connection..).step_by(CONNECTIONS as usize);
     for (number, country) in numbers.zip(COUNTRIES.iter().cycle()) {
         // Half of them are known to the shop, the others get a cookie with their first page.
-        let known = number % 2 == 0;
+        let is_known = number % 2 == 0;
         let mut cookie = None;
         for (method, path) in VISIT {
             if stop.load(Ordering::Relaxed) {
                 return;
             }
-            let mut outgoing = Outgoing::new(method, path).header("x-country", country);
-            if known {
-                outgoing = outgoing.header("x-user-id", format!("visitor-{number}"));
+            let mut request = Request::builder().method(method).uri(format!("http://127.0.0.1:{port}{path}"));
+            request = request.header("host", "shop.example").header("x-country", *country);
+            if is_known {
+                request = request.header("x-user-id", format!("visitor-{number}"));
             } else if let Some(cookie) = &cookie {
-                outgoing = outgoing.header("cookie", cookie);
+                request = request.header("cookie", cookie);
             }
-            match client.send(&outgoing) {
-                Ok(reply) if reply.status < 400 => cookie = cookie.or_else(|| minted(&reply)),
+            match send(&agent, request) {
+                Ok(set_cookie) => cookie = cookie.or(set_cookie),
                 // While the demo ends, so does Envoy.
-                _ if stop.load(Ordering::Relaxed) => return,
-                _ => {
+                Err(_) if stop.load(Ordering::Relaxed) => return,
+                Err(_) => {
                     failed.fetch_add(1, Ordering::Relaxed);
                 }
             }
@@ -82,8 +84,11 @@ fn visitors(connection: u64, port: u16, stop: &AtomicBool, failed: &AtomicU64) {
     }
 }
 
-/// The cookie that a reply sets, as a client sends it back.
-fn minted(reply: &Reply) -> Option<String> {
-    let cookie = reply.header("set-cookie")?;
-    Some(cookie.split(';').next()?.to_owned())
+/// Sends a request, and returns the cookie that the response sets, as a client sends it back.
+fn send(agent: &ureq::Agent, request: Builder) -> Result<Option<String>, ureq::Error> {
+    let mut response = agent.run(request.body(())?)?;
+    // The connection is free for the next request after its body is read.
+    response.body_mut().read_to_vec()?;
+    let cookie = response.headers().get("set-cookie").and_then(|cookie| cookie.to_str().ok());
+    Ok(cookie.and_then(|cookie| cookie.split(';').next()).map(str::to_owned))
 }

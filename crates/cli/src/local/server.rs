@@ -123,6 +123,7 @@ impl Server {
         Ok(server)
     }
 
+    /// Its port.
     pub fn port(&self) -> u16 {
         self.address.port()
     }
@@ -142,7 +143,10 @@ impl Server {
             }
             self.close_connections();
         } else if acceptor.is_none() {
-            *acceptor = Some(self.acceptor().expect("the reserved port can be listened on again"));
+            match self.acceptor() {
+                Ok(again) => *acceptor = Some(again),
+                Err(error) => eprintln!("cannot listen on {} again: {error}", self.address),
+            }
         }
     }
 
@@ -297,7 +301,7 @@ fn answer(
             }
             let [head, body] = rendered(request, &response);
             stream.write_all(&head)?;
-            stream.write_all(&body[..body.len() / 2])?;
+            stream.write_all(body.get(..body.len() / 2).unwrap_or_default())?;
             return Ok(false);
         }
         Behaviour::Slow(delay) => {
