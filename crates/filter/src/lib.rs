@@ -9,6 +9,7 @@ pub mod events;
 pub mod guardrails;
 pub mod host;
 pub mod http;
+pub mod identification;
 pub mod metrics;
 pub mod owned_names;
 pub mod plugin_config;

@@ -9,6 +9,7 @@ use crate::events::pipeline::Pipeline;
 use crate::host::{Host, Reply};
 use crate::http::headers::NameSet;
 use crate::http::owned_names::OwnedNames;
+use crate::identification::Identification;
 use crate::metrics::{Counter, Gauge, Metrics, revision_hash};
 use crate::owned_names;
 use crate::plugin_config::PluginConfig;
@@ -55,6 +56,8 @@ pub struct Worker {
     pub assignment_sets: AssignmentSets,
     /// The variants that are switched off.
     pub guardrails: Guardrails,
+    /// Whether requests carry ids.
+    pub identification: Identification,
     sync: Option<ConfigSync>,
     /// The key of shared data with the names of all configs so far.
     names_key: String,
@@ -90,6 +93,7 @@ impl Worker {
             names_key: format!("{prefix}/names"),
             retired: Vec::new(),
             scratch: RequestScratch::default(),
+            identification: Identification::default(),
             assignment_sets: AssignmentSets::default(),
             guardrails: Guardrails::new(&prefix, vm),
             configured_ms: now_ms,
@@ -172,6 +176,7 @@ impl Worker {
         // difference is what it lost.
         self.metrics.flush(host);
         self.guardrails.tick(host, self.now_ms, &mut self.metrics);
+        self.identification.report(host, &self.config.visitor, self.snapshot.as_deref());
         self.free_retired();
         if let Some(snapshot) = self.sync.as_mut().and_then(|sync| sync.tick(host, self.now_ms, &mut self.metrics)) {
             self.install(host, snapshot);

@@ -5,6 +5,22 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The most variants that are shown.
 const VARIANTS_MAX: usize = 2_000;
 
+/// The reasons of decisions that need no id. All others are about a visitor with one.
+const WITHOUT_ID: [&str; 12] = [
+    "path_excluded",
+    "disabled",
+    "paused",
+    "route",
+    "preview",
+    "winner",
+    "not_started",
+    "ended",
+    "bot",
+    "no_consent",
+    "no_unit",
+    "limit",
+];
+
 /// Experiment and variant, as in the names of metrics.
 pub(super) type Name = (String, String);
 
@@ -29,6 +45,9 @@ pub(super) struct Sample {
     pub(super) disabled_experiments: u64,
     pub(super) fetch_failures: u64,
     pub(super) errors: BTreeMap<String, u64>,
+    /// Decisions without an id, and decisions that came further.
+    pub(super) anonymous: u64,
+    pub(super) identified: u64,
     pub(super) vms_created: u64,
     pub(super) vms_active: u64,
 }
@@ -74,6 +93,12 @@ impl Sample {
             *self.events.entry(event.to_owned()).or_insert(0) += value;
         } else if let Some(outcome) = name.strip_prefix("mint.") {
             *self.mint.entry(outcome.to_owned()).or_insert(0) += value;
+        } else if let Some(reason) = name.strip_prefix("decisions.reason.") {
+            if reason == "no_unit" {
+                self.anonymous += value;
+            } else if !WITHOUT_ID.contains(&reason) {
+                self.identified += value;
+            }
         } else if let Some(kind) = name.strip_prefix("errors.") {
             *self.errors.entry(kind.to_owned()).or_insert(0) += value;
         } else {

@@ -11,6 +11,9 @@ use serde_json::{Value, json};
 /// The fewest exposures for which shares are tested.
 pub(super) const EXPOSURES_MIN: u64 = 100;
 
+/// The fewest decisions without an id, and none with one, that are a problem.
+const ANONYMOUS_MIN: u64 = 100;
+
 /// Experiments that the config service has not confirmed for longer than this may be old.
 const CONFIG_AGE_MAX_S: u64 = 120;
 
@@ -127,6 +130,9 @@ pub(super) fn proxy(proxy: &Proxy, revision: u64, now_ms: u64) -> Verdict {
         let experiments = counted(sample.disabled_experiments, "experiment is", "experiments are");
         return Verdict::new(Health::Watch, format!("{experiments} invalid and disabled."));
     }
+    if let Some(verdict) = identification(sample) {
+        return verdict;
+    }
     if sample.config_age_s > CONFIG_AGE_MAX_S {
         let text =
             format!("Its experiments were last confirmed {} s ago. Check the config service.", sample.config_age_s);
@@ -144,6 +150,18 @@ pub(super) fn proxy(proxy: &Proxy, revision: u64, now_ms: u64) -> Verdict {
         return Verdict::new(Health::Watch, text).word("new VMs");
     }
     Verdict::new(Health::Healthy, "Its experiments are current.")
+}
+
+/// The verdict if requests carry no ids.
+fn identification(sample: &Sample) -> Option<Verdict> {
+    (sample.identified == 0 && sample.anonymous >= ANONYMOUS_MIN).then(|| {
+        let text = format!(
+            "No visitor is identified: {} without an id, and none with one. Check visitor.id and visitor.mint of the plugin \
+             configuration.",
+            counted(sample.anonymous, "decision was made", "decisions were made")
+        );
+        Verdict::new(Health::Broken, text).word("no ids")
+    })
 }
 
 /// A p-value for reading: three decimals if it is small, else two.

@@ -4,6 +4,7 @@ use super::plan::RequestPlan;
 use crate::assignment_set::AssignmentSets;
 use crate::events::pipeline::Pipeline;
 use crate::guardrails::Guardrails;
+use crate::identification::Identification;
 use crate::metrics::Metrics;
 use crate::plugin_config::PluginConfig;
 use edgesplit_engine::condition::StepBudget;
@@ -24,6 +25,7 @@ pub(super) struct DecisionContext<'a> {
 /// The parts of a worker that decisions change.
 pub(super) struct WorkerParts<'a> {
     pub(super) metrics: &'a mut Metrics,
+    pub(super) identification: &'a mut Identification,
     /// Absent for previews and for requests that show nothing, which are not reported.
     pub(super) pipeline: Option<&'a mut Pipeline>,
     pub(super) assignment_sets: &'a mut AssignmentSets,

@@ -46,6 +46,7 @@ pub(super) fn decide<'a>(
         let counts = (host, &mut *parts.metrics);
         request.id = cookies::mint(context, &input, request, counts, &texts.id, &mut response);
     }
+    parts.identification.count(request.id.is_some());
     let sent = if plan.needs.contains(Needs::STICKY) { cookies::sticky(config, &input, request) } else { None };
     let mut sticky = sent.map(|(_, value)| StickyBuckets::parse(value));
     input.preview = plan.preview.as_ref().map_or(&[], |preview| &preview.pairs);

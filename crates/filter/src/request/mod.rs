@@ -36,6 +36,7 @@ use read::{Received, RequestTexts};
 pub fn handle_request(worker: &mut Worker, host: &(impl Host + StreamHost)) -> Flow {
     let Worker { config, snapshot, owned, metrics, pipeline, guardrails, assignment_sets, scratch, now_ms, .. } =
         worker;
+    let identification = &mut worker.identification;
     let RequestScratch { experiments, goals, choices, exposed } = scratch;
     let (headers, texts) = (host.headers(Headers::Request), RequestTexts::default());
     let Received { mut request, mutations, token } = read::read(config, owned, &headers, &texts);
@@ -50,7 +51,7 @@ pub fn handle_request(worker: &mut Worker, host: &(impl Host + StreamHost)) -> F
 
     let pipeline = pipeline.as_mut().filter(|_| plan.preview.is_none() && plan.is_visit);
     let context = DecisionContext { config, snapshot, plan: &plan, guardrails, steps: &steps, now_ms: *now_ms };
-    let parts = WorkerParts { metrics, pipeline, assignment_sets, choices, exposed };
+    let parts = WorkerParts { metrics, identification, pipeline, assignment_sets, choices, exposed };
     let decided = decide::decide(&context, &mut request, &texts, host, parts);
 
     write::write(&context, &request, mutations, decided, (choices, metrics), host)

@@ -285,3 +285,19 @@ fn exhausted_names_of_metrics_need_attention() {
     assert_eq!(seen["attention"][0]["what"], "Experiment config", "{seen:#}");
     assert!(text(&seen["config"]).contains("are counted together as _other"), "{seen:#}");
 }
+
+#[test]
+fn visitors_without_ids_are_reported() {
+    let mut watched = Watched::new();
+    let with = |more: &[(&str, u64)]| Ok(sample_with(0, 0, 0, more));
+    let few = with(&[("decisions.reason.no_unit", 99)]);
+    let mixed = with(&[("decisions.reason.no_unit", 5_000), ("decisions.reason.traffic", 1)]);
+    let state = watched.then(few, mixed);
+    assert_eq!(state["proxies"][0]["verdict"]["health"], "healthy");
+    assert_eq!(state["proxies"][1]["verdict"]["health"], "healthy");
+    let state = watched.then(with(&[("decisions.reason.no_unit", 1_000)]), Ok(sample(0, 0, 0)));
+    let verdict = &state["proxies"][0]["verdict"];
+    assert_eq!((&verdict["health"], &verdict["word"]), (&json!("broken"), &json!("no ids")));
+    let expected = "No visitor is identified: 1,000 decisions were made without an id, and none with one. ";
+    assert!(text(verdict).starts_with(expected), "{verdict}");
+}
