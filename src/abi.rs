@@ -34,6 +34,15 @@ unsafe extern "C" {
     fn proxy_get_shared_data(key: *const u8, key_len: usize, data: *mut *mut u8, len: *mut usize, cas: *mut u32)
     -> u32;
     fn proxy_set_shared_data(key: *const u8, key_len: usize, value: *const u8, len: usize, cas: u32) -> u32;
+    fn proxy_set_property(path: *const u8, path_len: usize, value: *const u8, len: usize) -> u32;
+    fn proxy_call_foreign_function(
+        name: *const u8,
+        name_len: usize,
+        arguments: *const u8,
+        arguments_len: usize,
+        results: *mut *mut u8,
+        results_len: *mut usize,
+    ) -> u32;
     fn proxy_define_metric(kind: u32, name: *const u8, name_len: usize, id: *mut u32) -> u32;
     fn proxy_increment_metric(id: u32, by: i64) -> u32;
     fn proxy_record_metric(id: u32, value: u64) -> u32;
@@ -204,6 +213,26 @@ impl Host for Proxy {
         // SAFETY: no pointers. As above.
         let _ = unsafe { proxy_record_metric(metric, value) };
     }
+
+    fn declare_request_property(&self, name: &str) {
+        const FUNCTION: &str = "declare_property";
+        let Ok(name_len) = u8::try_from(name.len()) else { return };
+        // Envoy's message `DeclarePropertyArguments`: the name in field 1, and in field 5 how long it lasts, 1 for the request.
+        let arguments = [&[0x0a, name_len][..], name.as_bytes(), &[0x28, 1]].concat();
+        let (mut data, mut len) = (null_mut(), 0);
+        // SAFETY: all pointers are valid for the call, and what they hold afterwards is ours.
+        drop(unsafe {
+            let _ = proxy_call_foreign_function(
+                FUNCTION.as_ptr(),
+                FUNCTION.len(),
+                arguments.as_ptr(),
+                arguments.len(),
+                &raw mut data,
+                &raw mut len,
+            );
+            into_vec(data, len)
+        });
+    }
 }
 
 fn map_of(which: Headers) -> u32 {
@@ -262,6 +291,15 @@ impl StreamHost for Proxy {
         let status =
             unsafe { proxy_send_local_response(status, null(), 0, null(), 0, block.as_ptr(), block.len(), -1) };
         status == OK
+    }
+
+    fn property(&self, name: &str) -> Option<String> {
+        property(name)
+    }
+
+    fn set_property(&self, name: &str, value: &str) {
+        // SAFETY: both texts are valid for the call; the host copies them.
+        let _ = unsafe { proxy_set_property(name.as_ptr(), name.len(), value.as_ptr(), value.len()) };
     }
 }
 

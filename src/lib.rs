@@ -93,18 +93,37 @@ impl RootContext for Plugin {
     }
 
     fn create_http_context(&self, _id: u32) -> Option<Box<dyn HttpContext>> {
-        Some(Box::new(Stream { worker: Rc::clone(&self.worker), plan: ResponsePlan::default() }))
+        Some(Box::new(Stream { worker: Rc::clone(&self.worker), plan: None }))
     }
 }
 
 /// A request with its response.
 struct Stream {
     worker: SharedWorker,
-    /// What is left to do with the response.
-    plan: ResponsePlan,
+    /// The work that is left for the response.
+    plan: Option<ResponsePlan>,
 }
 
-impl Context for Stream {}
+impl Context for Stream {
+    fn on_done(&mut self) -> bool {
+        if let Some(plan) = self.plan.take() {
+            self.end_without_response(plan);
+        }
+        true
+    }
+}
+
+impl Stream {
+    /// The stream ends before it had response headers.
+    #[cold]
+    fn end_without_response(&self, plan: ResponsePlan) {
+        if let Ok(mut worker) = self.worker.try_borrow_mut()
+            && let Some(worker) = &mut *worker
+        {
+            worker.end_without_response(&Proxy, plan);
+        }
+    }
+}
 
 impl HttpContext for Stream {
     fn on_http_request_headers(&mut self, _headers: usize, _end_of_stream: bool) -> Action {
@@ -116,13 +135,12 @@ impl HttpContext for Stream {
             Flow::Continue(plan) => (plan, Action::Continue),
             Flow::Answered(plan) => (plan, Action::Pause),
         };
-        self.plan = plan;
+        self.plan = Some(plan).filter(|plan| !plan.is_idle());
         action
     }
 
     fn on_http_response_headers(&mut self, _headers: usize, _end_of_stream: bool) -> Action {
-        let plan = std::mem::take(&mut self.plan);
-        if !plan.is_idle()
+        if let Some(plan) = self.plan.take()
             && let Ok(mut worker) = self.worker.try_borrow_mut()
             && let Some(worker) = &mut *worker
         {

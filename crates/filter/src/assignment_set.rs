@@ -53,6 +53,16 @@ impl AssignmentSet {
         }
     }
 
+    /// The set without the choices in `other`, if both are from one config.
+    pub fn without(self: &Rc<AssignmentSet>, other: &AssignmentSet) -> Rc<AssignmentSet> {
+        if !Rc::ptr_eq(&self.snapshot, &other.snapshot) {
+            return Rc::clone(self);
+        }
+        let mut choices = self.choices.clone();
+        choices.retain(|choice| !other.choices.contains(choice));
+        Rc::new(AssignmentSet::new(&self.snapshot, &choices))
+    }
+
     /// Flushes the counts.
     fn flush(&self, metrics: &mut Metrics) {
         let counts = self.responses.each_ref().map(Cell::take);

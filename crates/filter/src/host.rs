@@ -35,7 +35,15 @@ pub trait Host {
     fn increment(&self, metric: u32, by: i64);
     /// Sets a gauge.
     fn record(&self, metric: u32, value: u64);
+
+    /// Declares a property of streams that lasts as long as the client's request, over internal redirects. Hosts without
+    /// internal redirects have nothing to declare.
+    fn declare_request_property(&self, _name: &str) {}
 }
+
+/// The property of a stream that names the source of its response or the cause of its end, such as `via_upstream` and
+/// `direct_response` (a redirect or response of the route's own).
+pub const CODE_DETAILS: &str = "response\0code_details";
 
 /// The calls that belong to a request or response in progress.
 pub trait StreamHost {
@@ -51,6 +59,12 @@ pub trait StreamHost {
     fn remove_header(&self, which: Headers, name: &str);
     /// Answers the request. False if the host refused.
     fn respond(&self, status: u32, headers: &[(&str, &str)]) -> bool;
+    /// A property of the stream, if the host has a text under this name that is not empty.
+    fn property(&self, _name: &str) -> Option<String> {
+        None
+    }
+    /// Sets a property of the stream.
+    fn set_property(&self, _name: &str, _value: &str) {}
 }
 
 /// The host failed; the cause is in its log.

@@ -10,6 +10,8 @@ pub mod guardrails;
 pub mod host;
 pub mod http;
 pub mod identification;
+pub mod internal_redirect;
+mod location;
 pub mod metrics;
 pub mod owned_names;
 pub mod plugin_config;

@@ -110,6 +110,8 @@ metric_names! {
         StickyOmitted = "errors.sticky_omitted",
         /// Exposures and responses that were counted under [`OTHER`] or not at all, because too many variants have a name.
         NamesExhausted = "errors.names_exhausted",
+        /// Legs of internal redirects whose next leg did not reach the filter: their exposures are not emitted.
+        LegsLost = "errors.legs_lost",
     }
 }
 

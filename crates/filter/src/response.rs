@@ -4,24 +4,23 @@
 use super::response_plan::{Caching, DeferredActions, ExposureSubject, ResponsePlan};
 use super::worker::Worker;
 use crate::events::event::{Event, EventContext, EventKind, derived_id, random_id};
-use crate::host::{Headers, Host, StreamHost, status as status_in, status_of};
+use crate::host::{CODE_DETAILS, Headers, Host, StreamHost, status as status_in, status_of};
 use crate::http::cache_control::{OVERRIDING_LENGTHS, made_private, overrides_cache_control};
 use crate::http::headers::{HeaderLengthMask, HeaderMap, is_name};
 use crate::http::validators;
+use crate::location::restored;
 use std::borrow::Cow;
 use std::cell::LazyCell;
 
 const STATUS: &str = ":status";
+const LOCATION: &str = "location";
 const CACHE_CONTROL: &str = "cache-control";
 const ETAG: &str = "etag";
 const LAST_MODIFIED: &str = "last-modified";
 
 /// Handles the headers of a response.
-pub fn handle_response(worker: &mut Worker, host: &(impl Host + StreamHost), plan: ResponsePlan) {
-    let ResponsePlan { mut caching, assigned, guarded, actions, validator_mark } = plan;
-    if caching == Caching::Unchanged && actions.as_ref().is_some_and(|actions| actions.has_cookies()) {
-        caching = Caching::Private;
-    }
+pub fn handle_response(worker: &mut Worker, host: &(impl Host + StreamHost), mut plan: ResponsePlan) {
+    let (caching, validator_mark) = (plan.caching(), plan.validator_mark);
     let status = if caching != Caching::Unchanged {
         let headers = host.headers(Headers::Response);
         mark_validators(host, &headers, validator_mark);
@@ -33,6 +32,52 @@ pub fn handle_response(worker: &mut Worker, host: &(impl Host + StreamHost), pla
     } else {
         host.response_status()
     };
+    if plan.changes_target && status.is_some_and(|status| status / 100 == 3) {
+        restore_location(worker, host, plan.actions.as_deref());
+    }
+    if plan.has_events() && !is_shown(host, status) {
+        plan.withhold_events();
+    }
+    settle(worker, host, plan, caching, status);
+}
+
+/// Whether the response is the page that the client asked for, or an error in its place. A redirect or a denial of the proxy's
+/// own is neither: the origin was not asked.
+fn is_shown(host: &impl StreamHost, status: Option<u16>) -> bool {
+    if !matches!(status, Some(300..=303 | 305..=403 | 429)) {
+        return true;
+    }
+    let details = host.property(CODE_DETAILS);
+    details.is_none_or(|details| details == "via_upstream" || details.starts_with("cache"))
+}
+
+/// Removes the filter's changes of the request's target from the location of a redirect. The origin's own redirects may lead
+/// to a rewritten path.
+#[cold]
+#[inline(never)]
+fn restore_location(worker: &Worker, host: &impl StreamHost, actions: Option<&DeferredActions>) {
+    let headers = host.headers(Headers::Response);
+    let Some(location) = headers.get(LOCATION) else { return };
+    let rewrite = actions.and_then(|actions| actions.rewrite.as_ref());
+    let rewrite = rewrite.filter(|_| host.property(CODE_DETAILS).as_deref() == Some("direct_response"));
+    let parameter = worker.config.request.cache_key.query.as_deref();
+    if let Some(location) = restored(location, parameter, rewrite) {
+        host.set_header(Headers::Response, LOCATION, &location);
+    }
+}
+
+/// Counts the response for the legs of the request in their order, and carries out their actions.
+fn settle(
+    worker: &mut Worker,
+    host: &(impl Host + StreamHost),
+    plan: ResponsePlan,
+    caching: Caching,
+    status: Option<u16>,
+) {
+    let ResponsePlan { assigned, guarded, actions, before, .. } = plan;
+    if let Some(before) = before {
+        settle(worker, host, *before, caching, status);
+    }
     if let Some(assigned) = assigned
         && worker.assignment_sets.count(assigned, status)
     {
@@ -64,7 +109,7 @@ fn act(
         host.remove_header(Headers::Response, name);
         host.add_header(Headers::Response, name, value.as_bytes());
     }
-    for cookie in actions.id_cookie.iter().chain(&actions.other_cookies) {
+    for cookie in actions.cookies() {
         host.add_header(Headers::Response, "set-cookie", cookie.as_bytes());
     }
     if let (Some(name), Some(text)) = (&worker.config.response.debug_header, &actions.debug) {

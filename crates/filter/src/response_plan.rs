@@ -2,14 +2,15 @@
 
 use crate::assignment_set::AssignmentSet;
 use crate::guardrails::GuardedVisits;
+use crate::location::Rewrite;
 use crate::plugin_config::PluginConfig;
 use crate::request_context::RequestContext;
 use edgesplit_engine::attribute::{AttributeValue, Attributes};
 use edgesplit_engine::snapshot::{Choice, Snapshot};
 use std::rc::Rc;
 
-/// The instruction for caches towards the client.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// The instruction for caches towards the client, from the weakest to the strictest.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Caching {
     /// The origin's.
     #[default]
@@ -33,12 +34,18 @@ pub struct ResponsePlan {
     pub validator_mark: Option<u64>,
     /// Everything else. Most requests have nothing here.
     pub(crate) actions: Option<Box<DeferredActions>>,
+    /// Whether the request's target was changed, which a redirect would show.
+    pub(crate) changes_target: bool,
+    /// The plan of the request's leg before this one: see [`crate::internal_redirect`].
+    pub(crate) before: Option<Box<ResponsePlan>>,
 }
 
 /// The work that few requests leave.
 #[derive(Debug)]
 pub struct DeferredActions {
     pub(crate) snapshot: Rc<Snapshot>,
+    /// The rewrite of the request's path.
+    pub(crate) rewrite: Option<Rewrite>,
     /// Choices whose variants set response headers.
     pub choices: Vec<Choice>,
     /// Exposures that were not reported yet.
@@ -107,6 +114,7 @@ impl ResponsePlan {
         self.actions.get_or_insert_with(|| {
             Box::new(DeferredActions {
                 snapshot: Rc::clone(snapshot),
+                rewrite: None,
                 choices: Vec::new(),
                 exposures: Vec::new(),
                 goals: Vec::new(),
@@ -132,6 +140,14 @@ impl ResponsePlan {
         self.actions.as_ref().is_some_and(|actions| actions.has_events())
     }
 
+    /// Drops the events: no page was shown.
+    #[cold]
+    pub fn withhold_events(&mut self) {
+        if let Some(actions) = &mut self.actions {
+            (actions.exposures, actions.goals) = (Vec::new(), Vec::new());
+        }
+    }
+
     /// Whether there is nothing to do.
     pub fn is_idle(&self) -> bool {
         self.caching == Caching::Unchanged
@@ -139,10 +155,71 @@ impl ResponsePlan {
             && self.guarded.is_empty()
             && self.validator_mark.is_none()
             && self.actions.is_none()
+            && self.before.is_none()
+            && !self.changes_target
+    }
+
+    /// The instruction for caches. A response with cookies is for one visitor.
+    #[inline(always)]
+    pub fn caching(&self) -> Caching {
+        let has_cookies = self.actions.as_ref().is_some_and(|actions| actions.has_cookies());
+        if has_cookies { self.caching.max(Caching::Private) } else { self.caching }
+    }
+
+    /// The number of legs of the request, with this one.
+    pub fn legs(&self) -> usize {
+        let (mut legs, mut before) = (1, &self.before);
+        while let Some(plan) = before {
+            legs += 1;
+            before = &plan.before;
+        }
+        legs
+    }
+
+    /// The value of the `cookie` that a browser would add to its next request, after the responses of this leg and of those
+    /// before it.
+    pub fn cookies(&self) -> String {
+        let (mut cookies, mut leg) = (String::new(), Some(self));
+        while let Some(plan) = leg {
+            for cookie in plan.actions.iter().flat_map(|actions| actions.cookies()) {
+                cookies.push_str(cookie.split_once(';').map_or(cookie, |(pair, _)| pair));
+                cookies.push(';');
+            }
+            leg = plan.before.as_deref();
+        }
+        cookies
+    }
+
+    /// Continues the plan of the leg before. Each variant and each goal of the request counts once.
+    #[inline(never)]
+    pub fn follow(&mut self, mut before: Box<ResponsePlan>) {
+        if before.caching == Caching::NoStore {
+            // A preview led here: nothing of it is counted or reported.
+            (self.assigned, self.guarded) = (None, GuardedVisits::default());
+            self.withhold_events();
+        }
+        self.caching = self.caching.max(before.caching());
+        self.validator_mark = self.validator_mark.or(before.validator_mark);
+        let mut leg = Some(&mut *before);
+        while let Some(plan) = leg {
+            if let (Some(before), Some(after)) = (&mut plan.assigned, &self.assigned) {
+                *before = before.without(after);
+            }
+            if let (Some(before), Some(after)) = (&mut plan.actions, &self.actions) {
+                before.goals.retain(|goal| !after.goals.contains(goal));
+            }
+            leg = plan.before.as_deref_mut();
+        }
+        self.before = Some(before);
     }
 }
 
 impl DeferredActions {
+    /// The `Set-Cookie`s, in the order of their headers.
+    pub(crate) fn cookies(&self) -> impl Iterator<Item = &String> {
+        self.id_cookie.iter().chain(&self.other_cookies)
+    }
+
     pub(crate) fn has_events(&self) -> bool {
         !self.exposures.is_empty() || !self.goals.is_empty()
     }

@@ -6,13 +6,15 @@ use super::request::RequestScratch;
 use crate::config_sync::{ConfigSync, log_problems};
 use crate::env::Env;
 use crate::events::pipeline::Pipeline;
-use crate::host::{Host, Reply};
+use crate::host::{Host, Reply, StreamHost};
 use crate::http::headers::NameSet;
 use crate::http::owned_names::OwnedNames;
 use crate::identification::Identification;
+use crate::internal_redirect::Legs;
 use crate::metrics::{Counter, Gauge, Metrics, revision_hash};
 use crate::owned_names;
 use crate::plugin_config::PluginConfig;
+use crate::response_plan::ResponsePlan;
 use edgesplit_engine::decide::schedule_reason;
 use edgesplit_engine::reason::Reason;
 use edgesplit_engine::snapshot::{Experiment, Snapshot};
@@ -58,6 +60,8 @@ pub struct Worker {
     pub guardrails: Guardrails,
     /// Whether requests carry ids.
     pub identification: Identification,
+    /// The legs of internal redirects that wait for the next one.
+    pub legs: Legs,
     sync: Option<ConfigSync>,
     /// The key of shared data with the names of all configs so far.
     names_key: String,
@@ -96,6 +100,7 @@ impl Worker {
             identification: Identification::default(),
             assignment_sets: AssignmentSets::default(),
             guardrails: Guardrails::new(&prefix, vm),
+            legs: Legs::new(host, plugin, vm),
             configured_ms: now_ms,
             gauges_ms: i64::MIN,
             now_ms,
@@ -157,6 +162,11 @@ impl Worker {
     /// Hands over what was counted of responses.
     pub fn flush_responses(&mut self) {
         self.assignment_sets.flush(&mut self.metrics);
+    }
+
+    /// Takes in the plan of a stream that has ended without response headers.
+    pub fn end_without_response(&mut self, host: &impl StreamHost, plan: ResponsePlan) {
+        self.legs.end(host, plan, self.now_ms, &mut self.metrics);
     }
 
     /// How long to wait for the next tick.

@@ -282,6 +282,7 @@ pub(super) fn error_meaning(kind: &str) -> &'static str {
         "names_exhausted" => {
             "More variants than metrics have names for were counted as _other. Remove ended experiments."
         }
+        "legs_lost" => "Another filter answered after an internal redirect. Place this filter in front of it.",
         _ => "See docs/events.md.",
     }
 }

@@ -40,6 +40,16 @@ impl HeaderMap {
         HeaderMap::from_block(block)
     }
 
+    /// The same headers behind one more.
+    pub fn with_first(&self, name: &str, value: &str) -> HeaderMap {
+        let (lengths, texts) = self.block.split_at_checked(self.text).unwrap_or_default();
+        let lengths = lengths.get(4..).unwrap_or_default();
+        let number = |length: usize| (length as u32).to_le_bytes();
+        let [count, name_len, value_len] = [lengths.len() / 8 + 1, name.len(), value.len()].map(number);
+        let first = [name.as_bytes(), b"\0", value.as_bytes(), b"\0"].concat();
+        HeaderMap::from_block([&count, &name_len, &value_len, lengths, &first, texts].concat())
+    }
+
     /// The block in the proxy's encoding.
     pub fn block(&self) -> &[u8] {
         &self.block
@@ -132,6 +142,14 @@ mod tests {
         assert_eq!(map.get("x-odd"), Some(&b"\xff\x00"[..]));
         assert_eq!(map.all("cookie").collect::<Vec<_>>(), [&b"a=1"[..], b""]);
         assert_eq!(map.get("host"), None);
+    }
+
+    #[test]
+    fn first_header_stands_before_the_others() {
+        let pairs = [(":path", "/"), ("cookie", "a=1")];
+        let first = [("cookie", "b=2"), (":path", "/"), ("cookie", "a=1")];
+        assert_eq!(HeaderMap::from_pairs(&pairs).with_first("cookie", "b=2"), HeaderMap::from_pairs(&first));
+        assert_eq!(HeaderMap::default().with_first("a", ""), HeaderMap::from_pairs(&[("a", "")]));
     }
 
     #[test]

@@ -25,6 +25,7 @@ pub use flow::Flow;
 pub use scratch::RequestScratch;
 
 use crate::host::{Headers, Host, StreamHost};
+use crate::http::headers::HeaderMap;
 use crate::response_plan::ResponsePlan;
 use crate::worker::Worker;
 use context::{DecisionContext, WorkerParts};
@@ -34,11 +35,23 @@ use read::{Received, RequestTexts};
 
 /// Handles the headers of a request.
 pub fn handle_request(worker: &mut Worker, host: &(impl Host + StreamHost)) -> Flow {
+    let Some(before) = worker.legs.resume(host, worker.now_ms, &mut worker.metrics) else {
+        return handle_leg(worker, host.headers(Headers::Request), host);
+    };
+    let mut flow = handle_leg(worker, host.headers(Headers::Request).with_first("cookie", &before.cookies()), host);
+    let (Flow::Continue(plan) | Flow::Answered(plan)) = &mut flow;
+    plan.follow(before);
+    flow
+}
+
+/// Handles a request, or the next leg of one that the proxy has redirected. The visitor then has the cookies that the response
+/// to the leg before would have set.
+fn handle_leg(worker: &mut Worker, headers: HeaderMap, host: &(impl Host + StreamHost)) -> Flow {
     let Worker { config, snapshot, owned, metrics, pipeline, guardrails, assignment_sets, scratch, now_ms, .. } =
         worker;
     let identification = &mut worker.identification;
     let RequestScratch { experiments, goals, choices, exposed } = scratch;
-    let (headers, texts) = (host.headers(Headers::Request), RequestTexts::default());
+    let texts = RequestTexts::default();
     let Received { mut request, mutations, token } = read::read(config, owned, &headers, &texts);
 
     let steps = request_budget();

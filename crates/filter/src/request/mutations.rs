@@ -4,6 +4,7 @@ use crate::host::{Headers, StreamHost};
 use crate::http::headers::{HeaderLengthMask, HeaderMap, folded, is_name};
 use crate::http::owned_names::OwnedNames;
 use crate::http::url;
+use crate::location::Rewrite;
 use crate::plugin_config;
 use edgesplit_engine::path_rewrite::{EscapingPath, PathRewrite};
 
@@ -94,6 +95,12 @@ impl<'a> HeaderMutations<'a> {
             self.new_target = Some(rewritten?);
         }
         Ok(())
+    }
+
+    /// The rewrite of the path so far, of a request for `received`.
+    pub(super) fn rewrite(&self, received: &[u8]) -> Option<Rewrite> {
+        let sent = self.new_target.as_ref().filter(|target| *target != received)?;
+        Some(Rewrite { received: received.to_vec(), sent: sent.clone() })
     }
 
     /// Sets the assignments and the cache key.

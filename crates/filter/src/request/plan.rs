@@ -58,7 +58,8 @@ impl Planner<'_> {
             return None;
         }
         let withholds_prefetches = config.events.as_ref().is_none_or(|events| events.withholds_prefetches);
-        let is_visit = request.method != b"HEAD" && !(request.is_prefetch && withholds_prefetches);
+        let shows_page = request.method != b"HEAD" && !request.is_mirrored();
+        let is_visit = shows_page && !(request.is_prefetch && withholds_prefetches);
         let preview = token.and_then(|token| preview(&token, request, &config.request, now_ms)?.ok());
         let (experiments, limited) = find_experiments(snapshot, request, steps, experiments);
         let is_counted = preview.is_none();

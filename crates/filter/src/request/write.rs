@@ -33,6 +33,9 @@ pub(super) fn write<'a>(
     set_conditions(&mut mutations, request.headers, &conditions);
     if context.plan.needs.contains(Needs::REQUEST_EFFECTS) {
         to = apply_effects(context, request, choices, &mut mutations, metrics);
+        if let Some(rewrite) = mutations.rewrite(request.target) {
+            response.actions(context.snapshot).rewrite = Some(rewrite);
+        }
     }
     if context.plan.preview.is_some() {
         // Keeps the response out of caches.
@@ -49,6 +52,7 @@ pub(super) fn write<'a>(
         }
         metrics.add(Counter::Respond, 1);
     }
+    response.changes_target = mutations.new_target.is_some();
     mutations.apply(host);
     Flow::Continue(response)
 }

@@ -181,6 +181,15 @@ impl<'a> RequestContext<'a> {
         url::host(self.authority)
     }
 
+    /// Whether Envoy mirrors a request and this is the copy, whose response it drops. It marks copies at the end of the host.
+    pub fn is_mirrored(&self) -> bool {
+        match self.authority {
+            [.., b'w'] => self.authority.ends_with(b"-shadow"),
+            [.., b'0'..=b'9'] => self.host().ends_with(b"-shadow"),
+            _ => false,
+        }
+    }
+
     /// The request line, which routes are compared with.
     pub fn line(&self) -> RequestLine<'a> {
         RequestLine { host: self.host(), path: self.path, method: self.method }

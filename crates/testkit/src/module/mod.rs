@@ -399,6 +399,8 @@ fn linker(engine: &Engine, module: &Module) -> Linker<State> {
             Ok(OK)
         })
         .unwrap()
+        .func_wrap(env, "proxy_call_foreign_function", |_: u32, _: u32, _: u32, _: u32, _: u32, _: u32| OK)
+        .unwrap()
         .func_wrap(env, "proxy_get_header_map_pairs", |mut caller: Env<'_>, map: u32, data: u32, len: u32| {
             let headers = match which(map) {
                 Some(which) => with_host(&mut caller, |host| host.headers(which))?,
