@@ -6,10 +6,11 @@
 
 use edgesplit_engine::printable::printable;
 use edgesplit_filter::host::{
-    Call, Headers, Host, HostError, MetricKind, Reply, SetError, Shared, StreamHost, status_of,
+    Call, DispatchError, Headers, Host, HostError, MetricKind, Reply, SetError, Shared, StreamHost, status_of,
 };
 use edgesplit_filter::http::headers::HeaderMap;
 use proxy_wasm::hostcalls;
+use proxy_wasm::types::Status;
 use std::ptr::{null, null_mut};
 use std::time::Duration;
 
@@ -185,12 +186,13 @@ impl Host for Proxy {
         }
     }
 
-    fn dispatch(&self, call: &Call<'_>) -> Result<u32, HostError> {
+    fn dispatch(&self, call: &Call<'_>) -> Result<u32, DispatchError> {
         // Through the SDK, which routes the reply to the root context.
         let body = (!call.body.is_empty()).then_some(call.body);
         let timeout = Duration::from_millis(call.timeout_ms);
-        hostcalls::dispatch_http_call(call.cluster, call.headers.clone(), body, Vec::new(), timeout)
-            .map_err(|_| HostError)
+        hostcalls::dispatch_http_call(call.cluster, call.headers.clone(), body, Vec::new(), timeout).map_err(|status| {
+            if status == Status::BadArgument { DispatchError::NoCluster } else { DispatchError::Failed }
+        })
     }
 
     fn define_metric(&self, kind: MetricKind, name: &str) -> Option<u32> {

@@ -6,7 +6,9 @@ use crate::mutants::Mutant;
 use crate::network::Answer;
 use crate::sim::{Fate, Sim};
 use corosensei::Yielder;
-use edgesplit_filter::host::{Call, Headers, Host, HostError, MetricKind, Reply, SetError, Shared, StreamHost};
+use edgesplit_filter::host::{
+    Call, DispatchError, Headers, Host, HostError, MetricKind, Reply, SetError, Shared, StreamHost,
+};
 use edgesplit_filter::http::headers::HeaderMap;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
@@ -198,9 +200,9 @@ impl Host for SimHost<'_> {
         }
     }
 
-    fn dispatch(&self, call: &Call<'_>) -> Result<u32, HostError> {
+    fn dispatch(&self, call: &Call<'_>) -> Result<u32, DispatchError> {
         self.point();
-        self.sim.borrow_mut().dispatch(self.vm, call).ok_or(HostError)
+        self.sim.borrow_mut().dispatch(self.vm, call).ok_or(DispatchError::NoCluster)
     }
 
     fn define_metric(&self, _kind: MetricKind, name: &str) -> Option<u32> {

@@ -11,7 +11,9 @@
 use crate::host::{SimHost, SimReply};
 use crate::scenario::PLUGIN;
 use crate::vm::{Job, Memory, check_request, check_response, repeats_left_out};
-use edgesplit_filter::host::{Call, Headers, Host, HostError, MetricKind, Reply, SetError, Shared, StreamHost};
+use edgesplit_filter::host::{
+    Call, DispatchError, Headers, Host, HostError, MetricKind, Reply, SetError, Shared, StreamHost,
+};
 use edgesplit_filter::http::headers::HeaderMap;
 use edgesplit_filter::request::{Flow, handle_request};
 use edgesplit_filter::response::handle_response;
@@ -206,7 +208,7 @@ enum Heard {
     Random(u128),
     Shared(Result<Shared, HostError>),
     Set(Result<(), SetError>),
-    Token(Result<u32, HostError>),
+    Token(Result<u32, DispatchError>),
     Metric(Option<u32>),
     Headers(HeaderMap),
     Status(Option<u16>),
@@ -265,7 +267,7 @@ impl Host for Recorder<'_, '_> {
         done
     }
 
-    fn dispatch(&self, call: &Call<'_>) -> Result<u32, HostError> {
+    fn dispatch(&self, call: &Call<'_>) -> Result<u32, DispatchError> {
         let token = self.host.dispatch(call);
         self.put(Ask::call(call), Heard::Token(token));
         token
@@ -391,7 +393,7 @@ impl Host for Tape {
         heard!(self, Set, Ask::Set(key.to_owned(), value.to_vec(), cas))
     }
 
-    fn dispatch(&self, call: &Call<'_>) -> Result<u32, HostError> {
+    fn dispatch(&self, call: &Call<'_>) -> Result<u32, DispatchError> {
         heard!(self, Token, Ask::call(call))
     }
 

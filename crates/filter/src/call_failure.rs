@@ -1,6 +1,6 @@
 //! The reasons why a call got no answer from its service, as far as the proxy reports them.
 
-use crate::host::{Host, Reply, status};
+use crate::host::{DispatchError, Host, Reply, status};
 
 /// The largest body that the proxy accepts from a service that the filter calls. It resets the call if there are more.
 pub const CALL_BODY_BYTES_MAX: usize = 32 << 20;
@@ -28,6 +28,15 @@ pub enum CallFailure {
     Reset,
     /// The service answered with this status.
     Status(u16),
+}
+
+impl From<DispatchError> for CallFailure {
+    fn from(error: DispatchError) -> CallFailure {
+        match error {
+            DispatchError::NoCluster => CallFailure::NoCluster,
+            DispatchError::Failed => CallFailure::NoHealthyHost,
+        }
+    }
 }
 
 impl CallFailure {

@@ -26,8 +26,8 @@ pub trait Host {
     /// Starts an HTTP call; the reply comes later, with this token.
     ///
     /// # Errors
-    /// The call did not start and there will be no reply: no such cluster, as a rule.
-    fn dispatch(&self, call: &Call<'_>) -> Result<u32, HostError>;
+    /// The call did not start and there will be no reply.
+    fn dispatch(&self, call: &Call<'_>) -> Result<u32, DispatchError>;
 
     /// Names a metric; every call of it may give another id for the same metric.
     fn define_metric(&self, kind: MetricKind, name: &str) -> Option<u32>;
@@ -70,6 +70,15 @@ pub trait StreamHost {
 /// The host failed; the cause is in its log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HostError;
+
+/// The reason why a call did not start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DispatchError {
+    /// There is no such cluster.
+    NoCluster,
+    /// The cluster has no healthy host.
+    Failed,
+}
 
 /// The reason why a shared value was not written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! A host for unit tests: shared data, a clock that tests set, and records of calls, counters and the log.
 
-use crate::host::{Call, Host, HostError, MetricKind, Reply, SetError, Shared};
+use crate::host::{Call, DispatchError, Host, HostError, MetricKind, Reply, SetError, Shared};
 use crate::http::headers::HeaderMap;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -75,7 +75,7 @@ impl Host for TestHost {
         Ok(())
     }
 
-    fn dispatch(&self, call: &Call<'_>) -> Result<u32, HostError> {
+    fn dispatch(&self, call: &Call<'_>) -> Result<u32, DispatchError> {
         let headers = call.headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         self.calls.borrow_mut().push(headers.collect());
         Ok(self.calls.borrow().len() as u32 - 1)

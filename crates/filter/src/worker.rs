@@ -117,6 +117,9 @@ impl Worker {
 
     /// Puts a snapshot into force. Requests in progress keep the one they began with.
     fn install(&mut self, host: &impl Host, snapshot: Snapshot) {
+        // Counts that are not handed over would keep the names of the snapshot before.
+        self.flush_responses();
+        self.metrics.flush(host);
         self.metrics.record(host, Gauge::DisabledExperiments, snapshot.disabled.len() as u64);
         self.metrics.record(host, Gauge::RevisionHash, revision_hash(snapshot.revision.as_deref()));
         if let (Some(pipeline), Some(rules)) = (&mut self.pipeline, &snapshot.flag_evaluator) {

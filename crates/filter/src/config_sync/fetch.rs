@@ -3,7 +3,7 @@
 use super::gzip::Gzip;
 use super::state::Validator;
 use crate::call_failure::CallFailure;
-use crate::host::{Call, Host, HostError, Reply, status};
+use crate::host::{Call, DispatchError, Host, Reply, status};
 use crate::metrics::Counter;
 use crate::plugin_config::Source;
 
@@ -47,7 +47,7 @@ impl FetchFailure {
 }
 
 /// Starts the call for the config of `source`, if it changed since `validator`.
-pub(super) fn dispatch(host: &impl Host, source: &Source, validator: Option<&Validator>) -> Result<u32, HostError> {
+pub(super) fn dispatch(host: &impl Host, source: &Source, validator: Option<&Validator>) -> Result<u32, DispatchError> {
     let endpoint = &source.endpoint;
     let mut headers = vec![
         (":method", "GET"),

@@ -14,7 +14,7 @@ pub mod state;
 
 use crate::call_failure::CallFailure;
 use crate::env::Env;
-use crate::host::{Host, HostError, Reply};
+use crate::host::{Host, Reply};
 use crate::metrics::{Counter, Metrics};
 use crate::plugin_config::{Scheme, Source};
 use crate::shared_data::{read, swap, update};
@@ -63,6 +63,7 @@ pub struct ConfigSync {
     compiling: Option<Compiling>,
     /// When the source last confirmed the config, as far as this VM knows.
     confirmed_ms: Option<i64>,
+    has_ticked: bool,
 }
 
 impl ConfigSync {
@@ -101,6 +102,7 @@ impl ConfigSync {
             decoding: None,
             compiling: None,
             confirmed_ms: None,
+            has_ticked: false,
             source,
         }
     }
@@ -148,6 +150,7 @@ impl ConfigSync {
     /// one.
     pub fn tick(&mut self, host: &impl Host, now_ms: i64, metrics: &mut Metrics) -> Option<Snapshot> {
         let env = &mut Env::new(host, now_ms, metrics);
+        self.has_ticked = true;
         if self.decoding.is_some() {
             return self.decode_step(env);
         }
@@ -208,9 +211,11 @@ impl ConfigSync {
         }
         match fetch::dispatch(env.host, &self.source, self.validator.as_ref()) {
             Ok(token) => self.call = Some(token),
-            Err(HostError) => {
+            // The first tick tries again. `envoy --mode validate` has neither clusters nor ticks.
+            Err(_) if !self.has_ticked => self.schedule_retry(env),
+            Err(error) => {
                 env.metrics.add(Counter::Dispatch, 1);
-                self.fail(env, &FetchFailure::Call(CallFailure::NoCluster));
+                self.fail(env, &FetchFailure::Call(error.into()));
             }
         }
     }

@@ -7,7 +7,7 @@ use crate::http::cookies;
 use crate::metrics::{Counter, Metrics};
 use crate::plugin_config::{MintOn, OwnCookie, PluginConfig};
 use crate::request_context::own_cookies::{
-    REMOVALS_MAX, expired_cookies, has_other_minted_id, has_other_value, host as host_of, repeated_cookies,
+    REMOVALS_MAX, expired_cookies, has_other_minted_id, host as host_of, other_value, repeated_cookies,
     surplus_cookies, vendor_cookies,
 };
 use crate::request_context::sticky::{COOKIE_BYTES_MAX, StickyBuckets};
@@ -80,6 +80,19 @@ pub(super) fn sticky<'a>(
     Some((cookie, request.cookie(&cookie.cookie).unwrap_or_default()))
 }
 
+/// The sticky buckets of a browser. After a change of the cookie's domain it may have two cookies, of which the first counts.
+pub(super) fn sticky_buckets<'a>(
+    cookie: &OwnCookie,
+    sent: &'a [u8],
+    request: &RequestContext<'a>,
+) -> StickyBuckets<'a> {
+    let mut buckets = StickyBuckets::parse(sent);
+    if let Some(other) = other_value(request, &cookie.cookie, sent) {
+        buckets.absorb(other);
+    }
+    buckets
+}
+
 /// Writes the cookie of sticky buckets anew, if it changes or the browser has an older one beside it.
 #[inline(never)]
 pub(super) fn remember<'a>(
@@ -97,8 +110,8 @@ pub(super) fn remember<'a>(
         }
     }
     // A value that does not fit is cut, and may then be the one that was sent.
-    let is_repeated = has_other_value(request, &cookie.cookie, sent);
-    let value = (buckets.changed() || is_repeated).then(|| buckets.value(cookie.other_bytes()));
+    let is_repeated = buckets.is_repeated();
+    let value = buckets.changed().then(|| buckets.value(cookie.other_bytes()));
     let Some(value) = value.filter(|value| is_repeated || value.as_bytes() != sent) else { return };
     let actions = response.actions(snapshot);
     if is_repeated {

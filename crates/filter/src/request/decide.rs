@@ -48,7 +48,7 @@ pub(super) fn decide<'a>(
     }
     parts.identification.count(request.id.is_some());
     let sent = if plan.needs.contains(Needs::STICKY) { cookies::sticky(config, &input, request) } else { None };
-    let mut sticky = sent.map(|(_, value)| StickyBuckets::parse(value));
+    let mut sticky = sent.map(|(cookie, value)| cookies::sticky_buckets(cookie, value, request));
     input.preview = plan.preview.as_ref().map_or(&[], |preview| &preview.pairs);
     input.sticky = sticky.as_ref().map_or(&[], StickyBuckets::buckets);
 

@@ -58,9 +58,9 @@ pub fn has_other_minted_id(view: &RequestContext<'_>, mint: &OwnCookie, id: &str
     find_cookie(view.headers, &mint.cookie, is_other).is_some()
 }
 
-/// Whether a browser has another cookie of this name, with another value than `first`.
-pub fn has_other_value(view: &RequestContext<'_>, name: &str, first: &[u8]) -> bool {
-    find_cookie(view.headers, name, |value| value != first).is_some()
+/// The value of another cookie of this name that a browser has, if it differs from `first`.
+pub fn other_value<'a>(view: &RequestContext<'a>, name: &str, first: &[u8]) -> Option<&'a [u8]> {
+    find_cookie(view.headers, name, |value| value != first)
 }
 
 /// The cookies in which a vendor keeps sticky buckets, with their names and values as the client sent them.

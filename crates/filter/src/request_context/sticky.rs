@@ -30,6 +30,7 @@ pub struct StickyBuckets<'a> {
     /// The oldest first.
     entries: Vec<StickyBucket<'a>>,
     changed: bool,
+    is_repeated: bool,
 }
 
 impl<'a> StickyBuckets<'a> {
@@ -51,6 +52,22 @@ impl<'a> StickyBuckets<'a> {
             }
         }
         buckets
+    }
+
+    /// Takes over the entries of a cookie of the same name for experiments that have none yet. The cookie is then written anew,
+    /// because the browser has two.
+    pub fn absorb(&mut self, value: &'a [u8]) {
+        (self.changed, self.is_repeated) = (true, true);
+        for entry in StickyBuckets::parse(value).entries {
+            if self.find(&entry.experiment).is_none() {
+                self.entries.push(entry);
+            }
+        }
+    }
+
+    /// Whether the browser has another cookie beside the one that was read.
+    pub fn is_repeated(&self) -> bool {
+        self.is_repeated
     }
 
     /// All that is remembered, the oldest first.

@@ -12,7 +12,7 @@
 pub mod recording_host;
 
 use crate::project::{MODULE_SOURCES, check_current};
-use edgesplit_filter::host::{Call, Headers, Host, HostError, MetricKind, Reply, SetError, StreamHost};
+use edgesplit_filter::host::{Call, DispatchError, Headers, Host, HostError, MetricKind, Reply, SetError, StreamHost};
 use edgesplit_filter::http::headers::HeaderMap;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -250,7 +250,7 @@ impl Host for NoHost {
     fn shared_set(&self, _key: &str, _value: &[u8], _cas: u32) -> Result<(), SetError> {
         gone()
     }
-    fn dispatch(&self, _call: &Call<'_>) -> Result<u32, HostError> {
+    fn dispatch(&self, _call: &Call<'_>) -> Result<u32, DispatchError> {
         gone()
     }
     fn define_metric(&self, _kind: MetricKind, _name: &str) -> Option<u32> {
@@ -577,7 +577,8 @@ fn http_call(
             write_u32(&mut caller, token, number)?;
             Ok(OK)
         }
-        Err(HostError) => Ok(BAD_ARGUMENT),
+        Err(DispatchError::NoCluster) => Ok(BAD_ARGUMENT),
+        Err(DispatchError::Failed) => Ok(INTERNAL_FAILURE),
     }
 }
 

@@ -1,6 +1,6 @@
 //! A host for one VM of the built module. It records every host call, and nothing happens in it by itself.
 
-use edgesplit_filter::host::{Call, Headers, Host, HostError, MetricKind, SetError, Shared, StreamHost};
+use edgesplit_filter::host::{Call, DispatchError, Headers, Host, HostError, MetricKind, SetError, Shared, StreamHost};
 use edgesplit_filter::http::headers::HeaderMap;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -73,7 +73,7 @@ impl Host for RecordingHost {
         };
         Ok(())
     }
-    fn dispatch(&self, call: &Call<'_>) -> Result<u32, HostError> {
+    fn dispatch(&self, call: &Call<'_>) -> Result<u32, DispatchError> {
         self.asked("HTTP call");
         let mut calls = self.calls.borrow_mut();
         calls.push(format!("{} {}", call.cluster, String::from_utf8_lossy(call.body)));

@@ -6,7 +6,7 @@ use crate::env::Env;
 use crate::events::outbox::{BACKLOG_CALLS_IN_FLIGHT_MAX, Batch, EvictionReason, InFlight};
 use crate::events::outcome::Outcome;
 use crate::events::slot::EncodedBatch;
-use crate::host::{Call, Host, HostError};
+use crate::host::{Call, DispatchError, Host, HostError};
 use crate::metrics::Counter;
 use crate::plugin_config::{Endpoint, EventFormat};
 use crate::shared_data;
@@ -68,10 +68,10 @@ impl Pipeline {
         let call = InFlight { batch: events.id, part, holder: self.vm, sent_at_ms: env.now_ms };
         match token {
             Ok(token) => self.calls.push((token, call)),
-            Err(HostError) => {
-                // Usually a missing cluster, which an operator can fix: a failure like any other.
+            Err(error) => {
+                // An operator can fix it: a failure like any other.
                 env.metrics.add(Counter::Dispatch, 1);
-                self.log_failure(env, Outcome::Keep, CallFailure::NoCluster);
+                self.log_failure(env, Outcome::Keep, error.into());
                 self.settle(env, call, DeliveryResult::Answered(Outcome::Keep, None));
             }
         }
@@ -92,9 +92,9 @@ impl Pipeline {
                 env.metrics.add(Counter::Diverted, count);
                 return;
             }
-            Some(Err(HostError)) => {
+            Some(Err(error)) => {
                 env.metrics.add(Counter::Dispatch, 1);
-                self.log_fallback_failure(env, CallFailure::NoCluster);
+                self.log_fallback_failure(env, error.into());
             }
             None => {}
         }
@@ -127,7 +127,7 @@ impl Pipeline {
         endpoint: &Endpoint,
         events: &EncodedBatch,
         part: &Range<usize>,
-    ) -> Result<u32, HostError> {
+    ) -> Result<u32, DispatchError> {
         let (id, body) = (events.part_id(part).to_string(), events.body(part.clone()));
         let host_of_batch =
             events.format().vendor_wire().and_then(|wire| wire.host(events.head(), &endpoint.authority));
