@@ -201,20 +201,6 @@ fn last_good_config_survives_faults_which_are_counted() {
 }
 
 #[test]
-fn config_over_the_limit_of_envoy_names_the_limit() {
-    let services = Services::start(&one("good"));
-    let body = " ".repeat(33 << 20);
-    services.configs.server.respond(move |_| Response::new(200).body(body.clone()));
-    let envoy = services.envoy(&plugin(json!({"experiments": {"max_bytes": 32 << 20, "timeout": "20s"}})));
-    eventually(DEADLINE, "the failure is counted", || (config(&envoy, "fetch_failure") >= 1).then_some(()));
-    let log = envoy.log();
-    assert!(
-        log.contains("was reset: the answer broke off, or is larger than the 32 MiB that the proxy accepts"),
-        "{log}"
-    );
-}
-
-#[test]
 fn inline_experiments_are_in_force_until_the_first_good_fetch() {
     let services = Services::start(&one("fetched"));
     services.configs.server.set(Behaviour::Status(500));

@@ -4,11 +4,23 @@
 // Helpers of tests fail as tests do: by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod cache_in_front;
+mod callouts;
+mod changing_config;
+mod cookies;
 mod internal_redirects;
+mod long_assignments;
+mod metric_names;
+mod no_page;
 mod own_redirects;
+mod redirect_targets;
 mod streams;
+mod validators;
 
+use edgesplit_testkit::caches::Cache;
+use edgesplit_testkit::client::Client;
 use edgesplit_testkit::envoy::Envoy;
+use edgesplit_testkit::eventually_eq;
 use edgesplit_testkit::stack::{Services, merge, merged};
 use serde_json::{Value, json};
 
@@ -55,4 +67,28 @@ fn exposures(services: &Services) -> Vec<String> {
     let mut lines: Vec<String> = events.filter(|event| event["type"] == "exposure").map(line).collect();
     lines.sort();
     lines
+}
+
+/// An Envoy whose origin is this cache or server.
+fn envoy_before(services: &Services, behind: &Cache, plugin: &Value) -> Envoy {
+    let socket = behind.socket();
+    let options = services.options(plugin).adjust(move |bootstrap| {
+        let clusters = bootstrap["static_resources"]["clusters"].as_array_mut().unwrap();
+        let origin = clusters.iter_mut().find(|cluster| cluster["name"] == "origin").unwrap();
+        origin["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"] =
+            json!({"address": {"pipe": {"path": socket.to_string_lossy()}}});
+    });
+    Envoy::start(&options)
+}
+
+/// Waits until the exposures are these and that of a last visitor of the same worker, who asks for `path`.
+#[track_caller]
+fn assert_exposures(services: &Services, client: &mut Client, path: &str, expected: &[&str]) {
+    client.get(path).header("x-user-id", "~last").send();
+    let of_others = || {
+        let exposures = exposures(services);
+        let has_last = exposures.iter().any(|line| line.starts_with("~last "));
+        has_last.then(|| exposures.into_iter().filter(|line| !line.starts_with("~last ")).collect::<Vec<String>>())
+    };
+    eventually_eq("exposures", Some(expected.iter().map(|&line| line.to_owned()).collect()), of_others);
 }

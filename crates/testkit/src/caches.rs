@@ -54,6 +54,25 @@ impl Cache {
         }))
     }
 
+    /// nginx with these `servers`, in which `SOCKET` is the place where it listens; none where there is no `nginx`.
+    pub fn nginx_with(servers: &str) -> Option<Cache> {
+        let binary = installed("nginx", "caches")?;
+        Some(Cache::start(|directory| {
+            let socket = format!("unix:{}", directory.file("socket").display());
+            // As root, its workers would be of a user who cannot read the project's files.
+            let config = format!(
+                "user root;\npid nginx.pid;\nevents {{}}\nhttp {{\naccess_log off;\nclient_body_temp_path body;\n\
+                 proxy_temp_path proxy;\n{}\n}}\n",
+                servers.replace("SOCKET", &socket)
+            );
+            fs::write(directory.file("nginx.conf"), config).expect("the configuration can be written");
+            let mut command = Command::new(binary);
+            command.arg("-p").arg(directory.file("")).arg("-c").arg(directory.file("nginx.conf"));
+            command.args(["-e", "stderr", "-g", "daemon off;"]);
+            command
+        }))
+    }
+
     fn start(command: impl FnOnce(&Directory) -> Command) -> Cache {
         let directory = Directory::new().expect("a directory for the cache");
         // Its workers may be of another user.
