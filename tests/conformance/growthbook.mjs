@@ -27,6 +27,9 @@ function operator(random) {
     () => ({ $size: random.below(4) }), () => ({ $all: list() }), () => ({ $elemMatch: { $eq: value(random) } }),
     () => ({ $type: random.pick(["string", "number", "boolean", "array", "object", "null", "undefined"]) }),
     () => ({ $inGroup: random.pick(["list", "none"]) }), () => ({ $notInGroup: random.pick(["list", "condition"]) }),
+    () => ({ $ini: list() }), () => ({ $nini: list() }), () => ({ $alli: list() }), () => ({ $regexi: random.pick(["^DE$", "ä", "[A-Z]{2}"]) }),
+    () => ({ $vne: random.pick(TEXTS) }), () => ({ $vgte: random.pick(TEXTS) }), () => ({ $vlt: random.pick(TEXTS) }),
+    () => ({ $elemMatch: { [random.pick(["a", "a.b"])]: value(random) } }), () => ({ $elemMatch: { $in: list() } }),
     () => ({ $not: { $eq: value(random) } }), () => value(random),
   ])();
 }
@@ -67,6 +70,12 @@ function experiment(random, number) {
   return rule;
 }
 
+/** A rule of a contextual bandit. */
+function bandit(random, number) {
+  const { variations, ...made } = experiment(random, number);
+  return { ...made, contextualVariations: variations, contextualBanditRef: random.pick(["bandit", "bandit", "none"]) };
+}
+
 /** An exposure that was decided elsewhere. */
 function track(random) {
   const hashValue = random.pick(["text", 7, 0.5, 1e21]);
@@ -81,7 +90,7 @@ function force(random) {
 }
 
 function rule(random, number) {
-  const made = random.chance(0.6) ? experiment(random, number) : force(random);
+  const made = random.pick([experiment, experiment, experiment, bandit, force, force])(random, number);
   if (random.chance(0.5)) made.condition = condition(random);
   if (random.chance(0.15)) made.parentConditions = parents(random, ["feature-0", "feature-1", "unknown"]);
   return made;
@@ -138,7 +147,9 @@ export function payload(random) {
     list: random.chance(0.5) ? random.list(0, 4, () => value(random)) : { type: "list", attributeKey: random.pick(NAMES), values: random.list(0, 4, () => value(random)) },
     condition: { type: "condition", condition: condition(random, 2) },
   };
-  return { features: Object.fromEntries(features), experiments: random.list(0, 4, (at) => redirect(random, at)), savedGroups };
+  const contexts = random.list(0, 2, (at) => ({ leafId: at, condition: condition(random), weights: random.split(100, 2 + random.below(3)).map((weight) => weight / 100) }));
+  const contextualBandits = { bandit: { banditVersion: 1, contexts } };
+  return { features: Object.fromEntries(features), contextualBandits, experiments: random.list(0, 4, (at) => redirect(random, at)), savedGroups };
 }
 
 /** The keys of the features that edgesplit disables, and the payload without them: a limit, or a feature with one. */
@@ -159,7 +170,7 @@ export function visitor(random) {
   if (random.chance(0.8)) attributes.country = random.pick(TEXTS);
   if (random.chance(0.8)) attributes.age = value(random);
   if (random.chance(0.8)) attributes.version = random.pick(TEXTS);
-  if (random.chance(0.6)) attributes.tags = random.list(0, 4, () => value(random));
+  if (random.chance(0.6)) attributes.tags = random.list(0, 4, () => (random.chance(0.2) ? { a: random.pick([value(random), { b: value(random) }]) } : value(random)));
   if (random.chance(0.6)) attributes.premium = value(random);
   if (random.chance(0.6)) attributes.company = { size: value(random) };
   if (random.chance(0.3)) attributes["company.size"] = value(random);
