@@ -14,6 +14,7 @@ pub mod flag;
 pub mod guardrail;
 pub mod hash;
 pub mod header_name;
+pub mod json;
 pub mod number;
 pub mod observer;
 pub mod path_rewrite;

@@ -1,10 +1,32 @@
 //! Decimal texts and the numbers they stand for.
 
+use crate::json;
+
 /// The number that a text of digits stands for, which may have a sign, a point and an exponent.
 pub fn read(text: &str) -> Option<f64> {
-    // The standard library also reads names such as `inf`.
-    let is_decimal = text.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'+' | b'-' | b'.' | b'e' | b'E'));
-    if is_decimal { text.parse().ok() } else { None }
+    if let Ok(whole) = text.parse::<u32>() {
+        return Some(f64::from(whole));
+    }
+    let (sign, number) = match text.strip_prefix('-') {
+        Some(number) => (-1.0, number),
+        None => (1.0, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let (digits, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let is_number = whole.len() + fraction.len() > 0
+        && is_digits(whole)
+        && is_digits(fraction)
+        && is_digits(exponent.strip_prefix(['+', '-']).unwrap_or(exponent))
+        && exponent.ends_with(|last: char| last.is_ascii_digit());
+    // JSON has digits around the point, and no zeros in front. Its reader is in the module anyway, which the standard
+    // library's is not.
+    let text = format!("{:0>1}.{fraction}0e{exponent}", whole.trim_start_matches('0'));
+    let number = || json::read(text.as_bytes()).ok().and_then(|number| number.as_f64()).unwrap_or(f64::INFINITY);
+    is_number.then(|| sign * number())
+}
+
+fn is_digits(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// The integer that `text` begins with: JavaScript's `parseInt`, which also reads hexadecimal digits behind `0x`.
@@ -18,7 +40,7 @@ pub fn leading_integer(text: &str) -> Option<f64> {
     let (radix, text) = hex.map_or((10, text), |text| (16, text));
     let digits = text.get(..text.find(|ch: char| !ch.is_digit(radix)).unwrap_or(text.len()))?;
     let number = match radix {
-        10 => digits.parse().ok()?,
+        10 => read(digits)?,
         _ => digits.chars().try_fold(0.0, |sum, digit| Some(sum * 16.0 + f64::from(digit.to_digit(16)?)))?,
     };
     (!digits.is_empty()).then_some(sign * number)
@@ -59,6 +81,27 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(leading_integer(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_read_as_by_the_standard_library() {
+        let mut state = 1_u64;
+        let mut next = |range: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % range
+        };
+        for _ in 0..200_000 {
+            let mut text = ["", "-", "+"][next(3) as usize].to_owned();
+            let (length, point) = (next(22) + 1, next(24));
+            for at in 0..length {
+                text.push_str(if at == point { "." } else { "" });
+                text.push((b'0' + next(10) as u8) as char);
+            }
+            if next(2) == 0 {
+                text.push_str(&format!("e{}", next(700) as i64 - 350));
+            }
+            assert_eq!(read(&text), text.parse().ok(), "{text}");
         }
     }
 

@@ -15,6 +15,10 @@ pub trait Observer {
     fn check(&mut self, name: &str, passed: bool, detail: fmt::Arguments<'_>);
 }
 
+/// Whether vendors' evaluators can be observed. The module never observes them: without the code that describes their
+/// checks, it is smaller.
+pub const IS_OBSERVABLE: bool = cfg!(not(target_arch = "wasm32"));
+
 /// Ignores every check.
 impl Observer for () {
     #[inline(always)]

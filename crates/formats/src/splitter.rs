@@ -2,6 +2,8 @@
 //! elements of those members that are opened. It finds the end of a part by its brackets and quotes; reading the part
 //! itself decides if it is JSON.
 
+use edgesplit_engine::json;
+use serde_json::Value;
 use std::ops::Range;
 
 /// How many bytes an element of a config may have; a larger one is disabled. It bounds the time of compiling one.
@@ -130,7 +132,7 @@ impl Splitter {
         let is_text = text.get(self.at) == Some(&b'"') && scan.advance(text, &mut self.at, usize::MAX)?;
         let name = text.get(scan.start..self.at).filter(|_| is_text).ok_or(Malformed)?;
         *bytes_max = bytes_max.saturating_sub(name.len());
-        let name = serde_json::from_slice(name).map_err(|_| Malformed)?;
+        let Ok(Value::String(name)) = json::read(name) else { return Err(Malformed) };
         self.skip_space(text, bytes_max);
         self.mark(text, b':', bytes_max)?;
         self.skip_space(text, bytes_max);

@@ -3,6 +3,7 @@
 use crate::diagnostics::{Node, Path, Problems};
 use crate::format::{Compilation, Compiled};
 use crate::splitter::{ELEMENT_BYTES_MAX, Malformed, Part, Splitter};
+use edgesplit_engine::json;
 use edgesplit_engine::snapshot_indexer::SnapshotIndexer;
 use serde_json::{Map, Value};
 use std::ops::Range;
@@ -95,7 +96,7 @@ impl Reading {
             // No element may have this value, so it is disabled.
             Value::Bool(false)
         } else {
-            serde_json::from_slice(part).map_err(|_| Malformed)?
+            json::read(part).map_err(|_| Malformed)?
         };
         match (&mut self.member, name) {
             (Some((_, Value::Array(list))), _) => list.push(value),
@@ -175,7 +176,7 @@ impl Compilation for Stepwise {
 
 /// A text that is not an object: reading it as a whole gives the problem and its place.
 fn whole(text: &[u8], steps: Box<dyn Steps>) -> Stage {
-    match serde_json::from_slice::<Value>(text) {
+    match json::read(text) {
         Ok(value) => Stage::Compiling(value, steps),
         Err(error) => {
             let mut problems = Problems::new();

@@ -5,6 +5,7 @@
 use base64::Engine;
 use base64::alphabet::URL_SAFE;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use edgesplit_engine::json;
 use edgesplit_engine::number;
 use serde_json::Value;
 
@@ -32,7 +33,7 @@ pub fn claim(text: &[u8], name: &str) -> Option<String> {
         return None;
     };
     let payload = BASE64URL.decode(payload).ok()?;
-    let claims: Value = serde_json::from_slice(&payload).ok()?;
+    let claims = json::read(&payload).ok()?;
     match claims.as_object()?.get(name)? {
         Value::String(text) => Some(text.clone()),
         Value::Number(number) => Some(match number.as_f64() {

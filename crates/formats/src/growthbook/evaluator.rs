@@ -6,6 +6,7 @@ use super::payload::Payload;
 use super::sticky::{COOKIE_PREFIX, StickyDocument, StickyDocuments};
 use edgesplit_engine::attribute::{AttributeName, AttributeValue, Attributes};
 use edgesplit_engine::flag::{FlagEvaluator, FlagExposure, FlagSink, FlagVisitor, Outcome};
+use edgesplit_engine::json;
 use edgesplit_engine::observer::Check;
 use serde_json::Value;
 use std::any::Any;
@@ -28,7 +29,7 @@ impl FlagEvaluator for Evaluator {
         if let Some(kept) = visitor.sticky_store {
             evaluation.read_sticky(&|name| {
                 let text = kept(&format!("{COOKIE_PREFIX}{name}"))?;
-                StickyDocument::from_json(&serde_json::from_slice(text.as_bytes()).ok()?)
+                StickyDocument::from_json(&json::read(text.as_bytes()).ok()?)
             });
         }
         if sink.is_active() {

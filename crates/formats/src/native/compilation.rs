@@ -6,6 +6,7 @@ use crate::diagnostics::{Node, Path, Problems};
 use crate::format::{Compiled, Options};
 use crate::splitter::{ELEMENT_BYTES_MAX, Malformed, Part, Splitter};
 use crate::stepwise::{BYTES_PER_ITEM, COMPARISONS_PER_BYTE};
+use edgesplit_engine::json;
 use edgesplit_engine::snapshot::Snapshot;
 use edgesplit_engine::snapshot_indexer::SnapshotIndexer;
 use serde_json::{Map, Value};
@@ -114,7 +115,7 @@ impl Compilation {
                 bytes = bytes.saturating_add(1);
             } else {
                 let text = self.text.get(part.clone()).ok_or(Malformed)?;
-                let value = serde_json::from_slice(text).map_err(|_| Malformed)?;
+                let value = json::read(text).map_err(|_| Malformed)?;
                 let before = done.budget.comparisons();
                 done.add(Node { value: &value, path: &path }, *next, &mut self.problems);
                 let comparisons = (done.budget.comparisons() - before) as usize;
@@ -167,7 +168,7 @@ impl Outline {
                         // No member may have this value, so a holdout that is not read refuses the document.
                         Value::Bool(false)
                     } else {
-                        serde_json::from_slice(text.get(range).ok_or(Malformed)?).map_err(|_| Malformed)?
+                        json::read(text.get(range).ok_or(Malformed)?).map_err(|_| Malformed)?
                     };
                     if name == "experiments" {
                         self.experiments = None;
@@ -182,7 +183,7 @@ impl Outline {
 }
 
 fn whole(text: &[u8], options: &Options, problems: &mut Problems) -> Option<Snapshot> {
-    match serde_json::from_slice::<Value>(text) {
+    match json::read(text) {
         Ok(value) => document(Node { value: &value, path: &Path::Root }, options, problems),
         Err(error) => {
             problems.error(&Path::Root, format!("not JSON: {error}"));

@@ -9,7 +9,7 @@ use super::reason::Reason;
 use edgesplit_engine::attribute::{AttributeValue, Attributes};
 use edgesplit_engine::flag::FlagDecision;
 use edgesplit_engine::hash::seeded_bucket;
-use edgesplit_engine::observer::Observer;
+use edgesplit_engine::observer::{IS_OBSERVABLE, Observer};
 use serde_json::Value;
 
 /// The seed of the SDKs' murmur3.
@@ -30,7 +30,7 @@ struct Visitor<'a, A> {
 impl<A> Visitor<'_, A> {
     /// Reports a check of `rule`.
     fn check(&mut self, rule: &Rule, name: &str, passed: bool, detail: impl FnOnce() -> String) {
-        if self.observer.is_active() {
+        if IS_OBSERVABLE && self.observer.is_active() {
             self.observer.check(&format!("{} {}: {name}", rule.kind, rule.key), passed, format_args!("{}", detail()));
         }
     }
@@ -152,7 +152,7 @@ impl Datafile {
             let mut unobserved = Visitor { user_id, bucketing_id, attributes, observer: &mut () };
             let is_about = rule.is_running && self.is_in_audience(rule, &mut unobserved);
             let position = is_about.then(|| self.bucket(rule, &mut unobserved).ok()).flatten();
-            if visitor.observer.is_active() {
+            if IS_OBSERVABLE && visitor.observer.is_active() {
                 let name = format!("holdout {}", rule.key);
                 let bucket = seeded_bucket(HASH_SEED, bucketing_id, &rule.id);
                 visitor.observer.check(&name, position.is_none(), format_args!("bucket {bucket}"));

@@ -41,6 +41,7 @@ pub use reason::Reason;
 
 use crate::diagnostics::{Node, Path, Problems};
 use compile::draft::Draft;
+use edgesplit_engine::json;
 use serde_json::Value;
 
 /// The result of compiling a datafile.
@@ -54,7 +55,7 @@ pub struct Compiled {
 
 /// Parses and compiles `bytes`.
 pub fn compile_bytes(bytes: &[u8]) -> Compiled {
-    match serde_json::from_slice::<Value>(bytes) {
+    match json::read(bytes) {
         Ok(value) => compile(&value),
         Err(error) => {
             let mut problems = Problems::new();
