@@ -9,7 +9,7 @@ use edgesplit_testkit::module::{Compiled, Death, ModuleVm, NoHost};
 use std::path::{Path, PathBuf};
 
 /// Every proxy of a mesh fetches the module, and compiles it when it starts.
-const MODULE_BYTES_MAX: u64 = 1 << 20;
+const MODULE_BYTES_MAX: u64 = 1_000_000;
 
 fn module_file() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("dist/edgesplit.wasm")

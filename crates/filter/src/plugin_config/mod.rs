@@ -30,6 +30,7 @@ pub use request::{CacheKey, PREVIEW_PARAMETER, Paths, Preview, Request, Response
 pub use visitor::{Consent, IdSource, Mint, MintOn, TokenSource, Visitor};
 
 use edgesplit_engine::attribute::AttributeName;
+use edgesplit_engine::json;
 use edgesplit_engine::pattern::Pattern;
 use edgesplit_engine::snapshot::{Experiment, Snapshot, State};
 use edgesplit_formats::diagnostics::{Node, Path, Problems};
@@ -136,7 +137,7 @@ fn document(bytes: &[u8]) -> Result<Value, Problems> {
         return Ok(Value::Object(Map::new()));
     }
     let text = edgesplit_formats::without_byte_order_mark(bytes.to_vec());
-    serde_json::from_slice(&text).or_else(|error| {
+    json::read(&text).or_else(|error| {
         protobuf_struct::decode(bytes).ok_or_else(|| {
             let mut problems = Problems::new();
             let message = format!("expected a JSON object (or an encoded google.protobuf.Struct): {error}");

@@ -4,7 +4,7 @@ use super::duration::{HOUR_MS, SECOND_MS, Seconds, millis};
 use super::names;
 use edgesplit_formats::diagnostics::{Node, Path, Problems};
 use edgesplit_formats::document;
-use edgesplit_formats::document::{Absent, Choice, Document, Flag, Kind, Nullable, Text, strict};
+use edgesplit_formats::document::{Absent, Choice, Document, Flag, Kind, MemberReader, Nullable, Text, strict};
 use std::fmt::Write;
 #[cfg(not(target_arch = "wasm32"))]
 use {edgesplit_formats::document::schema::Members, serde_json::Value};
@@ -203,21 +203,11 @@ impl Kind for InPlaceCookie {
     }
 
     fn read(&self, node: Node<'_>, problems: &mut Problems) -> Option<OwnCookie> {
-        self.0.cookie(Block::read(node, problems)?, node, problems)
+        self.0.read(node, problems)
     }
 
-    fn member(
-        &self,
-        parent: Node<'_>,
-        _: &'static str,
-        _: Absent<OwnCookie>,
-        problems: &mut Problems,
-    ) -> Option<OwnCookie> {
-        self.read(parent, problems)
-    }
-
-    fn names(&self, _: &'static str, names: &mut Vec<&'static str>) {
-        Block::names(names);
+    fn member(&self, members: &mut MemberReader<'_>, _: &'static str, _: Absent<OwnCookie>) -> Option<OwnCookie> {
+        self.0.cookie(Block::read(members)?, members.node, members.problems)
     }
 
     #[cfg(not(target_arch = "wasm32"))]

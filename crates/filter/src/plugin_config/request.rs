@@ -10,7 +10,9 @@ use edgesplit_formats::diagnostics::{Node, Problems};
 use edgesplit_formats::document;
 #[cfg(not(target_arch = "wasm32"))]
 use edgesplit_formats::document::schema::Members;
-use edgesplit_formats::document::{Absent, Choice, Kind, List, Nullable, Object, Parsed, Text, Then, strict, whole};
+use edgesplit_formats::document::{
+    Absent, Choice, Kind, List, MemberReader, Nullable, Object, Parsed, Text, Then, strict, whole,
+};
 use std::fmt;
 
 /// The cookie of sticky bucketing. Its age, 90 days, counts from the last change.
@@ -160,11 +162,9 @@ impl Kind for IsGiven {
         None // it is no member itself
     }
 
-    fn member(&self, parent: Node<'_>, _: &'static str, _: Absent<bool>, _: &mut Problems) -> Option<bool> {
-        Some(parent.value.get(self.0).is_some())
+    fn member(&self, members: &mut MemberReader<'_>, _: &'static str, _: Absent<bool>) -> Option<bool> {
+        Some(members.node.value.get(self.0).is_some())
     }
-
-    fn names(&self, _: &'static str, _: &mut Vec<&'static str>) {}
 
     #[cfg(not(target_arch = "wasm32"))]
     fn schema(&self) -> serde_json::Value {

@@ -1,6 +1,6 @@
 //! Kinds that contain other kinds: lists, maps, objects, and values that are checked or converted further.
 
-use super::kind::{Absent, Document, Kind};
+use super::kind::{Absent, Document, Kind, MemberReader, read_object};
 use crate::diagnostics::{Node, Problems, Severity};
 use serde_json::Value;
 use std::collections::HashSet;
@@ -20,12 +20,11 @@ impl<K: Kind> Kind for List<K> {
     }
 
     fn read(&self, node: Node<'_>, problems: &mut Problems) -> Option<Vec<K::Value>> {
-        let elements = node.array(problems)?.iter().enumerate();
-        // Every element is read before the first bad one counts.
-        let elements: Vec<Option<K::Value>> = elements
-            .map(|(index, value)| self.0.read(Node { value, path: &node.path.index(index) }, problems))
-            .collect();
-        elements.into_iter().collect()
+        let (list, mut elements) = (node.array(problems)?, Vec::new());
+        for (index, value) in list.iter().enumerate() {
+            elements.extend(self.0.read(Node { value, path: &node.path.index(index) }, problems));
+        }
+        (elements.len() == list.len()).then_some(elements)
     }
 
     #[cfg(not(target_arch = "wasm32"))]
@@ -145,7 +144,8 @@ impl<K: Kind, T> Kind for Then<K, T> {
 #[derive(Debug, Clone, Copy)]
 pub struct Object<T> {
     expected: &'static str,
-    unknown: Severity,
+    /// How bad an unknown field is; none if it is ignored.
+    unknown: Option<Severity>,
     document: PhantomData<fn() -> T>,
 }
 
@@ -153,12 +153,17 @@ const OBJECT: &str = "an object";
 
 /// An object in which an unknown field is an error.
 pub const fn strict<T: Document>() -> Object<T> {
-    Object { expected: OBJECT, unknown: Severity::Error, document: PhantomData }
+    Object { expected: OBJECT, unknown: Some(Severity::Error), document: PhantomData }
 }
 
 /// An object in which an unknown field is a warning.
 pub const fn lenient<T: Document>() -> Object<T> {
-    Object { expected: OBJECT, unknown: Severity::Warning, document: PhantomData }
+    Object { expected: OBJECT, unknown: Some(Severity::Warning), document: PhantomData }
+}
+
+/// An object in which unknown fields are ignored.
+pub const fn open<T: Document>() -> Object<T> {
+    Object { expected: OBJECT, unknown: None, document: PhantomData }
 }
 
 impl<T> Object<T> {
@@ -183,11 +188,7 @@ impl<T: Document> Kind for Object<T> {
     }
 
     fn read(&self, node: Node<'_>, problems: &mut Problems) -> Option<T> {
-        node.object(problems)?;
-        let mut names = Vec::new();
-        T::names(&mut names);
-        node.unknown_fields(&names, self.unknown, problems);
-        T::read(node, problems)
+        read_object(node, self.unknown, problems)
     }
 
     #[cfg(not(target_arch = "wasm32"))]
@@ -212,17 +213,13 @@ impl<T: Document, R> Kind for InPlace<T, R> {
         "an object".to_owned()
     }
 
-    fn read(&self, node: Node<'_>, problems: &mut Problems) -> Option<R> {
-        let members = T::read(node, problems)?;
-        (self.0)(members, node, problems)
+    fn read(&self, _: Node<'_>, _: &mut Problems) -> Option<R> {
+        None // it is no member itself
     }
 
-    fn member(&self, parent: Node<'_>, _: &'static str, _: Absent<R>, problems: &mut Problems) -> Option<R> {
-        self.read(parent, problems)
-    }
-
-    fn names(&self, _: &'static str, names: &mut Vec<&'static str>) {
-        T::names(names);
+    fn member(&self, members: &mut MemberReader<'_>, _: &'static str, _: Absent<R>) -> Option<R> {
+        let value = T::read(members)?;
+        (self.0)(value, members.node, members.problems)
     }
 
     #[cfg(not(target_arch = "wasm32"))]

@@ -1,8 +1,9 @@
 //! The traits of fields and of declared objects.
 
-use crate::diagnostics::{Node, Problems};
 #[cfg(not(target_arch = "wasm32"))]
-use {super::schema, serde_json::Value};
+use super::schema;
+use crate::diagnostics::{Node, Problems, Severity};
+use serde_json::Value;
 
 /// The values that a field may have.
 pub trait Kind {
@@ -15,29 +16,22 @@ pub trait Kind {
     /// Reads the value at `node`.
     fn read(&self, node: Node<'_>, problems: &mut Problems) -> Option<Self::Value>;
 
-    /// Reads the member `name` of the object at `parent`.
+    /// Reads the member `name`, or the members that this field stands for, if it is read in place.
     fn member(
         &self,
-        parent: Node<'_>,
+        members: &mut MemberReader<'_>,
         name: &'static str,
         absent: Absent<Self::Value>,
-        problems: &mut Problems,
     ) -> Option<Self::Value> {
-        let path = parent.path.field(name);
-        match (parent.value.get(name), absent) {
-            (Some(value), Absent::OrNull(default)) if value.is_null() => Some(default),
-            (Some(value), _) => self.read(Node { value, path: &path }, problems),
-            (None, Absent::Default(default) | Absent::OrNull(default)) => Some(default),
+        let path = members.node.path.field(name);
+        match (members.find(name, matches!(absent, Absent::OrNull(_))), absent) {
+            (Some(value), _) => self.read(Node { value, path: &path }, members.problems),
+            (None, Absent::Default(default) | Absent::OrNull(default)) => Some(default()),
             (None, Absent::Required) => {
-                problems.error(&path, format!("missing; expected {}", self.expected()));
+                members.problems.error(&path, format!("missing; expected {}", self.expected()));
                 None
             }
         }
-    }
-
-    /// Adds the members that this field stands for: one, unless it is read in place.
-    fn names(&self, name: &'static str, names: &mut Vec<&'static str>) {
-        names.push(name);
     }
 
     /// The JSON Schema of the values.
@@ -61,7 +55,7 @@ pub trait Kind {
     ) {
         let default = match absent {
             Absent::Required => None,
-            Absent::Default(default) | Absent::OrNull(default) => Some(self.show(default)),
+            Absent::Default(default) | Absent::OrNull(default) => Some(self.show(&default())),
         };
         members.add(name, doc, self.schema(), default, matches!(absent, Absent::OrNull(_)));
     }
@@ -78,18 +72,50 @@ pub enum Absent<T> {
     /// The member is required.
     Required,
     /// The member has this default.
-    Default(T),
+    Default(fn() -> T),
     /// The member has this default, which null stands for too.
-    OrNull(T),
+    OrNull(fn() -> T),
+}
+
+/// Reads the members of an object, and notes their names.
+#[derive(Debug)]
+pub struct MemberReader<'a> {
+    /// The object.
+    pub node: Node<'a>,
+    /// The problems of its members.
+    pub problems: &'a mut Problems,
+    names: Vec<&'static str>,
+}
+
+impl<'a> MemberReader<'a> {
+    /// The member `name`. Null may count as absent.
+    pub fn find(&mut self, name: &'static str, is_null_absent: bool) -> Option<&'a Value> {
+        self.names.push(name);
+        self.node.value.get(name).filter(|value| !is_null_absent || !value.is_null())
+    }
+}
+
+/// Reads the object at `node`. Members that are not declared are problems of the severity `unknown`, if there is one.
+pub(super) fn read_object<T: Document>(
+    node: Node<'_>,
+    unknown: Option<Severity>,
+    problems: &mut Problems,
+) -> Option<T> {
+    node.object(problems)?;
+    let mut own = Problems::new();
+    let mut members = MemberReader { node, problems: &mut own, names: Vec::new() };
+    let object = T::read(&mut members);
+    if let Some(unknown) = unknown {
+        node.unknown_fields(&members.names, unknown, problems);
+    }
+    problems.append(own);
+    object
 }
 
 /// An object that [`document!`](crate::document!) declares.
 pub trait Document: Sized {
-    /// Reads the members of the object at `node`.
-    fn read(node: Node<'_>, problems: &mut Problems) -> Option<Self>;
-
-    /// Adds the names of the members.
-    fn names(names: &mut Vec<&'static str>);
+    /// Reads the members.
+    fn read(members: &mut MemberReader<'_>) -> Option<Self>;
 
     /// Adds the schemas of the members.
     #[cfg(not(target_arch = "wasm32"))]

@@ -32,6 +32,16 @@ impl Text {
     }
 }
 
+/// Longer keys are refused: they would end in headers, metrics and events.
+pub const KEY_BYTES_MAX: usize = 256;
+
+/// The key of an experiment, a variant, a goal.
+pub const KEY: Text =
+    Text::new("a key of 1 to 256 bytes", "^[\\s\\S]{1,256}$", |text| (1..=KEY_BYTES_MAX).contains(&text.len()));
+
+/// Any text.
+pub const TEXT: Text = Text::new("a string", "", |_| true);
+
 impl Kind for Text {
     type Value = String;
 
@@ -112,18 +122,12 @@ impl<T: PartialEq> Kind for Choice<T> {
     type Value = T;
 
     fn expected(&self) -> String {
-        format!("one of {}", self.names().join(", "))
+        one_of(&self.names())
     }
 
     fn read(&self, node: Node<'_>, problems: &mut Problems) -> Option<T> {
-        let text = node.value.as_str();
-        let chosen = (self.0)().into_iter().find(|(name, _)| Some(*name) == text);
-        if chosen.is_none() {
-            let nearest = text.and_then(|text| diagnostics::nearest(text, &self.names()));
-            let hint = nearest.map_or(String::new(), |name| format!("; did you mean `{name}`?"));
-            problems.error(node.path, format!("expected {}, found {}{hint}", self.expected(), found(node.value)));
-        }
-        chosen.map(|(_, value)| value)
+        let position = position(node, &self.names(), problems)?;
+        (self.0)().into_iter().nth(position).map(|(_, value)| value)
     }
 
     #[cfg(not(target_arch = "wasm32"))]
@@ -135,6 +139,22 @@ impl<T: PartialEq> Kind for Choice<T> {
     fn show(&self, value: &T) -> Option<Value> {
         (self.0)().iter().find(|(_, choice)| choice == value).map(|(name, _)| json!(name))
     }
+}
+
+fn one_of(names: &[&str]) -> String {
+    format!("one of {}", names.join(", "))
+}
+
+/// The position of the name at `node` among `names`.
+fn position(node: Node<'_>, names: &[&str], problems: &mut Problems) -> Option<usize> {
+    let text = node.value.as_str();
+    let position = names.iter().position(|name| Some(*name) == text);
+    if position.is_none() {
+        let nearest = text.and_then(|text| diagnostics::nearest(text, names));
+        let hint = nearest.map_or(String::new(), |name| format!("; did you mean `{name}`?"));
+        problems.error(node.path, format!("expected {}, found {}{hint}", one_of(names), found(node.value)));
+    }
+    position
 }
 
 /// True or false.

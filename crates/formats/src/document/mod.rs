@@ -12,9 +12,9 @@ mod pattern;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod schema;
 
-pub use containers::{AnyObject, InPlace, List, Map, Nullable, Object, Then, in_place, lenient, strict};
-pub use kind::{Absent, Document, Kind, of};
-pub use kinds::{Choice, Flag, Number, Parsed, Text, Whole, number, whole};
+pub use containers::{AnyObject, InPlace, List, Map, Nullable, Object, Then, in_place, lenient, open, strict};
+pub use kind::{Absent, Document, Kind, MemberReader, of};
+pub use kinds::{Choice, Flag, KEY, KEY_BYTES_MAX, Number, Parsed, TEXT, Text, Whole, number, whole};
 pub use pattern::TOKEN;
 
 /// Declares an object of a document.
@@ -45,8 +45,8 @@ pub use pattern::TOKEN;
 #[macro_export]
 macro_rules! document {
     (@absent) => { $crate::document::Absent::Required };
-    (@absent = $default:expr) => { $crate::document::Absent::Default($default) };
-    (@absent $null:ident = $default:expr) => { $crate::document::Absent::OrNull($default) };
+    (@absent = $default:expr) => { $crate::document::Absent::Default(|| $default) };
+    (@absent $null:ident = $default:expr) => { $crate::document::Absent::OrNull(|| $default) };
     (@name $field:ident) => { stringify!($field) };
     (@name $field:ident $key:literal) => { $key };
     (for $name:ty {$(
@@ -54,23 +54,14 @@ macro_rules! document {
         $field:ident $(as $key:literal)? : $ty:ty $(| $null:ident)? $(= $default:expr)? => $kind:expr
     ),+ $(,)?}) => {
         impl $crate::document::Document for $name {
-            fn read(
-                node: $crate::diagnostics::Node<'_>,
-                problems: &mut $crate::diagnostics::Problems,
-            ) -> Option<Self> {
+            fn read(members: &mut $crate::document::MemberReader<'_>) -> Option<Self> {
                 use $crate::document::Kind as _;
                 $(let $field = $crate::document::of::<$ty, _>($kind).member(
-                    node,
+                    members,
                     $crate::document!(@name $field $($key)?),
                     $crate::document!(@absent $($null)? $(= $default)?),
-                    problems,
                 );)+
                 Some(Self { $($field: $field?),+ })
-            }
-
-            fn names(names: &mut Vec<&'static str>) {
-                use $crate::document::Kind as _;
-                $($crate::document::of::<$ty, _>($kind).names($crate::document!(@name $field $($key)?), names);)+
             }
 
             #[cfg(not(target_arch = "wasm32"))]

@@ -49,6 +49,13 @@ fn document_defaults_and_renamed_members() {
 }
 
 #[test]
+fn open_object_ignores_unknown_members() {
+    let mut problems = Problems::new();
+    let batch: Option<Batch> = open().read(Node::root(&json!({"max_events": 1, "later": {}})), &mut problems);
+    assert_eq!((batch, problems), (Some(Batch { max_events: 1, bytes: 7 }), Problems::new()));
+}
+
+#[test]
 fn document_collects_every_problem() {
     let value = json!({"max_bytes": 0, "list": [{"max_events": "1"}, 7, {"max_bytes": 3.0}, {"max_byte": 1}]});
     let (outer, problems) = read(&value);

@@ -9,8 +9,9 @@ use super::redirect::{self, RedirectTest};
 use super::wire::{Scope, text};
 use crate::conditions::SavedGroups;
 use crate::diagnostics::{Node, Path, Problems};
-use crate::element::KEY_BYTES_MAX;
+use crate::document::KEY_BYTES_MAX;
 use crate::stepwise::size;
+use edgesplit_engine::json;
 use edgesplit_engine::snapshot::Disabled;
 use serde_json::Value;
 use std::collections::HashSet;
@@ -26,7 +27,7 @@ pub struct Compiled {
 
 /// Compiles the payload in `bytes`. `key` decrypts its encrypted parts.
 pub fn compile_bytes(bytes: &[u8], key: Option<&str>) -> Compiled {
-    match serde_json::from_slice::<Value>(bytes) {
+    match json::read(bytes) {
         Ok(value) => compile(&value, key),
         Err(error) => {
             let mut problems = Problems::new();
@@ -283,7 +284,7 @@ fn decrypted(node: Node<'_>, name: &str, key: Option<&str>, problems: &mut Probl
                 problems.error(&path, "is encrypted, and no key is configured");
                 return None;
             };
-            let plain = decrypt(encrypted, key).and_then(|text| serde_json::from_slice(text.as_bytes()).ok());
+            let plain = decrypt(encrypted, key).and_then(|text| json::read(text.as_bytes()).ok());
             if plain.is_none() {
                 problems.error(&path, "cannot be decrypted to JSON with the configured key");
             }

@@ -2,11 +2,11 @@
 
 use super::budget::RouteBudget;
 use super::experiment;
-use super::kinds::{Anything, KEY, SHARE, TEXT};
+use super::kinds::{Anything, SHARE};
 use super::route::Goals;
 use crate::conditions::too_many_instructions;
 use crate::diagnostics::{Node, Path, Problem, Problems, Severity};
-use crate::document::{Absent, Kind, Nullable, lenient, whole};
+use crate::document::{Absent, KEY, Kind, MemberReader, Nullable, TEXT, lenient, whole};
 use crate::effect_policy::EffectPolicy;
 use crate::format::{Compiled, Options};
 use crate::splitter::ELEMENT_BYTES_MAX;
@@ -59,7 +59,8 @@ impl Kind for ExperimentList {
         Some(())
     }
 
-    fn member(&self, _: Node<'_>, _: &'static str, _: Absent<()>, _: &mut Problems) -> Option<()> {
+    fn member(&self, members: &mut MemberReader<'_>, name: &'static str, _: Absent<()>) -> Option<()> {
+        members.find(name, false);
         Some(())
     }
 

@@ -1,9 +1,11 @@
 //! One experiment of the native format: as it is written, and compiled.
 
 use super::effects::{self, BASELINE_CHANGES_REQUEST};
-use super::kinds::{ATTRIBUTE, Audience, KEY, MOMENT, SHARE, SLOTS, TEXT, Traffic};
+use super::kinds::{ATTRIBUTE, Audience, MOMENT, SHARE, SLOTS, Traffic};
 use crate::diagnostics::{Node, Path, Problems};
-use crate::document::{Choice, Flag, Kind, List, Map, Nullable, Object, Text, Then, lenient, number, strict, whole};
+use crate::document::{
+    Choice, Flag, KEY, Kind, List, Map, Nullable, Object, TEXT, Text, Then, lenient, number, strict, whole,
+};
 use edgesplit_engine::assignments;
 use edgesplit_engine::attribute::AttributeName;
 use edgesplit_engine::condition::Condition;

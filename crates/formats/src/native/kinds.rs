@@ -2,26 +2,17 @@
 
 use crate::conditions;
 use crate::diagnostics::{Node, Problems};
-use crate::document::{Kind, List, Object, Parsed, Text, Then, Whole, strict, whole};
+use crate::document::{Kind, List, Object, Parsed, Then, Whole, strict, whole};
 use edgesplit_engine::attribute::AttributeName;
 use edgesplit_engine::condition::Condition;
 use edgesplit_engine::hash::BUCKETS;
+use edgesplit_engine::number;
 use edgesplit_engine::snapshot::{StatusClass, TrafficStep};
 use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 #[cfg(not(target_arch = "wasm32"))]
 use {crate::document::schema, serde_json::json};
-
-/// Longer keys are refused: they would end in headers, metrics and events.
-pub const KEY_BYTES_MAX: usize = 256;
-
-/// The key of an experiment, a variant, a goal.
-pub const KEY: Text =
-    Text::new("a key of 1 to 256 bytes", "^[\\s\\S]{1,256}$", |text| (1..=KEY_BYTES_MAX).contains(&text.len()));
-
-/// Any text.
-pub(super) const TEXT: Text = Text::new("a string", "", |_| true);
 
 /// A share, a weight or a slot, in 1/10,000.
 pub(super) const SHARE: Whole<u32> = whole(0, BUCKETS as u64);
@@ -156,7 +147,7 @@ impl Kind for Status {
 
     fn read(&self, node: Node<'_>, problems: &mut Problems) -> Option<StatusClass> {
         let text = match node.value {
-            Value::Number(number) => number.as_f64().unwrap_or_default().to_string(),
+            Value::Number(number) => number::javascript(number.as_f64().unwrap_or_default()),
             value => value.as_str().unwrap_or_default().to_owned(),
         };
         let class = match text.as_bytes() {

@@ -1,8 +1,8 @@
 //! Routes and goals as they are written.
 
-use super::kinds::{KEY, Status};
+use super::kinds::Status;
 use crate::diagnostics::{Node, Problems};
-use crate::document::{Kind, List, Object, Parsed, lenient, strict};
+use crate::document::{KEY, Kind, List, Object, Parsed, lenient, strict};
 use edgesplit_engine::pattern::Pattern;
 use edgesplit_engine::route::Route;
 use edgesplit_engine::snapshot::Goal;

@@ -10,12 +10,12 @@ use super::audience::{Compiler, Tree, attribute_name};
 use super::datafile::{Datafile, Group, Range, Rule, VERSION};
 use super::project::{Project, ReportedAttribute};
 use crate::diagnostics::{Node, Problems};
+use crate::document::{List, Nullable, TEXT, open};
 use crate::element::{elements, list, read, required};
 use crate::stepwise::size;
 use draft::{Draft, Experiment, IdWire, Stage};
 use edgesplit_engine::attribute::AttributeName;
 use rule::{Kind, RangeWire, Rules};
-use serde::Deserialize;
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
 use variable::VariableTypes;
@@ -43,33 +43,38 @@ const LISTS: [(&str, bool, ReadElement); 10] = [
 /// The approximate bytes of config that take as long as the head of a datafile.
 const HEAD_BYTES: usize = 8 << 10;
 
-#[derive(Deserialize)]
-#[serde(expecting = "an object")]
-struct NamedWire<'a> {
-    id: &'a str,
-    key: &'a str,
+crate::document! {
+    struct NamedWire {
+        /// Its id.
+        id: String => TEXT,
+        /// Its key.
+        key: String => TEXT,
+    }
 }
 
-#[derive(Deserialize)]
-#[serde(expecting = "an object")]
-struct TypeWire<'a> {
-    r#type: Option<&'a str>,
+crate::document! {
+    struct TypeWire {
+        /// The type of an experiment.
+        kind as "type": Option<String> = None => Nullable(TEXT),
+    }
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", expecting = "an object")]
-struct GroupWire<'a> {
-    id: &'a str,
-    policy: &'a str,
-    #[serde(borrow)]
-    traffic_allocation: Vec<RangeWire<'a>>,
+crate::document! {
+    struct GroupWire {
+        /// Its id.
+        id: String => TEXT,
+        /// Whether its experiments exclude each other.
+        policy: String => TEXT,
+        /// Their shares of its traffic.
+        traffic_allocation as "trafficAllocation": Vec<RangeWire> => List(open()),
+    }
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", expecting = "an object")]
-struct IncludedWire<'a> {
-    #[serde(borrow)]
-    included_rules: Vec<&'a str>,
+crate::document! {
+    struct IncludedWire {
+        /// The ids of the rules that a holdout is about.
+        included_rules as "includedRules": Vec<String> => List(TEXT),
+    }
 }
 
 impl Draft {
@@ -167,14 +172,14 @@ impl Draft {
 
     fn read_attribute(&mut self, node: Node<'_>, _index: usize, problems: &mut Problems) {
         if let Some(NamedWire { id, key }) = read(node, problems) {
-            let (id, key, name) = (id.to_owned(), key.to_owned(), attribute_name(key));
+            let name = attribute_name(&key);
             self.project.attributes.push(ReportedAttribute { id, name, key });
         }
     }
 
     fn read_event(&mut self, node: Node<'_>, _index: usize, problems: &mut Problems) {
         if let Some(NamedWire { id, key }) = read(node, problems) {
-            self.project.conversions.insert(key.to_owned(), id.into());
+            self.project.conversions.insert(key, id.into());
         }
     }
 
@@ -184,7 +189,7 @@ impl Draft {
         let tree = required(node, "conditions", problems, |node, problems| {
             Some(Compiler { ids: &no_ids, problems }.conditions(&node))
         });
-        self.audience_ids.insert(id.to_owned(), self.audiences.len());
+        self.audience_ids.insert(id, self.audiences.len());
         self.audiences.push(tree.unwrap_or(Tree::Always(None)));
     }
 
@@ -207,7 +212,7 @@ impl Draft {
     /// disables its experiments.
     fn group(&mut self, node: Node<'_>, problems: &mut Problems) -> Result<Option<usize>, String> {
         let mut own = Problems::new();
-        let Some(wire) = read::<GroupWire<'_>>(node, &mut own) else {
+        let Some(wire) = read::<GroupWire>(node, &mut own) else {
             let problem = own.first_error();
             problems.append(own);
             return Err(problem);
@@ -216,16 +221,16 @@ impl Draft {
         let members: HashSet<&str> = experiments.filter_map(|experiment| experiment.get("id")?.as_str()).collect();
         let path = node.path.field("trafficAllocation");
         for (index, range) in wire.traffic_allocation.iter().enumerate() {
-            if !range.entity_id.is_empty() && !members.contains(range.entity_id) {
+            if !range.entity_id.is_empty() && !members.contains(range.entity_id.as_str()) {
                 let message = format!("there is no experiment {:?} in the group", range.entity_id);
                 problems.error(&path.index(index).field("entityId"), message);
             }
         }
-        match wire.policy {
+        match wire.policy.as_str() {
             "random" => {
-                let range = |range: &RangeWire<'_>| Range { end: range.end_of_range, to: range.entity_id.to_owned() };
-                let allocation = wire.traffic_allocation.iter().map(range).collect();
-                self.groups.push(Group { id: wire.id.to_owned(), allocation });
+                let range = |range: RangeWire| Range { end: range.end_of_range, to: range.entity_id };
+                let allocation = wire.traffic_allocation.into_iter().map(range).collect();
+                self.groups.push(Group { id: wire.id, allocation });
                 return Ok(Some(self.groups.len() - 1));
             }
             "overlapping" => {}
@@ -249,9 +254,9 @@ impl Draft {
         let compiled = self.rule(node, Kind::Experiment, group.clone().ok().flatten(), &mut own);
         let (rule, is_feature_rollout) = match compiled {
             Some(rule) => {
-                let wire = read::<TypeWire<'_>>(node, &mut own);
+                let wire = read::<TypeWire>(node, &mut own);
                 let rule = group.map(|_| self.add_rule(rule));
-                (rule, wire.and_then(|wire| wire.r#type) == Some("fr"))
+                (rule, wire.and_then(|wire| wire.kind).as_deref() == Some("fr"))
             }
             None => (Err(own.first_error()), false),
         };
@@ -286,7 +291,7 @@ impl Draft {
                 Some(self.add_rule(rule))
             })
         });
-        self.rollout_ids.insert(id.to_owned(), self.rollouts.len());
+        self.rollout_ids.insert(id, self.rollouts.len());
         self.rollouts.push(rules.ok_or_else(|| own.first_error()));
         problems.append(own);
     }
@@ -300,14 +305,14 @@ impl Draft {
 
     fn read_local_holdout(&mut self, node: Node<'_>, _index: usize, problems: &mut Problems) {
         let Some(rule) = self.rule(node, Kind::Holdout, None, problems) else { return };
-        let Some(wire) = read::<IncludedWire<'_>>(node, problems) else { return };
+        let Some(wire) = read::<IncludedWire>(node, problems) else { return };
         let position = self.add_rule(rule);
         let list = node.path.field("includedRules");
-        for (index, &id) in wire.included_rules.iter().enumerate() {
-            if !self.rule_ids.contains(id) {
+        for (index, id) in wire.included_rules.into_iter().enumerate() {
+            if !self.rule_ids.contains(&id) {
                 problems.error(&list.index(index), format!("there is no rule {id:?}: no visitor is held out of it"));
             }
-            self.rule_holdouts.entry(id.to_owned()).or_default().push(position);
+            self.rule_holdouts.entry(id).or_default().push(position);
         }
     }
 }

@@ -6,9 +6,10 @@
 
 use super::{AUDIENCE_DEPTH_MAX, Accepts, Check, Tree, exact, version};
 use crate::diagnostics::{Node, Problems};
+use crate::document::{Nullable, TEXT};
 use crate::element::{read, required};
 use edgesplit_engine::attribute::AttributeName;
-use serde::Deserialize;
+use edgesplit_engine::json;
 use serde_json::Value;
 use std::collections::HashMap;
 
@@ -29,11 +30,13 @@ enum Leaves {
     Conditions,
 }
 
-#[derive(Deserialize)]
-#[serde(expecting = "an object")]
-struct ConditionWire<'a> {
-    r#type: &'a str,
-    r#match: Option<&'a str>,
+crate::document! {
+    struct ConditionWire {
+        /// What the condition is about.
+        kind as "type": String => TEXT,
+        /// How the value is compared.
+        operator as "match": Option<String> = None => Nullable(TEXT),
+    }
 }
 
 impl Compiler<'_> {
@@ -48,7 +51,7 @@ impl Compiler<'_> {
     /// The conditions of an audience.
     pub(in crate::optimizely) fn conditions(&mut self, node: &Node<'_>) -> Tree {
         let Value::String(text) = node.value else { return self.tree(node, Leaves::Conditions, 1) };
-        match serde_json::from_slice::<Value>(text.as_bytes()) {
+        match json::read(text.as_bytes()) {
             Ok(value) => self.tree(&Node { value: &value, path: node.path }, Leaves::Conditions, 1),
             Err(error) => {
                 self.problems.error(node.path, format!("not JSON in a string: {error}"));
@@ -98,8 +101,8 @@ impl Compiler<'_> {
     }
 
     fn condition(&mut self, node: &Node<'_>) -> Tree {
-        let Some(wire) = read::<ConditionWire<'_>>(*node, self.problems) else { return UNKNOWN };
-        let operator = match (wire.r#type, wire.r#match) {
+        let Some(wire) = read::<ConditionWire>(*node, self.problems) else { return UNKNOWN };
+        let operator = match (wire.kind.as_str(), wire.operator.as_deref()) {
             ("custom_attribute", operator) => operator.unwrap_or("exact"),
             ("third_party_dimension", None | Some("qualified")) => return self.segment(node),
             ("third_party_dimension", Some(operator)) => return self.unknown_match(node, operator),

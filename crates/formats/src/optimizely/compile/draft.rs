@@ -1,11 +1,11 @@
 //! A datafile that is being compiled.
 
 use super::variable::{Variable, VariableTypes};
+use crate::document::TEXT;
 use crate::optimizely::audience::Tree;
 use crate::optimizely::datafile::{Flag, Group, Rule};
 use crate::optimizely::project::Project;
 use edgesplit_engine::snapshot::Disabled;
-use serde::Deserialize;
 use std::collections::{HashMap, HashSet};
 
 /// A datafile that is being compiled.
@@ -88,8 +88,9 @@ pub(super) struct FlagDraft {
     pub(super) rollout: Vec<usize>,
 }
 
-#[derive(Deserialize)]
-#[serde(expecting = "an object")]
-pub(super) struct IdWire<'a> {
-    pub(super) id: &'a str,
+crate::document! {
+    pub(super) struct IdWire {
+        /// The id.
+        pub(super) id: String => TEXT,
+    }
 }

@@ -3,26 +3,26 @@
 use super::draft::{Draft, Experiment, FlagDraft, IdWire};
 use super::variable::{Variable, VariableWire};
 use crate::diagnostics::{Node, Path, Problems};
-use crate::element::{key, nullable, read};
+use crate::document::{KEY, List, Nullable, TEXT, open};
+use crate::element::read;
 use crate::optimizely::datafile::{Flag, Range, Rule, Step, Variation};
 use crate::optimizely::impression::{Impression, RuleType};
 use edgesplit_engine::flag::Outcome;
 use edgesplit_engine::snapshot::Disabled;
-use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::collections::{HashMap, HashSet};
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", expecting = "an object")]
-struct FlagWire<'a> {
-    #[serde(borrow, deserialize_with = "key")]
-    key: &'a str,
-    #[serde(borrow)]
-    variables: Vec<VariableWire<'a>>,
-    #[serde(borrow)]
-    experiment_ids: Vec<&'a str>,
-    #[serde(borrow, deserialize_with = "nullable")]
-    rollout_id: Option<&'a str>,
+crate::document! {
+    struct FlagWire {
+        /// Its key.
+        key: String => KEY,
+        /// Its variables.
+        variables: Vec<VariableWire> => List(open()),
+        /// Its experiments.
+        experiment_ids as "experimentIds": Vec<String> => List(TEXT),
+        /// Its rollout.
+        rollout_id as "rolloutId": Option<String> => Nullable(TEXT),
+    }
 }
 
 /// The bucket behind all others.
@@ -67,10 +67,10 @@ impl Draft {
     }
 
     fn flag_draft(&self, node: Node<'_>, position: usize, problems: &mut Problems) -> Option<FlagDraft> {
-        read::<IdWire<'_>>(node, problems);
-        let wire = read::<FlagWire<'_>>(node, problems)?;
+        read::<IdWire>(node, problems);
+        let wire = read::<FlagWire>(node, problems)?;
         let list = node.path.field("variables");
-        let variables = wire.variables.iter().enumerate();
+        let variables = wire.variables.into_iter().enumerate();
         let variables = variables.map(|(index, variable)| variable.compile(&list.index(index), problems)).collect();
         let list = node.path.field("experimentIds");
         let mut experiments = Some(Vec::new());
@@ -81,11 +81,11 @@ impl Draft {
                 experiments
             });
         }
-        let rollout = match wire.rollout_id {
+        let rollout = match &wire.rollout_id {
             Some(id) => self.flag_rollout(id, &node.path.field("rolloutId"), problems),
             None => Some(Vec::new()),
         };
-        Some(FlagDraft { key: wire.key.to_owned(), position, variables, experiments: experiments?, rollout: rollout? })
+        Some(FlagDraft { key: wire.key, position, variables, experiments: experiments?, rollout: rollout? })
     }
 
     /// The experiment named here. One that is not there is left out, as by the SDKs; one that is disabled disables the

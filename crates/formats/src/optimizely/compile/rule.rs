@@ -2,11 +2,11 @@
 
 use super::variable::VariableTypes;
 use crate::diagnostics::{Node, Problems};
-use crate::element::{key, read, required, whole};
+use crate::document::{Flag, KEY, List, TEXT, open, whole};
+use crate::element::{read, required};
 use crate::optimizely::audience::{Compiler, Tree};
 use crate::optimizely::datafile::{Range, Rule, Variation};
 use edgesplit_engine::condition::value::JsValue;
-use serde::Deserialize;
 use serde_json::Value;
 use std::collections::HashMap;
 
@@ -30,56 +30,65 @@ impl Kind {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", expecting = "an object")]
-struct RuleWire<'a> {
-    id: &'a str,
-    #[serde(borrow, deserialize_with = "key")]
-    key: &'a str,
-    status: &'a str,
-    #[serde(borrow)]
-    variations: Vec<VariationWire<'a>>,
-    #[serde(borrow)]
-    traffic_allocation: Vec<RangeWire<'a>>,
+crate::document! {
+    struct RuleWire {
+        /// Its id.
+        id: String => TEXT,
+        /// Its key.
+        key: String => KEY,
+        /// Whether it runs.
+        status: String => TEXT,
+        /// Its variations.
+        variations: Vec<VariationWire> => List(open()),
+        /// Their shares of its traffic.
+        traffic_allocation as "trafficAllocation": Vec<RangeWire> => List(open()),
+    }
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", expecting = "an object")]
-struct VariationWire<'a> {
-    id: &'a str,
-    #[serde(borrow, deserialize_with = "key")]
-    key: &'a str,
-    feature_enabled: Option<bool>,
-    #[serde(borrow)]
-    variables: Option<Vec<ValueWire<'a>>>,
+crate::document! {
+    struct VariationWire {
+        /// Its id.
+        id: String => TEXT,
+        /// Its key.
+        key: String => KEY,
+        /// Whether it turns the flag on.
+        enabled as "featureEnabled": bool | null = false => Flag,
+        /// The values of the flag's variables.
+        variables: Vec<ValueWire> | null = Vec::new() => List(open()),
+    }
 }
 
-#[derive(Deserialize)]
-#[serde(expecting = "an object")]
-struct ValueWire<'a> {
-    id: &'a str,
-    value: &'a str,
+crate::document! {
+    struct ValueWire {
+        /// The variable's id.
+        id: String => TEXT,
+        /// The value, as text.
+        value: String => TEXT,
+    }
 }
 
-/// A range of buckets.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", expecting = "an object")]
-pub(super) struct RangeWire<'a> {
-    pub(super) entity_id: &'a str,
-    #[serde(deserialize_with = "whole")]
-    pub(super) end_of_range: u32,
+crate::document! {
+    /// A range of buckets.
+    pub(super) struct RangeWire {
+        /// What the range belongs to.
+        pub(super) entity_id as "entityId": String => TEXT,
+        /// The first bucket behind it.
+        pub(super) end_of_range as "endOfRange": u32 => whole(0, u32::MAX as u64),
+    }
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", expecting = "an object")]
-struct LayerWire<'a> {
-    layer_id: &'a str,
+crate::document! {
+    struct LayerWire {
+        /// The id of its campaign.
+        layer_id as "layerId": String => TEXT,
+    }
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", expecting = "an object")]
-struct HoldoutWire {
-    exclude_targeted_deliveries: Option<bool>,
+crate::document! {
+    struct HoldoutWire {
+        /// Whether it leaves rollouts alone.
+        spares_rollouts as "excludeTargetedDeliveries": bool | null = false => Flag,
+    }
 }
 
 /// Compiles rules.
@@ -97,19 +106,19 @@ impl Rules<'_> {
         group: Option<usize>,
         problems: &mut Problems,
     ) -> Option<Rule> {
-        let wire = read::<RuleWire<'_>>(node, problems)?;
-        if !STATUSES.contains(&wire.status) {
+        let wire = read::<RuleWire>(node, problems)?;
+        if !STATUSES.contains(&wire.status.as_str()) {
             let path = node.path.field("status");
             let message = format!("unknown status {:?}: the rule does not run", wire.status);
             problems.error(&path, message);
         }
         let audience = self.audience(node, problems)?;
-        let variations = self.variations(node, &wire.variations, problems);
+        let variations = self.variations(node, wire.variations, problems);
         let allocation = allocation(node, &wire.traffic_allocation, &variations, problems);
         let mut rule = Rule {
             kind: kind.name(),
-            id: wire.id.to_owned(),
-            key: wire.key.to_owned(),
+            id: wire.id,
+            key: wire.key,
             campaign_id: String::new(),
             is_running: wire.status == "Running",
             spares_rollouts: false,
@@ -130,8 +139,8 @@ impl Rules<'_> {
             rule.variations.iter_mut().for_each(|variation| variation.values.clear());
         } else {
             // Without a layer, the experiment's id takes its place, as in the SDKs.
-            let layer = read::<LayerWire<'_>>(node, problems);
-            rule.campaign_id = layer.map(|layer| layer.layer_id.to_owned()).unwrap_or_default();
+            let layer = read::<LayerWire>(node, problems);
+            rule.campaign_id = layer.map(|layer| layer.layer_id).unwrap_or_default();
             let forced = required(node, "forcedVariations", problems, |node, problems| forced(node, &rule, problems));
             rule.forced = forced.unwrap_or_default();
         }
@@ -150,24 +159,23 @@ impl Rules<'_> {
         })
     }
 
-    fn variations(&self, node: Node<'_>, wires: &[VariationWire<'_>], problems: &mut Problems) -> Vec<Variation> {
+    fn variations(&self, node: Node<'_>, wires: Vec<VariationWire>, problems: &mut Problems) -> Vec<Variation> {
         let list = node.path.field("variations");
         let mut variations = Vec::with_capacity(wires.len());
-        for (index, wire) in wires.iter().enumerate() {
+        for (index, wire) in wires.into_iter().enumerate() {
             let path = list.index(index);
             let variables = path.field("variables");
             let mut values = Vec::new();
-            for (index, wire) in wire.variables.iter().flatten().enumerate() {
+            for (index, wire) in wire.variables.into_iter().enumerate() {
                 let path = variables.index(index);
-                let variable_type = self.types.get(wire.id, &path.field("id"), problems);
-                let text = Value::from(wire.value);
+                let variable_type = self.types.get(&wire.id, &path.field("id"), problems);
+                let text = Value::from(wire.value.as_str());
                 let value = variable_type.map(|variable_type| {
-                    variable_type.cast(wire.value, &Node { value: &text, path: &path.field("value") }, problems)
+                    variable_type.cast(&wire.value, &Node { value: &text, path: &path.field("value") }, problems)
                 });
-                values.push((wire.id.to_owned(), value.unwrap_or_default()));
+                values.push((wire.id, value.unwrap_or_default()));
             }
-            let (id, key) = (wire.id.to_owned(), wire.key.to_owned());
-            variations.push(Variation { id, key, enabled: wire.feature_enabled.unwrap_or(false), values });
+            variations.push(Variation { id: wire.id, key: wire.key, enabled: wire.enabled, values });
         }
         variations
     }
@@ -176,12 +184,12 @@ impl Rules<'_> {
 /// The variations' positions by ranges of buckets. A range that leads nowhere gets none.
 fn allocation(
     node: Node<'_>,
-    wires: &[RangeWire<'_>],
+    wires: &[RangeWire],
     variations: &[Variation],
     problems: &mut Problems,
 ) -> Vec<Range<Option<usize>>> {
     let list = node.path.field("trafficAllocation");
-    let range = |(index, wire): (usize, &RangeWire<'_>)| {
+    let range = |(index, wire): (usize, &RangeWire)| {
         // If two variations have the same id, the SDKs know the last.
         let to = variations.iter().rposition(|variation| variation.id == wire.entity_id);
         if to.is_none() && !wire.entity_id.is_empty() && !variations.is_empty() {
@@ -214,6 +222,5 @@ fn spares_rollouts(node: Node<'_>, problems: &mut Problems) -> Option<bool> {
             problems.warning(&node.path.field(name), "ignored, as by the SDKs: this holdout is about every flag");
         }
     }
-    let wire = read::<HoldoutWire>(node, problems)?;
-    Some(wire.exclude_targeted_deliveries.unwrap_or(false))
+    Some(read::<HoldoutWire>(node, problems)?.spares_rollouts)
 }

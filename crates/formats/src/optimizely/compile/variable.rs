@@ -1,9 +1,9 @@
 //! Variables of flags: their types, and their values out of the texts that a datafile holds.
 
 use crate::diagnostics::{Node, Path, Problems};
-use crate::element::key;
+use crate::document::{KEY, Nullable, TEXT};
+use edgesplit_engine::json;
 use edgesplit_engine::number;
-use serde::Deserialize;
 use serde_json::{Number, Value};
 use std::collections::HashMap;
 
@@ -36,7 +36,7 @@ impl VariableType {
         let (value, expected) = match self {
             VariableType::Boolean => (text.parse().ok().map(Value::Bool), "true or false"),
             VariableType::Text => (Some(Value::from(text)), "a text"),
-            VariableType::Json => (serde_json::from_slice(text.as_bytes()).ok(), "JSON in a string"),
+            VariableType::Json => (json::read(text.as_bytes()).ok(), "JSON in a string"),
             VariableType::Integer => (integer(number).map(Value::Number), "an integer in a string"),
             VariableType::Double => {
                 let double = number::read(number);
@@ -96,23 +96,28 @@ pub(super) struct Variable {
     pub(super) default: Value,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", expecting = "an object")]
-pub(super) struct VariableWire<'a> {
-    id: &'a str,
-    #[serde(borrow, deserialize_with = "key")]
-    key: &'a str,
-    r#type: &'a str,
-    sub_type: Option<&'a str>,
-    default_value: &'a str,
+crate::document! {
+    pub(super) struct VariableWire {
+        /// Its id.
+        id: String => TEXT,
+        /// Its key.
+        key: String => KEY,
+        /// The type of its values.
+        kind as "type": String => TEXT,
+        /// More about the type.
+        sub_type as "subType": Option<String> = None => Nullable(TEXT),
+        /// The value where no variation gives another.
+        default_value as "defaultValue": String => TEXT,
+    }
 }
 
-impl VariableWire<'_> {
+impl VariableWire {
     /// The variable, which stands at `path`.
-    pub(super) fn compile(&self, path: &Path<'_>, problems: &mut Problems) -> Variable {
-        let text = Value::from(self.default_value);
+    pub(super) fn compile(self, path: &Path<'_>, problems: &mut Problems) -> Variable {
+        let text = Value::from(self.default_value.as_str());
         let node = Node { value: &text, path: &path.field("defaultValue") };
-        let default = VariableType::parse(self.r#type, self.sub_type).cast(self.default_value, &node, problems);
-        Variable { id: self.id.to_owned(), key: self.key.to_owned(), default }
+        let default =
+            VariableType::parse(&self.kind, self.sub_type.as_deref()).cast(&self.default_value, &node, problems);
+        Variable { id: self.id, key: self.key, default }
     }
 }
