@@ -1,6 +1,7 @@
 //! Decimal texts and the numbers they stand for.
 
 use crate::json;
+use serde_json::Number;
 
 /// The number that a text of digits stands for, which may have a sign, a point and an exponent.
 pub fn read(text: &str) -> Option<f64> {
@@ -48,7 +49,38 @@ pub fn leading_integer(text: &str) -> Option<f64> {
 
 /// `number` as JavaScript writes it (ECMA-262, Number::toString).
 pub fn javascript(number: f64) -> String {
-    ryu_js::Buffer::new().format(number).to_owned()
+    /// Doubles distinguish every whole number up to here from its neighbours.
+    const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
+    if number.fract() == 0.0 && number.abs() <= WHOLE_MAX {
+        return (number as i64).to_string();
+    }
+    let Some(json) = Number::from_f64(number) else {
+        return if number.is_nan() {
+            "NaN"
+        } else if number > 0.0 {
+            "Infinity"
+        } else {
+            "-Infinity"
+        }
+        .to_owned();
+    };
+    // The digits are those that `serde_json` writes; only the place of the point and the exponent differ.
+    let text = json.to_string();
+    let (sign, text) = text.split_at(usize::from(number < 0.0));
+    let (mantissa, exponent) = text.split_once('e').unwrap_or((text, "0"));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let all = [whole, fraction].concat();
+    let digits = all.trim_start_matches('0');
+    let point = whole.len() as i32 - (all.len() - digits.len()) as i32 + exponent.parse::<i32>().unwrap_or_default();
+    let digits = digits.trim_end_matches('0');
+    let split = if (1..=21).contains(&point) { point as usize } else { 1 };
+    let (before, after) = digits.split_at_checked(split).unwrap_or((digits, ""));
+    match point {
+        1..=21 if after.is_empty() => format!("{sign}{digits:0<0$}", point as usize),
+        1..=21 => format!("{sign}{before}.{after}"),
+        -5..=0 => format!("{sign}0.{digits:0>0$}", (digits.len() as i32 - point) as usize),
+        _ => format!("{sign}{before}{}{after}e{:+}", if after.is_empty() { "" } else { "." }, point - 1),
+    }
 }
 
 #[cfg(test)]
@@ -113,6 +145,7 @@ mod tests {
             let number = f64::from_bits(state);
             if number.is_finite() {
                 let text = javascript(number);
+                assert_eq!(text, ryu_js::Buffer::new().format(number), "{number:e}");
                 assert_eq!(text.parse(), Ok(number), "{text}");
                 assert_eq!(read(&text), Some(number), "{text}");
                 assert_eq!(read(&format!("{number:e}")), Some(number), "{text}");

@@ -4,7 +4,6 @@
 
 use edgesplit_formats::diagnostics::{Node, Problems};
 use edgesplit_formats::document::Kind;
-#[cfg(not(target_arch = "wasm32"))]
 use serde_json::{Value, json};
 
 pub(super) const SECOND_MS: u64 = 1000;
@@ -59,13 +58,11 @@ impl Kind for Millis {
         None
     }
 
-    #[cfg(not(target_arch = "wasm32"))]
     fn schema(&self) -> Value {
         let bounds = format!("From {} to {}.", show_ms(self.min_ms), show_ms(self.max_ms));
         json!({"type": "string", "pattern": "^[0-9]+(\\.[0-9]+)?(ms|s|m|h)$", "description": bounds})
     }
 
-    #[cfg(not(target_arch = "wasm32"))]
     fn show(&self, ms: &u64) -> Option<Value> {
         Some(json!(show_ms(*ms)))
     }
@@ -91,12 +88,10 @@ impl Kind for Seconds {
         Some(ms / SECOND_MS)
     }
 
-    #[cfg(not(target_arch = "wasm32"))]
     fn schema(&self) -> Value {
         self.0.schema()
     }
 
-    #[cfg(not(target_arch = "wasm32"))]
     fn show(&self, seconds: &u64) -> Option<Value> {
         self.0.show(&(seconds * SECOND_MS))
     }

@@ -148,7 +148,6 @@ fn document(bytes: &[u8]) -> Result<Value, Problems> {
 }
 
 /// The JSON Schema of a configuration. It does not cover most rules across fields.
-#[cfg(not(target_arch = "wasm32"))]
 pub fn schema() -> Value {
     let description = "The configuration of one Edgesplit plugin: JSON in the `configuration` of Envoy's wasm filter. \
                        Durations are texts such as 250ms, 10s, 5m or 1h. Only `experiments` is required.";

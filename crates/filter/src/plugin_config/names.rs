@@ -3,9 +3,9 @@
 use crate::http::headers::folded;
 use crate::http::owned_names::pattern_matches;
 use edgesplit_formats::diagnostics::{Node, Problems, found};
+use edgesplit_formats::document::schema;
 use edgesplit_formats::document::{Kind, TOKEN, Text, Then};
-#[cfg(not(target_arch = "wasm32"))]
-use {edgesplit_formats::document::schema, serde_json::Value};
+use serde_json::Value;
 
 /// Names that clients, proxies and origins need for themselves: a filter that owned one would break requests.
 const NOT_OWNABLE: [&str; 27] = [
@@ -138,12 +138,10 @@ impl Kind for HeaderName {
         Some(name)
     }
 
-    #[cfg(not(target_arch = "wasm32"))]
     fn schema(&self) -> Value {
         schema::header_name(&self.taken.concat())
     }
 
-    #[cfg(not(target_arch = "wasm32"))]
     fn show(&self, name: &String) -> Option<Value> {
         Some(Value::from(name.as_str()))
     }

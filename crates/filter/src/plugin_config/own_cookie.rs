@@ -4,10 +4,10 @@ use super::duration::{HOUR_MS, SECOND_MS, Seconds, millis};
 use super::names;
 use edgesplit_formats::diagnostics::{Node, Path, Problems};
 use edgesplit_formats::document;
+use edgesplit_formats::document::schema::Members;
 use edgesplit_formats::document::{Absent, Choice, Document, Flag, Kind, MemberReader, Nullable, Text, strict};
+use serde_json::Value;
 use std::fmt::Write;
-#[cfg(not(target_arch = "wasm32"))]
-use {edgesplit_formats::document::schema::Members, serde_json::Value};
 
 /// The most bytes of a `Set-Cookie` beside the configured texts and the value.
 const FIXED_BYTES_MAX: usize = 96;
@@ -166,7 +166,6 @@ impl Kind for Cookie {
         self.cookie(strict().read(node, problems)?, node, problems)
     }
 
-    #[cfg(not(target_arch = "wasm32"))]
     fn schema(&self) -> Value {
         let mut members = Members::default();
         self.describe_members(&mut members);
@@ -184,7 +183,6 @@ impl Cookie {
         Some(cookie)
     }
 
-    #[cfg(not(target_arch = "wasm32"))]
     fn describe_members(&self, members: &mut Members) {
         Block::describe(members);
         members.set_default("cookie", Value::from(self.cookie));
@@ -210,12 +208,10 @@ impl Kind for InPlaceCookie {
         self.0.cookie(Block::read(members)?, members.node, members.problems)
     }
 
-    #[cfg(not(target_arch = "wasm32"))]
     fn schema(&self) -> Value {
         self.0.schema()
     }
 
-    #[cfg(not(target_arch = "wasm32"))]
     fn describe(&self, _: &'static str, _: &'static str, _: &Absent<OwnCookie>, members: &mut Members) {
         self.0.describe_members(members);
     }

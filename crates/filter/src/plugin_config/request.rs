@@ -8,7 +8,6 @@ use edgesplit_engine::pattern::Pattern;
 use edgesplit_formats::ASSIGNMENTS_BYTES_MAX;
 use edgesplit_formats::diagnostics::{Node, Problems};
 use edgesplit_formats::document;
-#[cfg(not(target_arch = "wasm32"))]
 use edgesplit_formats::document::schema::Members;
 use edgesplit_formats::document::{
     Absent, Choice, Kind, List, MemberReader, Nullable, Object, Parsed, Text, Then, strict, whole,
@@ -166,12 +165,10 @@ impl Kind for IsGiven {
         Some(members.node.value.get(self.0).is_some())
     }
 
-    #[cfg(not(target_arch = "wasm32"))]
     fn schema(&self) -> serde_json::Value {
         serde_json::Value::Null
     }
 
-    #[cfg(not(target_arch = "wasm32"))]
     fn describe(&self, _: &'static str, _: &'static str, _: &Absent<bool>, _: &mut Members) {}
 }
 

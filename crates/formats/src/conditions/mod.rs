@@ -3,7 +3,6 @@
 mod compile;
 mod groups;
 mod operators;
-#[cfg(not(target_arch = "wasm32"))]
 pub(crate) mod schema;
 
 use crate::diagnostics::{Node, Problems};

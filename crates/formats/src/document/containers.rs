@@ -1,12 +1,11 @@
 //! Kinds that contain other kinds: lists, maps, objects, and values that are checked or converted further.
 
 use super::kind::{Absent, Document, Kind, MemberReader, read_object};
+use super::schema;
 use crate::diagnostics::{Node, Problems, Severity};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::marker::PhantomData;
-#[cfg(not(target_arch = "wasm32"))]
-use {super::schema, serde_json::json};
 
 /// A list.
 #[derive(Debug, Clone, Copy)]
@@ -27,12 +26,10 @@ impl<K: Kind> Kind for List<K> {
         (elements.len() == list.len()).then_some(elements)
     }
 
-    #[cfg(not(target_arch = "wasm32"))]
     fn schema(&self) -> Value {
         json!({"type": "array", "items": self.0.schema()})
     }
 
-    #[cfg(not(target_arch = "wasm32"))]
     fn show(&self, value: &Vec<K::Value>) -> Option<Value> {
         value.iter().map(|element| self.0.show(element)).collect::<Option<Vec<Value>>>().map(Value::from)
     }
@@ -74,14 +71,12 @@ impl<K: Kind> Kind for Map<K> {
         (!is_bad).then_some(members)
     }
 
-    #[cfg(not(target_arch = "wasm32"))]
     fn schema(&self) -> Value {
         let names =
             if self.refused.is_empty() { schema::text(self.pattern) } else { schema::header_name(self.refused) };
         json!({"type": "object", "propertyNames": names, "additionalProperties": self.value.schema()})
     }
 
-    #[cfg(not(target_arch = "wasm32"))]
     fn show(&self, value: &Self::Value) -> Option<Value> {
         value.is_empty().then(|| json!({}))
     }
@@ -102,12 +97,10 @@ impl<K: Kind> Kind for Nullable<K> {
         if node.value.is_null() { Some(None) } else { self.0.read(node, problems).map(Some) }
     }
 
-    #[cfg(not(target_arch = "wasm32"))]
     fn schema(&self) -> Value {
         schema::nullable(self.0.schema())
     }
 
-    #[cfg(not(target_arch = "wasm32"))]
     fn show(&self, value: &Option<K::Value>) -> Option<Value> {
         value.as_ref().map_or(Some(Value::Null), |value| self.0.show(value))
     }
@@ -134,7 +127,6 @@ impl<K: Kind, T> Kind for Then<K, T> {
         (self.then)(value, node, problems)
     }
 
-    #[cfg(not(target_arch = "wasm32"))]
     fn schema(&self) -> Value {
         self.kind.schema()
     }
@@ -173,7 +165,6 @@ impl<T> Object<T> {
     }
 }
 
-#[cfg(not(target_arch = "wasm32"))]
 fn object<T: Document>() -> Value {
     let mut members = schema::Members::default();
     T::describe(&mut members);
@@ -191,7 +182,6 @@ impl<T: Document> Kind for Object<T> {
         read_object(node, self.unknown, problems)
     }
 
-    #[cfg(not(target_arch = "wasm32"))]
     fn schema(&self) -> Value {
         object::<T>()
     }
@@ -222,12 +212,10 @@ impl<T: Document, R> Kind for InPlace<T, R> {
         (self.0)(value, members.node, members.problems)
     }
 
-    #[cfg(not(target_arch = "wasm32"))]
     fn schema(&self) -> Value {
         object::<T>()
     }
 
-    #[cfg(not(target_arch = "wasm32"))]
     fn describe(&self, _: &'static str, _: &'static str, _: &Absent<R>, members: &mut schema::Members) {
         T::describe(members);
     }
@@ -248,7 +236,6 @@ impl Kind for AnyObject {
         node.object(problems).map(|_| node.value.clone())
     }
 
-    #[cfg(not(target_arch = "wasm32"))]
     fn schema(&self) -> Value {
         json!({"type": "object"})
     }

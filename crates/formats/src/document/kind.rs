@@ -1,6 +1,5 @@
 //! The traits of fields and of declared objects.
 
-#[cfg(not(target_arch = "wasm32"))]
 use super::schema;
 use crate::diagnostics::{Node, Problems, Severity};
 use serde_json::Value;
@@ -35,17 +34,14 @@ pub trait Kind {
     }
 
     /// The JSON Schema of the values.
-    #[cfg(not(target_arch = "wasm32"))]
     fn schema(&self) -> Value;
 
     /// A value as it is written in a document, to show it as the default.
-    #[cfg(not(target_arch = "wasm32"))]
     fn show(&self, _value: &Self::Value) -> Option<Value> {
         None
     }
 
     /// Adds the schema of the member `name`, which `doc` describes.
-    #[cfg(not(target_arch = "wasm32"))]
     fn describe(
         &self,
         name: &'static str,
@@ -118,6 +114,5 @@ pub trait Document: Sized {
     fn read(members: &mut MemberReader<'_>) -> Option<Self>;
 
     /// Adds the schemas of the members.
-    #[cfg(not(target_arch = "wasm32"))]
     fn describe(members: &mut schema::Members);
 }

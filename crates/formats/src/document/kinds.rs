@@ -1,11 +1,11 @@
 //! The kinds of values that documents are made of.
 
 use super::kind::Kind;
+use super::schema;
 use crate::diagnostics::{self, Node, Problems, found};
 use edgesplit_engine::number;
+use serde_json::{Value, json};
 use std::marker::PhantomData;
-#[cfg(not(target_arch = "wasm32"))]
-use {super::schema, serde_json::Value, serde_json::json};
 
 /// A text.
 #[derive(Debug, Clone, Copy)]
@@ -58,12 +58,10 @@ impl Kind for Text {
         None
     }
 
-    #[cfg(not(target_arch = "wasm32"))]
     fn schema(&self) -> Value {
         if self.pattern.is_empty() { json!({"type": "string"}) } else { schema::text(self.pattern) }
     }
 
-    #[cfg(not(target_arch = "wasm32"))]
     fn show(&self, value: &String) -> Option<Value> {
         Some(json!(value))
     }
@@ -97,12 +95,10 @@ impl<T> Kind for Parsed<T> {
         parsed
     }
 
-    #[cfg(not(target_arch = "wasm32"))]
     fn schema(&self) -> Value {
         schema::text(self.pattern)
     }
 
-    #[cfg(not(target_arch = "wasm32"))]
     fn show(&self, value: &T) -> Option<Value> {
         Some(json!((self.write)(value)))
     }
@@ -130,12 +126,10 @@ impl<T: PartialEq> Kind for Choice<T> {
         (self.0)().into_iter().nth(position).map(|(_, value)| value)
     }
 
-    #[cfg(not(target_arch = "wasm32"))]
     fn schema(&self) -> Value {
         json!({"type": "string", "enum": self.names()})
     }
 
-    #[cfg(not(target_arch = "wasm32"))]
     fn show(&self, value: &T) -> Option<Value> {
         (self.0)().iter().find(|(_, choice)| choice == value).map(|(name, _)| json!(name))
     }
@@ -172,12 +166,10 @@ impl Kind for Flag {
         node.boolean(problems)
     }
 
-    #[cfg(not(target_arch = "wasm32"))]
     fn schema(&self) -> Value {
         json!({"type": "boolean"})
     }
 
-    #[cfg(not(target_arch = "wasm32"))]
     fn show(&self, value: &bool) -> Option<Value> {
         Some(json!(value))
     }
@@ -207,12 +199,10 @@ impl<N: TryFrom<u64> + Copy + TryInto<u64>> Kind for Whole<N> {
         node.integer(self.min..=self.max, problems)?.try_into().ok()
     }
 
-    #[cfg(not(target_arch = "wasm32"))]
     fn schema(&self) -> Value {
         json!({"type": "integer", "minimum": self.min, "maximum": self.max})
     }
 
-    #[cfg(not(target_arch = "wasm32"))]
     fn show(&self, value: &N) -> Option<Value> {
         (*value).try_into().ok().map(|number| json!(number))
     }
@@ -241,12 +231,10 @@ impl Kind for Number {
         node.number(self.min..=self.max, problems)
     }
 
-    #[cfg(not(target_arch = "wasm32"))]
     fn schema(&self) -> Value {
         json!({"type": "number", "minimum": self.min, "maximum": self.max})
     }
 
-    #[cfg(not(target_arch = "wasm32"))]
     fn show(&self, value: &f64) -> Option<Value> {
         Some(json!(value))
     }

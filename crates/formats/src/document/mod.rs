@@ -9,7 +9,6 @@ mod containers;
 mod kind;
 mod kinds;
 mod pattern;
-#[cfg(not(target_arch = "wasm32"))]
 pub mod schema;
 
 pub use containers::{AnyObject, InPlace, List, Map, Nullable, Object, Then, in_place, lenient, open, strict};
@@ -64,7 +63,6 @@ macro_rules! document {
                 Some(Self { $($field: $field?),+ })
             }
 
-            #[cfg(not(target_arch = "wasm32"))]
             fn describe(members: &mut $crate::document::schema::Members) {
                 use $crate::document::Kind as _;
                 $($crate::document::of::<$ty, _>($kind).describe(

@@ -1,4 +1,4 @@
-//! JSON Schemas of documents (draft 7, which editors know best). Only natively.
+//! JSON Schemas of documents (draft 7, which editors know best). The module calls none of it, so it has no code for it.
 
 use super::pattern::TOKEN;
 use serde_json::{Map, Value, json};

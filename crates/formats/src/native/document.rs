@@ -4,9 +4,9 @@ use super::budget::RouteBudget;
 use super::experiment;
 use super::kinds::{Anything, SHARE};
 use super::route::Goals;
-use crate::conditions::too_many_instructions;
+use crate::conditions::{self, too_many_instructions};
 use crate::diagnostics::{Node, Path, Problem, Problems, Severity};
-use crate::document::{Absent, KEY, Kind, MemberReader, Nullable, TEXT, lenient, whole};
+use crate::document::{Absent, KEY, Kind, List, MemberReader, Nullable, TEXT, lenient, schema, whole};
 use crate::effect_policy::EffectPolicy;
 use crate::format::{Compiled, Options};
 use crate::splitter::ELEMENT_BYTES_MAX;
@@ -20,8 +20,6 @@ use edgesplit_engine::sort::sort_by;
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-#[cfg(not(target_arch = "wasm32"))]
-use {crate::conditions, crate::document::List, crate::document::schema};
 
 /// The schema this module reads.
 pub const SCHEMA: u64 = 1;
@@ -64,7 +62,6 @@ impl Kind for ExperimentList {
         Some(())
     }
 
-    #[cfg(not(target_arch = "wasm32"))]
     fn schema(&self) -> Value {
         List(lenient::<experiment::Experiment>()).schema()
     }
@@ -284,7 +281,6 @@ fn guarded_count(experiment: &Experiment) -> usize {
 
 /// The JSON Schema of a document. It does not cover rules across fields: weights that add up, unique keys, slots that
 /// do not overlap, sorted steps, names of variants.
-#[cfg(not(target_arch = "wasm32"))]
 pub fn schema() -> Value {
     let description = "Experiments in Edgesplit's native format, schema 1. Shares, weights and slots are in 1/10,000. \
                        null is the same as leaving a field out.";

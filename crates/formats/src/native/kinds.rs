@@ -2,17 +2,15 @@
 
 use crate::conditions;
 use crate::diagnostics::{Node, Problems};
-use crate::document::{Kind, List, Object, Parsed, Then, Whole, strict, whole};
+use crate::document::{Kind, List, Object, Parsed, Then, Whole, schema, strict, whole};
 use edgesplit_engine::attribute::AttributeName;
 use edgesplit_engine::condition::Condition;
 use edgesplit_engine::hash::BUCKETS;
 use edgesplit_engine::number;
 use edgesplit_engine::snapshot::{StatusClass, TrafficStep};
-use serde_json::Value;
+use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-#[cfg(not(target_arch = "wasm32"))]
-use {crate::document::schema, serde_json::json};
 
 /// A share, a weight or a slot, in 1/10,000.
 pub(super) const SHARE: Whole<u32> = whole(0, BUCKETS as u64);
@@ -62,7 +60,6 @@ impl Kind for Anything {
         Some(())
     }
 
-    #[cfg(not(target_arch = "wasm32"))]
     fn schema(&self) -> Value {
         json!({})
     }
@@ -82,7 +79,6 @@ impl Kind for Audience {
         Some(conditions::compile(&node, &Value::Null, problems))
     }
 
-    #[cfg(not(target_arch = "wasm32"))]
     fn schema(&self) -> Value {
         json!({"$ref": "#/definitions/condition"})
     }
@@ -124,12 +120,10 @@ impl Kind for Traffic {
         }
     }
 
-    #[cfg(not(target_arch = "wasm32"))]
     fn schema(&self) -> Value {
         json!({"anyOf": [SHARE.schema(), STEPS.schema()]})
     }
 
-    #[cfg(not(target_arch = "wasm32"))]
     fn show(&self, value: &Vec<TrafficStep>) -> Option<Value> {
         value.first().map(|step| json!(step.share))
     }
@@ -164,7 +158,6 @@ impl Kind for Status {
         class
     }
 
-    #[cfg(not(target_arch = "wasm32"))]
     fn schema(&self) -> Value {
         let whole = json!({"type": "integer", "minimum": 100, "maximum": 599});
         json!({"anyOf": [schema::text("^[1-5](xx|[0-9]{2})$"), whole]})

@@ -15,7 +15,6 @@ pub mod route;
 pub use crate::document::{KEY, KEY_BYTES_MAX};
 pub use crate::format::Compiled;
 pub use compilation::Compilation;
-#[cfg(not(target_arch = "wasm32"))]
 pub use document::schema;
 pub use document::{SCHEMA, compile_at};
 pub use format::{Native, compile, compile_bytes};

@@ -6,7 +6,6 @@ use crate::document::{KEY, Kind, List, Object, Parsed, lenient, strict};
 use edgesplit_engine::pattern::Pattern;
 use edgesplit_engine::route::Route;
 use edgesplit_engine::snapshot::Goal;
-#[cfg(not(target_arch = "wasm32"))]
 use serde_json::{Value, json};
 use std::collections::HashSet;
 
@@ -101,12 +100,10 @@ impl Kind for Goals {
         Some(goals)
     }
 
-    #[cfg(not(target_arch = "wasm32"))]
     fn schema(&self) -> Value {
         json!({"type": "array", "items": self.0.schema()})
     }
 
-    #[cfg(not(target_arch = "wasm32"))]
     fn show(&self, _: &Vec<Goal>) -> Option<Value> {
         Some(json!([]))
     }
