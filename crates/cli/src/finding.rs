@@ -2,6 +2,7 @@
 
 use crate::document::join;
 use crate::plugin::NOT_FOUND;
+use edgesplit_engine::snapshot::Disabled;
 use edgesplit_formats::diagnostics::{Path, Problem, Severity};
 use std::fmt;
 
@@ -12,14 +13,13 @@ pub(crate) struct Finding {
     pub(crate) effect: Option<String>,
 }
 
-/// The kind of document that problems belong to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Subject {
+/// The document that problems belong to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Subject<'a> {
     Plugin,
-    /// A config, and whether it is refused as a whole.
-    Config {
-        is_refused: bool,
-    },
+    RefusedConfig,
+    /// A config in force, with its invalid experiments or flags.
+    Config(&'a [Disabled]),
 }
 
 impl Finding {
@@ -30,7 +30,7 @@ impl Finding {
     }
 
     /// A problem that the filter's own reader found.
-    pub(crate) fn new(problem: &Problem, subject: Subject) -> Finding {
+    pub(crate) fn new(problem: &Problem, subject: Subject<'_>) -> Finding {
         Finding { problem: problem.clone(), effect: effect(problem, subject).map(str::to_owned) }
     }
 
@@ -58,25 +58,54 @@ impl fmt::Display for Finding {
     }
 }
 
-fn effect(problem: &Problem, subject: Subject) -> Option<&'static str> {
+fn effect(problem: &Problem, subject: Subject<'_>) -> Option<&'static str> {
     let Problem { path, message, severity } = problem;
     match (severity, subject) {
         (Severity::Error, _) if message.starts_with(NOT_FOUND) => None,
         (Severity::Error, _) if message.starts_with("given twice") => Some("only the last one applies"),
         (Severity::Error, Subject::Plugin) => Some("the filter does not start"),
-        (Severity::Error, Subject::Config { is_refused: true }) => {
+        (Severity::Error, Subject::RefusedConfig) => {
             Some("the config is refused, and the last good one stays in force")
         }
-        (Severity::Error, Subject::Config { is_refused: false }) => {
-            let section = path.split(['.', '[']).next().unwrap_or_default();
-            match section {
-                "experiments" | "layers" => Some("the experiment is disabled"),
-                "goals" => Some("the goal is not counted"),
-                "features" | "featureFlags" | "rollouts" => Some("the flag is disabled"),
-                _ => None,
-            }
+        (Severity::Error, Subject::Config(_)) if path.starts_with("goals[") => Some("the goal is not counted"),
+        (Severity::Error, Subject::Config(disabled)) => {
+            let is_in = |disabled: &&Disabled| element(&disabled.problem) == element(path);
+            disabled.iter().find(is_in).map(|_| {
+                if path.starts_with("experiments") { "the experiment is disabled" } else { "the flag is disabled" }
+            })
         }
         (Severity::Warning, _) if message.starts_with("unknown field") => Some("it is ignored"),
         (Severity::Warning, _) => None,
+    }
+}
+
+/// The start of a path, up to an element of a list or a member of an object: `experiments[3]`, `features.button`.
+fn element(path: &str) -> &str {
+    let section = path.find(['.', '[']).unwrap_or(path.len());
+    let rest = path.get(section..).unwrap_or_default();
+    let end = match rest.strip_prefix("[\"") {
+        // A name in quotes may contain dots and brackets.
+        Some(_) => rest.find("\"]").map(|end| end + 2),
+        None => rest.get(1..).and_then(|rest| rest.find(['.', '[', ':'])).map(|end| end + 1),
+    };
+    path.get(..section + end.unwrap_or(rest.len())).unwrap_or(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn elements_of_paths() {
+        for (path, expected) in [
+            ("experiments[3].variants[0].weight: too large", "experiments[3]"),
+            ("experiments[3]", "experiments[3]"),
+            ("features.button.rules[0]", "features.button"),
+            ("features.button: expected an object", "features.button"),
+            ("features[\"a.b\"].rules", "features[\"a.b\"]"),
+            ("schema", "schema"),
+        ] {
+            assert_eq!(element(path), expected);
+        }
     }
 }

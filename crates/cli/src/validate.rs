@@ -97,8 +97,9 @@ fn is_config(document: &Document) -> bool {
 /// The problems of the config `value`, and the warnings about it.
 fn findings(compilation: &Compilation, value: &Value, setting: &Setting, is_inline: bool) -> Vec<Finding> {
     let subject = match (&compilation.config, is_inline) {
+        (Some(config), _) => Subject::Config(&config.snapshot.disabled),
         (None, true) => Subject::Plugin,
-        (config, _) => Subject::Config { is_refused: config.is_none() },
+        (None, false) => Subject::RefusedConfig,
     };
     let mut findings: Vec<Finding> =
         compilation.problems.iter().map(|problem| Finding::new(problem, subject)).collect();

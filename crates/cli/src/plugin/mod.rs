@@ -19,7 +19,7 @@ pub(crate) struct PluginArguments {
     /// `EnvoyExtensionPolicy`.
     #[arg(long, value_name = "FILE", value_parser = input)]
     plugin: Option<Input>,
-    /// The name of the plugin, if the file of --plugin configures several.
+    /// The name of the plugin, or the path of its configuration, if the file of --plugin configures several.
     #[arg(long, value_name = "NAME", requires = "plugin")]
     plugin_name: Option<String>,
 }
@@ -53,9 +53,11 @@ impl Plugin {
     pub(crate) fn read(input: &Input, name: Option<&str>) -> Result<Plugin, String> {
         let document = Arc::new(Document::read(input)?);
         let mut found = find(&document);
+        // One plugin on several listeners is configured several times.
+        found.dedup_by(|a, b| a.name == b.name && a.value == b.value);
         if let Some(name) = name {
             let names = listed(&found);
-            found.retain(|one| one.name == name);
+            found.retain(|one| one.name == name || one.path == name);
             if found.is_empty() {
                 return Err(format!("{} has no plugin configuration called {name:?}; it has {names}", document.name));
             }
@@ -150,6 +152,10 @@ fn find(document: &Document) -> Vec<Found> {
 }
 
 fn listed(found: &[Found]) -> String {
-    let names: Vec<String> = found.iter().map(|one| format!("{} ({})", one.name, one.path)).collect();
+    let label = |one: &Found| match one.name.as_str() {
+        "" => one.path.clone(),
+        name => format!("{name} ({})", one.path),
+    };
+    let names: Vec<String> = found.iter().map(label).collect();
     names.join(", ")
 }
