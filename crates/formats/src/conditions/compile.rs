@@ -331,8 +331,7 @@ impl<'a> Compiler<'a> {
         let Some(pattern) = node.string(self.problems) else { return Operator::Never };
         match JsRegex::compile(pattern, folded) {
             Ok(regex) => {
-                self.groups.instructions += regex.instructions();
-                if self.groups.instructions <= CONFIG_INSTRUCTIONS_MAX {
+                if self.groups.has_room_for(&regex) {
                     return Operator::Regex(regex);
                 }
                 self.limited = true;

@@ -1,6 +1,8 @@
 //! Saved groups: lists and conditions that a payload holds once and conditions name by id.
 
+use edgesplit_engine::condition::CONFIG_INSTRUCTIONS_MAX;
 use edgesplit_engine::condition::value::ValueSet;
+use js_regex::JsRegex;
 use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,7 +15,7 @@ pub struct SavedGroups {
     /// The position of each group's list, by the group's id.
     by_id: HashMap<String, usize>,
     /// How many instructions the patterns of the conditions have that were compiled with these groups.
-    pub(super) instructions: usize,
+    instructions: usize,
 }
 
 /// The value under an id.
@@ -34,6 +36,12 @@ impl SavedGroups {
     /// The groups in `groups`, by id; null where there are none at all.
     pub fn new(groups: Value) -> SavedGroups {
         SavedGroups { groups, ..SavedGroups::default() }
+    }
+
+    /// Counts the instructions of a pattern. False if all patterns together exceed [`CONFIG_INSTRUCTIONS_MAX`] with it.
+    pub(crate) fn has_room_for(&mut self, pattern: &JsRegex) -> bool {
+        self.instructions += pattern.instructions();
+        self.instructions <= CONFIG_INSTRUCTIONS_MAX
     }
 
     /// Whether the payload has no groups at all.

@@ -2,6 +2,7 @@
 
 use super::url::Url;
 use super::wire::Scope;
+use crate::conditions::too_many_instructions;
 use crate::diagnostics::{Node, Severity, found};
 use edgesplit_engine::condition::{LimitExceeded, StepBudget};
 use edgesplit_engine::pattern::Pattern;
@@ -100,6 +101,12 @@ fn target(scope: &mut Scope<'_>, node: Node<'_>) -> Option<UrlTarget> {
             "regex" => JsRegex::compile(pattern, false).map(Matcher::Regex),
             _ => Err(format!("is of an unknown type: {kind:?}").into()),
         };
+        if let Ok(Matcher::Regex(regex)) = &matcher
+            && !scope.groups.has_room_for(regex)
+        {
+            scope.problems.error(node.path, too_many_instructions());
+            return None;
+        }
         if let Err(error) = &matcher {
             scope.problems.error(node.path, format!("as a pattern, {} {error}", found(node.value)));
             // The SDK matches nothing with an invalid pattern, but it knows no limits.

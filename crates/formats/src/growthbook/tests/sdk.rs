@@ -45,6 +45,18 @@ fn pattern_over_a_limit_disables_its_part() {
 }
 
 #[test]
+fn patterns_of_all_tests_share_a_limit() {
+    let pattern = format!("{}[a-z]{{2900}}", "a".repeat(50));
+    let target = json!({"type": "regex", "include": true, "pattern": pattern});
+    let test = |number: usize| {
+        json!({"key": number.to_string(), "variations": [{}, {"urlRedirect": "https://shop.example/new"}],
+               "urlPatterns": vec![target.clone(); 100]})
+    };
+    let payload = payload(&json!({"features": {}, "experiments": (0..5).map(test).collect::<Vec<_>>()}));
+    assert_eq!((payload.redirects().len(), payload.disabled().len()), (3, 2));
+}
+
+#[test]
 fn coverage_of_null_is_zero() {
     let rule = |coverage: Value| json!({"variations": [1, 2], "coverage": coverage});
     let force = |coverage: Value| json!({"force": 1, "coverage": coverage});
