@@ -100,6 +100,11 @@ pub trait Attributes {
     /// The value of `name`.
     fn attribute<'a>(&'a self, name: &'a AttributeName) -> AttributeValue<'a>;
 
+    /// The visitor's id.
+    fn id(&self) -> AttributeValue<'_> {
+        self.attribute(&AttributeName::Id)
+    }
+
     /// About how many bytes are read to look `name` up, beside the value itself.
     fn look_up_bytes(&self, _name: &AttributeName) -> usize {
         0

@@ -43,18 +43,16 @@ impl<'a, A: Attributes> Units<'a, A> {
     /// The units of the visitor with these attributes.
     #[inline(always)]
     pub fn new(attributes: &'a A) -> Units<'a, A> {
-        Units { attributes, id: unit(&AttributeName::Id, attributes) }
+        Units { attributes, id: text_unit(attributes.id()) }
     }
 
     /// The value that `experiment` buckets by.
-    #[inline(always)]
     fn of<'b>(&'b self, experiment: &'b Experiment) -> Option<Cow<'b, str>> {
-        if experiment.core.is_by_id { self.id.as_deref().map(Cow::Borrowed) } else { self.find_unit(experiment) }
-    }
-
-    #[inline(never)]
-    fn find_unit<'b>(&'b self, experiment: &'b Experiment) -> Option<Cow<'b, str>> {
-        unit(&experiment.unit, self.attributes)
+        if experiment.unit == AttributeName::Id {
+            self.id.as_deref().map(Cow::Borrowed)
+        } else {
+            unit(&experiment.unit, self.attributes)
+        }
     }
 }
 
@@ -69,18 +67,14 @@ pub fn evaluate_on_route<O: Observer>(
     observer: &mut O,
 ) -> Decision {
     // Without any check, which most experiments are, a decision reads little data and no more code than this.
-    let has_checks =
-        experiment.core.has_checks || snapshot.holdout.is_some() || input.has_checks() || observer.is_active();
-    if has_checks && let Some(decision) = check_all(snapshot, experiment, input, units, observer) {
-        return decision;
-    }
-    match units.of(experiment) {
-        Some(unit) => allocate(experiment, input, &unit, observer),
-        None => Decision::no(Reason::NoUnit),
+    let is_plain = experiment.core.is_plain && snapshot.holdout.is_none() && !input.has_checks();
+    match units.id.as_deref() {
+        Some(id) if is_plain && !observer.is_active() => allocate(experiment, input, id, observer),
+        _ => check_all(snapshot, experiment, input, units, observer),
     }
 }
 
-/// The checks before the variant, in their order.
+/// Makes all checks, in their order.
 #[inline(never)]
 fn check_all<O: Observer>(
     snapshot: &Snapshot,
@@ -88,21 +82,24 @@ fn check_all<O: Observer>(
     input: &DecisionInput<'_>,
     units: &Units<'_, impl Attributes>,
     observer: &mut O,
-) -> Option<Decision> {
+) -> Decision {
     if let Some(decision) = check_visitor(experiment, input, observer) {
-        return Some(decision);
+        return decision;
     }
     let Some(unit) = units.of(experiment) else {
         observer.check("unit", false, format_args!("{} has no value to bucket by", experiment.unit.written()));
-        return Some(Decision::no(Reason::NoUnit));
+        return Decision::no(Reason::NoUnit);
     };
     if observer.is_active() {
         observer.check("unit", true, format_args!("{} is {unit:?}", experiment.unit.written()));
     }
     if let Some(decision) = check_unit(snapshot, experiment, input, units.attributes, (&unit, observer)) {
-        return Some(decision);
+        return decision;
     }
-    check_traffic(experiment, input, &unit, observer)
+    if let Some(decision) = check_traffic(experiment, input, &unit, observer) {
+        return decision;
+    }
+    allocate(experiment, input, &unit, observer)
 }
 
 /// The checks of the request: path, state, route. Returns the reason of the one that excludes it.
@@ -299,11 +296,19 @@ fn allocate(experiment: &Experiment, input: &DecisionInput<'_>, unit: &str, obse
             ranges.map(|(variant, start)| format!("{} [{start}, {})", variant.key, variant.bucket_end)).collect();
         observer.check("variant", true, format_args!("bucket {bucket} of {}", ranges.join(", ")));
     }
-    match experiment.core.bucket_ends.iter().position(|end| bucket < *end) {
+    let first = experiment.core.first_ends.iter().position(|end| bucket < *end);
+    match first.or_else(|| later_variant(experiment, bucket)) {
         Some(variant) => unless_off(experiment, input, variant, Reason::Bucketed, observer),
         // Weights add up to all buckets, so this is not reached.
         None => Decision::no(Reason::Traffic),
     }
+}
+
+/// The variant of a bucket, where it is not one of the first.
+#[cold]
+#[inline(never)]
+fn later_variant(experiment: &Experiment, bucket: u32) -> Option<usize> {
+    experiment.variants.iter().position(|variant| bucket < variant.bucket_end)
 }
 
 /// The variant, or none if a guardrail has switched it off.
@@ -357,19 +362,32 @@ pub fn schedule_reason(experiment: &Experiment, now_ms: i64) -> Option<Reason> {
 
 /// The value that is bucketed: text as it is, numbers and booleans as JavaScript writes them. A value that is empty, too long
 /// or not scalar counts as absent.
-#[inline(always)]
 pub fn unit<'a>(name: &'a AttributeName, attributes: &'a impl Attributes) -> Option<Cow<'a, str>> {
-    let unit = match attributes.attribute(name) {
+    text_unit(attributes.attribute(name))
+}
+
+#[inline(always)]
+fn text_unit(value: AttributeValue<'_>) -> Option<Cow<'_, str>> {
+    let unit = match value {
         AttributeValue::Text(text) => text,
-        AttributeValue::Json(Value::String(text)) => Cow::Borrowed(text.as_str()),
-        AttributeValue::Json(Value::Bool(flag)) => Cow::Borrowed(if *flag { "true" } else { "false" }),
-        AttributeValue::Json(Value::Number(number)) => Cow::Owned(match number.as_f64().filter(|_| number.is_f64()) {
+        AttributeValue::Json(value) => json_unit(value)?,
+        AttributeValue::Missing => return None,
+    };
+    is_unit(unit.as_bytes()).then_some(unit)
+}
+
+#[cold]
+#[inline(never)]
+fn json_unit(value: &Value) -> Option<Cow<'_, str>> {
+    Some(match value {
+        Value::String(text) => Cow::Borrowed(text.as_str()),
+        Value::Bool(flag) => Cow::Borrowed(if *flag { "true" } else { "false" }),
+        Value::Number(number) => Cow::Owned(match number.as_f64().filter(|_| number.is_f64()) {
             Some(float) => number::javascript(float),
             None => number.to_string(),
         }),
-        AttributeValue::Missing | AttributeValue::Json(_) => return None,
-    };
-    is_unit(unit.as_bytes()).then_some(unit)
+        _ => return None,
+    })
 }
 
 /// Whether `text` has the length of an id.

@@ -30,7 +30,7 @@ impl Murmur3 {
             self.mix(shifted as u32);
             self.rest = (shifted >> 32) as u32;
         }
-        let shifted = u64::from(self.rest) | little_endian(rest) << bits;
+        let shifted = u64::from(self.rest) | last_bytes(bytes, rest.len()) << bits;
         self.rest = shifted as u32;
         if bits as usize / 8 + rest.len() >= 4 {
             self.mix(self.rest);
@@ -58,6 +58,15 @@ impl Murmur3 {
     #[inline(always)]
     fn bucket(self) -> u32 {
         ((u64::from(self.finish()) * u64::from(BUCKETS)) >> 32) as u32
+    }
+}
+
+/// The last `count` of `bytes`, less than four, as a number.
+#[inline(always)]
+fn last_bytes(bytes: &[u8], count: usize) -> u64 {
+    match bytes.last_chunk() {
+        Some(last) => u64::from(u32::from_le_bytes(*last)) >> (32 - 8 * count),
+        None => little_endian(bytes),
     }
 }
 

@@ -65,6 +65,11 @@ impl Pattern {
     /// taken at its first place, which is never worse than a later one.
     pub fn matches(&self, text: &[u8]) -> bool {
         let [first, rest @ ..] = self.pieces.as_slice() else { return false };
+        if let [last] = rest
+            && last.is_empty()
+        {
+            return text.starts_with(first);
+        }
         let [middle @ .., last] = rest else { return **first == *text };
         let Some(text) = text.strip_prefix(&**first) else { return false };
         let Some(mut text) = text.strip_suffix(&**last) else { return false };

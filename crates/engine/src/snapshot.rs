@@ -105,14 +105,12 @@ pub struct Experiment {
 /// The data of an experiment that every decision reads, laid out together: a request touches those of several experiments.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DecisionCore {
-    /// Whether a check can apply to some request, beside those of the unit and the variant.
-    pub has_checks: bool,
-    /// Whether it buckets by the visitor's id.
-    pub is_by_id: bool,
+    /// Whether it buckets by the visitor's id, and no check can apply to a request beside those of the id and the variant.
+    pub is_plain: bool,
     /// The state of the hash after the variants' salt.
     pub variant_salt: HashedSalt,
-    /// The first bucket behind each variant's own.
-    pub bucket_ends: Box<[u32]>,
+    /// The first bucket behind each of the first variants' own. Most experiments have no more; 0 where there are fewer.
+    pub first_ends: [u32; 4],
 }
 
 impl DecisionCore {
@@ -128,10 +126,9 @@ impl DecisionCore {
             || experiment.sticky.is_some()
             || !is_always_on;
         DecisionCore {
-            has_checks,
-            is_by_id: experiment.unit == AttributeName::Id,
+            is_plain: !has_checks && experiment.unit == AttributeName::Id,
             variant_salt: experiment.variant_salt.hashed(),
-            bucket_ends: experiment.variants.iter().map(|variant| variant.bucket_end).collect(),
+            first_ends: std::array::from_fn(|at| experiment.variants.get(at).map_or(0, |variant| variant.bucket_end)),
         }
     }
 }
