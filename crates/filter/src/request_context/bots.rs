@@ -7,6 +7,9 @@ pub const PATTERNS_MAX: usize = 256;
 /// How long each of them may be.
 pub const PATTERN_BYTES_MAX: usize = 128;
 
+/// How much of a user agent is compared: real ones are shorter.
+pub const USER_AGENT_BYTES_MAX: usize = 1_024;
+
 /// The entry of a configured list that stands for the patterns here.
 pub const BUILTIN: &str = "builtin";
 
@@ -123,8 +126,9 @@ impl BotPatterns {
         patterns
     }
 
-    /// Whether `user_agent` names a bot.
+    /// Whether `user_agent` names a bot in its first [`USER_AGENT_BYTES_MAX`] bytes.
     pub fn match_bot(&self, user_agent: &[u8]) -> bool {
+        let user_agent = user_agent.get(..USER_AGENT_BYTES_MAX).unwrap_or(user_agent);
         let own = |pattern: &[u8]| user_agent.windows(pattern.len().max(1)).any(|part| starts_with(part, pattern));
         (self.builtin && is_bot(user_agent)) || self.own.iter().any(|pattern| own(pattern))
     }
@@ -212,6 +216,8 @@ mod tests {
             assert_eq!((patterns.match_bot(google), patterns.match_bot(probe)), (of_google, of_probe), "{texts:?}");
             assert!(!patterns.match_bot(b"") && !patterns.match_bot(b"shop"));
         }
+        let late = [&b"x".repeat(USER_AGENT_BYTES_MAX)[..], probe].concat();
+        assert!(!BotPatterns::new(["shop-probe/"].into_iter()).match_bot(&late));
         assert!(BotPatterns::default().match_bot(google) && !BotPatterns::default().match_bot(probe));
     }
 
