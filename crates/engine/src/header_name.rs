@@ -43,18 +43,21 @@ const fn length_bit(length: usize) -> u64 {
 /// Whether `found` is the name `wanted`, which is in lower case. Some hosts hand names over as clients wrote them.
 #[inline(always)]
 pub fn is_name(found: &[u8], wanted: &[u8]) -> bool {
-    /// Letters differ from themselves in the other case in this bit alone.
-    const CASE: u8 = 0x20;
-    // Most names of the same length begin differently.
-    let begin_alike = found.len() == wanted.len()
-        && matches!((found.first(), wanted.first()), (Some(found), Some(wanted)) if (found ^ wanted) & !CASE == 0);
-    begin_alike && are_alike(found, wanted)
+    // A known name of a few bytes is compared as one or two numbers. Most other names of its length end differently.
+    found.len() == wanted.len() && ends_alike(found, wanted) && (found == wanted || is_other_case(found, wanted))
 }
 
-/// Out of line: the names that are compared with every header would otherwise make up most of the code that reads them.
+#[inline(always)]
+fn ends_alike(found: &[u8], wanted: &[u8]) -> bool {
+    /// Letters differ from themselves in the other case in this bit alone.
+    const CASE: u8 = 0x20;
+    matches!((found.last(), wanted.last()), (Some(found), Some(wanted)) if (found ^ wanted) & !CASE == 0)
+}
+
+#[cold]
 #[inline(never)]
-fn are_alike(found: &[u8], wanted: &[u8]) -> bool {
-    found == wanted || found.eq_ignore_ascii_case(wanted)
+fn is_other_case(found: &[u8], wanted: &[u8]) -> bool {
+    found.eq_ignore_ascii_case(wanted)
 }
 
 /// The spelling that stands for all spellings of `name` that origins may confuse: lower case, with `-` for `_`. Origins
@@ -104,7 +107,6 @@ impl NameSet {
     }
 
     /// Whether `name` is one of them, in any spelling.
-    #[inline(always)]
     pub fn contains(&self, name: &[u8]) -> bool {
         self.lengths.contains(name.len()) && self.first_letters & letter_bit(name) != 0 && self.find(name)
     }

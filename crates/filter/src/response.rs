@@ -74,7 +74,7 @@ fn settle(
     caching: Caching,
     status: Option<u16>,
 ) {
-    let ResponsePlan { assigned, guarded, actions, before, .. } = plan;
+    let ResponsePlan { assigned, actions, before, .. } = plan;
     if let Some(before) = before {
         settle(worker, host, *before, caching, status);
     }
@@ -82,9 +82,6 @@ fn settle(
         && worker.assignment_sets.count(assigned, status)
     {
         worker.flush_responses();
-    }
-    if let Some(status) = status.filter(|_| !guarded.is_empty()) {
-        worker.guardrails.count(&guarded, status, worker.now_ms);
     }
     if let Some(actions) = actions {
         act(worker, host, caching, &actions, status);
@@ -100,6 +97,9 @@ fn act(
     actions: &DeferredActions,
     status: Option<u16>,
 ) {
+    if let Some(status) = status.filter(|_| !actions.guarded.is_empty()) {
+        worker.guardrails.count(&actions.guarded, status, worker.now_ms);
+    }
     if actions.has_events() {
         emit(worker, host, actions, status);
     }
@@ -143,7 +143,7 @@ fn keep_from_others(host: &impl StreamHost, headers: &HeaderMap, caching: Cachin
     let (mut status, mut cache_controls, mut overriding) = (None, 0, Vec::new());
     const WANTED: HeaderLengthMask = HeaderLengthMask::of(&[STATUS.len(), CACHE_CONTROL.len()]).or(OVERRIDING_LENGTHS);
     headers.each_with(WANTED, |name, value| match name.len() {
-        7 if is_name(name, STATUS.as_bytes()) => status = status.or_else(|| status_of(value)),
+        7 if is_name(name, STATUS.as_bytes()) => status = status.or(Some(value)),
         13 if is_name(name, CACHE_CONTROL.as_bytes()) => cache_controls += 1,
         _ if overrides_cache_control(name) => overriding.push(name),
         _ => {}
@@ -156,7 +156,7 @@ fn keep_from_others(host: &impl StreamHost, headers: &HeaderMap, caching: Cachin
     for name in overriding.into_iter().filter_map(|name| std::str::from_utf8(name).ok()) {
         host.remove_header(Headers::Response, name);
     }
-    status
+    status_of(status?)
 }
 
 /// Replaces the origin's instruction for caches.

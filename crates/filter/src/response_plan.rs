@@ -28,8 +28,6 @@ pub struct ResponsePlan {
     pub caching: Caching,
     /// The variants of the request. The response counts for them.
     pub assigned: Option<Rc<AssignmentSet>>,
-    /// Those of them that have a guardrail.
-    pub guarded: GuardedVisits,
     /// The mark of the variant's validators, if they get one.
     pub validator_mark: Option<u64>,
     /// Everything else. Most requests have nothing here.
@@ -46,6 +44,8 @@ pub struct DeferredActions {
     pub(crate) snapshot: Rc<Snapshot>,
     /// The rewrite of the request's path.
     pub(crate) rewrite: Option<Rewrite>,
+    /// The variants that have a guardrail.
+    pub guarded: GuardedVisits,
     /// Choices whose variants set response headers.
     pub choices: Vec<Choice>,
     /// Exposures that were not reported yet.
@@ -115,6 +115,7 @@ impl ResponsePlan {
             Box::new(DeferredActions {
                 snapshot: Rc::clone(snapshot),
                 rewrite: None,
+                guarded: GuardedVisits::default(),
                 choices: Vec::new(),
                 exposures: Vec::new(),
                 goals: Vec::new(),
@@ -152,7 +153,6 @@ impl ResponsePlan {
     pub fn is_idle(&self) -> bool {
         self.caching == Caching::Unchanged
             && self.assigned.is_none()
-            && self.guarded.is_empty()
             && self.validator_mark.is_none()
             && self.actions.is_none()
             && self.before.is_none()
@@ -195,8 +195,11 @@ impl ResponsePlan {
     pub fn follow(&mut self, mut before: Box<ResponsePlan>) {
         if before.caching == Caching::NoStore {
             // A preview led here: nothing of it is counted or reported.
-            (self.assigned, self.guarded) = (None, GuardedVisits::default());
+            self.assigned = None;
             self.withhold_events();
+            if let Some(actions) = &mut self.actions {
+                actions.guarded = GuardedVisits::default();
+            }
         }
         self.caching = self.caching.max(before.caching());
         self.validator_mark = self.validator_mark.or(before.validator_mark);

@@ -111,24 +111,22 @@ impl Guardrails {
         &self.off
     }
 
-    /// The guarded variants among the `choices` of a visitor, for [`Guardrails::count`].
+    /// The guarded variants among the `choices` of a visitor, if there are any, for [`Guardrails::count`].
     #[inline(always)]
-    pub fn visits(&self, choices: &[Choice], visitor: &impl Attributes) -> GuardedVisits {
-        if self.guarded.is_empty() {
-            return GuardedVisits::default();
-        }
-        self.guarded_visits(choices, visitor)
+    pub fn visits(&self, choices: &[Choice], visitor: &impl Attributes) -> Option<GuardedVisits> {
+        if self.guarded.is_empty() { None } else { self.guarded_visits(choices, visitor) }
     }
 
     #[inline(never)]
-    fn guarded_visits(&self, choices: &[Choice], visitor: &impl Attributes) -> GuardedVisits {
+    fn guarded_visits(&self, choices: &[Choice], visitor: &impl Attributes) -> Option<GuardedVisits> {
         let visit = |choice: &Choice| {
             let at = self.guarded.binary_search_by_key(choice, |guarded| guarded.choice).ok()?;
             let (experiment, variant) = self.snapshot.choice(*choice)?;
             let unit = unit(&experiment.unit, visitor)?;
             Some((at, self.counted.visitor(unit.as_bytes()) ^ variant.tag))
         };
-        GuardedVisits { revision: self.revision, visits: choices.iter().filter_map(visit).collect() }
+        let visits: Vec<(usize, u64)> = choices.iter().filter_map(visit).collect();
+        (!visits.is_empty()).then_some(GuardedVisits { revision: self.revision, visits })
     }
 
     /// Counts a response. Each visitor of a variant counts once, and once more as an error, however many requests there are.

@@ -30,30 +30,25 @@ fn find_in<'a>(header: &'a [u8], name: &str, wanted: impl Fn(&[u8]) -> bool) -> 
         // A site's cookies may be kilobytes: they are what there is most of in a request.
         let end = position(rest, b';').unwrap_or(rest.len());
         let mut pair = rest.get(..end)?;
-        while let [space, others @ ..] = pair
-            && space.is_ascii_whitespace()
-        {
+        while let [b' ', others @ ..] = pair {
             pair = others;
         }
-        if pair.first() == name.first()
-            && let Some((found, mut value)) = pair.split_at_checked(name.len())
-            && found == name
+        // Most cookies begin with another letter.
+        if matches!(pair.first(), first if first == name.first() || first.is_some_and(u8::is_ascii_whitespace))
+            && let Some(value) = value_of(pair, name)
+            && wanted(value)
         {
-            if !matches!(value, [b'=', ..]) {
-                // Nothing but spaces may stand between the name and the sign.
-                value = value.trim_ascii_start();
-            }
-            if let [b'=', value @ ..] = value {
-                let is_trimmed = |byte: Option<&u8>| !byte.is_some_and(u8::is_ascii_whitespace);
-                let as_it_is = is_trimmed(value.first()) && is_trimmed(value.last());
-                let value = if as_it_is { value } else { value.trim_ascii() };
-                if wanted(value) {
-                    return Some(value);
-                }
-            }
+            return Some(value);
         }
         rest = rest.get(end + 1..)?;
     }
+}
+
+/// The value of a cookie, if `name` is its name. Spaces may stand around both.
+#[inline(never)]
+fn value_of<'a>(pair: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    let value = pair.trim_ascii_start().strip_prefix(name)?;
+    Some(value.trim_ascii_start().strip_prefix(b"=")?.trim_ascii())
 }
 
 /// The position of the first `wanted` in `bytes`. Compares eight bytes at a time, in little code: cookies are too short for

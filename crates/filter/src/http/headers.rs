@@ -9,8 +9,8 @@ pub struct HeaderMap {
     /// Little-endian u32 numbers: how many pairs, then each pair's two lengths; then each name and value, a NUL behind
     /// each.
     block: Vec<u8>,
-    /// Where the first name is.
-    text: usize,
+    /// The position of the last byte before the first name.
+    before_texts: usize,
 }
 
 impl HeaderMap {
@@ -19,8 +19,8 @@ impl HeaderMap {
     pub fn from_block(block: Vec<u8>) -> HeaderMap {
         let claimed = block.first_chunk().map_or(0, |count| u32::from_le_bytes(*count)) as usize;
         // A count that exceeds the block is invalid: the map is empty then.
-        let text = claimed.checked_mul(8).and_then(|lengths| lengths.checked_add(4));
-        HeaderMap { text: text.filter(|text| *text <= block.len()).unwrap_or(4), block }
+        let before_texts = claimed.checked_mul(8).and_then(|lengths| lengths.checked_add(3));
+        HeaderMap { before_texts: before_texts.filter(|before| *before < block.len()).unwrap_or(3), block }
     }
 
     /// Encodes pairs as the proxy would.
@@ -42,7 +42,7 @@ impl HeaderMap {
 
     /// The same headers behind one more.
     pub fn with_first(&self, name: &str, value: &str) -> HeaderMap {
-        let (lengths, texts) = self.block.split_at_checked(self.text).unwrap_or_default();
+        let (lengths, texts) = self.block.split_at_checked(self.before_texts + 1).unwrap_or_default();
         let lengths = lengths.get(4..).unwrap_or_default();
         let number = |length: usize| (length as u32).to_le_bytes();
         let [count, name_len, value_len] = [lengths.len() / 8 + 1, name.len(), value.len()].map(number);
@@ -64,8 +64,9 @@ impl HeaderMap {
     /// request have other lengths.
     #[inline(always)]
     pub fn iter_with(&self, wanted: HeaderLengthMask) -> Iter<'_> {
-        let lengths = self.block.get(4..self.text).unwrap_or_default().as_chunks().0;
-        Iter { block: &self.block, lengths: lengths.iter(), text: self.text as u64, wanted }
+        let lengths = self.block.get(4..=self.before_texts).unwrap_or_default().as_chunks().0;
+        let texts = self.block.get(self.before_texts..).unwrap_or_default();
+        Iter { lengths: lengths.iter(), texts, wanted }
     }
 
     /// Passes the headers whose names have one of these lengths to `visit`, in the order of [`HeaderMap::iter_with`].
@@ -93,10 +94,9 @@ impl HeaderMap {
 /// Walks a [`HeaderMap`].
 #[derive(Debug, Clone)]
 pub struct Iter<'a> {
-    block: &'a [u8],
     lengths: std::slice::Iter<'a, [u8; 8]>,
-    /// Where the next name is; beyond the block, where lengths lie. As many lengths as there can be do not overflow it.
-    text: u64,
+    /// The names and values that are left, and the byte before them.
+    texts: &'a [u8],
     wanted: HeaderLengthMask,
 }
 
@@ -105,20 +105,21 @@ impl<'a> Iter<'a> {
     fn advance(&mut self) -> Option<(&'a [u8], &'a [u8])> {
         for lengths in self.lengths.by_ref() {
             let both = u64::from_le_bytes(*lengths);
-            let (name, value) = (both & u64::from(u32::MAX), both >> 32);
-            let (name_at, value_at) = (self.text, self.text + name + 1);
-            self.text = value_at + value + 1;
-            if self.wanted.contains(name as usize) {
-                return Some((self.part(name_at, name)?, self.part(value_at, value)?));
+            let (name, texts) = split_text(self.texts, both as u32 as usize)?;
+            let (value, texts) = split_text(texts, (both >> 32) as usize)?;
+            self.texts = texts;
+            if self.wanted.contains(name.len()) {
+                return Some((name, value));
             }
         }
         None
     }
+}
 
-    #[inline(always)]
-    fn part(&self, at: u64, length: u64) -> Option<&'a [u8]> {
-        self.block.get(usize::try_from(at).ok()?..usize::try_from(at + length).ok()?)
-    }
+/// The text of this length behind the first byte of `texts`, and the rest. The first byte is the NUL of the text before.
+#[inline(always)]
+fn split_text(texts: &[u8], length: usize) -> Option<(&[u8], &[u8])> {
+    texts.get(1..)?.split_at_checked(length)
 }
 
 impl<'a> Iterator for Iter<'a> {

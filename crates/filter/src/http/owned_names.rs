@@ -9,41 +9,30 @@ pub struct OwnedNames {
     names: NameSet,
     /// The starts of names, each with its `*`, folded.
     starts: Vec<Vec<u8>>,
-    lengths: HeaderLengthMask,
 }
 
 impl OwnedNames {
     /// The names that match one of `patterns`: names, or the starts of names with a `*` behind them.
     pub fn new<'a>(patterns: impl Iterator<Item = &'a String>) -> OwnedNames {
         let (starts, whole): (Vec<&String>, Vec<&String>) = patterns.partition(|name| name.ends_with('*'));
-        let mut owned = OwnedNames {
+        OwnedNames {
             names: NameSet::new(whole.into_iter().cloned().collect()),
             starts: starts.into_iter().map(|start| folded(start.as_bytes())).collect(),
-            lengths: HeaderLengthMask::default(),
-        };
-        owned.measure();
-        owned
+        }
     }
 
     /// Also owns `names` from now on.
     pub fn add(&mut self, names: &[String]) {
         self.names = NameSet::new(self.names.names().iter().chain(names).cloned().collect());
-        self.measure();
-    }
-
-    fn measure(&mut self) {
-        let any = if self.starts.is_empty() { HeaderLengthMask::default() } else { HeaderLengthMask::ANY };
-        self.lengths = self.names.lengths().or(any);
     }
 
     /// The lengths that owned names can have.
     #[inline(always)]
     pub fn lengths(&self) -> HeaderLengthMask {
-        self.lengths
+        if self.starts.is_empty() { self.names.lengths() } else { HeaderLengthMask::ANY }
     }
 
     /// Whether the filter owns `name`, in any spelling.
-    #[inline(always)]
     pub fn contains(&self, name: &[u8]) -> bool {
         self.names.contains(name) || (!self.starts.is_empty() && self.has_start_of(name))
     }

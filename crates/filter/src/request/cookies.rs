@@ -64,8 +64,8 @@ const PAGES: [&[u8]; 6] = [b"document", b"iframe", b"frame", b"embed", b"object"
 fn shows_page(request: &RequestContext<'_>, on: MintOn) -> bool {
     let destination = request.headers.get("sec-fetch-dest");
     match on {
-        _ if request.is_prefetch || request.is_mirrored() || matches!(request.method, b"HEAD" | OPTIONS) => false,
-        MintOn::Navigation => request.method == b"GET" && destination.is_none_or(|page| PAGES.contains(&page)),
+        _ if request.is_prefetch || request.is_mirrored() || matches!(request.method(), b"HEAD" | OPTIONS) => false,
+        MintOn::Navigation => request.method() == b"GET" && destination.is_none_or(|page| PAGES.contains(&page)),
         MintOn::Any => true,
     }
 }

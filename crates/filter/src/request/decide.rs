@@ -22,6 +22,8 @@ use std::rc::Rc;
 /// The result of the third stage.
 pub(super) struct Decided {
     pub(super) set: Rc<AssignmentSet>,
+    /// Whether the response counts for the set.
+    pub(super) is_counted: bool,
     /// The target of a vendor's redirect.
     pub(super) redirect: Option<String>,
     pub(super) response: ResponsePlan,
@@ -49,7 +51,7 @@ pub(super) fn decide<'a>(
     parts.identification.count(request.id.is_some());
     let sent = if plan.needs.contains(Needs::STICKY) { cookies::sticky(config, &input, request) } else { None };
     let mut sticky = sent.map(|(cookie, value)| cookies::sticky_buckets(cookie, value, request));
-    input.preview = plan.preview.as_ref().map_or(&[], |preview| &preview.pairs);
+    input.preview = plan.preview.as_deref().unwrap_or_default();
     input.sticky = sticky.as_ref().map_or(&[], StickyBuckets::buckets);
 
     let outcomes = evaluate_all(context, &input, request, &mut parts, &mut response);
@@ -60,7 +62,8 @@ pub(super) fn decide<'a>(
         response.actions(snapshot).describe(request, config);
     }
     if plan.preview.is_some() && config.response.debug_header.is_some() {
-        response.actions(snapshot).debug = debug_text(context, &outcomes.decided, &input, request);
+        let by_flags = outcomes.as_ref().map_or(&[][..], |outcomes| &outcomes.decided);
+        response.actions(snapshot).debug = debug_text(context, by_flags, &input, request);
     }
     let set = assignment_set(context, host, &mut parts);
     let is_excluded = input.exclusion_reason().is_some();
@@ -69,21 +72,23 @@ pub(super) fn decide<'a>(
             cookies::remember(context, request, (cookie, sent), sticky, &mut parts, &mut response);
         }
         if !is_excluded {
-            if snapshot.flag_evaluator.is_some() {
-                cookies::keep_for_vendor(context, request, &outcomes, parts.metrics, &mut response);
+            if let Some(outcomes) = &outcomes {
+                cookies::keep_for_vendor(context, request, outcomes, parts.metrics, &mut response);
             }
             cookies::unify_id(context, request, parts.metrics, &mut response);
         }
-        response.guarded = guardrails.visits(parts.choices, request);
-        response.assigned = Some(&set).filter(|set| plan.is_visit && !set.assignments.is_empty()).cloned();
+        if let Some(guarded) = guardrails.visits(parts.choices, request) {
+            response.actions(snapshot).guarded = guarded;
+        }
     }
+    let is_counted = plan.is_visit && plan.preview.is_none() && !set.assignments.is_empty();
     if !plan.consent && config.visitor.expire_cookies {
         cookies::expire(context, request, &mut response);
     }
     if plan.needs.contains(Needs::RESPONSE_HEADERS) {
         defer_headers(context, parts.choices, &mut response);
     }
-    Decided { set, redirect: outcomes.redirect, response }
+    Decided { set, is_counted, redirect: outcomes.and_then(|outcomes| outcomes.redirect), response }
 }
 
 /// The instruction for caches between the proxy and the client.
@@ -98,7 +103,7 @@ fn caching(context: &DecisionContext<'_>) -> Caching {
     }
 }
 
-/// Decides every experiment, and defers the exposures to the response.
+/// Decides every experiment, and defers the exposures to the response. Only a vendor's evaluator has outcomes.
 #[inline(always)]
 fn evaluate_all(
     context: &DecisionContext<'_>,
@@ -106,12 +111,12 @@ fn evaluate_all(
     request: &RequestContext<'_>,
     parts: &mut WorkerParts<'_>,
     response: &mut ResponsePlan,
-) -> FlagOutcomes {
+) -> Option<FlagOutcomes> {
     let DecisionContext { config, snapshot, plan, now_ms, .. } = *context;
     parts.choices.clear();
     parts.exposed.clear();
     if let Some(evaluator) = snapshot.flag_evaluator.as_deref() {
-        return flags::decide(context, evaluator, input, request, parts, response);
+        return Some(flags::decide(context, evaluator, input, request, parts, response));
     }
     let units = Units::new(request);
     for number in plan.experiments.iter().map(|&number| number as usize) {
@@ -132,7 +137,7 @@ fn evaluate_all(
     if let Some(pipeline) = parts.pipeline.as_deref_mut() {
         ExposureReporter::new(pipeline, config, now_ms).report(snapshot, parts.exposed, request, response);
     }
-    FlagOutcomes::default()
+    None
 }
 
 /// Defers the goals that the response may reach. Only a visitor who is known and not excluded can reach one.

@@ -26,12 +26,16 @@ pub use scratch::RequestScratch;
 
 use crate::host::{Headers, Host, StreamHost};
 use crate::http::headers::HeaderMap;
+use crate::metrics::Counter;
+use crate::plugin_config::PluginConfig;
+use crate::request_context::RequestContext;
 use crate::response_plan::ResponsePlan;
 use crate::worker::Worker;
 use context::{DecisionContext, WorkerParts};
 use edgesplit_engine::condition::request_budget;
+use mutations::HeaderMutations;
 use plan::Planner;
-use read::{Received, RequestTexts};
+use read::{RequestTexts, take_parameters};
 
 /// Handles the headers of a request.
 pub fn handle_request(worker: &mut Worker, host: &(impl Host + StreamHost)) -> Flow {
@@ -52,14 +56,19 @@ fn handle_leg(worker: &mut Worker, headers: HeaderMap, host: &(impl Host + Strea
     let identification = &mut worker.identification;
     let RequestScratch { experiments, goals, choices, exposed } = scratch;
     let texts = RequestTexts::default();
-    let Received { mut request, mutations, token } = read::read(config, owned, &headers, &texts);
+    let mut request = RequestContext::unread(&headers, &config.visitor);
+    request.read(owned);
+    let mut mutations = HeaderMutations::new(&config.request, owned, &request);
+    let token = take_parameters(config, &mut request, &texts, &mut mutations);
 
+    let Some(snapshot) = &*snapshot else {
+        metrics.add(Counter::NoConfig, 1);
+        return pass_on(config, mutations, host);
+    };
     let steps = request_budget();
     let planner = Planner { config, has_events: pipeline.is_some(), now_ms: *now_ms, steps: &steps, metrics };
-    let plan = planner.plan(snapshot.as_deref(), &request, token, (experiments, goals));
-    let (Some(plan), Some(snapshot)) = (plan, &*snapshot) else {
-        write::write_unplanned(config, &headers, mutations, host);
-        return Flow::Continue(ResponsePlan::default());
+    let Some(plan) = planner.plan(snapshot, &request, token, (experiments, goals)) else {
+        return pass_on(config, mutations, host);
     };
 
     let pipeline = pipeline.as_mut().filter(|_| plan.preview.is_none() && plan.is_visit);
@@ -68,4 +77,11 @@ fn handle_leg(worker: &mut Worker, headers: HeaderMap, host: &(impl Host + Strea
     let decided = decide::decide(&context, &mut request, &texts, host, parts);
 
     write::write(&context, &request, mutations, decided, (choices, metrics), host)
+}
+
+/// Lets the request go on without experiments.
+#[inline(never)]
+fn pass_on(config: &PluginConfig, mutations: HeaderMutations<'_>, host: &impl StreamHost) -> Flow {
+    write::write_unplanned(config, mutations, host);
+    Flow::Continue(ResponsePlan::default())
 }

@@ -1,11 +1,12 @@
 //! The changes of a request's headers. They are collected first, because each host call costs.
 
 use crate::host::{Headers, StreamHost};
-use crate::http::headers::{HeaderLengthMask, HeaderMap, folded, is_name};
+use crate::http::headers::{HeaderMap, folded, is_name};
 use crate::http::owned_names::OwnedNames;
 use crate::http::url;
 use crate::location::Rewrite;
 use crate::plugin_config;
+use crate::request_context::RequestContext;
 use edgesplit_engine::path_rewrite::{EscapingPath, PathRewrite};
 
 const CONNECTION: &str = "connection";
@@ -16,15 +17,17 @@ pub(super) struct HeaderMutations<'a> {
     config: &'a plugin_config::Request,
     /// The names that clients may not send.
     owned: &'a OwnedNames,
-    /// The names to replace or remove that the client sent, each with its number of headers.
-    spoofed: Vec<(&'a [u8], usize)>,
-    /// The values of `connection`. Only upgrades, such as those to websockets, still have the header here.
-    connection: Vec<&'a [u8]>,
+    /// The headers as the client sent them.
+    pub(super) headers: &'a HeaderMap,
+    /// Whether an owned name is among them.
+    has_owned: bool,
+    /// Whether `connection` is among them.
+    has_connection: bool,
     /// The values of the filter's own headers; empty if there is none.
     assignments: &'a str,
     cache_key: &'a str,
-    /// The headers to set. Of several with one name, the last counts.
-    pub(super) sets: Vec<(&'a str, &'a str)>,
+    /// The headers to set, and those without a value to remove. Of several with one name, the last counts.
+    changes: Vec<(&'a str, Option<&'a str>)>,
     /// The request target as it came.
     pub(super) target: &'a [u8],
     /// The request target as it goes on, if it changes.
@@ -32,60 +35,45 @@ pub(super) struct HeaderMutations<'a> {
 }
 
 impl<'a> HeaderMutations<'a> {
-    /// No changes.
+    /// No changes to `request`.
     #[inline(always)]
-    pub(super) fn new(config: &'a plugin_config::Request, owned: &'a OwnedNames) -> HeaderMutations<'a> {
+    pub(super) fn new(
+        config: &'a plugin_config::Request,
+        owned: &'a OwnedNames,
+        request: &RequestContext<'a>,
+    ) -> HeaderMutations<'a> {
         HeaderMutations {
             config,
             owned,
-            spoofed: Vec::new(),
-            connection: Vec::new(),
+            headers: request.headers,
+            has_owned: request.has_owned,
+            has_connection: request.has_connection(),
             assignments: "",
             cache_key: "",
-            sets: Vec::new(),
-            target: b"",
+            changes: Vec::new(),
+            target: request.target,
             new_target: None,
         }
     }
 
-    /// The lengths of the names that [`HeaderMutations::protect`] looks at.
-    #[inline(always)]
-    pub(super) fn protected_lengths(&self) -> HeaderLengthMask {
-        self.owned.lengths().or(HeaderLengthMask::of(&[CONNECTION.len()]))
-    }
-
-    /// Notes a header that the client sent, if the filter owns its name.
-    #[inline(always)]
-    pub(super) fn protect(&mut self, name: &'a [u8], value: &'a [u8]) {
-        if is_name(name, CONNECTION.as_bytes()) {
-            self.mark_connection(value);
-        } else if self.owned.contains(name) {
-            self.mark_spoofed(name);
+    /// The names to set or remove that the client sent, each with its number of headers.
+    fn spoofed(&self) -> Vec<(&'a [u8], usize)> {
+        let changes = |name: &[u8]| self.changes.iter().any(|(changed, _)| is_name(name, changed.as_bytes()));
+        let is_spoofed =
+            |name: &[u8]| !is_name(name, CONNECTION.as_bytes()) && (self.owned.contains(name) || changes(name));
+        let mut spoofed: Vec<(&[u8], usize)> = Vec::new();
+        for (name, _) in self.headers.iter().filter(|(name, _)| is_spoofed(name)) {
+            match spoofed.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, times)) => *times += 1,
+                None => spoofed.push((name, 1)),
+            }
         }
+        spoofed
     }
 
-    #[cold]
-    #[inline(never)]
-    fn mark_connection(&mut self, value: &'a [u8]) {
-        self.connection.push(value);
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn mark_spoofed(&mut self, name: &'a [u8]) {
-        match self.spoofed.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, times)) => *times += 1,
-            None => self.spoofed.push((name, 1)),
-        }
-    }
-
-    /// Replaces the client's headers called `name`, or removes them.
-    #[inline(never)]
-    pub(super) fn replace(&mut self, headers: &HeaderMap, name: &'a str, value: Option<&'a str>) {
-        if let times @ 1.. = headers.all(name).count() {
-            self.spoofed.push((name.as_bytes(), times));
-        }
-        self.sets.extend(value.map(|value| (name, value)));
+    /// Sets the header called `name` in place of the client's, or removes the client's.
+    pub(super) fn change(&mut self, name: &'a str, value: Option<&'a str>) {
+        self.changes.push((name, value));
     }
 
     /// Rewrites the path, if it starts with the prefix. A rewrite that would lead elsewhere leaves the path alone.
@@ -117,25 +105,24 @@ impl<'a> HeaderMutations<'a> {
         self.new_target = Some(url::with_parameter(target, name, Some(value)));
     }
 
-    /// The filter's own headers, without those that have no name or no value.
+    /// The filter's own headers. One without a name or a value is not sent.
     #[inline(always)]
-    fn owned_headers(&self) -> impl DoubleEndedIterator<Item = (&'a str, &'a str)> + Clone + use<'a> {
+    fn own_headers(&self) -> [(&'a str, &'a str); 2] {
         let cache_key = self.config.cache_key.header.as_deref().unwrap_or_default();
-        let both = [(self.config.assignments_header.as_str(), self.assignments), (cache_key, self.cache_key)];
-        both.into_iter().filter(|(name, value)| !name.is_empty() && !value.is_empty())
+        [(self.config.assignments_header.as_str(), self.assignments), (cache_key, self.cache_key)]
     }
 
     /// Makes the changes.
     #[inline(always)]
     pub(super) fn apply(&self, host: &impl StreamHost) {
-        if !self.spoofed.is_empty() || !self.sets.is_empty() || self.new_target.is_some() {
+        if self.has_owned || !self.changes.is_empty() || self.new_target.is_some() {
             self.apply_all(host);
         } else {
-            for (name, value) in self.owned_headers() {
-                host.add_header(Headers::Request, name, value.as_bytes());
-            }
+            let [assignments, cache_key] = self.own_headers();
+            add(host, assignments);
+            add(host, cache_key);
         }
-        if !self.connection.is_empty() {
+        if self.has_connection {
             self.keep_owned_headers_on_next_hop(host);
         }
     }
@@ -144,8 +131,8 @@ impl<'a> HeaderMutations<'a> {
     #[cold]
     #[inline(never)]
     fn keep_owned_headers_on_next_hop(&self, host: &impl StreamHost) {
-        let options =
-            self.connection.iter().flat_map(|value| value.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
+        let values = self.headers.all(CONNECTION);
+        let options = values.flat_map(|value| value.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
         let (owned, kept): (Vec<&[u8]>, Vec<&[u8]>) = options.partition(|option| self.owned.contains(option));
         if owned.is_empty() {
             return;
@@ -158,29 +145,44 @@ impl<'a> HeaderMutations<'a> {
 
     #[inline(never)]
     fn apply_all(&self, host: &impl StreamHost) {
-        let set = || self.owned_headers().chain(self.sets.iter().copied());
-        for (name, times) in &self.spoofed {
+        let own = self.own_headers().into_iter().filter(is_sent).map(|(name, value)| (name, Some(value)));
+        let changes = || own.clone().chain(self.changes.iter().copied());
+        let spoofed = self.spoofed();
+        for (name, times) in &spoofed {
             let Ok(text) = std::str::from_utf8(name) else { continue };
-            match set().rev().find(|(set, _)| is_name(name, set.as_bytes())) {
+            match changes().rev().find(|(changed, _)| is_name(name, changed.as_bytes())) {
                 // The host replaces the first header of a name only.
-                Some((_, value)) if *times == 1 => host.set_header(Headers::Request, text, value.as_bytes()),
-                Some((_, value)) => {
+                Some((_, Some(value))) if *times == 1 => host.set_header(Headers::Request, text, value.as_bytes()),
+                Some((_, Some(value))) => {
                     host.remove_header(Headers::Request, text);
                     host.add_header(Headers::Request, text, value.as_bytes());
                 }
-                None => host.remove_header(Headers::Request, text),
+                Some((_, None)) | None => host.remove_header(Headers::Request, text),
             }
         }
-        let mut all = set();
+        let mut all = changes();
         while let Some((name, value)) = all.next() {
             let overruled = all.clone().any(|(later, _)| folded(later.as_bytes()) == folded(name.as_bytes()));
-            let done = self.spoofed.iter().any(|(spoofed, _)| is_name(spoofed, name.as_bytes()));
-            if !overruled && !done {
+            let done = spoofed.iter().any(|(spoofed, _)| is_name(spoofed, name.as_bytes()));
+            if let Some(value) = value.filter(|_| !overruled && !done) {
                 host.add_header(Headers::Request, name, value.as_bytes());
             }
         }
         if let Some(target) = self.new_target.as_deref().filter(|target| *target != self.target) {
             host.set_header(Headers::Request, ":path", target);
         }
+    }
+}
+
+/// Whether a header of the filter's own has a name and a value.
+fn is_sent((name, value): &(&str, &str)) -> bool {
+    !name.is_empty() && !value.is_empty()
+}
+
+/// Adds a header of the filter's own, if it is sent.
+#[inline(never)]
+fn add(host: &impl StreamHost, header: (&str, &str)) {
+    if is_sent(&header) {
+        host.add_header(Headers::Request, header.0, header.1.as_bytes());
     }
 }

@@ -1,8 +1,7 @@
 //! The second stage: the work that a request can need.
 
-use crate::metrics::{Counter, Metrics};
+use crate::metrics::Metrics;
 use crate::plugin_config::PluginConfig;
-use crate::request_context::preview::Preview;
 use crate::request_context::{RequestContext, has_consent, is_included, preview};
 use edgesplit_engine::condition::StepBudget;
 use edgesplit_engine::reason::Reason;
@@ -20,8 +19,9 @@ pub(super) struct RequestPlan<'a> {
     pub(super) goals: &'a [u32],
     /// The inputs and outputs that the experiments can need.
     pub(super) needs: Needs,
-    /// The variants that a preview link shows. A preview is not counted or reported, and leaves nothing in the browser.
-    pub(super) preview: Option<Preview>,
+    /// The variants that a preview link shows, by the keys of their experiments. A preview is not counted or reported, and
+    /// leaves nothing in the browser.
+    pub(super) preview: Option<Vec<(String, String)>>,
     /// Whether the visitor has consented to experiments.
     pub(super) consent: bool,
     /// Whether the response may be shown to a visitor, and so counts.
@@ -43,24 +43,23 @@ impl Planner<'_> {
     #[inline(always)]
     pub(super) fn plan<'a>(
         self,
-        snapshot: Option<&'a Snapshot>,
+        snapshot: &'a Snapshot,
         request: &RequestContext<'_>,
         token: Option<Cow<'_, [u8]>>,
         (experiments, goals): (&'a mut RouteMatches, &'a mut RouteMatches),
     ) -> Option<RequestPlan<'a>> {
         let Planner { config, has_events, now_ms, steps, metrics } = self;
-        let Some(snapshot) = snapshot else {
-            metrics.add(Counter::NoConfig, 1);
-            return None;
-        };
         if !is_included(&config.paths, request.path) {
             metrics.decided(Reason::PathExcluded, snapshot.experiments.len() as u64);
             return None;
         }
         let withholds_prefetches = config.events.as_ref().is_none_or(|events| events.withholds_prefetches);
-        let shows_page = request.method != b"HEAD" && !request.is_mirrored();
+        let shows_page = request.method() != b"HEAD" && !request.is_mirrored();
         let is_visit = shows_page && !(request.is_prefetch && withholds_prefetches);
-        let preview = token.and_then(|token| preview(&token, request, &config.request, now_ms)?.ok());
+        let preview = match token {
+            None => None,
+            Some(token) => shown_by_link(&token, request, config, now_ms),
+        };
         let (experiments, limited) = find_experiments(snapshot, request, steps, experiments);
         let is_counted = preview.is_none();
         let (goals, limited_goals): (&[u32], usize) =
@@ -72,13 +71,25 @@ impl Planner<'_> {
         let consent = has_consent(request, &config.visitor);
         let has_none = experiments.is_empty() && goals.is_empty();
         let is_idle = preview.is_none() && (consent || !config.visitor.expire_cookies);
-        if has_none && (is_idle || request.method == OPTIONS) {
+        if has_none && (is_idle || request.method() == OPTIONS) {
             return None;
         }
         let found = experiments.iter().filter_map(|&number| snapshot.needs.get(number as usize));
         let needs = found.fold(Needs::default(), |all, needs| all.and(*needs));
         Some(RequestPlan { experiments, goals, needs, preview, consent, is_visit })
     }
+}
+
+/// The variants that a preview link shows, if it is valid.
+#[cold]
+#[inline(never)]
+fn shown_by_link(
+    token: &[u8],
+    request: &RequestContext<'_>,
+    config: &PluginConfig,
+    now_ms: i64,
+) -> Option<Vec<(String, String)>> {
+    Some(preview(token, request, &config.request, now_ms)?.ok()?.pairs)
 }
 
 /// The experiments whose routes match, by their numbers, and how many exceeded the limit of work.
@@ -116,13 +127,14 @@ fn find<'a>(
     steps: &StepBudget,
     buffer: &'a mut RouteMatches,
 ) -> (&'a [u32], usize) {
-    if request.method == OPTIONS {
+    if request.method() == OPTIONS {
         return index.find_options(&request.line(), route, steps, buffer);
     }
     index.find(request.path, || request.line(), route, steps, buffer)
 }
 
 /// Counts the experiments that are not in the plan.
+#[inline(always)]
 fn count_others(snapshot: &Snapshot, planned: usize, limited: usize, metrics: &mut Metrics) {
     let others = snapshot.experiments.len() - snapshot.paused - planned - limited;
     metrics.decided(Reason::Route, others as u64);

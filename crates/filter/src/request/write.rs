@@ -24,50 +24,55 @@ pub(super) fn write<'a>(
     (choices, metrics): (&[Choice], &mut Metrics),
     host: &(impl Host + StreamHost),
 ) -> Flow {
-    let Decided { set, redirect, mut response } = decided;
+    let Decided { set, is_counted, redirect, mut response } = decided;
     if context.config.response.validators_per_variant {
         response.validator_mark = validators::mark(&set.cache_key);
     }
     let conditions = conditions(context.config, request.headers, response.validator_mark);
-    let (mut mutations, mut to) = (mutations, None);
-    set_conditions(&mut mutations, request.headers, &conditions);
-    if context.plan.needs.contains(Needs::REQUEST_EFFECTS) {
-        to = apply_effects(context, request, choices, &mut mutations, metrics);
+    let (mut mutations, mut location) = (mutations, None);
+    set_conditions(&mut mutations, &conditions);
+    if context.plan.needs.contains(Needs::REQUEST_EFFECTS) || redirect.is_some() {
+        location = apply_effects(context, request, (choices, redirect), &mut mutations, metrics);
         if let Some(rewrite) = mutations.rewrite(request.target) {
             response.actions(context.snapshot).rewrite = Some(rewrite);
         }
     }
     if context.plan.preview.is_some() {
         // Keeps the response out of caches.
-        mutations.replace(request.headers, "cache-control", Some("no-store"));
+        mutations.change("cache-control", Some("no-store"));
     }
     mutations.set_assignments(&set.assignments, &set.cache_key);
     if set.omitted > 0 {
         metrics.add(Counter::AssignmentsOmitted, set.omitted as u64);
     }
-    let redirect = redirect.filter(|_| to.is_none()).filter(|to| is_allowed(to, context, request, metrics));
-    if let Some(location) = to.or(redirect) {
-        if respond(&location, request, host) {
-            return Flow::Answered(response);
-        }
+    let is_answered = location.is_some_and(|location| respond(&location, request, metrics, host));
+    if !is_answered {
+        response.changes_target = mutations.new_target.is_some();
+        mutations.apply(host);
+    }
+    drop(mutations);
+    response.assigned = is_counted.then_some(set);
+    if is_answered { Flow::Answered(response) } else { Flow::Continue(response) }
+}
+
+/// Answers the request with a redirect. False: the host refuses it, which is counted.
+#[inline(never)]
+fn respond(location: &str, request: &RequestContext<'_>, metrics: &mut Metrics, host: &impl StreamHost) -> bool {
+    // Methods that change something keep their method and body.
+    let status = if matches!(request.method(), b"GET" | b"HEAD") { 302 } else { 307 };
+    let is_answered = host.respond(status, &[("location", location)]);
+    if !is_answered {
         metrics.add(Counter::Respond, 1);
     }
-    response.changes_target = mutations.new_target.is_some();
-    mutations.apply(host);
-    Flow::Continue(response)
+    is_answered
 }
 
 /// Writes a request without experiments.
 #[inline(always)]
-pub(super) fn write_unplanned(
-    config: &PluginConfig,
-    headers: &HeaderMap,
-    mutations: HeaderMutations<'_>,
-    host: &impl StreamHost,
-) {
-    let conditions = conditions(config, headers, None);
+pub(super) fn write_unplanned(config: &PluginConfig, mutations: HeaderMutations<'_>, host: &impl StreamHost) {
+    let conditions = conditions(config, mutations.headers, None);
     let mut mutations = mutations;
-    set_conditions(&mut mutations, headers, &conditions);
+    set_conditions(&mut mutations, &conditions);
     mutations.apply(host);
 }
 
@@ -78,26 +83,19 @@ fn conditions(config: &PluginConfig, headers: &HeaderMap, mark: Option<u64>) -> 
 }
 
 #[inline(always)]
-fn set_conditions<'a>(mutations: &mut HeaderMutations<'a>, headers: &HeaderMap, conditions: &'a [Condition]) {
+fn set_conditions<'a>(mutations: &mut HeaderMutations<'a>, conditions: &'a [Condition]) {
     for (name, value) in conditions {
-        mutations.replace(headers, name, value.as_deref());
+        mutations.change(name, value.as_deref());
     }
 }
 
-/// Answers the request with a redirect. False: the host refuses it.
-#[inline(never)]
-fn respond(location: &str, request: &RequestContext<'_>, host: &impl StreamHost) -> bool {
-    // Methods that change something keep their method and body.
-    let status = if matches!(request.method, b"GET" | b"HEAD") { 302 } else { 307 };
-    host.respond(status, &[("location", location)])
-}
-
-/// Adds the effects of the choices, in the order of the experiments. Returns the first redirect that leads elsewhere.
+/// Adds the effects of the choices, in the order of the experiments. Returns the first redirect that leads elsewhere: of the
+/// choices, then of a vendor.
 #[inline(never)]
 fn apply_effects<'a>(
     context: &DecisionContext<'a>,
     request: &RequestContext<'_>,
-    choices: &[Choice],
+    (choices, of_vendor): (&[Choice], Option<String>),
     mutations: &mut HeaderMutations<'a>,
     metrics: &mut Metrics,
 ) -> Option<String> {
@@ -111,7 +109,9 @@ fn apply_effects<'a>(
     let snapshot = context.snapshot;
     for (_, variant) in choices.iter().filter_map(|choice| snapshot.choice(*choice)) {
         let Effects { request_headers, path, redirect: to, .. } = &variant.effects;
-        mutations.sets.extend(request_headers.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        for (name, value) in request_headers {
+            mutations.change(name, Some(value));
+        }
         if let Some(path) = path
             && mutations.rewrite_path(path).is_err()
         {
@@ -123,7 +123,7 @@ fn apply_effects<'a>(
             redirect = location(to, sent, request);
         }
     }
-    redirect
+    redirect.or_else(|| of_vendor.filter(|to| is_allowed(to, context, request, metrics)))
 }
 
 /// Whether a redirect may lead to `to`. A refusal is counted.

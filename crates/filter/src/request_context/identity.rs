@@ -1,6 +1,7 @@
 //! The identity of a visitor: the id, and whether it may be used.
 
 use super::consent::gives_consent;
+use super::known_headers::Known;
 use super::{RequestContext, jwt};
 use crate::http::cookies::find_cookie;
 use crate::plugin_config::{IdSource, OwnCookie, TokenSource, Visitor};
@@ -76,21 +77,27 @@ pub fn is_minted(text: &[u8]) -> bool {
 /// Whether the user agent is a bot's and bots are excluded.
 #[inline(never)]
 pub fn is_bot(request: &RequestContext<'_>, visitor: &Visitor) -> bool {
-    visitor.exclude_bots && request.user_agent.is_some_and(|name| visitor.bot_patterns.match_bot(name))
+    visitor.exclude_bots && request.known.get(Known::UserAgent).is_some_and(|name| visitor.bot_patterns.match_bot(name))
 }
 
 /// Whether the visitor has consented to experiments, and has not objected.
 #[inline(always)]
 pub fn has_consent(request: &RequestContext<'_>, visitor: &Visitor) -> bool {
-    let objects =
-        |honored: bool, value: Option<&[u8]>| honored && value.is_some_and(|value| value.trim_ascii() == b"1");
-    if objects(visitor.honor_gpc, request.gpc) || objects(visitor.honor_dnt, request.dnt) {
+    let gpc = request.known.get(Known::SecGpc).filter(|_| visitor.honor_gpc);
+    let dnt = request.known.get(Known::Dnt).filter(|_| visitor.honor_dnt);
+    if gpc.is_some_and(is_objection) || dnt.is_some_and(is_objection) {
         return false;
     }
-    visitor
-        .consent
-        .as_ref()
-        .is_none_or(|consent| gives_consent(request.cookie(&consent.cookie).unwrap_or_default(), &consent.contains))
+    match &visitor.consent {
+        None => true,
+        Some(consent) => gives_consent(request.cookie(&consent.cookie).unwrap_or_default(), &consent.contains),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn is_objection(value: &[u8]) -> bool {
+    value.trim_ascii() == b"1"
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ pub mod bots;
 pub mod consent;
 mod identity;
 pub mod jwt;
+mod known_headers;
 pub mod own_cookies;
 pub mod preview;
 pub mod sticky;
@@ -12,12 +13,14 @@ pub mod sticky;
 pub use identity::{has_consent, id, id_from, is_bot, is_minted, minted, minted_id};
 
 use crate::http::cookies::{self, cookie, cookie_in};
-use crate::http::headers::{HeaderLengthMask, HeaderMap, is_name};
+use crate::http::headers::HeaderMap;
+use crate::http::owned_names::OwnedNames;
 use crate::http::url;
 use crate::plugin_config::{Paths, Request, Visitor};
 use crate::request_context::preview::{NotValid, Preview};
 use edgesplit_engine::attribute::{AttributeName, AttributeValue, Attributes, json_attribute};
 use edgesplit_engine::route::RequestLine;
+use known_headers::{Known, KnownHeaders};
 use serde_json::Value;
 use std::borrow::Cow;
 
@@ -26,25 +29,17 @@ use std::borrow::Cow;
 pub struct RequestContext<'a> {
     /// All headers.
     pub headers: &'a HeaderMap,
+    known: KnownHeaders<'a>,
+    /// Whether a name that the filter owns is among them.
+    pub has_owned: bool,
+    /// Whether a browser only fetches the page in advance, and may never show it.
+    pub is_prefetch: bool,
     /// The request target as the client sent it.
     pub target: &'a [u8],
     /// Its path.
     pub path: &'a [u8],
     /// Its query, without the question mark.
     pub query: Option<&'a [u8]>,
-    /// The method.
-    pub method: &'a [u8],
-    /// The host as the client sent it.
-    authority: &'a [u8],
-    /// The user agent.
-    pub user_agent: Option<&'a [u8]>,
-    gpc: Option<&'a [u8]>,
-    dnt: Option<&'a [u8]>,
-    /// The first header with cookies, and whether there are more: HTTP/2 clients may split them.
-    cookies: Option<&'a [u8]>,
-    has_more_cookies: bool,
-    /// Whether a browser only fetches the page in advance, and may never show it.
-    pub is_prefetch: bool,
     /// The visitor's id, once it is known.
     pub id: Option<&'a str>,
     /// Names under which attributes are also known.
@@ -53,110 +48,70 @@ pub struct RequestContext<'a> {
     pub typed: Option<&'a Value>,
 }
 
-/// The headers that every request is read for: the first value of each name.
-#[derive(Default)]
-struct KnownHeaders<'a> {
-    target: Option<&'a [u8]>,
-    authority: Option<&'a [u8]>,
-    host: Option<&'a [u8]>,
-    method: Option<&'a [u8]>,
-    user_agent: Option<&'a [u8]>,
-    gpc: Option<&'a [u8]>,
-    dnt: Option<&'a [u8]>,
-    cookies: Option<&'a [u8]>,
-    has_more_cookies: bool,
-    is_prefetch: bool,
-}
-
-/// The lengths of their names.
-const KNOWN_LENGTHS: HeaderLengthMask = HeaderLengthMask::of(&[3, 4, 5, 6, 7, 10, 11]);
-
-impl<'a> KnownHeaders<'a> {
-    #[inline(always)]
-    fn take(&mut self, name: &[u8], value: &'a [u8]) {
-        let place = match (name.len(), name.first()) {
-            (3, _) if is_name(name, b"dnt") => &mut self.dnt,
-            (4, _) if is_name(name, b"host") => &mut self.host,
-            (5, _) if is_name(name, b":path") => &mut self.target,
-            (6, _) if is_name(name, b"cookie") => &mut self.cookies,
-            (7, Some(b':')) if is_name(name, b":method") => &mut self.method,
-            (7, _) if is_name(name, b"sec-gpc") => &mut self.gpc,
-            (10, Some(b':')) if is_name(name, b":authority") => &mut self.authority,
-            (10, _) if is_name(name, b"user-agent") => &mut self.user_agent,
-            (5, _) if is_name(name, b"x-moz") => return self.note_purpose(value),
-            (7, _) if is_name(name, b"purpose") => return self.note_purpose(value),
-            (11, _) if is_name(name, b"sec-purpose") => return self.note_purpose(value),
-            _ => return,
-        };
-        match place {
-            None => *place = Some(value),
-            Some(_) => self.has_more_cookies |= name.len() == 6,
-        }
-    }
-
-    /// Takes in the purpose of a request, such as `prefetch;prerender`.
-    #[cold]
-    #[inline(never)]
-    fn note_purpose(&mut self, value: &[u8]) {
-        let mut purposes = value.split(|byte| b";, ".contains(byte));
-        let is_prefetch =
-            |purpose: &[u8]| [&b"prefetch"[..], b"prerender"].iter().any(|known| purpose.eq_ignore_ascii_case(known));
-        self.is_prefetch |= purposes.any(is_prefetch);
-    }
+/// Whether the purpose of a request, such as `prefetch;prerender`, is a prefetch.
+#[cold]
+#[inline(never)]
+fn names_prefetch(purpose: &[u8]) -> bool {
+    let is_prefetch =
+        |part: &[u8]| [&b"prefetch"[..], b"prerender"].iter().any(|known| part.eq_ignore_ascii_case(known));
+    purpose.split(|byte| b";, ".contains(byte)).any(is_prefetch)
 }
 
 impl<'a> RequestContext<'a> {
     /// Reads `headers`.
     pub fn new(headers: &'a HeaderMap, visitor: &'a Visitor) -> RequestContext<'a> {
-        RequestContext::with(headers, visitor, HeaderLengthMask::default(), |_, _| ())
+        let mut request = RequestContext::unread(headers, visitor);
+        request.read(&OwnedNames::default());
+        request
     }
 
-    /// Reads `headers`, and passes those with names of the lengths `of_lengths` to `also`.
+    /// The context of a request whose `headers` are still to be read.
     #[inline(always)]
-    pub fn with(
-        headers: &'a HeaderMap,
-        visitor: &'a Visitor,
-        of_lengths: HeaderLengthMask,
-        mut also: impl FnMut(&'a [u8], &'a [u8]),
-    ) -> RequestContext<'a> {
-        let mut found = KnownHeaders::default();
-        headers.each_with(KNOWN_LENGTHS.or(of_lengths), |name, value| {
-            if of_lengths.contains(name.len()) {
-                also(name, value);
-            }
-            found.take(name, value);
-        });
-        let KnownHeaders {
-            target,
-            authority,
-            host,
-            method,
-            user_agent,
-            gpc,
-            dnt,
-            cookies,
-            has_more_cookies,
-            is_prefetch,
-        } = found;
-        let (target, authority) = (target.unwrap_or_default(), authority.or(host).unwrap_or_default());
-        let (path, query) = url::path_and_query(target);
+    pub fn unread(headers: &'a HeaderMap, visitor: &'a Visitor) -> RequestContext<'a> {
         RequestContext {
             headers,
-            target,
-            path,
-            query,
-            method: method.unwrap_or_default(),
-            authority,
-            user_agent,
-            gpc,
-            dnt,
-            cookies,
-            has_more_cookies,
-            is_prefetch,
+            known: KnownHeaders::default(),
+            has_owned: false,
+            is_prefetch: false,
+            target: b"",
+            path: b"",
+            query: None,
             id: None,
             aliases: &visitor.attributes,
             typed: None,
         }
+    }
+
+    /// Reads the headers, and notes the names among them that the filter owns.
+    #[inline(never)]
+    pub fn read(&mut self, owned: &OwnedNames) {
+        let (owned_lengths, mut has_owned) = (owned.lengths(), false);
+        self.headers.each_with(known_headers::LENGTHS.or(owned_lengths), |name, value| {
+            self.known.note(name, value);
+            has_owned |= owned_lengths.contains(name.len()) && owned.contains(name);
+        });
+        self.has_owned = has_owned;
+        let is_prefetch = |known| self.known.get(known).is_some_and(names_prefetch);
+        self.is_prefetch = is_prefetch(Known::XMoz) || is_prefetch(Known::Purpose) || is_prefetch(Known::SecPurpose);
+        self.retarget(self.known.get(Known::Path).unwrap_or_default());
+    }
+
+    /// The method.
+    #[inline(always)]
+    pub fn method(&self) -> &'a [u8] {
+        self.known.get(Known::Method).unwrap_or_default()
+    }
+
+    /// The host as the client sent it.
+    #[inline(always)]
+    fn authority(&self) -> &'a [u8] {
+        self.known.get(Known::Authority).or(self.known.get(Known::Host)).unwrap_or_default()
+    }
+
+    /// Whether there is a header `connection`: only upgrades, such as those to websockets, still have it here.
+    #[inline(always)]
+    pub fn has_connection(&self) -> bool {
+        self.known.get(Known::Connection).is_some()
     }
 
     /// Replaces the request target by `target`, which is without the parameters that the filter owns.
@@ -168,7 +123,8 @@ impl<'a> RequestContext<'a> {
     /// The value of the cookie `name`, as the client sent it.
     #[inline(always)]
     pub fn cookie(&self, name: &str) -> Option<&'a [u8]> {
-        if self.has_more_cookies { cookie(self.headers, name) } else { cookie_in(self.cookies?, name) }
+        let header = self.known.get(Known::Cookie)?;
+        if self.known.has_more_cookies { cookie(self.headers, name) } else { cookie_in(header, name) }
     }
 
     /// The value of the cookie `name` where both may be percent-encoded.
@@ -178,13 +134,13 @@ impl<'a> RequestContext<'a> {
 
     /// Host without port, in lower case.
     pub fn host(&self) -> Cow<'a, [u8]> {
-        url::host(self.authority)
+        url::host(self.authority())
     }
 
     /// Whether Envoy mirrors a request and this is the copy, whose response it drops. It marks copies at the end of the host.
     pub fn is_mirrored(&self) -> bool {
-        match self.authority {
-            [.., b'w'] => self.authority.ends_with(b"-shadow"),
+        match self.authority() {
+            [.., b'w'] => self.authority().ends_with(b"-shadow"),
             [.., b'0'..=b'9'] => self.host().ends_with(b"-shadow"),
             _ => false,
         }
@@ -192,7 +148,7 @@ impl<'a> RequestContext<'a> {
 
     /// The request line, which routes are compared with.
     pub fn line(&self) -> RequestLine<'a> {
-        RequestLine { host: self.host(), path: self.path, method: self.method }
+        RequestLine { host: self.host(), path: self.path, method: self.method() }
     }
 
     /// The scheme of the client's connection, as far as proxies report it.
@@ -206,13 +162,13 @@ impl<'a> RequestContext<'a> {
 
     /// The port that the client named, if it named one.
     pub fn port(&self) -> Option<&'a [u8]> {
-        url::port(self.authority)
+        url::port(self.authority())
     }
 
     /// The whole URL. Without a known scheme it is https.
     fn url(&self) -> Option<String> {
         let scheme = self.scheme().unwrap_or(b"https");
-        String::from_utf8([scheme, b"://", self.authority, self.target].concat()).ok()
+        String::from_utf8([scheme, b"://", self.authority(), self.target].concat()).ok()
     }
 }
 
@@ -253,17 +209,13 @@ impl Attributes for RequestContext<'_> {
             }
         }
         match name {
-            AttributeName::Id => match (&self.id, self.typed.and_then(|typed| typed.get("id"))) {
-                (Some(id), _) => AttributeValue::Text(Cow::Borrowed(id)),
-                (None, Some(id)) => AttributeValue::Json(id),
-                (None, None) => AttributeValue::Missing,
-            },
+            AttributeName::Id => self.id(),
             AttributeName::Host => text_of(self.host()),
             AttributeName::Path => text(Some(self.path)),
             AttributeName::Url => self.url().map_or(AttributeValue::Missing, |url| AttributeValue::Text(url.into())),
-            AttributeName::Method => text(Some(self.method)),
+            AttributeName::Method => text(Some(self.method())),
             AttributeName::Header(name) if name == "host" => {
-                text(Some(self.authority).filter(|authority| !authority.is_empty()))
+                text(Some(self.authority()).filter(|authority| !authority.is_empty()))
             }
             AttributeName::Header(name) => text(self.headers.get(name)),
             AttributeName::Cookie(name) => text(self.cookie(name)),
@@ -279,10 +231,19 @@ impl Attributes for RequestContext<'_> {
         }
     }
 
+    #[inline(always)]
+    fn id(&self) -> AttributeValue<'_> {
+        match (self.id, self.typed) {
+            (Some(id), _) => AttributeValue::Text(Cow::Borrowed(id)),
+            (None, Some(typed)) => typed.get("id").map_or(AttributeValue::Missing, AttributeValue::Json),
+            (None, None) => AttributeValue::Missing,
+        }
+    }
+
     fn look_up_bytes(&self, name: &AttributeName) -> usize {
         match name {
-            AttributeName::Cookie(_) if self.has_more_cookies => self.headers.block().len(),
-            AttributeName::Cookie(_) => self.cookies.map_or(0, <[u8]>::len),
+            AttributeName::Cookie(_) if self.known.has_more_cookies => self.headers.block().len(),
+            AttributeName::Cookie(_) => self.known.get(Known::Cookie).map_or(0, <[u8]>::len),
             AttributeName::Query(_) => self.query.map_or(0, <[u8]>::len),
             AttributeName::Url => self.target.len(),
             AttributeName::Header(_) => HEADER_LOOK_UP_BYTES,
