@@ -1,12 +1,12 @@
 //! Envoy follows a 302 of the origin itself, on routes with an `internal_redirect_policy`. The page that the client gets is
 //! the page that was shown.
 
-use super::{envoy_with, exposures, plugin, responses};
+use super::{envoy_with, exposures, http_manager, plugin, responses, routes};
 use edgesplit_testkit::client::Reply;
 use edgesplit_testkit::envoy::Envoy;
-use edgesplit_testkit::eventually_eq;
 use edgesplit_testkit::http::{Request, Response};
 use edgesplit_testkit::stack::{Services, document, experiment, merged};
+use edgesplit_testkit::{eventually, eventually_eq};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -85,7 +85,7 @@ fn error_of_the_last_leg_counts_for_the_first() {
     let envoy = start(&services, &[experiment("nav", guarded)], json!({}));
     let mut client = envoy.client();
     let mut visitor = 0;
-    edgesplit_testkit::eventually(Duration::from_secs(20), "the broken variant is switched off", || {
+    eventually(Duration::from_secs(20), "the broken variant is switched off", || {
         visitor += 1;
         client.get("/page").header("x-user-id", format!("v{visitor}")).send();
         let off = envoy.counter("edgesplit.demo.guardrail.off.experiment.nav.variant.green");
@@ -175,4 +175,28 @@ fn forged_leg_takes_nothing_over() {
     }
     std::thread::sleep(Duration::from_secs(3));
     eventually_eq("exposures", vec!["forger new=green /new 200".to_owned()], || exposures(&services));
+}
+
+/// A filter in front may answer the next leg: the visitor was not shown the page.
+#[test]
+fn leg_that_another_filter_answers_is_counted_as_lost() {
+    let services = Services::start(&json!({}));
+    services.origin.respond(site);
+    let script = "function envoy_on_request(handle)
+        if handle:headers():get('x-envoy-original-url') then handle:respond({[':status'] = '451'}, '') end
+    end";
+    let configuration = plugin(document(&[on("/old"), on("/page")]), json!({}));
+    let envoy = Envoy::start(&services.options(&configuration).workers(1).adjust(move |bootstrap| {
+        routes(bootstrap)[0]["route"]["internal_redirect_policy"] = json!({});
+        let lua = json!({"@type": "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua",
+                         "default_source_code": {"inline_string": script}});
+        let filters = http_manager(bootstrap)["http_filters"].as_array_mut().unwrap();
+        filters.insert(0, json!({"name": "envoy.filters.http.lua", "typed_config": lua}));
+    }));
+    assert_eq!(get(&envoy, "/old").status, 451);
+    eventually(Duration::from_secs(20), "the leg is given up", || {
+        get(&envoy, "/page");
+        (envoy.counter("edgesplit.demo.errors.legs_lost") == 1).then_some(())
+    });
+    eventually_eq("exposures", vec!["u1 page=green /page 200".to_owned()], || exposures(&services));
 }
