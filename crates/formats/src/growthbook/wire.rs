@@ -55,15 +55,11 @@ impl<'a> Scope<'a> {
         node: Node<'_>,
         mut read: impl FnMut(&mut Self, Node<'_>) -> Option<T>,
     ) -> Option<Vec<T>> {
-        let mut all = Some(Vec::new());
-        for (index, value) in node.array(&mut self.problems)?.iter().enumerate() {
-            let one = read(self, Node { value, path: &node.path.index(index) });
-            all = all.zip(one).map(|(mut all, one)| {
-                all.push(one);
-                all
-            });
+        let (list, mut elements) = (node.array(&mut self.problems)?, Vec::new());
+        for (index, value) in list.iter().enumerate() {
+            elements.extend(read(self, Node { value, path: &node.path.index(index) }));
         }
-        all
+        (elements.len() == list.len()).then_some(elements)
     }
 
     /// The text of the member `name`; none if it is empty, as the SDK has it.

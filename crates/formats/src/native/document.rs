@@ -5,7 +5,7 @@ use super::experiment;
 use super::kinds::{Anything, SHARE};
 use super::route::Goals;
 use crate::conditions::{self, too_many_instructions};
-use crate::diagnostics::{Node, Path, Problem, Problems, Severity};
+use crate::diagnostics::{Node, Path, Problems};
 use crate::document::{Absent, KEY, Kind, List, MemberReader, Nullable, TEXT, lenient, schema, whole};
 use crate::effect_policy::EffectPolicy;
 use crate::format::{Compiled, Options};
@@ -177,7 +177,7 @@ impl Experiments {
             None => snapshot.disabled.push(Disabled {
                 key: key.filter(|_| !duplicate),
                 position,
-                problem: first_error(&own).map(ToString::to_string).unwrap_or_default(),
+                problem: own.first_error(),
             }),
         }
         problems.append(own);
@@ -213,10 +213,6 @@ impl fmt::Debug for Leftovers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Leftovers")
     }
-}
-
-fn first_error(problems: &Problems) -> Option<&Problem> {
-    problems.iter().find(|problem| problem.severity == Severity::Error)
 }
 
 /// The plugin configuration bounds the effects of variants.
