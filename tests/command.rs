@@ -5,6 +5,7 @@
 
 use edgesplit_filter::request_context::preview::{self, NotValid};
 use serde_json::{Value, json};
+use std::io::Read;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -418,11 +419,16 @@ fn json_output_and_completions() {
 
 /// The output of the command on a terminal.
 fn on_a_terminal(arguments: &str) -> String {
-    let command = format!("{} {arguments}", edgesplit_testkit::command::program().display());
-    let mut script = Command::new("script");
-    script.args(["-qec", &command, "/dev/null"]).env_remove("NO_COLOR").env("TERM", "xterm");
-    let output = script.stdin(std::process::Stdio::null()).output().expect("script, of bsdutils or util-linux");
-    String::from_utf8(output.stdout).unwrap().replace('\r', "")
+    let (mut terminal, command_side) = pty_process::blocking::open().unwrap();
+    terminal.resize(pty_process::Size::new(24, 80)).unwrap();
+    let command = pty_process::blocking::Command::new(edgesplit_testkit::command::program());
+    let command = command.args(arguments.split(' ')).env_remove("NO_COLOR").env("TERM", "xterm");
+    let mut child = command.stdin(std::process::Stdio::null()).spawn(command_side).unwrap();
+    let mut output = Vec::new();
+    // The end of the output reads as an error on Linux.
+    let _ = terminal.read_to_end(&mut output);
+    child.wait().unwrap();
+    String::from_utf8(output).unwrap().replace('\r', "")
 }
 
 #[test]
