@@ -178,7 +178,8 @@ impl Compilation {
 /// A compiled config.
 #[derive(Debug)]
 pub(crate) struct Config {
-    json: Vec<u8>,
+    /// The config as JSON text.
+    pub(crate) json: Vec<u8>,
     pub(crate) options: Options,
     pub(crate) snapshot: Snapshot,
 }

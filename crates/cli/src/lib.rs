@@ -10,11 +10,13 @@ mod diff;
 mod document;
 mod drawing;
 mod edit;
+mod envoy_config;
 mod evaluate;
 mod exit;
 mod explain;
 mod files;
 mod finding;
+mod init;
 mod lint;
 pub mod local;
 mod module;
@@ -23,6 +25,7 @@ mod plugin;
 mod population;
 mod position;
 mod preview;
+mod run;
 mod schema;
 mod screen;
 mod signals;
@@ -107,6 +110,14 @@ enum Command {
         after_help = "Examples:\n  edgesplit demo\n  edgesplit demo --config experiments.json\n\nIt prints its addresses and commands to try, and ends with Ctrl-C. An Envoy is looked for in $ENVOY, on the PATH, in\n.setup/envoy of edgesplit's sources, and with func-e."
     )]
     Demo(demo::Arguments),
+    /// Write a first experiment, a plugin configuration and an Envoy configuration for your own site.
+    #[command(after_help = "Examples:\n  edgesplit init --origin http://localhost:3000\n  edgesplit init --force shop")]
+    Init(init::Arguments),
+    /// Start Envoy with the filter in front of your own site, and watch the experiments.
+    #[command(
+        after_help = "Examples:\n  edgesplit run --origin http://localhost:3000 --config experiments.json\n  edgesplit run --origin https://shop.example --config experiments.yaml --plugin plugin.yaml\n\nThe config is served from the file: a change is in force within a second, and a version with errors is refused. The services\nof the plugin configuration are replaced by services on this machine, and ids are minted over http too. It ends with Ctrl-C."
+    )]
+    Run(run::Arguments),
     /// Sign a link that shows chosen variants until it expires. Previews leave no events and no cached pages.
     #[command(
         after_help = "The secret is the one in request.preview. Without --secret, --secret-file and --plugin, it is read from the variable\nEDGESPLIT_PREVIEW_SECRET.\n\nExamples:\n  edgesplit preview --secret-file secret --expires 2h checkout-button=green\n  edgesplit preview --plugin plugin.json --expires 30m --url https://shop.example/cart checkout-button=green nav=mega"
@@ -163,6 +174,8 @@ pub fn run() -> ExitCode {
         Command::Traffic(args) => edit::traffic(&args),
         Command::Dashboard(args) => dashboard::run(&args),
         Command::Demo(args) => demo::run(&args),
+        Command::Init(args) => init::run(&args),
+        Command::Run(args) => run::run(&args),
         Command::Preview(args) => preview::run(&args),
         Command::Size(args) => size::run(&args),
         Command::Schema { of, markdown: false } => output::print_json(&of.schema()).map(|()| EXIT_OK),

@@ -1,6 +1,7 @@
 //! Tests that run the vendors' own cases. The cases are not part of this repository.
 
 use crate::root;
+use crate::skip::skip_test;
 use libtest_mimic::{Arguments, Trial};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -28,5 +29,13 @@ pub fn main(tests: &[CaseTest]) -> ExitCode {
         .with_kind(kind)
         .with_ignored_flag(is_missing)
     });
-    libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
+    let (args, trials) = (Arguments::from_args(), trials.collect::<Vec<_>>());
+    let missing = tests.iter().filter(|test| !args.list && !cases.join(test.vendor).is_dir());
+    for test in missing {
+        skip_test(
+            test.name,
+            &format!("needs the test cases of {}: EDGESPLIT_CONFORMANCE names their folder", test.vendor),
+        );
+    }
+    libtest_mimic::run(&args, trials).exit_code()
 }

@@ -14,7 +14,12 @@ pub fn list_file() -> PathBuf {
 pub fn skip(reason: &str) {
     // libtest runs each test in a thread of its name.
     let thread = std::thread::current();
-    let line = format!("{}: {reason}", thread.name().unwrap_or("a test"));
+    skip_test(thread.name().unwrap_or("a test"), reason);
+}
+
+/// Notes that the test called `name` is skipped.
+pub fn skip_test(name: &str, reason: &str) {
+    let line = format!("{name}: {reason}");
     eprintln!("skipped {line}");
     let list = list_file();
     let written = OpenOptions::new().create(true).append(true).open(&list);

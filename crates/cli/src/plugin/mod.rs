@@ -18,7 +18,7 @@ pub(crate) struct PluginArguments {
     /// A plugin configuration (JSON or YAML): alone, or in an Envoy configuration, `WasmPlugin`, `TrafficExtension` or
     /// `EnvoyExtensionPolicy`.
     #[arg(long, value_name = "FILE", value_parser = input)]
-    plugin: Option<Input>,
+    pub(crate) plugin: Option<Input>,
     /// The name of the plugin, or the path of its configuration, if the file of --plugin configures several.
     #[arg(long, value_name = "NAME", requires = "plugin")]
     plugin_name: Option<String>,
@@ -41,7 +41,7 @@ pub(crate) struct Plugin {
     pub(crate) document: Arc<Document>,
     /// The path of the plugin configuration in its document; empty if it is the document.
     path: String,
-    value: Value,
+    pub(crate) value: Value,
     /// Every problem, with its path in the document.
     pub(crate) problems: Problems,
     /// None if it is refused.
