@@ -236,10 +236,11 @@ fn without_consent_what_the_browser_has_is_taken_away() {
         };
         let mut expired = reply.header_all("set-cookie");
         expired.sort();
-        assert_eq!(expired.len(), 2, "{expired:?}");
-        for (cookie, name) in expired.iter().zip(["ab_sticky=;", "ab_visitor=;"]) {
-            assert!(cookie.starts_with(name) && cookie.contains("Max-Age=0"), "{cookie}");
-        }
+        // An earlier configuration may have set them for the domain.
+        let names = expired.iter().map(|cookie| cookie.split(';').next().unwrap()).collect::<Vec<_>>();
+        assert_eq!(names, ["ab_sticky=", "ab_sticky=", "ab_visitor=", "ab_visitor="], "{expired:?}");
+        assert_eq!(expired.iter().filter(|cookie| cookie.contains("Domain=shop.example")).count(), 2, "{expired:?}");
+        assert!(expired.iter().all(|cookie| cookie.contains("Max-Age=0")), "{expired:?}");
         assert_eq!(echoed(&reply, "x-ab-assignments"), NONE);
     }
     // A visitor without cookies gets none.

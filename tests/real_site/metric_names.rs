@@ -35,5 +35,9 @@ fn ended_experiments_leave_their_names_to_new_ones() {
         eventually_eq("every experiment has a metric", EXPERIMENTS, counted);
     }
     assert_eq!(envoy.stats(r"exposures\.experiment\._other").len(), 0);
-    assert_eq!(envoy.counter("edgesplit.demo.errors.names_exhausted"), 0);
+    // A response to the season before may take its names into use again, for a second.
+    eventually_eq("every experiment has a metric of responses", EXPERIMENTS, || {
+        client.get("/").header("x-user-id", "u1").send();
+        envoy.stats(r"edgesplit\.demo\.responses\.experiment\.f\d+\.variant\.a\.class\.2xx$").len()
+    });
 }
