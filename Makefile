@@ -108,6 +108,9 @@ benches/workerd/bundle.mjs: benches/workerd/package.json benches/workerd/worker.
 cold: module bench-modules ## time a request in V8 with cold caches, next to the bare filter (needs node): MODULES="a.wasm b.wasm+events"
 	$(NODE_V8) benches/cold.mjs dist/bench/bare.wasm dist/edgesplit.wasm dist/edgesplit.wasm+events $(MODULES)
 
+steps: module ## time the callbacks of a new config in V8 (needs node): ONLY=GrowthBook RUNS=3
+	$(NODE_V8) --expose-gc --single-threaded benches/steps.mjs dist/edgesplit.wasm
+
 reproduce: setup ## build the module in two folders, and compare
 	cargo xtask reproduce
 

@@ -3,8 +3,7 @@
 use crate::host::Process;
 use crate::ledger::Ledger;
 use crate::scenario::Scenario;
-use edgesplit_filter::config_sync::state::{Body, State};
-use edgesplit_filter::shared_data::Record;
+use edgesplit_filter::config_sync::state::State;
 
 /// VMs that may fetch before anything is there.
 const START_FETCHES_MAX: u8 = 2;
@@ -17,8 +16,7 @@ pub const SPREAD_US_MAX: u64 = 2_000_000;
 
 /// The revision of the experiments in shared data.
 fn stored_revision(process: &Process, state_key: &str) -> Option<String> {
-    let body = Body::decode(process.get(&format!("{state_key}/body")))?;
-    let document: serde_json::Value = serde_json::from_slice(&body.text).ok()?;
+    let document: serde_json::Value = serde_json::from_slice(process.get(&format!("{state_key}/text"))).ok()?;
     document["revision"].as_str().map(str::to_owned)
 }
 
@@ -37,7 +35,9 @@ impl Ledger {
         let now_ms = account.now_ms;
         let lease = |state: &State| (state.holder, state.leased_ms, state.lease_until_ms);
         let leases = new.holder == account.code && new.lease_until_ms > now_ms && lease(new) != lease(old);
-        if leases {
+        // The VM that fetches renews its lease while it compiles.
+        let renews = old.holder == account.code && now_ms < old.lease_until_ms;
+        if leases && !renews {
             let is_leased = now_ms < old.lease_until_ms && old.leased_ms - now_ms <= CLOCK_SKEW_MS_MAX;
             let at_start = account.job == "configure" && old.version == 0 && old.start_fetches < START_FETCHES_MAX;
             if is_leased && !at_start {
@@ -52,7 +52,9 @@ impl Ledger {
             account.may_fetch = true;
         }
         if new.version != old.version {
-            self.published = Some((now_us, stored_revision(process, key)));
+            // A text that does not belong to its config is withdrawn, until the next fetch.
+            let is_withdrawn = new.version == 0;
+            self.published = (!is_withdrawn).then(|| (now_us, stored_revision(process, key)));
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use edgesplit_engine::reason::Reason;
 use edgesplit_formats::diagnostics::{Node, Problems};
 use edgesplit_formats::events::{EventKind, EventWire, VendorEvent, write_joined};
 use edgesplit_formats::flags::{Flag, FlagEntries};
-use edgesplit_formats::stepwise::{self, Steps, Stepwise};
+use edgesplit_formats::stepwise::{self, Leftovers, Steps, Stepwise};
 use edgesplit_formats::{Compilation, Compiled, Format, Options};
 use serde_json::{Value, json};
 use std::any::Any;
@@ -97,9 +97,9 @@ impl Steps for ToySteps {
         self.problems.append(problems);
     }
 
-    fn finish(self: Box<Self>) -> Compiled {
-        let compiled = self.entries.finish(None, &[], Box::new(ToyEvaluator(self.flags)));
-        Compiled { problems: self.problems, ..compiled }
+    fn finish(self: Box<Self>) -> (Compiled, Leftovers) {
+        let compiled = self.entries.finish(None, Vec::new(), Box::new(ToyEvaluator(self.flags)));
+        (Compiled { problems: self.problems, ..compiled }, Leftovers::default())
     }
 }
 

@@ -134,6 +134,9 @@ pub trait FlagEvaluator {
 
     /// The vendor's own type, for the code that writes its events.
     fn as_any(&self) -> &dyn Any;
+
+    /// Frees the next parts of an evaluator that is no longer used, and takes their number from `left`.
+    fn free(&mut self, _left: &mut usize) {}
 }
 
 // A trait that asks for `Debug` would take what prints a whole compiled config into every module.

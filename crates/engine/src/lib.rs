@@ -11,6 +11,7 @@ pub mod decide;
 mod decide_flags;
 mod decision;
 pub mod flag;
+pub mod free;
 pub mod guardrail;
 pub mod hash;
 pub mod header_name;

@@ -1,6 +1,7 @@
 //! An index that finds the routes of a request without trying each.
 
 use super::condition::{LimitExceeded, StepBudget};
+use super::free::free_from;
 use super::pattern::Pattern;
 use super::route::{RequestLine, Route};
 use crate::sort::sort;
@@ -44,6 +45,12 @@ impl RouteIndex {
             indexer.add(number, route);
         }
         indexer.finish()
+    }
+
+    /// Frees up to `left` paths of an index that is no longer used, and takes their number from it.
+    pub(crate) fn free(&mut self, left: &mut usize) {
+        free_from(&mut self.prefixes, left, |_| 1);
+        free_from(&mut self.exact, left, |_| 1);
     }
 
     /// The numbers of all routes that match a request for `path`, sorted, each once. `line` gives all of the request's line,

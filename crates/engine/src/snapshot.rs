@@ -3,6 +3,7 @@
 use super::attribute::AttributeName;
 use super::condition::Condition;
 use super::flag::FlagEvaluator;
+use super::free::free_from;
 use super::guardrail::Guardrail;
 use super::hash::{BUCKETS, HashedSalt, Salt, fingerprint};
 use super::path_rewrite::PathRewrite;
@@ -283,6 +284,19 @@ pub struct StatusClass {
 }
 
 impl Snapshot {
+    /// Frees the next parts of a snapshot that is no longer used, such as variants, and takes their number from `left`.
+    /// Nothing is left to free in steps once `left` remains above 0.
+    pub fn free(&mut self, left: &mut usize) {
+        free_from(&mut self.experiments, left, |it| 1 + it.variants.len() + it.route.paths.len() + it.forced.len());
+        free_from(&mut self.disabled, left, |_| 1);
+        free_from(&mut self.goals, left, |goal| 1 + goal.route.paths.len());
+        self.experiment_index.free(left);
+        self.goal_index.free(left);
+        if let Some(evaluator) = &mut self.flag_evaluator {
+            evaluator.free(left);
+        }
+    }
+
     /// The experiment that is the vendor's flag of this number, by its position.
     pub fn flag(&self, number: usize) -> Option<usize> {
         // Numbers rise with positions, and only disabled flags are left out.

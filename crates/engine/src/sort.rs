@@ -7,33 +7,61 @@ const INSERTION_LENGTH_MAX: usize = 16;
 /// Sorts `list` so that no element stands after one it is `before`, in O(n log n) steps. Elements neither of which is before
 /// the other come in any order.
 pub fn sort_by<T>(list: &mut [T], before: impl Fn(&T, &T) -> bool) {
-    let is_before = |list: &[T], a: usize, b: usize| list.get(a).zip(list.get(b)).is_some_and(|(a, b)| before(a, b));
-    if list.len() <= INSERTION_LENGTH_MAX {
-        for end in 1..list.len() {
-            let mut at = end;
-            while at > 0 && is_before(list, at, at - 1) {
-                list.swap(at, at - 1);
-                at -= 1;
-            }
-        }
+    if list.len() > INSERTION_LENGTH_MAX {
+        HeapSort::default().advance(list, usize::MAX, &before);
         return;
     }
-    // In a heap no parent is before its children; an index beyond its end is before nothing.
-    let sink = |heap: &mut [T], mut at: usize| loop {
+    for end in 1..list.len() {
+        let mut at = end;
+        while at > 0 && is_before(list, at, at - 1, &before) {
+            list.swap(at, at - 1);
+            at -= 1;
+        }
+    }
+}
+
+/// Whether the element at `a` is before the one at `b`. An index beyond the end is before nothing.
+fn is_before<T>(list: &[T], a: usize, b: usize, before: &impl Fn(&T, &T) -> bool) -> bool {
+    list.get(a).zip(list.get(b)).is_some_and(|(a, b)| before(a, b))
+}
+
+/// The progress of sorting a list by a heap, in which no parent is before its children.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct HeapSort {
+    /// How many elements have sunk to their place in the heap, or have been taken out of it.
+    done: usize,
+}
+
+impl HeapSort {
+    /// Moves the next `count` elements of `list`. True once it is sorted.
+    pub fn advance<T>(&mut self, list: &mut [T], count: usize, before: &impl Fn(&T, &T) -> bool) -> bool {
+        // First the inner nodes sink, from the last one on. Then the root is taken out, from one place after the other.
+        let (nodes, length) = (list.len() / 2, list.len());
+        let end = (nodes + length.saturating_sub(1)).min(self.done.saturating_add(count));
+        while self.done < end {
+            match nodes.checked_sub(self.done + 1) {
+                Some(root) => sink(list, root, before),
+                None => {
+                    let last = length + nodes - self.done - 1;
+                    list.swap(0, last);
+                    sink(list.split_at_mut(last).0, 0, before);
+                }
+            }
+            self.done += 1;
+        }
+        self.done >= nodes + length.saturating_sub(1)
+    }
+}
+
+fn sink<T>(heap: &mut [T], mut at: usize, before: &impl Fn(&T, &T) -> bool) {
+    loop {
         let left = 2 * at + 1;
-        let child = if is_before(heap, left, left + 1) { left + 1 } else { left };
-        if !is_before(heap, at, child) {
+        let child = if is_before(heap, left, left + 1, before) { left + 1 } else { left };
+        if !is_before(heap, at, child, before) {
             return;
         }
         heap.swap(at, child);
         at = child;
-    };
-    for root in (0..list.len() / 2).rev() {
-        sink(list, root);
-    }
-    for end in (1..list.len()).rev() {
-        list.swap(0, end);
-        sink(list.split_at_mut(end).0, 0);
     }
 }
 
@@ -63,6 +91,9 @@ mod tests {
                 sort(&mut list);
                 assert_eq!(list, expected, "sorted before");
                 sort_by(&mut list, |a, b| b < a);
+                let (mut steps, mut stepwise) = (HeapSort::default(), list.clone());
+                while !steps.advance(&mut stepwise, 7, &|a, b| a < b) {}
+                assert_eq!(stepwise, expected, "seven at a time");
                 expected.reverse();
                 assert_eq!(list, expected, "the other way round");
             }

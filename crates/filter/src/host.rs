@@ -102,6 +102,9 @@ impl Shared {
     /// The `cas` of a key that is not there. A number that no value ever has: hosts insert an absent key with any
     /// number, and refuse this one once the key is there. It therefore creates and never overwrites (0 would overwrite).
     pub const ABSENT: u32 = u32::MAX;
+
+    /// The `cas` that writes a value whatever is there.
+    pub const OVERWRITE: u32 = 0;
 }
 
 /// Which headers.

@@ -68,7 +68,7 @@ impl Host for TestHost {
             self.stale.borrow_mut().0 -= 1;
             self.put(key, &newer);
         }
-        if self.shared.borrow().get(key).is_some_and(|(_, now)| *now != cas) {
+        if self.shared.borrow().get(key).is_some_and(|(_, now)| cas != Shared::OVERWRITE && *now != cas) {
             return Err(SetError::Stale);
         }
         self.put(key, value);

@@ -29,8 +29,8 @@ pub const TICK_MS: u64 = 100;
 pub const FIRST_TICK_MS: u64 = 10;
 const FIRST_TICKS_FOR_MS: i64 = 2_000;
 
-/// How many experiments of replaced snapshots are freed at a time.
-const FREED_EXPERIMENTS_PER_TICK: usize = 1_000;
+/// How many parts of replaced snapshots are freed at a time, such as variants and paths.
+const FREED_PARTS_PER_TICK: usize = 2_000;
 
 /// How many replaced snapshots are kept, to free them in parts.
 const RETIRED_SNAPSHOTS_MAX: usize = 4;
@@ -143,15 +143,13 @@ impl Worker {
         }
     }
 
-    /// Frees a part of the experiments that were replaced. Requests in progress may still use them.
+    /// Frees a part of the snapshots that were replaced. Requests in progress may still use them.
     fn free_retired(&mut self) {
-        let mut left = FREED_EXPERIMENTS_PER_TICK;
+        let mut left = FREED_PARTS_PER_TICK;
         self.retired.retain_mut(|snapshot| {
             let Some(snapshot) = Rc::get_mut(snapshot) else { return true };
-            let kept = snapshot.experiments.len().saturating_sub(left);
-            left -= snapshot.experiments.len() - kept;
-            snapshot.experiments.truncate(kept);
-            kept > 0
+            snapshot.free(&mut left);
+            left == 0
         });
     }
 

@@ -4,9 +4,17 @@
 //! instead of stopping at the first error. A person sees every problem at once, and one bad experiment can be disabled
 //! alone.
 
+use edgesplit_engine::hash::fingerprint;
 use edgesplit_engine::number;
 use serde_json::{Map, Value};
-use std::fmt;
+use std::collections::HashSet;
+use std::fmt::{self, Write};
+
+/// How many errors of a document are listed, and how many warnings.
+const PROBLEMS_MAX: usize = 1_000;
+/// How many of them may have a hint, and how long a name with a hint may be: finding one takes long.
+const HINTED_PROBLEMS_MAX: usize = 16;
+const HINTED_BYTES_MAX: usize = 128;
 
 /// How bad a [`Problem`] is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +54,11 @@ impl fmt::Display for Problem {
 
 /// All problems found in one document, in the order they were found.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Problems(Vec<Problem>);
+pub struct Problems {
+    list: Vec<Problem>,
+    errors: usize,
+    warnings: usize,
+}
 
 impl Problems {
     /// No problem yet.
@@ -69,43 +81,78 @@ impl Problems {
     #[cold]
     #[inline(never)]
     fn push(&mut self, path: &Path<'_>, message: String, severity: Severity) {
-        self.0.push(Problem { path: path.to_string(), message, severity });
+        self.add(Problem { path: path.to_string(), message, severity });
+    }
+
+    fn add(&mut self, problem: Problem) {
+        let severity = problem.severity;
+        match self.count(severity) {
+            ..PROBLEMS_MAX => self.list.push(problem),
+            PROBLEMS_MAX => {
+                let message = "there are more problems, which are not listed".to_owned();
+                self.list.push(Problem { path: String::new(), message, severity });
+            }
+            _ => {}
+        }
+        self.skip(severity);
+    }
+
+    fn count(&self, severity: Severity) -> usize {
+        if severity == Severity::Error { self.errors } else { self.warnings }
+    }
+
+    /// Counts a problem that is not listed.
+    fn skip(&mut self, severity: Severity) {
+        let count = if severity == Severity::Error { &mut self.errors } else { &mut self.warnings };
+        *count += 1;
+    }
+
+    /// Adds the problem that the name `found` at `path` is none of `known`.
+    #[cold]
+    pub fn unknown(&mut self, path: &Path<'_>, kind: &str, found: &str, known: &[&str], severity: Severity) {
+        if self.count(severity) > PROBLEMS_MAX {
+            return self.skip(severity);
+        }
+        let found = if self.list.len() < HINTED_PROBLEMS_MAX { found } else { "" };
+        self.push(path, unknown(kind, found, known), severity);
     }
 
     /// Adds all problems of `other`.
-    pub fn append(&mut self, mut other: Problems) {
-        self.0.append(&mut other.0);
+    pub fn append(&mut self, other: Problems) {
+        other.list.into_iter().for_each(|problem| self.add(problem));
     }
 
-    /// Adds the problems of `other` that are not here yet.
-    pub fn append_new(&mut self, other: Problems) {
-        for problem in other.0 {
-            if !self.0.contains(&problem) {
-                self.0.push(problem);
+    /// Adds the problems of `other` that are not here yet: those without a fingerprint in `known`, which gets it.
+    pub fn append_new(&mut self, other: Problems, known: &mut HashSet<u128>) {
+        for problem in other.list {
+            if known.insert(fingerprint(&[problem.path.as_bytes(), problem.message.as_bytes()])) {
+                self.add(problem);
             }
         }
     }
 
     /// The number of errors: compare it before and after a step to see whether the step added one.
     pub fn errors(&self) -> usize {
-        self.0.iter().filter(|problem| problem.severity == Severity::Error).count()
+        self.errors
     }
 
     /// The first error as a text; empty if there is none.
     pub fn first_error(&self) -> String {
-        let error = self.0.iter().find(|problem| problem.severity == Severity::Error);
+        let error = self.list.iter().find(|problem| problem.severity == Severity::Error);
         error.map(ToString::to_string).unwrap_or_default()
     }
 
     /// Every problem, in the order found.
     pub fn iter(&self) -> impl Iterator<Item = &Problem> {
-        self.0.iter()
+        self.list.iter()
     }
 }
 
 impl FromIterator<Problem> for Problems {
     fn from_iter<I: IntoIterator<Item = Problem>>(problems: I) -> Problems {
-        Problems(problems.into_iter().collect())
+        let mut all = Problems::new();
+        problems.into_iter().for_each(|problem| all.add(problem));
+        all
     }
 }
 
@@ -170,12 +217,25 @@ pub fn found(value: &Value) -> String {
         Value::Array(_) => "the list ",
         Value::Object(_) => "the object ",
     };
-    let text = value.to_string();
-    if text.chars().count() > SHOWN_CHARS_MAX {
-        let short: String = text.chars().take(SHOWN_CHARS_MAX).collect();
-        format!("{kind}{short}…")
-    } else {
-        format!("{kind}{text}")
+    let mut text = Start { text: String::new(), chars_left: SHOWN_CHARS_MAX };
+    // Writing fails where the text is cut off.
+    let end = if write!(text, "{value}").is_ok() { "" } else { "…" };
+    format!("{kind}{}{end}", text.text)
+}
+
+/// The first characters of a text.
+struct Start {
+    text: String,
+    chars_left: usize,
+}
+
+impl fmt::Write for Start {
+    fn write_str(&mut self, more: &str) -> fmt::Result {
+        for ch in more.chars() {
+            self.chars_left = self.chars_left.checked_sub(1).ok_or(fmt::Error)?;
+            self.text.push(ch);
+        }
+        Ok(())
     }
 }
 
@@ -189,6 +249,9 @@ impl<'a> Node<'a> {
     #[cold]
     #[inline(never)]
     pub fn expected(&self, problems: &mut Problems, expected: &str) {
+        if problems.errors > PROBLEMS_MAX {
+            return problems.skip(Severity::Error);
+        }
         problems.error(self.path, format!("expected {expected}, found {}", found(self.value)));
     }
 
@@ -258,8 +321,7 @@ impl<'a> Node<'a> {
     pub fn unknown_fields(&self, known: &[&str], severity: Severity, problems: &mut Problems) {
         let Some(object) = self.value.as_object() else { return };
         for name in object.keys().filter(|name| !known.contains(&name.as_str())) {
-            let message = unknown("field", name, known);
-            problems.push(&self.path.field(name), message, severity);
+            problems.unknown(&self.path.field(name), "field", name, known, severity);
         }
     }
 }
@@ -276,7 +338,8 @@ pub fn unknown(kind: &str, found: &str, known: &[&str]) -> String {
 pub fn nearest<'a>(found: &str, known: &[&'a str]) -> Option<&'a str> {
     /// Jaro-Winkler similarity, from 0 to 1. Names that are less alike have nothing to do with each other.
     const SIMILARITY_MIN: f64 = 0.8;
-    let similar = known.iter().map(|name| (strsim::jaro_winkler(found, name), *name));
+    let known = known.iter().filter(|_| found.len() <= HINTED_BYTES_MAX);
+    let similar = known.map(|name| (strsim::jaro_winkler(found, name), *name));
     let similar = similar.filter(|(similarity, _)| *similarity >= SIMILARITY_MIN);
     similar.max_by(|(a, _), (b, _)| a.total_cmp(b)).map(|(_, name)| name)
 }

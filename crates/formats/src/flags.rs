@@ -1,14 +1,15 @@
 //! A vendor's flags as experiments of a snapshot, with the header texts, cache keys and effects of each outcome.
 
-use crate::diagnostics::{Node, Path, Problems, Severity};
+use crate::diagnostics::{Node, Path, Problems};
 use crate::format::{Compiled, Options};
 use crate::native::budget::{Limit, RouteBudget};
 use crate::native::effects::{self, BASELINE_CHANGES_REQUEST};
+use crate::request_headers::RequestHeaders;
+use crate::stepwise::{COMPARISONS_PER_BYTE, OUTCOME_BYTES, size};
 use edgesplit_engine::assignments::{assignment_pair, cache_pair, outcome_pair};
 use edgesplit_engine::attribute::AttributeName;
 use edgesplit_engine::flag::{FlagEvaluator, Outcome};
 use edgesplit_engine::hash::{Salt, fingerprint};
-use edgesplit_engine::header_name::NameSet;
 use edgesplit_engine::route::Route;
 use edgesplit_engine::snapshot::{DecisionCore, Disabled, Effects, Experiment, Snapshot, State, Variant};
 use std::collections::{HashMap, HashSet};
@@ -43,8 +44,7 @@ pub struct FlagEntries {
     snapshot: Snapshot,
     /// The fingerprints of all keys so far. Freeing texts would take long at the end.
     keys: HashSet<u128>,
-    /// The headers that outcomes may set.
-    owned: Vec<String>,
+    owned: RequestHeaders,
     budget: RouteBudget,
     /// Whether the rest is not checked against the budget.
     is_unbounded: bool,
@@ -59,7 +59,7 @@ impl FlagEntries {
             options: options.clone(),
             snapshot: Snapshot { goals, assignments_bytes_max, ..Snapshot::default() },
             keys: HashSet::new(),
-            owned: Vec::new(),
+            owned: RequestHeaders::default(),
             budget: RouteBudget::new(options),
             is_unbounded: false,
             problems: Problems::new(),
@@ -71,8 +71,8 @@ impl FlagEntries {
         self.snapshot.experiments.reserve_exact(count);
     }
 
-    /// Adds a flag. A flag with an error is disabled, and the others are not affected. Gives the number of comparisons that
-    /// its route took.
+    /// Adds a flag. A flag with an error is disabled, and the others are not affected. Gives the bytes of config that are
+    /// compiled in the same time.
     pub fn add(&mut self, flag: &Flag<'_>) -> usize {
         let before = self.budget.comparisons();
         let mut own = Problems::new();
@@ -84,16 +84,16 @@ impl FlagEntries {
         if own.errors() == 0 && !self.is_unbounded {
             self.check_budget(&entry, &flag.path, &mut own);
         }
-        if own.errors() == 0 {
-            self.owned.extend(entry.request_headers().map(str::to_owned));
+        if own.errors() == 0 && self.owned.add(&entry, &flag.path, &mut own) {
             self.snapshot.experiments.push(entry);
         } else {
-            let first = own.iter().find(|problem| problem.severity == Severity::Error);
-            let problem = first.map(ToString::to_string).unwrap_or_default();
-            self.snapshot.disabled.push(Disabled { key: Some(flag.key.to_owned()), position: flag.position, problem });
+            let (key, problem) = (Some(flag.key.to_owned()), own.first_error());
+            self.snapshot.disabled.push(Disabled { key, position: flag.position, problem });
         }
         self.problems.append(own);
-        (self.budget.comparisons() - before) as usize
+        let effects = flag.outcomes.iter().filter_map(|outcome| outcome.value.get(EFFECTS)).map(size).sum::<usize>();
+        let comparisons = (self.budget.comparisons() - before) as usize;
+        OUTCOME_BYTES * (1 + flag.outcomes.len()) + effects + comparisons / COMPARISONS_PER_BYTE
     }
 
     /// Disables a flag that exceeds a limit which the plugin configuration sets. Exceeding a default is reported once.
@@ -116,8 +116,13 @@ impl FlagEntries {
             entry.keys.is_empty() || entry.keys.iter().any(|pattern| pattern.matches(flag.key.as_bytes()))
         });
         let (route, baseline) = route.map(|entry| (entry.route.clone(), entry.baseline.clone())).unwrap_or_default();
-        let mut problems = Problems::new();
-        let variant = |outcome| self.variant(flag, outcome, (&route, baseline.as_deref()), &mut problems);
+        let (mut problems, mut known) = (Problems::new(), HashSet::new());
+        let variant = |outcome| {
+            let mut found = Problems::new();
+            let variant = self.variant(flag, outcome, (&route, baseline.as_deref()), &mut found);
+            problems.append_new(found, &mut known);
+            variant
+        };
         let mut variants: Vec<Variant> = flag.outcomes.iter().map(variant).collect();
         self.problems.append(problems);
         if is_key_taken {
@@ -156,13 +161,11 @@ impl FlagEntries {
     ) -> Variant {
         let variant = outcome.variant.as_deref();
         let is_baseline = variant.is_some() && variant == baseline;
-        let mut found = Problems::new();
-        let effects = self.effects(flag, outcome, route, &mut found);
+        let effects = self.effects(flag, outcome, route, problems);
         if is_baseline && effects.change_request() {
-            found.error(&flag.path.field(EFFECTS), BASELINE_CHANGES_REQUEST);
+            problems.error(&flag.path.field(EFFECTS), BASELINE_CHANGES_REQUEST);
         }
-        let effects = if found.errors() == 0 { effects } else { Effects::default() };
-        problems.append_new(found);
+        let effects = if problems.errors() == 0 { effects } else { Effects::default() };
         let in_experiment = variant.filter(|_| outcome.in_experiment);
         let parts = [flag.key, outcome.experiment.as_deref().unwrap_or_default(), variant.unwrap_or_default()];
         Variant {
@@ -195,12 +198,12 @@ impl FlagEntries {
     pub fn finish(
         mut self,
         revision: Option<String>,
-        disabled: &[Disabled],
+        disabled: Vec<Disabled>,
         evaluator: Box<dyn FlagEvaluator>,
     ) -> Compiled {
         self.snapshot.revision = revision;
-        self.snapshot.disabled.extend_from_slice(disabled);
-        self.snapshot.owned_request_headers = NameSet::new(self.owned);
+        self.snapshot.disabled.extend(disabled);
+        self.snapshot.owned_request_headers = self.owned.into_names();
         self.snapshot.flag_evaluator = Some(evaluator);
         Compiled { snapshot: Some(self.snapshot), problems: self.problems }
     }

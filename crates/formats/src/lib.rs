@@ -32,7 +32,9 @@ pub mod format;
 pub mod growthbook;
 pub mod native;
 pub mod optimizely;
+mod reading;
 pub mod registry;
+mod request_headers;
 mod splitter;
 pub mod stepwise;
 

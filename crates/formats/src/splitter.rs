@@ -121,6 +121,12 @@ impl Splitter {
         }
     }
 
+    /// Opens the container that begins at `start`, whose end was found already.
+    pub(crate) fn open(&mut self, start: usize, is_list: bool) {
+        self.at = start;
+        self.push(if is_list { b']' } else { b'}' });
+    }
+
     fn push(&mut self, close: u8) {
         self.at += 1;
         self.open.push((close, false));

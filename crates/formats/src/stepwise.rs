@@ -2,14 +2,15 @@
 
 use crate::diagnostics::{Node, Path, Problems};
 use crate::format::{Compilation, Compiled};
-use crate::splitter::{ELEMENT_BYTES_MAX, Malformed, Part, Splitter};
+use crate::reading::{ELEMENTS_MAX, MEMBERS_MAX, Reading};
+use crate::splitter::{ELEMENT_BYTES_MAX, Malformed};
 use edgesplit_engine::json;
 use edgesplit_engine::snapshot_indexer::SnapshotIndexer;
 use serde_json::{Map, Value};
-use std::ops::Range;
+use std::fmt;
 
-/// The approximate bytes of config behind one outcome of a flag.
-pub const OUTCOME_BYTES: usize = 256;
+/// How many bytes of config are compiled in the time of adding an outcome of a flag, without its value.
+pub const OUTCOME_BYTES: usize = 32;
 
 /// The approximate size of `value` in bytes.
 pub fn size(value: &Value) -> usize {
@@ -29,12 +30,45 @@ pub trait Steps {
     /// Adds problems of reading the config.
     fn report(&mut self, problems: Problems);
 
-    /// The result, without indexes.
-    fn finish(self: Box<Self>) -> Compiled;
+    /// The result, without indexes. The second result is to be freed, entry by entry.
+    fn finish(self: Box<Self>) -> (Compiled, Leftovers);
+}
+
+/// Entries that are freed as they are iterated over.
+#[derive(Default)]
+pub struct Leftovers {
+    entries: Option<Box<dyn Iterator<Item = ()>>>,
+    values: Map<String, Value>,
+}
+
+impl Leftovers {
+    /// The entries that `entries` drops as it is iterated over.
+    pub fn new(entries: impl Iterator<Item = ()> + 'static) -> Leftovers {
+        Leftovers { entries: Some(Box::new(entries)), values: Map::new() }
+    }
+
+    /// Adds JSON values, which are freed element by element.
+    pub(crate) fn with_values(self, values: Map<String, Value>) -> Leftovers {
+        Leftovers { values, ..self }
+    }
+
+    /// Frees the next entries, up to `count`. True when none are left.
+    pub(crate) fn free(&mut self, count: usize) -> bool {
+        self.entries.as_mut().is_none_or(|entries| entries.take(count).count() < count)
+    }
+}
+
+impl fmt::Debug for Leftovers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Leftovers")
+    }
 }
 
 /// How many comparisons of routes take the time of compiling a byte.
 pub const COMPARISONS_PER_BYTE: usize = 4;
+
+/// How many bytes are compiled in the time of beginning an element.
+pub(crate) const ELEMENT_BYTES: usize = 32;
 
 /// How many bytes are read in the time of compiling one.
 const READ_BYTES: usize = 8;
@@ -49,81 +83,17 @@ pub struct Stepwise {
 }
 
 enum Stage {
-    Reading(Box<Reading>),
+    Reading(Box<Reading>, Box<dyn Steps>),
     Compiling(Value, Box<dyn Steps>),
-    /// The config is freed, element by element.
-    Freeing(Vec<(usize, Value)>, Compiled),
+    Freeing(Freeing, Compiled),
     Indexing(Box<(SnapshotIndexer, Problems)>),
     Done(Compiled),
-}
-
-/// A document that is being read, part by part.
-struct Reading {
-    splitter: Splitter,
-    document: Map<String, Value>,
-    /// The member whose elements are being read.
-    member: Option<(String, Value)>,
-    problems: Problems,
-    steps: Box<dyn Steps>,
-}
-
-impl Reading {
-    /// Reads the next parts, of about `bytes_max` bytes. True at the end of the document.
-    fn advance(&mut self, text: &[u8], mut bytes_max: usize) -> Result<bool, Malformed> {
-        while bytes_max > 0 {
-            match self.splitter.next(text, &mut bytes_max, |_| true)? {
-                None => {}
-                Some(Part::Value(name, range)) => self.add(text, name, range)?,
-                Some(Part::Open { name, is_list: true }) => self.member = Some((name, Value::Array(Vec::new()))),
-                Some(Part::Open { name, is_list: false }) => self.member = Some((name, Value::Object(Map::new()))),
-                Some(Part::Close) => self.document.extend(self.member.take()),
-                Some(Part::End) => return Ok(true),
-            }
-        }
-        Ok(false)
-    }
-
-    fn add(&mut self, text: &[u8], name: Option<String>, range: Range<usize>) -> Result<(), Malformed> {
-        let is_large = range.len() > ELEMENT_BYTES_MAX;
-        let part = text.get(range).unwrap_or_default();
-        let bounded = match &self.member {
-            // Saved groups are lists of ids, which take little time for each byte.
-            Some((member, _)) => member != "savedGroups",
-            None => false,
-        };
-        let value = if is_large && bounded {
-            self.report_large(name.as_deref());
-            // No element may have this value, so it is disabled.
-            Value::Bool(false)
-        } else {
-            json::read(part).map_err(|_| Malformed)?
-        };
-        match (&mut self.member, name) {
-            (Some((_, Value::Array(list))), _) => list.push(value),
-            (Some((_, Value::Object(members))), Some(name)) => drop(members.insert(name, value)),
-            (_, Some(name)) => drop(self.document.insert(name, value)),
-            (_, None) => {}
-        }
-        Ok(())
-    }
-
-    fn report_large(&mut self, name: Option<&str>) {
-        let Some((member, value)) = &self.member else { return };
-        let list = Path::Root.field(member);
-        let path = match (name, value) {
-            (Some(name), _) => list.field(name),
-            (None, value) => list.index(value.as_array().map_or(0, Vec::len)),
-        };
-        self.problems.error(&path, format!("takes more than {ELEMENT_BYTES_MAX} bytes, so it is not read"));
-    }
 }
 
 impl Stepwise {
     /// Begins to compile the config in `text` by `steps`.
     pub fn begin(text: Vec<u8>, steps: Box<dyn Steps>) -> Box<dyn Compilation> {
-        let (splitter, document, problems) = Default::default();
-        let reading = Reading { splitter, document, member: None, problems, steps };
-        Box::new(Stepwise { text, stage: Stage::Reading(Box::new(reading)) })
+        Box::new(Stepwise { text, stage: Stage::Reading(Box::default(), steps) })
     }
 }
 
@@ -131,23 +101,32 @@ impl Compilation for Stepwise {
     fn advance(&mut self, bytes_max: usize) -> bool {
         let stage = std::mem::replace(&mut self.stage, Stage::Done(Compiled::default()));
         self.stage = match stage {
-            Stage::Reading(mut reading) => {
+            Stage::Reading(mut reading, mut steps) => {
                 match reading.advance(&self.text, bytes_max.saturating_mul(READ_BYTES).max(1)) {
-                    Ok(false) => Stage::Reading(reading),
+                    Ok(false) => Stage::Reading(reading, steps),
                     Ok(true) => {
-                        let Reading { document, problems, mut steps, .. } = *reading;
+                        let (document, problems) = reading.finish();
                         steps.report(problems);
                         Stage::Compiling(Value::Object(document), steps)
                     }
-                    Err(Malformed) => whole(&self.text, reading.steps),
+                    Err(Malformed) => match whole(&self.text) {
+                        Ok(value) => Stage::Compiling(value, steps),
+                        Err(problems) => {
+                            let freeing = Freeing::new(Value::Object(reading.finish().0), Leftovers::default());
+                            Stage::Freeing(freeing, Compiled { snapshot: None, problems })
+                        }
+                    },
                 }
             }
             Stage::Compiling(value, mut steps) => match compile_part(&value, &mut *steps, bytes_max) {
                 false => Stage::Compiling(value, steps),
-                true => Stage::Freeing(vec![(0, value)], steps.finish()),
+                true => {
+                    let (compiled, leftovers) = steps.finish();
+                    Stage::Freeing(Freeing::new(value, leftovers), compiled)
+                }
             },
-            Stage::Freeing(mut values, compiled) => match free_part(&mut values, bytes_max) {
-                false => Stage::Freeing(values, compiled),
+            Stage::Freeing(mut freeing, compiled) => match freeing.advance(bytes_max) {
+                false => Stage::Freeing(freeing, compiled),
                 true => {
                     let Compiled { snapshot, problems } = compiled;
                     match snapshot {
@@ -174,33 +153,62 @@ impl Compilation for Stepwise {
     }
 }
 
-/// A text that is not an object: reading it as a whole gives the problem and its place.
-fn whole(text: &[u8], steps: Box<dyn Steps>) -> Stage {
-    match json::read(text) {
-        Ok(value) => Stage::Compiling(value, steps),
-        Err(error) => {
-            let mut problems = Problems::new();
-            problems.error(&Path::Root, format!("not JSON: {error}"));
-            Stage::Done(Compiled { snapshot: None, problems })
-        }
-    }
+/// Reads a text at once that cannot be read part by part, for the problem and its place. A long text is not read.
+pub(crate) fn whole(text: &[u8]) -> Result<Value, Problems> {
+    let problem = match text.len() {
+        ..=ELEMENT_BYTES_MAX => match json::read(text) {
+            Ok(value) => return Ok(value),
+            Err(error) => format!("not JSON: {error}"),
+        },
+        _ => format!(
+            "not JSON, not an object, with over {MEMBERS_MAX} members, or with over {ELEMENTS_MAX} elements in one"
+        ),
+    };
+    let mut problems = Problems::new();
+    problems.error(&Path::Root, problem);
+    Err(problems)
 }
 
-/// Frees the next elements among `values`, of about the bytes that are freed in the time of compiling `bytes_max`. Each
-/// has its depth in the document. True when none are left.
-fn free_part(values: &mut Vec<(usize, Value)>, bytes_max: usize) -> bool {
-    let mut bytes = 0;
-    while bytes <= bytes_max.saturating_mul(READ_BYTES) {
-        match values.pop() {
-            Some((depth @ 0..2, Value::Array(list))) => values.extend(list.into_iter().map(|value| (depth + 1, value))),
-            Some((depth @ 0..2, Value::Object(members))) => {
-                values.extend(members.into_iter().map(|(_, value)| (depth + 1, value)));
-            }
-            Some((_, value)) => bytes += size(&value),
-            None => return true,
-        }
+/// A config that is being freed, with the entries that only its compilation needed.
+struct Freeing {
+    /// The elements that are left of each container, the outermost first.
+    open: Vec<Box<dyn Iterator<Item = Value>>>,
+    leftovers: Leftovers,
+}
+
+/// How deep containers are freed element by element.
+const FREED_DEPTH_MAX: usize = 5;
+
+impl Freeing {
+    fn new(config: Value, mut leftovers: Leftovers) -> Freeing {
+        let values = Value::Object(std::mem::take(&mut leftovers.values));
+        Freeing { open: vec![Box::new([config, values].into_iter())], leftovers }
     }
-    false
+
+    /// Frees the next elements, of about the bytes that are freed in the time of compiling `bytes_max`. True when none are
+    /// left.
+    fn advance(&mut self, bytes_max: usize) -> bool {
+        if !self.leftovers.free(1 + bytes_max / BYTES_PER_ITEM) {
+            return false;
+        }
+        let mut bytes = 0;
+        while bytes <= bytes_max.saturating_mul(READ_BYTES) {
+            let depth = self.open.len();
+            let Some(elements) = self.open.last_mut() else { return true };
+            match elements.next() {
+                Some(Value::Array(list)) if depth <= FREED_DEPTH_MAX => self.open.push(Box::new(list.into_iter())),
+                Some(Value::Object(members)) if depth <= FREED_DEPTH_MAX => {
+                    self.open.push(Box::new(members.into_iter().map(|(_, value)| value)));
+                }
+                Some(value) => bytes += size(&value),
+                None => {
+                    self.open.pop();
+                    bytes += READ_BYTES;
+                }
+            }
+        }
+        false
+    }
 }
 
 /// Compiles the next elements, of about `bytes_max` bytes. True when nothing is left to do.
@@ -208,7 +216,7 @@ fn compile_part(config: &Value, steps: &mut dyn Steps, bytes_max: usize) -> bool
     let mut bytes = 0_usize;
     while bytes <= bytes_max {
         match steps.step(Node::root(config)) {
-            Some(more) => bytes = bytes.saturating_add(more.max(1)),
+            Some(more) => bytes = bytes.saturating_add(more + ELEMENT_BYTES),
             None => return true,
         }
     }
@@ -218,6 +226,6 @@ fn compile_part(config: &Value, steps: &mut dyn Steps, bytes_max: usize) -> bool
 /// Compiles a parsed config at once.
 pub fn compile(config: Node<'_>, mut steps: Box<dyn Steps>) -> Compiled {
     while steps.step(config).is_some() {}
-    let Compiled { snapshot, problems } = steps.finish();
+    let (Compiled { snapshot, problems }, _) = steps.finish();
     Compiled { snapshot: snapshot.map(|snapshot| SnapshotIndexer::new(snapshot).finish()), problems }
 }

@@ -4,7 +4,7 @@
 
 use crate::attribute::AttributeValue;
 use crate::number;
-use crate::sort::{sort, sort_by};
+use crate::sort::HeapSort;
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -234,34 +234,55 @@ pub fn padded_version(version: &str) -> impl Iterator<Item = u16> {
 }
 
 /// The operand of `$in` and its like, sorted: a saved group may have many thousand members.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct ValueSet {
-    texts: Box<[Box<str>]>,
-    numbers: Box<[f64]>,
+    /// The texts behind each other, and where each begins and ends: a saved group is made and freed quickly.
+    bytes: Vec<u8>,
+    texts: Vec<(u32, u32)>,
+    numbers: Vec<f64>,
     /// Null, false and true.
     others: [bool; 3],
     folded: bool,
+    /// How far the texts and the numbers are sorted.
+    sorted: [HeapSort; 2],
 }
 
 impl ValueSet {
     /// The members in `values`; lists and objects among them equal nothing. `folded` ignores the case of texts.
     pub fn new(values: &[Value], folded: bool) -> ValueSet {
-        let (mut texts, mut numbers, mut others) = (Vec::new(), Vec::new(), [false; 3]);
+        let mut set = ValueSet { folded, ..ValueSet::default() };
+        set.extend(values);
+        set.sort(usize::MAX);
+        set
+    }
+
+    /// Adds members. The set must be sorted afterwards.
+    pub fn extend(&mut self, values: &[Value]) {
+        self.sorted = Default::default();
         for value in values {
             match JsValue::from(value) {
-                JsValue::Null => others[0] = true,
-                JsValue::Bool(false) => others[1] = true,
-                JsValue::Bool(true) => others[2] = true,
-                JsValue::Number(number) => numbers.push(without_negative_zero(number)),
-                JsValue::Text(text) if folded => texts.push(Box::from(lower_case(text))),
-                JsValue::Text(text) => texts.push(Box::from(text)),
+                JsValue::Null => self.others[0] = true,
+                JsValue::Bool(false) => self.others[1] = true,
+                JsValue::Bool(true) => self.others[2] = true,
+                JsValue::Number(number) => self.numbers.push(without_negative_zero(number)),
+                JsValue::Text(text) if self.folded => self.add_text(&lower_case(text)),
+                JsValue::Text(text) => self.add_text(text),
                 JsValue::List(_) | JsValue::Object(_) => {}
             }
         }
-        sort(&mut texts);
-        texts.dedup();
-        sort_by(&mut numbers, |a, b| a.total_cmp(b).is_lt());
-        ValueSet { texts: texts.into(), numbers: numbers.into(), others, folded }
+    }
+
+    fn add_text(&mut self, text: &str) {
+        let from = self.bytes.len() as u32;
+        self.bytes.extend_from_slice(text.as_bytes());
+        self.texts.push((from, self.bytes.len() as u32));
+    }
+
+    /// Sorts the next `count` members of each type. True once all are sorted.
+    pub fn sort(&mut self, count: usize) -> bool {
+        let ValueSet { bytes, texts, numbers, sorted: [sorted_texts, sorted_numbers], .. } = self;
+        sorted_texts.advance(texts, count, &|a, b| text(bytes, *a) < text(bytes, *b))
+            & sorted_numbers.advance(numbers, count, &|a, b| a.total_cmp(b).is_lt())
     }
 
     /// The members, for a person, and whether the case of texts is ignored.
@@ -269,7 +290,9 @@ impl ValueSet {
         let others = ["null", "false", "true"].into_iter().zip(self.others);
         let others = others.filter(|(_, is_member)| *is_member).map(|(name, _)| name.to_owned());
         let numbers = self.numbers.iter().map(|number| crate::number::javascript(*number));
-        let texts = self.texts.iter().map(|text| format!("{text:?}"));
+        let mut texts: Vec<&[u8]> = self.texts.iter().map(|range| text(&self.bytes, *range)).collect();
+        texts.dedup();
+        let texts = texts.into_iter().map(|text| format!("{:?}", String::from_utf8_lossy(text)));
         (texts.chain(numbers).chain(others), self.folded)
     }
 
@@ -282,7 +305,9 @@ impl ValueSet {
     }
 
     fn contain(&self, actual: JsValue<'_>) -> bool {
-        let contain_text = |text: &str| self.texts.binary_search_by(|member| (**member).cmp(text)).is_ok();
+        let contain_text = |wanted: &str| {
+            self.texts.binary_search_by(|range| text(&self.bytes, *range).cmp(wanted.as_bytes())).is_ok()
+        };
         match actual {
             JsValue::Null => self.others[0],
             JsValue::Bool(false) => self.others[1],
@@ -296,6 +321,11 @@ impl ValueSet {
             JsValue::List(_) | JsValue::Object(_) => false,
         }
     }
+}
+
+/// The part of `bytes` from one position to another.
+fn text(bytes: &[u8], (from, to): (u32, u32)) -> &[u8] {
+    bytes.get(from as usize..to as usize).unwrap_or_default()
 }
 
 /// The total order distinguishes -0 from 0, JavaScript does not.

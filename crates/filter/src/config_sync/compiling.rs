@@ -1,54 +1,72 @@
 //! A config that is being compiled step by step.
 
 use super::state::{State, Validator};
+use edgesplit_engine::hash::hash64_seeded;
 use edgesplit_formats::{Compilation, Options};
 
 /// How much of a config is compiled at a time; the worker serves requests in between.
 const COMPILED_BYTES_PER_STEP: usize = 16 << 10;
 
-/// How many steps a config that is smaller than one step may take at once: it is split, compiled and indexed.
-const SMALL_CONFIG_STEPS_MAX: usize = 8;
+/// How much of a text is hashed at a time.
+const HASHED_BYTES_PER_STEP: usize = 1 << 20;
+
+/// How many steps a config that is smaller than one step may take at once: it is hashed, split, compiled and indexed.
+const SMALL_CONFIG_STEPS_MAX: usize = 9;
 
 /// A config that is being compiled.
 #[derive(Debug)]
 pub(super) struct Compiling {
-    pub(super) compilation: Box<dyn Compilation>,
+    /// The text, which is hashed first, and the position behind its part that is hashed.
+    text: Vec<u8>,
+    hashed: usize,
+    pub(super) text_hash: u64,
+    /// Absent while the text is hashed.
+    pub(super) compilation: Option<Box<dyn Compilation>>,
     /// How many steps to make before requests are served again.
-    steps: usize,
+    pub(super) steps: usize,
     pub(super) validator: Option<Validator>,
-    /// A hash of the body.
-    pub(super) body_id: u64,
     pub(super) origin: Origin,
 }
 
 /// The origin of a config.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) enum Origin {
     /// The source: the other VMs get it from this one.
     Fetched,
-    /// Shared data, in this state.
-    Shared(State),
+    /// Shared data, in this state, with the hash that the text should have.
+    Shared(State, u64),
 }
 
 impl Compiling {
-    /// Begins with the body in `text`, of which the hash and the validator are given.
-    pub(super) fn new(
-        text: Vec<u8>,
-        options: &Options,
-        (body_id, validator): (u64, Option<Validator>),
-        origin: Origin,
-    ) -> Compiling {
+    /// Begins with the config in `text`, whose hash begins with `seed`.
+    pub(super) fn new(text: Vec<u8>, seed: u64, validator: Option<Validator>, origin: Origin) -> Compiling {
         let steps = if text.len() <= COMPILED_BYTES_PER_STEP { SMALL_CONFIG_STEPS_MAX } else { 1 };
-        Compiling { compilation: options.format.begin(text, options), steps, validator, body_id, origin }
+        Compiling { text, hashed: 0, text_hash: seed, compilation: None, steps, validator, origin }
     }
 
-    /// Lets the next call of [`Compiling::advance`] do everything.
+    /// Lets the next step do everything.
     pub(super) fn do_at_once(&mut self) {
         self.steps = usize::MAX;
     }
 
-    /// Compiles the next part. True once nothing is left to do.
+    /// Hashes the next part of the text, unless it is hashed already. True at its end.
+    pub(super) fn advance_hash(&mut self) -> bool {
+        if self.compilation.is_some() {
+            return false;
+        }
+        let end = self.text.len().min(self.hashed + HASHED_BYTES_PER_STEP);
+        self.text_hash = hash64_seeded(self.text_hash, self.text.get(self.hashed..end).unwrap_or_default());
+        self.hashed = end;
+        end == self.text.len()
+    }
+
+    /// Begins to compile the text.
+    pub(super) fn begin(&mut self, options: &Options) {
+        self.compilation = Some(options.format.begin(std::mem::take(&mut self.text), options));
+    }
+
+    /// Compiles the next part, once the text is hashed. True once nothing is left to do.
     pub(super) fn advance(&mut self) -> bool {
-        (0..self.steps).any(|_| self.compilation.advance(COMPILED_BYTES_PER_STEP))
+        self.compilation.as_mut().is_some_and(|compilation| compilation.advance(COMPILED_BYTES_PER_STEP))
     }
 }

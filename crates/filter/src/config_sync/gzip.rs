@@ -2,10 +2,16 @@
 
 use crc::{CRC_32_ISO_HDLC, Crc, Digest};
 use miniz_oxide::inflate::TINFLStatus;
-use miniz_oxide::inflate::core::inflate_flags::TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF;
+use miniz_oxide::inflate::core::inflate_flags::{TINFL_FLAG_HAS_MORE_INPUT, TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF};
 use miniz_oxide::inflate::core::{DecompressorOxide, decompress};
 
 static CRC: Crc<u32> = Crc::<u32>::new(&CRC_32_ISO_HDLC);
+
+/// How many bytes are read at a time: they may decompress to nothing.
+const READ_BYTES_PER_STEP: usize = 64 << 10;
+
+/// How long the header of a member may be.
+const HEADER_BYTES_MAX: usize = 128 << 10;
 
 const DAMAGED: &str = "the gzip data is damaged";
 
@@ -36,7 +42,9 @@ impl Gzip {
         let mut member = match self.member.take() {
             Some(member) => member,
             None => {
-                rest = after_header(rest).ok_or(DAMAGED)?;
+                let start = rest.get(..rest.len().min(HEADER_BYTES_MAX)).unwrap_or_default();
+                let header = start.len() - after_header(start).ok_or(DAMAGED)?.len();
+                rest = rest.get(header..).unwrap_or_default();
                 Member { inflate: Box::default(), start: text.len(), checksum: CRC.digest() }
             }
         };
@@ -45,13 +53,16 @@ impl Gzip {
         text.resize(text_len + bytes_max, 0);
         let window = text.get_mut(member.start..).unwrap_or_default();
         let position = text_len - member.start;
-        let (status, read, written) =
-            decompress(&mut member.inflate, rest, window, position, TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF);
+        let part = rest.get(..rest.len().min(READ_BYTES_PER_STEP)).unwrap_or_default();
+        let has_more = if part.len() < rest.len() { TINFL_FLAG_HAS_MORE_INPUT } else { 0 };
+        let flags = TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF | has_more;
+        let (status, read, written) = decompress(&mut member.inflate, part, window, position, flags);
         text.truncate(text_len + written);
         member.checksum.update(text.get(text_len..).unwrap_or_default());
         rest = rest.get(read..).unwrap_or_default();
         match status {
             TINFLStatus::HasMoreOutput => self.member = Some(member),
+            TINFLStatus::NeedsMoreInput if has_more != 0 => self.member = Some(member),
             TINFLStatus::Done => {
                 let (checksum, after) = rest.split_first_chunk().ok_or(DAMAGED)?;
                 let (len, after) = after.split_first_chunk().ok_or(DAMAGED)?;

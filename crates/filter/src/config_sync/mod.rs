@@ -1,8 +1,8 @@
 //! The experiments of this VM: one VM of the process fetches the config on a tick, the others take it from shared data.
 //!
-//! Each source has two shared values: a small [`state`], which every tick reads, and the body of the last good config. Only a
-//! body that compiled is stored, so a VM that starts later can load it at once. Sources do not share values, because VMs of
-//! several are in use at the same time while listeners drain. A list bounds the number of sources.
+//! Each source has three shared values: a small [`state`], which every tick reads, and the last good config with its text.
+//! Only a config that compiled is stored, so a VM that starts later can load it at once. Sources do not share values,
+//! because VMs of several are in use at the same time while listeners drain. A list bounds the number of sources.
 
 mod compiling;
 mod fetch;
@@ -14,12 +14,12 @@ pub mod state;
 
 use crate::call_failure::CallFailure;
 use crate::env::Env;
-use crate::host::{Host, Reply};
+use crate::host::{Host, Reply, Shared};
 use crate::metrics::{Counter, Metrics};
 use crate::plugin_config::{Scheme, Source};
 use crate::shared_data::{read, swap, update};
 use compiling::{Compiling, Origin};
-use edgesplit_engine::hash::{fingerprint, hash64_seeded};
+use edgesplit_engine::hash::fingerprint;
 use edgesplit_engine::snapshot::Snapshot;
 use edgesplit_formats::{NATIVE, Options, without_byte_order_mark};
 use fetch::{Answer, Decoder, FetchFailure};
@@ -50,15 +50,18 @@ pub struct ConfigSync {
     prefix: String,
     state_key: String,
     body_key: String,
+    text_key: String,
     /// The version of the state that was last loaded.
     loaded: u64,
     /// The validator of the body in force.
     validator: Option<Validator>,
-    /// A hash of the body in force.
-    body_id: u64,
+    /// The hash of the text in force.
+    text_hash: u64,
     /// The revision in force.
     revision: Option<String>,
     call: Option<u32>,
+    /// When to renew the fetch lease, if it is still needed then.
+    renew_ms: i64,
     decoding: Option<(Decoder, Option<Validator>)>,
     compiling: Option<Compiling>,
     /// When the source last confirmed the config, as far as this VM knows.
@@ -85,7 +88,7 @@ impl ConfigSync {
         parts.extend((endpoint.scheme != Scheme::Http).then_some(endpoint.scheme.name().as_bytes()));
         parts.extend(endpoint.headers.iter().flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()]));
         let source_id = fingerprint(&parts) as u64;
-        let [state_key, body_key] = keys(prefix, source_id);
+        let [state_key, body_key, text_key] = keys(prefix, source_id);
         ConfigSync {
             source_id,
             options,
@@ -94,11 +97,13 @@ impl ConfigSync {
             prefix: prefix.to_owned(),
             state_key,
             body_key,
+            text_key,
             loaded: 0,
             validator: None,
-            body_id: 0,
+            text_hash: 0,
             revision: inline,
             call: None,
+            renew_ms: i64::MAX,
             decoding: None,
             compiling: None,
             confirmed_ms: None,
@@ -151,11 +156,9 @@ impl ConfigSync {
     pub fn tick(&mut self, host: &impl Host, now_ms: i64, metrics: &mut Metrics) -> Option<Snapshot> {
         let env = &mut Env::new(host, now_ms, metrics);
         self.has_ticked = true;
-        if self.decoding.is_some() {
-            return self.decode_step(env);
-        }
-        if self.compiling.is_some() {
-            return self.compile_step(env);
+        if self.is_compiling() {
+            self.renew_lease(env);
+            return if self.decoding.is_some() { self.decode_step(env) } else { self.compile_step(env) };
         }
         let state: State = read(env, &self.state_key).ok()?.unwrap_or_default();
         let mut snapshot = None;
@@ -197,8 +200,7 @@ impl ConfigSync {
 
     /// Takes the fetch lease if `is_allowed`, and starts the fetch.
     fn fetch_if(&mut self, env: &mut Env<'_, impl Host>, is_allowed: &dyn Fn(&mut State) -> bool) {
-        let lease_ms = i64::try_from(self.source.timeout_ms.saturating_add(LEASE_GRACE_MS)).unwrap_or(i64::MAX);
-        let (holder, now_ms) = (self.vm, env.now_ms);
+        let (holder, now_ms, lease_ms) = (self.vm, env.now_ms, self.lease_ms());
         let is_leased = self.update(env, &|state| {
             let is_allowed = is_allowed(state);
             state.holder = holder;
@@ -209,6 +211,7 @@ impl ConfigSync {
         if !is_leased {
             return;
         }
+        self.renew_ms = now_ms.saturating_add(lease_ms / 2);
         match fetch::dispatch(env.host, &self.source, self.validator.as_ref()) {
             Ok(token) => self.call = Some(token),
             // The first tick tries again. `envoy --mode validate` has neither clusters nor ticks.
@@ -218,6 +221,25 @@ impl ConfigSync {
                 self.fail(env, &FetchFailure::Call(error.into()));
             }
         }
+    }
+
+    fn lease_ms(&self) -> i64 {
+        i64::try_from(self.source.timeout_ms.saturating_add(LEASE_GRACE_MS)).unwrap_or(i64::MAX)
+    }
+
+    /// Renews the fetch lease of this VM, if half of it is over: compiling a large config takes many ticks.
+    fn renew_lease(&mut self, env: &mut Env<'_, impl Host>) {
+        let (holder, now_ms, lease_ms) = (self.vm, env.now_ms, self.lease_ms());
+        if now_ms < self.renew_ms {
+            return;
+        }
+        self.renew_ms = now_ms.saturating_add(lease_ms / 2);
+        self.update(env, &|state| {
+            let is_leased = state.holder == holder && now_ms < state.lease_until_ms;
+            state.leased_ms = now_ms;
+            state.lease_until_ms = now_ms.saturating_add(lease_ms);
+            is_leased
+        });
     }
 
     /// Handles the reply to the fetch. The outer `None`: the token belongs to another call.
@@ -263,7 +285,7 @@ impl ConfigSync {
         None
     }
 
-    /// Compiles a config that was fetched, unless it is the one in force.
+    /// Compiles a config that was fetched.
     fn fetched(
         &mut self,
         env: &mut Env<'_, impl Host>,
@@ -271,49 +293,83 @@ impl ConfigSync {
         validator: Option<Validator>,
     ) -> Option<Snapshot> {
         let text = without_byte_order_mark(text);
-        let body_id = hash64_seeded(self.vm, &text);
-        if self.loaded != 0 && body_id == self.body_id {
-            env.metrics.add(Counter::FetchSuccess, 1);
-            self.validator = validator;
-            self.confirm(env, None);
-            return None;
-        }
-        self.compiling = Some(Compiling::new(text, &self.options, (body_id, validator), Origin::Fetched));
+        self.compiling = Some(Compiling::new(text, self.source_id, validator, Origin::Fetched));
         self.compile_step(env)
     }
 
     /// Compiles the next part of the config. Gives the snapshot once it is in force.
     fn compile_step(&mut self, env: &mut Env<'_, impl Host>) -> Option<Snapshot> {
         let mut compiling = self.compiling.take()?;
-        if !compiling.advance() {
-            self.compiling = Some(compiling);
-            return None;
+        for _ in 0..compiling.steps {
+            if compiling.advance_hash() {
+                if self.is_known(env, &mut compiling) {
+                    return None;
+                }
+                compiling.begin(&self.options);
+            }
+            if compiling.advance() {
+                return self.compiled(env, compiling);
+            }
         }
-        let Compiling { compilation, validator, body_id, origin, .. } = compiling;
-        let (compiled, text) = compilation.finish();
+        self.compiling = Some(compiling);
+        None
+    }
+
+    /// Whether a config, of which the text was hashed, need not be compiled, or cannot be.
+    fn is_known(&mut self, env: &mut Env<'_, impl Host>, compiling: &mut Compiling) -> bool {
+        match compiling.origin {
+            Origin::Fetched if self.loaded != 0 && compiling.text_hash == self.text_hash => {
+                env.metrics.add(Counter::FetchSuccess, 1);
+                self.validator = compiling.validator.take();
+                self.confirm(env, None);
+                true
+            }
+            Origin::Shared(state, text_hash) if compiling.text_hash != text_hash => {
+                // The next fetch is for all VMs.
+                env.metrics.add(Counter::SharedDataCorrupt, 1);
+                let now_ms = env.now_ms;
+                self.update(env, &|current| {
+                    let is_unchanged = current.version == state.version;
+                    (current.version, current.next_fetch_ms) = (0, now_ms);
+                    is_unchanged
+                });
+                true
+            }
+            Origin::Fetched | Origin::Shared(..) => false,
+        }
+    }
+
+    /// Puts a config into force that was compiled.
+    fn compiled(&mut self, env: &mut Env<'_, impl Host>, compiling: Compiling) -> Option<Snapshot> {
+        let Compiling { validator, text_hash, origin, .. } = compiling;
+        let (compiled, text) = compiling.compilation?.finish();
         let snapshot = match origin {
-            Origin::Fetched => Some(self.publish(env, compiled, validator.clone(), text)?),
-            Origin::Shared(state) => {
+            Origin::Fetched => Some(self.publish(env, compiled, validator.clone(), (text, text_hash))?),
+            Origin::Shared(state, _) => {
                 self.confirmed_ms = Some(state.confirmed_ms);
                 compiled.snapshot
             }
         };
-        (self.validator, self.body_id) = (validator, body_id);
+        (self.validator, self.text_hash) = (validator, text_hash);
         if let Some(snapshot) = &snapshot {
             self.revision.clone_from(&snapshot.revision);
         }
         snapshot
     }
 
-    /// Begins to compile the body that another VM stored.
+    /// Begins to compile the config that another VM stored.
     fn load(&mut self, env: &mut Env<'_, impl Host>, state: &State) {
         let Ok(body) = read(env, &self.body_key) else { return };
-        // Even if the body cannot be read, later ticks do not try this version again: the next fetch replaces it.
+        let Ok(Shared { value: text, .. }) = env.host.shared_get(&self.text_key) else {
+            env.metrics.add(Counter::SharedData, 1);
+            return;
+        };
+        // Even if the config cannot be read, later ticks do not try this version again: the next fetch replaces it.
         self.loaded = state.version;
-        let Some(Body { version, validator, text, .. }) = body else { return };
+        let Some(Body { version, validator, text_hash, .. }) = body else { return };
         if version != state.version {
             // Its publisher crashed before it could record the version, or two VMs published at once. Otherwise this VM would
-            // use the body alone, answer fetches with its validator, and the other VMs would never get it.
+            // use the config alone, answer fetches with its validator, and the other VMs would never get it.
             let known = state.version;
             let is_published = self.update(env, &|state| {
                 let is_unchanged = state.version == known;
@@ -324,8 +380,9 @@ impl ConfigSync {
                 self.loaded = version;
             }
         }
-        let body_id = hash64_seeded(self.vm, &text);
-        self.compiling = Some(Compiling::new(text, &self.options, (body_id, validator), Origin::Shared(*state)));
+        let state = State { version: self.loaded, ..*state };
+        let origin = Origin::Shared(state, text_hash);
+        self.compiling = Some(Compiling::new(text, self.source_id, validator, origin));
     }
 }
 

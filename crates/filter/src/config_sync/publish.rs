@@ -6,7 +6,7 @@ use super::problems::log_problems;
 use super::revision::is_lower;
 use super::state::{Body, Validator};
 use crate::env::Env;
-use crate::host::Host;
+use crate::host::{Host, Shared};
 use crate::metrics::Counter;
 use crate::shared_data::{Record, swap};
 use edgesplit_engine::snapshot::Snapshot;
@@ -20,7 +20,7 @@ impl ConfigSync {
         env: &mut Env<'_, impl Host>,
         compiled: Compiled,
         validator: Option<Validator>,
-        text: Vec<u8>,
+        (text, text_hash): (Vec<u8>, u64),
     ) -> Option<Snapshot> {
         let Some(snapshot) = compiled.snapshot else {
             let first = compiled.problems.iter().find(|problem| problem.severity == Severity::Error);
@@ -36,17 +36,15 @@ impl ConfigSync {
         // A version is a name, not a number: two VMs that both publish must not use the same one.
         let version = (env.host.random() as u64).max(1);
         let revision = if self.source.monotonic { snapshot.revision.clone() } else { None };
-        let body = Body { version, validator, revision, text };
+        let body = Body { version, validator, revision, text_hash };
         let mut is_changed = false;
-        let stored = swap(env, &self.body_key, &mut |_, stored| {
-            // A copy of the stored body is gone before the new one is written: bodies are large.
-            let stored_revision = {
-                let stored = Body::decode(stored);
-                is_changed = stored.as_ref().is_some_and(|stored| stored.text != body.text);
-                stored.and_then(|stored| stored.revision)
-            };
+        let stored = swap(env, &self.body_key, &mut |env, stored| {
+            let stored = Body::decode(stored);
+            is_changed = stored.as_ref().is_some_and(|stored| stored.text_hash != text_hash);
+            let stored_revision = stored.and_then(|stored| stored.revision);
             // Another VM may have stored a newer config in the meantime. This VM loads it with its next tick.
-            (!is_lower(body.revision.as_deref(), stored_revision.as_deref())).then(|| body.encode())
+            let is_new = !is_lower(body.revision.as_deref(), stored_revision.as_deref());
+            (is_new && env.host.shared_set(&self.text_key, &text, Shared::OVERWRITE).is_ok()).then(|| body.encode())
         });
         if stored != Ok(true) {
             self.schedule_retry(env);

@@ -9,11 +9,11 @@ pub const SOURCES_MAX: usize = 8;
 /// A longer validator is ignored: a source could otherwise send one that it refuses to take back.
 pub const VALIDATOR_BYTES_MAX: usize = 256;
 
-/// The keys of a source's state and body.
-pub(super) fn keys(prefix: &str, source_id: u64) -> [String; 2] {
+/// The keys of a source's state, of the last good config and of its text.
+pub(super) fn keys(prefix: &str, source_id: u64) -> [String; 3] {
     let state = format!("{prefix}/config/{source_id:016x}");
-    let body = format!("{state}/body");
-    [state, body]
+    let (body, text) = (format!("{state}/body"), format!("{state}/text"));
+    [state, body, text]
 }
 
 /// The state of a source: the version that was fetched last, and the lease of the VM that fetches.
@@ -95,8 +95,8 @@ impl Validator {
     }
 }
 
-/// The last good config.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The last good config. Its text is a value of its own, which is written before: the host copies it once.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Body {
     /// The version of the state that belongs to it.
     pub version: u64,
@@ -104,15 +104,15 @@ pub struct Body {
     pub validator: Option<Validator>,
     /// Its revision, if the source may only send higher ones.
     pub revision: Option<String>,
-    /// The document.
-    pub text: Vec<u8>,
+    /// The hash of the text. A VM may have died before it could store this value, or two VMs may have published at once.
+    pub text_hash: u64,
 }
 
 /// Added to the kind of a validator if a revision follows.
 const HAS_REVISION: u8 = 4;
 
 impl Record for Body {
-    const MARK: &'static [u8] = b"ESd\x04";
+    const MARK: &'static [u8] = b"ESd\x05";
 
     fn write(&self, out: &mut Writer) {
         let (kind, validator) = match &self.validator {
@@ -121,8 +121,8 @@ impl Record for Body {
             Some(Validator::LastModified(date)) => (2, date.as_str()),
         };
         let revision = self.revision.as_deref();
-        out.reserve(17 + validator.len() + revision.map_or(0, str::len) + self.text.len());
         out.u64(self.version);
+        out.u64(self.text_hash);
         out.u8(kind + revision.map_or(0, |_| HAS_REVISION));
         out.u32(validator.len() as u32);
         out.bytes(validator.as_bytes());
@@ -130,11 +130,10 @@ impl Record for Body {
             out.u32(revision.len() as u32);
             out.bytes(revision.as_bytes());
         }
-        out.bytes(&self.text);
     }
 
     fn read(bytes: &mut Reader<'_>) -> Option<Body> {
-        let (version, kind, length) = (bytes.u64()?, bytes.u8()?, bytes.u32()?);
+        let (version, text_hash, kind, length) = (bytes.u64()?, bytes.u64()?, bytes.u8()?, bytes.u32()?);
         let validator = std::str::from_utf8(bytes.bytes(length)?).ok()?.to_owned();
         let revision = if kind & HAS_REVISION == 0 {
             None
@@ -150,7 +149,7 @@ impl Record for Body {
             2 => Some(Validator::LastModified(validator)),
             _ => return None,
         };
-        Some(Body { version, validator, revision, text: bytes.rest().to_vec() })
+        Some(Body { version, validator, revision, text_hash })
     }
 }
 
@@ -219,14 +218,13 @@ mod tests {
         let hex = "45536302 0100000000000000 0400000000000000 0200000000000000 0300000000000000 0500000000000000 \
                    ffffffffffffffff 07";
         assert_stored(&state, hex);
-        let body = |validator, text: &[u8]| Body { version: 1, validator, revision: None, text: text.to_vec() };
-        assert_stored(&body(None, b"{}"), "45536404 0100000000000000 00 00000000 7b7d");
-        let etag = Validator::Etag("e".to_owned());
-        assert_stored(&body(Some(etag), b"{}"), "45536404 0100000000000000 01 01000000 65 7b7d");
-        let date = Validator::LastModified("d".to_owned());
-        assert_stored(&body(Some(date), b""), "45536404 0100000000000000 02 01000000 64");
-        let with_revision = Body { revision: Some("r1".to_owned()), ..body(None, b"{}") };
-        assert_stored(&with_revision, "45536404 0100000000000000 04 00000000 02000000 7231 7b7d");
+        let body = |validator| Body { version: 1, validator, revision: None, text_hash: 2 };
+        let start = "45536405 0100000000000000 0200000000000000";
+        assert_stored(&body(None), &format!("{start} 00 00000000"));
+        assert_stored(&body(Some(Validator::Etag("e".to_owned()))), &format!("{start} 01 01000000 65"));
+        assert_stored(&body(Some(Validator::LastModified("d".to_owned()))), &format!("{start} 02 01000000 64"));
+        let with_revision = Body { revision: Some("r1".to_owned()), ..body(None) };
+        assert_stored(&with_revision, &format!("{start} 04 00000000 02000000 7231"));
         assert_stored(&Sources(vec![2, 1]), "45537301 0200000000000000 0100000000000000");
     }
 
@@ -238,7 +236,7 @@ mod tests {
             assert_eq!(State::decode(&bytes[..end]), None, "cut at {end}");
         }
         assert_eq!(State::decode(&[&bytes[..], b"x"].concat()), None);
-        assert_eq!(Body::decode(b"ESd\x04"), None);
+        assert_eq!(Body::decode(b"ESd\x05"), None);
     }
 
     #[test]

@@ -212,7 +212,7 @@ fn changes_are_counted_once_per_process() {
         assert_eq!(host.count("config.changes"), changes, "{revision}");
     }
     // A VM that stores the same config once more changes nothing.
-    second.sync.body_id = 0;
+    second.sync.text_hash = 0;
     second.fetch(&host, &config("r2", 0));
     assert_eq!(host.count("config.changes"), 3);
 }

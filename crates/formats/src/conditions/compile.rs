@@ -1,14 +1,14 @@
 //! JSON to a compiled condition, with the problems in it.
 
 use super::SavedGroups;
-use super::groups::Group;
+use super::groups::{CONFIG_TESTS_MAX, ELEMENT_TESTS_MAX, Group, PatternError};
 use super::operators::OPERATORS;
-use crate::diagnostics::{Node, Problems, found, unknown};
+use crate::diagnostics::{Node, Problems, Severity, found};
 use edgesplit_engine::attribute::AttributeName;
 use edgesplit_engine::condition::{
     Accepts, CONDITION_DEPTH_MAX, CONDITION_TESTS_MAX, CONFIG_INSTRUCTIONS_MAX, Check, Condition, Operator, Test, value,
 };
-use js_regex::{CompileError, JsRegex};
+use js_regex::CompileError;
 use serde_json::Value;
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -58,13 +58,14 @@ pub(super) struct Compiler<'a> {
     within: Vec<String>,
     /// How many tests there are so far.
     tests: usize,
+    has_reported_limit: bool,
     /// Whether a limit of this module cut something off that the SDK would evaluate.
     pub(super) limited: bool,
 }
 
 impl<'a> Compiler<'a> {
     pub(super) fn new(groups: &'a mut SavedGroups, problems: &'a mut Problems) -> Compiler<'a> {
-        Compiler { groups, problems, within: Vec::new(), tests: 0, limited: false }
+        Compiler { groups, problems, within: Vec::new(), tests: 0, has_reported_limit: false, limited: false }
     }
 
     /// The condition at `node`, which is the `depth`-th around itself.
@@ -85,9 +86,14 @@ impl<'a> Compiler<'a> {
 
     fn test(&mut self, name: &str, node: &Node<'_>, scope: Scope, depth: usize) -> Test {
         self.tests += 1;
-        if self.tests > CONDITION_TESTS_MAX {
-            if self.tests == CONDITION_TESTS_MAX + 1 {
-                self.problems.error(node.path, format!("a condition may come to at most {CONDITION_TESTS_MAX} tests"));
+        let is_counted = self.groups.count_test();
+        if self.tests > CONDITION_TESTS_MAX || !is_counted {
+            if !std::mem::replace(&mut self.has_reported_limit, true) {
+                let message = format!(
+                    "a condition may come to at most {CONDITION_TESTS_MAX} tests, those of an experiment or flag to \
+                     {ELEMENT_TESTS_MAX}, and those of a config to {CONFIG_TESTS_MAX}"
+                );
+                self.problems.error(node.path, message);
             }
             self.limited = true;
             return Test::Never;
@@ -104,8 +110,8 @@ impl<'a> Compiler<'a> {
             _ => {
                 if name.starts_with('$') && name != GROUPS_ATTRIBUTE {
                     // The SDK looks for an attribute of this name and finds none.
-                    let message = unknown("operator where an attribute is expected", name, &COMBINATIONS);
-                    self.problems.error(node.path, message);
+                    let kind = "operator where an attribute is expected";
+                    self.problems.unknown(node.path, kind, name, &COMBINATIONS, Severity::Error);
                 }
                 Test::Attribute(scope.attribute(name), self.check(node, false, depth))
             }
@@ -262,7 +268,8 @@ impl<'a> Compiler<'a> {
                 }
             },
             _ => {
-                self.problems.error(node.path, unknown("operator", name, &OPERATORS.split(", ").collect::<Vec<_>>()));
+                let known: Vec<&str> = OPERATORS.split(", ").collect();
+                self.problems.unknown(node.path, "operator", name, &known, Severity::Error);
                 Operator::Never
             }
         }
@@ -316,7 +323,7 @@ impl<'a> Compiler<'a> {
             }
             Group::Absent => {
                 let message = format!("there is no saved group {id:?}");
-                if self.groups.are_missing() {
+                if self.groups.are_missing {
                     self.problems.error(node.path, message);
                 } else {
                     // A payload may lack a group that was emptied: to the SDK it has no members.
@@ -329,16 +336,16 @@ impl<'a> Compiler<'a> {
 
     fn regex(&mut self, node: &Node<'_>, folded: bool) -> Operator {
         let Some(pattern) = node.string(self.problems) else { return Operator::Never };
-        match JsRegex::compile(pattern, folded) {
-            Ok(regex) => {
-                if self.groups.has_room_for(&regex) {
-                    return Operator::Regex(regex);
-                }
+        match self.groups.pattern(pattern, folded) {
+            Ok(regex) => Operator::Regex(regex),
+            Err(PatternError::TooMany(message)) => {
                 self.limited = true;
-                self.problems.error(node.path, too_many_instructions());
+                if !std::mem::replace(&mut self.has_reported_limit, true) {
+                    self.problems.error(node.path, message);
+                }
                 Operator::Never
             }
-            Err(error) => {
+            Err(PatternError::Compile(error)) => {
                 // JavaScript would run it: the condition differs from its author's intention.
                 self.limited |= !matches!(error, CompileError::Invalid(_));
                 self.problems.error(node.path, format!("as a pattern, {} {error}", found(node.value)));

@@ -8,6 +8,7 @@ pub(crate) mod schema;
 use crate::diagnostics::{Node, Problems};
 pub(crate) use compile::too_many_instructions;
 use edgesplit_engine::condition::Condition;
+pub(crate) use groups::PatternError;
 pub use groups::SavedGroups;
 pub use operators::OPERATORS;
 use serde_json::Value;
@@ -18,7 +19,7 @@ use serde_json::Value;
 /// Invalid parts are reported and still compiled, with the meaning that GrowthBook's SDK gives them. The native format
 /// disables an experiment whose condition has errors; a GrowthBook payload is decided as by its own SDK.
 pub fn compile(node: &Node<'_>, groups: &Value, problems: &mut Problems) -> Condition {
-    let mut groups = SavedGroups::new(groups.clone());
+    let mut groups = SavedGroups::new(groups);
     compile::Compiler::new(&mut groups, problems).condition(node, compile::Scope::Request, 1)
 }
 

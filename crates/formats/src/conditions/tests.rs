@@ -335,7 +335,7 @@ fn conditions_that_grow_out_of_groups_are_limited() {
     let doubled =
         |id: usize| json!({"$and": [{"$savedGroup": {"id": id.to_string()}}, {"$savedGroup": {"id": id.to_string()}}]});
     let group = |id: usize| (id.to_string(), json!({"type": "condition", "condition": doubled(id + 1)}));
-    let mut groups = SavedGroups::new(Value::Object((0..15).map(group).collect()));
+    let mut groups = SavedGroups::new(&Value::Object((0..15).map(group).collect()));
     let mut problems = Problems::new();
     let condition = doubled(0);
     assert!(conditions::compile_as_sdk(&Node::root(&condition), &mut groups, &mut problems).is_none());

@@ -1,20 +1,31 @@
 //! Compiles a payload, as GrowthBook's `/api/features/<key>` serves it, element by element.
 
-use super::decrypt::decrypt;
+use super::decrypt::Decryption;
 use super::experiment;
-use super::feature::{Bandits, Feature};
-use super::payload::Payload;
-use super::prerequisites::{depends_on, tie, undecidable};
+use super::feature::{Bandits, Feature, RuleKind};
+use super::payload::{Payload, STICKY_ATTRIBUTES_MAX};
+use super::prerequisites::{Dependencies, PAYLOAD_TIE_STEPS_MAX, TIE_STEPS_MAX, depends_on, tie};
 use super::redirect::{self, RedirectTest};
 use super::wire::{Scope, text};
 use crate::conditions::SavedGroups;
 use crate::diagnostics::{Node, Path, Problems};
 use crate::document::KEY_BYTES_MAX;
-use crate::stepwise::size;
+use crate::reading::Reading;
+use crate::splitter::Malformed;
+use crate::stepwise::{Leftovers, size};
+use edgesplit_engine::condition::StepBudget;
 use edgesplit_engine::json;
 use edgesplit_engine::snapshot::Disabled;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::collections::HashSet;
+
+/// How many bytes of config are compiled in the time of following a prerequisite, moving a feature and tying its
+/// prerequisites without any steps.
+const EDGE_BYTES: usize = 4;
+const MOVE_BYTES: usize = 16;
+const TIE_BYTES: usize = 16;
+/// How many steps of tying are taken in the time of compiling a byte.
+const TIE_STEPS_PER_BYTE: usize = 8;
 
 /// The result of compiling a payload.
 #[derive(Debug)]
@@ -42,41 +53,71 @@ pub fn compile(value: &Value, key: Option<&str>) -> Compiled {
     let mut problems = Problems::new();
     let mut draft = Draft::new(key);
     while draft.step(Node::root(value), &mut problems).is_some() {}
-    Compiled { payload: draft.finish(), problems }
+    Compiled { payload: draft.finish().0, problems }
 }
 
-/// The approximate bytes of config that take as long as the head of a payload.
-const HEAD_BYTES: usize = 8 << 10;
+/// How many bytes of an encrypted text are decrypted at a time, and of a decrypted one read.
+const DECRYPTED_BYTES_PER_STEP: usize = 8 << 10;
+
+/// How many keys of an object are listed at a time.
+const KEYS_PER_STEP: usize = 1_024;
+
+/// The members that may be encrypted, the encrypted ones' names, and whether they are lists. Everything is decrypted first,
+/// because the wrong key spoils all of it.
+const ENCRYPTED: [(&str, &str); 4] = [
+    ("features", "encryptedFeatures"),
+    ("savedGroups", "encryptedSavedGroups"),
+    ("contextualBandits", "encryptedContextualBandits"),
+    ("experiments", "encryptedExperiments"),
+];
+
+/// Compiles a part of the member of an object with this key and number. Gives the bytes of config that are compiled in the
+/// same time, and whether the member is complete.
+type ReadMember = fn(&mut Draft, Node<'_>, &str, usize, &mut Problems) -> (usize, bool);
+
+/// The objects of a payload in the order in which they are compiled.
+const OBJECTS: [(&str, ReadMember); 3] =
+    [("savedGroups", Draft::read_group), ("contextualBandits", Draft::read_bandit), ("features", Draft::read_feature)];
 
 /// A payload that is being compiled.
 #[derive(Default)]
 pub(super) struct Draft {
     stage: Stage,
     key: Option<String>,
-    /// The decrypted parts, if they are encrypted.
-    decrypted_features: Option<Value>,
-    decrypted_experiments: Option<Value>,
-    /// The keys of all features.
+    /// The decrypted parts by their names.
+    decrypted: Map<String, Value>,
+    /// The keys of the object that is compiled, as far as they are listed.
     keys: Vec<String>,
     /// The keys of the disabled features.
     disabled: HashSet<String>,
     groups: SavedGroups,
     bandits: Bandits,
+    dependencies: Dependencies,
+    /// The features and redirect tests that move to those in force, if some cannot be decided.
+    moved: (std::vec::IntoIter<Feature>, std::vec::IntoIter<RedirectTest>),
+    tie_steps: u32,
     payload: Payload,
 }
 
 /// The part of a payload that is compiled next.
-#[derive(Debug, Default)]
+#[derive(Default)]
 enum Stage {
     #[default]
     Head,
-    /// The feature with this number.
-    Feature(usize),
+    /// The encrypted part with this number, which is to be found.
+    Encrypted(usize),
+    Decrypting(usize, Box<Decryption>),
+    /// The decrypted text of this part, which is being read.
+    Reading(usize, Vec<u8>, Box<Reading>),
+    /// The member with this number of the object with this number.
+    Member(usize, usize),
     /// The experiment with this number.
     Experiment(usize),
     /// The features that depend on each other.
     Dependencies,
-    /// The prerequisites of the valid feature with this number.
+    /// The feature with this number, and then the redirect tests, if some cannot be decided.
+    Move(usize),
+    /// The prerequisites of the valid feature, or redirect test behind them, with this number.
     Tie(usize),
     Refused,
     Done,
@@ -85,118 +126,220 @@ enum Stage {
 impl Draft {
     /// Begins with nothing.
     pub(super) fn new(key: Option<&str>) -> Draft {
-        Draft { key: key.map(str::to_owned), ..Draft::default() }
+        Draft { key: key.map(str::to_owned), tie_steps: PAYLOAD_TIE_STEPS_MAX, ..Draft::default() }
     }
 
     /// Compiles the next element of the payload at `node`, and gives its approximate size; none if nothing is left.
     pub(super) fn step(&mut self, node: Node<'_>, problems: &mut Problems) -> Option<usize> {
-        let (next, bytes) = match self.stage {
-            Stage::Head => match self.read_head(node, problems) {
-                Some(()) => (Stage::Feature(0), HEAD_BYTES),
+        let (next, bytes) = match std::mem::take(&mut self.stage) {
+            Stage::Head => match node.object(problems) {
+                Some(_) => (Stage::Encrypted(0), 1),
                 None => (Stage::Refused, 0),
             },
-            Stage::Feature(number) => match self.read_feature(number, node, problems) {
-                Some(bytes) => (Stage::Feature(number + 1), bytes),
-                None => (Stage::Experiment(0), 0),
+            Stage::Encrypted(number) => match ENCRYPTED.get(number) {
+                Some(&(part, name)) => (self.begin_decryption(number, (part, name), node, problems), 1),
+                None => (self.read_head(node, problems), 1),
             },
+            Stage::Decrypting(number, decryption) => {
+                (decrypt_part(number, decryption, node, problems), DECRYPTED_BYTES_PER_STEP)
+            }
+            Stage::Reading(number, text, reading) => {
+                (self.read_decrypted(number, (text, reading), node, problems), DECRYPTED_BYTES_PER_STEP)
+            }
+            Stage::Member(object, number) => self.read_object(object, number, node, problems),
             Stage::Experiment(number) => match self.read_experiment(number, node, problems) {
                 Some(bytes) => (Stage::Experiment(number + 1), bytes),
                 None => (Stage::Dependencies, 0),
             },
-            Stage::Dependencies => {
-                self.disable_undecidable(node.path, problems);
-                (Stage::Tie(0), self.payload.features.len() / 4)
-            }
-            Stage::Tie(number) => match self.tie_feature(number, node.path, problems) {
-                Some(bytes) => (Stage::Tie(number + 1), bytes),
-                None => {
-                    self.tie_redirects(node.path, problems);
-                    self.payload.sticky_attributes = self.payload.find_sticky_attributes();
-                    (Stage::Done, 0)
-                }
+            Stage::Dependencies => match self.dependencies.step(&self.payload, &self.disabled) {
+                Some(edges) => (Stage::Dependencies, EDGE_BYTES * edges),
+                None => (self.begin_move(), 0),
             },
-            Stage::Refused | Stage::Done => return None,
+            Stage::Move(number) => match self.move_next(number, node.path, problems) {
+                Some(()) => (Stage::Move(number + 1), MOVE_BYTES),
+                None => (Stage::Tie(0), 0),
+            },
+            Stage::Tie(number) => match self.tie(number, node.path, problems) {
+                Some(bytes) => (Stage::Tie(number + 1), bytes),
+                None => (Stage::Done, 0),
+            },
+            stage @ (Stage::Refused | Stage::Done) => {
+                self.stage = stage;
+                return None;
+            }
         };
         self.stage = next;
         Some(bytes)
     }
 
-    /// The compiled payload; none if it is refused as a whole.
-    pub(super) fn finish(self) -> Option<Payload> {
-        matches!(self.stage, Stage::Done).then_some(self.payload)
+    /// The compiled payload; none if it is refused as a whole. The second result is to be freed, entry by entry.
+    pub(super) fn finish(self) -> (Option<Payload>, Leftovers) {
+        let entries = self.groups.into_entries().chain(self.dependencies.into_entries());
+        let entries = entries.chain(self.disabled.into_iter().map(drop));
+        let leftovers = Leftovers::new(entries).with_values(self.decrypted);
+        (Some(self.payload).filter(|_| matches!(self.stage, Stage::Done)), leftovers)
     }
 
-    fn read_head(&mut self, node: Node<'_>, problems: &mut Problems) -> Option<()> {
-        node.object(problems)?;
-        // Everything is decrypted first, because the wrong key spoils all of it.
-        let mut decrypt = |name| decrypted(node, name, self.key.as_deref(), problems);
-        self.decrypted_features = decrypt("encryptedFeatures")?;
-        let groups = decrypt("encryptedSavedGroups")?;
-        let bandits = decrypt("encryptedContextualBandits")?;
-        self.decrypted_experiments = decrypt("encryptedExperiments")?;
-        let path = node.path.field("features");
-        match part(&self.decrypted_features, node, "features") {
-            None => {
-                problems.error(&path, "missing; expected an object of features");
-                return None;
-            }
-            Some(value) => self.keys = Node { value, path: &path }.object(problems)?.keys().cloned().collect(),
-        }
-        self.payload.feature_count = self.keys.len();
-        self.payload.features.reserve_exact(self.keys.len());
-        self.payload.by_key.reserve(self.keys.len());
-        let path = node.path.field("savedGroups");
-        let groups = match part(&groups, node, "savedGroups") {
-            None => Value::Object(Default::default()),
-            // Without its groups, a condition that names one would be about other visitors.
-            Some(value) => Value::Object(Node { value, path: &path }.object(problems)?.clone()),
+    /// Begins to decrypt a part, if it is encrypted.
+    fn begin_decryption(
+        &self,
+        number: usize,
+        (part, name): (&str, &str),
+        node: Node<'_>,
+        problems: &mut Problems,
+    ) -> Stage {
+        let path = node.path.field(name);
+        let Some(value) = node.value.get(name).filter(|value| !value.is_null()) else {
+            return Stage::Encrypted(number + 1);
         };
-        self.groups = SavedGroups::new(groups);
+        let Some(encrypted) = (Node { value, path: &path }).string(problems) else { return Stage::Refused };
+        let Some(key) = self.key.as_deref() else {
+            problems.error(&path, "is encrypted, and no key is configured");
+            return Stage::Refused;
+        };
+        // The part as the only member of a document, to be read as any other.
+        match Decryption::begin(encrypted, key, format!("{{\"{part}\":").into_bytes()) {
+            Some(decryption) => Stage::Decrypting(number, Box::new(decryption)),
+            None => refuse_encrypted(&path, problems),
+        }
+    }
+
+    /// Reads the next bytes of a decrypted part.
+    fn read_decrypted(
+        &mut self,
+        number: usize,
+        (text, mut reading): (Vec<u8>, Box<Reading>),
+        node: Node<'_>,
+        problems: &mut Problems,
+    ) -> Stage {
+        match reading.advance(&text, DECRYPTED_BYTES_PER_STEP) {
+            Ok(false) => return Stage::Reading(number, text, reading),
+            Ok(true) => {
+                let (document, found) = reading.finish();
+                let is_one = document.len() == 1;
+                self.decrypted.extend(document);
+                if is_one {
+                    problems.append(found);
+                    return Stage::Encrypted(number + 1);
+                }
+            }
+            // What was read is freed in steps.
+            Err(Malformed) => self.decrypted.extend(reading.finish().0),
+        }
+        let name = ENCRYPTED.get(number).map_or("", |(_, name)| name);
+        refuse_encrypted(&node.path.field(name), problems)
+    }
+
+    fn read_head(&mut self, node: Node<'_>, problems: &mut Problems) -> Stage {
+        let Some(features) = part(&self.decrypted, node, "features") else {
+            problems.error(&node.path.field("features"), "missing; expected an object of features");
+            return Stage::Refused;
+        };
+        for (name, _) in OBJECTS {
+            // Without its groups, a condition that names one would be about other visitors.
+            let value = part(&self.decrypted, node, name);
+            let is_wrong =
+                value.is_some_and(|value| Node { value, path: &node.path.field(name) }.object(problems).is_none());
+            if is_wrong && name != "contextualBandits" {
+                return Stage::Refused;
+            }
+        }
+        let count = features.as_object().map_or(0, Map::len);
+        self.payload.feature_count = count;
+        self.payload.features.reserve_exact(count);
+        self.payload.by_key.reserve(count);
         let mut scope = Scope::new(&mut self.groups);
         self.payload.revision = scope.member(node, "dateUpdated", text);
-        let path = node.path.field("contextualBandits");
-        if let Some(value) = part(&bandits, node, "contextualBandits") {
-            self.bandits = read_bandits(Node { value, path: &path }, &mut scope);
-        }
         problems.append(scope.problems);
-        Some(())
+        Stage::Member(0, 0)
     }
 
-    fn read_feature(&mut self, position: usize, node: Node<'_>, problems: &mut Problems) -> Option<usize> {
-        // Each key is freed with its feature: freeing all of them at once would take long.
-        let key = &std::mem::take(self.keys.get_mut(position)?);
-        let value = part(&self.decrypted_features, node, "features")?.get(key)?;
-        let list = node.path.field("features");
-        let path = list.field(key);
+    /// Compiles the next part of an object, member by member.
+    fn read_object(&mut self, object: usize, number: usize, node: Node<'_>, problems: &mut Problems) -> (Stage, usize) {
+        let Some(&(name, read)) = OBJECTS.get(object) else { return (Stage::Experiment(0), 0) };
+        // The parts are read in place, and put back.
+        let decrypted = std::mem::take(&mut self.decrypted);
+        let members = part(&decrypted, node, name).and_then(Value::as_object);
+        let next = match (self.keys.get(number).cloned(), members) {
+            (Some(key), Some(members)) => {
+                let list = node.path.field(name);
+                let value = members.get(&key).unwrap_or(&Value::Null);
+                let (bytes, is_complete) = read(self, Node { value, path: &list.field(&key) }, &key, number, problems);
+                if is_complete && let Some(key) = self.keys.get_mut(number) {
+                    // Each key is freed with its member: freeing all of them at once would take long.
+                    *key = String::new();
+                }
+                (Stage::Member(object, number + usize::from(is_complete)), bytes)
+            }
+            (None, Some(members)) if number < members.len() => {
+                self.keys.extend(members.keys().skip(number).take(KEYS_PER_STEP).cloned());
+                (Stage::Member(object, number), KEYS_PER_STEP)
+            }
+            _ => {
+                self.keys.clear();
+                (Stage::Member(object + 1, 0), 0)
+            }
+        };
+        self.decrypted = decrypted;
+        next
+    }
+
+    fn read_group(&mut self, node: Node<'_>, key: &str, _number: usize, _problems: &mut Problems) -> (usize, bool) {
+        self.groups.prepare(key, node.value)
+    }
+
+    fn read_bandit(&mut self, node: Node<'_>, key: &str, _number: usize, problems: &mut Problems) -> (usize, bool) {
+        let mut scope = Scope::new(&mut self.groups);
+        let bandit = experiment::bandit(&mut scope, node);
+        let bandit = bandit.filter(|_| !scope.is_disabled());
+        problems.append(scope.problems);
+        self.bandits.push((key.to_owned(), bandit));
+        (size(node.value) + self.groups.element_bytes(), true)
+    }
+
+    fn read_feature(&mut self, node: Node<'_>, key: &str, position: usize, problems: &mut Problems) -> (usize, bool) {
         let mut scope = Scope::new(&mut self.groups);
         if !(1..=KEY_BYTES_MAX).contains(&key.len()) {
-            scope.problems.error(&path, format!("expected a key of 1 to {KEY_BYTES_MAX} bytes"));
+            scope.problems.error(node.path, format!("expected a key of 1 to {KEY_BYTES_MAX} bytes"));
         }
-        let feature = Feature::compile(&mut scope, Node { value, path: &path }, key, position, &self.bandits);
+        let feature = Feature::compile(&mut scope, node, key, position, &self.bandits);
+        if let Some(feature) = &feature {
+            for rule in &feature.rules {
+                if let RuleKind::Experiment(experiment, _) = &rule.kind
+                    && !self.payload.add_sticky_attributes(experiment)
+                {
+                    scope.problems.error(node.path, too_many_sticky_attributes());
+                }
+            }
+        }
         match feature.filter(|_| !scope.is_disabled()) {
             Some(feature) => {
                 self.payload.by_key.insert(feature.key.clone(), self.payload.features.len());
                 self.payload.features.push(feature);
             }
             None => {
-                self.disabled.insert(key.clone());
-                self.payload.disabled.push(disabled(Some(key.clone()), position, &scope.problems));
+                self.disabled.insert(key.to_owned());
+                self.payload.disabled.push(disabled(Some(key.to_owned()), position, &scope.problems));
             }
         }
         problems.append(scope.problems);
-        Some(size(value))
+        (size(node.value) + self.groups.element_bytes(), true)
     }
 
     fn read_experiment(&mut self, position: usize, node: Node<'_>, problems: &mut Problems) -> Option<usize> {
         let path = node.path.field("experiments");
-        let value = part(&self.decrypted_experiments, node, "experiments")?;
+        let value = part(&self.decrypted, node, "experiments")?;
         let Some(list) = value.as_array() else {
             Node { value, path: &path }.expected(problems, "a list");
             return None;
         };
         let value = list.get(position)?;
         let mut scope = Scope::new(&mut self.groups);
-        let test = redirect::read(&mut scope, Node { value, path: &path.index(position) }, position);
+        let path = path.index(position);
+        let test = redirect::read(&mut scope, Node { value, path: &path }, position);
+        if test.as_ref().is_some_and(|test| !self.payload.add_sticky_attributes(&test.experiment)) {
+            scope.problems.error(&path, too_many_sticky_attributes());
+        }
         if scope.is_disabled() {
             let key = value.get("key").and_then(Value::as_str).map(str::to_owned);
             self.payload.disabled.push(disabled(key, self.payload.feature_count + position, &scope.problems));
@@ -204,108 +347,119 @@ impl Draft {
             self.payload.redirects.extend(test);
         }
         problems.append(scope.problems);
-        Some(size(value))
+        Some(size(value) + self.groups.element_bytes())
     }
 
-    /// Disables the features that cannot be decided, and the redirect tests that depend on a disabled feature.
-    fn disable_undecidable(&mut self, root: &Path<'_>, problems: &mut Problems) {
-        let (features, experiments) = (root.field("features"), root.field("experiments"));
-        let count = self.payload.feature_count;
-        let payload = &mut self.payload;
-        let found = undecidable(&payload.features, &payload.by_key, &self.disabled);
-        if self.disabled.is_empty() && found.iter().all(Option::is_none) {
-            return;
+    /// Begins to disable the features that cannot be decided, and the redirect tests that depend on a disabled feature.
+    fn begin_move(&mut self) -> Stage {
+        if self.disabled.is_empty() && !self.dependencies.has_undecidable {
+            return Stage::Tie(0);
         }
+        let Payload { features, redirects, .. } = &mut self.payload;
+        let kept = Vec::with_capacity(features.len());
+        self.moved = (std::mem::replace(features, kept).into_iter(), std::mem::take(redirects).into_iter());
+        Stage::Move(0)
+    }
+
+    /// Moves the feature that had the number `number`, or the next redirect test behind all features, to those in force, or
+    /// disables it. None if there is none.
+    fn move_next(&mut self, number: usize, root: &Path<'_>, problems: &mut Problems) -> Option<()> {
+        let payload = &mut self.payload;
+        let feature_count = payload.feature_count;
         let mut disable = |path: &Path<'_>, key: &str, position, problem: String| {
             let mut own = Problems::new();
             own.error(path, problem);
             payload.disabled.push(disabled(Some(key.to_owned()), position, &own));
             problems.append(own);
         };
-        payload.by_key.clear();
-        for (feature, problem) in std::mem::take(&mut payload.features).into_iter().zip(found) {
-            if let Some(problem) = problem {
-                disable(&features.field(&feature.key), &feature.key, feature.position, problem);
+        let Some(feature) = self.moved.0.next() else {
+            let test = self.moved.1.next()?;
+            let key = &test.experiment.key;
+            match test.experiment.parents.iter().find(|parent| self.disabled.contains(&parent.id)) {
+                Some(parent) => {
+                    let path = root.field("experiments");
+                    disable(&path.index(test.position), key, feature_count + test.position, depends_on(&parent.id));
+                }
+                None => payload.redirects.push(test),
+            }
+            return Some(());
+        };
+        match self.dependencies.take_problem(number) {
+            Some(problem) => {
+                disable(&root.field("features").field(&feature.key), &feature.key, feature.position, problem);
+                payload.by_key.remove(&feature.key);
                 self.disabled.insert(feature.key);
-                continue;
             }
-            payload.by_key.insert(feature.key.clone(), payload.features.len());
-            payload.features.push(feature);
+            None => {
+                payload.by_key.insert(feature.key.clone(), payload.features.len());
+                payload.features.push(feature);
+            }
         }
-        payload.redirects.retain(|RedirectTest { experiment, position, .. }| {
-            let parent = experiment.parents.iter().find(|parent| self.disabled.contains(&parent.id));
-            if let Some(parent) = parent {
-                disable(&experiments.index(*position), &experiment.key, count + position, depends_on(&parent.id));
-            }
-            parent.is_none()
-        });
+        Some(())
     }
 
-    fn tie_feature(&mut self, number: usize, root: &Path<'_>, problems: &mut Problems) -> Option<usize> {
-        let Payload { features, by_key, .. } = &mut self.payload;
-        let feature = features.get_mut(number)?;
-        let (list, key) = (root.field("features"), feature.key.clone());
-        let path = list.field(&key);
-        let path = path.field("rules");
-        // A prerequisite may be the feature itself, but needs no rules of it.
-        let mut rules = std::mem::take(&mut feature.rules);
-        for (position, rule) in rules.iter_mut().enumerate() {
-            tie(&mut rule.parents, &path.index(position), by_key, features, problems);
-        }
-        let bytes = rules.len() * 64;
-        if let Some(feature) = features.get_mut(number) {
-            feature.rules = rules;
-        }
-        Some(bytes)
-    }
-
-    fn tie_redirects(&mut self, root: &Path<'_>, problems: &mut Problems) {
-        let path = root.field("experiments");
+    /// Ties the prerequisites of a feature, or of a redirect test behind all features.
+    fn tie(&mut self, number: usize, root: &Path<'_>, problems: &mut Problems) -> Option<usize> {
+        let steps_max = self.tie_steps.min(TIE_STEPS_MAX);
+        let steps = StepBudget::new(steps_max);
         let Payload { features, redirects, by_key, .. } = &mut self.payload;
-        for test in redirects {
-            tie(&mut test.experiment.parents, &path.index(test.position), by_key, features, problems);
+        let count = features.len();
+        match features.get_mut(number) {
+            Some(feature) => {
+                let (list, key) = (root.field("features"), feature.key.clone());
+                let path = list.field(&key);
+                let path = path.field("rules");
+                // A prerequisite may be the feature itself, but needs no rules of it.
+                let mut rules = std::mem::take(&mut feature.rules);
+                for (position, rule) in rules.iter_mut().enumerate() {
+                    tie(&mut rule.parents, &path.index(position), (by_key, features), &steps, problems);
+                }
+                if let Some(feature) = features.get_mut(number) {
+                    feature.rules = rules;
+                }
+            }
+            None => {
+                let test = redirects.get_mut(number - count)?;
+                let path = root.field("experiments");
+                tie(&mut test.experiment.parents, &path.index(test.position), (by_key, features), &steps, problems);
+            }
         }
+        let spent = steps_max - steps.left();
+        self.tie_steps -= spent;
+        Some(TIE_BYTES + spent as usize / TIE_STEPS_PER_BYTE)
     }
+}
+
+/// Decrypts the next bytes of a part.
+fn decrypt_part(number: usize, mut decryption: Box<Decryption>, node: Node<'_>, problems: &mut Problems) -> Stage {
+    let name = ENCRYPTED.get(number).map_or("", |(_, name)| name);
+    let encrypted = node.value.get(name).and_then(Value::as_str).unwrap_or_default();
+    let text = match decryption.advance(encrypted, DECRYPTED_BYTES_PER_STEP) {
+        Some(false) => return Stage::Decrypting(number, decryption),
+        Some(true) => decryption.finish(),
+        None => None,
+    };
+    match text {
+        Some(mut text) => {
+            text.push(b'}');
+            Stage::Reading(number, text, Box::new(Reading::lossy()))
+        }
+        None => refuse_encrypted(&node.path.field(name), problems),
+    }
+}
+
+fn refuse_encrypted(path: &Path<'_>, problems: &mut Problems) -> Stage {
+    problems.error(path, "cannot be decrypted to JSON with the configured key");
+    Stage::Refused
+}
+
+fn too_many_sticky_attributes() -> String {
+    format!("sticky buckets would be kept by more than {STICKY_ATTRIBUTES_MAX} attributes")
 }
 
 /// A part of the payload: the decrypted one, else the member `name`. None if it is missing or null.
-fn part<'a>(decrypted: &'a Option<Value>, node: Node<'a>, name: &str) -> Option<&'a Value> {
-    decrypted.as_ref().or_else(|| node.value.get(name)).filter(|value| !value.is_null())
-}
-
-/// The decrypted member `name`, if it is encrypted. None if it cannot be decrypted.
-fn decrypted(node: Node<'_>, name: &str, key: Option<&str>, problems: &mut Problems) -> Option<Option<Value>> {
-    let path = node.path.field(name);
-    match node.value.get(name) {
-        None | Some(Value::Null) => Some(None),
-        Some(value) => {
-            let encrypted = Node { value, path: &path }.string(problems)?;
-            let Some(key) = key else {
-                problems.error(&path, "is encrypted, and no key is configured");
-                return None;
-            };
-            let plain = decrypt(encrypted, key).and_then(|text| json::read(text.as_bytes()).ok());
-            if plain.is_none() {
-                problems.error(&path, "cannot be decrypted to JSON with the configured key");
-            }
-            plain.map(Some)
-        }
-    }
-}
-
-fn read_bandits(node: Node<'_>, scope: &mut Scope<'_>) -> Bandits {
-    let mut bandits = Bandits::new();
-    if node.value.is_null() {
-        return bandits;
-    }
-    for (id, value) in node.object(&mut scope.problems).into_iter().flatten() {
-        let path = node.path.field(id);
-        let before = (scope.problems.errors(), scope.tolerated);
-        let bandit = experiment::bandit(scope, Node { value, path: &path });
-        let is_disabled = scope.problems.errors() - before.0 > scope.tolerated - before.1;
-        bandits.push((id.clone(), bandit.filter(|_| !is_disabled)));
-    }
-    bandits
+fn part<'a>(decrypted: &'a Map<String, Value>, node: Node<'a>, name: &str) -> Option<&'a Value> {
+    decrypted.get(name).or_else(|| node.value.get(name)).filter(|value| !value.is_null())
 }
 
 /// The entry of a part that is disabled.

@@ -6,6 +6,7 @@ use super::payload::Payload;
 use super::sticky::{COOKIE_PREFIX, StickyDocument, StickyDocuments};
 use edgesplit_engine::attribute::{AttributeName, AttributeValue, Attributes};
 use edgesplit_engine::flag::{FlagEvaluator, FlagExposure, FlagSink, FlagVisitor, Outcome};
+use edgesplit_engine::free::free_from;
 use edgesplit_engine::json;
 use edgesplit_engine::observer::Check;
 use serde_json::Value;
@@ -70,6 +71,11 @@ impl FlagEvaluator for Evaluator {
 
     fn as_any(&self) -> &dyn Any {
         self
+    }
+
+    fn free(&mut self, left: &mut usize) {
+        free_from(&mut self.0.features, left, |feature| 1 + feature.outcomes().len());
+        free_from(&mut self.0.redirects, left, |test| 1 + test.outcomes().len());
     }
 }
 

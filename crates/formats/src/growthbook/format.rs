@@ -11,7 +11,7 @@ use crate::diagnostics::{Node, Problems};
 use crate::events::{EventWire, VendorEvent, write_joined};
 use crate::flags::{Flag, FlagEntries};
 use crate::format::{Compilation, Compiled, Format, Options};
-use crate::stepwise::{self, COMPARISONS_PER_BYTE, OUTCOME_BYTES, Steps, Stepwise};
+use crate::stepwise::{self, Leftovers, Steps, Stepwise};
 use edgesplit_engine::attribute::AttributeName;
 use edgesplit_engine::flag::FlagEvaluator;
 use serde_json::{Map, Value};
@@ -75,13 +75,15 @@ struct PayloadSteps {
     /// The next feature or redirect test to add.
     next: usize,
     entries: FlagEntries,
+    leftovers: Leftovers,
 }
 
 impl PayloadSteps {
     fn new(options: &Options) -> PayloadSteps {
         let key = options.decryption_key.as_ref().map(|key| key.text());
         let entries = FlagEntries::new(options);
-        PayloadSteps { problems: Problems::new(), draft: Some(Draft::new(key)), payload: None, next: 0, entries }
+        let (problems, leftovers) = Default::default();
+        PayloadSteps { problems, draft: Some(Draft::new(key)), payload: None, next: 0, entries, leftovers }
     }
 }
 
@@ -91,7 +93,7 @@ impl Steps for PayloadSteps {
             if let Some(bytes) = draft.step(config, &mut self.problems) {
                 return Some(bytes);
             }
-            self.payload = self.draft.take().and_then(Draft::finish);
+            (self.payload, self.leftovers) = self.draft.take().map(Draft::finish).unwrap_or_default();
             let flags = self.payload.as_ref().map_or(0, |payload| payload.features().len() + payload.redirects().len());
             self.entries.reserve(flags);
         }
@@ -112,22 +114,23 @@ impl Steps for PayloadSteps {
                 Flag { key, position, number, outcomes: test.outcomes(), path, shares_key: true }
             }
         };
-        let comparisons = self.entries.add(&flag);
         self.next += 1;
-        Some(OUTCOME_BYTES * (1 + flag.outcomes.len()) + comparisons / COMPARISONS_PER_BYTE)
+        Some(self.entries.add(&flag))
     }
 
     fn report(&mut self, problems: Problems) {
         self.problems.append(problems);
     }
 
-    fn finish(mut self: Box<Self>) -> Compiled {
-        let Some(payload) = self.payload else { return Compiled { snapshot: None, problems: self.problems } };
+    fn finish(mut self: Box<Self>) -> (Compiled, Leftovers) {
+        let Some(mut payload) = self.payload else {
+            return (Compiled { snapshot: None, problems: self.problems }, self.leftovers);
+        };
         let revision = payload.revision().map(str::to_owned);
-        let disabled = payload.disabled().to_vec();
-        let compiled = self.entries.finish(revision, &disabled, Box::new(Evaluator(payload)));
+        let disabled = std::mem::take(&mut payload.disabled);
+        let compiled = self.entries.finish(revision, disabled, Box::new(Evaluator(payload)));
         self.problems.append(compiled.problems);
-        Compiled { problems: self.problems, ..compiled }
+        (Compiled { problems: self.problems, ..compiled }, self.leftovers)
     }
 }
 

@@ -1,17 +1,20 @@
 //! A compiled payload: immutable, replaced whole, only read on the request path.
 
 use super::experiment::{Attribute, Experiment};
-use super::feature::{Feature, RuleKind};
-use super::prerequisites::tie;
+use super::feature::Feature;
+use super::prerequisites::{TIE_STEPS_MAX, tie};
 use super::redirect::RedirectTest;
 use super::wire::Scope;
 use crate::conditions::SavedGroups;
 use crate::diagnostics::{Node, Problems};
+use edgesplit_engine::condition::StepBudget;
 use edgesplit_engine::flag::Outcome;
 use edgesplit_engine::snapshot::Disabled;
-use edgesplit_engine::sort::sort_by;
 use serde_json::Value;
 use std::collections::HashMap;
+
+/// How many attributes sticky buckets may be kept by: each is looked up in every request.
+pub(super) const STICKY_ATTRIBUTES_MAX: usize = 32;
 
 /// Everything known of one payload: immutable, replaced whole.
 #[derive(Debug, Default)]
@@ -64,7 +67,7 @@ impl Payload {
         saved_groups: &Value,
         problems: &mut Problems,
     ) -> Option<(Experiment, Vec<Outcome>)> {
-        let mut groups = SavedGroups::new(saved_groups.clone());
+        let mut groups = SavedGroups::new(saved_groups);
         let mut scope = Scope::new(&mut groups);
         let values = scope
             .required(node, "variations", |scope, node| node.array(&mut scope.problems).map(<[Value]>::to_vec))
@@ -72,7 +75,8 @@ impl Payload {
         let mut experiment = Experiment::compile_whole(&mut scope, node, &values).filter(|_| !scope.is_disabled());
         problems.append(scope.problems);
         if let Some(experiment) = &mut experiment {
-            tie(&mut experiment.parents, node.path, &self.by_key, &self.features, problems);
+            let steps = StepBudget::new(TIE_STEPS_MAX);
+            tie(&mut experiment.parents, node.path, (&self.by_key, &self.features), &steps, problems);
         }
         experiment.map(|experiment| {
             let outcomes = experiment.outcomes(&values).collect();
@@ -80,18 +84,16 @@ impl Payload {
         })
     }
 
-    pub(super) fn find_sticky_attributes(&self) -> Vec<Attribute> {
-        let rules = self.features.iter().flat_map(|feature| &feature.rules);
-        let of_rules = rules.filter_map(|rule| match &rule.kind {
-            RuleKind::Experiment(experiment, _) => Some(&**experiment),
-            _ => None,
-        });
-        let of_tests = self.redirects.iter().map(|test| &test.experiment);
-        let units = of_rules.chain(of_tests).map(|experiment| &experiment.unit);
-        let attributes = units.flat_map(|unit| [Some(&unit.attribute), unit.fallback.as_ref()]).flatten();
-        let mut attributes: Vec<&Attribute> = attributes.collect();
-        sort_by(&mut attributes, |a, b| a.written < b.written);
-        attributes.dedup_by(|a, b| a.written == b.written);
-        attributes.into_iter().cloned().collect()
+    /// Adds the attributes that the experiment's sticky buckets are kept by. False if there would be too many.
+    pub(super) fn add_sticky_attributes(&mut self, experiment: &Experiment) -> bool {
+        let unit = &experiment.unit;
+        [Some(&unit.attribute), unit.fallback.as_ref()].into_iter().flatten().all(|attribute| {
+            let place = self.sticky_attributes.binary_search_by(|other| other.written.cmp(&attribute.written));
+            let fits = place.is_ok() || self.sticky_attributes.len() < STICKY_ATTRIBUTES_MAX;
+            if let (Err(place), true) = (place, fits) {
+                self.sticky_attributes.insert(place, attribute.clone());
+            }
+            fits
+        })
     }
 }

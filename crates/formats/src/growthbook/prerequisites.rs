@@ -2,82 +2,141 @@
 
 use super::experiment::Parent;
 use super::feature::Feature;
+use super::payload::Payload;
 use crate::diagnostics::{Path, Problems};
 use edgesplit_engine::attribute::{AttributeName, AttributeValue, Attributes, member};
 use edgesplit_engine::condition::StepBudget;
-use js_regex::STEPS_MAX;
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
 
 /// How long a chain of features may be that are prerequisites of each other. It bounds the stack that deciding takes.
 pub(super) const PREREQUISITE_DEPTH_MAX: usize = 32;
 
-/// Why each of the features cannot be decided, if so: it stands on a chain of prerequisites that is too long, or depends on a
-/// feature that is disabled, itself or by way of others.
-///
-/// A cycle is no long chain: whether a visitor runs into it is only known when deciding, which has an end of its own.
-pub(super) fn undecidable(
-    features: &[Feature],
-    by_key: &HashMap<String, usize>,
-    disabled: &HashSet<String>,
-) -> Vec<Option<String>> {
-    let mut problems = vec![None; features.len()];
-    let mut children = vec![Vec::new(); features.len()];
-    let mut open = vec![0_usize; features.len()];
-    for (at, feature) in features.iter().enumerate() {
-        for parent in feature.rules.iter().flat_map(|rule| &rule.parents) {
-            let place = by_key.get(&parent.id).and_then(|place| children.get_mut(*place));
-            if let (Some(children), Some(open)) = (place, open.get_mut(at)) {
-                children.push(at);
-                *open += 1;
-            } else if let (true, Some(problem)) = (disabled.contains(&parent.id), problems.get_mut(at)) {
-                *problem = Some(depends_on(&parent.id));
-            }
-        }
-    }
-    // From the features without a prerequisite on, each once all of its own are done; those of a cycle never are.
-    let mut depths = vec![1_usize; features.len()];
-    let mut ready: Vec<usize> = (0..).zip(&open).filter(|(_, open)| **open == 0).map(|(at, _)| at).collect();
-    while let Some(at) = ready.pop() {
-        let depth = depths.get(at).copied().unwrap_or_default() + 1;
-        for &child in children.get(at).into_iter().flatten() {
-            if let (Some(deepest), Some(open)) = (depths.get_mut(child), open.get_mut(child)) {
-                *deepest = depth.max(*deepest);
-                *open -= 1;
-                if *open == 0 {
-                    ready.push(child);
-                }
-            }
-        }
-    }
-    for (problem, _) in problems.iter_mut().zip(depths).filter(|(_, depth)| *depth > PREREQUISITE_DEPTH_MAX) {
-        *problem = Some(format!("more than {PREREQUISITE_DEPTH_MAX} features are prerequisites of each other here"));
-    }
-    let mut unusable: Vec<usize> =
-        (0..).zip(&problems).filter(|(_, problem)| problem.is_some()).map(|(at, _)| at).collect();
-    while let Some(at) = unusable.pop() {
-        let key = features.get(at).map_or("", |feature| &feature.key);
-        for &child in children.get(at).into_iter().flatten() {
-            if let Some(problem @ None) = problems.get_mut(child) {
-                *problem = Some(depends_on(key));
-                unusable.push(child);
-            }
-        }
-    }
-    problems
-}
+/// How many steps deciding the prerequisites of one feature in advance may take, and those of a payload.
+pub(super) const TIE_STEPS_MAX: u32 = 100_000;
+pub(super) const PAYLOAD_TIE_STEPS_MAX: u32 = 10_000_000;
 
 /// The problem of a part that depends on the disabled feature `key`.
 pub(super) fn depends_on(key: &str) -> String {
     format!("depends on the feature {key:?}, which is disabled")
 }
 
-/// Ties prerequisites to their features, and decides in advance which of those features' outcomes pass.
+/// The features that cannot be decided, found feature by feature: each stands on a chain of prerequisites that is too long,
+/// or depends on a feature that is disabled, itself or by way of others.
+///
+/// A cycle is no long chain: whether a visitor runs into it is only known when deciding, which has an end of its own.
+#[derive(Debug, Default)]
+pub(super) struct Dependencies {
+    /// By the features' positions.
+    features: Vec<Dependency>,
+    /// The next feature whose prerequisites are looked up.
+    next: usize,
+    /// Features whose prerequisites are all done; those of a cycle never are.
+    ready: Vec<usize>,
+    /// Features that cannot be decided, whose dependents are not yet marked.
+    undecidable: Vec<usize>,
+    /// Whether there is such a feature.
+    pub(super) has_undecidable: bool,
+}
+
+/// The dependencies of a feature.
+#[derive(Debug, Default)]
+struct Dependency {
+    /// The features that it is a prerequisite of.
+    children: Vec<usize>,
+    /// How many of its own prerequisites are not done yet.
+    open: usize,
+    /// The length of its longest chain.
+    depth: usize,
+    /// The reason why it cannot be decided.
+    problem: Option<String>,
+}
+
+impl Dependencies {
+    /// Handles the next feature of `payload`, and gives the number of its prerequisites or dependents. None if nothing is
+    /// left to do. `disabled` are the keys of disabled features.
+    pub(super) fn step(&mut self, payload: &Payload, disabled: &HashSet<String>) -> Option<usize> {
+        let at = self.next;
+        let Some(feature) = payload.features.get(at) else { return self.finish_ready().or_else(|| self.mark(payload)) };
+        if at == 0 {
+            self.features.resize_with(payload.features.len(), Dependency::default);
+        }
+        let (mut open, mut problem, mut count) = (0, None, 1);
+        for parent in feature.rules.iter().flat_map(|rule| &rule.parents) {
+            count += 1;
+            match payload.by_key.get(&parent.id).and_then(|place| self.features.get_mut(*place)) {
+                Some(parent) => {
+                    parent.children.push(at);
+                    open += 1;
+                }
+                None if disabled.contains(&parent.id) => problem = Some(depends_on(&parent.id)),
+                None => {}
+            }
+        }
+        self.ready.extend((open == 0).then_some(at));
+        if let Some(feature) = self.features.get_mut(at) {
+            (feature.open, feature.depth) = (open, feature.depth.max(1));
+        }
+        if let Some(problem) = problem {
+            self.refuse(at, problem);
+        }
+        self.next += 1;
+        Some(count)
+    }
+
+    fn refuse(&mut self, at: usize, problem: String) {
+        if let Some(Dependency { problem: old @ None, .. }) = self.features.get_mut(at) {
+            *old = Some(problem);
+            self.undecidable.push(at);
+            self.has_undecidable = true;
+        }
+    }
+
+    /// Finishes a feature whose prerequisites are all done.
+    fn finish_ready(&mut self) -> Option<usize> {
+        let at = self.ready.pop()?;
+        let feature = self.features.get(at)?;
+        let (depth, children) = (feature.depth, feature.children.clone());
+        if depth > PREREQUISITE_DEPTH_MAX {
+            let problem = format!("more than {PREREQUISITE_DEPTH_MAX} features are prerequisites of each other here");
+            self.refuse(at, problem);
+        }
+        for &child in &children {
+            if let Some(Dependency { depth: deepest, open, .. }) = self.features.get_mut(child) {
+                *deepest = (depth + 1).max(*deepest);
+                *open -= 1;
+                self.ready.extend((*open == 0).then_some(child));
+            }
+        }
+        Some(1 + children.len())
+    }
+
+    /// Marks the dependents of a feature that cannot be decided.
+    fn mark(&mut self, payload: &Payload) -> Option<usize> {
+        let at = self.undecidable.pop()?;
+        let children = std::mem::take(&mut self.features.get_mut(at)?.children);
+        let key = payload.features.get(at).map_or("", |feature| &feature.key);
+        children.iter().for_each(|&child| self.refuse(child, depends_on(key)));
+        Some(1 + children.len())
+    }
+
+    /// The reason why the feature at this position cannot be decided.
+    pub(super) fn take_problem(&mut self, position: usize) -> Option<String> {
+        self.features.get_mut(position)?.problem.take()
+    }
+
+    /// The entries, each dropped as it is iterated over.
+    pub(super) fn into_entries(self) -> impl Iterator<Item = ()> {
+        self.features.into_iter().map(drop)
+    }
+}
+
+/// Ties prerequisites to their features, and decides in advance which of those features' outcomes pass, with `steps` of work.
 pub(super) fn tie(
     parents: &mut [Parent],
     path: &Path<'_>,
-    by_key: &HashMap<String, usize>,
-    features: &[Feature],
+    (by_key, features): (&HashMap<String, usize>, &[Feature]),
+    steps: &StepBudget,
     problems: &mut Problems,
 ) {
     let path = path.field("parentConditions");
@@ -86,11 +145,20 @@ pub(super) fn tie(
         let condition = parent.condition.as_ref();
         let passes = |value: &Value| match condition {
             // A value that exceeds the limit of work passes nothing, as it would not in a request.
-            Some(condition) => condition.matches(&ParentValue(value), &StepBudget::new(STEPS_MAX)) == Ok(true),
+            Some(condition) => condition.matches(&ParentValue(value), steps) == Ok(true),
             None => true,
         };
         match parent.feature.and_then(|at| features.get(at)) {
-            Some(feature) => parent.passes = feature.outcomes.iter().map(|outcome| passes(&outcome.value)).collect(),
+            Some(feature) => {
+                let outcomes = u32::try_from(feature.outcomes.len()).unwrap_or(u32::MAX);
+                if steps.spend(outcomes).is_ok() {
+                    parent.passes = feature.outcomes.iter().map(|outcome| passes(&outcome.value)).collect();
+                }
+                if steps.left() == 0 {
+                    let message = "deciding the prerequisites in advance takes too much work: from here on, none holds";
+                    problems.error(&path.index(position), message);
+                }
+            }
             None => {
                 // Which the SDK decides by, so it disables nothing else.
                 let message = format!("there is no feature {:?}: its value is null", parent.id);

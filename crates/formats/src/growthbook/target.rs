@@ -2,7 +2,7 @@
 
 use super::url::Url;
 use super::wire::Scope;
-use crate::conditions::too_many_instructions;
+use crate::conditions::PatternError;
 use crate::diagnostics::{Node, Severity, found};
 use edgesplit_engine::condition::{LimitExceeded, StepBudget};
 use edgesplit_engine::pattern::Pattern;
@@ -98,15 +98,13 @@ fn target(scope: &mut Scope<'_>, node: Node<'_>) -> Option<UrlTarget> {
         let pattern = node.string(&mut scope.problems)?;
         let matcher = match kind.as_str() {
             "simple" => Matcher::simple(pattern).ok_or_else(|| "is no URL with wildcards".into()),
-            "regex" => JsRegex::compile(pattern, false).map(Matcher::Regex),
+            "regex" => match scope.groups.pattern(pattern, false) {
+                Ok(regex) => Ok(Matcher::Regex(regex)),
+                Err(PatternError::Compile(error)) => Err(error),
+                Err(PatternError::TooMany(message)) => Err(CompileError::TooLarge(message)),
+            },
             _ => Err(format!("is of an unknown type: {kind:?}").into()),
         };
-        if let Ok(Matcher::Regex(regex)) = &matcher
-            && !scope.groups.has_room_for(regex)
-        {
-            scope.problems.error(node.path, too_many_instructions());
-            return None;
-        }
         if let Err(error) = &matcher {
             scope.problems.error(node.path, format!("as a pattern, {} {error}", found(node.value)));
             // The SDK matches nothing with an invalid pattern, but it knows no limits.

@@ -16,6 +16,7 @@ pub(super) struct Scope<'a> {
 
 impl<'a> Scope<'a> {
     pub(super) fn new(groups: &'a mut SavedGroups) -> Scope<'a> {
+        groups.begin_element();
         Scope { problems: Problems::new(), tolerated: 0, groups }
     }
 

@@ -1,11 +1,12 @@
 //! Incremental compilation of a document. A worker compiles between its requests, and no request waits for a thousand
 //! experiments. At any time, the values of only one experiment are in memory.
 
-use super::document::{Experiments, Leftovers, document, head};
+use super::document::{Experiments, document, head, is_member};
 use crate::diagnostics::{Node, Path, Problems};
 use crate::format::{Compiled, Options};
+use crate::reading::{ELEMENTS_MAX, MEMBERS_MAX};
 use crate::splitter::{ELEMENT_BYTES_MAX, Malformed, Part, Splitter};
-use crate::stepwise::{BYTES_PER_ITEM, COMPARISONS_PER_BYTE};
+use crate::stepwise::{self, BYTES_PER_ITEM, COMPARISONS_PER_BYTE, ELEMENT_BYTES, Leftovers};
 use edgesplit_engine::json;
 use edgesplit_engine::snapshot::Snapshot;
 use edgesplit_engine::snapshot_indexer::SnapshotIndexer;
@@ -112,14 +113,14 @@ impl Compilation {
             let path = list_path.index(*next);
             if part.len() > ELEMENT_BYTES_MAX {
                 done.refuse_large(&path, *next, &mut self.problems);
-                bytes = bytes.saturating_add(1);
+                bytes = bytes.saturating_add(ELEMENT_BYTES);
             } else {
                 let text = self.text.get(part.clone()).ok_or(Malformed)?;
                 let value = json::read(text).map_err(|_| Malformed)?;
                 let before = done.budget.comparisons();
                 done.add(Node { value: &value, path: &path }, *next, &mut self.problems);
                 let comparisons = (done.budget.comparisons() - before) as usize;
-                bytes = bytes.saturating_add(part.len() + comparisons / COMPARISONS_PER_BYTE);
+                bytes = bytes.saturating_add(ELEMENT_BYTES + part.len() + comparisons / COMPARISONS_PER_BYTE);
             }
             *next += 1;
         }
@@ -158,7 +159,11 @@ impl Outline {
                 }
                 Some(Part::Close) => self.in_experiments = false,
                 Some(Part::Value(_, range)) if self.in_experiments => {
-                    self.experiments.get_or_insert_default().push(range)
+                    let parts = self.experiments.get_or_insert_default();
+                    if parts.len() >= ELEMENTS_MAX {
+                        return Err(Malformed);
+                    }
+                    parts.push(range);
                 }
                 Some(Part::Value(name, range)) => {
                     let name = name.unwrap_or_default();
@@ -168,10 +173,16 @@ impl Outline {
                         // No member may have this value, so a holdout that is not read refuses the document.
                         Value::Bool(false)
                     } else {
-                        json::read(text.get(range).ok_or(Malformed)?).map_err(|_| Malformed)?
+                        bytes_max = bytes_max.saturating_sub(range.len());
+                        let value = json::read(text.get(range).ok_or(Malformed)?).map_err(|_| Malformed)?;
+                        // The values of unknown members do not matter, and would be freed at once.
+                        if is_member(&name) { value } else { Value::Null }
                     };
                     if name == "experiments" {
                         self.experiments = None;
+                    }
+                    if self.head.len() >= MEMBERS_MAX {
+                        return Err(Malformed);
                     }
                     self.head.insert(name, value);
                 }
@@ -183,10 +194,10 @@ impl Outline {
 }
 
 fn whole(text: &[u8], options: &Options, problems: &mut Problems) -> Option<Snapshot> {
-    match json::read(text) {
+    match stepwise::whole(text) {
         Ok(value) => document(Node { value: &value, path: &Path::Root }, options, problems),
-        Err(error) => {
-            problems.error(&Path::Root, format!("not JSON: {error}"));
+        Err(found) => {
+            problems.append(found);
             None
         }
     }

@@ -9,17 +9,17 @@ use crate::diagnostics::{Node, Path, Problems};
 use crate::document::{Absent, KEY, Kind, List, MemberReader, Nullable, TEXT, lenient, schema, whole};
 use crate::effect_policy::EffectPolicy;
 use crate::format::{Compiled, Options};
+use crate::request_headers::RequestHeaders;
 use crate::splitter::ELEMENT_BYTES_MAX;
+use crate::stepwise::Leftovers;
 use edgesplit_engine::condition::{CONFIG_INSTRUCTIONS_MAX, Condition};
 use edgesplit_engine::guardrail::GUARDED_VARIANTS_MAX;
 use edgesplit_engine::hash::Salt;
-use edgesplit_engine::header_name::NameSet;
 use edgesplit_engine::snapshot::{self, Disabled, Experiment, Goal, Layer, Snapshot, State};
 use edgesplit_engine::snapshot_indexer::SnapshotIndexer;
 use edgesplit_engine::sort::sort_by;
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
-use std::fmt;
 
 /// The schema this module reads.
 pub const SCHEMA: u64 = 1;
@@ -100,6 +100,11 @@ pub(super) fn document(node: Node<'_>, options: &Options, problems: &mut Problem
     Some(SnapshotIndexer::new(experiments.finish().0).finish())
 }
 
+/// Whether documents have a member with this name, whose value is read before the experiments.
+pub(super) fn is_member(name: &str) -> bool {
+    matches!(name, "$schema" | "schema" | "revision" | "holdout" | "goals")
+}
+
 /// Compiles everything but the experiments.
 pub(super) fn head(node: Node<'_>, problems: &mut Problems) -> Option<Snapshot> {
     let Document { editor: (), schema, revision, holdout, experiments: (), goals } = lenient().read(node, problems)?;
@@ -118,8 +123,7 @@ pub(super) struct Experiments {
     pub(super) budget: RouteBudget,
     /// The positions of the experiments so far, by their keys.
     keys: HashMap<String, usize>,
-    /// The headers that variants may set.
-    owned: Vec<String>,
+    owned: RequestHeaders,
     effects: EffectPolicy,
     layers: Layers,
     /// How many variants are under guardrails.
@@ -162,7 +166,7 @@ impl Experiments {
             }
             guarded_variants(experiment, path, *guarded, &mut own);
             count_instructions(experiment, path, instructions, &mut own);
-            own.errors() == 0
+            own.errors() == 0 && owned.add(experiment, path, &mut own)
         });
         match experiment {
             Some(experiment) => {
@@ -171,7 +175,6 @@ impl Experiments {
                     slots.insert(layer.from, (layer.to, snapshot.experiments.len()));
                 }
                 *guarded += guarded_count(&experiment);
-                owned.extend(experiment.request_headers().map(str::to_owned));
                 snapshot.experiments.push(experiment);
             }
             None => snapshot.disabled.push(Disabled {
@@ -193,25 +196,9 @@ impl Experiments {
 
     /// Makes a snapshot of everything, without indexes. The second result is to be freed, entry by entry.
     pub(super) fn finish(mut self) -> (Snapshot, Leftovers) {
-        self.snapshot.owned_request_headers = NameSet::new(self.owned);
+        self.snapshot.owned_request_headers = self.owned.into_names();
         let (keys, budget) = (self.keys.into_iter().map(drop), self.budget.into_entries());
-        (self.snapshot, Leftovers(Box::new(keys.chain(budget))))
-    }
-}
-
-/// Entries that are freed as they are iterated over.
-pub(super) struct Leftovers(Box<dyn Iterator<Item = ()>>);
-
-impl Leftovers {
-    /// Frees the next entries, up to `count`. True when none are left.
-    pub(super) fn free(&mut self, count: usize) -> bool {
-        self.0.by_ref().take(count).count() < count
-    }
-}
-
-impl fmt::Debug for Leftovers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Leftovers")
+        (self.snapshot, Leftovers::new(keys.chain(budget)))
     }
 }
 

@@ -12,13 +12,12 @@ use super::project::{Project, ReportedAttribute};
 use crate::diagnostics::{Node, Problems};
 use crate::document::{List, Nullable, TEXT, open};
 use crate::element::{elements, list, read, required};
-use crate::stepwise::size;
+use crate::stepwise::{Leftovers, size};
 use draft::{Draft, Experiment, IdWire, Stage};
 use edgesplit_engine::attribute::AttributeName;
 use rule::{Kind, RangeWire, Rules};
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
-use variable::VariableTypes;
 
 const BUCKETING_ID: &str = "$opt_bucketing_id";
 
@@ -26,7 +25,10 @@ const BUCKETING_ID: &str = "$opt_bucketing_id";
 type ReadElement = fn(&mut Draft, Node<'_>, usize, &mut Problems);
 
 /// The lists of a datafile in the order in which they are read, and whether each must be there.
-const LISTS: [(&str, bool, ReadElement); 10] = [
+const LISTS: [(&str, bool, ReadElement); 12] = [
+    // Older projects have variables that belong to no flag.
+    ("variables", false, Draft::index_variable),
+    ("featureFlags", false, Draft::index_flag),
     ("attributes", true, Draft::read_attribute),
     ("events", true, Draft::read_event),
     ("audiences", true, Draft::read_audience),
@@ -39,6 +41,12 @@ const LISTS: [(&str, bool, ReadElement); 10] = [
     ("localHoldouts", false, Draft::read_local_holdout),
     ("featureFlags", true, Draft::read_flag),
 ];
+
+/// How many of them are only indexed at first: their problems are reported when they are read.
+const INDEXED_LISTS: usize = 2;
+
+/// How many bytes are indexed in the time of compiling one.
+const INDEX_BYTES: usize = 4;
 
 /// The approximate bytes of config that take as long as the head of a datafile.
 const HEAD_BYTES: usize = 8 << 10;
@@ -88,29 +96,27 @@ impl Draft {
             Stage::List(number, index) => match LISTS.get(number) {
                 Some(&(name, is_required, read)) => {
                     let path = node.path.field(name);
+                    let mut unreported = Problems::new();
+                    let (problems, speed) = match number < INDEXED_LISTS {
+                        true => (&mut unreported, INDEX_BYTES),
+                        false => (problems, 1),
+                    };
                     match elements(node, name, is_required && index == 0, problems).get(index) {
                         Some(value) => {
                             read(self, Node { value, path: &path.index(index) }, index, problems);
-                            (Stage::List(number, index + 1), size(value))
+                            (Stage::List(number, index + 1), size(value) / speed)
                         }
                         None => (Stage::List(number + 1, 0), 0),
                     }
                 }
-                None => (Stage::Links, 0),
+                None => (Stage::Flag(0), 0),
             },
-            Stage::Links => {
-                self.link(node.value);
-                (Stage::Flag(0), HEAD_BYTES)
-            }
-            Stage::Flag(number) => match self.flag_drafts.get(number).map(|draft| self.flag(draft)) {
-                Some(flag) => {
-                    self.flags.push(flag);
-                    (Stage::Flag(number + 1), 1)
-                }
+            Stage::Flag(number) => match self.add_flag(number, node.path, problems) {
+                Some(bytes) => (Stage::Flag(number + 1), bytes),
                 None => (Stage::Experiment(0), 0),
             },
             Stage::Experiment(number) => match self.experiment_without_flag(number, node, problems) {
-                Some(()) => (Stage::Experiment(number + 1), 1),
+                Some(bytes) => (Stage::Experiment(number + 1), bytes),
                 None => (Stage::Done, 0),
             },
             Stage::Refused | Stage::Done => return None,
@@ -119,22 +125,24 @@ impl Draft {
         Some(bytes)
     }
 
-    /// The compiled datafile; none if it is refused as a whole.
-    pub(super) fn finish(self) -> Option<Datafile> {
-        if !matches!(self.stage, Stage::Done) {
-            return None;
-        }
-        let experiments = self.experiments.into_iter();
-        Some(Datafile {
+    /// The compiled datafile; none if it is refused as a whole. The second result is to be freed, entry by entry.
+    pub(super) fn finish(self) -> (Option<Datafile>, Leftovers) {
+        let ids = [self.audience_ids, self.experiment_ids, self.rollout_ids, self.flag_keys, self.unused_keys];
+        let ids = ids.into_iter().flatten().map(drop).chain(self.rule_ids.into_iter().chain(self.used_ids).map(drop));
+        let drafts = self.flag_drafts.into_iter().map(drop).chain(self.rollouts.into_iter().map(drop));
+        let experiments = self.experiments.into_iter().map(drop);
+        let datafile = Datafile {
             project: self.project,
             flags: self.flags,
             disabled: self.disabled,
-            experiments: experiments.filter_map(|experiment| Some((experiment.key?, experiment.rule.ok()?))).collect(),
+            experiments: self.experiment_rules,
             rules: self.rules,
             groups: self.groups,
             audiences: self.audiences,
             bucketing_id: AttributeName::Named(BUCKETING_ID.to_owned()),
-        })
+        };
+        let leftovers = Leftovers::new(ids.chain(drafts).chain(experiments).chain(self.types.into_entries()));
+        (Some(datafile).filter(|_| matches!(self.stage, Stage::Done)), leftovers)
     }
 
     fn read_head(&mut self, node: Node<'_>, problems: &mut Problems) -> Option<()> {
@@ -165,9 +173,11 @@ impl Draft {
             send_flag_decisions: flag("sendFlagDecisions").unwrap_or(false),
             ..Project::default()
         };
-        self.types = VariableTypes::collect(node.value);
-        self.flag_keys = flag::last_positions(node.value);
         Some(())
+    }
+
+    fn index_variable(&mut self, node: Node<'_>, _index: usize, _problems: &mut Problems) {
+        self.types.add(node.value);
     }
 
     fn read_attribute(&mut self, node: Node<'_>, _index: usize, problems: &mut Problems) {
@@ -262,13 +272,22 @@ impl Draft {
         };
         let text = |name: &str| node.value.get(name).and_then(Value::as_str).map(str::to_owned);
         let (id, key) = (text("id"), text("key"));
+        if let (Some(key), Ok(rule)) = (&key, &rule) {
+            self.experiment_rules.insert(key.clone(), *rule);
+        }
         if let Some(id) = &id
             && self.experiment_ids.insert(id.clone(), self.experiments.len()).is_some()
         {
             let message = format!("duplicate id {id:?}: flags mean this experiment, as to the SDKs");
             own.error(&node.path.field("id"), message);
         }
-        self.experiments.push(Experiment { key, id, rule, is_feature_rollout, group: group_index, index });
+        if id.as_ref().is_none_or(|id| !self.used_ids.contains(id)) {
+            if let Some(key) = &key {
+                self.unused_keys.insert(key.clone(), self.unused.len());
+            }
+            self.unused.push(self.experiments.len());
+        }
+        self.experiments.push(Experiment { key, rule, is_feature_rollout, group: group_index, index });
         problems.append(own);
     }
 

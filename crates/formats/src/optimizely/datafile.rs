@@ -6,6 +6,7 @@ use super::project::Project;
 use edgesplit_engine::attribute::AttributeName;
 use edgesplit_engine::flag::Outcome;
 use edgesplit_engine::snapshot::Disabled;
+use serde_json::{Map, Value};
 use std::collections::HashMap;
 
 /// The version of datafiles that are read.
@@ -114,7 +115,7 @@ pub(super) struct Variation {
     /// Whether the flag is on.
     pub(super) enabled: bool,
     /// The values of variables, by their ids. They count if the flag is on.
-    pub(super) values: Vec<(String, serde_json::Value)>,
+    pub(super) values: Map<String, Value>,
 }
 
 /// Experiments that exclude each other.

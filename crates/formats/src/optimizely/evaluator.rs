@@ -3,6 +3,7 @@
 use super::datafile::{Datafile, Flag};
 use edgesplit_engine::attribute::{AttributeName, AttributeValue, Attributes};
 use edgesplit_engine::flag::{FlagDecision, FlagEvaluator, FlagExposure, FlagSink, FlagVisitor, Outcome};
+use edgesplit_engine::free::free_from;
 use edgesplit_engine::reason::Reason;
 use serde_json::Value;
 use std::any::Any;
@@ -42,6 +43,12 @@ impl FlagEvaluator for Evaluator {
 
     fn as_any(&self) -> &dyn Any {
         self
+    }
+
+    fn free(&mut self, left: &mut usize) {
+        free_from(&mut self.0.flags, left, |flag| 1 + flag.outcomes().len());
+        free_from(&mut self.0.rules, left, |rule| 1 + rule.variations.len());
+        free_from(&mut self.0.audiences, left, |_| 1);
     }
 }
 

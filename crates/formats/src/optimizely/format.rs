@@ -12,7 +12,7 @@ use crate::diagnostics::{Node, Problems};
 use crate::events::{EventKind, EventWire, VendorEvent, write_joined};
 use crate::flags::{Flag, FlagEntries};
 use crate::format::{Compilation, Compiled, Format, Options};
-use crate::stepwise::{self, COMPARISONS_PER_BYTE, OUTCOME_BYTES, Steps, Stepwise};
+use crate::stepwise::{self, Leftovers, Steps, Stepwise};
 use edgesplit_engine::flag::FlagEvaluator;
 use serde_json::{Map, Value};
 
@@ -81,6 +81,7 @@ struct DatafileSteps {
     /// The next flag to add.
     next: usize,
     entries: FlagEntries,
+    leftovers: Leftovers,
     /// The host that the plugin configuration sends events to.
     events_host: Option<String>,
 }
@@ -93,6 +94,7 @@ impl DatafileSteps {
             datafile: None,
             next: 0,
             entries: FlagEntries::new(options),
+            leftovers: Leftovers::default(),
             events_host: options.events_host.clone(),
         }
     }
@@ -104,7 +106,7 @@ impl Steps for DatafileSteps {
             if let Some(bytes) = draft.step(config, &mut self.problems) {
                 return Some(bytes);
             }
-            self.datafile = self.draft.take().and_then(Draft::finish);
+            (self.datafile, self.leftovers) = self.draft.take().map(Draft::finish).unwrap_or_default();
             let datafile = self.datafile.as_ref()?;
             self.entries.reserve(datafile.flags.len());
             if datafile.project.is_eu && self.events_host.as_deref() != Some(EU_HOST) {
@@ -120,22 +122,23 @@ impl Steps for DatafileSteps {
         let path = if position < flag_count { flags.index(position) } else { experiments.field(&flag.key) };
         let (key, outcomes) = (&flag.key, flag.outcomes());
         let flag = Flag { key, position, number: self.next, outcomes, path, shares_key: false };
-        let comparisons = self.entries.add(&flag);
         self.next += 1;
-        Some(OUTCOME_BYTES * (1 + outcomes.len()) + comparisons / COMPARISONS_PER_BYTE)
+        Some(self.entries.add(&flag))
     }
 
     fn report(&mut self, problems: Problems) {
         self.problems.append(problems);
     }
 
-    fn finish(mut self: Box<Self>) -> Compiled {
-        let Some(datafile) = self.datafile else { return Compiled { snapshot: None, problems: self.problems } };
+    fn finish(mut self: Box<Self>) -> (Compiled, Leftovers) {
+        let Some(mut datafile) = self.datafile else {
+            return (Compiled { snapshot: None, problems: self.problems }, self.leftovers);
+        };
         let revision = Some(datafile.project.revision.clone()).filter(|revision| !revision.is_empty());
-        let disabled = datafile.disabled.clone();
-        let compiled = self.entries.finish(revision, &disabled, Box::new(Evaluator(datafile)));
+        let disabled = std::mem::take(&mut datafile.disabled);
+        let compiled = self.entries.finish(revision, disabled, Box::new(Evaluator(datafile)));
         self.problems.append(compiled.problems);
-        Compiled { problems: self.problems, ..compiled }
+        (Compiled { problems: self.problems, ..compiled }, self.leftovers)
     }
 }
 

@@ -75,7 +75,7 @@ pub fn compile_at(value: &Value, path: &Path<'_>) -> Compiled {
     let mut problems = Problems::new();
     let mut draft = Draft::default();
     while draft.step(Node { value, path }, &mut problems).is_some() {}
-    Compiled { datafile: draft.finish(), problems }
+    Compiled { datafile: draft.finish().0, problems }
 }
 
 #[cfg(test)]

@@ -68,7 +68,7 @@ impl Host for RecordingHost {
         let mut shared = self.shared.borrow_mut();
         let next = shared.len() as u32 + shared.values().map(|(_, cas)| *cas).max().unwrap_or(0) + 1;
         match shared.get(key) {
-            Some((_, now)) if *now != cas => return Err(SetError::Stale),
+            Some((_, now)) if cas != Shared::OVERWRITE && *now != cas => return Err(SetError::Stale),
             _ => shared.insert(key.to_owned(), (value.to_vec(), next)),
         };
         Ok(())

@@ -48,12 +48,15 @@ fn pattern_over_a_limit_disables_its_part() {
 fn patterns_of_all_tests_share_a_limit() {
     let pattern = format!("{}[a-z]{{2900}}", "a".repeat(50));
     let target = json!({"type": "regex", "include": true, "pattern": pattern});
-    let test = |number: usize| {
+    let test = |number: usize, targets: usize| {
         json!({"key": number.to_string(), "variations": [{}, {"urlRedirect": "https://shop.example/new"}],
-               "urlPatterns": vec![target.clone(); 100]})
+               "urlPatterns": vec![target.clone(); targets]})
     };
-    let payload = payload(&json!({"features": {}, "experiments": (0..5).map(test).collect::<Vec<_>>()}));
-    assert_eq!((payload.redirects().len(), payload.disabled().len()), (3, 2));
+    for (tests, targets, expected) in [(20, 20, (16, 4)), (2, 100, (0, 2))] {
+        let tests: Vec<Value> = (0..tests).map(|number| test(number, targets)).collect();
+        let payload = payload(&json!({"features": {}, "experiments": tests}));
+        assert_eq!((payload.redirects().len(), payload.disabled().len()), expected, "{targets} each");
+    }
 }
 
 #[test]

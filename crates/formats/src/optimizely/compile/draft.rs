@@ -22,6 +22,8 @@ pub(in crate::optimizely) struct Draft {
     pub(super) groups: Vec<Group>,
     /// All experiments, in groups or not, in the order of the datafile.
     pub(super) experiments: Vec<Experiment>,
+    /// Their rules by their keys.
+    pub(super) experiment_rules: HashMap<String, usize>,
     /// Their positions by their ids. If two have the same id, the SDKs know the last.
     pub(super) experiment_ids: HashMap<String, usize>,
     /// The rules of each rollout, or the problem of one of them.
@@ -34,6 +36,8 @@ pub(in crate::optimizely) struct Draft {
     pub(super) rule_holdouts: HashMap<String, Vec<usize>>,
     /// The position of the last flag with each key.
     pub(super) flag_keys: HashMap<String, usize>,
+    /// The ids of the experiments that flags name, whether or not there are such experiments.
+    pub(super) used_ids: HashSet<String>,
     pub(super) flag_count: usize,
     pub(super) flag_drafts: Vec<FlagDraft>,
     /// The positions of the experiments that no flag names.
@@ -41,6 +45,8 @@ pub(in crate::optimizely) struct Draft {
     /// The last of them with each key, by its number.
     pub(super) unused_keys: HashMap<String, usize>,
     pub(super) flags: Vec<Flag>,
+    /// The bytes of all outcomes so far.
+    pub(super) outcome_bytes: usize,
     pub(super) disabled: Vec<Disabled>,
 }
 
@@ -51,8 +57,6 @@ pub(super) enum Stage {
     Head,
     /// An element of the list with this number.
     List(usize, usize),
-    /// The references from flags to experiments.
-    Links,
     /// The flag draft with this number.
     Flag(usize),
     /// The unused experiment with this number.
@@ -65,7 +69,6 @@ pub(super) enum Stage {
 pub(super) struct Experiment {
     /// Its key, even if the rest is wrong.
     pub(super) key: Option<String>,
-    pub(super) id: Option<String>,
     /// The position of its rule, or its problem.
     pub(super) rule: Result<usize, String>,
     /// Whether visitors outside its traffic get the variation that the flag's rollout gives everyone else, as a variation of
@@ -84,8 +87,8 @@ pub(super) struct FlagDraft {
     pub(super) variables: Vec<Variable>,
     /// Positions in [`Draft::experiments`].
     pub(super) experiments: Vec<usize>,
-    /// Positions of rules.
-    pub(super) rollout: Vec<usize>,
+    /// Position in [`Draft::rollouts`].
+    pub(super) rollout: Option<usize>,
 }
 
 crate::document! {

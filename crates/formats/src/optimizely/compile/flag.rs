@@ -7,10 +7,10 @@ use crate::document::{KEY, List, Nullable, TEXT, open};
 use crate::element::read;
 use crate::optimizely::datafile::{Flag, Range, Rule, Step, Variation};
 use crate::optimizely::impression::{Impression, RuleType};
+use crate::stepwise::{OUTCOME_BYTES, size};
 use edgesplit_engine::flag::Outcome;
 use edgesplit_engine::snapshot::Disabled;
 use serde_json::{Map, Value};
-use std::collections::{HashMap, HashSet};
 
 crate::document! {
     struct FlagWire {
@@ -24,6 +24,12 @@ crate::document! {
         rollout_id as "rolloutId": Option<String> => Nullable(TEXT),
     }
 }
+
+/// How many bytes the outcomes of a flag may take, and those of all flags together: each flag has the outcomes of all
+/// holdouts. An outcome takes these bytes and its value.
+const FLAG_OUTCOME_BYTES_MAX: usize = 192 << 10;
+const CONFIG_OUTCOME_BYTES_MAX: usize = 32 << 20;
+const OUTCOME_SIZE: usize = 128;
 
 /// The bucket behind all others.
 const ALL_BUCKETS: u32 = edgesplit_engine::hash::BUCKETS;
@@ -39,7 +45,10 @@ impl Draft {
             own.error(&node.path.field("key"), "a later flag has this key too, and the SDKs know that one");
         }
         match draft.filter(|_| !is_shadowed) {
-            Some(draft) => self.flag_drafts.push(draft),
+            Some(draft) => {
+                self.deliver_to_everyone_else(&draft);
+                self.flag_drafts.push(draft);
+            }
             None => self.disabled.push(Disabled {
                 key: key.filter(|_| !is_shadowed).map(str::to_owned),
                 position,
@@ -49,20 +58,13 @@ impl Draft {
         problems.append(own);
     }
 
-    /// Completes feature rollouts, and finds the experiments that no flag names.
-    pub(super) fn link(&mut self, document: &Value) {
-        for draft in std::mem::take(&mut self.flag_drafts) {
-            self.deliver_to_everyone_else(&draft);
-            self.flag_drafts.push(draft);
-        }
-        let used: HashSet<&str> = used_ids(document).collect();
-        for (position, experiment) in self.experiments.iter().enumerate() {
-            if experiment.id.as_deref().is_none_or(|id| !used.contains(id)) {
-                if let Some(key) = &experiment.key {
-                    self.unused_keys.insert(key.clone(), self.unused.len());
-                }
-                self.unused.push(position);
-            }
+    /// Notes the names in a flag that other elements are read by.
+    pub(super) fn index_flag(&mut self, node: Node<'_>, position: usize, _problems: &mut Problems) {
+        let list = |name: &str| node.value.get(name).and_then(Value::as_array).into_iter().flatten();
+        list("variables").for_each(|variable| self.types.add(variable));
+        self.used_ids.extend(list("experimentIds").filter_map(Value::as_str).map(str::to_owned));
+        if let Some(key) = node.value.get("key").and_then(Value::as_str) {
+            self.flag_keys.insert(key.to_owned(), position);
         }
     }
 
@@ -83,7 +85,7 @@ impl Draft {
         }
         let rollout = match &wire.rollout_id {
             Some(id) => self.flag_rollout(id, &node.path.field("rolloutId"), problems),
-            None => Some(Vec::new()),
+            None => Some(None),
         };
         Some(FlagDraft { key: wire.key, position, variables, experiments: experiments?, rollout: rollout? })
     }
@@ -104,10 +106,11 @@ impl Draft {
         }
     }
 
-    /// The rules of the rollout named here. See [`Draft::flag_experiment`].
-    fn flag_rollout(&self, id: &str, path: &Path<'_>, problems: &mut Problems) -> Option<Vec<usize>> {
-        match self.rollout_ids.get(id).and_then(|&at| self.rollouts.get(at)) {
-            Some(Ok(rules)) => Some(rules.clone()),
+    /// The position of the rollout named here. See [`Draft::flag_experiment`].
+    fn flag_rollout(&self, id: &str, path: &Path<'_>, problems: &mut Problems) -> Option<Option<usize>> {
+        let position = self.rollout_ids.get(id).copied();
+        match position.and_then(|position| self.rollouts.get(position)) {
+            Some(Ok(_)) => Some(position),
             Some(Err(problem)) => {
                 problems.error(path, format!("the rollout {id:?} is disabled: {problem}"));
                 None
@@ -116,18 +119,27 @@ impl Draft {
                 if !id.is_empty() {
                     problems.error(path, format!("there is no rollout {id:?}: the flag is decided without it"));
                 }
-                Some(Vec::new())
+                Some(None)
             }
         }
+    }
+
+    /// The rules of a flag's rollout.
+    fn rollout_rules(&self, draft: &FlagDraft) -> &[usize] {
+        let rules = draft.rollout.and_then(|position| self.rollouts.get(position)?.as_deref().ok());
+        rules.unwrap_or_default()
     }
 
     /// A feature rollout has one variation more than the datafile gives it: the one that its flag's rollout has for
     /// everyone else. Who is in none of the others is in that one.
     fn deliver_to_everyone_else(&mut self, draft: &FlagDraft) {
-        let everyone_else = draft.rollout.last().and_then(|&rule| self.rules.get(rule)?.variations.first().cloned());
+        let last = self.rollout_rules(draft).last();
+        let everyone_else = last.and_then(|&rule| self.rules.get(rule)?.variations.first().cloned());
         let Some(everyone_else) = everyone_else else { return };
-        for experiment in draft.experiments.iter().filter_map(|&position| self.experiments.get(position)) {
-            if !experiment.is_feature_rollout {
+        for &position in &draft.experiments {
+            let Some(experiment) = self.experiments.get_mut(position) else { continue };
+            // Another flag with this experiment could add variations, but no visitor would be in them.
+            if !std::mem::take(&mut experiment.is_feature_rollout) {
                 continue;
             }
             if let Some(rule) = experiment.rule.as_ref().ok().and_then(|&rule| self.rules.get_mut(rule)) {
@@ -141,8 +153,30 @@ impl Draft {
         }
     }
 
-    pub(super) fn flag(&self, draft: &FlagDraft) -> Flag {
-        let mut outcomes = Outcomes::new(&draft.key, false, &draft.variables);
+    /// Compiles the flag draft `number`, and gives the approximate bytes of its outcomes. None if there is no such draft.
+    pub(super) fn add_flag(&mut self, number: usize, root: &Path<'_>, problems: &mut Problems) -> Option<usize> {
+        let draft = self.flag_drafts.get(number)?;
+        let bytes_max = (CONFIG_OUTCOME_BYTES_MAX - self.outcome_bytes).min(FLAG_OUTCOME_BYTES_MAX);
+        let (flag, bytes) = self.flag(draft, bytes_max);
+        if bytes <= bytes_max {
+            self.outcome_bytes += bytes;
+            self.flags.push(flag);
+            return Some(bytes);
+        }
+        let mut own = Problems::new();
+        let message = format!(
+            "its outcomes, with those of holdouts, take over {FLAG_OUTCOME_BYTES_MAX} bytes, or those of all flags over \
+             {CONFIG_OUTCOME_BYTES_MAX}"
+        );
+        own.error(&root.field("featureFlags").index(draft.position), message);
+        self.disabled.push(Disabled { key: Some(flag.key), position: flag.position, problem: own.first_error() });
+        problems.append(own);
+        Some(bytes)
+    }
+
+    /// The flag, and the approximate bytes of its outcomes. Beyond `bytes_max`, some are missing.
+    fn flag(&self, draft: &FlagDraft, bytes_max: usize) -> (Flag, usize) {
+        let mut outcomes = Outcomes::new(&draft.key, false, &draft.variables, bytes_max);
         let mut steps = |rules: &[usize], rule_type| -> Vec<Step> {
             rules.iter().filter_map(|&rule| self.flag_step(rule, rule_type, &mut outcomes)).collect()
         };
@@ -150,8 +184,9 @@ impl Draft {
         let experiments: Vec<usize> = experiments.filter_map(|experiment| experiment.rule.clone().ok()).collect();
         let holdouts = steps(&self.holdouts, RuleType::Holdout);
         let experiments = steps(&experiments, RuleType::FeatureTest);
-        let rollout = steps(&draft.rollout, RuleType::Rollout);
-        Flag {
+        let rollout = steps(self.rollout_rules(draft), RuleType::Rollout);
+        let bytes = outcomes.bytes;
+        let flag = Flag {
             key: draft.key.clone(),
             position: draft.position,
             is_experiment: false,
@@ -160,7 +195,8 @@ impl Draft {
             holdouts,
             experiments,
             rollout,
-        }
+        };
+        (flag, bytes)
     }
 
     /// The holdouts of the rule `id` alone.
@@ -180,13 +216,14 @@ impl Draft {
         Some(Step { rule: position, outcomes_from, holdouts: holdouts.collect() })
     }
 
-    /// Adds the unused experiment `number` as a flag of its own, or as a disabled one. None if there is no such experiment.
+    /// Adds the unused experiment `number` as a flag of its own, or as a disabled one, and gives the approximate bytes of
+    /// its outcomes. None if there is no such experiment.
     pub(super) fn experiment_without_flag(
         &mut self,
         number: usize,
         document: Node<'_>,
         problems: &mut Problems,
-    ) -> Option<()> {
+    ) -> Option<usize> {
         let experiment = self.experiments.get(*self.unused.get(number)?)?;
         let mut own = Problems::new();
         let key = experiment.key.as_deref().unwrap_or_default();
@@ -197,8 +234,13 @@ impl Draft {
         }
         let position = self.flag_count + number;
         let is_key_taken = own.errors() > 0;
+        let mut bytes = 1;
         match &experiment.rule {
-            Ok(rule) if !is_key_taken => self.flags.extend(self.flag_of_experiment(*rule, position)),
+            Ok(rule) if !is_key_taken => {
+                let flag = self.flag_of_experiment(*rule, position);
+                bytes = flag.as_ref().map_or(1, |flag| OUTCOME_BYTES * flag.outcomes.len());
+                self.flags.extend(flag);
+            }
             Ok(_) => self.disabled.push(Disabled { key: None, position, problem: own.first_error() }),
             Err(problem) => self.disabled.push(Disabled {
                 key: experiment.key.clone().filter(|_| !is_key_taken),
@@ -207,12 +249,12 @@ impl Draft {
             }),
         }
         problems.append(own);
-        Some(())
+        Some(bytes)
     }
 
     fn flag_of_experiment(&self, rule: usize, position: usize) -> Option<Flag> {
         let key = self.rules.get(rule)?.key.clone();
-        let mut outcomes = Outcomes::new("", true, &[]);
+        let mut outcomes = Outcomes::new("", true, &[], usize::MAX);
         let step = self.flag_step(rule, RuleType::Experiment, &mut outcomes);
         Some(Flag {
             key,
@@ -244,15 +286,18 @@ struct Outcomes<'a> {
     variables: &'a [Variable],
     outcomes: Vec<Outcome>,
     impressions: Vec<Impression>,
+    /// Their approximate size.
+    bytes: usize,
+    bytes_max: usize,
 }
 
 impl<'a> Outcomes<'a> {
     /// Starts with the outcome for visitors without a rule.
-    fn new(flag_key: &'a str, is_experiment: bool, variables: &'a [Variable]) -> Outcomes<'a> {
-        let mut outcomes =
-            Outcomes { flag_key, is_experiment, variables, outcomes: Vec::new(), impressions: Vec::new() };
-        let default = Outcome { variant: None, experiment: None, value: outcomes.value(None), in_experiment: false };
-        outcomes.outcomes.push(default);
+    fn new(flag_key: &'a str, is_experiment: bool, variables: &'a [Variable], bytes_max: usize) -> Outcomes<'a> {
+        let (outcomes, impressions) = Default::default();
+        let mut outcomes = Outcomes { flag_key, is_experiment, variables, outcomes, impressions, bytes: 0, bytes_max };
+        let value = outcomes.value(None);
+        outcomes.push(Outcome { variant: None, experiment: None, value, in_experiment: false });
         outcomes.impressions.push(Impression {
             campaign_id: String::new(),
             experiment_id: String::new(),
@@ -266,11 +311,19 @@ impl<'a> Outcomes<'a> {
         outcomes
     }
 
-    /// Adds the variations of `rule`; the position of the first one.
+    fn push(&mut self, outcome: Outcome) {
+        self.bytes = self.bytes.saturating_add(OUTCOME_SIZE + size(&outcome.value));
+        self.outcomes.push(outcome);
+    }
+
+    /// Adds the variations of `rule`, as long as there is room for them; the position of the first one.
     fn add(&mut self, rule: &Rule, rule_type: RuleType) -> usize {
         let from = self.outcomes.len();
         for variation in &rule.variations {
-            self.outcomes.push(Outcome {
+            if self.bytes > self.bytes_max {
+                break;
+            }
+            self.push(Outcome {
                 variant: Some(variation.key.clone()),
                 experiment: Some(rule.key.clone()),
                 value: self.value(Some(variation)),
@@ -298,26 +351,12 @@ impl<'a> Outcomes<'a> {
         if self.is_experiment {
             return Value::Null;
         }
-        let values = variation.filter(|variation| variation.enabled).map(|variation| variation.values.as_slice());
+        let values = variation.filter(|variation| variation.enabled).map(|variation| &variation.values);
         let mut members = Map::new();
         for variable in self.variables {
-            let own = values.unwrap_or_default().iter().rev().find(|(id, _)| *id == variable.id);
-            let value = own.map_or(&variable.default, |(_, value)| value);
+            let value = values.and_then(|values| values.get(&variable.id)).unwrap_or(&variable.default);
             members.insert(variable.key.clone(), value.clone());
         }
         Value::Object(members)
     }
-}
-
-/// The position of the last flag with each key.
-pub(super) fn last_positions(document: &Value) -> HashMap<String, usize> {
-    let flags = document.get("featureFlags").and_then(Value::as_array).into_iter().flatten();
-    flags.enumerate().filter_map(|(position, flag)| Some((flag.get("key")?.as_str()?.to_owned(), position))).collect()
-}
-
-/// The ids of experiments that flags name, whether or not there are such experiments.
-fn used_ids(document: &Value) -> impl Iterator<Item = &str> {
-    let flags = document.get("featureFlags").and_then(Value::as_array).into_iter().flatten();
-    let ids = flags.filter_map(|flag| flag.get("experimentIds")?.as_array()).flatten();
-    ids.filter_map(Value::as_str)
 }

@@ -7,7 +7,7 @@ use crate::element::{read, required};
 use crate::optimizely::audience::{Compiler, Tree};
 use crate::optimizely::datafile::{Range, Rule, Variation};
 use edgesplit_engine::condition::value::JsValue;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::collections::HashMap;
 
 const STATUSES: &[&str] = &["Running", "Paused", "Not started", "Launched", "Draft", "Concluded", "Archived"];
@@ -165,7 +165,7 @@ impl Rules<'_> {
         for (index, wire) in wires.into_iter().enumerate() {
             let path = list.index(index);
             let variables = path.field("variables");
-            let mut values = Vec::new();
+            let mut values = Map::new();
             for (index, wire) in wire.variables.into_iter().enumerate() {
                 let path = variables.index(index);
                 let variable_type = self.types.get(&wire.id, &path.field("id"), problems);
@@ -173,7 +173,7 @@ impl Rules<'_> {
                 let value = variable_type.map(|variable_type| {
                     variable_type.cast(&wire.value, &Node { value: &text, path: &path.field("value") }, problems)
                 });
-                values.push((wire.id, value.unwrap_or_default()));
+                values.insert(wire.id, value.unwrap_or_default());
             }
             variations.push(Variation { id: wire.id, key: wire.key, enabled: wire.enabled, values });
         }

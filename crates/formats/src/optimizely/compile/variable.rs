@@ -61,16 +61,17 @@ fn integer(text: &str) -> Option<Number> {
 pub(super) struct VariableTypes(HashMap<String, VariableType>);
 
 impl VariableTypes {
-    /// Collects what is readable; what is not is reported when the flags are read.
-    pub(super) fn collect(document: &Value) -> VariableTypes {
-        // Older projects have variables that belong to no flag.
-        let orphans = elements(document, "variables");
-        let variables = elements(document, "featureFlags").iter().flat_map(|flag| elements(flag, "variables"));
-        let types = orphans.iter().chain(variables).filter_map(|variable| {
-            let text = |name: &str| variable.get(name).and_then(Value::as_str);
-            Some((text("id")?.to_owned(), VariableType::parse(text("type")?, text("subType"))))
-        });
-        VariableTypes(types.collect())
+    /// Adds the type of a variable. An unreadable one is reported with its flag.
+    pub(super) fn add(&mut self, variable: &Value) {
+        let text = |name: &str| variable.get(name).and_then(Value::as_str);
+        if let (Some(id), Some(name)) = (text("id"), text("type")) {
+            self.0.insert(id.to_owned(), VariableType::parse(name, text("subType")));
+        }
+    }
+
+    /// The entries, each dropped as it is iterated over.
+    pub(super) fn into_entries(self) -> impl Iterator<Item = ()> {
+        self.0.into_iter().map(drop)
     }
 
     /// The type of the variable `id`, which stands at `path`.
@@ -81,11 +82,6 @@ impl VariableTypes {
         }
         found
     }
-}
-
-/// The elements of the list `name`.
-fn elements<'a>(value: &'a Value, name: &str) -> &'a [Value] {
-    value.get(name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
 }
 
 /// A variable of a flag.
