@@ -6,7 +6,6 @@
 
 mod compiling;
 mod fetch;
-mod gzip;
 mod problems;
 mod publish;
 mod revision;
