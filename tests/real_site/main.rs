@@ -2,7 +2,7 @@
 //! exposure or a count could be false, and asserts the correct value.
 #![allow(missing_docs)]
 // Helpers of tests fail as tests do: by panicking.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice)]
 
 mod cache_in_front;
 mod callouts;
@@ -16,6 +16,7 @@ mod own_redirects;
 mod redirect_targets;
 mod streams;
 mod validators;
+mod visitors;
 
 use edgesplit_testkit::caches::Cache;
 use edgesplit_testkit::client::Client;
