@@ -95,15 +95,15 @@ artillery: build examples/load/node_modules ## send the same traffic with Artill
 	cargo test --locked --profile sim --test artillery -- --ignored --nocapture
 
 # Without the browser that it would download.
-examples/load/node_modules: examples/load/package.json
-	PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 npm install --prefix examples/load --no-audit --no-fund --no-package-lock --silent
+examples/load/node_modules: examples/load/package-lock.json
+	PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 npm ci --prefix examples/load --no-audit --no-fund --silent
 
 bench: benches/workerd/bundle.mjs build test-module bench-modules ## measure the cost of a request: counts, and times in a real Envoy
 	cargo test --locked --profile sim --test cost -- --include-ignored --nocapture --test-threads 1
 	cargo bench --locked --profile sim --bench timed
 
-benches/workerd/bundle.mjs: benches/workerd/package.json benches/workerd/worker.mjs benches/workerd/datafile.mjs
-	@npm install --prefix benches/workerd --no-audit --no-fund --silent && npm run --prefix benches/workerd --silent bundle || echo "no npm: the benchmark runs without workerd"
+benches/workerd/bundle.mjs: benches/workerd/package-lock.json benches/workerd/worker.mjs benches/workerd/datafile.mjs
+	@npm ci --prefix benches/workerd --no-audit --no-fund --silent && npm run --prefix benches/workerd --silent bundle || echo "no npm: the benchmark runs without workerd"
 
 cold: module bench-modules ## time a request in V8 with cold caches, next to the bare filter (needs node): MODULES="a.wasm b.wasm+events"
 	$(NODE_V8) benches/cold.mjs dist/bench/bare.wasm dist/edgesplit.wasm dist/edgesplit.wasm+events $(MODULES)
