@@ -3,12 +3,20 @@
 // Helpers of tests fail as tests do: by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "fuzz/inputs/effect_policy.rs"]
+mod effect_policy;
+#[path = "fuzz/inputs/effects.rs"]
+mod effects;
+#[path = "fuzz/inputs/gzip.rs"]
+mod gzip;
 #[path = "fuzz/inputs/js_regex.rs"]
 mod js_regex_input;
 #[path = "fuzz/inputs/native.rs"]
 mod native;
 #[path = "fuzz/inputs/plugin_config.rs"]
 mod plugin_config;
+#[path = "fuzz/inputs/readers.rs"]
+mod readers;
 #[path = "fuzz/inputs/reply.rs"]
 mod reply;
 #[path = "fuzz/inputs/request.rs"]
@@ -71,4 +79,24 @@ fn vendors_payloads() {
 #[test]
 fn visits() {
     run_all("visit", visit::run);
+}
+
+#[test]
+fn effects_of_variants() {
+    run_all("effects", effects::run);
+}
+
+#[test]
+fn policies_for_effects() {
+    run_all("effect_policy", effect_policy::run);
+}
+
+#[test]
+fn compressed_configs() {
+    run_all("gzip", gzip::run);
+}
+
+#[test]
+fn configs_read_in_steps() {
+    run_all("readers", readers::run);
 }

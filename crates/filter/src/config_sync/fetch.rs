@@ -1,12 +1,11 @@
 //! The call that fetches a config, and its answer.
 
+use super::decoder::Decoder;
 use super::state::Validator;
 use crate::call_failure::CallFailure;
 use crate::host::{Call, DispatchError, Host, Reply, status};
 use crate::metrics::Counter;
 use crate::plugin_config::Source;
-use flate2::read::MultiGzDecoder;
-use std::io::{Cursor, Read};
 
 /// A usable answer.
 pub(super) enum Answer {
@@ -80,40 +79,12 @@ pub(super) fn answer(reply: &impl Reply, bytes_max: usize) -> Result<Answer, Fet
     }
     let encoding = String::from_utf8_lossy(headers.get("content-encoding").unwrap_or_default()).to_ascii_lowercase();
     let decoder = match encoding.trim() {
-        "" | "identity" => Decoder { gzip: None, text: reply.body(bytes_max), bytes_max },
-        "gzip" | "x-gzip" => {
-            let gzip = MultiGzDecoder::new(Cursor::new(reply.body(bytes_max)));
-            Decoder { gzip: Some(Box::new(gzip)), text: Vec::new(), bytes_max }
-        }
+        "" | "identity" => Decoder::plain(reply.body(bytes_max)),
+        "gzip" | "x-gzip" => Decoder::gzip(reply.body(bytes_max), bytes_max),
         encoding => {
             let problem = format!("the content-encoding {encoding:?} is not supported, only gzip is");
             return Err(FetchFailure::Refused(problem));
         }
     };
     Ok(Answer::Config(decoder, Validator::of(&headers)))
-}
-
-/// Decompresses a config step by step.
-#[derive(Debug)]
-pub(super) struct Decoder {
-    gzip: Option<Box<MultiGzDecoder<Cursor<Vec<u8>>>>>,
-    /// The config so far.
-    pub(super) text: Vec<u8>,
-    bytes_max: usize,
-}
-
-impl Decoder {
-    /// Decompresses the next `step` bytes. True once the config is complete.
-    pub(super) fn advance(&mut self, step: usize) -> Result<bool, FetchFailure> {
-        let Some(gzip) = &mut self.gzip else { return Ok(true) };
-        // One byte more than allowed is enough to see that there are too many.
-        let step = step.min(self.bytes_max.saturating_sub(self.text.len()).saturating_add(1));
-        let read = gzip.take(step as u64).read_to_end(&mut self.text);
-        let read = read.map_err(|error| FetchFailure::Refused(format!("the gzip data is damaged: {error}")))?;
-        if self.text.len() > self.bytes_max {
-            let problem = format!("decompressed, more bytes than experiments.max_bytes ({})", self.bytes_max);
-            return Err(FetchFailure::Refused(problem));
-        }
-        Ok(read < step)
-    }
 }

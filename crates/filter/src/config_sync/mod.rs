@@ -5,6 +5,7 @@
 //! because VMs of several are in use at the same time while listeners drain. A list bounds the number of sources.
 
 mod compiling;
+pub mod decoder;
 mod fetch;
 mod problems;
 mod publish;
@@ -18,10 +19,11 @@ use crate::metrics::{Counter, Metrics};
 use crate::plugin_config::{Scheme, Source};
 use crate::shared_data::{read, swap, update};
 use compiling::{Compiling, Origin};
+use decoder::Decoder;
 use edgesplit_engine::hash::fingerprint;
 use edgesplit_engine::snapshot::Snapshot;
 use edgesplit_formats::{NATIVE, Options, without_byte_order_mark};
-use fetch::{Answer, Decoder, FetchFailure};
+use fetch::{Answer, FetchFailure};
 pub use problems::log_problems;
 use state::{Body, Sources, State, Validator, keys};
 
@@ -279,7 +281,7 @@ impl ConfigSync {
         match decoder.advance(DECODED_BYTES_PER_STEP) {
             Ok(true) => return self.fetched(env, decoder.text, validator),
             Ok(false) => self.decoding = Some((decoder, validator)),
-            Err(failure) => self.fail(env, &failure),
+            Err(problem) => self.fail(env, &FetchFailure::Refused(problem)),
         }
         None
     }
