@@ -1,5 +1,5 @@
 # Varnish behind Envoy with the filter. The header x-ab-cache-key distinguishes the objects of a page. docs/caches.md
-# explains the details. The test tests/e2e_caches.rs starts this file.
+# explains the details. Tests: tests/e2e_caches.rs, tests/e2e_hostile.rs.
 #
 #   client ──► Envoy: edgesplit ──► Varnish ──► origin
 #
@@ -15,6 +15,10 @@ backend origin {
 }
 
 sub vcl_recv {
+    # Some versions pipe unknown methods, and Envoy's later requests on that connection would bypass the cache.
+    if (req.method != "GET" && req.method != "HEAD") {
+        return (pass);
+    }
     # Varnish does not look up requests with cookies. The header already contains the information of the filter's
     # cookies, so they are removed. Other cookies still keep a request out of the cache: remove those that no page uses.
     if (req.http.Cookie) {

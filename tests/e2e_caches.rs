@@ -4,8 +4,7 @@
 // Helpers of tests fail as tests do: by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice)]
 
-use edgesplit_testkit::bootstrap::built_module;
-use edgesplit_testkit::caches::{Cache, recipe};
+use edgesplit_testkit::caches::{Cache, on_port, on_socket, start_envoy};
 use edgesplit_testkit::client::Client;
 use edgesplit_testkit::command;
 use edgesplit_testkit::envoy::Envoy;
@@ -14,7 +13,6 @@ use edgesplit_testkit::roles::Origin;
 use edgesplit_testkit::stack::document;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
 const VISITORS: usize = 2_000;
 /// Connections that ask side by side.
@@ -61,35 +59,6 @@ struct View {
     id: String,
     path: &'static str,
     body: String,
-}
-
-/// The changes to the Envoy recipes: nothing has a fixed port, the experiments are there from the beginning.
-fn start_envoy(name: &str, origin: &str) -> Envoy {
-    let inline = format!("inline: {}", experiments());
-    let module = format!("filename: {}", Value::from(built_module().to_string_lossy()));
-    let yaml = recipe(
-        name,
-        &[
-            ("filename: dist/edgesplit.wasm", module.as_str()),
-            ("# inline: {schema: 1, revision: inline, experiments: []}", &inline),
-            ("{socket_address: {address: 127.0.0.1, port_value: 8001}}", origin),
-            ("port_value: 10000}", "port_value: 0}"),
-            ("port_value: 9901}", "port_value: 0}"),
-        ],
-    );
-    // Nobody listens there.
-    let yaml = ["8002", "8003"]
-        .iter()
-        .fold(yaml, |yaml, port| yaml.replace(&format!("port_value: {port}}}"), "port_value: 1}"));
-    Envoy::try_start_with(&yaml, 2).unwrap_or_else(|error| panic!("{error}"))
-}
-
-fn on_port(port: u16) -> String {
-    format!("{{socket_address: {{address: 127.0.0.1, port_value: {port}}}}}")
-}
-
-fn on_socket(socket: &Path) -> String {
-    format!("{{pipe: {{path: {}}}}}", Value::from(socket.to_string_lossy()))
 }
 
 /// Every visitor asks for every page. Half of them are known by a header; the others get a cookie with their first answer
@@ -198,7 +167,7 @@ fn check_origin_cookie_is_private(envoy: &Envoy, origin: &Origin) {
 fn envoy_s_own_cache_in_the_same_proxy() {
     let origin = Origin::start().unwrap();
     origin.respond(page);
-    let envoy = start_envoy("cache-envoy.yaml", &on_port(origin.port()));
+    let envoy = start_envoy("cache-envoy.yaml", &[], &experiments(), &on_port(origin.port()));
     every_visitor_gets_their_own_variants(&envoy, &origin, "cache_v2");
     check_origin_cookie_is_private(&envoy, &origin);
 }
@@ -206,7 +175,7 @@ fn envoy_s_own_cache_in_the_same_proxy() {
 #[test]
 fn envoy_cache_keeps_cacheable_responses_only() {
     let origin = Origin::start().unwrap();
-    let envoy = start_envoy("cache-envoy.yaml", &on_port(origin.port()));
+    let envoy = start_envoy("cache-envoy.yaml", &[], &experiments(), &on_port(origin.port()));
     let mut client = envoy.client();
     for (path, without, with, expected) in [
         ("/a", "", None, 1),
@@ -233,7 +202,7 @@ fn varnish_behind_envoy() {
     let origin = Origin::start().unwrap();
     origin.respond(page);
     let Some(varnish) = Cache::varnish(origin.port()) else { return };
-    let envoy = start_envoy("envoy.yaml", &on_socket(&varnish.socket()));
+    let envoy = start_envoy("envoy.yaml", &[], &experiments(), &on_socket(&varnish.socket()));
     every_visitor_gets_their_own_variants(&envoy, &origin, "Varnish");
     check_origin_cookie_is_private(&envoy, &origin);
 }
@@ -243,7 +212,7 @@ fn nginx_behind_envoy() {
     let origin = Origin::start().unwrap();
     origin.respond(page);
     let Some(nginx) = Cache::nginx(origin.port()) else { return };
-    let envoy = start_envoy("envoy.yaml", &on_socket(&nginx.socket()));
+    let envoy = start_envoy("envoy.yaml", &[], &experiments(), &on_socket(&nginx.socket()));
     every_visitor_gets_their_own_variants(&envoy, &origin, "nginx");
     check_origin_cookie_is_private(&envoy, &origin);
 }

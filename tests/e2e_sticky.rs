@@ -6,6 +6,7 @@
 
 use edgesplit_testkit::client::{Client, Reply};
 use edgesplit_testkit::envoy::Envoy;
+use edgesplit_testkit::random::Random;
 use edgesplit_testkit::stack::{Services, document, echoed, merged};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -245,23 +246,6 @@ fn without_consent_what_the_browser_has_is_taken_away() {
     }
     // A visitor without cookies gets none.
     assert_eq!(client.get("/").header("cookie", "consent=no").send().header("set-cookie"), None);
-}
-
-/// SplitMix64: the same numbers in every run.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        (self.next() % end as u64) as usize
-    }
 }
 
 /// A cookie's value that somebody has tampered with, out of bytes that a header can hold.

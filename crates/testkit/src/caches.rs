@@ -1,12 +1,14 @@
 //! Caches between Envoy and the origin, as processes: Varnish and nginx, started with the files of `envoy/`. They listen
 //! on a socket in a directory of their own, so that no port has to be found for them.
 
-use super::envoy::Directory;
+use super::bootstrap::built_module;
+use super::envoy::{Directory, Envoy};
 use super::{DEADLINE, eventually, installed};
+use serde_json::Value;
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 /// A running cache. It is killed when it is dropped.
@@ -120,4 +122,34 @@ pub fn recipe(name: &str, changes: &[(&str, &str)]) -> String {
         assert!(text.contains(from), "{} has no {from:?}", file.display());
         text.replace(from, to)
     })
+}
+
+/// An Envoy of two workers with the file `name` of `envoy/`, `changes` made in it, and these experiments from the first
+/// request on. Its route leads to the address `origin`, and no port is fixed.
+pub fn start_envoy(name: &str, changes: &[(&str, &str)], experiments: &Value, origin: &str) -> Envoy {
+    let inline = format!("inline: {experiments}");
+    let module = format!("filename: {}", Value::from(built_module().to_string_lossy()));
+    let places = [
+        ("filename: dist/edgesplit.wasm", module.as_str()),
+        ("# inline: {schema: 1, revision: inline, experiments: []}", &inline),
+        ("{socket_address: {address: 127.0.0.1, port_value: 8001}}", origin),
+        ("port_value: 10000}", "port_value: 0}"),
+        ("port_value: 9901}", "port_value: 0}"),
+    ];
+    let yaml = recipe(name, &[&places, changes].concat());
+    // Nothing listens there.
+    let yaml = ["8002", "8003"]
+        .iter()
+        .fold(yaml, |yaml, port| yaml.replace(&format!("port_value: {port}}}"), "port_value: 1}"));
+    Envoy::try_start_with(&yaml, 2).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// This port of the loopback interface, as an address in Envoy's configuration.
+pub fn on_port(port: u16) -> String {
+    format!("{{socket_address: {{address: 127.0.0.1, port_value: {port}}}}}")
+}
+
+/// This socket, as an address in Envoy's configuration.
+pub fn on_socket(socket: &Path) -> String {
+    format!("{{pipe: {{path: {}}}}}", Value::from(socket.to_string_lossy()))
 }

@@ -11,6 +11,7 @@
 //! - [`client`]: an HTTP/1.1 client, byte-exact;
 //! - [`load`]: many requests at a steady rate;
 //! - [`project`]: the project's own files, for tests that check them;
+//! - [`random`]: random numbers that a seed determines;
 //! - [`fixture`]: checks of the documents that tests use;
 //! - [`skip`]: the list of skipped tests; [`conformance`]: tests over the vendors' own cases;
 //! - [`site`]: the stack that users are given, and what has to hold of it;
@@ -35,6 +36,7 @@ pub mod http2;
 pub mod load;
 pub mod module;
 pub mod project;
+pub mod random;
 pub mod roles;
 pub mod site;
 pub mod skip;
