@@ -29,8 +29,10 @@ pub fn request_budget() -> StepBudget {
 
 /// The steps of a check: a look-up of an attribute and a comparison.
 const CHECK_STEPS: u32 = 8;
-/// How many bytes of a value are compared or converted in the time of a step.
-const BYTES_PER_STEP: usize = 8;
+/// How many bytes of a value are compared or converted in the time of a step, and of a request searched for a value.
+const BYTES_PER_STEP: usize = 2;
+/// How much longer it takes to read a number or a version.
+const PARSE_FACTOR: usize = 4;
 
 /// How many instructions the patterns of all conditions of a config may have together. They take up to 24 MB.
 pub const CONFIG_INSTRUCTIONS_MAX: usize = 1_000_000;
@@ -175,7 +177,10 @@ impl Check {
         Ok(match self {
             Check::Text(text) => actual.text() == **text,
             Check::FoldedText(text) => value::lower_case(&actual.text()) == **text,
-            Check::Number(number) => actual.number() == *number,
+            Check::Number(number) => {
+                spend_parse(actual, steps)?;
+                actual.number() == *number
+            }
             Check::Truth(truth) => !actual.is_null() && actual.is_true() == *truth,
             Check::Null => actual.is_null(),
             Check::Same(value) => actual.is_same(value),
@@ -189,8 +194,12 @@ impl Operator {
         spend_check(actual, steps)?;
         Ok(match self {
             Operator::Identical(value, expected) => actual.is_identical(value) == *expected,
-            Operator::Order(accepts, value) => actual.compare(JsValue::from(value)).is_some_and(accepts),
+            Operator::Order(accepts, value) => {
+                spend_parse(actual, steps)?;
+                actual.compare(JsValue::from(value)).is_some_and(accepts)
+            }
             Operator::Version(accepts, version) => {
+                spend_parse(actual, steps)?;
                 accepts(value::padded_version(&actual.version()).cmp(version.iter().copied()))
             }
             Operator::Exists(expected) => actual.is_null() != *expected,
@@ -222,6 +231,10 @@ impl Operator {
 fn spend_check(actual: JsValue<'_>, steps: &StepBudget) -> Result<(), LimitExceeded> {
     steps.spend(CHECK_STEPS)?;
     spend_bytes(actual.size(), steps)
+}
+
+fn spend_parse(actual: JsValue<'_>, steps: &StepBudget) -> Result<(), LimitExceeded> {
+    spend_bytes(PARSE_FACTOR * actual.size(), steps)
 }
 
 fn spend_bytes(bytes: usize, steps: &StepBudget) -> Result<(), LimitExceeded> {

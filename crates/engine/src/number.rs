@@ -3,8 +3,14 @@
 use crate::json;
 use serde_json::Number;
 
+/// How long a text may be that is read as a number. The time that reading takes grows with the square of its length.
+const NUMBER_BYTES_MAX: usize = 1_024;
+
 /// The number that a text of digits stands for, which may have a sign, a point and an exponent.
 pub fn read(text: &str) -> Option<f64> {
+    if text.len() > NUMBER_BYTES_MAX {
+        return None;
+    }
     if let Ok(whole) = text.parse::<u32>() {
         return Some(f64::from(whole));
     }

@@ -99,10 +99,17 @@ impl From<Block> for Visitor {
     }
 }
 
+/// How many places an id may have. Each is looked up in every request.
+const ID_SOURCES_MAX: usize = 8;
+
 /// The block `visitor`.
 pub(super) const VISITOR: Then<Object<Block>, Visitor> = Then {
     kind: strict(),
     then: |block, node, problems| {
+        if block.id.len() > ID_SOURCES_MAX {
+            let message = format!("expected at most {ID_SOURCES_MAX} places, found {}", block.id.len());
+            problems.error(&node.path.field("id"), message);
+        }
         if let (Some(mint), Some(consent)) = (&block.mint, &block.consent)
             && mint.cookie.cookie == consent.cookie
         {

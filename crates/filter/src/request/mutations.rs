@@ -8,6 +8,7 @@ use crate::location::Rewrite;
 use crate::plugin_config;
 use crate::request_context::RequestContext;
 use edgesplit_engine::path_rewrite::{EscapingPath, PathRewrite};
+use edgesplit_engine::sort::sort;
 
 const CONNECTION: &str = "connection";
 
@@ -61,14 +62,10 @@ impl<'a> HeaderMutations<'a> {
         let changes = |name: &[u8]| self.changes.iter().any(|(changed, _)| is_name(name, changed.as_bytes()));
         let is_spoofed =
             |name: &[u8]| !is_name(name, CONNECTION.as_bytes()) && (self.owned.contains(name) || changes(name));
-        let mut spoofed: Vec<(&[u8], usize)> = Vec::new();
-        for (name, _) in self.headers.iter().filter(|(name, _)| is_spoofed(name)) {
-            match spoofed.iter_mut().find(|(known, _)| *known == name) {
-                Some((_, times)) => *times += 1,
-                None => spoofed.push((name, 1)),
-            }
-        }
-        spoofed
+        let names = self.headers.iter().map(|(name, _)| name);
+        let mut names: Vec<&[u8]> = names.filter(|name| is_spoofed(name)).collect();
+        sort(&mut names);
+        names.chunk_by(|name, next| name == next).filter_map(|same| Some((*same.first()?, same.len()))).collect()
     }
 
     /// Sets the header called `name` in place of the client's, or removes the client's.

@@ -74,7 +74,7 @@ impl Evaluator {
 /// The steps of looking an attribute up and checking it.
 const CHECK_STEPS: usize = 8;
 /// How many bytes of a request or a value are read in the time of a step.
-const BYTES_PER_STEP: usize = 8;
+const BYTES_PER_STEP: usize = 2;
 
 /// The attributes of a visitor, whose look-ups take steps from the request's budget. None is found once it is used up.
 struct Metered<'a> {
