@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use std::io::Write;
 
 const REFRESH_MS: i64 = 10_000;
-const BYTES_MAX: usize = 20_000;
+const BYTES_MAX: usize = 20_100;
 
 /// A VM that fetches.
 struct Vm {
@@ -162,6 +162,8 @@ fn gzip_is_requested_and_read() {
         ("gzip", gzip(&config("r1", 0)), Some("r1")),
         (" GZIP", gzip(&config("r1", 0)), Some("r1")),
         ("x-gzip", [gzip(&config("r1", 0)), gzip(b"   ")].concat(), Some("r1")),
+        ("gzip", [gzip(b"").repeat(990), gzip(&config("r1", 0))].concat(), Some("r1")),
+        ("gzip", [gzip(b"").repeat(1_000), gzip(&config("r1", 0))].concat(), None),
         ("identity", config("r1", 0), Some("r1")),
         ("gzip", config("r1", 0), None),
         ("gzip", gzip(&config("r1", 0)).iter().copied().take(30).collect(), None),
@@ -182,7 +184,7 @@ fn max_bytes_limits_the_decompressed_config() {
         let body = gzip(&config("r1", bytes));
         assert_eq!(vm.reply(&host, &encoded("gzip"), &body).as_deref(), expected, "{bytes}");
         if expected.is_none() {
-            assert!(host.log.borrow().iter().any(|line| line.contains("experiments.max_bytes (20000)")), "{bytes}");
+            assert!(host.log.borrow().iter().any(|line| line.contains("experiments.max_bytes (20100)")), "{bytes}");
         }
     }
 }
