@@ -3,8 +3,8 @@
 use super::SavedGroups;
 use super::groups::{CONFIG_TESTS_MAX, ELEMENT_TESTS_MAX, Group, PatternError};
 use super::operators::OPERATORS;
+use super::scope::Scope;
 use crate::diagnostics::{Node, Problems, Severity, found};
-use edgesplit_engine::attribute::AttributeName;
 use edgesplit_engine::condition::{
     Accepts, CONDITION_DEPTH_MAX, CONDITION_TESTS_MAX, CONFIG_INSTRUCTIONS_MAX, Check, Condition, Operator, Test, value,
 };
@@ -13,29 +13,6 @@ use serde_json::Value;
 use std::cmp::Ordering;
 use std::sync::Arc;
 use value::{JsValue, ValueSet};
-
-/// Whose members the names in a condition are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Scope {
-    /// Attributes of the request.
-    Request,
-    /// Attributes of the request, as GrowthBook's SDK names them: a dotted name is a path.
-    Sdk,
-    /// Members of a list's element, below `$elemMatch`.
-    Element,
-}
-
-impl Scope {
-    fn attribute(self, name: &str) -> AttributeName {
-        match self {
-            Scope::Request => AttributeName::parse(name),
-            Scope::Sdk => AttributeName::parse_nested(name),
-            // An element has no headers and no cookies: its names mean its members.
-            Scope::Element if name.contains('.') => AttributeName::Nested(name.to_owned()),
-            Scope::Element => AttributeName::Named(name.to_owned()),
-        }
-    }
-}
 
 /// The one attribute that GrowthBook names like an operator.
 const GROUPS_ATTRIBUTE: &str = "$groups";

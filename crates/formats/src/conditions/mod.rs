@@ -4,6 +4,7 @@ mod compile;
 mod groups;
 mod operators;
 pub(crate) mod schema;
+mod scope;
 
 use crate::diagnostics::{Node, Problems};
 pub(crate) use compile::too_many_instructions;
@@ -11,6 +12,7 @@ use edgesplit_engine::condition::Condition;
 pub(crate) use groups::PatternError;
 pub use groups::SavedGroups;
 pub use operators::OPERATORS;
+use scope::Scope;
 use serde_json::Value;
 
 /// Compiles the condition at `node`. `groups` maps the ids of saved groups to lists of their members, for `$inGroup`
@@ -20,14 +22,14 @@ use serde_json::Value;
 /// disables an experiment whose condition has errors; a GrowthBook payload is decided as by its own SDK.
 pub fn compile(node: &Node<'_>, groups: &Value, problems: &mut Problems) -> Condition {
     let mut groups = SavedGroups::new(groups);
-    compile::Compiler::new(&mut groups, problems).condition(node, compile::Scope::Request, 1)
+    compile::Compiler::new(&mut groups, problems).condition(node, Scope::Request, 1)
 }
 
 /// Compiles the condition at `node` as [`compile`] does; none where a limit of this module, not the SDK's own meaning,
 /// decides over a part of it.
 pub fn compile_as_sdk(node: &Node<'_>, groups: &mut SavedGroups, problems: &mut Problems) -> Option<Condition> {
     let mut compiler = compile::Compiler::new(groups, problems);
-    let condition = compiler.condition(node, compile::Scope::Sdk, 1);
+    let condition = compiler.condition(node, Scope::Sdk, 1);
     (!compiler.limited).then_some(condition)
 }
 

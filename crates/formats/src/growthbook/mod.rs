@@ -24,6 +24,7 @@ mod redirect;
 mod run;
 pub mod sticky;
 mod target;
+mod tie;
 mod trace;
 pub mod url;
 mod wire;

@@ -2,8 +2,8 @@
 
 use super::experiment::{Attribute, Experiment};
 use super::feature::Feature;
-use super::prerequisites::{TIE_STEPS_MAX, tie};
 use super::redirect::RedirectTest;
+use super::tie::{TIE_STEPS_MAX, tie};
 use super::wire::Scope;
 use crate::conditions::SavedGroups;
 use crate::diagnostics::{Node, Problems};
