@@ -107,11 +107,11 @@ fn path(page: usize) -> String {
 /// A name with random case, and `_` or `-` at random for each of them; sometimes with a prefix that CGI adds.
 fn spelled(name: &str, random: &mut Random) -> String {
     let letter = |letter: char| match letter {
-        '-' | '_' => random.of(&['-', '_']),
-        letter => random.of(&[letter, letter.to_ascii_uppercase()]),
+        '-' | '_' => random.pick(&['-', '_']),
+        letter => random.pick(&[letter, letter.to_ascii_uppercase()]),
     };
     let name: String = name.chars().map(letter).collect();
-    format!("{}{name}", random.of(&["", "", "", "", "", "http-", "HTTP_"]))
+    format!("{}{name}", random.pick(&["", "", "", "", "", "http-", "HTTP_"]))
 }
 
 /// Text of which random characters are percent-encoded, in either case, and rarely twice.
@@ -129,15 +129,15 @@ fn encoded(text: &str, random: &mut Random) -> String {
 fn query(random: &mut Random) -> String {
     let mut pairs = Vec::new();
     for _ in 0..=random.below(3) {
-        let name = random.of(&PARAMETERS);
+        let name = random.pick(&PARAMETERS);
         let name = encoded(name, random);
         pairs.push(match random.below(4) {
             0 => name,
-            1 => random.of(&["", "a=1", "=", "%", "%ff=1"]).to_owned(),
-            _ => format!("{name}={}", random.of(&FORGED).replace(' ', "+")),
+            1 => random.pick(&["", "a=1", "=", "%", "%ff=1"]).to_owned(),
+            _ => format!("{name}={}", random.pick(&FORGED).replace(' ', "+")),
         });
     }
-    pairs.join(random.of(&["&", "&", "&", "&&", ";"]))
+    pairs.join(random.pick(&["&", "&", "&", "&&", ";"]))
 }
 
 /// Another way to write the path of a page.
@@ -175,13 +175,13 @@ fn hostile_request(random: &mut Random) -> Outgoing {
 }
 
 fn with_attack(mut request: Outgoing, random: &mut Random) -> Outgoing {
-    let name = random.of(&TRUSTED);
-    let value = random.of(&FORGED);
+    let name = random.pick(&TRUSTED);
+    let value = random.pick(&FORGED);
     match random.below(14) {
         0..=3 => request.header(spelled(name, random), value),
         4 => {
             let (first, second) = (spelled(name, random), spelled(name, random));
-            request.header(first, value).header(second, random.of(&FORGED))
+            request.header(first, value).header(second, random.pick(&FORGED))
         }
         5 => request.header(spelled(name, random), [b"evil\xff\xfe", value.as_bytes()].concat()),
         6 => request.header("connection", format!("keep-alive, {}", spelled(name, random))),
@@ -191,16 +191,16 @@ fn with_attack(mut request: Outgoing, random: &mut Random) -> Outgoing {
             }
             request
         }
-        8 => request.host(random.of(&["shop.example.", "SHOP.example", "shop.example:80", "evil.example", "a/b"])),
+        8 => request.host(random.pick(&["shop.example.", "SHOP.example", "shop.example:80", "evil.example", "a/b"])),
         9 => {
-            let value = random.of(&["1~nav.0.other", "1~nav.0.evil~button.0.other", "1~~", "nav.mega"]);
+            let value = random.pick(&["1~nav.0.other", "1~nav.0.evil~button.0.other", "1~~", "nav.mega"]);
             request.header("cookie", format!("ab_sticky={value}"))
         }
-        10 => request.header("cookie", format!("ab_visitor={}; __ab=evil", random.of(&FORGED))),
-        11 => request.header("if-none-match", random.of(&["*", "\"evil\"", "W/\"1\""])),
-        12 => request.header("range", random.of(&["bytes=0-9", "bytes=0-9", "bytes=5-", "bytes=x"])),
+        10 => request.header("cookie", format!("ab_visitor={}; __ab=evil", random.pick(&FORGED))),
+        11 => request.header("if-none-match", random.pick(&["*", "\"evil\"", "W/\"1\""])),
+        12 => request.header("range", random.pick(&["bytes=0-9", "bytes=0-9", "bytes=5-", "bytes=x"])),
         _ => {
-            request.method = random.of(&["HEAD", "HEAD", "OPTIONS", "PURGE"]).to_owned();
+            request.method = random.pick(&["HEAD", "HEAD", "OPTIONS", "PURGE"]).to_owned();
             request
         }
     }

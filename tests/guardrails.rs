@@ -8,6 +8,7 @@ use edgesplit_filter::request::{Flow, handle_request};
 use edgesplit_filter::response::handle_response;
 use edgesplit_filter::worker::Worker;
 use edgesplit_testkit::module::recording_host::RecordingHost;
+use edgesplit_testkit::random::Random;
 use serde_json::{Value, json};
 
 const WORKERS: usize = 4;
@@ -36,7 +37,7 @@ fn plugin(revision: &str, guardrail: &Value) -> Vec<u8> {
 struct Proxy {
     host: RecordingHost,
     workers: Vec<Worker>,
-    random: u64,
+    random: Random,
     visits: u64,
 }
 
@@ -44,18 +45,11 @@ impl Proxy {
     fn new(revision: &str, guardrail: &Value, seed: u64) -> Proxy {
         let host = RecordingHost::default();
         let workers = (0..WORKERS).map(|_| Self::worker(&host, revision, guardrail)).collect();
-        Proxy { host, workers, random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1, visits: 0 }
+        Proxy { host, workers, random: Random(seed), visits: 0 }
     }
 
     fn worker(host: &RecordingHost, revision: &str, guardrail: &Value) -> Worker {
         Worker::configure(host, "test", &plugin(revision, guardrail)).unwrap()
-    }
-
-    fn chance(&mut self, odds: f64) -> bool {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        ((self.random >> 11) as f64 / (1_u64 << 53) as f64) < odds
     }
 
     /// A new visitor at some worker, a tenth of a second after the last one. `errors` gives each variant's rate of failures.
@@ -75,7 +69,7 @@ impl Proxy {
         self.host.clock_ms.set(self.host.clock_ms.get() + 100);
         let Flow::Continue(pending) = handle_request(&mut self.workers[at], &self.host) else { panic!("answered") };
         let variant = assigned(&self.host);
-        let status = if self.chance(errors(variant)) { "503" } else { "200" };
+        let status = if self.random.fraction() < errors(variant) { "503" } else { "200" };
         self.host.response = HeaderMap::from_pairs(&[(":status", status)]);
         handle_response(&mut self.workers[at], &self.host, pending);
         for worker in &mut self.workers {

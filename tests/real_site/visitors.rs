@@ -9,6 +9,7 @@ use edgesplit_engine::sample_ratio::{SampleRatio, WATCHED_P_VALUE};
 use edgesplit_testkit::client::{Client, Outgoing, Reply};
 use edgesplit_testkit::eventually;
 use edgesplit_testkit::http::{Request, Response};
+use edgesplit_testkit::random::Random;
 use edgesplit_testkit::stack::{Accounts, Services, document};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -39,22 +40,6 @@ const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A visitor who was shown a variant: unit, experiment, variant.
 type Shown = (String, String, String);
-
-/// Random numbers that a seed determines.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 33) as usize % bound
-    }
-
-    fn one_in(&mut self, bound: usize) -> bool {
-        self.below(bound) == 0
-    }
-}
 
 fn site(request: &Request) -> Response {
     if let Some((_, target)) = MOVED.iter().find(|(path, _)| *path == request.path) {
@@ -191,7 +176,7 @@ impl Browser<'_> {
 
 /// All visits of a seed. Each visitor's id must be one.
 fn visits(clients: &mut [Client], hosts: &[&str], seed: u64) -> BTreeSet<Shown> {
-    let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let mut random = Random(seed);
     let mut shown = BTreeSet::new();
     for _ in 0..VISITORS {
         let mut browser = Browser {

@@ -2,11 +2,11 @@
 
 use crate::mutants::Mutant;
 use crate::network::Answer;
-use crate::rng::Rng;
 use crate::scenario::PLUGIN;
 use edgesplit_filter::config_sync::state::State;
 use edgesplit_filter::events::outbox::Outbox;
 use edgesplit_filter::shared_data::Record;
+use edgesplit_testkit::random::Random;
 
 /// What becomes of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +52,7 @@ pub fn read(mutant: Mutant, key: &str, code: u64, value: &mut Vec<u8>) {
 }
 
 /// Changes what a VM writes.
-pub fn write(mutant: Mutant, key: &str, old: &[u8], value: &mut Vec<u8>, rng: &mut Rng) -> Write {
+pub fn write(mutant: Mutant, key: &str, old: &[u8], value: &mut Vec<u8>, rng: &mut Random) -> Write {
     match mutant {
         Mutant::LeaksSlots if slot(key).is_some() && value.is_empty() => return Write::Skip,
         Mutant::SkipsSlots if slot(key).is_some() && !value.is_empty() && rng.chance(100_000) => return Write::Skip,

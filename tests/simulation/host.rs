@@ -133,7 +133,7 @@ impl Host for SimHost<'_> {
     fn random(&self) -> u128 {
         self.point();
         let mut sim = self.sim.borrow_mut();
-        let mut random = u128::from(sim.rng.next()) << 64 | u128::from(sim.rng.next());
+        let mut random = u128::from(sim.rng.bits()) << 64 | u128::from(sim.rng.bits());
         if sim.mutant == Some(Mutant::ReusesIds) && sim.ledger.vms[&self.vm].job == "tick" {
             random &= 7;
         }

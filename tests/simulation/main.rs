@@ -25,7 +25,6 @@ mod ledger;
 mod mutants;
 mod network;
 mod outbox;
-mod rng;
 mod scenario;
 mod sim;
 mod vm;

@@ -1,7 +1,7 @@
 //! What a seed means: how many VMs there are, how they are configured, what goes wrong and how often.
 
 use crate::mutants::Mutant;
-use crate::rng::Rng;
+use edgesplit_testkit::random::Random;
 use serde_json::{Value, json};
 
 /// The name of the plugin in every run.
@@ -78,8 +78,8 @@ pub struct Scenario {
 
 impl Scenario {
     /// The scenario of a seed.
-    pub fn new(rng: &mut Rng) -> Scenario {
-        let sometimes = |rng: &mut Rng, odds: u64, mean: u64| if rng.one_in(odds) { mean } else { 0 };
+    pub fn new(rng: &mut Random) -> Scenario {
+        let sometimes = |rng: &mut Random, odds: u64, mean: u64| if rng.one_in(odds) { mean } else { 0 };
         let batch_bytes = rng.pick(&[700, 2_000, 8_000, 262_144]);
         let timeout_ms = rng.pick(&[300, 1_000, 2_000]);
         let backoff_min_ms = rng.pick(&[200, 1_000]);

@@ -4,9 +4,9 @@ use crate::host::Process;
 use crate::ledger::Ledger;
 use crate::mutants::Mutant;
 use crate::network::Network;
-use crate::rng::Rng;
 use crate::scenario::Scenario;
 use crate::workload::Doc;
+use edgesplit_testkit::random::Random;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::fmt::Display;
@@ -69,7 +69,7 @@ pub enum Fate {
 #[derive(Debug)]
 pub struct Sim {
     /// All chance comes from here.
-    pub rng: Rng,
+    pub rng: Random,
     /// What the seed means.
     pub scenario: Scenario,
     /// The planted bug, if any.
@@ -103,7 +103,8 @@ pub struct Sim {
 impl Sim {
     /// A run that has not begun.
     pub fn new(seed: u64, mutant: Option<Mutant>, tracing: bool) -> Sim {
-        let mut rng = Rng::new(seed);
+        let mut rng = Random(seed ^ 0x5851_f42d_4c95_7f2d);
+        rng.bits();
         let scenario = Scenario::new(&mut rng);
         let first = Doc::new(&mut rng, 0);
         Sim {
@@ -133,7 +134,7 @@ impl Sim {
 
     /// Lets `event` happen in `wait_us`. What happens at the same time does so in an order of chance.
     pub fn after(&mut self, wait_us: u64, event: Event) {
-        let tie = self.rng.next();
+        let tie = self.rng.bits();
         self.queue.push(Reverse((self.now_us + wait_us, tie, event)));
     }
 

@@ -1,7 +1,7 @@
 //! What visitors and operators do: requests, and the experiments that are in force; with an own idea of who gets which
 //! variant, written down once more and apart from the engine.
 
-use crate::rng::Rng;
+use edgesplit_testkit::random::Random;
 use serde_json::json;
 
 /// A document of experiments as an operator wrote it.
@@ -29,7 +29,7 @@ pub const PATHS: [&str; 3] = ["/checkout", "/api/orders", "/other"];
 
 impl Doc {
     /// The `number`th document.
-    pub fn new(rng: &mut Rng, number: u64) -> Doc {
+    pub fn new(rng: &mut Random, number: u64) -> Doc {
         let experiments = (0..rng.range(1, 6)).map(|at| Exp {
             key: format!("e{at}"),
             share: rng.pick(&[2_000, 10_000]),
@@ -124,9 +124,9 @@ pub struct Visit {
 
 impl Visit {
     /// Some visitor's next request.
-    pub fn new(rng: &mut Rng, visitors: u64) -> Visit {
+    pub fn new(rng: &mut Random, visitors: u64) -> Visit {
         Visit {
-            visitor: format!("v{}", rng.next() % visitors),
+            visitor: format!("v{}", rng.bits() % visitors),
             path: rng.pick(&PATHS),
             status: rng.pick(&["200", "200", "204", "404", "503"]),
         }

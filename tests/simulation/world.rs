@@ -242,7 +242,7 @@ impl World {
             let sim = &mut *sim;
             let wait_us = sim.rng.exponential(sim.scenario.request_ms * 1_000);
             sim.after(wait_us, Event::Request);
-            let seat = sim.rng.next() as usize % self.seats.len();
+            let seat = sim.rng.bits() as usize % self.seats.len();
             (seat, Visit::new(&mut sim.rng, sim.scenario.visitors), sim.rng.range(500, 60_000))
         };
         let life = match self.seats[seat] {
