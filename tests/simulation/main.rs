@@ -27,6 +27,7 @@ mod network;
 mod outbox;
 mod scenario;
 mod sim;
+mod tape;
 mod vm;
 mod wasm_vm;
 mod workload;
