@@ -222,10 +222,15 @@ fn send(envoy: &Envoy, requests: &[Outgoing]) -> Vec<(u16, String)> {
     })
 }
 
-/// The page of each honest request where nothing caches and no client is hostile.
-fn expected_pages() -> Vec<(u16, String)> {
+fn start_application() -> Origin {
     let origin = Origin::start().unwrap();
     origin.respond(application);
+    origin
+}
+
+/// The page of each honest request where nothing caches and no client is hostile.
+fn expected_pages() -> Vec<(u16, String)> {
+    let origin = start_application();
     send(&start("envoy.yaml", &on_port(origin.port())), &honest_requests())
 }
 
@@ -271,16 +276,14 @@ fn check_hostile_requests_change_no_page(envoy: &Envoy, origin: &Origin, name: &
 
 #[test]
 fn envoy_s_own_cache_keeps_no_hostile_page() {
-    let origin = Origin::start().unwrap();
-    origin.respond(application);
+    let origin = start_application();
     let envoy = start("cache-envoy.yaml", &on_port(origin.port()));
     check_hostile_requests_change_no_page(&envoy, &origin, "cache_v2");
 }
 
 #[test]
 fn varnish_keeps_no_hostile_page() {
-    let origin = Origin::start().unwrap();
-    origin.respond(application);
+    let origin = start_application();
     let Some(varnish) = Cache::varnish(origin.port()) else { return };
     let envoy = start("envoy.yaml", &on_socket(&varnish.socket()));
     check_hostile_requests_change_no_page(&envoy, &origin, "Varnish");
@@ -288,8 +291,7 @@ fn varnish_keeps_no_hostile_page() {
 
 #[test]
 fn nginx_keeps_no_hostile_page() {
-    let origin = Origin::start().unwrap();
-    origin.respond(application);
+    let origin = start_application();
     let Some(nginx) = Cache::nginx(origin.port()) else { return };
     let envoy = start("envoy.yaml", &on_socket(&nginx.socket()));
     check_hostile_requests_change_no_page(&envoy, &origin, "nginx");
