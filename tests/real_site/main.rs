@@ -9,6 +9,7 @@ mod callouts;
 mod changing_config;
 mod cookies;
 mod internal_redirects;
+mod jar;
 mod long_assignments;
 mod metric_names;
 mod no_page;

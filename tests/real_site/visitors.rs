@@ -3,8 +3,8 @@
 //!
 //! `SITE_SEEDS=20` runs more visits than one.
 
+use super::jar::Jar;
 use super::plugin;
-use cookie_store::{CookieStore, RawCookie};
 use edgesplit_engine::sample_ratio::{SampleRatio, WATCHED_P_VALUE};
 use edgesplit_testkit::client::{Client, Outgoing, Reply};
 use edgesplit_testkit::eventually;
@@ -67,11 +67,11 @@ fn experiments() -> [(&'static str, Value); 4] {
     ]
 }
 
-/// A browser with its cookie jar.
+/// A browser with its cookies.
 struct Browser<'a> {
     random: &'a mut Random,
     clients: &'a mut [Client],
-    jar: CookieStore,
+    jar: Jar,
     shown: BTreeSet<Shown>,
 }
 
@@ -84,18 +84,8 @@ impl Browser<'_> {
         }
         let at = self.random.below(self.clients.len());
         let reply = self.clients[at].send(&outgoing).unwrap();
-        let set = reply.header_all("set-cookie").into_iter().map(|text| RawCookie::parse(text).unwrap());
-        self.jar.store_response_cookies(set, url);
+        self.jar.store(&reply, url);
         reply
-    }
-
-    fn cookies(&self, url: &Url) -> String {
-        let pairs = self.jar.get_request_values(url).map(|(name, value)| format!("{name}={value}"));
-        pairs.collect::<Vec<_>>().join("; ")
-    }
-
-    fn id(&self, url: &Url) -> Option<String> {
-        self.jar.get_request_values(url).find(|(name, _)| *name == COOKIE).map(|(_, id)| id.to_owned())
     }
 
     fn request(method: &str, url: &Url, destination: &str) -> Outgoing {
@@ -109,13 +99,13 @@ impl Browser<'_> {
     fn navigate(&mut self, url: &Url) {
         let mut url = url.clone();
         for _ in 0..REDIRECTS_MAX {
-            let cookies = self.cookies(&url);
+            let cookies = self.jar.header(&url);
             let reply = self.send(Browser::request("GET", &url, "document"), &url, &cookies);
             // What a page preloads is requested with the cookies from before its answer.
             if self.random.one_in(4) {
                 self.load_resources(&url, &cookies);
             }
-            let Some(id) = self.id(&url) else { return };
+            let Some(id) = self.jar.value(COOKIE, &url) else { return };
             for shown in reply.text().split(", ").filter_map(|pair| pair.split_once('=')) {
                 self.shown.insert((id.clone(), shown.0.to_owned(), shown.1.to_owned()));
             }
@@ -125,7 +115,7 @@ impl Browser<'_> {
             }
             url = url.join(&location).unwrap();
         }
-        let cookies = self.cookies(&url);
+        let cookies = self.jar.header(&url);
         self.load_resources(&url, &cookies);
     }
 
@@ -148,7 +138,7 @@ impl Browser<'_> {
             let at = self.random.below(PAGES.len() + MOVED.len());
             let path = PAGES.get(at).copied().unwrap_or_else(|| MOVED[at - PAGES.len()].0);
             let url = Url::parse(&format!("https://{host}{path}")).unwrap();
-            let cookies = self.cookies(&url);
+            let cookies = self.jar.header(&url);
             match self.random.below(6) {
                 0 => {
                     let prefetch = Browser::request("GET", &url, "document").header("sec-purpose", "prefetch");
@@ -179,12 +169,8 @@ fn visits(clients: &mut [Client], hosts: &[&str], seed: u64) -> BTreeSet<Shown> 
     let mut random = Random(seed);
     let mut shown = BTreeSet::new();
     for _ in 0..VISITORS {
-        let mut browser = Browser {
-            random: &mut random,
-            clients: &mut *clients,
-            jar: CookieStore::default(),
-            shown: BTreeSet::new(),
-        };
+        let mut browser =
+            Browser { random: &mut random, clients: &mut *clients, jar: Jar::default(), shown: BTreeSet::new() };
         browser.visit(hosts);
         let ids: BTreeSet<_> = browser.shown.iter().map(|(id, ..)| id).collect();
         assert_eq!(ids.len(), 1, "a visitor is one unit: {:?}", browser.shown);
@@ -202,7 +188,7 @@ fn exposed(services: &Services) -> BTreeSet<Shown> {
         .collect()
 }
 
-/// The splits match the weights: nobody was lost on the way to a variant.
+/// The splits match the weights: no visitor was lost on the way to a variant.
 fn assert_no_mismatch(shown: &BTreeSet<Shown>) {
     for (key, experiment) in experiments() {
         let variants = experiment["variants"].as_array().unwrap().iter();
