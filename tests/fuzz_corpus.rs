@@ -1,7 +1,7 @@
 //! Every input that fuzzing kept, through the code that is fuzzed. `make fuzz` finds more.
 #![allow(missing_docs)]
 // Helpers of tests fail as tests do: by panicking.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 #[path = "fuzz/inputs/effect_policy.rs"]
 mod effect_policy;
