@@ -99,6 +99,7 @@ impl Guardrail {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::test_random::random;
 
     fn tally(visitors: u64, errors: u64) -> Tally {
         Tally { visitors, errors }
@@ -138,13 +139,7 @@ mod tests {
 
     /// One run: both sides fail equally often. True where the variant was switched off.
     fn false_alarm(guardrail: &Guardrail, ratio: f64, seed: u64) -> bool {
-        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-        let mut random = || {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            (state >> 11) as f64 / (1_u64 << 53) as f64
-        };
+        let mut random = random(seed);
         let (mut sides, mut looks) = ([Tally::default(); 2], InterimLooks::default());
         (0..20_000).any(|_| {
             let side = &mut sides[usize::from(random() < 0.5)];

@@ -28,5 +28,7 @@ pub mod sample_ratio;
 pub mod snapshot;
 pub mod snapshot_indexer;
 pub mod sort;
+#[cfg(test)]
+mod test_random;
 
 pub use decide_flags::decide_flags;

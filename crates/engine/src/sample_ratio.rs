@@ -73,6 +73,7 @@ impl SampleRatio {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::test_random::random;
 
     const EXPOSURES: u64 = 50_000;
 
@@ -133,13 +134,7 @@ mod tests {
 
     /// A run whose visitors get a variant by `shares`, tested against `weights`.
     fn run(shares: &[f64], weights: &[f64], seed: u64) -> Run {
-        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-        let mut random = || {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            (state >> 11) as f64 / (1_u64 << 53) as f64
-        };
+        let mut random = random(seed);
         let (mut seen, mut log_evidence) = (vec![0.0; weights.len()], 0.0);
         let mut run = Run::default();
         for exposure in 0..EXPOSURES {
