@@ -28,9 +28,9 @@ pub fn request_budget() -> StepBudget {
 }
 
 /// The steps of a check: a look-up of an attribute and a comparison.
-const CHECK_STEPS: u32 = 8;
+pub const CHECK_STEPS: u32 = 8;
 /// How many bytes of a value are compared or converted in the time of a step, and of a request searched for a value.
-const BYTES_PER_STEP: usize = 2;
+pub const BYTES_PER_STEP: usize = 2;
 /// How much longer it takes to read a number or a version.
 const PARSE_FACTOR: usize = 4;
 
@@ -246,7 +246,8 @@ fn present<'a>(actual: JsValue<'a>) -> impl Iterator<Item = &'a Value> {
     actual.list().unwrap_or_default().iter().filter(|element| !element.is_null())
 }
 
-fn try_any<T>(
+/// Whether some element of `list` holds. The first one that does, or that fails, is the last to be checked.
+pub(crate) fn try_any<T>(
     list: impl IntoIterator<Item = T>,
     mut holds: impl FnMut(T) -> Result<bool, LimitExceeded>,
 ) -> Result<bool, LimitExceeded> {

@@ -25,11 +25,14 @@ pub fn read(text: &str) -> Option<f64> {
         && is_digits(fraction)
         && is_digits(exponent.strip_prefix(['+', '-']).unwrap_or(exponent))
         && exponent.ends_with(|last: char| last.is_ascii_digit());
+    if !is_number {
+        return None;
+    }
     // JSON has digits around the point, and no zeros in front. Its reader is in the module anyway, which the standard
     // library's is not.
     let text = format!("{:0>1}.{fraction}0e{exponent}", whole.trim_start_matches('0'));
-    let number = || json::read(text.as_bytes()).ok().and_then(|number| number.as_f64()).unwrap_or(f64::INFINITY);
-    is_number.then(|| sign * number())
+    let number = json::read(text.as_bytes()).ok().and_then(|number| number.as_f64());
+    Some(sign * number.unwrap_or(f64::INFINITY))
 }
 
 fn is_digits(text: &str) -> bool {

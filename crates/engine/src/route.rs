@@ -1,6 +1,6 @@
 //! Routes: the requests of an experiment or a goal.
 
-use super::condition::{LimitExceeded, StepBudget};
+use super::condition::{LimitExceeded, StepBudget, try_any};
 use super::pattern::Pattern;
 use std::borrow::Cow;
 
@@ -84,15 +84,6 @@ impl Route {
 
 fn any<T>(list: &[T], asks: impl FnMut(&T) -> bool) -> bool {
     list.is_empty() || list.iter().any(asks)
-}
-
-fn try_any<T>(list: &[T], mut holds: impl FnMut(&T) -> Result<bool, LimitExceeded>) -> Result<bool, LimitExceeded> {
-    for element in list {
-        if holds(element)? {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 fn any_pair<T>(a: &[T], b: &[T], mut meets: impl FnMut(&T, &T) -> bool) -> bool {

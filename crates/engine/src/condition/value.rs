@@ -203,8 +203,8 @@ fn text_number(text: &str) -> f64 {
     }
 }
 
-/// What JavaScript takes for white space; differs from Unicode's in two characters.
-fn is_space(ch: char) -> bool {
+/// Whether `ch` is white space to JavaScript, which differs from Unicode in two characters.
+pub fn is_space(ch: char) -> bool {
     ch == '\u{FEFF}' || (ch.is_whitespace() && ch != '\u{85}')
 }
 

@@ -108,11 +108,8 @@ fn all(trees: &[Tree], decisive: bool, audiences: &[Tree], attributes: &impl Att
 
 impl Check {
     fn passes(&self, actual: &AttributeValue<'_>) -> Option<bool> {
-        if let Check::Exists = self {
-            return Some(!matches!(actual, AttributeValue::Missing | AttributeValue::Json(Value::Null)));
-        }
         match self {
-            Check::Exists => None, // answered above
+            Check::Exists => Some(!matches!(actual, AttributeValue::Missing | AttributeValue::Json(Value::Null))),
             Check::Text(expected) => text(actual).map(|actual| actual == expected),
             Check::Substring(part) => text(actual).map(|actual| actual.contains(part.as_str())),
             Check::Truth(expected) => truth(actual).map(|actual| actual == *expected),

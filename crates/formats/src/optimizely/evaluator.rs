@@ -2,6 +2,7 @@
 
 use super::datafile::{Datafile, Flag};
 use edgesplit_engine::attribute::{AttributeName, AttributeValue, Attributes};
+use edgesplit_engine::condition::{BYTES_PER_STEP, CHECK_STEPS};
 use edgesplit_engine::flag::{FlagDecision, FlagEvaluator, FlagExposure, FlagSink, FlagVisitor, Outcome};
 use edgesplit_engine::free::free_from;
 use edgesplit_engine::reason::Reason;
@@ -71,11 +72,6 @@ impl Evaluator {
     }
 }
 
-/// The steps of looking an attribute up and checking it.
-const CHECK_STEPS: usize = 8;
-/// How many bytes of a request or a value are read in the time of a step.
-const BYTES_PER_STEP: usize = 2;
-
 /// The attributes of a visitor, whose look-ups take steps from the request's budget. None is found once it is used up.
 struct Metered<'a> {
     visitor: &'a FlagVisitor<'a>,
@@ -84,7 +80,7 @@ struct Metered<'a> {
 
 impl Metered<'_> {
     fn spend(&self, bytes: usize) -> bool {
-        let steps = u32::try_from(CHECK_STEPS + bytes / BYTES_PER_STEP).unwrap_or(u32::MAX);
+        let steps = u32::try_from(bytes / BYTES_PER_STEP).unwrap_or(u32::MAX).saturating_add(CHECK_STEPS);
         let is_spent = self.visitor.steps.spend(steps).is_ok();
         self.is_exceeded.set(self.is_exceeded.get() || !is_spent);
         is_spent

@@ -1,6 +1,7 @@
 //! Semantic versions as the JavaScript SDK compares them, which is not quite as semver.org has it: a target of fewer parts,
 //! such as `2.1`, stands for everything that begins with it, and the text behind the `-` or the `+` is compared as a whole.
 
+use edgesplit_engine::condition::value::is_space;
 use edgesplit_engine::number::leading_integer;
 use std::cmp::Ordering;
 
@@ -13,8 +14,7 @@ struct Version<'a> {
 
 impl<'a> Version<'a> {
     fn parse(text: &'a str) -> Option<Version<'a>> {
-        // JavaScript's white space.
-        if text.contains(|ch: char| ch == '\u{feff}' || ch.is_whitespace() && ch != '\u{85}') {
+        if text.contains(is_space) {
             return None;
         }
         let (numbers, suffix) = text.split_once(['-', '+']).unwrap_or((text, ""));
