@@ -273,6 +273,15 @@ impl<'a> Node<'a> {
         array.map(Vec::as_slice)
     }
 
+    /// Reads every element of `list`, which is the list here. None if one of them cannot be read.
+    pub(crate) fn read_all<T>(&self, list: &[Value], mut read: impl FnMut(Node<'_>) -> Option<T>) -> Option<Vec<T>> {
+        let mut elements = Vec::new();
+        for (index, value) in list.iter().enumerate() {
+            elements.extend(read(Node { value, path: &self.path.index(index) }));
+        }
+        (elements.len() == list.len()).then_some(elements)
+    }
+
     /// The string here, else a problem.
     pub fn string(&self, problems: &mut Problems) -> Option<&'a str> {
         let string = self.value.as_str();

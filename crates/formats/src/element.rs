@@ -10,19 +10,6 @@ pub(crate) fn read<T: Document>(node: Node<'_>, problems: &mut Problems) -> Opti
     open().read(node, problems)
 }
 
-/// Calls `each` with every element of the list at `node`, and collects the results. None if one of them is none.
-pub(crate) fn list<T>(
-    node: Node<'_>,
-    problems: &mut Problems,
-    mut each: impl FnMut(Node<'_>, &mut Problems) -> Option<T>,
-) -> Option<Vec<T>> {
-    let (list, mut elements) = (node.array(problems)?, Vec::new());
-    for (index, value) in list.iter().enumerate() {
-        elements.extend(each(Node { value, path: &node.path.index(index) }, problems));
-    }
-    (elements.len() == list.len()).then_some(elements)
-}
-
 /// Calls `read` with the member `name`; an error if it is missing.
 pub(crate) fn required<'a, T>(
     node: Node<'a>,

@@ -19,11 +19,8 @@ impl<K: Kind> Kind for List<K> {
     }
 
     fn read(&self, node: Node<'_>, problems: &mut Problems) -> Option<Vec<K::Value>> {
-        let (list, mut elements) = (node.array(problems)?, Vec::new());
-        for (index, value) in list.iter().enumerate() {
-            elements.extend(self.0.read(Node { value, path: &node.path.index(index) }, problems));
-        }
-        (elements.len() == list.len()).then_some(elements)
+        let list = node.array(problems)?;
+        node.read_all(list, |element| self.0.read(element, problems))
     }
 
     fn schema(&self) -> Value {

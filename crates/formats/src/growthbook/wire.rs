@@ -56,11 +56,8 @@ impl<'a> Scope<'a> {
         node: Node<'_>,
         mut read: impl FnMut(&mut Self, Node<'_>) -> Option<T>,
     ) -> Option<Vec<T>> {
-        let (list, mut elements) = (node.array(&mut self.problems)?, Vec::new());
-        for (index, value) in list.iter().enumerate() {
-            elements.extend(read(self, Node { value, path: &node.path.index(index) }));
-        }
-        (elements.len() == list.len()).then_some(elements)
+        let list = node.array(&mut self.problems)?;
+        node.read_all(list, |element| read(self, element))
     }
 
     /// The text of the member `name`; none if it is empty, as the SDK has it.

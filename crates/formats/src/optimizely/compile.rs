@@ -11,7 +11,7 @@ use super::datafile::{Datafile, Group, Range, Rule, VERSION};
 use super::project::{Project, ReportedAttribute};
 use crate::diagnostics::{Node, Problems};
 use crate::document::{List, Nullable, TEXT, open};
-use crate::element::{elements, list, read, required};
+use crate::element::{elements, read, required};
 use crate::stepwise::{Leftovers, size};
 use draft::{Draft, Experiment, IdWire, Stage};
 use edgesplit_engine::attribute::AttributeName;
@@ -125,7 +125,7 @@ impl Draft {
         Some(bytes)
     }
 
-    /// The compiled datafile; none if it is refused as a whole. The second result is to be freed, entry by entry.
+    /// The compiled datafile, unless it is refused as a whole, and the entries that only compiling it needed.
     pub(super) fn finish(self) -> (Option<Datafile>, Leftovers) {
         let ids = [self.audience_ids, self.experiment_ids, self.rollout_ids, self.flag_keys, self.unused_keys];
         let ids = ids.into_iter().flatten().map(drop).chain(self.rule_ids.into_iter().chain(self.used_ids).map(drop));
@@ -305,8 +305,9 @@ impl Draft {
         let Some(IdWire { id }) = read(node, problems) else { return };
         let mut own = Problems::new();
         let rules = required(node, "experiments", &mut own, |node, problems| {
-            list(node, problems, |node, problems| {
-                let rule = self.rule(node, Kind::Delivery, None, problems)?;
+            let list = node.array(problems)?;
+            node.read_all(list, |element| {
+                let rule = self.rule(element, Kind::Delivery, None, problems)?;
                 Some(self.add_rule(rule))
             })
         });
