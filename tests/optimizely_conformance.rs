@@ -5,7 +5,8 @@
 // Helpers of a test fail by panicking, as the test itself does.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice)]
 
-use edgesplit_formats::optimizely::{Client, Datafile, Event, EventKind, Reason, compile};
+use edgesplit_formats::events::EventWire;
+use edgesplit_formats::optimizely::{Client, Datafile, Event, EventKind, Optimizely, Reason, compile};
 use edgesplit_testkit::conformance::{self, CaseTest};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, HashMap};
@@ -213,10 +214,11 @@ fn python_sdk_event(folder: &Path) {
 }
 
 fn batch(datafile: &Datafile, client: Client<'_>, event: &Event<'_>) -> Value {
-    let (mut visitor, mut body) = (Vec::new(), Vec::new());
+    let (mut visitor, mut head, mut body) = (Vec::new(), Vec::new(), Vec::new());
     event.write(&mut visitor);
     assert!(!visitor.contains(&b'\n'));
-    datafile.project.write_batch(client, [visitor.as_slice()], &mut body);
+    datafile.project.write_batch_head(client, &mut head);
+    Optimizely.write_body(&head, &mut [visitor.as_slice()].into_iter(), &mut body);
     serde_json::from_slice(&body).unwrap()
 }
 

@@ -6,7 +6,7 @@ use super::operators::OPERATORS;
 use super::scope::Scope;
 use crate::diagnostics::{Node, Problems, Severity, found};
 use edgesplit_engine::condition::{
-    Accepts, CONDITION_DEPTH_MAX, CONDITION_TESTS_MAX, CONFIG_INSTRUCTIONS_MAX, Check, Condition, Operator, Test, value,
+    Accepts, CONDITION_DEPTH_MAX, CONDITION_TESTS_MAX, Check, Condition, Operator, Test, value,
 };
 use js_regex::CompileError;
 use serde_json::Value;
@@ -21,11 +21,6 @@ const GROUPS_ATTRIBUTE: &str = "$groups";
 const TYPES: [&str; 6] = ["string", "number", "boolean", "array", "object", "null"];
 
 const COMBINATIONS: [&str; 5] = ["$and", "$or", "$nor", "$not", "$savedGroup"];
-
-/// The message about a pattern that exceeds [`CONFIG_INSTRUCTIONS_MAX`].
-pub(crate) fn too_many_instructions() -> String {
-    format!("the patterns of the config take more than {CONFIG_INSTRUCTIONS_MAX} instructions with this one")
-}
 
 /// The state of a compilation.
 pub(super) struct Compiler<'a> {

@@ -7,7 +7,6 @@ pub(crate) mod schema;
 mod scope;
 
 use crate::diagnostics::{Node, Problems};
-pub(crate) use compile::too_many_instructions;
 use edgesplit_engine::condition::Condition;
 pub(crate) use groups::PatternError;
 pub use groups::SavedGroups;

@@ -16,7 +16,6 @@ use crate::document::KEY_BYTES_MAX;
 use crate::reading::Reading;
 use crate::splitter::Malformed;
 use crate::stepwise::{Leftovers, size};
-use edgesplit_engine::json;
 use edgesplit_engine::snapshot::Disabled;
 use serde_json::{Map, Value};
 use std::collections::HashSet;
@@ -36,18 +35,6 @@ pub struct Compiled {
     pub payload: Option<Payload>,
     /// All problems, warnings included.
     pub problems: Problems,
-}
-
-/// Compiles the payload in `bytes`. `key` decrypts its encrypted parts.
-pub fn compile_bytes(bytes: &[u8], key: Option<&str>) -> Compiled {
-    match json::read(bytes) {
-        Ok(value) => compile(&value, key),
-        Err(error) => {
-            let mut problems = Problems::new();
-            problems.error(&Path::Root, format!("not JSON: {error}"));
-            Compiled { payload: None, problems }
-        }
-    }
 }
 
 /// Compiles the payload `value`. `key` decrypts its encrypted parts.

@@ -29,7 +29,7 @@ mod trace;
 pub mod url;
 mod wire;
 
-pub use compile::{Compiled, compile, compile_bytes};
+pub use compile::{Compiled, compile};
 pub use decision::{BanditResult, Context, ExperimentResult, Exposure, FeatureDecision, Overrides, Reason};
 pub use evaluation::Evaluation;
 pub use experiment::{Experiment, FALLBACK_LEAF};

@@ -4,7 +4,7 @@ use super::budget::RouteBudget;
 use super::experiment;
 use super::kinds::{Anything, SHARE};
 use super::route::Goals;
-use crate::conditions::{self, too_many_instructions};
+use crate::conditions;
 use crate::diagnostics::{Node, Path, Problems};
 use crate::document::{Absent, KEY, Kind, List, MemberReader, Nullable, TEXT, lenient, schema, whole};
 use crate::effect_policy::EffectPolicy;
@@ -251,7 +251,9 @@ fn guarded_variants(experiment: &Experiment, path: &Path<'_>, before: usize, pro
 fn count_instructions(experiment: &Experiment, path: &Path<'_>, total: &mut usize, problems: &mut Problems) {
     let own = experiment.audience.as_ref().map_or(0, Condition::instructions);
     if own > 0 && *total + own > CONFIG_INSTRUCTIONS_MAX {
-        return problems.error(&path.field("audience"), too_many_instructions());
+        let message =
+            format!("the patterns of the config take more than {CONFIG_INSTRUCTIONS_MAX} instructions with this one");
+        return problems.error(&path.field("audience"), message);
     }
     *total += own;
 }

@@ -1,16 +1,13 @@
 //! Events for Optimizely's `/v1/events`: a batch belongs to a project and has a visitor for each event.
 //!
-//! An event is written when it happens, without the batch around it, so that a buffer can hold events of many visitors;
-//! [`Project::write_batch`] puts the batch around them when it is sent. Source: Optimizely's event API, and what its
-//! SDKs send.
+//! An event is written when it happens, without the batch around it, because a buffer holds events of many visitors. The
+//! batch begins with [`Project::write_batch_head`] and ends with [`BATCH_TAIL`]. Source: Optimizely's event API, and the
+//! events of its SDKs.
 
 use super::audience::exact;
 use super::project::Project;
 use edgesplit_engine::attribute::{AttributeName, AttributeValue, Attributes};
 use serde_json::{Map, Value, json};
-
-/// The path for events at `logx.optimizely.com`.
-pub const EVENTS_PATH: &str = "/v1/events";
 
 /// The host that takes the events of most projects.
 pub(super) const HOST: &str = "logx.optimizely.com";
@@ -215,18 +212,6 @@ impl Project {
     /// The id of the event that counts conversions under `key`, where the project has one.
     pub fn conversion_id(&self, key: &str) -> Option<&str> {
         self.conversions.get(key)?.as_str()
-    }
-
-    /// Appends a batch of visitors from [`Event::write`].
-    pub fn write_batch<'a>(&self, client: Client<'_>, visitors: impl IntoIterator<Item = &'a [u8]>, out: &mut Vec<u8>) {
-        self.write_batch_head(client, out);
-        for (position, visitor) in visitors.into_iter().enumerate() {
-            if position > 0 {
-                out.push(b',');
-            }
-            out.extend_from_slice(visitor);
-        }
-        out.extend_from_slice(BATCH_TAIL);
     }
 
     /// Appends the start of a batch, in front of its visitors, which commas separate.

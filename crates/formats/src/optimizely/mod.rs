@@ -35,13 +35,12 @@ mod reason;
 pub use audience::AUDIENCE_DEPTH_MAX;
 pub use datafile::{Datafile, Flag, VERSION};
 pub use format::Optimizely;
-pub use impression::{BATCH_TAIL, Client, EVENTS_PATH, Event, EventKind, Impression, RuleType};
+pub use impression::{BATCH_TAIL, Client, Event, EventKind, Impression, RuleType};
 pub use project::{Project, ReportedAttribute};
 pub use reason::Reason;
 
-use crate::diagnostics::{Node, Path, Problems};
+use crate::diagnostics::{Node, Problems};
 use compile::draft::Draft;
-use edgesplit_engine::json;
 use serde_json::Value;
 
 /// The result of compiling a datafile.
@@ -53,28 +52,11 @@ pub struct Compiled {
     pub problems: Problems,
 }
 
-/// Parses and compiles `bytes`.
-pub fn compile_bytes(bytes: &[u8]) -> Compiled {
-    match json::read(bytes) {
-        Ok(value) => compile(&value),
-        Err(error) => {
-            let mut problems = Problems::new();
-            problems.error(&Path::Root, format!("not JSON: {error}"));
-            Compiled { datafile: None, problems }
-        }
-    }
-}
-
 /// Compiles the datafile `value`.
 pub fn compile(value: &Value) -> Compiled {
-    compile_at(value, &Path::Root)
-}
-
-/// Compiles the datafile `value` that stands at `path` in another document.
-pub fn compile_at(value: &Value, path: &Path<'_>) -> Compiled {
     let mut problems = Problems::new();
     let mut draft = Draft::default();
-    while draft.step(Node { value, path }, &mut problems).is_some() {}
+    while draft.step(Node::root(value), &mut problems).is_some() {}
     Compiled { datafile: draft.finish().0, problems }
 }
 

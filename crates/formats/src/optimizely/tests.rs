@@ -6,6 +6,7 @@ mod isolation;
 mod reports;
 
 use super::*;
+use crate::Options;
 use edgesplit_engine::attribute::Attributes;
 use edgesplit_engine::observer::{Check, Recorder};
 use serde_json::json;
@@ -286,8 +287,8 @@ fn datafile_of_another_version_is_refused() {
         (r#"{"version": 4}"#, "version: expected version \"4\", found the number 4"),
         (r#"{"version": "3"}"#, "version: expected version \"4\", found the string \"3\""),
     ] {
-        let compiled = compile_bytes(bytes.as_bytes());
-        assert!(compiled.datafile.is_none());
+        let compiled = crate::compile_bytes(bytes.as_bytes(), &Options::new(&Optimizely, 64));
+        assert!(compiled.snapshot.is_none());
         assert_eq!(compiled.problems.iter().map(ToString::to_string).collect::<Vec<_>>(), [problem]);
     }
 }

@@ -1,6 +1,7 @@
 //! Reading payloads: problems are reported where they are, and disable only the part that they are in.
 
 use super::*;
+use crate::Options;
 
 #[test]
 fn document_other_than_a_payload_is_refused() {
@@ -16,8 +17,8 @@ fn document_other_than_a_payload_is_refused() {
             "encryptedFeatures: is encrypted, and no key is configured",
         ),
     ] {
-        let compiled = compile_bytes(bytes, None);
-        assert!(compiled.payload.is_none(), "{expected}");
+        let compiled = crate::compile_bytes(bytes, &Options::new(&GrowthBook, 64));
+        assert!(compiled.snapshot.is_none(), "{expected}");
         assert!(compiled.problems.iter().any(|problem| problem.to_string().starts_with(expected)), "{compiled:?}");
     }
 }
