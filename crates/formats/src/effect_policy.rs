@@ -4,7 +4,7 @@
 //! request or protects the browser is not theirs to set.
 
 use crate::diagnostics::{Path, Problems};
-use crate::document::{Flag, List, Parsed};
+use crate::document::{Flag, List, Parsed, TOKEN, is_token};
 use crate::native::route::HOST;
 use edgesplit_engine::header_name::folded;
 use edgesplit_engine::pattern::Pattern;
@@ -108,7 +108,7 @@ pub(crate) const RESPONSE_HEADERS_REFUSED: &[&str] = &[
 
 const HEADER_PATTERN: Parsed<Pattern> = Parsed {
     expected: "the name of a header, in which * stands for any run of characters, such as \"x-*\"",
-    pattern: "^[A-Za-z0-9!#$%&'*+.^_`|~-]+$",
+    pattern: TOKEN,
     parse: |text| is_token(text).then(|| Pattern::new(&String::from_utf8_lossy(&folded(text.as_bytes())))),
     write: Pattern::text,
 };
@@ -226,10 +226,6 @@ pub(crate) fn is_refused(name: &str, refused: &[&str]) -> bool {
         Some(prefix) => name.starts_with(prefix.as_bytes()),
         None => name == refused.as_bytes(),
     })
-}
-
-fn is_token(name: &str) -> bool {
-    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
 #[cfg(test)]

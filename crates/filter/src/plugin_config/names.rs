@@ -4,7 +4,7 @@ use crate::http::headers::folded;
 use crate::http::owned_names::pattern_matches;
 use edgesplit_formats::diagnostics::{Node, Problems, found};
 use edgesplit_formats::document::schema;
-use edgesplit_formats::document::{Kind, TOKEN, Text, Then};
+use edgesplit_formats::document::{Kind, TOKEN, Text, Then, is_token};
 use serde_json::Value;
 
 /// Names that clients, proxies and origins need for themselves: a filter that owned one would break requests.
@@ -37,11 +37,6 @@ const NOT_OWNABLE: [&str; 27] = [
     "upgrade",
     "user-agent",
 ];
-
-/// A `token` of RFC 9110, section 5.6.2.
-pub(super) fn is_token(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
-}
 
 /// A header name in lower case, or the reason why it is none.
 pub(super) fn check_header_name(name: &str) -> Result<String, &'static str> {

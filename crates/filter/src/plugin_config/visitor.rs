@@ -258,7 +258,7 @@ fn attribute_source(text: &str) -> Option<AttributeName> {
         AttributeName::Id | AttributeName::Host | AttributeName::Path | AttributeName::Url | AttributeName::Method => {
             true
         }
-        AttributeName::Header(name) | AttributeName::Cookie(name) => names::is_token(name),
+        AttributeName::Header(name) | AttributeName::Cookie(name) => document::is_token(name),
         // Names are compared after percent-decoding: only characters that end a name are refused.
         AttributeName::Query(name) => !name.chars().any(|c| c.is_control() || "&=#".contains(c)),
         AttributeName::Named(_) | AttributeName::Exact(_) | AttributeName::Nested(_) => false,

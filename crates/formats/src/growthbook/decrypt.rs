@@ -60,7 +60,7 @@ impl Decryption {
             None => (part, end == encrypted.len()),
         };
         self.at = end;
-        self.characters.extend(part.iter().filter(|byte| !is_space(**byte)));
+        self.characters.extend(part.iter().filter(|byte| !byte.is_ascii_whitespace()));
         // The last group may be incomplete, and padding may only stand in it.
         let kept = if is_end { 0 } else { BASE64_GROUP + self.characters.len() % BASE64_GROUP };
         let now = self.characters.len().saturating_sub(kept);
@@ -83,12 +83,8 @@ impl Decryption {
     }
 }
 
-fn is_space(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | b'\x0C')
-}
-
 fn without_spaces(text: &str) -> Vec<u8> {
-    text.bytes().filter(|&byte| !is_space(byte)).collect()
+    text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect()
 }
 
 fn decode(characters: &[u8]) -> Option<Vec<u8>> {

@@ -11,7 +11,7 @@ use edgesplit_engine::number;
 use serde_json::Value;
 
 /// The attribute that is hashed by default.
-const DEFAULT_ATTRIBUTE: &str = "id";
+pub(super) const DEFAULT_ATTRIBUTE: &str = "id";
 
 /// The leaf of visitors outside all contexts of a bandit.
 pub const FALLBACK_LEAF: i64 = -1;
@@ -98,7 +98,7 @@ pub(super) struct Parent {
     pub(super) passes: Vec<bool>,
 }
 
-/// The contexts of a contextual bandit, as an experiment uses them.
+/// The contexts of a contextual bandit. The payload defines it once for all experiments, without ranges.
 #[derive(Debug)]
 pub(super) struct Bandit {
     pub(super) version: Option<Value>,
@@ -112,13 +112,6 @@ pub(super) struct Leaf {
     pub(super) condition: Option<Condition>,
     pub(super) weights: Vec<f64>,
     pub(super) ranges: Vec<Range>,
-}
-
-/// A bandit as the payload defines it, once for all experiments.
-#[derive(Debug)]
-pub(super) struct BanditDefinition {
-    pub(super) version: Option<Value>,
-    pub(super) leaves: Vec<Leaf>,
 }
 
 impl Attribute {
@@ -147,7 +140,7 @@ impl Experiment {
         node: Node<'_>,
         default_key: &str,
         values: &[Value],
-        bandit: Option<&BanditDefinition>,
+        bandit: Option<&Bandit>,
     ) -> Experiment {
         let count = values.len();
         let key = scope.text(node, "key").unwrap_or_else(|| default_key.to_owned());
@@ -165,13 +158,10 @@ impl Experiment {
             Some(ranges) => ranges.clone(),
             None => bucket_ranges(count, coverage.unwrap_or(1.0), weights),
         };
+        let with_ranges = |leaf: &Leaf| Leaf { ranges: ranges_with(Some(&leaf.weights)), ..leaf.clone() };
         let bandit = bandit.map(|bandit| Bandit {
             version: bandit.version.clone(),
-            leaves: bandit
-                .leaves
-                .iter()
-                .map(|leaf| Leaf { ranges: ranges_with(Some(&leaf.weights)), ..leaf.clone() })
-                .collect(),
+            leaves: bandit.leaves.iter().map(with_ranges).collect(),
         });
         let unit = UnitName::compile(scope, node);
         let fallback = unit.fallback.clone().unwrap_or_else(|| Attribute::of(None));
@@ -322,7 +312,7 @@ pub(super) fn parents(scope: &mut Scope<'_>, node: Node<'_>) -> Option<Vec<Paren
 }
 
 /// Reads the definition of a bandit at `node`.
-pub(super) fn bandit(scope: &mut Scope<'_>, node: Node<'_>) -> Option<BanditDefinition> {
+pub(super) fn bandit(scope: &mut Scope<'_>, node: Node<'_>) -> Option<Bandit> {
     node.object(&mut scope.problems)?;
     node.unknown_fields(&["banditVersion", "contexts", "attributesRequired"], Severity::Warning, &mut scope.problems);
     let version = scope.member(node, "banditVersion", |scope, node| {
@@ -339,5 +329,5 @@ pub(super) fn bandit(scope: &mut Scope<'_>, node: Node<'_>) -> Option<BanditDefi
             Some(Leaf { id: id? as i64, condition, weights: weights?, ranges: Vec::new() })
         })
     });
-    Some(BanditDefinition { version, leaves: leaves.unwrap_or_default() })
+    Some(Bandit { version, leaves: leaves.unwrap_or_default() })
 }

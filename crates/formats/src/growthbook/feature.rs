@@ -1,6 +1,6 @@
 //! Features and their rules, compiled.
 
-use super::experiment::{self, BanditDefinition, Experiment, Filter, Parent, UnitName};
+use super::experiment::{self, Bandit, DEFAULT_ATTRIBUTE, Experiment, Filter, Parent, UnitName};
 use super::hash::{HashVersion, Hasher, Range};
 use super::wire::{self, Scope};
 use crate::diagnostics::{Node, Severity};
@@ -10,7 +10,7 @@ use edgesplit_engine::flag::Outcome;
 use serde_json::Value;
 
 /// The bandits of a payload, sorted by their ids; none for one that is wrong.
-pub(super) type Bandits = Vec<(String, Option<BanditDefinition>)>;
+pub(super) type Bandits = Vec<(String, Option<Bandit>)>;
 
 /// A feature, ready to be decided.
 #[derive(Debug)]
@@ -231,7 +231,7 @@ fn tracks(scope: &mut Scope<'_>, node: Node<'_>) -> Option<Vec<Track>> {
                 }
             });
             let number = scope.number(node, "variationId").map(|number| number as usize);
-            Some((variation?, attribute.unwrap_or_else(|| "id".to_owned()), unit?, number))
+            Some((variation?, attribute.unwrap_or_else(|| DEFAULT_ATTRIBUTE.to_owned()), unit?, number))
         });
         let (variation, attribute, (unit, typed_unit), number) = result?;
         Some(Track { experiment: experiment?, variation, attribute, unit, typed_unit, number })

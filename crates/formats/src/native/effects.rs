@@ -1,7 +1,7 @@
 //! The effects of a variant, which stand under `set`: headers, a path rewrite, a redirect.
 
 use crate::diagnostics::{Node, Problems};
-use crate::document::{Kind, Map, Nullable, Object, Text, Then, lenient, strict};
+use crate::document::{Kind, Map, Nullable, Object, Text, Then, is_token, lenient, strict};
 use crate::effect_policy::{REQUEST_HEADERS_REFUSED, RESPONSE_HEADERS_REFUSED, is_refused};
 use edgesplit_engine::path_rewrite::PathRewrite;
 use edgesplit_engine::pattern::Pattern;
@@ -109,8 +109,4 @@ fn header_name(name: &str, refused: &[&str]) -> Result<String, String> {
 /// Whether `text` is printable ASCII without spaces, as URLs are.
 fn is_url_text(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_graphic())
-}
-
-fn is_token(name: &str) -> bool {
-    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
