@@ -255,22 +255,22 @@ impl<'a> Node<'a> {
         problems.error(self.path, format!("expected {expected}, found {}", found(self.value)));
     }
 
+    /// The value that was read here. Without one, reports that `expected` was wanted.
+    fn or_expected<T>(&self, read: Option<T>, expected: &str, problems: &mut Problems) -> Option<T> {
+        if read.is_none() {
+            self.expected(problems, expected);
+        }
+        read
+    }
+
     /// The object here, else a problem.
     pub fn object(&self, problems: &mut Problems) -> Option<&'a Map<String, Value>> {
-        let object = self.value.as_object();
-        if object.is_none() {
-            self.expected(problems, "an object");
-        }
-        object
+        self.or_expected(self.value.as_object(), "an object", problems)
     }
 
     /// The list here, else a problem.
     pub fn array(&self, problems: &mut Problems) -> Option<&'a [Value]> {
-        let array = self.value.as_array();
-        if array.is_none() {
-            self.expected(problems, "a list");
-        }
-        array.map(Vec::as_slice)
+        self.or_expected(self.value.as_array().map(Vec::as_slice), "a list", problems)
     }
 
     /// Reads every element of `list`, which is the list here. None if one of them cannot be read.
@@ -284,20 +284,12 @@ impl<'a> Node<'a> {
 
     /// The string here, else a problem.
     pub fn string(&self, problems: &mut Problems) -> Option<&'a str> {
-        let string = self.value.as_str();
-        if string.is_none() {
-            self.expected(problems, "a string");
-        }
-        string
+        self.or_expected(self.value.as_str(), "a string", problems)
     }
 
     /// The boolean here, else a problem.
     pub fn boolean(&self, problems: &mut Problems) -> Option<bool> {
-        let boolean = self.value.as_bool();
-        if boolean.is_none() {
-            self.expected(problems, "true or false");
-        }
-        boolean
+        self.or_expected(self.value.as_bool(), "true or false", problems)
     }
 
     /// The whole number here within `range`, else a problem. `2.0` is whole.
