@@ -1,10 +1,8 @@
 //! A chi-squared test of counts against weights.
 
+use edgesplit_engine::sample_ratio::MISMATCH_P_VALUE;
 use serde_json::{Value, json};
 use statrs::distribution::{ChiSquared, ContinuousCDF};
-
-/// A p-value below this is a sample ratio mismatch.
-pub(super) const P_VALUE_MIN: f64 = 0.001;
 
 /// Pearson's chi-squared test of counts against shares.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -41,7 +39,7 @@ impl ChiSquaredTest {
 
     /// Whether the counts are plausible for the weights.
     pub(super) fn is_plausible(&self) -> bool {
-        self.p_value >= P_VALUE_MIN
+        self.p_value >= MISMATCH_P_VALUE
     }
 
     /// The result in words.

@@ -1,6 +1,6 @@
 //! The part of an experiment config that the dashboard shows.
 
-use edgesplit_engine::snapshot::{Snapshot, State};
+use edgesplit_engine::snapshot::{Disabled, Snapshot, State};
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct ConfigView {
@@ -21,15 +21,12 @@ pub(super) struct ExperimentView {
 impl ConfigView {
     pub(super) fn new(snapshot: &Snapshot) -> ConfigView {
         let experiments = snapshot.experiments.iter().map(|experiment| {
-            let mut start = 0;
-            let weights = experiment.variants.iter().map(|variant| {
-                let weight = variant.bucket_end - std::mem::replace(&mut start, variant.bucket_end);
-                (variant.key.clone(), snapshot.flag_evaluator.is_none().then_some(weight))
-            });
+            // Several outcomes of a vendor's flag may be one variant.
             let mut variants: Vec<(String, Option<u32>)> = Vec::new();
-            for (key, weight) in weights {
-                if !variants.iter().any(|(known, _)| *known == key) {
-                    variants.push((key, weight));
+            for (at, variant) in experiment.variants.iter().enumerate() {
+                if variants.iter().all(|(known, _)| *known != variant.key) {
+                    let weight = snapshot.flag_evaluator.is_none().then(|| experiment.weight(at));
+                    variants.push((variant.key.clone(), weight));
                 }
             }
             ExperimentView {
@@ -42,7 +39,7 @@ impl ConfigView {
                 variants,
             }
         });
-        let key = |one: &edgesplit_engine::snapshot::Disabled| one.key.clone().unwrap_or_else(|| "(no key)".to_owned());
+        let key = |one: &Disabled| one.key.clone().unwrap_or_else(|| "(no key)".to_owned());
         ConfigView {
             revision: snapshot.revision.clone(),
             experiments: experiments.collect(),

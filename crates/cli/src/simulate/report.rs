@@ -41,16 +41,12 @@ impl<'a> Row<'a> {
     pub(super) fn new(snapshot: &Snapshot, experiment: &'a Experiment, counts: &Counts) -> Row<'a> {
         let visitors: u64 = counts.variants.iter().sum();
         let of = |counts: &[u64], at: usize| counts.get(at).copied().unwrap_or(0);
-        let mut start = 0;
-        let weights: Vec<u32> = (experiment.variants.iter())
-            .map(|variant| variant.bucket_end - std::mem::replace(&mut start, variant.bucket_end))
-            .collect();
         let is_weighted = snapshot.flag_evaluator.is_none();
-        let shares = experiment.variants.iter().zip(&weights).enumerate().map(|(at, (variant, weight))| Share {
+        let shares = experiment.variants.iter().enumerate().map(|(at, variant)| Share {
             key: &variant.key,
             visitors: of(&counts.variants, at),
             observed: if visitors == 0 { 0.0 } else { of(&counts.variants, at) as f64 / visitors as f64 },
-            configured: is_weighted.then(|| f64::from(*weight) / 10_000.0),
+            configured: is_weighted.then(|| f64::from(experiment.weight(at)) / 10_000.0),
         });
         // Several outcomes of a vendor's flag may be one variant.
         let mut merged: Vec<Share<'a>> = Vec::new();
@@ -65,7 +61,7 @@ impl<'a> Row<'a> {
         }
         merged.retain(|share| is_weighted || share.visitors > 0);
         let bucketed: Vec<(u64, u32)> =
-            weights.iter().enumerate().map(|(at, weight)| (of(&counts.bucketed, at), *weight)).collect();
+            (0..experiment.variants.len()).map(|at| (of(&counts.bucketed, at), experiment.weight(at))).collect();
         let out = counts.out.iter().map(|(reason, count)| (*reason, *count)).collect();
         Row { experiment, visitors, shares: merged, out, test: ChiSquaredTest::new(&bucketed).filter(|_| is_weighted) }
     }
