@@ -15,7 +15,6 @@ use crate::exit::{EXIT_OK, EXIT_PROBLEMS};
 use crate::files::claim_standard_input;
 use edgesplit_engine::snapshot::Snapshot;
 use edgesplit_filter::plugin_config::PluginConfig;
-use edgesplit_formats::diagnostics::{Node, Problems};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufWriter, ErrorKind, Write};
 
@@ -69,15 +68,7 @@ struct Evaluation<'a> {
 impl Evaluation<'_> {
     fn line(&self, line: &[u8]) -> Result<Value, String> {
         let value: Value = serde_json::from_slice(line).map_err(|error| format!("not JSON: {error}"))?;
-        let mut problems = Problems::new();
-        let request = Request::read(Node::root(&value), &mut problems);
-        match request {
-            Some(request) if problems.errors() == 0 => Ok(self.decide(&request)),
-            _ => Err(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")),
-        }
-    }
-
-    fn decide(&self, request: &Request<'_>) -> Value {
-        Answer::new(self.snapshot, self.plugin, request, self.now_ms, false).to_json()
+        let request = Request::read(&value)?;
+        Ok(Answer::new(self.snapshot, self.plugin, &request, self.now_ms, false).to_json())
     }
 }

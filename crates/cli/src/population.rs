@@ -13,7 +13,6 @@ use edgesplit_engine::reason::Reason;
 use edgesplit_engine::snapshot::{Experiment, Snapshot, State};
 use edgesplit_filter::plugin_config::Visitor;
 use edgesplit_filter::request_context::RequestContext;
-use edgesplit_formats::diagnostics::{Node, Problems};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 use std::ops::Range;
@@ -106,9 +105,7 @@ impl Population {
         mut each: impl FnMut(u64, [&[Decision]; N]),
     ) {
         let visitor = Visitor::default();
-        let mut problems = Problems::new();
-        let requests: Vec<Request<'_>> =
-            self.requests.iter().filter_map(|value| Request::read(Node::root(value), &mut problems)).collect();
+        let requests: Vec<Request<'_>> = self.requests.iter().filter_map(|value| Request::read(value).ok()).collect();
         let views: Vec<(RequestContext<'_>, bool)> = (requests.iter())
             .map(|request| {
                 let mut view = RequestContext::new(&request.headers, &visitor);
@@ -149,12 +146,7 @@ fn requests(file: &Input) -> Result<Vec<Value>, String> {
             return Err(format!("{place}: more than {REQUESTS_MAX} requests"));
         }
         let value: Value = serde_json::from_slice(line).map_err(|error| format!("{place}: not JSON: {error}"))?;
-        let mut problems = Problems::new();
-        Request::read(Node::root(&value), &mut problems);
-        if problems.errors() > 0 {
-            let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
-            return Err(format!("{place}: {}", problems.join("; ")));
-        }
+        Request::read(&value).map_err(|problems| format!("{place}: {problems}"))?;
         requests.push(value);
     }
     Ok(requests)

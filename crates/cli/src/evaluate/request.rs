@@ -62,7 +62,16 @@ pub(crate) struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
-    pub(crate) fn read(node: Node<'a>, problems: &mut Problems) -> Option<Request<'a>> {
+    /// Reads the request in `value`. The error lists its problems.
+    pub(crate) fn read(value: &'a Value) -> Result<Request<'a>, String> {
+        let mut problems = Problems::new();
+        match Request::read_node(Node::root(value), &mut problems) {
+            Some(request) if problems.errors() == 0 => Ok(request),
+            _ => Err(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")),
+        }
+    }
+
+    fn read_node(node: Node<'a>, problems: &mut Problems) -> Option<Request<'a>> {
         let object = node.object(problems)?;
         let known = ["id", "attributes", "host", "path", "method", "headers", "cookies"];
         node.unknown_fields(&known, Severity::Error, problems);

@@ -7,7 +7,6 @@ use crate::output::{BAD, GOOD, QUIET, STRONG};
 use edgesplit_engine::printable::printable;
 use edgesplit_engine::snapshot::Snapshot;
 use edgesplit_filter::plugin_config::PluginConfig;
-use edgesplit_formats::diagnostics::{Node, Problems};
 use serde_json::{Map, Value, json};
 use std::fmt::Write;
 
@@ -38,9 +37,7 @@ impl Explanation {
         now_ms: i64,
     ) -> Result<Explanation, String> {
         let line = line(args);
-        let mut problems = Problems::new();
-        let request = Request::read(Node::root(&line), &mut problems).filter(|_| problems.errors() == 0);
-        let request = request.ok_or_else(|| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
+        let request = Request::read(&line)?;
         Ok(Explanation {
             answer: Answer::new(snapshot, plugin, &request, now_ms, true),
             identity: plugin.map(|plugin| Identity::new(&request, &plugin.visitor)),
