@@ -118,8 +118,8 @@ impl Monitor {
 
     fn read_config(&self) -> Result<ConfigView, String> {
         let compilation = self.setting.compile_input(self.config.as_ref())?;
-        let problem = || compilation.problems.iter().next().map_or_else(String::new, ToString::to_string);
-        compilation.config.as_ref().map(|config| ConfigView::new(&config.snapshot)).ok_or_else(problem)
+        let config = compilation.config.ok_or_else(|| compilation.problems.first_error())?;
+        Ok(ConfigView::new(&config.snapshot))
     }
 
     /// Polls the Envoys and serves the page, without end.

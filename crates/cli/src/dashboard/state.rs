@@ -143,7 +143,6 @@ impl State {
     /// The data of the page, and the output of `--json`.
     pub(super) fn to_json(&self) -> Value {
         let sum = samples(&self.proxies).fold(Sample::default(), Sample::plus);
-        let lost = verdict::lost(&self.proxies);
         let revision = revision_hash(self.config.revision.as_deref());
         let is_known = samples(&self.proxies).next().is_some();
         let delivery = verdict::delivery(&self.proxies, &sum, self.now_ms);
@@ -151,7 +150,7 @@ impl State {
         let proxies: Vec<Verdict> =
             self.proxies.iter().map(|proxy| verdict::proxy(proxy, revision, self.now_ms)).collect();
         let experiments: Vec<ExperimentVerdict> = if is_known {
-            self.config.experiments.iter().map(|one| verdict::experiment(one, &sum, lost)).collect()
+            self.config.experiments.iter().map(|one| verdict::experiment(one, &sum)).collect()
         } else {
             Vec::new()
         };
@@ -190,7 +189,9 @@ impl State {
                 .map(|(kind, count)| json!({"kind": kind, "count": count, "meaning": verdict::error_meaning(kind)}))
                 .collect::<Vec<_>>(),
             "proxies": self.proxies.iter().zip(&proxies).map(|(proxy, verdict)| self.proxy_json(proxy, verdict)).collect::<Vec<_>>(),
-            "experiments": (0..experiments.len()).filter_map(|at| self.experiment_json(at, experiments.get(at)?, &sum)).collect::<Vec<_>>(),
+            "experiments": (self.config.experiments.iter().zip(&experiments))
+                .map(|(experiment, verdict)| self.experiment_json(experiment, verdict, &sum))
+                .collect::<Vec<_>>(),
         })
     }
 
@@ -207,8 +208,7 @@ impl State {
         })
     }
 
-    fn experiment_json(&self, at: usize, verdict: &ExperimentVerdict, sum: &Sample) -> Option<Value> {
-        let experiment = self.config.experiments.get(at)?;
+    fn experiment_json(&self, experiment: &ExperimentView, verdict: &ExperimentVerdict, sum: &Sample) -> Value {
         let total: u64 = verdict.counts.iter().sum();
         let name = name_part(&experiment.key);
         let variants = (experiment.variants.iter().zip(&verdict.counts)).map(|((variant, weight), count)| {
@@ -229,10 +229,10 @@ impl State {
                 "history": self.gained(&name).collect::<Vec<_>>(),
             })
         });
-        Some(json!({
+        json!({
             "key": experiment.key, "state": experiment.state, "exposures": total, "verdict": verdict.verdict.to_json(),
             "test": verdict.ratio.map(|ratio| ratio_json(experiment, &ratio)), "variants": variants.collect::<Vec<_>>(),
-        }))
+        })
     }
 }
 

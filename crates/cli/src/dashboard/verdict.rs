@@ -1,7 +1,7 @@
 //! Verdicts: whether delivery, proxies and experiments are healthy, with the reason as a sentence.
 
 use super::config::ExperimentView;
-use super::proxy::{Proxy, samples};
+use super::proxy::Proxy;
 use super::sample::Sample;
 use crate::output::{counted, grouped};
 use edgesplit_engine::sample_ratio::SampleRatio;
@@ -181,8 +181,8 @@ pub(super) struct ExperimentVerdict {
     pub(super) verdict: Verdict,
 }
 
-/// The verdict on an experiment over all Envoys. At most `lost` of the lost events were its own.
-pub(super) fn experiment(experiment: &ExperimentView, sum: &Sample, lost: u64) -> ExperimentVerdict {
+/// The verdict on an experiment over all Envoys. Any of the lost events may have been its own.
+pub(super) fn experiment(experiment: &ExperimentView, sum: &Sample) -> ExperimentVerdict {
     let name = name_part(&experiment.key);
     let count = |variant: &str| sum.exposures.get(&(name.clone(), name_part(variant))).copied().unwrap_or(0);
     let counts: Vec<u64> = experiment.variants.iter().map(|(variant, _)| count(variant)).collect();
@@ -199,7 +199,7 @@ pub(super) fn experiment(experiment: &ExperimentView, sum: &Sample, lost: u64) -
             Verdict::new(Health::Healthy, "Every visitor gets the winner, and nothing is reported.").word("concluded")
         }
         (_, Some((variant, proxies)), _) => switched_off(variant, proxies),
-        (_, _, Some(ratio)) => split(experiment, ratio, weighted.as_deref().unwrap_or_default(), lost),
+        (_, _, Some(ratio)) => split(experiment, ratio, weighted.as_deref().unwrap_or_default(), sum.lost()),
         _ if total == 0 => Verdict::new(Health::Watch, "No visitor has been exposed yet.").word("no exposures"),
         _ if total < EXPOSURES_MIN => {
             let text = format!("{} of the {EXPOSURES_MIN} exposures needed to test the split.", grouped(total));
@@ -292,9 +292,4 @@ pub(super) fn attention(place: String, what: &str, verdict: &Verdict) -> Option<
     (verdict.health >= Health::Watch).then(|| {
         json!({"place": place, "what": what, "health": verdict.health.name(), "word": verdict.word, "text": verdict.text})
     })
-}
-
-/// The events that the proxies lost: not delivered, and no longer waiting.
-pub(super) fn lost(proxies: &[Proxy]) -> u64 {
-    samples(proxies).map(Sample::lost).sum()
 }
