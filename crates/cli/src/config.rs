@@ -84,7 +84,7 @@ impl Setting {
     }
 
     /// The options for compiling the config `value`. Reports if the filter would read it in another format.
-    pub(crate) fn options(&self, value: &Value, problems: &mut Problems) -> Options {
+    fn options(&self, value: &Value, problems: &mut Problems) -> Options {
         let recognised = edgesplit_formats::recognise(value);
         let (Some(plugin), Some(config)) = (&self.plugin, self.plugin()) else {
             return plugin_config::default_options(self.format.or(recognised).unwrap_or(NATIVE));
@@ -109,12 +109,7 @@ impl Setting {
 
     /// Reads and compiles the config of the arguments, and prints its problems. None if it is refused.
     pub(crate) fn config(&self, args: &ConfigArguments) -> Result<Option<Config>, String> {
-        Ok(self.compilation(args)?.printed())
-    }
-
-    /// Reads and compiles the config of the arguments.
-    pub(crate) fn compilation(&self, args: &ConfigArguments) -> Result<Compilation, String> {
-        self.compile_input(args.input())
+        Ok(self.compile_input(args.input())?.printed())
     }
 
     /// Reads and compiles the config in `input`, else the one inside the plugin configuration.

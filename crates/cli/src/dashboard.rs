@@ -12,6 +12,7 @@ use crate::config::{ConfigArguments, NO_CONFIG, Setting};
 use crate::exit::{EXIT_OK, EXIT_PROBLEMS};
 use crate::files::{Input, url};
 use crate::local::lock;
+use crate::local::port::Port;
 use crate::output;
 use config::ConfigView;
 use edgesplit_engine::printable::printable;
@@ -31,6 +32,9 @@ const CONFIG_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The stats of each poll: the filter's metrics and the runtime's VMs.
 const STATS: &str = r"^(wasmcustom\.edgesplit\.|wasm\.envoy\.wasm\.runtime)";
+
+/// The port of the dashboard of `demo` and `run`, if it is free.
+const PORT: u16 = 8004;
 
 /// The arguments of `edgesplit dashboard`.
 #[derive(Debug, clap::Args)]
@@ -86,17 +90,20 @@ pub(super) fn run(args: &Arguments) -> Result<u8, String> {
     Ok(EXIT_OK)
 }
 
-/// Serves the dashboard of `monitor` on this port of the loopback interface, for as long as the process lives. Returns its
-/// address.
-pub(crate) fn start(monitor: Monitor, port: u16) -> Result<String, String> {
-    let cannot = |error: std::io::Error| format!("cannot listen on 127.0.0.1:{port}: {error}");
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(cannot)?;
+/// Serves the dashboard of `monitor` on the loopback interface until the process ends. Returns its address.
+pub(crate) fn start(monitor: Monitor) -> Result<String, String> {
+    let port = Port::choose(PORT);
+    let cannot = |error: std::io::Error| format!("cannot listen on 127.0.0.1:{}: {error}", port.number);
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port.number)).map_err(cannot)?;
     let address = format!("http://{}", listener.local_addr().map_err(cannot)?);
-    std::thread::spawn(move || monitor.serve(&listener));
+    std::thread::spawn(move || {
+        let _reserved = port;
+        monitor.serve(&listener);
+    });
     Ok(address)
 }
 
-/// What a dashboard observes.
+/// The Envoys and the config that a dashboard observes.
 pub(crate) struct Monitor {
     /// The addresses of the Envoys' admin interfaces.
     pub(crate) envoys: Vec<String>,
@@ -159,7 +166,7 @@ impl Monitor {
     }
 }
 
-/// `value` with its texts as a person may read them.
+/// `value` with every text in it printable.
 fn printable_texts(value: Value) -> Value {
     match value {
         Value::String(text) => printable(&text).into(),

@@ -137,11 +137,11 @@ pub(crate) fn compare(
         write_all(file, lines.as_bytes())?;
     }
 
-    let mut report = Report { visitors: population.visitors, changed: 0, experiments: Vec::new() };
-    report.changed = tallies.iter().map(|tally| tally.changed).sum();
+    let changed = tallies.iter().map(|tally| tally.changed).sum();
+    let mut report = Report { visitors: population.visitors, changed, experiments: Vec::new() };
     for (at, pair) in pairs.iter().enumerate() {
         // Moves are compared by name: a variant that only changed its position moves no visitor.
-        let mut moves: BTreeMap<(Option<&str>, Option<&str>), u64> = BTreeMap::new();
+        let mut moves = Moves::new();
         for ((from, to), count) in tallies.iter().filter_map(|tally| tally.moves.get(at)).flatten() {
             let names = (variant(&old.snapshot, pair.old, *from), variant(&new.snapshot, pair.new, *to));
             *moves.entry(names).or_insert(0) += count;

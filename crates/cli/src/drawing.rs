@@ -2,7 +2,7 @@
 
 use crate::document::Document;
 use crate::finding::Finding;
-use crate::position::{Position, Span};
+use crate::position::{Position, Span, line_start};
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use edgesplit_engine::printable::printable;
 use edgesplit_formats::diagnostics::{Problem, Severity};
@@ -39,9 +39,8 @@ impl<'a> Source<'a> {
     /// The byte range of the lines that `span` touches.
     fn lines(&self, span: &Span) -> Span {
         let text = &self.document.text;
-        let start = text.get(..span.start).and_then(|before| before.rfind('\n')).map_or(0, |end| end + 1);
         let end = text.get(span.end..).and_then(|rest| rest.find('\n')).map_or(text.len(), |length| span.end + length);
-        start..end
+        line_start(text, span.start)..end
     }
 
     /// Shows `finding` in the text of the file.

@@ -30,7 +30,7 @@ impl fmt::Display for Input {
     }
 }
 
-/// Parses the source of a document: `-`, a file, or a URL. Of a URL without a scheme, the host is localhost or has a port.
+/// Parses the source of a document: `-`, a file, or a URL. A URL without a scheme needs a port, or the host localhost.
 pub(crate) fn input(text: &str) -> Result<Input, std::convert::Infallible> {
     Ok(if text == "-" {
         Input::Stdin
@@ -103,10 +103,9 @@ fn read_from(reader: impl Read, input: &Input) -> Result<Vec<u8>, String> {
     }
 }
 
-/// A client whose calls end after `timeout`.
+/// A client whose calls end after `timeout`. A status from 400 on is an error.
 pub(crate) fn agent(timeout: Duration) -> ureq::Agent {
-    let config = ureq::Agent::config_builder().timeout_global(Some(timeout)).http_status_as_error(true);
-    ureq::Agent::new_with_config(config.build())
+    ureq::Agent::new_with_config(ureq::Agent::config_builder().timeout_global(Some(timeout)).build())
 }
 
 /// The body at `url`.
@@ -116,7 +115,7 @@ pub(crate) fn get(agent: &ureq::Agent, url: &str, bytes_max: u64) -> Result<Vec<
     body.map_err(|error| error.to_string())
 }
 
-/// Replaces the file `file` at once: a reader finds the old text or the new one, never a part.
+/// Replaces `file` atomically: a reader finds the old text or the new one, never a part.
 pub(crate) fn replace(file: &Path, bytes: &[u8]) -> Result<(), String> {
     let cannot = |error: std::io::Error| format!("cannot write {}: {error}", file.display());
     // A link stays a link.

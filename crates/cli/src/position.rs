@@ -16,8 +16,7 @@ impl Position {
     /// The position of byte `at` of `text`.
     pub(crate) fn of(text: &str, at: usize) -> Position {
         let before = text.get(..at).unwrap_or(text);
-        let start = before.rfind('\n').map_or(0, |end| end + 1);
-        let column = before.get(start..).unwrap_or_default().chars().count() + 1;
+        let column = before.get(line_start(text, at)..).unwrap_or_default().chars().count() + 1;
         Position { line: before.matches('\n').count() + 1, column }
     }
 }
@@ -26,6 +25,11 @@ impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "at line {} column {}", self.line, self.column)
     }
+}
+
+/// The start of the line that byte `at` of `text` is in.
+pub(crate) fn line_start(text: &str, at: usize) -> usize {
+    text.get(..at).unwrap_or(text).rfind('\n').map_or(0, |end| end + 1)
 }
 
 /// The byte of `text` at a position, moved back to the start of its character.

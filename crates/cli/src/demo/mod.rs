@@ -16,9 +16,9 @@ mod traffic;
 use crate::config::Setting;
 use crate::counts::Counts;
 use crate::dashboard::{self, Monitor};
+use crate::envoy_config::quoted;
 use crate::exit::EXIT_OK;
 use crate::files::Input;
-use crate::local::port::Port;
 use crate::local::proxy::{ADMIN, PROXY, Proxy, Slots};
 use crate::screen::Screen;
 use crate::signals::Stop;
@@ -35,9 +35,6 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 const COUNT_INTERVAL: Duration = Duration::from_secs(1);
 /// The longest time for the delivery of the last events.
 const DELIVERY_DEADLINE: Duration = Duration::from_secs(15);
-
-/// The port of the dashboard, if it is free.
-pub(crate) const DASHBOARD: u16 = 8004;
 
 /// The plugin's name in the Envoy configuration.
 const PLUGIN: &str = "demo";
@@ -88,13 +85,12 @@ pub(super) fn run(args: &Arguments) -> Result<u8, String> {
         Err(_) if stop.is_requested() => return Ok(EXIT_OK),
         started => started?,
     };
-    let dashboard_port = Port::choose(DASHBOARD);
     let monitor = Monitor {
         envoys: vec![format!("http://127.0.0.1:{}", proxy.ports.admin)],
         config: Some(Input::Url(format!("http://127.0.0.1:{}/experiments.json", services.experiments.port()))),
         setting: Arc::new(Setting::new(None, None)),
     };
-    let dashboard = dashboard::start(monitor, dashboard_port.number)?;
+    let dashboard = dashboard::start(monitor)?;
     let traffic = Traffic::start(proxy.ports.listener);
     let mut demo = Demo { traffic, screen: Screen::new(), services, proxy };
     demo.screen.print(&introduction::introduction(&demo.services, &demo.proxy, &dashboard, &path))?;
@@ -110,7 +106,6 @@ pub(super) fn run(args: &Arguments) -> Result<u8, String> {
 
 /// The Envoy configuration with the ports of this demo.
 fn bootstrap(services: &Services, slots: &Slots<'_>) -> Result<String, String> {
-    let quoted_module = serde_json::Value::from(slots.module.to_string_lossy()).to_string();
     let ports = [
         (PROXY, slots.proxy),
         (ADMIN, slots.admin),
@@ -119,11 +114,12 @@ fn bootstrap(services: &Services, slots: &Slots<'_>) -> Result<String, String> {
         (COLLECTOR, services.collector.port()),
     ];
     let ports = ports.map(|(written, port)| (format!("port_value: {written}}}"), format!("port_value: {port}}}")));
-    let module = ("filename: dist/edgesplit.wasm".to_owned(), format!("filename: {quoted_module}"));
+    let module =
+        ("filename: dist/edgesplit.wasm".to_owned(), format!("filename: {}", quoted(&slots.module.to_string_lossy())));
     let mut bootstrap = BOOTSTRAP.to_owned();
     for (written, meant) in ports.into_iter().chain([module]) {
         if bootstrap.matches(&written).count() != 1 {
-            return Err(format!("envoy/envoy.yaml: expected {written:?} to stand there once"));
+            return Err(format!("envoy/envoy.yaml: expected {written:?} exactly once"));
         }
         bootstrap = bootstrap.replace(&written, &meant);
     }
@@ -153,8 +149,8 @@ impl Demo {
                     Err(error) => self.screen.print(&format!("Envoy's admin interface: {error}"))?,
                 }
             }
-            // Ctrl-C may have reached Envoy first.
             if let Some(error) = self.proxy.exited() {
+                // Ctrl-C may have reached Envoy first.
                 std::thread::sleep(POLL_INTERVAL);
                 return if stop.is_requested() { Ok(()) } else { Err(error) };
             }

@@ -1,5 +1,6 @@
 //! The visitors of the demo's shop: a few requests a second.
 
+use crate::files::agent;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -7,16 +8,16 @@ use std::time::Duration;
 use ureq::http::Request;
 use ureq::http::request::Builder;
 
-/// Connections, so that each worker of Envoy has its share.
+/// Enough connections to reach every worker of Envoy.
 const CONNECTIONS: u64 = 4;
 /// Requests a second, over all connections.
 const RATE: u64 = 20;
-/// How long to wait for an answer.
+/// The longest time for an answer.
 const DEADLINE: Duration = Duration::from_secs(5);
 
 /// The requests of a visit, in order.
 const VISIT: [(&str, &str); 4] = [("GET", "/"), ("GET", "/products/7"), ("GET", "/checkout"), ("POST", "/api/orders")];
-/// Where visitors come from.
+/// The countries of visitors.
 const COUNTRIES: [&str; 4] = ["DE", "AT", "FR", "US"];
 
 /// Traffic that goes on until it is stopped.
@@ -37,7 +38,7 @@ impl Traffic {
         Traffic { threads: (0..CONNECTIONS).map(thread).collect(), stop, failed }
     }
 
-    /// How many requests were not answered with success.
+    /// The number of requests that were not answered with success.
     pub(super) fn failed(&self) -> u64 {
         self.failed.load(Ordering::Relaxed)
     }
@@ -54,7 +55,7 @@ impl Traffic {
 
 /// One visitor after the other, on one connection.
 fn visitors(connection: u64, port: u16, stop: &AtomicBool, failed: &AtomicU64) {
-    let agent = ureq::Agent::new_with_config(ureq::Agent::config_builder().timeout_global(Some(DEADLINE)).build());
+    let agent = agent(DEADLINE);
     let numbers = (connection..).step_by(CONNECTIONS as usize);
     for (number, country) in numbers.zip(COUNTRIES.iter().cycle()) {
         // Half of them are known to the shop, the others get a cookie with their first page.
@@ -73,7 +74,7 @@ fn visitors(connection: u64, port: u16, stop: &AtomicBool, failed: &AtomicU64) {
             }
             match send(&agent, request) {
                 Ok(set_cookie) => cookie = cookie.or(set_cookie),
-                // While the demo ends, so does Envoy.
+                // Envoy may end before the traffic does.
                 Err(_) if stop.load(Ordering::Relaxed) => return,
                 Err(_) => {
                     failed.fetch_add(1, Ordering::Relaxed);

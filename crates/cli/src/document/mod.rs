@@ -8,7 +8,7 @@ mod yaml;
 
 use crate::files::{self, Input};
 use crate::position::Span;
-use edgesplit_formats::diagnostics::{Path, Problem, Problems, Severity};
+use edgesplit_formats::diagnostics::{Path, Problem, Problems};
 use element::SyntaxError;
 pub(crate) use element::{Content, Element, Syntax};
 use serde_json::Value;
@@ -107,7 +107,7 @@ fn parse_text(name: &str, text: &str) -> Result<(Syntax, Element), SyntaxError> 
     Ok((Syntax::Yaml, yaml::parse(text)?))
 }
 
-/// The path `path` of a part of a document, in the whole document. The part is at `prefix`.
+/// A path in the part of a document at `prefix`, as a path in the whole document.
 pub(crate) fn join(prefix: &str, path: &str) -> String {
     match (prefix.is_empty(), path.is_empty()) {
         (true, _) => path.to_owned(),
@@ -117,7 +117,7 @@ pub(crate) fn join(prefix: &str, path: &str) -> String {
     }
 }
 
-/// `problems` of a part of a document, with their paths in the whole document. The part is at `prefix`.
+/// The problems of the part of a document at `prefix`, with their paths in the whole document.
 pub(crate) fn below(prefix: &str, problems: &Problems) -> Problems {
     problems.iter().map(|problem| Problem { path: join(prefix, &problem.path), ..problem.clone() }).collect()
 }
@@ -127,9 +127,4 @@ pub(crate) fn refused(message: impl Into<String>) -> Problems {
     let mut problems = Problems::new();
     problems.error(&Path::Root, message);
     problems
-}
-
-/// Whether one of `problems` is an error.
-pub(crate) fn has_error(problems: &Problems) -> bool {
-    problems.iter().any(|problem| problem.severity == Severity::Error)
 }

@@ -1,7 +1,7 @@
 //! Changes to the text of a config that leave its layout and comments as they are.
 
 use crate::document::{Content, Document, Element, Syntax};
-use crate::position::Span;
+use crate::position::{Span, line_start};
 use serde_json::Value;
 
 /// A member of an experiment, with its new value.
@@ -58,8 +58,8 @@ fn edit(document: &Document, experiment: &Element, member: &Member) -> Option<(S
         return None;
     }
     let text = &document.text;
-    let line_start = text.get(..before.name_span.start)?.rfind('\n').map_or(0, |end| end + 1);
-    let indent = text.get(line_start..before.name_span.start)?;
+    let name_start = before.name_span.start;
+    let indent = text.get(line_start(text, name_start)..name_start)?;
     let is_flow = text.get(experiment.span.start..)?.starts_with('{');
     let end = before.element.span.end;
     let line_break = if text.contains("\r\n") { "\r\n" } else { "\n" };

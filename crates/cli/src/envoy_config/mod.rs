@@ -2,9 +2,7 @@
 
 mod origin;
 
-use origin::quoted;
-
-pub(crate) use origin::Origin;
+pub(crate) use origin::{Origin, quoted};
 
 /// The plugin's name in the configuration, which its metrics carry.
 pub(crate) const PLUGIN: &str = "site";

@@ -119,7 +119,7 @@ impl Origin {
 }
 
 /// `text` as a string of YAML.
-pub(super) fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 

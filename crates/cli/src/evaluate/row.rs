@@ -8,7 +8,7 @@ use std::fmt;
 /// The decision about one experiment or flag.
 pub(crate) struct Row {
     pub(super) position: usize,
-    /// A disabled experiment may have none.
+    /// None for a disabled experiment without a key.
     pub(crate) key: Option<String>,
     /// The key of a vendor's experiment or rule, if it is not the flag's.
     pub(crate) experiment: Option<String>,
@@ -50,10 +50,10 @@ impl Row {
     }
 }
 
-/// Records checks, if it is to.
+/// Records checks while it is active.
 #[derive(Debug, Default)]
 pub(super) struct Log {
-    pub(super) is_active: bool,
+    is_active: bool,
     recorder: Recorder,
 }
 

@@ -2,7 +2,7 @@
 
 mod finder;
 
-use crate::document::{Document, below, has_error, join};
+use crate::document::{Document, below, join, refused};
 use crate::files::{Input, input};
 use crate::output::print_problems;
 use edgesplit_filter::plugin_config::PluginConfig;
@@ -96,10 +96,10 @@ impl Plugin {
         let Found { path, value, .. } = found;
         let mut problems = document.problems.clone();
         let value = value.unwrap_or_else(|message| {
-            problems.append(below(&path, &crate::document::refused(message)));
+            problems.append(below(&path, &refused(message)));
             Value::Null
         });
-        if has_error(&problems) && value.is_null() {
+        if problems.errors() > 0 && value.is_null() {
             return Plugin { document, path, value, problems, config: None };
         }
         let config = PluginConfig::from_value(&value).map_err(|found| problems.append(below(&path, &found))).ok();

@@ -13,12 +13,10 @@ mod watch;
 use crate::config::{ConfigArguments, Setting};
 use crate::counts::Counts;
 use crate::dashboard::{self, Monitor};
-use crate::demo::DASHBOARD;
 use crate::envoy_config::{EnvoyConfig, Origin, PLUGIN};
 use crate::exit::{EXIT_OK, EXIT_PROBLEMS};
 use crate::files::Input;
 use crate::local::config_service::ConfigService;
-use crate::local::port::Port;
 use crate::local::proxy::Proxy;
 use crate::screen::Screen;
 use crate::signals::Stop;
@@ -73,7 +71,7 @@ pub(super) fn run(args: &Arguments) -> Result<u8, String> {
         config: Some(Input::Url(format!("http://127.0.0.1:{}/experiments.json", configs.port()))),
         setting,
     };
-    let dashboard = dashboard::start(monitor, Port::choose(DASHBOARD).number)?;
+    let dashboard = dashboard::start(monitor)?;
     let mut screen = Screen::new();
     screen.print(&introduction::introduction(
         &args.origin,
