@@ -30,8 +30,7 @@ pub(crate) struct ConfigArguments {
 #[derive(Debug, clap::Args)]
 #[group(skip)]
 pub(crate) struct SettingArguments {
-    /// The format of the config. Default: the format in the plugin configuration, else the one that the config has the
-    /// shape of.
+    /// The format of the config. Default: the format in the plugin configuration, else the one that fits the config's shape.
     #[arg(long, value_parser = format_parser())]
     pub(crate) format: Option<FormatRef>,
     #[command(flatten)]

@@ -34,7 +34,7 @@ impl Finding {
         Finding { problem: problem.clone(), effect: effect(problem, subject).map(str::to_owned) }
     }
 
-    /// The finding in the whole document, of which its document is the part at `prefix`.
+    /// The finding with its path in the whole document. It was found in the part at `prefix`.
     pub(crate) fn below(mut self, prefix: &str) -> Finding {
         self.problem.path = join(prefix, &self.problem.path);
         self

@@ -18,7 +18,7 @@ const SHARE_MIN: u64 = 100;
 /// The combinations of conditions, without their `$`.
 const COMBINATIONS: [&str; 4] = ["and", "or", "nor", "not"];
 
-/// The warnings about the config `value`. Of an invalid experiment, its errors are enough.
+/// The warnings about the config `value`. Invalid experiments get only those about attributes.
 pub(crate) fn lint(value: &Value, config: &Config, plugin: Option<&PluginConfig>, now_ms: i64) -> Vec<Finding> {
     let format = config.options.format;
     let mut lint = Lint { plugin, now_ms, unknown: HashSet::new(), findings: Vec::new() };
@@ -48,7 +48,7 @@ impl Lint<'_> {
         self.findings.push(Finding::warning(path, message, effect));
     }
 
-    /// A native experiment. A concluded one is not restricted by anything.
+    /// Checks a native experiment. Nothing restricts a concluded one.
     fn experiment(&mut self, experiment: &Value, path: &Path<'_>) {
         let state = experiment.get("state").and_then(Value::as_str);
         if state == Some("concluded") {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 /// Interval between status lines where they cannot be rewritten in place.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Goes to the start of the line and empties it; without line breaks, and with them again.
+/// Clears the line and turns wrapping off; turns wrapping on again.
 const REWRITE: &str = "\r\x1b[2K\x1b[?7l";
 const REWRITTEN: &str = "\x1b[?7h";
 
@@ -15,7 +15,7 @@ const REWRITTEN: &str = "\x1b[?7h";
 pub(crate) struct Screen {
     rewrites: bool,
     next_line: Instant,
-    /// Whether the status line is the last thing on it.
+    /// Whether the cursor is at the end of a status line.
     on_line: bool,
 }
 
@@ -24,7 +24,7 @@ impl Screen {
         Screen { rewrites: io::stdout().is_terminal(), next_line: Instant::now(), on_line: false }
     }
 
-    /// Writes the status: in place on a terminal, else from time to time.
+    /// Writes the status: in place on a terminal, else at most every [`LINE_INTERVAL`].
     pub(crate) fn status(&mut self, line: &str) -> Result<(), String> {
         if self.rewrites {
             self.on_line = true;

@@ -85,7 +85,6 @@ pub struct Batch {
     /// The status it was answered with; 0 until then.
     pub status: u16,
     pub arrived: Instant,
-    pub connection: u64,
 }
 
 impl Batch {
@@ -219,6 +218,5 @@ fn batch_of(request: &Request) -> Batch {
         bytes: request.body.len(),
         status: 0,
         arrived: request.arrived,
-        connection: request.connection,
     }
 }

@@ -12,7 +12,7 @@ const EXAMPLE: &str = include_str!("../../../../examples/experiments.json");
 pub(super) struct Experiments {
     pub(super) path: PathBuf,
     text: Mutex<String>,
-    /// The home of the copy of [`EXAMPLE`].
+    /// The directory of the copy of [`EXAMPLE`].
     _directory: Option<Directory>,
 }
 
@@ -34,7 +34,7 @@ impl Experiments {
         lock(&self.text).clone()
     }
 
-    /// The text, if it has changed. An editor may be just writing it: the next look then finds it.
+    /// The text, if it has changed. An empty file is not a change: an editor may be writing it.
     pub(super) fn changed(&self) -> Option<String> {
         let found = std::fs::read_to_string(&self.path).ok()?;
         let mut known = lock(&self.text);

@@ -30,7 +30,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use traffic::Traffic;
 
-/// Interval between looks at the signals, and between counts.
+/// Intervals between checks of the signals, and between counts.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 const COUNT_INTERVAL: Duration = Duration::from_secs(1);
 /// The longest time for the delivery of the last events.
@@ -144,7 +144,7 @@ impl Demo {
                 self.services.look_after();
                 match self.counts() {
                     Ok(counts) => self.screen.status(&counts.line())?,
-                    // On its way out, it answers no more.
+                    // An Envoy that is stopping does not answer.
                     Err(_) if stop.is_requested() => break,
                     Err(error) => self.screen.print(&format!("Envoy's admin interface: {error}"))?,
                 }
@@ -172,7 +172,7 @@ impl Demo {
         counts.emitted > 0 && counts.queued == 0 && counts.emitted == counts.delivered && received >= counts.delivered
     }
 
-    /// Checks that all went well, after a time for the last events.
+    /// Checks that every request was answered, and waits until every event is delivered.
     fn check(&mut self) -> Result<(), String> {
         let end = Instant::now() + DELIVERY_DEADLINE;
         let mut counts = self.counts()?;

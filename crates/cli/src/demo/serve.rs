@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::time::Duration;
 
-/// Interval between looks at the file and the signals.
+/// Interval between checks of the file and the signals.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A service of the demo.

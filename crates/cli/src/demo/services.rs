@@ -13,13 +13,13 @@ use std::collections::HashSet;
 use std::io;
 use std::sync::{Arc, Mutex};
 
-/// The ports of `envoy/envoy.yaml`: used where they are free, else others.
+/// The ports of `envoy/envoy.yaml`, which are used if they are free.
 pub(super) const ORIGIN: u16 = 8001;
 pub(super) const EXPERIMENTS: u16 = 8002;
 pub(super) const COLLECTOR: u16 = 8003;
 const CONTROLS: u16 = 8000;
 
-/// How many ids the collector remembers, to recognize repeats.
+/// The most ids that the collector remembers, to recognize repeats.
 const IDS_MAX: usize = 1_000_000;
 
 /// The help text of the controls.
@@ -35,13 +35,13 @@ WHAT: up, down (refuses connections), hang (never answers), reset, garbage, or a
 /// A summary of the received events.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Received {
-    /// Events, repeated ones too.
+    /// Events, including repeated ones.
     pub(super) events: u64,
     exposures: u64,
     goals: u64,
-    /// How many came more than once, as far as is remembered.
+    /// Events whose id the collector remembers.
     repeats: u64,
-    /// The revision of the experiments that the last event was decided by.
+    /// The revision of the experiments in the last event.
     pub(super) revision: Option<String>,
 }
 
@@ -60,12 +60,12 @@ pub(super) struct Services {
     pub(super) controls: Server,
     store: Arc<Mutex<Store>>,
     file: Arc<Experiments>,
-    /// Those of the services: theirs also while they refuse connections.
+    /// The ports of the services, which stay reserved while they refuse connections.
     _ports: Vec<Port>,
 }
 
 impl Services {
-    /// Starts them, each on its own port if that is free, else on another.
+    /// Starts the services, each on its usual port if that is free.
     pub(super) fn start(file: Experiments) -> Result<Services, String> {
         let file = Arc::new(file);
         let mut ports = Vec::new();
@@ -89,7 +89,7 @@ impl Services {
         lock(&self.store).received.clone()
     }
 
-    /// Serves the experiments of the file when it has changed, and forgets the requests that the servers recorded.
+    /// Serves the file's experiments if they have changed, and clears the requests that the servers recorded.
     pub(super) fn look_after(&self) {
         if let Some(text) = self.file.changed() {
             self.experiments.set_body(text);
@@ -100,7 +100,7 @@ impl Services {
     }
 }
 
-/// Starts a service on this port, or where that is taken on a free one.
+/// Starts a service on the port `wanted`, or on a free one if that is taken.
 fn on<T>(ports: &mut Vec<Port>, wanted: u16, start: impl Fn(u16) -> io::Result<T>) -> Result<T, String> {
     let port = Port::choose(wanted);
     let number = port.number;
@@ -118,7 +118,7 @@ pub(super) fn received_summary(received: &Received) -> Response {
     )
 }
 
-/// The origin: answers with the request as it arrived, for every cache to keep.
+/// The origin: answers with the request as it arrived, in a response that every cache may keep.
 pub(super) fn origin(request: &Request) -> Response {
     let mut text = format!("{} {}\n", request.method, request.path).into_bytes();
     for (name, value) in &request.headers {

@@ -20,7 +20,7 @@ const VISIT: [(&str, &str); 4] = [("GET", "/"), ("GET", "/products/7"), ("GET", 
 /// The countries of visitors.
 const COUNTRIES: [&str; 4] = ["DE", "AT", "FR", "US"];
 
-/// Traffic that goes on until it is stopped.
+/// Traffic that continues until it is stopped.
 pub(super) struct Traffic {
     stop: Arc<AtomicBool>,
     failed: Arc<AtomicU64>,
@@ -58,7 +58,7 @@ fn visitors(connection: u64, port: u16, stop: &AtomicBool, failed: &AtomicU64) {
     let agent = agent(DEADLINE);
     let numbers = (connection..).step_by(CONNECTIONS as usize);
     for (number, country) in numbers.zip(COUNTRIES.iter().cycle()) {
-        // Half of them are known to the shop, the others get a cookie with their first page.
+        // The shop knows half of them. The others get a cookie with their first page.
         let is_known = number % 2 == 0;
         let mut cookie = None;
         for (method, path) in VISIT {
@@ -85,7 +85,7 @@ fn visitors(connection: u64, port: u16, stop: &AtomicBool, failed: &AtomicU64) {
     }
 }
 
-/// Sends a request, and returns the cookie that the response sets, as a client sends it back.
+/// Sends a request. Returns the cookie that the response sets, in the form for a request.
 fn send(agent: &ureq::Agent, request: Builder) -> Result<Option<String>, ureq::Error> {
     let mut response = agent.run(request.body(())?)?;
     // The connection is free for the next request after its body is read.

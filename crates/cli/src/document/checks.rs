@@ -15,6 +15,11 @@ pub(super) fn check(root: &Element, text: &str) -> Problems {
     checks.problems
 }
 
+/// Whether YAML 1.1 reads `word` as a boolean, but YAML 1.2 as a string.
+pub(crate) fn is_yaml_1_1_boolean(word: &str) -> bool {
+    ["y", "yes", "on", "n", "no", "off"].iter().any(|boolean| word.eq_ignore_ascii_case(boolean))
+}
+
 struct Checks<'a> {
     text: &'a str,
     /// Kubernetes reads names of members as YAML 1.1, Envoy only values.
@@ -55,8 +60,7 @@ impl Checks<'_> {
 
     /// Reports a word without quotes that `readers` take for a boolean. A word in quotes differs from its text.
     fn word(&mut self, word: &str, span: &Span, path: &Path<'_>, readers: &str) {
-        let is_boolean = ["y", "yes", "on", "n", "no", "off"].iter().any(|boolean| word.eq_ignore_ascii_case(boolean));
-        if is_boolean && self.text.get(span.clone()) == Some(word) {
+        if is_yaml_1_1_boolean(word) && self.text.get(span.clone()) == Some(word) {
             let message = format!("`{word}` is text here, but a boolean for {readers} (YAML 1.1): write \"{word}\"");
             self.problems.warning(path, message);
         }

@@ -73,7 +73,7 @@ impl Element {
         }
     }
 
-    /// The elements of the list; none if it is no list.
+    /// The elements of a list; none if it is not a list.
     pub(crate) fn elements(&self) -> &[Element] {
         match &self.content {
             Content::List(elements) => elements,

@@ -8,6 +8,7 @@ mod yaml;
 
 use crate::files::{self, Input};
 use crate::position::Span;
+pub(crate) use checks::is_yaml_1_1_boolean;
 use edgesplit_formats::diagnostics::{Path, Problem, Problems};
 use element::SyntaxError;
 pub(crate) use element::{Content, Element, Syntax};

@@ -1,6 +1,6 @@
 //! Changes to the text of a config that leave its layout and comments as they are.
 
-use crate::document::{Content, Document, Element, Syntax};
+use crate::document::{Content, Document, Element, Syntax, is_yaml_1_1_boolean};
 use crate::position::{Span, line_start};
 use serde_json::Value;
 
@@ -82,10 +82,10 @@ fn literal(syntax: Syntax, value: &Value) -> String {
 
 /// Whether `text` needs no quotes in any version of YAML.
 fn is_plain(text: &str) -> bool {
-    const WORDS: [&str; 9] = ["true", "false", "null", "yes", "no", "on", "off", "y", "n"];
     text.starts_with(|first: char| first.is_ascii_alphabetic())
         && text.chars().all(|char| char.is_ascii_alphanumeric() || matches!(char, '-' | '_' | '.'))
-        && !WORDS.contains(&text.to_ascii_lowercase().as_str())
+        && !["true", "false", "null"].iter().any(|word| text.eq_ignore_ascii_case(word))
+        && !is_yaml_1_1_boolean(text)
 }
 
 #[cfg(test)]

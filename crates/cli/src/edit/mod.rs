@@ -34,7 +34,7 @@ struct FileArguments {
     /// The experiment config, as with `--config`.
     #[arg(value_name = "FILE", conflicts_with = "config", value_parser = input)]
     file: Option<Input>,
-    /// Write without a question.
+    /// Write without asking.
     #[arg(long, short)]
     yes: bool,
     #[command(flatten)]
@@ -99,7 +99,7 @@ fn share(text: &str) -> Result<u32, String> {
     Ok(share.round() as u32)
 }
 
-/// Sets the members of the experiment `key`, after showing who would move.
+/// Sets the members of the experiment `key`, after it shows the visitors who would move.
 fn change(key: &str, members: &[Member], args: &FileArguments) -> Result<u8, String> {
     let Some(Input::File(file)) = args.config.as_ref().or(args.file.as_ref()) else {
         return Err("expected a file: standard input and URLs cannot be changed".to_owned());
@@ -125,7 +125,7 @@ fn change(key: &str, members: &[Member], args: &FileArguments) -> Result<u8, Str
     };
     let new = change::apply(&old, position, members)?;
     if new.text == old.text {
-        anstream::eprintln!("{name}: {key} is so already; nothing to change");
+        anstream::eprintln!("{name}: {key} already has these values; nothing to change");
         return Ok(EXIT_OK);
     }
     let Compilation { problems, config, .. } = setting.compile(&new);
@@ -160,10 +160,12 @@ fn unknown_key(config: &Value, key: &str) -> String {
     format!("no experiment {key:?}{hint} found here: {}", keys.join(", "))
 }
 
-/// Asks whether `name` shall be written.
+/// Asks whether to write `name`.
 fn is_confirmed(name: &str) -> Result<bool, String> {
     if !std::io::stdin().is_terminal() {
-        return Err(format!("{name} is not written: standard input is no terminal for a question; add --yes"));
+        return Err(format!(
+            "{name} is not written: standard input is not a terminal, so it cannot be confirmed; add --yes"
+        ));
     }
     let cannot = |error| format!("cannot ask: {error}");
     eprint!("Write {name}? [y/N] ");

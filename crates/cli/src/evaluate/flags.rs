@@ -41,7 +41,7 @@ impl Attributes for LineAttributes<'_> {
     }
 }
 
-/// Takes in the decisions, each with its checks.
+/// Collects the decisions, each with its checks.
 struct Sink<'a> {
     snapshot: &'a Snapshot,
     evaluator: &'a dyn FlagEvaluator,
@@ -77,7 +77,7 @@ impl FlagSink for Sink<'_> {
     }
 }
 
-/// Decides every flag. `keeps_sticky`: the plugin configuration has the browser keep sticky buckets.
+/// Decides every flag, with the sticky buckets of the cookies if `keeps_sticky`.
 pub(super) fn decide(
     snapshot: &Snapshot,
     evaluator: &dyn FlagEvaluator,

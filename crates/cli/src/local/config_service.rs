@@ -22,7 +22,7 @@ struct Document {
 }
 
 impl ConfigService {
-    /// Serves these bytes on this port of the loopback interface; on a free one, if it is 0.
+    /// Serves these bytes on this port of the loopback interface. Port 0 chooses a free one.
     pub fn start_on(port: u16, body: impl Into<Vec<u8>>) -> io::Result<ConfigService> {
         ConfigService::start_at((Ipv4Addr::LOCALHOST, port).into(), body)
     }
@@ -45,12 +45,12 @@ impl ConfigService {
         lock(&self.document).body = body.into();
     }
 
-    /// How many times the document was sent, with status 200.
+    /// The number of responses with the document, which have the status 200.
     pub fn sent(&self) -> u64 {
         lock(&self.document).sent
     }
 
-    /// How many times 304 was the answer.
+    /// The number of responses with the status 304.
     pub fn not_modified(&self) -> u64 {
         lock(&self.document).not_modified
     }

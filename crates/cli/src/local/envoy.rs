@@ -86,17 +86,17 @@ impl Process {
         Some(Ports { admin, listener: u16::try_from(listener).ok()? })
     }
 
-    /// The number of the process.
+    /// The id of the process.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// How it ended, if it has.
+    /// Its exit status, if it has ended.
     pub fn exited(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
     }
 
-    /// Waits for its end.
+    /// Waits for its end, for `deadline` at most.
     pub fn wait(&mut self, deadline: Duration) -> Option<ExitStatus> {
         let end = Instant::now() + deadline;
         while Instant::now() < end {
@@ -139,15 +139,15 @@ impl Drop for Process {
     }
 }
 
-/// A temporary directory. It is removed when it is dropped, except after a panic: a failed test's log is kept.
+/// A temporary directory. Dropping it removes its files, except after a panic: the log of a failed test is kept.
 #[derive(Debug)]
 pub struct Directory(PathBuf);
 
 impl Directory {
-    /// Creates one.
+    /// Creates a new one.
     pub fn new() -> Result<Directory, String> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        // The time, too: process numbers recur, and the directories of failed tests are still there.
+        // The name has the time because process ids recur, and directories of failed tests stay.
         let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let directory = std::env::temp_dir().join(format!("edgesplit-{}-{started}-{number}", std::process::id()));
@@ -166,7 +166,7 @@ impl Drop for Directory {
         if std::thread::panicking() {
             eprintln!("the files of the process are kept in {}", self.0.display());
         } else {
-            // Files that cannot be removed stay among the temporary ones.
+            // Files that cannot be removed stay in the system's temporary directory.
             let _ = fs::remove_dir_all(&self.0);
         }
     }
@@ -209,7 +209,7 @@ fn on_path(name: &str) -> Option<PathBuf> {
 }
 
 /// The Envoy that func-e runs, which it fetches first if it has to: the version in `ENVOY_VERSION`, else [`VERSION`].
-/// `func-e run` would stand between this process and Envoy, and could outlive either.
+/// `func-e run` would be a process between this one and Envoy, and could outlive either.
 fn by_func_e() -> Result<Option<PathBuf>, String> {
     let Some(launcher) = on_path("func-e") else { return Ok(None) };
     let version = std::env::var("ENVOY_VERSION").ok().filter(|version| !version.is_empty());

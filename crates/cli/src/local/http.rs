@@ -2,13 +2,13 @@
 
 use serde_json::Value;
 use std::io::{self, BufRead, Read};
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
-/// The longest head line read, the longest body read.
+/// The longest line of a head and the longest body that are read.
 const LINE_BYTES_MAX: u64 = 256 * 1024;
 const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// Header names and values, in order, as the bytes that were on the wire.
+/// The names and values of headers, in order, as bytes.
 pub type Headers = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// The values of `name` among `headers`, in order.
@@ -19,7 +19,7 @@ pub fn values_of<'a>(headers: &'a Headers, name: &'a str) -> impl Iterator<Item 
 /// A request as it was received.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// Such as `GET`.
+    /// The method, such as `GET`.
     pub method: String,
     /// The request target, with its query.
     pub path: String,
@@ -29,10 +29,6 @@ pub struct Request {
     pub body: Vec<u8>,
     /// When it was read.
     pub arrived: Instant,
-    /// The same by the clock.
-    pub arrived_at: SystemTime,
-    /// Which connection it came on, counted from 1.
-    pub connection: u64,
 }
 
 impl Request {
@@ -52,10 +48,10 @@ impl Request {
     }
 }
 
-/// An answer. `content-length` is added when it is sent.
+/// A response. `content-length` is added when it is sent.
 #[derive(Debug, Clone)]
 pub struct Response {
-    /// Such as 200.
+    /// The status, such as 200.
     pub status: u16,
     /// All headers, in order.
     pub headers: Headers,
@@ -64,17 +60,17 @@ pub struct Response {
 }
 
 impl Response {
-    /// One without headers and body.
+    /// A response without headers and body.
     pub fn new(status: u16) -> Response {
         Response { status, headers: Vec::new(), body: Vec::new() }
     }
 
-    /// One with this body.
+    /// A response with this body.
     pub fn json(status: u16, body: &Value) -> Response {
         Response::new(status).header("content-type", "application/json").body(body.to_string())
     }
 
-    /// Adds a header, beside those of the same name.
+    /// Adds a header, and keeps others of the same name.
     pub fn header(mut self, name: &str, value: impl Into<Vec<u8>>) -> Response {
         self.headers.push((name.into(), value.into()));
         self
@@ -87,7 +83,7 @@ impl Response {
     }
 }
 
-/// Makes the answer to a request.
+/// Makes the response to a request.
 pub type Handler = std::sync::Arc<dyn Fn(&Request) -> Response + Send + Sync>;
 
 /// The head and the body of a response, as they go on the wire.
@@ -105,8 +101,8 @@ pub(super) fn rendered(request: &Request, response: &Response) -> [Vec<u8>; 2] {
     [head, body]
 }
 
-/// The next request of a connection; none when the other side has closed.
-pub(super) fn read_request(reader: &mut impl BufRead, connection: u64) -> io::Result<Option<Request>> {
+/// The next request of a connection; none if the other side has closed it.
+pub(super) fn read_request(reader: &mut impl BufRead) -> io::Result<Option<Request>> {
     if reader.fill_buf()?.is_empty() {
         return Ok(None);
     }
@@ -116,18 +112,10 @@ pub(super) fn read_request(reader: &mut impl BufRead, connection: u64) -> io::Re
     let (Some(method), Some(path)) = (words.next(), words.next()) else { return Err(bad("request line")) };
     let headers = read_headers(reader)?;
     let body = read_body(reader, &headers)?.unwrap_or_default();
-    Ok(Some(Request {
-        method: method.to_owned(),
-        path: path.to_owned(),
-        headers,
-        body,
-        arrived: Instant::now(),
-        arrived_at: SystemTime::now(),
-        connection,
-    }))
+    Ok(Some(Request { method: method.to_owned(), path: path.to_owned(), headers, body, arrived: Instant::now() }))
 }
 
-/// A line without its end. An input that ends before the line does is an error.
+/// A line without its line break. The end of the input in the middle of a line is an error.
 pub fn read_line(reader: &mut impl BufRead) -> io::Result<Vec<u8>> {
     let mut line = Vec::new();
     reader.take(LINE_BYTES_MAX).read_until(b'\n', &mut line)?;
@@ -154,7 +142,7 @@ pub fn read_headers(reader: &mut impl BufRead) -> io::Result<Headers> {
     }
 }
 
-/// The body that `headers` announce, by length or in chunks; none when they announce none.
+/// The body that `headers` announce, by length or in chunks, if they announce one.
 pub fn read_body(reader: &mut impl BufRead, headers: &Headers) -> io::Result<Option<Vec<u8>>> {
     if values_of(headers, "transfer-encoding").any(|value| value.eq_ignore_ascii_case(b"chunked")) {
         let mut body = Vec::new();

@@ -1,4 +1,4 @@
-//! What runs around the filter on one machine, for `demo`, `run` and the end-to-end tests.
+//! The processes and services around the filter on one machine, for `demo`, `run` and the end-to-end tests.
 //!
 //! - [`envoy`]: an Envoy process, and where an Envoy is found;
 //! - [`server`]: an HTTP/1.1 server whose behaviour can be switched while it runs, with its messages in [`http`];
@@ -14,7 +14,7 @@ pub mod server;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Locks, even if another thread has panicked with the lock: that panic is the one to report.
+/// Locks, even if another thread has panicked with the lock: the first panic is the one to report.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

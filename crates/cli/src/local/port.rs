@@ -7,8 +7,8 @@ use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 pub(crate) struct Port {
     /// 0 if the wanted port is taken: the system then chooses another.
     pub(crate) number: u16,
-    /// Envoy lets others listen beside it, and two processes that start at once would share a port. Only one of them can
-    /// have this socket; nothing is sent to it.
+    /// Envoy lets other processes listen on its port, so two that start at once would share it. Only one of them can bind
+    /// this socket, on which nothing is sent.
     _reservation: Option<UdpSocket>,
 }
 

@@ -5,7 +5,6 @@ use super::port::Port;
 use crate::admin::Admin;
 use crate::module;
 use std::path::Path;
-use std::process::ExitStatus;
 use std::time::Duration;
 
 /// Two workers show that they share the experiments and the outbox.
@@ -27,7 +26,7 @@ pub(crate) struct Proxy {
     _ports: [Port; 2],
 }
 
-/// What a bootstrap is made for.
+/// The ports and the module of a bootstrap.
 #[derive(Debug)]
 pub(crate) struct Slots<'a> {
     /// The ports; 0 is a free one.
@@ -62,13 +61,13 @@ impl Proxy {
         Ok(Proxy { process, ports: serving, admin, _ports: ports })
     }
 
-    /// How it ended, if it has, with the end of its log.
+    /// If it has ended: its status, and the end of its log.
     pub(crate) fn exited(&mut self) -> Option<String> {
         self.process.exited().map(|status| format!("Envoy ended with {status}:\n{}", self.process.log_tail()))
     }
 
-    /// Ends it in order, which delivers its last events.
-    pub(crate) fn stop(&mut self) -> Option<ExitStatus> {
-        self.process.terminate(STOP_DEADLINE)
+    /// Ends it in order, which delivers its last events. If it does not end in time, dropping it kills it.
+    pub(crate) fn stop(&mut self) {
+        let _ = self.process.terminate(STOP_DEADLINE);
     }
 }

@@ -1,7 +1,7 @@
 //! An HTTP/1.1 server for faults that an ordinary server refuses to commit.
 //!
-//! It speaks on `std::net`, a thread a connection, with keep-alive, records what it receives, and changes its
-//! [`Behaviour`] at any moment. While it refuses connections its port stays its own, so it can come back on it.
+//! It has one thread per connection, keeps connections alive, and records its requests. Its [`Behaviour`] can change at any
+//! moment. It keeps its port while it refuses connections, and later listens on it again.
 
 use super::http::{Handler, Request, Response};
 use super::http::{read_request, rendered};
@@ -14,37 +14,37 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// The most requests kept for [`Server::requests`]; those after it are answered and counted only.
-pub const RECORDED_REQUESTS_MAX: usize = 100_000;
-/// How many connections may wait to be accepted.
+/// The most requests that are recorded; further ones are only answered and counted.
+const RECORDED_REQUESTS_MAX: usize = 100_000;
+/// The most connections that wait to be accepted.
 const CONNECTIONS_WAITING_MAX: i32 = 1024;
 
-/// What a server does with the requests that reach it from now on.
+/// The behaviour of a server towards its next requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Behaviour {
-    /// Answers by its handler.
+    /// Sends the handler's response.
     Respond,
-    /// Answers with this status and an empty body. The handler is not asked.
+    /// Answers with this status and an empty body, without calling the handler.
     Status(u16),
     /// Sends bytes that are not HTTP, and closes.
     Garbage,
-    /// Sends the handler's answer without the second half of its body, and closes.
+    /// Sends the handler's response without the second half of its body, and closes.
     Truncate,
-    /// Answers by its handler, this much later.
+    /// Sends the handler's response after this delay.
     Slow(Duration),
-    /// Sends the head at once, then the body one byte an interval.
+    /// Sends the head at once, then one byte of the body per interval.
     Drip(Duration),
     /// Reads the request and never answers. The connection is closed when the behaviour changes.
     Hang,
     /// Reads the request and resets the connection.
     Reset,
-    /// Listens no more: open connections are closed, new ones refused. The port stays reserved.
+    /// Stops listening: open connections are closed, and new ones refused. The port stays reserved.
     Refuse,
 }
 
 struct State {
     behaviour: Behaviour,
-    /// Rises with every change of behaviour. Connections that wait under an old one give up.
+    /// The number of changes of behaviour. A response that waits ends with the next change.
     generation: u64,
     handler: Handler,
     requests: Vec<Request>,
@@ -59,7 +59,7 @@ struct Shared {
 }
 
 impl Shared {
-    /// Waits for `duration`, or for ever; false when the behaviour changed before it was over.
+    /// Waits for `duration`, or without end if there is none. False if the behaviour changed meanwhile.
     fn wait(&self, generation: u64, duration: Option<Duration>) -> bool {
         let end = duration.map(|duration| Instant::now() + duration);
         let mut state = lock(&self.state);
@@ -74,7 +74,7 @@ impl Shared {
     }
 }
 
-/// A running server. It closes everything when it is dropped.
+/// A running server. Dropping it closes its connections and its port.
 pub struct Server {
     shared: Arc<Shared>,
     address: SocketAddr,
@@ -96,12 +96,12 @@ impl Server {
         Server::start_on(0, handler)
     }
 
-    /// Listens on this port of the loopback interface; on a free one, if it is 0.
+    /// Listens on this port of the loopback interface. Port 0 chooses a free one.
     pub fn start_on(port: u16, handler: impl Fn(&Request) -> Response + Send + Sync + 'static) -> io::Result<Server> {
         Server::start_at((Ipv4Addr::LOCALHOST, port).into(), handler)
     }
 
-    /// Listens at this address; on a free port, if that is 0.
+    /// Listens at this address. Port 0 chooses a free one.
     pub fn start_at(
         address: SocketAddr,
         handler: impl Fn(&Request) -> Response + Send + Sync + 'static,
@@ -128,7 +128,7 @@ impl Server {
         self.address.port()
     }
 
-    /// Changes what the server does. Returns when the change is in force; answers under way are given up.
+    /// Changes the behaviour. Returns when the change is in force; responses that wait are given up.
     pub fn set(&self, behaviour: Behaviour) {
         let mut acceptor = lock(&self.acceptor);
         {
@@ -150,7 +150,7 @@ impl Server {
         }
     }
 
-    /// Puts another handler in place, and answers by it.
+    /// Replaces the handler, and responds with it.
     pub fn respond(&self, handler: impl Fn(&Request) -> Response + Send + Sync + 'static) {
         lock(&self.shared.state).handler = Arc::new(handler);
         self.set(Behaviour::Respond);
@@ -161,23 +161,23 @@ impl Server {
         lock(&self.shared.state).requests.clone()
     }
 
-    /// Takes the recorded requests away.
+    /// Takes the recorded requests out of the record.
     pub fn take_requests(&self) -> Vec<Request> {
         std::mem::take(&mut lock(&self.shared.state).requests)
     }
 
-    /// How many requests were received, recorded or not, answered or not.
+    /// The number of requests received, whether or not they were recorded or answered.
     pub fn requests_received(&self) -> u64 {
         lock(&self.shared.state).requests_received
     }
 
-    /// How many connections were accepted.
+    /// The number of accepted connections.
     pub fn connections_opened(&self) -> u64 {
         lock(&self.shared.state).connections_opened
     }
 
-    /// Closes the open connections, in the middle of an answer too.
-    pub fn close_connections(&self) {
+    /// Closes the open connections, even in the middle of a response.
+    fn close_connections(&self) {
         for (_, stream) in lock(&self.shared.state).connections.drain() {
             // It may be closed already.
             let _ = stream.shutdown(Shutdown::Both);
@@ -203,10 +203,10 @@ impl Server {
     /// Ends the acceptor, and the listening.
     fn stop(&self, acceptor: Acceptor) {
         *lock(&acceptor.stop) = true;
-        // Closing would not do: a process that another thread is just starting holds a copy of the socket until its
-        // `exec`, and the port would listen for that long. On Linux this also wakes the thread from `accept`.
+        // Closing is not enough: a process that another thread is just starting holds a copy of the socket until its
+        // `exec`, and the port would listen for that long. On Linux, a shutdown also wakes the thread from `accept`.
         let _ = socket2::SockRef::from(&acceptor.listener).shutdown(Shutdown::Both);
-        // Elsewhere a connection does.
+        // Elsewhere, a connection wakes it.
         let _ = TcpStream::connect(self.address);
         let _ = acceptor.thread.join();
     }
@@ -240,14 +240,14 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>, stopped: &Mutex<bool>) {
         drop(state);
         let registered = Registered { shared: Arc::clone(shared), connection };
         std::thread::spawn(move || {
-            // An error is the end of the connection, by whichever side: nothing to report.
-            let _ = serve(stream, connection, &registered.shared);
+            // An error only means that the connection ended.
+            let _ = serve(stream, &registered.shared);
         });
     }
 }
 
-/// A connection's entry among the open ones. It goes when the thread does, after a panic of the handler too: the clone
-/// in it would hold the connection open.
+/// A connection's entry among the open ones. It is removed at the end of the thread, even after a panic of the handler:
+/// its clone of the stream would keep the connection open.
 struct Registered {
     shared: Arc<Shared>,
     connection: u64,
@@ -259,10 +259,10 @@ impl Drop for Registered {
     }
 }
 
-fn serve(stream: TcpStream, connection: u64, shared: &Shared) -> io::Result<()> {
+fn serve(stream: TcpStream, shared: &Shared) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut reader = BufReader::new(stream.try_clone()?);
-    while let Some(request) = read_request(&mut reader, connection)? {
+    while let Some(request) = read_request(&mut reader)? {
         let (behaviour, generation, handler) = {
             let mut state = lock(&shared.state);
             state.requests_received += 1;
@@ -278,7 +278,7 @@ fn serve(stream: TcpStream, connection: u64, shared: &Shared) -> io::Result<()> 
     Ok(())
 }
 
-/// Answers a request by `behaviour`; false: the connection ends.
+/// Answers a request according to `behaviour`. False if the connection ends.
 fn answer(
     mut stream: &TcpStream,
     request: &Request,
@@ -325,7 +325,7 @@ fn answer(
             return Ok(false);
         }
         Behaviour::Reset => {
-            // A close that lingers for no time sends RST instead of FIN, once the last clone of the socket is gone.
+            // Without lingering, the close of the last clone of the socket sends RST instead of FIN.
             let socket = socket2::SockRef::from(stream);
             socket.set_linger(Some(Duration::ZERO))?;
             return Ok(false);

@@ -1,6 +1,6 @@
 //! `edgesplit run`: an Envoy with the filter in front of a site, and a config that is watched.
 //!
-//! - `watch`: the config file, and whether a change of it is served;
+//! - `watch`: the config file, and which of its changes are served;
 //! - `plugin`: the plugin configuration for this machine;
 //! - `collector`: takes the events, and notes the first exposure of each variant;
 //! - `introduction`: the text at the start.
@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use watch::{Change, Watched};
 
-/// Interval between looks at the file and the signals, and between counts.
+/// Intervals between checks of the file and the signals, and between counts.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 const COUNT_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -113,7 +113,7 @@ impl Running {
             if Instant::now() >= next_count {
                 next_count += COUNT_INTERVAL;
                 self.configs.server.take_requests();
-                // An Envoy on its way out answers no more; its end is noticed below.
+                // An Envoy that is stopping does not answer; the check below notices its end.
                 if let Ok(mut counts) = Counts::read(&self.proxy.admin, PLUGIN) {
                     counts.revision = watched.revision();
                     self.screen.status(&counts.line())?;

@@ -11,11 +11,11 @@ use serde_json::Value;
 use std::path::Path;
 use std::sync::Arc;
 
-/// A config file, and the last content of it without errors.
+/// A config file, and its last content without errors.
 pub(super) struct Watched {
     file: Input,
     setting: Arc<Setting>,
-    /// The content that was looked at last.
+    /// The content at the last look.
     seen: Vec<u8>,
     /// The last content without errors, as JSON.
     good: Vec<u8>,
@@ -67,7 +67,7 @@ impl Watched {
         self.revision.clone()
     }
 
-    /// Looks at the file again. An editor may be just writing it: an empty file is no change.
+    /// Looks at the file again. An empty file is not a change: an editor may be writing it.
     pub(super) fn look(&mut self) -> Option<Change> {
         let bytes = read(&self.file).ok().filter(|bytes| !bytes.is_empty() && *bytes != self.seen)?;
         self.seen = bytes;
@@ -90,7 +90,7 @@ impl Watched {
         self.setting.compile(&Document::parse(&self.file.to_string(), self.seen.clone()))
     }
 
-    /// Accepts the content that was seen last, unless it has errors.
+    /// Accepts the content of the last look, unless it has errors.
     fn accept(&mut self, compilation: Compilation) -> Result<(), Problems> {
         match compilation.config {
             Some(config) if compilation.problems.errors() == 0 => {
