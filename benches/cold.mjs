@@ -1,38 +1,20 @@
-// What a request costs a module in V8, which is the runtime of Envoy too, with nothing of the module left in the processor's
-// nearest caches: between two callbacks a proxy runs through its own code, and so does this. The host's own part is a few
-// JavaScript functions, so that what modules differ in is seen better than in a proxy; see `make cold`.
+// The cost of a request in V8, which is the runtime of Envoy too, with nothing of the module left in the processor's
+// nearest caches: between two callbacks a proxy runs through its own code, and so does this. The host is a few JavaScript
+// functions, which hide less of the difference between modules than a proxy does; see `make cold`.
 //
 //   node --no-liftoff --no-wasm-lazy-compilation benches/cold.mjs MODULE... [MODULE+events]...
-import fs from 'node:fs';
+import {block, load, range, start as startVm} from './vm.mjs';
 
 const REQUESTS = Number(process.env.REQUESTS ?? 10_000);
-// Few enough that the events of all wait in the module: nobody fetches them.
+// Few enough that the events of all wait in the module: no service takes them.
 const VISITORS = 500;
 const REQUESTS_PER_VISITOR = 10;
-// VMs of each module: where one's memory happens to lie makes a third of a microsecond.
+// VMs of each module: the place of a VM's memory makes a third of a microsecond.
 const VMS = 3;
-// What is run through and read between two callbacks.
+// The code that runs, and the data that is read, between two callbacks.
 const CODE_KIB = 200, DATA_KIB = 256;
 
-const encoder = new TextEncoder();
-
-/** Headers as the proxy hands them over: numbers of pairs and lengths, then names and values, a NUL behind each. */
-function block(headers) {
-  const texts = headers.flat().map(text => encoder.encode(text));
-  const head = 4 + 4 * texts.length;
-  const bytes = new Uint8Array(texts.reduce((size, text) => size + text.length + 1, head));
-  const view = new DataView(bytes.buffer);
-  view.setUint32(0, headers.length, true);
-  let at = head;
-  texts.forEach((text, number) => {
-    view.setUint32(4 + 4 * number, text.length, true);
-    bytes.set(text, at);
-    at += text.length + 1;
-  });
-  return bytes;
-}
-
-const requests = Array.from({length: VISITORS}, (_, visitor) => block([
+const requests = range(VISITORS, visitor => block([
   [':authority', 'shop.example'], [':path', '/shop/direct'], [':method', 'GET'], [':scheme', 'http'],
   ['user-agent', 'Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0'],
   ['accept', 'text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8'], ['accept-language', 'en-US,en;q=0.5'],
@@ -44,68 +26,34 @@ const requests = Array.from({length: VISITORS}, (_, visitor) => block([
 const response = block([[':status', '200'], ['content-length', '2'], ['content-type', 'text/plain'], ['server', 'envoy']]);
 
 function configuration(events) {
-  const experiments = Array.from({length: 5}, (_, number) => ({
+  const experiments = range(5, number => ({
     key: `experiment-${number}`, state: 'running', route: {paths: ['/shop*']},
     variants: [{key: 'control', weight: 5000, baseline: true}, {key: 'treatment', weight: 5000}],
   }));
   const plugin = {experiments: {inline: {schema: 1, revision: 'r1', experiments}}, visitor: {id: [{cookie: 'uid'}]}};
-  return encoder.encode(JSON.stringify(events ? {...plugin, events: {cluster: 'collector'}} : plugin));
+  return events ? {...plugin, events: {cluster: 'collector'}} : plugin;
 }
 
-/** A VM with `module`: gives what handles a request and its response, and for how many microseconds each. */
+/** Shared data that stays empty: all events wait in the module. */
+const NO_SHARED_DATA = {get() {}, set() {}};
+
+/** A VM with the module `name`: `one` handles a request and its response, `take` returns the medians in microseconds. */
 function start(name) {
   const events = name.endsWith('+events');
-  const module = new WebAssembly.Module(fs.readFileSync(events ? name.slice(0, -'+events'.length) : name));
-  const plugin = configuration(events);
-  let exports, bytes, view, headers, calls = 0;
-  const refresh = () => {
-    if (bytes?.buffer !== exports.memory.buffer) {
-      bytes = new Uint8Array(exports.memory.buffer);
-      view = new DataView(exports.memory.buffer);
-    }
-  };
-  const give = (given, address, length) => {
-    const at = exports.proxy_on_memory_allocate(given.length);
-    refresh();
-    bytes.set(given, at);
-    view.setUint32(address, at, true);
-    view.setUint32(length, given.length, true);
-    return 0;
-  };
-  const NOT_FOUND = 1;
-  const host = {
-    proxy_log: (level, at, length) => (refresh(), level > 2 && console.error(new TextDecoder().decode(bytes.subarray(at, at + length))), 0),
-    proxy_get_current_time_nanoseconds: at => (refresh(), view.setBigUint64(at, 1795392000000000000n, true), 0),
-    proxy_get_buffer_bytes: (_kind, _start, max, address, length) => give(plugin.subarray(0, max), address, length),
-    proxy_get_header_map_pairs: (_map, address, length) => (calls++, give(headers, address, length)),
-    proxy_add_header_map_value: () => (calls++, 0),
-    proxy_get_property: () => NOT_FOUND,
-    proxy_get_shared_data: () => NOT_FOUND,
-    proxy_define_metric: (_kind, _name, _length, id) => (refresh(), view.setUint32(id, 7, true), 0),
-    proxy_http_call: (...all) => (refresh(), view.setUint32(all.at(-1), 9, true), 0),
-    random_get: (at, length) => (refresh(), crypto.getRandomValues(bytes.subarray(at, at + length)), 0),
-    environ_sizes_get: (count, size) => (refresh(), view.setUint32(count, 0, true), view.setUint32(size, 0, true), 0),
-  };
-  const imports = {};
-  for (const {module: from, name} of WebAssembly.Module.imports(module)) {
-    (imports[from] ??= {})[name] = host[name] ?? (() => 0);
-  }
-  exports = new WebAssembly.Instance(module, imports).exports;
-  exports._initialize?.();
-  exports.proxy_on_context_create(1, 0);
-  exports.proxy_on_vm_start(1, 0);
-  if (exports.proxy_on_configure(1, plugin.length) !== 1) throw new Error(`${name} refuses its configuration`);
+  const module = load(events ? name.slice(0, -'+events'.length) : name);
+  const vm = startVm(module, configuration(events), NO_SHARED_DATA), {exports} = vm;
+  if (!vm.isConfigured) throw new Error(`${name} refuses its configuration: LOG=1 prints why`);
   const times = {request: [], response: []};
   let stream = 1;
   const one = between => {
     const me = ++stream;
-    headers = requests[Math.floor(me / REQUESTS_PER_VISITOR) % VISITORS];
+    vm.headers = requests[Math.floor(me / REQUESTS_PER_VISITOR) % VISITORS];
     between(me);
     const begin = performance.now();
     exports.proxy_on_context_create(me, 1);
     exports.proxy_on_request_headers(me, 15, 1);
     const asked = performance.now();
-    headers = response;
+    vm.headers = response;
     between(me);
     const answered = performance.now();
     exports.proxy_on_response_headers(me, 4, 0);
@@ -117,8 +65,8 @@ function start(name) {
   };
   const take = () => {
     const middle = list => list.slice(list.length / 5).sort((a, b) => a - b)[Math.floor(list.length * 0.4)] * 1_000;
-    const taken = {request: middle(times.request), response: middle(times.response), calls: calls / times.request.length};
-    times.request = [], times.response = [], calls = 0;
+    const taken = {request: middle(times.request), response: middle(times.response), calls: vm.headerCalls / times.request.length};
+    times.request = [], times.response = [], vm.headerCalls = 0;
     return taken;
   };
   return {name, one, take};
@@ -147,9 +95,9 @@ function flood() {
   const body = code => [...number(code.length), ...code];
   const [I32, GET, SET, CONST, ADD, MUL, XOR, CALL, LOAD, END] = [0x7f, 0x20, 0x21, 0x41, 0x6a, 0x6c, 0x73, 0x10, 0x28, 0x0b];
   const functions = CODE_KIB * 8;
-  const small = Array.from({length: functions}, (_, at) =>
+  const small = range(functions, at =>
     body([0, GET, 0, CONST, ...signed(at * 7919 | 0x10001), XOR, CONST, ...signed(at * 31 & 0xffffff | 1), MUL, END]));
-  const calls = Array.from({length: functions}, (_, at) => [GET, 0, CALL, ...number(at), SET, 0]).flat();
+  const calls = range(functions, at => [GET, 0, CALL, ...number(at), SET, 0]).flat();
   const read = [CONST, 0, SET, 1, 0x03, 0x40, GET, 1, LOAD, 2, 0, GET, 0, ADD, SET, 0, GET, 1, CONST, ...signed(64), ADD,
     0x22, 1, CONST, ...signed(DATA_KIB * 1024), 0x48, 0x0d, 0, END, GET, 0, END];
   const bytes = [0, 0x61, 0x73, 0x6d, 1, 0, 0, 0, ...section(1, list([[0x60, 1, I32, 1, I32]])),
@@ -160,9 +108,9 @@ function flood() {
 }
 
 const names = process.argv.slice(2);
-if (names.length === 0) throw new Error('which modules?');
-// Another one first each time.
-const rounds = Array.from({length: VMS}, (_, first) => [...names.slice(first % names.length), ...names.slice(0, first % names.length)]);
+if (names.length === 0) throw new Error('no module is given');
+// Another module is first in each round.
+const rounds = range(VMS, first => [...names.slice(first % names.length), ...names.slice(0, first % names.length)]);
 const vms = rounds.flat().map(start);
 const middle = list => list.sort((a, b) => a - b)[Math.floor(list.length / 2)];
 const measure = between => {
@@ -173,7 +121,7 @@ const measure = between => {
     return {request: of('request'), response: of('response'), calls: of('calls')};
   });
 };
-// The first time, everybody is new.
+// In the first run, all visitors are new.
 measure(() => {});
 const warm = measure(() => {}), cold = measure(flood());
 const cell = value => value.toFixed(2).padStart(10);

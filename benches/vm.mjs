@@ -25,11 +25,11 @@ export function block(headers) {
 /**
  * Starts a VM with the plugin configuration `plugin`. `shared` is the process's shared data. The caller changes
  * `vm.headers`, `vm.body` and `vm.nowMs`, which the module reads next, and reads `vm.call`, the last HTTP call, `vm.period`, the
- * period of ticks, and `vm.responses`, the number of local responses.
+ * period of ticks, and `vm.headerCalls`, the number of calls that read or add headers.
  */
 export function start(module, plugin, shared = new Map()) {
   const vm = {headers: block([[':status', '200']]), body: encoder.encode(JSON.stringify(plugin)), call: 0, period: 0,
-    nowMs: 1795392000000};
+    headerCalls: 0, nowMs: 1795392000000};
   let bytes, view;
   const refresh = () => {
     if (bytes?.buffer !== vm.exports.memory.buffer) {
@@ -56,8 +56,9 @@ export function start(module, plugin, shared = new Map()) {
     },
     proxy_get_current_time_nanoseconds: at => (refresh(), view.setBigUint64(at, BigInt(vm.nowMs) * 1_000_000n, true), 0),
     proxy_get_buffer_bytes: (_kind, from, max, address, length) => give(vm.body.subarray(from, from + max), address, length),
-    proxy_get_header_map_pairs: (_map, address, length) => give(vm.headers, address, length),
+    proxy_get_header_map_pairs: (_map, address, length) => (vm.headerCalls++, give(vm.headers, address, length)),
     proxy_get_header_map_value: (_map, _at, _length, address, length) => give(encoder.encode('200'), address, length),
+    proxy_add_header_map_value: () => (vm.headerCalls++, 0),
     proxy_get_property: () => NOT_FOUND,
     proxy_get_shared_data: (at, size, address, length, cas) => {
       const value = shared.get(text(at, size));

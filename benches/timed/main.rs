@@ -1,5 +1,5 @@
 //! What Edgesplit costs in a real Envoy, timed: CPU time of the proxy per request, from the kernel's accounting, beside other
-//! ways to do it. All proxies run at once and take turns of 400 requests, so that what disturbs the machine disturbs all alike.
+//! ways to do it. All proxies run at once and take turns of 400 requests: a disturbance of the machine affects all alike.
 //!
 //! `make bench` runs it, and writes the table into `docs/performance.md`. `HEATS=9 ROUNDS=13` are the defaults.
 #![allow(missing_docs, unreachable_pub)]
@@ -137,7 +137,7 @@ impl<'a> Race<'a> {
         let first = *self.next_visitor;
         *self.next_visitor += visitors;
         let mut micros = vec![0.0; self.contenders.len()];
-        // Somebody else goes first each time: who comes behind a proxy that does the same finds the caches filled.
+        // Another one goes first each time: a proxy that runs after a similar one finds the caches filled.
         self.first = (self.first + 1) % self.contenders.len();
         let order = (self.first..self.contenders.len()).chain(0..self.first);
         for at in order {

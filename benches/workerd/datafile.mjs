@@ -1,4 +1,4 @@
-// A datafile of Optimizely's with five flags, each with one experiment in which everybody is.
+// A datafile of Optimizely's with five flags, each with one experiment that includes all visitors.
 const numbers = [0, 1, 2, 3, 4];
 export default JSON.stringify({
   version: "4", projectId: "1", accountId: "1", revision: "1", anonymizeIP: true, botFiltering: false,

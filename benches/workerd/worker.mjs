@@ -1,6 +1,6 @@
-// The edge worker to compare with: decides five flags with Optimizely's SDK and tells the origin by a header. Where it is bound
-// to a queue, it sends the SDK's impressions there behind the response: those of a request in one call, and whatever was sent
-// before, since neither the SDK nor a worker remembers.
+// The edge worker to compare with: decides five flags with Optimizely's SDK and passes them to the origin in a header. If it is
+// bound to a queue, it sends the SDK's impressions there after the response: all of a request in one call, repeated ones
+// included, since neither the SDK nor a worker remembers them.
 import {
   createForwardingEventProcessor, createInstance, createStaticProjectConfigManager, OptimizelyDecideOption,
 } from "@optimizely/optimizely-sdk/universal";
