@@ -222,7 +222,7 @@ fn requests_cost_no_more_than_their_budget() {
 #[test]
 fn only_callbacks_in_use_are_exported() {
     let host = RecordingHost::default();
-    let vm = ModuleVm::start(&Compiled::load(&root("dist/edgesplit.wasm")), &host, "bench").unwrap();
+    let vm = ModuleVm::start(&Compiled::built(), &host, "bench").unwrap();
     let mut exports = vm.exports();
     exports.sort();
     let expected = [
@@ -267,7 +267,7 @@ fn new_experiments_never_block_a_worker() {
         response: response(),
         ..RecordingHost::default()
     };
-    let mut vm = ModuleVm::start(&Compiled::load(&root("dist/edgesplit.wasm")), &host, "bench").unwrap();
+    let mut vm = ModuleVm::start(&Compiled::built(), &host, "bench").unwrap();
     let plugin = json!({"experiments": {"cluster": "experiments"}, "visitor": {"id": [{"cookie": "uid"}]}});
     assert!(vm.configure(&host, plugin.to_string().as_bytes()).unwrap());
     let after_start = vm.memory_bytes();
@@ -307,7 +307,7 @@ fn new_experiments_never_block_a_worker() {
 /// Plays requests of ever new visitors, ticks in between, and gives the memory before and after.
 fn memory_over(requests: u32) -> (usize, usize) {
     let mut host = RecordingHost { response: response(), ..RecordingHost::default() };
-    let mut vm = ModuleVm::start(&Compiled::load(&root("dist/edgesplit.wasm")), &host, "bench").unwrap();
+    let mut vm = ModuleVm::start(&Compiled::built(), &host, "bench").unwrap();
     assert!(vm.configure(&host, plugin(5, 5, true).to_string().as_bytes()).unwrap());
     let mut before = 0;
     for stream in 2..requests {

@@ -16,7 +16,7 @@ fn module_file() -> PathBuf {
 }
 
 fn compiled() -> Compiled {
-    Compiled::load(&module_file())
+    Compiled::built()
 }
 
 /// The module as the linker leaves it, before unused exports are removed.

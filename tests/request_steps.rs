@@ -283,7 +283,7 @@ fn instructions(module: &Compiled, case: &Case) -> u64 {
 }
 
 fn check(cases: Vec<Case>) {
-    let module = Compiled::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("dist/edgesplit.wasm"));
+    let module = Compiled::built();
     let mut over = Vec::new();
     for case in cases {
         let instructions = instructions(&module, &case);

@@ -313,7 +313,7 @@ fn callbacks(module: &Compiled, format: &str, config: &Value) -> Vec<u64> {
 }
 
 fn check(configs: Vec<(&str, (&str, Value))>) {
-    let module = Compiled::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("dist/edgesplit.wasm"));
+    let module = Compiled::built();
     let mut over = Vec::new();
     for (name, (format, config)) in configs {
         if std::env::var("ONLY").is_ok_and(|only| !name.contains(&only)) {

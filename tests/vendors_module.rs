@@ -15,8 +15,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::LazyLock;
 
-static MODULE: LazyLock<Compiled> =
-    LazyLock::new(|| Compiled::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("dist/edgesplit.wasm")));
+static MODULE: LazyLock<Compiled> = LazyLock::new(|| Compiled::built());
 
 fn main() -> ExitCode {
     conformance::main(&[

@@ -42,6 +42,12 @@ pub struct Compiled {
 }
 
 impl Compiled {
+    /// The module that `make build` writes.
+    #[track_caller]
+    pub fn built() -> Compiled {
+        Compiled::load(&crate::root().join("dist/edgesplit.wasm"))
+    }
+
     /// Reads and compiles the module in `file`. The modules that `make` builds must be newer than their sources.
     #[track_caller]
     pub fn load(file: &Path) -> Compiled {
