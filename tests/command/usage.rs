@@ -1,31 +1,10 @@
 //! Usability of the command: help texts, invalid input, and readers that close the pipe.
-#![allow(missing_docs)]
-// Helpers of tests fail as tests do: by panicking.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use super::{edgesplit, file};
+use edgesplit_testkit::command::program;
 use serde_json::json;
 use std::path::Path;
 use std::process::{Command, Stdio};
-
-struct Printed {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-fn edgesplit(arguments: &[&str]) -> Printed {
-    let mut command = Command::new(edgesplit_testkit::command::program());
-    let command = command.args(arguments).env_remove("EDGESPLIT_PREVIEW_SECRET").stdin(Stdio::null());
-    let output = command.output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    Printed { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
-}
-
-fn file(name: &str, content: &str) -> String {
-    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    std::fs::write(&file, content).unwrap();
-    file.to_str().unwrap().to_owned()
-}
 
 fn experiments() -> String {
     let halves = json!([{"key": "control", "weight": 5000, "baseline": true}, {"key": "green", "weight": 5000}]);
@@ -74,7 +53,7 @@ fn closed_pipe_is_no_error() {
         &format!("evaluate --config {config}"),
     ] {
         let requests = file("pipe.jsonl", "{\"id\": \"u1\"}\n{\"id\": \"u2\"}\n");
-        let mut child = Command::new(edgesplit_testkit::command::program())
+        let mut child = Command::new(program())
             .args(arguments.split(' '))
             .stdin(std::fs::File::open(requests).unwrap())
             .stdout(Stdio::piped())
