@@ -4,22 +4,24 @@
 // Helpers of tests fail as tests do: by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod server;
+
 use edgesplit_engine::sample_ratio::SampleRatio;
 use edgesplit_testkit::bootstrap::{EnvoyOptions, Plugin};
-use edgesplit_testkit::client::{Client, Reply};
+use edgesplit_testkit::client::Client;
 use edgesplit_testkit::dashboard::Dashboard;
-use edgesplit_testkit::envoy::{Directory, Envoy};
+use edgesplit_testkit::envoy::Envoy;
 use edgesplit_testkit::http::Response;
 use edgesplit_testkit::roles::Origin;
 use edgesplit_testkit::server::Server;
 use edgesplit_testkit::stack::{Accounts, merged};
-use edgesplit_testkit::{DEADLINE, Failure, eventually, installed};
+use edgesplit_testkit::{DEADLINE, eventually, installed};
 use serde_json::{Value, json};
+use server::ClickHouse;
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -29,123 +31,6 @@ fn example(name: &str) -> PathBuf {
 
 fn text(name: &str) -> String {
     fs::read_to_string(example(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
-}
-
-/// A ClickHouse that ends with its owner; what it holds outlives its process.
-struct ClickHouse {
-    program: PathBuf,
-    process: Child,
-    port: u16,
-    directory: Directory,
-}
-
-impl ClickHouse {
-    /// None where it is not installed.
-    fn start() -> Option<ClickHouse> {
-        let program = installed("clickhouse-server", "clickhouse")?;
-        let directory = Directory::new().unwrap();
-        // A port that is free now: it cannot be asked which one it took.
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let path = |name: &str| directory.file(name).display().to_string();
-        let config = format!(
-            "<yandex><logger><level>warning</level><console>1</console></logger><listen_host>127.0.0.1</listen_host>\
-             <http_port>{port}</http_port><path>{}/</path><tmp_path>{}/</tmp_path><users_config>{}</users_config>\
-             <default_profile>default</default_profile><default_database>default</default_database>\
-             <mark_cache_size>67108864</mark_cache_size></yandex>",
-            path("data"),
-            path("tmp"),
-            path("users.xml")
-        );
-        let user = |name: &str, password: &str| {
-            format!(
-                "<{name}><password>{password}</password><networks><ip>127.0.0.1</ip></networks>\
-                 <profile>default</profile><quota>default</quota></{name}>"
-            )
-        };
-        let users = format!(
-            "<yandex><profiles><default/></profiles><quotas><default/></quotas><users>{}{}</users></yandex>",
-            user("default", ""),
-            user("edgesplit", "SECRET")
-        );
-        fs::write(directory.file("config.xml"), config).unwrap();
-        fs::write(directory.file("users.xml"), users).unwrap();
-        let process = ClickHouse::spawn(&program, &directory);
-        let server = ClickHouse { program, process, port, directory };
-        server.wait();
-        Some(server)
-    }
-
-    fn spawn(program: &Path, directory: &Directory) -> Child {
-        Command::new(program)
-            .arg(format!("--config-file={}", directory.file("config.xml").display()))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(fs::File::create(directory.file("log")).unwrap())
-            .spawn()
-            .unwrap()
-    }
-
-    fn wait(&self) {
-        eventually(2 * DEADLINE, "ClickHouse answers", || {
-            let reply = Client::new(self.port).get("/ping").try_send().ok()?;
-            (reply.status == 200).then_some(())
-        });
-    }
-
-    /// Kills it in the middle of its work.
-    fn kill(&mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
-    }
-
-    /// The same server with the same data again.
-    fn restart(&mut self) {
-        self.process = ClickHouse::spawn(&self.program, &self.directory);
-        self.wait();
-    }
-
-    fn ask(&self, statement: &str) -> Result<Reply, Failure> {
-        Client::new(self.port).post("/").body(statement).try_send()
-    }
-
-    #[track_caller]
-    fn run(&self, statement: &str) -> String {
-        let reply = self.ask(statement).unwrap();
-        assert_eq!(reply.status, 200, "{statement}: {}", reply.text());
-        reply.text()
-    }
-
-    /// What the tables are made by, one statement after the other.
-    #[track_caller]
-    fn load_schema(&self) {
-        for statement in text("schema.sql").split(";\n") {
-            let is_empty = statement.lines().all(|line| line.trim().is_empty() || line.starts_with("--"));
-            if !is_empty {
-                self.run(statement);
-            }
-        }
-    }
-
-    /// The rows that a query of the example returns. Counts are numbers, not texts.
-    #[track_caller]
-    fn rows(&self, file: &str) -> Vec<Value> {
-        let query = format!("{} FORMAT JSONEachRow", text(file));
-        let answer = Client::new(self.port).post("/?output_format_json_quote_64bit_integers=0").body(query).send();
-        assert_eq!(answer.status, 200, "{file}: {}", answer.text());
-        answer.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-    }
-
-    fn number(&self, query: &str) -> u64 {
-        self.run(query).trim().parse().unwrap()
-    }
-}
-
-impl Drop for ClickHouse {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
 }
 
 /// The experiments: halves, and thirds of a part; a goal.
@@ -159,7 +44,7 @@ fn experiments() -> Value {
         "goals": [{"key": "purchase", "route": {"paths": ["/api/orders"]}, "statuses": ["2xx"]}]})
 }
 
-/// The example's plugin configuration with these experiments, and faster than a site wants it.
+/// The example's plugin configuration with these experiments, and shorter delays than a site wants.
 fn configuration() -> Value {
     let mut configuration: Value = serde_json::from_str(&text("plugin.json")).unwrap();
     configuration["experiments"] = json!({"inline": experiments()});
@@ -175,7 +60,7 @@ fn envoy(origin: &Origin, sink: u16) -> Envoy {
     Envoy::start(&EnvoyOptions::new(origin.port()).plugin(Plugin::new(configuration())).collector(sink))
 }
 
-/// Visits of the page, and of every tenth visitor, or fifth one, whose number is odd, an order.
+/// Visits of the page. Visitors whose numbers end in 0, 1 or 6 also order.
 fn visit(client: &mut Client, visitors: std::ops::Range<u32>) {
     for visitor in visitors {
         let id = format!("visitor-{visitor}");
@@ -224,7 +109,7 @@ fn tables_hold_all_events_and_agree_with_the_dashboard() {
     let dashboard = Dashboard::start(envoy.admin_port(), file.to_str().unwrap(), 0).unwrap();
     let mut client = envoy.client();
 
-    // Nobody has made the table: 404, which somebody can mend.
+    // The table is missing: 404, which an operator can mend.
     visit(&mut client, 0..500);
     eventually(DEADLINE, "a call without a table", || (Accounts::of(&envoy).queued > 0).then_some(()));
     server.load_schema();
@@ -278,7 +163,7 @@ fn tables_hold_all_events_and_agree_with_the_dashboard() {
         assert!(close(&row["p_value"], &experiment["test"]["p_value"]), "{row} {experiment:#}");
     }
 
-    // The rates: of those shown a variant, who ordered. Who is shown what does not depend on the number of the visitor.
+    // The rates: the share that ordered among those shown a variant. The variant does not depend on the visitor's number.
     let rows = server.rows("conversions.sql");
     assert_eq!(rows.len(), 5, "{rows:#?}");
     let converted: u64 = rows.iter().filter_map(|row| row["converted"].as_u64()).sum();
@@ -293,7 +178,7 @@ fn tables_hold_all_events_and_agree_with_the_dashboard() {
     println!("{} events and {exposures} exposures, in Envoy's metrics as in ClickHouse", accounts.emitted);
 }
 
-/// The filter never hears that a batch was taken, and sends it again.
+/// The answers to some batches are lost, and the filter sends them again.
 #[test]
 fn duplicates_count_once() {
     let Some(server) = ClickHouse::start() else { return };
@@ -313,7 +198,7 @@ fn duplicates_count_once() {
     .unwrap();
     let origin = Origin::start().unwrap();
     let envoy = envoy(&origin, between.port());
-    // Both workers, so that a visitor is reported by each, under one id.
+    // Through both workers: each reports a visitor, under one id.
     for mut client in envoy.clients(2) {
         visit(&mut client, 0..300);
     }
@@ -326,7 +211,7 @@ fn duplicates_count_once() {
     assert_eq!(2 * exposures, emitted, "two workers, one exposure");
     let rows = server.number("SELECT count() FROM edgesplit.events");
     assert!(rows > goals + exposures, "something came twice: {rows}");
-    // What ClickHouse does by itself some day. One that is under way already can make it leave parts out.
+    // ClickHouse merges by itself at some time. A merge that is under way can make this one leave parts out.
     eventually(Duration::from_secs(60), "the repeats are merged", || {
         server.run("OPTIMIZE TABLE edgesplit.events FINAL");
         (server.number("SELECT count() FROM edgesplit.events") == goals + exposures).then_some(())
@@ -391,7 +276,7 @@ fn statistics_match_the_dashboard_and_published_tables() {
         assert!(close(&row["p_value"], &json!(p_value)), "{row} {p_value}");
     }
     let row = rows.iter().find(|row| row["experiment"] == "impossible").unwrap();
-    assert_eq!(row["p_value"], 0.0, "somebody was shown what has no weight: {row}");
+    assert_eq!(row["p_value"], 0.0, "a variant without weight was shown: {row}");
     let rows = server.rows("conversions.sql");
     let row = rows.iter().find(|row| row["experiment"] == "newcombe" && row["variant"] == "v1").unwrap();
     for (name, expected) in [("rate", 0.8), ("lift", 0.2), ("lift_low", 0.0524), ("lift_high", 0.3339)] {
