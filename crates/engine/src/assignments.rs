@@ -36,7 +36,7 @@ pub fn texts(snapshot: &Snapshot, choices: &mut [Choice]) -> (String, String) {
     (joined(listed.as_deref().unwrap_or(choices), assignment, SEPARATOR), cache_key)
 }
 
-/// How many of `choices` the assignments header has no room for.
+/// How many of `choices` do not fit into the assignments header.
 pub fn omitted(snapshot: &Snapshot, choices: &[Choice]) -> usize {
     listed(snapshot, choices).map_or(0, |listed| choices.len() - listed.len())
 }
@@ -61,7 +61,7 @@ fn listed(snapshot: &Snapshot, choices: &[Choice]) -> Option<Vec<Choice>> {
     Some(listed)
 }
 
-/// What separates the pairs of the assignments header.
+/// Separates the pairs of the assignments header.
 const SEPARATOR: &str = ", ";
 
 fn assignment(variant: &Variant) -> Option<&str> {
@@ -109,7 +109,7 @@ pub fn outcome_pair(flag: &str, variant: &str, effects: u64) -> String {
     format!("{}.{effects:016x}", cache_pair(flag, variant))
 }
 
-/// Undoes [`percent_encoded`]; `None` where `text` is nothing that it writes.
+/// Undoes [`percent_encoded`]. `None` if `text` cannot come from it.
 pub fn percent_decoded(text: &str) -> Option<Cow<'_, str>> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'~' | b'-');
     if text.bytes().all(plain) {

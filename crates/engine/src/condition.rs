@@ -61,11 +61,11 @@ pub enum Test {
     Not(Condition),
     /// The attribute's value passes the check.
     Attribute(AttributeName, Check),
-    /// What cannot be understood matches nothing.
+    /// Stands for a part that is not understood. It matches nothing.
     Never,
 }
 
-/// What a value must be.
+/// A requirement on a value.
 #[derive(Debug, Clone)]
 pub enum Check {
     /// Its text is this one.
@@ -74,7 +74,7 @@ pub enum Check {
     FoldedText(Box<str>),
     /// It is this number, as JavaScript converts it: `null`, `""` and `false` are 0.
     Number(f64),
-    /// It is not null and as true as this.
+    /// It is not null, and JavaScript converts it to this boolean.
     Truth(bool),
     /// It is null or missing.
     Null,
@@ -114,7 +114,7 @@ pub enum Operator {
     Regex(JsRegex),
     /// `$type`
     Type(Box<str>),
-    /// What cannot be understood matches nothing.
+    /// Stands for a part that is not understood. It matches nothing.
     Never,
 }
 

@@ -84,18 +84,18 @@ pub struct FlagExposure<'a> {
 /// Receives the results of deciding flags. It also observes the checks: those reported before `decided` belong to the
 /// flag that it names.
 pub trait FlagSink: Observer {
-    /// The flag `flag` is decided; `outcome` is none where nothing can be said about this visitor.
+    /// The flag `flag` is decided; `outcome` is none if nothing is known about this visitor.
     fn decided(&mut self, flag: usize, outcome: Option<usize>, reason: Reason);
 
-    /// Something is to be reported.
+    /// Reports an exposure.
     fn exposed(&mut self, _exposure: &FlagExposure<'_>) {}
 
-    /// The visitor is to be sent to `location`. False: the redirect is refused.
+    /// Redirects the visitor to `location`. False if the redirect is refused.
     fn redirected(&mut self, _location: &str) -> bool {
         true
     }
 
-    /// The visitor's browser is to keep `value` under `name` from now on.
+    /// Stores `value` under `name` in the visitor's browser.
     fn kept(&mut self, _name: &str, _value: &str) {}
 }
 
@@ -139,7 +139,7 @@ pub trait FlagEvaluator {
     fn free(&mut self, _left: &mut usize) {}
 }
 
-// A trait that asks for `Debug` would take what prints a whole compiled config into every module.
+// A `Debug` bound on the trait would bring the code that prints a whole compiled config into the module.
 impl fmt::Debug for dyn FlagEvaluator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("FlagEvaluator")

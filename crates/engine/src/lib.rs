@@ -1,4 +1,4 @@
-//! The decision engine. Pure: no host, no clock, no I/O, so that the same inputs give the same answers in the filter, in
+//! The decision engine. It is pure: without a host, a clock or I/O, the same inputs give the same answers in the filter, in
 //! the command and in a simulation.
 //!
 //! A config is compiled into a [`snapshot`]; [`decide`] reads it. A decision is a variant or none, always with its

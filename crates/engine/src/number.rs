@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn every_number_comes_back() {
+    fn numbers_are_written_as_by_javascript() {
         let mut state = 1_u64;
         for _ in 0..100_000 {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

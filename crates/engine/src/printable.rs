@@ -1,7 +1,7 @@
 //! Text for people: on a terminal, in the proxy's log, on the dashboard.
 //!
 //! Configs, payloads and requests may contain characters that move the cursor, forge lines of a log or reverse the order
-//! of what is read. They are escaped wherever a person reads them.
+//! of the text. They are escaped wherever a person reads them.
 
 use std::borrow::Cow;
 use std::fmt::Write;

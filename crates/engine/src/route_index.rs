@@ -53,9 +53,9 @@ impl RouteIndex {
         free_from(&mut self.exact, left, |_| 1);
     }
 
-    /// The numbers of all routes that match a request for `path`, sorted, each once. `line` gives all of the request's line,
-    /// which most configs need not know, and `route` a route by its number. The second
-    /// result is the number of routes that the budget had no steps left for: they do not match.
+    /// The numbers of all routes that match a request for `path`, sorted, each once. `line` gives the whole line of the
+    /// request, which most configs do not need, and `route` a route by its number. The second result is the number of routes
+    /// that the budget had no steps left for: they do not match.
     #[inline(always)]
     pub fn find<'s, 'a, 'b>(
         &'s self,

@@ -2,16 +2,16 @@
 //!
 //! The evidence against the weights is a Bayes factor: the probability of the counts under shares drawn from a Dirichlet
 //! distribution around the weights, divided by their probability under the weights. If the weights are right, it exceeds
-//! 1 / p at any time of a run, however long, with a probability of at most p. Unlike a p-value of the chi-squared test, it
-//! may be looked at after every exposure. The method is that of Lindon and Malek, "Anytime-Valid Inference for Multinomial
+//! 1 / p at any time of a run, however long, with a probability of at most p. Unlike the p-value of a chi-squared test, it
+//! stays valid if it is checked after every exposure. Source: Lindon and Malek, "Anytime-Valid Inference for Multinomial
 //! Count Data" (NeurIPS 2022).
 
 /// A p-value below this is a mismatch.
 pub const MISMATCH_P_VALUE: f64 = 0.001;
-/// A p-value below this is to be watched.
+/// A p-value below this calls for attention, but is no mismatch yet.
 pub const WATCHED_P_VALUE: f64 = 0.01;
 
-/// How close to the weights the shares are drawn: as if this many exposures had already been seen in the weights' shares.
+/// How close to the weights the shares are drawn: as if this many exposures with exactly these shares came before the run.
 /// A larger number finds small mismatches sooner, and large ones later.
 pub const CONCENTRATION: f64 = 100.0;
 

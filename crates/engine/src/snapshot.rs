@@ -304,7 +304,7 @@ impl Snapshot {
         self.experiments.get(start).filter(|one| one.state == State::Flag(number)).map(|_| start)
     }
 
-    /// The experiment at `position` and its variant at `variant`.
+    /// The experiment and the variant of `choice`.
     pub fn choice(&self, choice: Choice) -> Option<(&Experiment, &Variant)> {
         let experiment = self.experiments.get(choice.experiment)?;
         Some((experiment, experiment.variants.get(choice.variant)?))

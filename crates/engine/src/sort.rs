@@ -4,8 +4,8 @@
 /// Up to so many elements insertion is faster than a heap.
 const INSERTION_LENGTH_MAX: usize = 16;
 
-/// Sorts `list` so that no element stands after one it is `before`, in O(n log n) steps. Elements neither of which is before
-/// the other come in any order.
+/// Sorts `list` by `before`, which reports whether its first argument comes first, in O(n log n) steps. The order of equal
+/// elements is not specified.
 pub fn sort_by<T>(list: &mut [T], before: impl Fn(&T, &T) -> bool) {
     if list.len() > INSERTION_LENGTH_MAX {
         HeapSort::default().advance(list, usize::MAX, &before);

@@ -92,7 +92,7 @@ fn sticky_variant_is_checked_between_layer_and_traffic() {
         assert_eq!(reason, expected, "{more}");
         assert_eq!(variant.as_deref() == Some("rare"), expected == "sticky", "{more}");
     }
-    // What does not fit the experiment is no bucket of it.
+    // A bucket that does not fit the experiment is ignored.
     for (more, odd) in [
         (json!({}), remembered("nav", 0, "gone")),
         (json!({}), remembered("other", 0, "rare")),

@@ -1,7 +1,7 @@
 //! The effects that experiments may have: the plugin configuration's block `effects`, and names that nothing overrides.
 //!
-//! People who edit experiments need not be those who run the proxy. A header that identifies the visitor, routes the
-//! request or protects the browser is not theirs to set.
+//! The people who edit experiments may not be the ones who run the proxy. They cannot set headers that identify the
+//! visitor, route the request or protect the browser.
 
 use crate::diagnostics::{Path, Problems};
 use crate::document::{Flag, List, Parsed, TOKEN, is_token};
@@ -24,7 +24,7 @@ pub(crate) const REQUEST_HEADERS_REFUSED: &[&str] = &[
     "trailer",
     "transfer-encoding",
     "upgrade",
-    // Who asks, and for which URL.
+    // The client, and the URL that it requests.
     "authorization",
     "cookie",
     "forwarded",
@@ -71,7 +71,7 @@ pub(crate) const RESPONSE_HEADERS_REFUSED: &[&str] = &[
     "trailer",
     "transfer-encoding",
     "upgrade",
-    // Where the client goes next, and what it keeps. Servers in front obey the last four.
+    // The client's next URL and its storage. Servers in front obey the last four.
     "alt-svc",
     "clear-site-data",
     "location",
@@ -85,7 +85,7 @@ pub(crate) const RESPONSE_HEADERS_REFUSED: &[&str] = &[
     "x-envoy-*",
     "x-lighttpd-send-file",
     "x-sendfile",
-    // What protects the page. content-security-policy is among content-*.
+    // Protection of the page. content-security-policy is among content-*.
     "access-control-*",
     "cross-origin-*",
     "expect-ct",
@@ -200,7 +200,7 @@ fn not_allowed(field: &str, allowed: &[Pattern]) -> String {
     format!("not allowed: `{field}` of the plugin configuration allows {allowed}")
 }
 
-/// The host of `authority` in lower case, without its port. `None` if it has a user or any odd character.
+/// The host of `authority` in lower case, without its port. `None` if it has a user or an invalid character.
 pub fn host(authority: &str) -> Option<String> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%".contains(&byte);
     let (host, port) = match authority.strip_prefix('[') {

@@ -66,7 +66,7 @@ impl FlagEntries {
         }
     }
 
-    /// Makes room for `count` flags: moving them to more room later would take a long time at once.
+    /// Reserves space for `count` flags: a list that grows later moves all of them in one step.
     pub fn reserve(&mut self, count: usize) {
         self.snapshot.experiments.reserve_exact(count);
     }
@@ -96,7 +96,7 @@ impl FlagEntries {
         OUTCOME_BYTES * (1 + flag.outcomes.len()) + effects + comparisons / COMPARISONS_PER_BYTE
     }
 
-    /// Disables a flag that exceeds a limit which the plugin configuration sets. Exceeding a default is reported once.
+    /// Disables a flag that exceeds a limit of the plugin configuration. A default that is exceeded is reported once.
     fn check_budget(&mut self, entry: &Experiment, path: &Path<'_>, problems: &mut Problems) {
         let Some(exceeded) = self.budget.check(entry, &self.snapshot.experiments) else { return };
         let is_kept = match exceeded.limit {
@@ -126,7 +126,7 @@ impl FlagEntries {
         let mut variants: Vec<Variant> = flag.outcomes.iter().map(variant).collect();
         self.problems.append(problems);
         if is_key_taken {
-            // Which of the two a pair belongs to makes a difference to the page.
+            // The page depends on which of the two flags a pair belongs to.
             let pairs = variants.iter_mut().filter_map(|variant| variant.cache_pair.as_mut());
             pairs.for_each(|pair| pair.push_str(SHARED_KEY));
         }

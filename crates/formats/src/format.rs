@@ -108,8 +108,8 @@ pub struct Options {
     pub is_budget_kept: bool,
     /// The longest assignments header that a route may have, in bytes.
     pub assignments_bytes_max: usize,
-    /// Whether a vendor's flag that exceeds it is disabled. If not, the problem is only reported, and the header of a
-    /// visitor for whom it would be too long lacks the last flags.
+    /// Whether a vendor's flag that exceeds it is disabled. If not, the problem is only reported, and a header that would
+    /// be too long lacks the last flags.
     pub is_assignments_limit_kept: bool,
     /// The host that events are sent to, if a plugin configuration names one.
     pub events_host: Option<String>,

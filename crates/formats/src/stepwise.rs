@@ -30,7 +30,7 @@ pub trait Steps {
     /// Adds problems of reading the config.
     fn report(&mut self, problems: Problems);
 
-    /// The result, without indexes. The second result is to be freed, entry by entry.
+    /// The result without indexes, and the entries that only compiling it needed.
     fn finish(self: Box<Self>) -> (Compiled, Leftovers);
 }
 

@@ -17,7 +17,7 @@ pub enum JsValue<'a> {
     Null,
     /// True or false.
     Bool(bool),
-    /// JavaScript knows doubles only, so that 1 is 1.0 and whole numbers lose their ends beyond 2^53.
+    /// A double, as all numbers of JavaScript: 1 is 1.0, and whole numbers beyond 2^53 lose precision.
     Number(f64),
     /// Text.
     Text(&'a str),
@@ -67,7 +67,7 @@ impl<'a> JsValue<'a> {
         matches!(self, JsValue::Null)
     }
 
-    /// What `!!value` gives.
+    /// The result of `!!value`.
     pub fn is_true(self) -> bool {
         match self {
             JsValue::Null => false,
@@ -98,7 +98,7 @@ impl<'a> JsValue<'a> {
         }
     }
 
-    /// What `String(value)` gives. The recursion into lists is bounded by what the JSON parser lets in.
+    /// The result of `String(value)`. The JSON parser bounds the depth of lists, and with it the recursion.
     pub fn text(self) -> Cow<'a, str> {
         match self {
             JsValue::Null => "null".into(),
@@ -122,7 +122,7 @@ impl<'a> JsValue<'a> {
         }
     }
 
-    /// What `Number(value)` gives; NaN where there is none.
+    /// The result of `Number(value)`; NaN if it is not a number.
     pub fn number(self) -> f64 {
         match self {
             JsValue::Null => 0.0,
@@ -134,7 +134,7 @@ impl<'a> JsValue<'a> {
         }
     }
 
-    /// What GrowthBook reads as a version: text or a number, else `0`.
+    /// GrowthBook's reading as a version: a text or a number, else `0`.
     pub fn version(self) -> Cow<'a, str> {
         match self {
             JsValue::Number(_) => self.text(),
@@ -154,7 +154,7 @@ impl<'a> JsValue<'a> {
         }
     }
 
-    /// Whether both are written alike in JSON. The members of an object may stand in any order: the parser does not
+    /// Whether both have the same JSON. The members of an object may stand in any order: the parser does not
     /// keep it.
     pub fn is_same(self, value: &Value) -> bool {
         match (self, JsValue::from(value)) {
@@ -177,7 +177,7 @@ impl<'a> JsValue<'a> {
         }
     }
 
-    /// The text of what becomes a text, not a number, before it is compared.
+    /// The text of a value that JavaScript converts to a text, not to a number, before a comparison.
     fn as_text(self) -> Option<Cow<'a, str>> {
         matches!(self, JsValue::Text(_) | JsValue::List(_) | JsValue::Object(_)).then(|| self.text())
     }

@@ -51,8 +51,8 @@ const DECRYPTED_BYTES_PER_STEP: usize = 8 << 10;
 /// How many keys of an object are listed at a time.
 const KEYS_PER_STEP: usize = 1_024;
 
-/// The members that may be encrypted, the encrypted ones' names, and whether they are lists. Everything is decrypted first,
-/// because the wrong key spoils all of it.
+/// The members that may be encrypted, and their names when they are. Everything is decrypted first, because the wrong key
+/// spoils all of it.
 const ENCRYPTED: [(&str, &str); 4] = [
     ("features", "encryptedFeatures"),
     ("savedGroups", "encryptedSavedGroups"),
@@ -93,7 +93,7 @@ pub(super) struct Draft {
 enum Stage {
     #[default]
     Head,
-    /// The encrypted part with this number, which is to be found.
+    /// Looks for the encrypted part with this number.
     Encrypted(usize),
     Decrypting(usize, Box<Decryption>),
     /// The decrypted text of this part, which is being read.
@@ -161,7 +161,7 @@ impl Draft {
         Some(bytes)
     }
 
-    /// The compiled payload; none if it is refused as a whole. The second result is to be freed, entry by entry.
+    /// The compiled payload, unless it is refused as a whole, and the entries that only compiling it needed.
     pub(super) fn finish(self) -> (Option<Payload>, Leftovers) {
         let entries = self.groups.into_entries().chain(self.dependencies.into_entries());
         let entries = entries.chain(self.disabled.into_iter().map(drop));
@@ -212,7 +212,7 @@ impl Draft {
                     return Stage::Encrypted(number + 1);
                 }
             }
-            // What was read is freed in steps.
+            // The part that was read is freed in steps.
             Err(Malformed) => self.decrypted.extend(reading.finish().0),
         }
         let name = ENCRYPTED.get(number).map_or("", |(_, name)| name);
@@ -225,7 +225,7 @@ impl Draft {
             return Stage::Refused;
         };
         for (name, _) in OBJECTS {
-            // Without its groups, a condition that names one would be about other visitors.
+            // Without its groups, a condition that names one would match other visitors.
             let value = part(&self.decrypted, node, name);
             let is_wrong =
                 value.is_some_and(|value| Node { value, path: &node.path.field(name) }.object(problems).is_none());

@@ -19,7 +19,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 const BASE64_GROUP: usize = 4;
 const BLOCK_BYTES: usize = 16;
 
-/// The text behind `encrypted`; none where it does not fit `key`.
+/// The plain text of `encrypted`; none if `key` does not decrypt it.
 pub fn decrypt(encrypted: &str, key: &str) -> Option<String> {
     let mut decryption = Decryption::begin(encrypted, key, Vec::new())?;
     while !decryption.advance(encrypted, usize::MAX)? {}
@@ -51,7 +51,7 @@ impl Decryption {
         Some(Decryption { cipher, at: at + 1, characters: Vec::new(), text, decrypted: start, start })
     }
 
-    /// Decrypts the next `bytes_max` bytes of the text with which it began. True at its end; none if it is no such text.
+    /// Decrypts the next `bytes_max` bytes of `encrypted`, with which it began. True at the end; none if they are invalid.
     pub(super) fn advance(&mut self, encrypted: &str, bytes_max: usize) -> Option<bool> {
         let end = self.at.saturating_add(bytes_max).min(encrypted.len());
         let part = encrypted.as_bytes().get(self.at..end)?;

@@ -23,19 +23,19 @@ pub struct Evaluation<'a, A> {
     pub(super) context: &'a Context<'a, A>,
     pub(super) sticky: Option<StickyDocuments>,
     pub(super) exposures: Vec<Exposure<'a>>,
-    /// The state of each feature, by its position, if it was asked for, itself or as a prerequisite.
+    /// The state of each feature, by its position, if it was requested, itself or as a prerequisite.
     pub(super) decided: Vec<Option<Box<Progress<'a>>>>,
-    /// The number of prerequisites between the decision asked for and this one.
+    /// The number of prerequisites between the requested decision and this one.
     pub(super) depth: usize,
     /// The redirect tests, by their positions, that exceeded a limit of work.
     pub(super) limited_tests: Vec<usize>,
     pub(super) trace: Trace,
 }
 
-/// The state of a feature that was asked for.
+/// The state of a feature that was requested.
 #[derive(Debug)]
 pub(super) enum Progress<'a> {
-    /// Being decided: asking for it again is a cycle.
+    /// Being decided: a second request for it is a cycle.
     Begun,
     Done(FeatureDecision<'a>),
 }

@@ -21,7 +21,7 @@ impl FlagEvaluator for Evaluator {
     fn decide(&self, flags: &[usize], visitor: &FlagVisitor<'_>, sink: &mut dyn FlagSink) {
         let payload = &self.0;
         let (features, tests) = flags.split_at(flags.partition_point(|flag| *flag < payload.features().len()));
-        // The URL has to be put together, and only redirect tests ask for it.
+        // Only redirect tests need the URL, which must be put together.
         let url = if tests.is_empty() { Cow::Borrowed("") } else { url(visitor) };
         let overrides = Overrides { outcomes: visitor.previewed, ..Overrides::default() };
         let context = Context { attributes: &visitor.attributes, url: &url, overrides, steps: visitor.steps };
@@ -80,7 +80,7 @@ impl FlagEvaluator for Evaluator {
 }
 
 impl Evaluator {
-    /// Decides the redirect tests among `tests`: the first one that the visitor is in is the last.
+    /// Decides the redirect tests among `tests`, up to the first one that the visitor is in.
     fn redirect(&self, tests: &[usize], evaluation: &mut Evaluation<'_, &dyn Attributes>, sink: &mut dyn FlagSink) {
         let first = self.0.features().len();
         let exposures = evaluation.exposures().len();

@@ -181,7 +181,7 @@ fn rule(scope: &mut Scope<'_>, node: Node<'_>, feature: &str, bandits: &Bandits,
     };
     let mut rule = Rule { id, parents: Vec::new(), filters: None, kind };
     if let RuleKind::Experiment(experiment, _) = &mut rule.kind {
-        // A rule asks for them before anything else, and then its experiment has no need to.
+        // The rule checks them before anything else, so its experiment need not check them again.
         rule.parents = std::mem::take(&mut experiment.parents);
         rule.filters = experiment.filters.take();
         if rule.filters.is_some() {
@@ -200,7 +200,7 @@ fn force(scope: &mut Scope<'_>, node: Node<'_>, feature: &str, outcome: usize) -
     let seed = scope.text(node, "seed");
     let version = experiment::hash_version(scope, node, HashVersion::V1);
     let unit = UnitName::compile(scope, node);
-    // Null is no 0 here: the SDK includes the first bucket, which is 0 itself.
+    // Null is not 0 here: the SDK includes the first bucket, which is 0 itself.
     let is_null = node.value.get("coverage").is_some_and(Value::is_null);
     let coverage = coverage.map(|share| Share::Coverage(if is_null { f64::MIN_POSITIVE } else { share }));
     let share = range.map(Share::Range).or(coverage);

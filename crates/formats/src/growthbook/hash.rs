@@ -49,7 +49,7 @@ impl Hasher {
         Hasher::new(&format!("__{name}"), HashVersion::V1)
     }
 
-    /// The bucket of `unit`; none where the version is unknown.
+    /// The bucket of `unit`; none if the version is unknown.
     pub fn bucket(&self, unit: &str) -> Option<f64> {
         match self.version {
             HashVersion::V1 => Some(f64::from(fnv1a(fnv1a(FNV_OFFSET, unit), &self.seed) % 1_000) / 1_000.0),
@@ -71,7 +71,7 @@ pub fn hash(seed: &str, unit: &str, version: f64) -> Option<f64> {
 const FNV_OFFSET: u32 = 0x811c_9dc5;
 const FNV_PRIME: u32 = 0x0100_0193;
 
-/// FNV-1a with 32 bits, but over UTF-16 units, which is what a JavaScript string is made of.
+/// FNV-1a with 32 bits, but over the UTF-16 units of a JavaScript string.
 fn fnv1a(state: u32, text: &str) -> u32 {
     if text.is_ascii() {
         return fnv1a_units(state, text.bytes().map(u16::from));
@@ -129,7 +129,7 @@ pub fn are_weights_usable(weights: &[f64], count: usize) -> bool {
     weights.len() == count && (0.99..=1.01).contains(&total)
 }
 
-/// The ranges of `count` variations of which each covers the share `coverage` of what its weight gives it.
+/// The ranges of `count` variations. Each covers the share `coverage` of the range that its weight gives it.
 pub fn bucket_ranges(count: usize, coverage: f64, weights: Option<&[f64]>) -> Vec<Range> {
     let coverage = coverage.clamp(0.0, 1.0);
     let mut end = 0.0;

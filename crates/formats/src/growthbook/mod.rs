@@ -4,7 +4,7 @@
 //! - [`payload`] reads the document, `feature`, `experiment`, `redirect` and `target` its parts; a feature that is wrong is
 //!   disabled alone;
 //! - `evaluation` is one visitor's pass, in which [`evaluate`] decides features and `run` runs experiments;
-//! - [`hash`], [`sticky`], [`url`], [`decrypt`] are what they are made of;
+//! - [`hash`], [`sticky`], [`url`] and [`decrypt`] are their parts;
 //! - [`ingest`] writes events for GrowthBook's event ingestor.
 
 mod compile;

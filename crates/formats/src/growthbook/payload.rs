@@ -16,7 +16,7 @@ use std::collections::HashMap;
 /// How many attributes sticky buckets may be kept by: each is looked up in every request.
 pub(super) const STICKY_ATTRIBUTES_MAX: usize = 32;
 
-/// Everything known of one payload: immutable, replaced whole.
+/// A compiled payload.
 #[derive(Debug, Default)]
 pub struct Payload {
     pub(super) revision: Option<String>,
@@ -30,7 +30,7 @@ pub struct Payload {
 }
 
 impl Payload {
-    /// The time of its last change, which is its name.
+    /// The time of its last change, which serves as its revision.
     pub fn revision(&self) -> Option<&str> {
         self.revision.as_deref()
     }
@@ -45,7 +45,7 @@ impl Payload {
         self.by_key.get(key).copied()
     }
 
-    /// The invalid features and experiments: switched off alone. Experiments come after all features.
+    /// The invalid features and experiments, each disabled alone. Experiments come after all features.
     pub fn disabled(&self) -> &[Disabled] {
         &self.disabled
     }

@@ -1,9 +1,9 @@
-//! Prerequisites: features whose values decide whether a rule is for a visitor.
+//! Prerequisites: features whose values decide whether a rule applies to a visitor.
 
 use super::payload::Payload;
 use std::collections::HashSet;
 
-/// How long a chain of features may be that are prerequisites of each other. It bounds the stack that deciding takes.
+/// How long a chain of prerequisites may be. It bounds the stack that deciding takes.
 pub(super) const PREREQUISITE_DEPTH_MAX: usize = 32;
 
 /// The problem of a part that depends on the disabled feature `key`.
@@ -11,10 +11,11 @@ pub(super) fn depends_on(key: &str) -> String {
     format!("depends on the feature {key:?}, which is disabled")
 }
 
-/// The features that cannot be decided, found feature by feature: each stands on a chain of prerequisites that is too long,
-/// or depends on a feature that is disabled, itself or by way of others.
+/// Finds the features that cannot be decided, feature by feature: their chains of prerequisites are too long, or they
+/// depend on a disabled feature, directly or through others.
 ///
-/// A cycle is no long chain: whether a visitor runs into it is only known when deciding, which has an end of its own.
+/// A cycle does not count as a long chain. Only a decision shows whether a visitor runs into it, and decisions stop at
+/// cycles.
 #[derive(Debug, Default)]
 pub(super) struct Dependencies {
     /// By the features' positions.

@@ -1,6 +1,6 @@
 //! URL redirect tests: experiments of the payload that send visitors of some URLs to others.
 //!
-//! The payload's other experiments change pages in the browser, which is the browser SDK's work; they are passed over.
+//! The payload's other experiments change pages in the browser. They are left to the browser's SDK.
 
 use super::experiment::Experiment;
 use super::url::Url;
@@ -56,12 +56,12 @@ impl RedirectTest {
         &self.experiment
     }
 
-    /// Where it stands in the payload's list of experiments.
+    /// Its position in the payload's list of experiments.
     pub fn position(&self) -> usize {
         self.position
     }
 
-    /// Everything it can come out as, for a visitor who is in it.
+    /// Its outcomes for visitors who are in it.
     pub fn outcomes(&self) -> &[Outcome] {
         &self.outcomes
     }
@@ -100,7 +100,7 @@ pub(super) fn read(scope: &mut Scope<'_>, node: Node<'_>, position: usize) -> Op
 fn location(scope: &mut Scope<'_>, node: Node<'_>) -> Option<String> {
     let text = node.string(&mut scope.problems).filter(|text| !text.is_empty())?;
     match Url::parse(text, None).filter(|url| !url.host().is_empty()) {
-        // What no header can hold is written as a browser would.
+        // A URL that a header cannot hold is written as a browser writes it.
         Some(url) if !text.bytes().all(|byte| byte.is_ascii_graphic()) => Some(url.text().0),
         Some(_) => Some(text.to_owned()),
         None => {

@@ -120,7 +120,7 @@ impl<'a, A: Attributes> Evaluation<'a, A> {
         });
     }
 
-    /// The variation that the URL's query asks for, where it may.
+    /// The variation that the URL's query chooses, if it may choose one.
     fn query_override(&self, experiment: &Experiment) -> Option<usize> {
         let overrides = &self.context.overrides;
         let variations = experiment.variations.len();

@@ -1,4 +1,4 @@
-//! Sticky buckets: which variation a visitor was given, kept with the visitor.
+//! Sticky buckets: the variations that a visitor got before, stored with the visitor.
 //!
 //! A document holds the assignments of one value of one attribute. GrowthBook's SDKs keep it in a cookie (or elsewhere)
 //! called `gbStickyBuckets__` and the attribute's name and value joined by `||`.
@@ -6,7 +6,7 @@
 use super::experiment::Sticky;
 use serde_json::{Map, Value, json};
 
-/// What the names of GrowthBook's cookies for sticky buckets start with.
+/// The start of the names of GrowthBook's cookies for sticky buckets.
 pub const COOKIE_PREFIX: &str = "gbStickyBuckets__";
 
 /// The assignments of one visitor, as one attribute names them.
@@ -18,7 +18,7 @@ pub struct StickyDocument {
     pub unit: String,
     /// The variation's key, a text, by the key of the experiment and its version, such as `checkout__0`.
     pub assignments: Map<String, Value>,
-    /// Whether it was changed since it was read: then it has to be kept anew.
+    /// Whether it was changed since it was read, and must be stored again.
     pub is_changed: bool,
 }
 
@@ -27,7 +27,7 @@ pub struct StickyDocument {
 pub struct StickyDocuments(Vec<StickyDocument>);
 
 impl StickyDocument {
-    /// Reads a document as GrowthBook's SDKs write it. None where it is none.
+    /// Reads a document as GrowthBook's SDKs write it. None if it is not one.
     pub fn from_json(value: &Value) -> Option<StickyDocument> {
         let text = |name: &str| value.get(name)?.as_str().filter(|text| !text.is_empty());
         let mut assignments = Map::new();
@@ -75,7 +75,7 @@ impl StickyDocuments {
         self.0.iter().find(|document| document.attribute == attribute && document.unit == unit)
     }
 
-    /// What is kept of the experiment under `sticky`, for these values of its attribute and of the one it falls back to.
+    /// The stored bucket of the experiment of `sticky`, by these values of its attribute and of its fallback.
     pub(super) fn lookup(&self, sticky: &Sticky, own: (&str, &str), fallback: Option<(&str, &str)>) -> Kept<'_> {
         let own = self.get(own.0, own.1);
         let fallback = fallback.and_then(|(attribute, unit)| self.get(attribute, unit));
@@ -84,7 +84,7 @@ impl StickyDocuments {
         if sticky.version_min > 0 && both().flat_map(|document| document.assignments.keys()).any(|key| before(key)) {
             return Kept::Blocked;
         }
-        // What is kept under the experiment's own attribute counts more.
+        // A bucket of the experiment's own attribute takes precedence.
         let variation = both().find_map(|document| document.assignments.get(&sticky.key)?.as_str());
         variation.map_or(Kept::Nothing, Kept::Variation)
     }
@@ -110,7 +110,7 @@ impl StickyDocuments {
     }
 }
 
-/// What a visitor's documents hold of an experiment.
+/// A visitor's sticky bucket of an experiment, as the documents have it.
 pub(super) enum Kept<'a> {
     Nothing,
     /// A variation's key.

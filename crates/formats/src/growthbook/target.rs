@@ -8,7 +8,7 @@ use edgesplit_engine::condition::{LimitExceeded, StepBudget};
 use edgesplit_engine::pattern::Pattern;
 use js_regex::{CompileError, JsRegex, upper};
 
-/// What stands for a `*` in a pattern while it is read as a URL, where a star could not stand everywhere.
+/// Stands for a `*` in a pattern while it is read as a URL, in which stars are not allowed everywhere.
 const WILDCARD: &str = "_____";
 
 /// The URLs that an experiment is about.

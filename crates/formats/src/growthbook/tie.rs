@@ -12,7 +12,8 @@ use std::collections::HashMap;
 pub(super) const TIE_STEPS_MAX: u32 = 100_000;
 pub(super) const PAYLOAD_TIE_STEPS_MAX: u32 = 10_000_000;
 
-/// Ties prerequisites to their features, and decides in advance which of those features' outcomes pass, with `steps` of work.
+/// Ties prerequisites to their features, and decides in advance which outcomes of those features pass. Takes the work from
+/// `steps`.
 pub(super) fn tie(
     parents: &mut [Parent],
     path: &Path<'_>,
@@ -41,7 +42,7 @@ pub(super) fn tie(
                 }
             }
             None => {
-                // Which the SDK decides by, so it disables nothing else.
+                // The SDK has a meaning for it, so it disables nothing.
                 let message = format!("there is no feature {:?}: its value is null", parent.id);
                 problems.error(&path.index(position).field("id"), message);
                 parent.passes = vec![passes(&Value::Null)];

@@ -1,6 +1,6 @@
 //! URLs as browsers read them (the URL Standard of WHATWG), as far as URL targeting and redirects need it.
 //!
-//! A host is in ASCII or it is none: the filter sees no others.
+//! Only hosts in ASCII count: the filter sees no others.
 
 use edgesplit_engine::number;
 use std::borrow::Cow;
@@ -18,7 +18,7 @@ pub struct Url {
     fragment: Option<String>,
 }
 
-/// What percent-encoding leaves as it is, beside letters and digits.
+/// The bytes that percent-encoding leaves as they are, beside letters and digits.
 const PATH_PLAIN: &[u8] = b"!$%&'()*+,-./:;=@[\\]^_|~";
 const QUERY_PLAIN: &[u8] = b"!$%&()*+,-./:;=?@[\\]^_`{|}~";
 const FRAGMENT_PLAIN: &[u8] = b"!#$%&'()*+,-./:;=?@[\\]^_{|}~";
@@ -43,7 +43,7 @@ impl Url {
         let mut text = text;
         if let Some((scheme, rest)) = scheme(text) {
             if default_port(&scheme).is_none() {
-                // Other schemes have no structure that anything here asks for.
+                // Nothing here needs the structure of other schemes.
                 let (path, query) = split(rest, '?');
                 let path = encoded(path, OPAQUE_PLAIN);
                 let query = query.map(|query| encoded(query, OPAQUE_QUERY_PLAIN));
@@ -72,7 +72,7 @@ impl Url {
         Some(Url { path: normal_path(&path), query, fragment, ..base.clone() })
     }
 
-    /// Reads what follows the slashes: the host, then the rest.
+    /// Reads the part behind the slashes: the host, then the rest.
     fn with_authority(scheme: &str, rest: &str, fragment: Option<String>) -> Option<Url> {
         let (rest, query) = split(rest, '?');
         let (authority, path) = rest.split_at_checked(rest.find(['/', '\\']).unwrap_or(rest.len()))?;
@@ -98,7 +98,7 @@ impl Url {
         &self.path
     }
 
-    /// The `#` and what follows it, if that is anything.
+    /// The fragment with its `#`, unless it is empty.
     pub fn fragment(&self) -> Option<String> {
         self.fragment.as_ref().filter(|fragment| !fragment.is_empty()).map(|fragment| format!("#{fragment}"))
     }
@@ -109,7 +109,7 @@ impl Url {
         pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).map(|(k, v)| (decoded(k), decoded(v))).collect()
     }
 
-    /// The whole URL, and how long its scheme and host are together.
+    /// The whole URL, and the length of its scheme and host together.
     pub fn text(&self) -> (String, usize) {
         let mut text = match self.host.is_empty() {
             true => format!("{}:", self.scheme),
@@ -135,7 +135,7 @@ pub fn merge_queries(old_url: &str, new_url: &str) -> String {
     let mut parameters = new.parameters();
     let own = parameters.len();
     for (name, value) in old.parameters() {
-        // Of several with the same name only the first finds it missing.
+        // Of several with the same name, only the first is added.
         if parameters.iter().all(|(other, _)| *other != name) {
             parameters.push((name, value));
         }
@@ -147,7 +147,7 @@ pub fn merge_queries(old_url: &str, new_url: &str) -> String {
     new.text().0
 }
 
-/// The variation that the query of `url` asks for under the experiment's key, if there is one of that number.
+/// The variation that the query of `url` names under the experiment's key, if there is one of that number.
 pub fn query_override(key: &str, url: &str, variations: usize) -> Option<usize> {
     let query = url.split('?').nth(1)?;
     let query = query.split('#').next()?;
@@ -161,7 +161,7 @@ fn split(text: &str, mark: char) -> (&str, Option<&str>) {
     text.split_once(mark).map_or((text, None), |(before, after)| (before, Some(after)))
 }
 
-/// The scheme, in lower case, and what follows its colon.
+/// The scheme, in lower case, and the rest behind its colon.
 fn scheme(text: &str) -> Option<(String, &str)> {
     let (scheme, rest) = text.split_once(':')?;
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');

@@ -87,7 +87,7 @@ impl<'a> Scope<'a> {
         self.member(node, name, whole).unwrap_or(0)
     }
 
-    /// The condition of the member `name`. What the SDK does not understand in it, it still decides by.
+    /// The condition of the member `name`. Errors that the SDK has a meaning for are tolerated.
     pub(super) fn condition(&mut self, node: Node<'_>, name: &str) -> Option<Condition> {
         self.member(node, name, |scope, node| {
             node.object(&mut scope.problems)?;

@@ -142,7 +142,7 @@ impl Experiments {
         Experiments { snapshot, budget, effects, ..Experiments::default() }
     }
 
-    /// Makes room for `count` experiments: moving them to more room later would take a long time at once.
+    /// Reserves space for `count` experiments: a list that grows later moves all of them in one step.
     pub(super) fn reserve(&mut self, count: usize) {
         self.snapshot.experiments.reserve_exact(count);
     }
@@ -194,7 +194,7 @@ impl Experiments {
         problems.append(own);
     }
 
-    /// Makes a snapshot of everything, without indexes. The second result is to be freed, entry by entry.
+    /// The snapshot without indexes, and the entries that only compiling it needed.
     pub(super) fn finish(mut self) -> (Snapshot, Leftovers) {
         self.snapshot.owned_request_headers = self.owned.into_names();
         let (keys, budget) = (self.keys.into_iter().map(drop), self.budget.into_entries());

@@ -1,7 +1,7 @@
-//! Audiences: who an experiment is for.
+//! Audiences: the visitors of an experiment.
 //!
-//! A condition holds, does not hold, or is unknown: where an attribute is missing, has another type than the condition
-//! asks for, or where the condition itself makes no sense. `and`, `or` and `not` carry the unknown on (Kleene's logic),
+//! A condition holds, does not hold, or is unknown: if an attribute is missing or has another type than the condition
+//! needs, or if the condition itself is invalid. `and`, `or` and `not` carry the unknown on (Kleene's logic),
 //! so the negation of an unknown condition does not let all visitors in. Only a condition that holds counts.
 
 mod compile;
@@ -38,7 +38,7 @@ pub(super) enum Tree {
     Always(Option<bool>),
 }
 
-/// What an attribute must be.
+/// A requirement on an attribute.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Check {
     /// There, and not null.
@@ -80,7 +80,7 @@ impl Accepts {
 }
 
 impl Tree {
-    /// Whether the tree holds; none where that is unknown.
+    /// Whether the tree holds; none if that is unknown.
     pub(super) fn holds(&self, audiences: &[Tree], attributes: &impl Attributes) -> Option<bool> {
         match self {
             Tree::And(trees) => all(trees, false, audiences, attributes),
@@ -93,7 +93,7 @@ impl Tree {
     }
 }
 
-/// `decisive` where one tree gives that, unknown where one is unknown, else its opposite.
+/// `decisive` if one tree gives it; else unknown if one tree is unknown; else the opposite.
 fn all(trees: &[Tree], decisive: bool, audiences: &[Tree], attributes: &impl Attributes) -> Option<bool> {
     let mut known = true;
     for tree in trees {
@@ -130,8 +130,8 @@ fn text<'a>(actual: &'a AttributeValue<'_>) -> Option<&'a str> {
     }
 }
 
-/// A typed value keeps its type. What comes from a request has none: it is read as what the condition asks for, or
-/// conditions on numbers and truths could never hold at the edge.
+/// A typed value keeps its type. A text from a request has none and is read as the type that the condition needs.
+/// Otherwise, conditions on numbers and booleans could never hold at the edge.
 fn truth(actual: &AttributeValue<'_>) -> Option<bool> {
     match actual {
         AttributeValue::Text(text) => text.parse().ok(),
@@ -150,7 +150,7 @@ fn number(actual: &AttributeValue<'_>) -> Option<f64> {
     number.filter(|number| number.abs() <= NUMBER_MAX as f64)
 }
 
-/// The number as a double, where the SDKs compare it with anything.
+/// The number as a double, if the SDKs compare it at all.
 pub(super) fn exact(number: &Number) -> Option<f64> {
     let is_exact = match (number.as_u64(), number.as_i64()) {
         (Some(number), _) => number <= NUMBER_MAX,

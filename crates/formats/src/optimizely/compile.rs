@@ -80,7 +80,7 @@ crate::document! {
 
 crate::document! {
     struct IncludedWire {
-        /// The ids of the rules that a holdout is about.
+        /// The ids of the rules that a holdout applies to.
         included_rules as "includedRules": Vec<String> => List(TEXT),
     }
 }

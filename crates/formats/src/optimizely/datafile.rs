@@ -86,7 +86,7 @@ pub(super) struct Rule {
     pub(super) audience: Option<Tree>,
     /// Position in [`Datafile::groups`].
     pub(super) group: Option<usize>,
-    /// Whether it is a contextual bandit, which the SDKs' synchronous decisions pass over.
+    /// Whether it is a contextual bandit, which the SDKs' synchronous decisions skip.
     pub(super) is_cmab: bool,
     /// The variations' positions; none for a range without a variation.
     pub(super) allocation: Vec<Range<Option<usize>>>,

@@ -64,7 +64,7 @@ impl Datafile {
             reason: reason.reason(),
             exposure: match reason {
                 Reason::Rollout => self.project.send_flag_decisions,
-                // Optimizely also counts who gets a flag's default; an experiment that no flag uses has none.
+                // Optimizely also counts visitors who get a flag's default; an experiment that no flag uses has none.
                 _ if outcome == NO_RULE_OUTCOME => self.project.send_flag_decisions && !flag.is_experiment,
                 _ => true,
             },
@@ -124,7 +124,7 @@ impl Datafile {
         Decided { outcome, reason, holdout: held.map(|(outcome, _)| outcome) }
     }
 
-    /// The outcome of the flag's experiments, else why they have none.
+    /// The outcome of the flag's experiments, else the reason why they have none.
     fn test(&self, flag: &Flag, visitor: &mut Visitor<'_, impl Attributes>) -> Result<(usize, Reason), Reason> {
         let mut missed = Reason::NoRule;
         for step in &flag.experiments {
@@ -177,7 +177,7 @@ impl Datafile {
         self.bucket(rule, visitor).map(|position| (position, Reason::FeatureTest))
     }
 
-    /// The outcome of a rollout, else why it has none; `missed` where it has no rules.
+    /// The outcome of a rollout, else the reason why it has none; `missed` if it has no rules.
     fn rollout(
         &self,
         steps: &[Step],

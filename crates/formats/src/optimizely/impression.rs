@@ -47,7 +47,7 @@ pub struct Impression {
     pub enabled: bool,
 }
 
-/// What decides a flag.
+/// The type of a rule that decides a flag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RuleType {
     /// An experiment that no flag uses.
@@ -95,7 +95,7 @@ pub enum EventKind<'a> {
 /// An event of one visitor.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event<'a> {
-    /// The user's id, also where another one was bucketed.
+    /// The user's id, even if another id was bucketed.
     pub user_id: &'a str,
     /// The attributes, from [`Project::visitor_attributes`].
     pub attributes: &'a [Value],

@@ -3,7 +3,7 @@
 //! Decisions cover each flag, and each experiment that no flag uses. The semantics are those of the SDKs of 2026:
 //! holdouts of every flag and of single rules, feature rollouts, typed and untyped audiences, groups, whitelists,
 //! `$opt_bucketing_id`. A contextual bandit (CMAB) would need a call to Optimizely for every decision, and no request waits
-//! for one: it is passed over, as by the SDKs' synchronous decisions. Where the SDKs differ, the JavaScript SDK counts.
+//! for one: it is skipped, as by the SDKs' synchronous decisions. Where the SDKs differ, the JavaScript SDK counts.
 //!
 //! A datafile that is not JSON or has another version is refused as a whole. Any other problem is reported with its path and
 //! disables the parts that it affects:

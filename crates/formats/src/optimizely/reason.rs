@@ -1,8 +1,8 @@
-//! Why a flag came out as it did. Where the native format knows the same reason, it has the same name.
+//! The reasons of decisions. Reasons that the native format also has carry the same names.
 
 use edgesplit_engine::reason;
 
-/// Why a flag, or an experiment that no flag uses, came out as it did.
+/// The reason of the decision about a flag, or about an experiment that no flag uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reason {
     /// Bucketed into a variation of one of the flag's experiments.

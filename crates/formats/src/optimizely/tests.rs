@@ -1,5 +1,5 @@
-//! What the SDKs' public cases do not reach: holdouts of single rules, bandits, single conditions (`audience`), and
-//! what a wrong datafile does to the rest of it (`isolation`).
+//! Behaviour that the SDKs' public cases do not reach: holdouts of single rules, bandits, single conditions (`audience`),
+//! and the effect of a wrong part on the rest of a datafile (`isolation`).
 
 mod audience;
 mod isolation;
@@ -94,7 +94,7 @@ fn experiments_come_before_the_rollout() {
         (json!({"experiments": [rule("1", 0)]}), (Some("in-2"), "rollout")),
         (json!({"experiments": [paused(rule("1", 10_000))]}), (Some("in-2"), "rollout")),
         (json!({"experiments": [with(rule("1", 10_000), nobody.clone())]}), (Some("in-2"), "rollout")),
-        // Rollouts are not asked whether they run.
+        // The status of a rollout has no effect.
         (
             json!({"experiments": [rule("1", 0)], "rollouts": rollout(paused(rule("2", 10_000)), rule("3", 0))}),
             (Some("in-2"), "rollout"),
@@ -247,7 +247,7 @@ fn variables_are_read_by_their_types() {
         let wrong: &[&str] = if expected.is_null() { &["featureFlags[0].variables[0].defaultValue"] } else { &[] };
         assert_eq!(paths, wrong, "{kind} {text}");
     }
-    // A variation that turns the flag off has no say in its variables.
+    // A variation that turns the flag off does not set its variables.
     for (enabled, expected) in [(true, 9), (false, 7)] {
         let mut experiment = rule("1", 10_000);
         experiment["variations"][0]["variables"] = json!([{"id": "6", "value": "9"}]);
@@ -274,7 +274,7 @@ fn bucketing_id_is_hashed_but_not_whitelisted() {
         decide("other", &json!({"$opt_bucketing_id": "user"})),
         decide("user2", &json!({"$opt_bucketing_id": "user"}))
     );
-    // What is no text does not count.
+    // A value that is not a text does not count.
     assert_eq!(decide(&outside[0], &json!({"$opt_bucketing_id": 5})), "traffic");
 }
 

@@ -1,4 +1,5 @@
-//! The last stages of a payload: what depends on disabled features is disabled, and prerequisites are tied to their features.
+//! The last stages of a payload: parts that depend on disabled features are disabled, and prerequisites are tied to their
+//! features.
 
 use super::super::payload::Payload;
 use super::super::prerequisites::depends_on;
@@ -67,7 +68,7 @@ impl Draft {
                 let (list, key) = (root.field("features"), feature.key.clone());
                 let path = list.field(&key);
                 let path = path.field("rules");
-                // A prerequisite may be the feature itself, but needs no rules of it.
+                // A prerequisite may be the feature itself, but tying it reads only the outcomes.
                 let mut rules = std::mem::take(&mut feature.rules);
                 for (position, rule) in rules.iter_mut().enumerate() {
                     tie(&mut rule.parents, &path.index(position), (by_key, features), &steps, problems);

@@ -128,7 +128,7 @@ fn invalid_bandit_disables_its_features() {
 const FEATURES_ENCRYPTED: &str = "EBESExQVFhcYGRobHB0eHw==.dn+mCWdaqSmwZtJ+VpM4B66uhuSd0k6CKAiAo+4apqE=";
 const NO_JSON_ENCRYPTED: &str = "EBESExQVFhcYGRobHB0eHw==.ZgjYVYwzZYhw7oQo5j+xyw==";
 
-/// Puts `odd` in the place of the `at`-th value of `value`, counted depth first. None where there are fewer.
+/// Replaces the `at`-th value of `value`, counted depth first, by `odd`. None if there are fewer.
 fn replaced(value: &Value, at: &mut usize, odd: &Value) -> Value {
     if *at == 0 {
         *at = usize::MAX;
@@ -145,7 +145,7 @@ fn replaced(value: &Value, at: &mut usize, odd: &Value) -> Value {
 }
 
 #[test]
-fn no_odd_value_anywhere_breaks_more_than_its_feature() {
+fn invalid_value_disables_its_feature_alone() {
     let document = json!({
         "features": {
             "a": {"defaultValue": 1, "rules": [

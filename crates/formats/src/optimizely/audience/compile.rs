@@ -16,14 +16,14 @@ use std::collections::HashMap;
 /// Conditions that are not understood are unknown for all visitors.
 const UNKNOWN: Tree = Tree::Always(None);
 
-/// What compiling needs at hand.
+/// The context of compiling conditions.
 pub(in crate::optimizely) struct Compiler<'a> {
     /// The audiences' positions by their ids.
     pub(in crate::optimizely) ids: &'a HashMap<String, usize>,
     pub(in crate::optimizely) problems: &'a mut Problems,
 }
 
-/// What the leaves of a tree are.
+/// The kind of the leaves of a tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Leaves {
     AudienceIds,
@@ -32,7 +32,7 @@ enum Leaves {
 
 crate::document! {
     struct ConditionWire {
-        /// What the condition is about.
+        /// The kind of data that the condition checks.
         kind as "type": String => TEXT,
         /// How the value is compared.
         operator as "match": Option<String> = None => Nullable(TEXT),
@@ -40,7 +40,7 @@ crate::document! {
 }
 
 impl Compiler<'_> {
-    /// The audience of an experiment: `audienceConditions` or `audienceIds`. Everybody is in one that asks nothing.
+    /// The audience of an experiment: `audienceConditions` or `audienceIds`. An empty list includes every visitor.
     pub(in crate::optimizely) fn targeting(&mut self, node: &Node<'_>) -> Option<Tree> {
         if node.value.as_array().is_some_and(Vec::is_empty) {
             return None;
@@ -134,7 +134,7 @@ impl Compiler<'_> {
         UNKNOWN
     }
 
-    /// What `match` and `value` ask for; none, and a problem, where they make no sense.
+    /// The check of `match` and `value`; none, and a problem, if they are invalid.
     fn check(&mut self, node: &Node<'_>, operator: &str) -> Option<Check> {
         if operator == "exists" {
             return Some(Check::Exists);

@@ -1,5 +1,5 @@
-//! Semantic versions as the JavaScript SDK compares them, which is not quite as semver.org has it: a target of fewer parts,
-//! such as `2.1`, stands for everything that begins with it, and the text behind the `-` or the `+` is compared as a whole.
+//! Semantic versions as the JavaScript SDK compares them. They differ from semver.org's: a target of fewer parts, such as
+//! `2.1`, stands for all versions that begin with it, and the text behind the `-` or the `+` is compared as a whole.
 
 use edgesplit_engine::condition::value::is_space;
 use edgesplit_engine::number::leading_integer;
@@ -37,7 +37,7 @@ pub(super) fn is_version(text: &str) -> bool {
     Version::parse(text).is_some()
 }
 
-/// The order of the visitor's version to the target's; none where one of them is no version.
+/// The order of the visitor's version and the target; none if one of them is not a version.
 pub(super) fn compare(user: &str, target: &str) -> Option<Ordering> {
     let (user, target) = (Version::parse(user)?, Version::parse(target)?);
     for (position, target_part) in target.parts.iter().enumerate() {

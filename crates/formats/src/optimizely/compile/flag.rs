@@ -58,7 +58,7 @@ impl Draft {
         problems.append(own);
     }
 
-    /// Notes the names in a flag that other elements are read by.
+    /// Notes the names in a flag that reading other elements depends on.
     pub(super) fn index_flag(&mut self, node: Node<'_>, position: usize, _problems: &mut Problems) {
         let list = |name: &str| node.value.get(name).and_then(Value::as_array).into_iter().flatten();
         list("variables").for_each(|variable| self.types.add(variable));
@@ -131,7 +131,7 @@ impl Draft {
     }
 
     /// A feature rollout has one variation more than the datafile gives it: the one that its flag's rollout has for
-    /// everyone else. Who is in none of the others is in that one.
+    /// everyone else. It gets all visitors who are in none of the others.
     fn deliver_to_everyone_else(&mut self, draft: &FlagDraft) {
         let last = self.rollout_rules(draft).last();
         let everyone_else = last.and_then(|&rule| self.rules.get(rule)?.variations.first().cloned());
@@ -270,7 +270,7 @@ impl Draft {
 }
 
 impl Experiment {
-    /// Reports something wrong with its key.
+    /// Reports a problem with its key.
     fn key_error(&self, document: Node<'_>, message: &str, problems: &mut Problems) {
         let groups = document.path.field("groups");
         let group = self.group.map(|group| groups.index(group));

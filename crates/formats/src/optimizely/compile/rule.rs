@@ -70,7 +70,7 @@ crate::document! {
 crate::document! {
     /// A range of buckets.
     pub(super) struct RangeWire {
-        /// What the range belongs to.
+        /// The id of the variation or experiment that gets the range.
         pub(super) entity_id as "entityId": String => TEXT,
         /// The first bucket behind it.
         pub(super) end_of_range as "endOfRange": u32 => whole(0, u32::MAX as u64),
@@ -86,7 +86,7 @@ crate::document! {
 
 crate::document! {
     struct HoldoutWire {
-        /// Whether it leaves rollouts alone.
+        /// Whether its visitors still get rollouts.
         spares_rollouts as "excludeTargetedDeliveries": bool | null = false => Flag,
     }
 }

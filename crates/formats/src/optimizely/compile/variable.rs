@@ -14,7 +14,7 @@ pub(super) enum VariableType {
     Integer,
     Double,
     Json,
-    /// Strings, and what types there may be later: the text as it is.
+    /// Strings, and types that are unknown here: the text as it is.
     Text,
 }
 
@@ -30,7 +30,7 @@ impl VariableType {
         }
     }
 
-    /// The value; null, and a problem, where `text` is none of this type.
+    /// The value; null, and a problem, if `text` is not of this type.
     pub(super) fn cast(self, text: &str, node: &Node<'_>, problems: &mut Problems) -> Value {
         let number = text.trim();
         let (value, expected) = match self {
@@ -56,7 +56,7 @@ fn integer(text: &str) -> Option<Number> {
     if number.abs() < i64::MAX as f64 { Some(Number::from(number as i64)) } else { Number::from_f64(number) }
 }
 
-/// The types of all variables, by their ids: the values in variations say no more than the id.
+/// The types of all variables, by their ids: the values in variations name only the id.
 #[derive(Debug, Default)]
 pub(super) struct VariableTypes(HashMap<String, VariableType>);
 

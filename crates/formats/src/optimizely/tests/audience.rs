@@ -1,4 +1,4 @@
-//! Conditions one by one, with typed attributes and with what comes out of a request.
+//! Conditions one by one, with typed attributes and with texts from a request.
 
 use super::*;
 use edgesplit_engine::attribute::{AttributeName, AttributeValue};
@@ -83,14 +83,14 @@ fn conditions_hold_do_not_hold_or_are_unknown() {
     ];
     for (condition, attributes, expected) in cases {
         let holds = |condition: Value| decided(&targeted(condition), 0, &attributes)[1].is_some();
-        // Only what is known to hold lets anybody in, and so does only what is known not to hold, once negated.
+        // A visitor is in only if the condition is known to hold or, negated, is known not to hold.
         let actual = (holds(condition.clone()), holds(json!(["not", condition])));
         assert_eq!(actual, (expected == Some(true), expected == Some(false)), "{condition} {attributes}");
     }
 }
 
 #[test]
-fn text_out_of_a_request_is_read_as_what_the_condition_asks_for() {
+fn text_from_a_request_is_read_as_the_type_of_the_condition() {
     let number = json!({"type": "custom_attribute", "name": "header.x-age", "match": "gt", "value": 17});
     let truth = json!({"type": "custom_attribute", "name": "cookie.beta", "match": "exact", "value": true});
     let datafile = targeted(json!(["and", number, truth]));

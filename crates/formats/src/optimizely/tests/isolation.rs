@@ -1,4 +1,4 @@
-//! Whatever is wrong in a datafile is reported where it is, and disables nothing that has nothing to do with it.
+//! A problem in a datafile is reported with its path, and disables only the parts that it affects.
 
 use super::*;
 use crate::diagnostics::{Problem, Severity};
@@ -56,7 +56,7 @@ fn two_flags() -> Value {
     }))
 }
 
-/// What comes out of the flag `key` for all kinds of visitors.
+/// The outcomes of the flag `key` for all kinds of visitors.
 fn decisions(datafile: &Datafile, key: &str) -> Vec<(Option<String>, Value, &'static str)> {
     let flag = datafile.flags.iter().find(|flag| flag.key == key).unwrap();
     let users = ["qa".to_owned()].into_iter().chain((0..40).map(|user| user.to_string()));
@@ -87,7 +87,7 @@ fn pointers(value: &Value, pointer: String, found: &mut Vec<String>) {
     found.push(pointer);
 }
 
-/// The path that problems name for what `pointer` points at.
+/// The path that problems name for the value at `pointer`.
 fn path(pointer: &str) -> String {
     let parts = pointer.split('/').skip(1);
     let written = parts.map(|part| match part.parse::<usize>() {
@@ -157,7 +157,7 @@ fn missing_members_are_named() {
 }
 
 #[test]
-fn ids_that_lead_nowhere_are_named_and_are_what_they_are_to_the_sdks() {
+fn unknown_ids_are_reported_and_mean_the_same_as_to_the_sdks() {
     let cases = [
         ("/experiments/0/audienceConditions/1", "experiments[0].audienceConditions[1]"),
         ("/experiments/0/trafficAllocation/0/entityId", "experiments[0].trafficAllocation[0].entityId"),
