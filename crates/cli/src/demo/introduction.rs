@@ -27,11 +27,11 @@ Try in another terminal:
 
 # Ben is in two experiments: the origin sees his variants, the cache key and the rewritten path.
 curl -H 'x-user-id: ben' {proxy}/checkout
-# The whole of ada's response: it is private now, so that no cache in front keeps her variant for others.
+# Ada's whole response: it is private, so no cache in front serves her variant to others.
 curl -i -H 'x-user-id: ada' -H 'x-country: DE' {proxy}/checkout
-# Dan has the baseline of both: he shares cached pages with those who are in no experiment, without a cache key.
+# Dan has the baseline of both: he has no cache key, and shares cached pages with visitors who are in no experiment.
 curl -H 'x-user-id: dan' {proxy}/checkout
-# What a client claims under the filter's names never reaches the origin.
+# Headers of a client with the filter's names never reach the origin.
 curl -H 'x-ab-assignments: checkout-button=free' -H 'x-ab-cache-key: stolen' {proxy}/assets/logo.svg
 # A new visitor gets an id in a cookie; one who objects gets none, and is in no experiment.
 curl -i {proxy}/
@@ -39,7 +39,7 @@ curl -i -H 'sec-gpc: 1' {proxy}/
 # Break the collector: requests go on, events wait. Mend it: they are delivered within seconds.
 curl -X POST {controls}/demo/collector/down
 curl -X POST {controls}/demo/collector/up
-# Change the experiments: all are paused, and within 2 seconds ben is in none. Then the file counts again.
+# Change the experiments: all are paused, and within 2 seconds ben is in none. Then the file is served again.
 curl -s {experiments} | sed 's/running/paused/; s/demo-1/demo-2/' | curl -X PUT --data-binary @- {controls}/demo/experiments
 curl -X DELETE {controls}/demo/experiments
 # Break the service with the experiments: the last good ones stay. /demo/config/up mends it.
@@ -47,7 +47,7 @@ curl -X POST {controls}/demo/config/503
 # The metrics, with their labels.
 curl -s '{admin}/stats/prometheus?usedonly' | grep ^edgesplit
 
-Ctrl-C ends all of it.
+Ctrl-C ends everything.
 "
     )
 }

@@ -24,12 +24,12 @@ const IDS_MAX: usize = 1_000_000;
 
 /// The help text of the controls.
 const USAGE: &str = "\
-POST   /demo/collector/WHAT     break or mend the collector
-POST   /demo/config/WHAT        break or mend the service with the experiments
+POST   /demo/collector/STATE    break or mend the collector
+POST   /demo/config/STATE       break or mend the service with the experiments
 PUT    /demo/experiments        serve this document instead of the file
 DELETE /demo/experiments        serve the file again
 
-WHAT: up, down (refuses connections), hang (never answers), reset, garbage, or a status such as 503
+STATE: up, down (refuses connections), hang (never answers), reset, garbage, or a status such as 503
 ";
 
 /// A summary of the received events.
@@ -155,8 +155,8 @@ pub(super) fn collect(request: &Request, store: &Mutex<Store>) -> Response {
 fn control(request: &Request, experiments: &ConfigService, collector: &Server, file: &Experiments) -> Response {
     let words: Vec<&str> = request.path.trim_matches('/').split('/').collect();
     let answer = match (request.method.as_str(), words.as_slice()) {
-        ("POST", ["demo", "collector", what]) => set(collector, "the collector", what),
-        ("POST", ["demo", "config", what]) => set(&experiments.server, "the service with the experiments", what),
+        ("POST", ["demo", "collector", state]) => set(collector, "the collector", state),
+        ("POST", ["demo", "config", state]) => set(&experiments.server, "the service with the experiments", state),
         ("PUT", ["demo", "experiments"]) => {
             experiments.set_body(request.body.clone());
             Some(format!("served from now on; {}\n", verdict(&request.body)))
@@ -187,8 +187,8 @@ fn verdict(document: &[u8]) -> String {
     }
 }
 
-fn set(server: &Server, name: &str, what: &str) -> Option<String> {
-    let behaviour = match what {
+fn set(server: &Server, name: &str, state: &str) -> Option<String> {
+    let behaviour = match state {
         "up" => Behaviour::Respond,
         "down" => Behaviour::Refuse,
         "hang" => Behaviour::Hang,
@@ -197,5 +197,5 @@ fn set(server: &Server, name: &str, what: &str) -> Option<String> {
         status => Behaviour::Status(status.parse().ok().filter(|status| (200..600).contains(status))?),
     };
     server.set(behaviour);
-    Some(format!("{name}: {what}\n"))
+    Some(format!("{name}: {state}\n"))
 }

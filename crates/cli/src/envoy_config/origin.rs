@@ -101,7 +101,7 @@ impl Origin {
     fn tls(&self) -> Result<String, String> {
         let named = std::env::var("SSL_CERT_FILE").ok().filter(|file| !file.is_empty());
         let file = named.or_else(|| CERTIFICATES.into_iter().find(|file| Path::new(file).is_file()).map(str::to_owned));
-        let file = file.ok_or("no certificates here to check an https origin with: name a file with SSL_CERT_FILE")?;
+        let file = file.ok_or("found no certificates to check an https origin: name a file with SSL_CERT_FILE")?;
         Ok(format!(
             "    transport_socket:
       name: envoy.transport_sockets.tls

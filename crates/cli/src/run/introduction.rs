@@ -37,7 +37,7 @@ curl -i {id}{site}{path}
 edgesplit explain --config {config}{plugin_argument} --id u1 --path {path}
 # Edit {config}: the change is in force within a second, and the last good version stays if there is a mistake.
 
-Ctrl-C ends all of it.
+Ctrl-C ends everything.
 ",
         id = id(plugin),
     )

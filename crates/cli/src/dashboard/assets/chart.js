@@ -25,8 +25,7 @@ function describe(known, at) {
 function caption(known) {
   const at = known.plot.cursor.idx;
   const text = at === null || at === undefined ? known.title : known.title + " – " + describe(known, at);
-  const node = known.figure.querySelector("figcaption");
-  if (node.textContent !== text) node.textContent = text;
+  setText(known.figure.querySelector("figcaption"), text);
 }
 
 // A chart is created once and then only gets new data. If colours or width change, it is created again.
