@@ -4,10 +4,9 @@
 // Helpers of tests fail as tests do: by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use edgesplit_testkit::bootstrap::built_module;
-use edgesplit_testkit::caches::recipe;
+use edgesplit_testkit::caches::{on_port, start_envoy};
 use edgesplit_testkit::client::Client;
-use edgesplit_testkit::envoy::{Directory, Envoy};
+use edgesplit_testkit::envoy::Directory;
 use edgesplit_testkit::roles::{Collector, Origin};
 use edgesplit_testkit::{DEADLINE, eventually, installed};
 use serde_json::{Value, json};
@@ -109,23 +108,11 @@ fn every_query_returns_data_in_a_real_prometheus() {
     let (origin, collector) = (Origin::start().unwrap(), Collector::start().unwrap());
     let inline = std::fs::read_to_string(example("../experiments.json")).unwrap();
     let mut inline: Value = serde_json::from_str(&inline).unwrap();
-    // One that is invalid: an alert is about that.
+    // An invalid one, for its alert.
     inline["experiments"].as_array_mut().unwrap().push(json!({"key": "invalid", "state": "running", "variants": []}));
-    let module = format!("filename: {}", Value::from(built_module().to_string_lossy()));
-    let yaml = recipe(
-        "envoy.yaml",
-        &[
-            ("filename: dist/edgesplit.wasm", module.as_str()),
-            ("# inline: {schema: 1, revision: inline, experiments: []}", &format!("inline: {inline}")),
-            ("port_value: 10000}", "port_value: 0}"),
-            ("port_value: 9901}", "port_value: 0}"),
-            ("port_value: 8001}", &format!("port_value: {}}}", origin.port())),
-            // Nobody listens there.
-            ("port_value: 8002}", "port_value: 1}"),
-            ("port_value: 8003}", &format!("port_value: {}}}", collector.port())),
-        ],
-    );
-    let envoy = Envoy::try_start_with(&yaml, 2).unwrap_or_else(|error| panic!("{error}"));
+    let collector_port = format!("port_value: {}}}", collector.port());
+    let changes = [("port_value: 8003}", collector_port.as_str())];
+    let envoy = start_envoy("envoy.yaml", &changes, &inline, &on_port(origin.port()));
     let prometheus = Prometheus::start(&prometheus, envoy.admin_port());
     let mut client = envoy.client();
     let mut visitor = 0;
@@ -136,7 +123,7 @@ fn every_query_returns_data_in_a_real_prometheus() {
             prometheus.query(query).filter(|result| !result.is_empty())
         });
     }
-    // The rules are in force, and fire where something is the matter, in the annotations' words.
+    // The rules are in force, and fire with the text of their annotations.
     let firing = eventually(4 * DEADLINE, "the alert of the invalid experiment fires", || {
         let alerts = prometheus.get("/api/v1/alerts")?["data"]["alerts"].as_array()?.clone();
         alerts

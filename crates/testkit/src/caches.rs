@@ -1,5 +1,5 @@
 //! Caches between Envoy and the origin, as processes: Varnish and nginx, started with the files of `envoy/`. They listen
-//! on a socket in a directory of their own, so that no port has to be found for them.
+//! on a socket in a directory of their own, which needs no free port.
 
 use super::bootstrap::built_module;
 use super::envoy::{Directory, Envoy};
@@ -35,39 +35,36 @@ impl Cache {
 
     /// nginx with `envoy/nginx.conf`, in front of this port; none where there is no `nginx`.
     pub fn nginx(origin: u16) -> Option<Cache> {
-        let binary = installed("nginx", "caches")?;
-        Some(Cache::start(|directory| {
-            let socket = directory.file("socket");
-            // What is not cached is buffered where only root may write, were it not for these.
+        Cache::nginx_configured(|socket| {
+            // Only root may write into the default folders.
             let folders = "http {\n    client_body_temp_path body;\n    proxy_temp_path proxy;";
-            let recipe = recipe(
-                "nginx.conf",
-                &[
-                    ("server 127.0.0.1:8001;", &format!("server 127.0.0.1:{origin};")),
-                    ("listen 127.0.0.1:8004;", &format!("listen unix:{};", socket.display())),
-                    ("http {", folders),
-                ],
-            );
-            fs::write(directory.file("nginx.conf"), recipe).expect("the recipe can be written");
-            let mut command = Command::new(binary);
-            command.arg("-p").arg(directory.file("")).arg("-c").arg(directory.file("nginx.conf"));
-            command.args(["-e", "stderr", "-g", "daemon off;"]);
-            command
-        }))
+            let changes = [
+                ("server 127.0.0.1:8001;", format!("server 127.0.0.1:{origin};")),
+                ("listen 127.0.0.1:8004;", format!("listen {socket};")),
+                ("http {", folders.to_owned()),
+            ];
+            recipe("nginx.conf", &changes.each_ref().map(|(from, to)| (*from, to.as_str())))
+        })
     }
 
     /// nginx with these `servers`, in which `SOCKET` is the place where it listens; none where there is no `nginx`.
     pub fn nginx_with(servers: &str) -> Option<Cache> {
+        Cache::nginx_configured(|socket| {
+            // As root, its workers would be of a user who cannot read the project's files.
+            format!(
+                "user root;\npid nginx.pid;\nevents {{}}\nhttp {{\naccess_log off;\nclient_body_temp_path body;\n\
+                 proxy_temp_path proxy;\n{}\n}}\n",
+                servers.replace("SOCKET", socket)
+            )
+        })
+    }
+
+    /// nginx with the configuration that `configuration` makes for the place where it listens.
+    fn nginx_configured(configuration: impl FnOnce(&str) -> String) -> Option<Cache> {
         let binary = installed("nginx", "caches")?;
         Some(Cache::start(|directory| {
             let socket = format!("unix:{}", directory.file("socket").display());
-            // As root, its workers would be of a user who cannot read the project's files.
-            let config = format!(
-                "user root;\npid nginx.pid;\nevents {{}}\nhttp {{\naccess_log off;\nclient_body_temp_path body;\n\
-                 proxy_temp_path proxy;\n{}\n}}\n",
-                servers.replace("SOCKET", &socket)
-            );
-            fs::write(directory.file("nginx.conf"), config).expect("the configuration can be written");
+            fs::write(directory.file("nginx.conf"), configuration(&socket)).expect("the configuration can be written");
             let mut command = Command::new(binary);
             command.arg("-p").arg(directory.file("")).arg("-c").arg(directory.file("nginx.conf"));
             command.args(["-e", "stderr", "-g", "daemon off;"]);
@@ -100,7 +97,7 @@ impl Cache {
         self.directory.file("socket")
     }
 
-    /// What it has to say.
+    /// Its log.
     pub fn log(&self) -> String {
         fs::read_to_string(self.directory.file("log")).unwrap_or_default()
     }
@@ -108,13 +105,13 @@ impl Cache {
 
 impl Drop for Cache {
     fn drop(&mut self) {
-        // SIGTERM, so that it ends its workers: SIGKILL would leave them.
+        // SIGTERM ends its workers too; SIGKILL would leave them.
         let _ = Command::new("sh").args(["-c", "kill -TERM \"$0\"", &self.child.id().to_string()]).status();
         let _ = self.child.wait();
     }
 }
 
-/// A file of `envoy/`, with each of `changes` made; every one of them has to have something to change.
+/// A file of `envoy/`, with `changes` made. Panics if the file lacks a text to change.
 pub fn recipe(name: &str, changes: &[(&str, &str)]) -> String {
     let file = super::root().join("envoy").join(name);
     let text = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
