@@ -3,21 +3,20 @@
 
 use crate::http::url;
 
-/// A rewrite of a request's target: what the client asked for, and what the proxy then saw. Both are without the parameters
-/// that the filter owns.
-#[derive(Debug, Default)]
+/// A rewrite of a request's target. Both targets are without the parameters that the filter owns.
+#[derive(Debug)]
 pub(crate) struct Rewrite {
+    /// The target from the client.
     pub(crate) received: Vec<u8>,
+    /// The target for the rest of the proxy.
     pub(crate) sent: Vec<u8>,
 }
 
-/// `location` without the cache's `parameter` and with the `rewrite` undone. `None`: it contains neither.
+/// `location` without the cache's `parameter` and with the `rewrite` undone. `None` if it contains neither.
 pub(crate) fn restored(location: &[u8], parameter: Option<&str>, rewrite: Option<&Rewrite>) -> Option<Vec<u8>> {
     let fragment = location.iter().position(|byte| *byte == b'#').unwrap_or(location.len());
     let (address, fragment) = location.split_at_checked(fragment)?;
-    let query = url::path_and_query(address).1.unwrap_or_default();
-    let parameter = parameter.filter(|name| url::has_parameter(query, name));
-    let stripped = parameter.map(|name| url::with_parameter(address, name, None));
+    let stripped = parameter.and_then(|name| url::without_parameter(address, name));
     let address = stripped.as_deref().unwrap_or(address);
     let origin = rewrite.and_then(|rewrite| Some((address.strip_suffix(&*rewrite.sent)?, &rewrite.received)));
     match origin.filter(|(origin, _)| is_origin(origin)) {
@@ -26,7 +25,7 @@ pub(crate) fn restored(location: &[u8], parameter: Option<&str>, rewrite: Option
     }
 }
 
-/// Whether `text` is nothing, or a scheme and an authority.
+/// Whether `text` is a scheme and an authority, or empty.
 fn is_origin(text: &[u8]) -> bool {
     text.split(|byte| *byte == b'/').count() == 3 || text.is_empty()
 }

@@ -4,8 +4,8 @@ use edgesplit_engine::condition::request_budget;
 use edgesplit_engine::decide::DecisionInput;
 use edgesplit_filter::http::headers::HeaderMap;
 use edgesplit_filter::plugin_config::{self, PluginConfig, Visitor};
+use edgesplit_filter::request_context::own_cookies::sticky_buckets;
 use edgesplit_filter::request_context::preview::{NotValid, Preview};
-use edgesplit_filter::request_context::sticky::StickyBuckets;
 use edgesplit_filter::request_context::{self, RequestContext};
 use edgesplit_formats::diagnostics::{Node, Path, Problems, Severity};
 use serde_json::{Map, Value};
@@ -45,7 +45,7 @@ pub(super) fn with_input<T>(
         Some(Ok(preview)) => &preview.pairs,
         Some(Err(_)) | None => &[],
     };
-    let sticky = request_context::sticky_value(&context, config).map(StickyBuckets::parse).unwrap_or_default();
+    let sticky = config.sticky.as_ref().map(|cookie| sticky_buckets(&context, cookie)).unwrap_or_default();
     input.sticky = sticky.buckets();
     decide(&context, &input, link.as_ref())
 }

@@ -1,6 +1,6 @@
 //! `cache-control` towards the browser and caches in front of the proxy.
 
-use super::headers::{HeaderLengthMask, is_name};
+use super::headers::{HeaderLengthMask, is_name, list_elements};
 
 /// The headers that some caches prefer to `cache-control`. So do those with a vendor's name in front of [`CDN`].
 const OVERRIDING: [&str; 4] = [CDN, "surrogate-control", "edge-control", "x-accel-expires"];
@@ -25,7 +25,11 @@ pub fn made_private<'a>(values: impl Iterator<Item = &'a [u8]>) -> Option<String
     let mut kept: Vec<String> = Vec::new();
     let (mut dropped, mut guarded) = (false, false);
     for value in values {
-        for directive in directives(&String::from_utf8_lossy(value)) {
+        for directive in list_elements(value).map(String::from_utf8_lossy) {
+            let directive = directive.trim();
+            if directive.is_empty() {
+                continue;
+            }
             let name = directive.split('=').next().unwrap_or_default().trim().to_ascii_lowercase();
             match name.as_str() {
                 "public" | "s-maxage" => {
@@ -45,16 +49,6 @@ pub fn made_private<'a>(values: impl Iterator<Item = &'a [u8]>) -> Option<String
         kept.insert(0, "private".to_owned());
     }
     Some(kept.join(", "))
-}
-
-/// The directives of one header value; a comma in quotes does not separate.
-fn directives(value: &str) -> Vec<&str> {
-    let mut quoted = false;
-    let pieces = value.split(|char| {
-        quoted ^= char == '"';
-        char == ',' && !quoted
-    });
-    pieces.map(str::trim).filter(|directive| !directive.is_empty()).collect()
 }
 
 #[cfg(test)]

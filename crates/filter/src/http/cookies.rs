@@ -1,20 +1,12 @@
 //! Cookies of a request. HTTP/2 clients may split them over several headers; the first of a name wins.
 
-use super::headers::{HeaderMap, is_name};
+use super::headers::HeaderMap;
 use super::url;
 use std::fmt::Write;
 
 /// The value of the cookie `name`, as the client sent it.
 pub fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
-    let mut headers = headers.iter().filter(|(header, _)| is_name(header, b"cookie"));
-    headers.find_map(|(_, header)| cookie_in(header, name))
-}
-
-/// The first value of the cookie `name` that is `wanted`.
-#[cold]
-pub fn find_cookie<'a>(headers: &'a HeaderMap, name: &str, wanted: impl Fn(&[u8]) -> bool) -> Option<&'a [u8]> {
-    let mut headers = headers.iter().filter(|(header, _)| is_name(header, b"cookie"));
-    headers.find_map(|(_, header)| find_in(header, name, &wanted))
+    headers.all("cookie").find_map(|header| cookie_in(header, name))
 }
 
 /// The value of the cookie `name` in the value of one header.
@@ -23,11 +15,12 @@ pub fn cookie_in<'a>(header: &'a [u8], name: &str) -> Option<&'a [u8]> {
     find_in(header, name, |_| true)
 }
 
+/// The first value of the cookie `name` in the value of one header that is `wanted`.
 #[inline(always)]
-fn find_in<'a>(header: &'a [u8], name: &str, wanted: impl Fn(&[u8]) -> bool) -> Option<&'a [u8]> {
+pub fn find_in<'a>(header: &'a [u8], name: &str, mut wanted: impl FnMut(&[u8]) -> bool) -> Option<&'a [u8]> {
     let (mut rest, name) = (header, name.as_bytes());
     loop {
-        // A site's cookies may be kilobytes: they are what there is most of in a request.
+        // A site's cookies may be kilobytes, most of a request.
         let end = position(rest, b';').unwrap_or(rest.len());
         let mut pair = rest.get(..end)?;
         while let [b' ', others @ ..] = pair {
@@ -69,13 +62,16 @@ fn position(bytes: &[u8], wanted: u8) -> Option<usize> {
     Some(8 * blocks.len() + at)
 }
 
+/// Every cookie, its name and value as the client sent them.
+pub fn pairs(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    headers.all("cookie").flat_map(|header| header.split(|&byte| byte == b';')).map(<[u8]>::trim_ascii)
+}
+
 /// The value of the cookie `name`, if both may be percent-encoded, as scripts write them. `name` must begin with a letter,
 /// which is never encoded.
 pub fn encoded_cookie(headers: &HeaderMap, name: &str) -> Option<String> {
     let first = name.get(..1)?;
-    let headers = headers.all("cookie");
-    let mut pairs = headers.flat_map(|header| header.split(|&byte| byte == b';')).map(<[u8]>::trim_ascii);
-    pairs.find_map(|pair| {
+    pairs(headers).find_map(|pair| {
         if !pair.starts_with(first.as_bytes()) {
             return None;
         }

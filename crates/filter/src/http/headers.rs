@@ -91,6 +91,15 @@ impl HeaderMap {
     }
 }
 
+/// The elements of a header that is a list, with the blanks around them. A comma in quotes does not separate.
+pub fn list_elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut is_quoted = false;
+    value.split(move |byte| {
+        is_quoted ^= *byte == b'"';
+        *byte == b',' && !is_quoted
+    })
+}
+
 /// Walks a [`HeaderMap`].
 #[derive(Debug, Clone)]
 pub struct Iter<'a> {

@@ -48,6 +48,12 @@ pub fn has_parameter(query: &[u8], name: &str) -> bool {
     parameter(query, name).is_some()
 }
 
+/// `target` without the parameter `name`, however it is percent-encoded; `None` if it is not there.
+pub fn without_parameter(target: &[u8], name: &str) -> Option<Vec<u8>> {
+    let (_, query) = path_and_query(target);
+    has_parameter(query?, name).then(|| with_parameter(target, name, None))
+}
+
 /// `target` without any parameter called `name`, however that is percent-encoded, and with `value` under that name at
 /// the end, if there is one.
 pub fn with_parameter(target: &[u8], name: &str, value: Option<&str>) -> Vec<u8> {
@@ -78,12 +84,12 @@ fn split_pair(pair: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-/// Undoes percent-encoding and `+` for a space. What is no encoding stays as it is.
+/// Undoes percent-encoding and `+` for a space. Malformed encodings stay as they are.
 fn decoded(text: &[u8]) -> Cow<'_, [u8]> {
     undone(text, b' ')
 }
 
-/// Undoes percent-encoding. What is no encoding stays as it is.
+/// Undoes percent-encoding. Malformed encodings stay as they are.
 pub fn percent_decoded(text: &[u8]) -> Cow<'_, [u8]> {
     undone(text, b'+')
 }

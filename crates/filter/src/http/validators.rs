@@ -3,7 +3,7 @@
 //! variant of the request; other validators are removed. A validator without a mark belongs to the page without a key: the
 //! baseline's, also before and after the experiment.
 
-use super::headers::HeaderMap;
+use super::headers::{HeaderMap, list_elements};
 use edgesplit_engine::hash::fingerprint;
 
 /// The start of a mark. 16 hexadecimal digits follow.
@@ -15,10 +15,10 @@ const IF_MODIFIED_SINCE: &str = "if-modified-since";
 const IF_MATCH: &str = "if-match";
 const IF_RANGE: &str = "if-range";
 
-/// A header of a request with its new value; `None`: it is removed.
+/// A header of a request with its new value, or `None` to remove it.
 pub type Condition = (&'static str, Option<String>);
 
-/// The mark of the pages with this cache key; none without a key.
+/// The mark of the pages with this cache key; `None` if it is empty.
 pub fn mark(cache_key: &str) -> Option<u64> {
     (!cache_key.is_empty()).then(|| fingerprint(&[cache_key.as_bytes()]) as u64)
 }
@@ -29,7 +29,7 @@ pub fn marked(etag: &[u8], mark: u64) -> Vec<u8> {
     [tag, text(Some(mark)).as_bytes(), quote].concat()
 }
 
-/// The conditions of a request that the origin must see otherwise, for the variant with this mark.
+/// The conditions of a request to change for the origin, for the variant with this mark.
 #[inline(never)]
 pub fn conditions(headers: &HeaderMap, mark: Option<u64>) -> Vec<Condition> {
     let mark = text(mark);
@@ -63,16 +63,8 @@ pub fn conditions(headers: &HeaderMap, mark: Option<u64>) -> Vec<Condition> {
 /// The entity tags in the headers called `name`, if there is one.
 fn listed<'a>(headers: &'a HeaderMap, name: &'a str) -> Option<Vec<&'a [u8]>> {
     headers.get(name)?;
-    let mut tags = Vec::new();
-    for value in headers.all(name) {
-        let mut is_quoted = false;
-        let parts = value.split(|byte| {
-            is_quoted ^= *byte == b'"';
-            *byte == b',' && !is_quoted
-        });
-        tags.extend(parts.map(<[u8]>::trim_ascii).filter(|tag| !tag.is_empty()));
-    }
-    Some(tags)
+    let tags = headers.all(name).flat_map(list_elements).map(<[u8]>::trim_ascii);
+    Some(tags.filter(|tag| !tag.is_empty()).collect())
 }
 
 /// The origin's tag, if `tag` belongs to the variant with this mark. `*` belongs to every variant.

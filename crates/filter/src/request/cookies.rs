@@ -5,10 +5,10 @@ use super::flags::FlagOutcomes;
 use crate::host::Host;
 use crate::http::cookies;
 use crate::metrics::{Counter, Metrics};
-use crate::plugin_config::{MintOn, OwnCookie, PluginConfig};
+use crate::plugin_config::{MintOn, OwnCookie};
 use crate::request_context::own_cookies::{
-    REMOVALS_MAX, expired_cookies, has_other_minted_id, host as host_of, other_value, repeated_cookies,
-    surplus_cookies, vendor_cookies,
+    REMOVALS_MAX, expired_cookies, has_other_minted_id, host as host_of, repeated_cookies, surplus_cookies,
+    vendor_cookies,
 };
 use crate::request_context::sticky::{COOKIE_BYTES_MAX, StickyBuckets};
 use crate::request_context::{RequestContext, minted, minted_id};
@@ -70,35 +70,12 @@ fn shows_page(request: &RequestContext<'_>, on: MintOn) -> bool {
     }
 }
 
-/// The cookie of sticky buckets, with the value that the client sent.
-pub(super) fn sticky<'a>(
-    config: &'a PluginConfig,
-    input: &DecisionInput<'_>,
-    request: &RequestContext<'a>,
-) -> Option<(&'a OwnCookie, &'a [u8])> {
-    let cookie = config.request.sticky.as_ref().filter(|_| input.exclusion_reason().is_none())?;
-    Some((cookie, request.cookie(&cookie.cookie).unwrap_or_default()))
-}
-
-/// The sticky buckets of a browser. After a change of the cookie's domain it may have two cookies, of which the first counts.
-pub(super) fn sticky_buckets<'a>(
-    cookie: &OwnCookie,
-    sent: &'a [u8],
-    request: &RequestContext<'a>,
-) -> StickyBuckets<'a> {
-    let mut buckets = StickyBuckets::parse(sent);
-    if let Some(other) = other_value(request, &cookie.cookie, sent) {
-        buckets.absorb(other);
-    }
-    buckets
-}
-
 /// Writes the cookie of sticky buckets anew, if it changes or the browser has an older one beside it.
 #[inline(never)]
 pub(super) fn remember<'a>(
     context: &DecisionContext<'a>,
     request: &RequestContext<'_>,
-    (cookie, sent): (&OwnCookie, &[u8]),
+    cookie: &OwnCookie,
     buckets: &mut StickyBuckets<'a>,
     parts: &mut WorkerParts<'_>,
     response: &mut ResponsePlan,
@@ -112,7 +89,8 @@ pub(super) fn remember<'a>(
     // A value that does not fit is cut, and may then be the one that was sent.
     let is_repeated = buckets.is_repeated();
     let value = buckets.changed().then(|| buckets.value(cookie.other_bytes()));
-    let Some(value) = value.filter(|value| is_repeated || value.as_bytes() != sent) else { return };
+    let is_sent = |value: &String| request.cookie(&cookie.cookie) == Some(value.as_bytes());
+    let Some(value) = value.filter(|value| is_repeated || !is_sent(value)) else { return };
     let actions = response.actions(snapshot);
     if is_repeated {
         parts.metrics.add(Counter::CookiesRemoved, 1);

@@ -9,6 +9,7 @@ use super::read::RequestTexts;
 use super::redirect::is_redirect_skipped;
 use crate::assignment_set::AssignmentSet;
 use crate::host::Host;
+use crate::request_context::own_cookies::sticky_buckets;
 use crate::request_context::sticky::StickyBuckets;
 use crate::request_context::{RequestContext, id, is_bot};
 use crate::response_plan::{Caching, ResponsePlan};
@@ -49,8 +50,10 @@ pub(super) fn decide<'a>(
         request.id = cookies::mint(context, &input, request, counts, &texts.id, &mut response);
     }
     parts.identification.count(request.id.is_some());
-    let sent = if plan.needs.contains(Needs::STICKY) { cookies::sticky(config, &input, request) } else { None };
-    let mut sticky = sent.map(|(cookie, value)| cookies::sticky_buckets(cookie, value, request));
+    let is_excluded = input.exclusion_reason().is_some();
+    let uses_sticky = plan.needs.contains(Needs::STICKY) && !is_excluded;
+    let cookie = config.request.sticky.as_ref().filter(|_| uses_sticky);
+    let mut sticky = cookie.map(|cookie| sticky_buckets(request, cookie));
     input.preview = plan.preview.as_deref().unwrap_or_default();
     input.sticky = sticky.as_ref().map_or(&[], StickyBuckets::buckets);
 
@@ -66,10 +69,9 @@ pub(super) fn decide<'a>(
         response.actions(snapshot).debug = debug_text(context, by_flags, &input, request);
     }
     let set = assignment_set(context, host, &mut parts);
-    let is_excluded = input.exclusion_reason().is_some();
     if plan.preview.is_none() {
-        if let (Some((cookie, sent)), Some(sticky)) = (sent, &mut sticky) {
-            cookies::remember(context, request, (cookie, sent), sticky, &mut parts, &mut response);
+        if let (Some(cookie), Some(sticky)) = (cookie, &mut sticky) {
+            cookies::remember(context, request, cookie, sticky, &mut parts, &mut response);
         }
         if !is_excluded {
             if let Some(outcomes) = &outcomes {

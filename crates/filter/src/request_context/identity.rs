@@ -3,7 +3,6 @@
 use super::consent::gives_consent;
 use super::known_headers::Known;
 use super::{RequestContext, jwt};
-use crate::http::cookies::find_cookie;
 use crate::plugin_config::{IdSource, OwnCookie, TokenSource, Visitor};
 use edgesplit_engine::decide::is_unit;
 use std::cell::OnceCell;
@@ -53,7 +52,7 @@ fn id_of_token<'a>(
 #[inline(never)]
 pub fn minted_id<'a>(request: &RequestContext<'a>, mint: &OwnCookie) -> Option<&'a str> {
     let first = request.cookie(&mint.cookie)?;
-    let valid = if is_minted(first) { first } else { find_cookie(request.headers, &mint.cookie, is_minted)? };
+    let valid = if is_minted(first) { first } else { request.find_cookie(&mint.cookie, &mut is_minted)? };
     as_id(valid)
 }
 

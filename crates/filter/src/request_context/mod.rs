@@ -12,7 +12,7 @@ pub mod sticky;
 
 pub use identity::{has_consent, id, id_from, is_bot, is_minted, minted, minted_id};
 
-use crate::http::cookies::{self, cookie, cookie_in};
+use crate::http::cookies::{self, cookie, cookie_in, find_in};
 use crate::http::headers::HeaderMap;
 use crate::http::owned_names::OwnedNames;
 use crate::http::url;
@@ -125,6 +125,18 @@ impl<'a> RequestContext<'a> {
     pub fn cookie(&self, name: &str) -> Option<&'a [u8]> {
         let header = self.known.get(Known::Cookie)?;
         if self.known.has_more_cookies { cookie(self.headers, name) } else { cookie_in(header, name) }
+    }
+
+    /// The first value of the cookie `name` that is `wanted`. A browser may have several cookies of one name, each for another
+    /// domain or path.
+    #[inline(never)]
+    pub fn find_cookie(&self, name: &str, wanted: &mut dyn FnMut(&[u8]) -> bool) -> Option<&'a [u8]> {
+        let header = self.known.get(Known::Cookie)?;
+        if self.known.has_more_cookies {
+            self.headers.all("cookie").find_map(|header| find_in(header, name, &mut *wanted))
+        } else {
+            find_in(header, name, wanted)
+        }
     }
 
     /// The value of the cookie `name` where both may be percent-encoded.
@@ -256,15 +268,11 @@ impl Attributes for RequestContext<'_> {
     }
 }
 
-/// The request target of `view` without the parameters that the filter owns, where there are any.
+/// The request target of `view` without the parameters that the filter owns; `None` if it has none of them.
 pub fn target_without_owned(view: &RequestContext<'_>, request: &Request) -> Option<Vec<u8>> {
-    let without = |target: &[u8], name: &str| {
-        let has_it = url::path_and_query(target).1.is_some_and(|query| url::has_parameter(query, name));
-        has_it.then(|| url::with_parameter(target, name, None))
-    };
-    let first = request.cache_key.query.as_deref().and_then(|name| without(view.target, name));
+    let first = request.cache_key.query.as_deref().and_then(|name| url::without_parameter(view.target, name));
     let Some(preview) = &request.preview else { return first };
-    without(first.as_deref().unwrap_or(view.target), &preview.parameter).or(first)
+    url::without_parameter(first.as_deref().unwrap_or(view.target), &preview.parameter).or(first)
 }
 
 /// The token of a preview link in the request target as the client sent it, whether it is valid or not.
@@ -282,11 +290,6 @@ pub fn preview(
     now_ms: i64,
 ) -> Option<Result<Preview, NotValid>> {
     Some(preview::check(request.preview.as_ref()?.secret.bytes(), token, &view.host(), now_ms))
-}
-
-/// The value of the cookie of sticky buckets, empty where there is none; `None`: there is no sticky bucketing.
-pub fn sticky_value<'a>(view: &RequestContext<'a>, request: &Request) -> Option<&'a [u8]> {
-    Some(view.cookie(&request.sticky.as_ref()?.cookie).unwrap_or_default())
 }
 
 /// Whether the filter acts on `path` at all.

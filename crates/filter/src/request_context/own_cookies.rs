@@ -1,12 +1,12 @@
 //! The filter's own cookies in a browser: those to remove because consent is missing, because there are too many, or because
 //! an earlier configuration set them for another domain.
 
+use super::sticky::StickyBuckets;
 use super::{RequestContext, is_minted, minted_id};
-use crate::http::cookies::find_cookie;
+use crate::http::cookies::pairs;
 use crate::http::url;
 use crate::plugin_config::{OwnCookie, Request, Visitor};
 use edgesplit_formats::FormatRef;
-use std::cell::Cell;
 
 /// How many cookies of a vendor's sticky buckets a browser may have.
 pub const VENDOR_COOKIES_MAX: usize = 16;
@@ -50,25 +50,30 @@ pub fn host(view: &RequestContext<'_>) -> String {
 
 /// Whether a browser has another minted id beside `id`, which is its first.
 pub fn has_other_minted_id(view: &RequestContext<'_>, mint: &OwnCookie, id: &str) -> bool {
-    let is_own = Cell::new(false);
-    let is_other = |value: &[u8]| {
-        is_own.set(is_own.get() || value == id.as_bytes());
-        is_own.get() && value != id.as_bytes() && is_minted(value)
+    let mut has_own = false;
+    let mut is_other = |value: &[u8]| {
+        has_own |= value == id.as_bytes();
+        has_own && value != id.as_bytes() && is_minted(value)
     };
-    find_cookie(view.headers, &mint.cookie, is_other).is_some()
+    view.find_cookie(&mint.cookie, &mut is_other).is_some()
 }
 
-/// The value of another cookie of this name that a browser has, if it differs from `first`.
-pub fn other_value<'a>(view: &RequestContext<'a>, name: &str, first: &[u8]) -> Option<&'a [u8]> {
-    find_cookie(view.headers, name, |value| value != first)
+/// The sticky buckets of a browser. After a change of the cookie's domain, a browser may have two cookies, of which the first
+/// takes precedence.
+pub fn sticky_buckets<'a>(view: &RequestContext<'a>, cookie: &OwnCookie) -> StickyBuckets<'a> {
+    let first = view.cookie(&cookie.cookie).unwrap_or_default();
+    let mut buckets = StickyBuckets::parse(first);
+    if let Some(other) = view.find_cookie(&cookie.cookie, &mut |value| value != first) {
+        buckets.absorb(other);
+    }
+    buckets
 }
 
 /// The cookies in which a vendor keeps sticky buckets, with their names and values as the client sent them.
 pub fn vendor_cookies<'a>(view: &RequestContext<'a>, prefix: &str) -> impl Iterator<Item = (&'a str, &'a str)> {
-    let pairs = view.headers.all("cookie").flat_map(|header| header.split(|&byte| byte == b';'));
-    let pairs = pairs.filter_map(|pair| std::str::from_utf8(pair).ok()?.split_once('='));
-    let pairs = pairs.map(|(name, value)| (name.trim_ascii(), value.trim_ascii()));
-    pairs.filter(move |(name, _)| name.starts_with(prefix)).take(VENDOR_COOKIES_READ_MAX)
+    let cookies = pairs(view.headers).filter_map(|pair| std::str::from_utf8(pair).ok()?.split_once('='));
+    let cookies = cookies.map(|(name, value)| (name.trim_ascii(), value.trim_ascii()));
+    cookies.filter(move |(name, _)| name.starts_with(prefix)).take(VENDOR_COOKIES_READ_MAX)
 }
 
 /// The cookies of a vendor that are too many beside `written`, the names and lengths of those that the response writes: the
