@@ -51,12 +51,17 @@ pub trait StreamHost {
     fn headers(&self, which: Headers) -> HeaderMap;
     /// The status of the response, without its other headers.
     fn response_status(&self) -> Option<u16>;
-    /// Replaces all headers of this name by one.
+    /// Replaces the first header of this name, or adds one.
     fn set_header(&self, which: Headers, name: &str, value: &[u8]);
     /// Adds a header beside those of its name.
     fn add_header(&self, which: Headers, name: &str, value: &[u8]);
     /// Removes all headers of this name.
     fn remove_header(&self, which: Headers, name: &str);
+    /// Replaces all headers of this name by one.
+    fn replace_header(&self, which: Headers, name: &str, value: &[u8]) {
+        self.remove_header(which, name);
+        self.add_header(which, name, value);
+    }
     /// Answers the request. False if the host refused.
     fn respond(&self, status: u32, headers: &[(&str, &str)]) -> bool;
     /// A property of the stream, if the host has a text under this name that is not empty.

@@ -21,16 +21,12 @@ const LAST_MODIFIED: &str = "last-modified";
 /// Handles the headers of a response.
 pub fn handle_response(worker: &mut Worker, host: &(impl Host + StreamHost), mut plan: ResponsePlan) {
     let (caching, validator_mark) = (plan.caching(), plan.validator_mark);
-    let status = if caching != Caching::Unchanged {
-        let headers = host.headers(Headers::Response);
-        mark_validators(host, &headers, validator_mark);
-        keep_from_others(host, &headers, caching)
-    } else if validator_mark.is_some() {
-        let headers = host.headers(Headers::Response);
-        mark_validators(host, &headers, validator_mark);
-        status_in(&headers)
-    } else {
+    let status = if caching == Caching::Unchanged && validator_mark.is_none() {
         host.response_status()
+    } else {
+        let headers = host.headers(Headers::Response);
+        mark_validators(host, &headers, validator_mark);
+        if caching == Caching::Unchanged { status_in(&headers) } else { keep_from_others(host, &headers, caching) }
     };
     if plan.changes_target && status.is_some_and(|status| status / 100 == 3) {
         restore_location(worker, host, plan.actions.as_deref());
@@ -106,15 +102,13 @@ fn act(
     let set = actions.choices.iter().filter_map(|choice| actions.snapshot.choice(*choice));
     let set = set.flat_map(|(_, variant)| &variant.effects.response_headers);
     for (name, value) in set.filter(|(name, _)| !is_reserved(name, caching)) {
-        host.remove_header(Headers::Response, name);
-        host.add_header(Headers::Response, name, value.as_bytes());
+        host.replace_header(Headers::Response, name, value.as_bytes());
     }
     for cookie in actions.cookies() {
         host.add_header(Headers::Response, "set-cookie", cookie.as_bytes());
     }
     if let (Some(name), Some(text)) = (&worker.config.response.debug_header, &actions.debug) {
-        host.remove_header(Headers::Response, name);
-        host.add_header(Headers::Response, name, text.as_bytes());
+        host.replace_header(Headers::Response, name, text.as_bytes());
     }
 }
 
@@ -171,11 +165,7 @@ fn overrule_caching(host: &impl StreamHost, headers: &HeaderMap, caching: Cachin
         (None, _) => {}
         (Some(value), 0) => host.add_header(Headers::Response, CACHE_CONTROL, value.as_bytes()),
         (Some(value), 1) => host.set_header(Headers::Response, CACHE_CONTROL, value.as_bytes()),
-        (Some(value), _) => {
-            // Replacing changes the first of a name only.
-            host.remove_header(Headers::Response, CACHE_CONTROL);
-            host.add_header(Headers::Response, CACHE_CONTROL, value.as_bytes());
-        }
+        (Some(value), _) => host.replace_header(Headers::Response, CACHE_CONTROL, value.as_bytes()),
     }
 }
 

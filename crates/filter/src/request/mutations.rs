@@ -148,18 +148,16 @@ impl<'a> HeaderMutations<'a> {
         for (name, times) in &spoofed {
             let Ok(text) = std::str::from_utf8(name) else { continue };
             match changes().rev().find(|(changed, _)| is_name(name, changed.as_bytes())) {
-                // The host replaces the first header of a name only.
                 Some((_, Some(value))) if *times == 1 => host.set_header(Headers::Request, text, value.as_bytes()),
-                Some((_, Some(value))) => {
-                    host.remove_header(Headers::Request, text);
-                    host.add_header(Headers::Request, text, value.as_bytes());
-                }
+                Some((_, Some(value))) => host.replace_header(Headers::Request, text, value.as_bytes()),
                 Some((_, None)) | None => host.remove_header(Headers::Request, text),
             }
         }
         let mut all = changes();
         while let Some((name, value)) = all.next() {
-            let overruled = all.clone().any(|(later, _)| folded(later.as_bytes()) == folded(name.as_bytes()));
+            let is_same =
+                |other: &str| other.len() == name.len() && folded(other.as_bytes()) == folded(name.as_bytes());
+            let overruled = all.clone().any(|(later, _)| is_same(later));
             let done = spoofed.iter().any(|(spoofed, _)| is_name(spoofed, name.as_bytes()));
             if let Some(value) = value.filter(|_| !overruled && !done) {
                 host.add_header(Headers::Request, name, value.as_bytes());

@@ -13,6 +13,7 @@ use crate::metrics::{Counter, Metrics};
 use crate::plugin_config::PluginConfig;
 use crate::request_context::RequestContext;
 use edgesplit_engine::snapshot::{Choice, Effects, Needs};
+use std::borrow::Cow;
 
 /// Applies the decisions to the request, and keeps the plan of its response.
 #[inline(always)]
@@ -55,7 +56,7 @@ pub(super) fn write<'a>(
     if is_answered { Flow::Answered(response) } else { Flow::Continue(response) }
 }
 
-/// Answers the request with a redirect. False: the host refuses it, which is counted.
+/// Answers the request with a redirect, and returns whether the host accepts it. A refusal is counted.
 #[inline(never)]
 fn respond(location: &str, request: &RequestContext<'_>, metrics: &mut Metrics, host: &impl StreamHost) -> bool {
     // Methods that change something keep their method and body.
@@ -99,12 +100,12 @@ fn apply_effects<'a>(
     mutations: &mut HeaderMutations<'a>,
     metrics: &mut Metrics,
 ) -> Option<String> {
+    let target = mutations.target;
     // The cache's parameter is not part of any location.
-    let sent = match context.config.request.cache_key.query.as_deref() {
-        Some(name) => url::with_parameter(mutations.target, name, None),
-        None => mutations.target.to_vec(),
+    let sent = || match context.config.request.cache_key.query.as_deref() {
+        Some(name) => Cow::Owned(url::with_parameter(target, name, None)),
+        None => Cow::Borrowed(target),
     };
-    let sent = url::path_and_query(&sent).1;
     let mut redirect = None;
     let snapshot = context.snapshot;
     for (_, variant) in choices.iter().filter_map(|choice| snapshot.choice(*choice)) {
@@ -120,7 +121,7 @@ fn apply_effects<'a>(
         if let (Some(to), None) = (to, &redirect)
             && is_allowed(to, context, request, metrics)
         {
-            redirect = location(to, sent, request);
+            redirect = location(to, url::path_and_query(&sent()).1, request);
         }
     }
     redirect.or_else(|| of_vendor.filter(|to| is_allowed(to, context, request, metrics)))
