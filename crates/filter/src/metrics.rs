@@ -147,6 +147,15 @@ impl Count {
             self.pending = 0;
         }
     }
+
+    /// As [`Count::flush`], for a metric that is defined when it first counts. It gets its id once: hosts give a new one at every
+    /// call and take a lock for it.
+    fn flush_as(&mut self, host: &impl Host, name: impl FnOnce() -> String) {
+        if self.pending > 0 {
+            self.id = self.id.or_else(|| host.define_metric(MetricKind::Counter, &name()));
+            self.flush(host);
+        }
+    }
 }
 
 /// All metrics of one plugin in one VM.
@@ -284,21 +293,16 @@ impl Metrics {
         for count in &mut self.reasons {
             count.flush(host);
         }
-        for (reason, count) in self.vendor_reasons.iter_mut().filter(|(_, count)| count.pending > 0) {
-            let name = || format!("{}{}", self.prefix, reason_name(reason));
-            count.id = count.id.or_else(|| host.define_metric(MetricKind::Counter, &name()));
-            count.flush(host);
+        let prefix = &self.prefix;
+        for (reason, count) in &mut self.vendor_reasons {
+            count.flush_as(host, || format!("{prefix}{}", reason_name(reason)));
         }
-        for (name, count) in self.exposures.values_mut().filter(|(_, count)| count.pending > 0) {
-            // A metric gets its id once: hosts give a new one at every call and take a lock for it.
-            count.id = count.id.or_else(|| host.define_metric(MetricKind::Counter, &format!("{}{name}", self.prefix)));
-            count.flush(host);
+        for (name, count) in self.exposures.values_mut() {
+            count.flush_as(host, || format!("{prefix}{name}"));
         }
         for (name, classes) in self.responses.values_mut() {
-            for (class, count) in (1..).zip(classes).filter(|(_, count)| count.pending > 0) {
-                let name = || format!("{}{name}.class.{class}xx", self.prefix);
-                count.id = count.id.or_else(|| host.define_metric(MetricKind::Counter, &name()));
-                count.flush(host);
+            for (class, count) in (1..).zip(classes) {
+                count.flush_as(host, || format!("{prefix}{name}.class.{class}xx"));
             }
         }
     }

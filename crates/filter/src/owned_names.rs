@@ -11,7 +11,7 @@ use crate::metrics::Counter;
 use crate::plugin_config::Request;
 use crate::shared_data::{self, Reader, Record, Writer};
 
-/// How many names are remembered beyond their config. With more, only those of the config in force are owned.
+/// How many names are remembered beyond their config. Further names are owned while their config is in force.
 pub const OWNED_NAMES_MAX: usize = 4_096;
 
 /// The names of all configs so far, as all VMs of the process know them.
@@ -34,16 +34,16 @@ impl Record for KnownNames {
 
 /// Owns the names of all configs so far, and `names` of the config that comes into force.
 pub(crate) fn own(owned: &mut OwnedNames, request: &Request, names: &NameSet, key: &str, env: &mut Env<'_, impl Host>) {
-    let is_new = |known: &KnownNames| {
+    let new_beside = |known: &KnownNames| {
         let known = NameSet::new(known.0.clone());
         names.names().iter().filter(|name| !known.contains(name.as_bytes())).cloned().collect::<Vec<String>>()
     };
     let mut all = shared_data::read::<KnownNames>(env, key).ok().flatten().unwrap_or_default();
     let mut is_full = false;
-    if !is_new(&all).is_empty() {
+    if !new_beside(&all).is_empty() {
         // A failure is counted there. This VM then owns the names all the same.
         let _ = shared_data::update(env, key, |known: &mut KnownNames| {
-            let new = is_new(known);
+            let new = new_beside(known);
             is_full = known.0.len() + new.len() > OWNED_NAMES_MAX;
             if new.is_empty() || is_full {
                 return None;

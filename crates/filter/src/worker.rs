@@ -156,8 +156,7 @@ impl Worker {
     /// Owns the names of all configs so far, and `names` of the next one.
     fn own_names(&mut self, host: &impl Host, names: &NameSet) {
         let Worker { owned, config, metrics, names_key, now_ms, .. } = self;
-        let mut env = Env { host, now_ms: *now_ms, metrics };
-        owned_names::own(owned, &config.request, names, names_key, &mut env);
+        owned_names::own(owned, &config.request, names, names_key, &mut Env::new(host, *now_ms, metrics));
     }
 
     /// Hands over what was counted of responses.

@@ -201,18 +201,9 @@ impl ConfigSync {
 
     /// Takes the fetch lease if `is_allowed`, and starts the fetch.
     fn fetch_if(&mut self, env: &mut Env<'_, impl Host>, is_allowed: &dyn Fn(&mut State) -> bool) {
-        let (holder, now_ms, lease_ms) = (self.vm, env.now_ms, self.lease_ms());
-        let is_leased = self.update(env, &|state| {
-            let is_allowed = is_allowed(state);
-            state.holder = holder;
-            state.leased_ms = now_ms;
-            state.lease_until_ms = now_ms.saturating_add(lease_ms);
-            is_allowed
-        });
-        if !is_leased {
+        if !self.lease(env, is_allowed) {
             return;
         }
-        self.renew_ms = now_ms.saturating_add(lease_ms / 2);
         match fetch::dispatch(env.host, &self.source, self.validator.as_ref()) {
             Ok(token) => self.call = Some(token),
             // The first tick tries again. `envoy --mode validate` has neither clusters nor ticks.
@@ -224,23 +215,25 @@ impl ConfigSync {
         }
     }
 
-    fn lease_ms(&self) -> i64 {
-        i64::try_from(self.source.timeout_ms.saturating_add(LEASE_GRACE_MS)).unwrap_or(i64::MAX)
+    /// Takes or renews the fetch lease if `is_allowed`. False if it is not, or nothing was written.
+    fn lease(&mut self, env: &mut Env<'_, impl Host>, is_allowed: &dyn Fn(&mut State) -> bool) -> bool {
+        let (holder, now_ms) = (self.vm, env.now_ms);
+        let lease_ms = i64::try_from(self.source.timeout_ms.saturating_add(LEASE_GRACE_MS)).unwrap_or(i64::MAX);
+        self.renew_ms = now_ms.saturating_add(lease_ms / 2);
+        self.update(env, &|state| {
+            let is_allowed = is_allowed(state);
+            (state.holder, state.leased_ms) = (holder, now_ms);
+            state.lease_until_ms = now_ms.saturating_add(lease_ms);
+            is_allowed
+        })
     }
 
     /// Renews the fetch lease of this VM, if half of it is over: compiling a large config takes many ticks.
     fn renew_lease(&mut self, env: &mut Env<'_, impl Host>) {
-        let (holder, now_ms, lease_ms) = (self.vm, env.now_ms, self.lease_ms());
-        if now_ms < self.renew_ms {
-            return;
+        let (holder, now_ms) = (self.vm, env.now_ms);
+        if now_ms >= self.renew_ms {
+            self.lease(env, &|state| state.holder == holder && now_ms < state.lease_until_ms);
         }
-        self.renew_ms = now_ms.saturating_add(lease_ms / 2);
-        self.update(env, &|state| {
-            let is_leased = state.holder == holder && now_ms < state.lease_until_ms;
-            state.leased_ms = now_ms;
-            state.lease_until_ms = now_ms.saturating_add(lease_ms);
-            is_leased
-        });
     }
 
     /// Handles the reply to the fetch. The outer `None`: the token belongs to another call.

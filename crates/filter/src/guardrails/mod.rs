@@ -90,9 +90,7 @@ impl Guardrails {
         let env = &mut Env::new(host, now_ms, metrics);
         self.exchange(env);
         for guarded in self.guarded.iter().filter(|guarded| self.off.contains(&guarded.tag)) {
-            if let Some((experiment, variant)) = self.snapshot.choice(guarded.choice) {
-                env.metrics.switched(host, &experiment.key, variant, false);
-            }
+            self.record_switch(env, guarded, false);
         }
         self.guarded = guarded(snapshot);
         self.revision = revision(snapshot, &self.guarded);
@@ -100,9 +98,7 @@ impl Guardrails {
         self.off.clear();
         self.exchange(env);
         for guarded in self.guarded.iter().enumerate().filter(|(at, one)| one.baseline != *at).map(|(_, one)| one) {
-            if let Some((experiment, variant)) = self.snapshot.choice(guarded.choice) {
-                env.metrics.switched(host, &experiment.key, variant, self.off.contains(&guarded.tag));
-            }
+            self.record_switch(env, guarded, self.off.contains(&guarded.tag));
         }
     }
 
@@ -225,9 +221,14 @@ impl Guardrails {
                 continue;
             }
             self.off.push(guarded.tag);
-            if let Some((experiment, variant)) = self.snapshot.choice(guarded.choice) {
-                env.metrics.switched(env.host, &experiment.key, variant, true);
-            }
+            self.record_switch(env, guarded, true);
+        }
+    }
+
+    /// Sets the gauge of a variant.
+    fn record_switch(&self, env: &mut Env<'_, impl Host>, guarded: &Guarded, off: bool) {
+        if let Some((experiment, variant)) = self.snapshot.choice(guarded.choice) {
+            env.metrics.switched(env.host, &experiment.key, variant, off);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The policy for experiments' effects that follows from a plugin configuration.
 
-use super::{IdSource, Request, Response, TokenSource, Visitor};
+use super::{IdSource, Request, Response, Visitor};
 use edgesplit_formats::effect_policy::{EffectPolicy, EffectRules};
 
 /// The policy. Experiments may not set the filter's own headers, nor those that identify a visitor.
@@ -11,10 +11,7 @@ pub(super) fn policy(
     response: &Response,
 ) -> EffectPolicy {
     let own = [Some(&request.assignments_header), request.cache_key.header.as_ref()].into_iter().flatten();
-    let ids = visitor.id.iter().filter_map(|source| match source {
-        IdSource::Header(name) | IdSource::JwtClaim { token: TokenSource::Header(name), .. } => Some(name),
-        IdSource::Cookie(_) | IdSource::JwtClaim { token: TokenSource::Cookie(_), .. } => None,
-    });
+    let ids = visitor.id.iter().filter_map(IdSource::header);
     EffectPolicy {
         rules: rules.cloned().unwrap_or_default(),
         is_given: rules.is_some(),

@@ -187,11 +187,7 @@ fn refuse_owned_sources(config: &PluginConfig, path: &Path<'_>, problems: &mut P
 
     let ids = path.field("id");
     for (index, source) in visitor.id.iter().enumerate() {
-        let header = match source {
-            IdSource::Header(name) | IdSource::JwtClaim { token: TokenSource::Header(name), .. } => Some(name),
-            IdSource::Cookie(_) | IdSource::JwtClaim { token: TokenSource::Cookie(_), .. } => None,
-        };
-        if header.is_some_and(owned_header) {
+        if source.header().is_some_and(owned_header) {
             problems.error(&ids.index(index).field("header"), message("header"));
         }
     }
@@ -213,15 +209,11 @@ fn refuse_owned_sources(config: &PluginConfig, path: &Path<'_>, problems: &mut P
 fn refuse_shared_cookies(config: &PluginConfig, path: &Path<'_>, problems: &mut Problems) {
     let PluginConfig { visitor, request, .. } = config;
     let Some(sticky) = &request.sticky else { return };
-    let is_id = |source: &IdSource| match source {
-        IdSource::Cookie(name) | IdSource::JwtClaim { token: TokenSource::Cookie(name), .. } => *name == sticky.cookie,
-        IdSource::Header(_) | IdSource::JwtClaim { token: TokenSource::Header(_), .. } => false,
-    };
     let other = if visitor.mint.as_ref().is_some_and(|mint| mint.cookie.cookie == sticky.cookie) {
         "visitor.mint"
     } else if visitor.consent.as_ref().is_some_and(|consent| consent.cookie == sticky.cookie) {
         "visitor.consent"
-    } else if visitor.id.iter().any(is_id) {
+    } else if visitor.id.iter().any(|source| source.cookie() == Some(&sticky.cookie)) {
         "visitor.id"
     } else {
         return;

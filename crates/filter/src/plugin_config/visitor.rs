@@ -143,6 +143,24 @@ pub enum IdSource {
     },
 }
 
+impl IdSource {
+    /// The header that it reads.
+    pub fn header(&self) -> Option<&String> {
+        match self {
+            IdSource::Header(name) | IdSource::JwtClaim { token: TokenSource::Header(name), .. } => Some(name),
+            IdSource::Cookie(_) | IdSource::JwtClaim { token: TokenSource::Cookie(_), .. } => None,
+        }
+    }
+
+    /// The cookie that it reads.
+    pub fn cookie(&self) -> Option<&String> {
+        match self {
+            IdSource::Cookie(name) | IdSource::JwtClaim { token: TokenSource::Cookie(name), .. } => Some(name),
+            IdSource::Header(_) | IdSource::JwtClaim { token: TokenSource::Header(_), .. } => None,
+        }
+    }
+}
+
 /// A place where a token may stand.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TokenSource {

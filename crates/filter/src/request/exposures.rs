@@ -117,15 +117,15 @@ impl<'a> ExposureReporter<'a> {
         Some(Exposure { subject, unit, name, fingerprint, window: self.window, written })
     }
 
-    /// The exposure that a vendor's evaluator reports, unless it was reported already.
+    /// The exposure of `choice` that a vendor's evaluator reports, unless it was reported already.
     pub(super) fn flag_exposure(
         &self,
         snapshot: &Snapshot,
         exposure: &FlagExposure<'_>,
+        choice: Option<Choice>,
         request: &RequestContext<'_>,
     ) -> Option<Exposure> {
-        let FlagExposure { experiment, variant, unit, outcome, .. } = *exposure;
-        let choice = outcome.and_then(|(flag, variant)| Some(Choice { experiment: snapshot.flag(flag)?, variant }));
+        let FlagExposure { experiment, variant, unit, .. } = *exposure;
         let flag = choice.and_then(|choice| snapshot.choice(choice));
         let variant_key = variant.unwrap_or_default();
         let tag = flag.map_or_else(|| Variant::tag(experiment, variant_key), |(_, variant)| variant.tag);

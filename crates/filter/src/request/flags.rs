@@ -64,7 +64,7 @@ impl FlagSink for Sink<'_, '_> {
             return;
         }
         let reporter = self.reporter.as_ref();
-        self.exposures.extend(reporter.and_then(|it| it.flag_exposure(self.snapshot, exposure, self.request)));
+        self.exposures.extend(reporter.and_then(|it| it.flag_exposure(self.snapshot, exposure, choice, self.request)));
     }
 
     fn redirected(&mut self, location: &str) -> bool {
