@@ -60,7 +60,7 @@ metric_names! {
         DroppedExpired = "events.dropped_expired",
         /// Events that went to the fallback.
         Diverted = "events.diverted",
-        /// Fetches that brought a new or the same config.
+        /// Fetches of a config, new or the same.
         FetchSuccess = "config.fetch_success",
         /// Fetches that were answered 304.
         FetchNotModified = "config.fetch_not_modified",
@@ -148,8 +148,7 @@ impl Count {
         }
     }
 
-    /// As [`Count::flush`], for a metric that is defined when it first counts. It gets its id once: hosts give a new one at every
-    /// call and take a lock for it.
+    /// As [`Count::flush`], for a metric that is defined at its first count. It keeps its id: hosts take a lock to give one.
     fn flush_as(&mut self, host: &impl Host, name: impl FnOnce() -> String) {
         if self.pending > 0 {
             self.id = self.id.or_else(|| host.define_metric(MetricKind::Counter, &name()));
@@ -287,10 +286,7 @@ impl Metrics {
 
     /// Hands over all counts since the last time.
     pub fn flush(&mut self, host: &impl Host) {
-        for count in &mut self.counters {
-            count.flush(host);
-        }
-        for count in &mut self.reasons {
+        for count in self.counters.iter_mut().chain(&mut self.reasons) {
             count.flush(host);
         }
         let prefix = &self.prefix;
