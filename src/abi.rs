@@ -97,7 +97,7 @@ fn headers(map: u32) -> HeaderMap {
 
 fn buffer(kind: u32, max: usize) -> Vec<u8> {
     let (mut data, mut len) = (null_mut(), 0);
-    // SAFETY: both pointers are valid for the call, and what they hold afterwards is ours.
+    // SAFETY: both pointers are valid for the call, and the host gives away the bytes that they then name.
     unsafe {
         match proxy_get_buffer_bytes(kind, 0, max, &raw mut data, &raw mut len) {
             OK => into_vec(data, len),
@@ -120,7 +120,7 @@ pub(crate) fn set_tick_period(period_ms: u64) {
 /// A property of the host, if it is a text that is not empty.
 pub(crate) fn property(name: &str) -> Option<String> {
     let (mut data, mut len) = (null_mut(), 0);
-    // SAFETY: all pointers are valid for the call, and what they hold afterwards is ours.
+    // SAFETY: all pointers are valid for the call, and the host gives away the bytes that they then name.
     let value = unsafe {
         match proxy_get_property(name.as_ptr(), name.len(), &raw mut data, &raw mut len) {
             OK => into_vec(data, len),
@@ -137,7 +137,7 @@ pub(crate) struct Proxy;
 impl Host for Proxy {
     fn now_ms(&self) -> i64 {
         let mut nanoseconds = 0;
-        // SAFETY: the pointer is valid for the call. A host without a clock leaves the beginning of time.
+        // SAFETY: the pointer is valid for the call. Without a clock, the time stays 0.
         let _ = unsafe { proxy_get_current_time_nanoseconds(&raw mut nanoseconds) };
         (nanoseconds / 1_000_000) as i64
     }
@@ -167,7 +167,7 @@ impl Host for Proxy {
 
     fn shared_get(&self, key: &str) -> Result<Shared, HostError> {
         let (mut data, mut len, mut cas) = (null_mut(), 0, 0);
-        // SAFETY: all pointers are valid for the call, and what they hold afterwards is ours.
+        // SAFETY: all pointers are valid for the call, and the host gives away the bytes that they then name.
         unsafe {
             match proxy_get_shared_data(key.as_ptr(), key.len(), &raw mut data, &raw mut len, &raw mut cas) {
                 OK => Ok(Shared { value: into_vec(data, len), cas }),
@@ -207,7 +207,7 @@ impl Host for Proxy {
     }
 
     fn increment(&self, metric: u32, by: i64) {
-        // SAFETY: no pointers. A metric that its host forgot cannot be counted anywhere else.
+        // SAFETY: no pointers. If the host does not know the metric, the count is lost.
         let _ = unsafe { proxy_increment_metric(metric, by) };
     }
 
@@ -219,10 +219,10 @@ impl Host for Proxy {
     fn declare_request_property(&self, name: &str) {
         const FUNCTION: &str = "declare_property";
         let Ok(name_len) = u8::try_from(name.len()) else { return };
-        // Envoy's message `DeclarePropertyArguments`: the name in field 1, and in field 5 how long it lasts, 1 for the request.
+        // Envoy's message `DeclarePropertyArguments`: the name in field 1, and the life span in field 5, 1 for the request.
         let arguments = [&[0x0a, name_len][..], name.as_bytes(), &[0x28, 1]].concat();
         let (mut data, mut len) = (null_mut(), 0);
-        // SAFETY: all pointers are valid for the call, and what they hold afterwards is ours.
+        // SAFETY: all pointers are valid for the call, and the host gives away the bytes that they then name.
         drop(unsafe {
             let _ = proxy_call_foreign_function(
                 FUNCTION.as_ptr(),
@@ -244,7 +244,7 @@ fn map_of(which: Headers) -> u32 {
     }
 }
 
-/// A header change fails only if the host has no such headers any more. It is ignored then.
+/// A header change fails only if the host no longer has the headers. It is ignored then.
 impl StreamHost for Proxy {
     fn headers(&self, which: Headers) -> HeaderMap {
         headers(map_of(which))
@@ -253,7 +253,7 @@ impl StreamHost for Proxy {
     fn response_status(&self) -> Option<u16> {
         const STATUS: &str = ":status";
         let (mut data, mut len) = (null_mut(), 0);
-        // SAFETY: all pointers are valid for the call, and what they hold afterwards is ours.
+        // SAFETY: all pointers are valid for the call, and the host gives away the bytes that they then name.
         let value = unsafe {
             match proxy_get_header_map_value(
                 MAP_RESPONSE_HEADERS,

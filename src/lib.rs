@@ -26,7 +26,7 @@ use std::rc::Rc;
 proxy_wasm::main! {{
     // This also makes the SDK log a panic before the VM is gone.
     proxy_wasm::set_log_level(LogLevel::Warn);
-    // The seed of all hash maps is drawn now: the host is asked for it once, at a known time.
+    // Draws the seed of all hash maps now: one host call, at a known time.
     let _seeded = RandomState::new();
     proxy_wasm::set_root_context(|_| Box::new(Plugin::default()));
 }}

@@ -60,7 +60,7 @@ fn owned_headers_of_clients_never_reach_the_origin() {
                 request = request.header("x-user-id", id);
             }
             request = request.header("x-disabled", "kept").header("x-paused", "kept");
-            // Origins that speak CGI or WSGI cannot tell these from the names above.
+            // CGI and WSGI give origins these names in the same form as those above.
             let folded = ["x_ab_assignments", "X-AB_Cache_Key"];
             request = folded.into_iter().fold(request, |request, name| request.header(name, "forged"));
             assert_eq!(request.send().status, 200);

@@ -5,7 +5,7 @@ use crate::host::{DispatchError, Host, Reply, status};
 /// The largest body that the proxy accepts from a service that the filter calls. It resets the call if there are more.
 pub const CALL_BODY_BYTES_MAX: usize = 32 << 20;
 
-/// How much of the body of a failed call is read. The texts that the proxy writes itself are shorter.
+/// How much of the body of a failed call is read. The proxy's own texts are shorter.
 const ERROR_BODY_BYTES_MAX: usize = 512;
 
 /// How much of the proxy's reason is logged, in characters.
@@ -24,7 +24,7 @@ pub enum CallFailure {
     Timeout,
     /// The call broke off, for the proxy's reason.
     Disconnected(String),
-    /// The call was reset, and there is no more to know.
+    /// The call was reset, for an unknown reason.
     Reset,
     /// The service answered with this status.
     Status(u16),

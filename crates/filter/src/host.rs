@@ -36,13 +36,13 @@ pub trait Host {
     /// Sets a gauge.
     fn record(&self, metric: u32, value: u64);
 
-    /// Declares a property of streams that lasts as long as the client's request, over internal redirects. Hosts without
+    /// Declares a property of streams that lasts for the client's whole request, over internal redirects. Hosts without
     /// internal redirects have nothing to declare.
     fn declare_request_property(&self, _name: &str) {}
 }
 
-/// The property of a stream that names the source of its response or the cause of its end, such as `via_upstream` and
-/// `direct_response` (a redirect or response of the route's own).
+/// The property of a stream that names the source of its response or the cause of its end, such as `via_upstream`, or
+/// `direct_response` for the route's own redirect or response.
 pub const CODE_DETAILS: &str = "response\0code_details";
 
 /// The calls that belong to a request or response in progress.
@@ -97,7 +97,7 @@ pub enum SetError {
 /// A shared value as it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shared {
-    /// The bytes; empty where there are none (hosts differ in whether a cleared value is there).
+    /// The bytes; empty if there are none (hosts differ in whether a cleared value exists).
     pub value: Vec<u8>,
     /// The number that writes it back.
     pub cas: u32,
@@ -108,11 +108,11 @@ impl Shared {
     /// number, and refuse this one once the key is there. It therefore creates and never overwrites (0 would overwrite).
     pub const ABSENT: u32 = u32::MAX;
 
-    /// The `cas` that writes a value whatever is there.
+    /// The `cas` that overwrites any value.
     pub const OVERWRITE: u32 = 0;
 }
 
-/// Which headers.
+/// The message that headers belong to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Headers {
     /// The request's.

@@ -1,5 +1,19 @@
-//! The filter over a host port: what a worker keeps ([`worker`]), what it does with a request ([`request`]) and with its
-//! response ([`response`]). Nothing here knows which proxy it runs in; see [`host`].
+//! The filter over a port to its proxy, [`host`].
+//!
+//! ```text
+//! plugin_config                     the configuration, validated
+//! worker                            the state of a VM, and its regular work
+//!   config_sync, owned_names        fetches the experiments, and shares them between VMs
+//!   request                         read, plan, decide, write
+//!     request_context               the facts about a request and its visitor
+//!     assignment_set                the header texts of a set of variants
+//!   response_plan, response         the work that a request leaves for its response
+//!     internal_redirect, location   redirects that the proxy follows, and locations
+//!   events                          exposures and goals, up to their acknowledgement
+//!   guardrails, identification      switch bad variants off, warn about missing ids
+//! http                              header maps, cookies, URLs, cache-control
+//! shared_data, metrics              values that all VMs share, counters and gauges
+//! ```
 
 pub mod assignment_set;
 pub mod call_failure;

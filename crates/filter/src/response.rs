@@ -1,5 +1,5 @@
-//! The response path: exposures and goals are emitted when the response is delivered, and what variants and caches need is
-//! written. A response with nothing left to do never gets here.
+//! The response path. It emits exposures and goals when the response is delivered, and writes the headers for variants and
+//! caches. A response whose plan is idle never gets here.
 
 use super::response_plan::{Caching, DeferredActions, ExposureSubject, ResponsePlan};
 use super::worker::Worker;

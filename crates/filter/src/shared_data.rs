@@ -25,7 +25,7 @@ pub trait Record: Sized {
     /// Appends the value's fields.
     fn write(&self, out: &mut Writer);
 
-    /// Reads what [`Record::write`] wrote; `None` for anything else.
+    /// Reads the fields that [`Record::write`] appends; `None` for anything else.
     fn read(bytes: &mut Reader<'_>) -> Option<Self>;
 
     /// The stored form.
@@ -150,7 +150,7 @@ impl Writer {
         self.0.extend_from_slice(bytes);
     }
 
-    /// Makes room for `bytes` more, to write large records without copying them.
+    /// Reserves memory for `bytes` more, to write large records without copying them.
     pub fn reserve(&mut self, bytes: usize) {
         self.0.reserve_exact(bytes);
     }

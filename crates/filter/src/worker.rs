@@ -1,4 +1,4 @@
-//! What a worker's VM keeps between requests, and its regular work.
+//! The state of a worker's VM between requests, and its regular work.
 
 use super::assignment_set::AssignmentSets;
 use super::guardrails::Guardrails;
@@ -25,8 +25,10 @@ use std::rc::Rc;
 /// How often a VM does its regular work.
 pub const TICK_MS: u64 = 100;
 
-/// How often while it compiles a config or waits for its first one, and for how long it does the latter.
+/// How often it does so while it compiles a config, or waits for its first one.
 pub const FIRST_TICK_MS: u64 = 10;
+
+/// How long it waits for its first config at that rate.
 const FIRST_TICKS_FOR_MS: i64 = 2_000;
 
 /// How many parts of replaced snapshots are freed at a time, such as variants and paths.
@@ -46,19 +48,19 @@ pub struct Worker {
     pub snapshot: Option<Rc<Snapshot>>,
     /// The names of request headers that clients cannot send.
     pub owned: OwnedNames,
-    /// The time of the last tick. Requests use it: asking the host costs them more than a tenth of a second is worth.
+    /// The time of the last tick. Requests use it, because a host call costs more than a precise time is worth.
     pub now_ms: i64,
-    /// What is counted.
+    /// The counters and gauges.
     pub metrics: Metrics,
-    /// The events, where there are any.
+    /// The events, if they are configured.
     pub pipeline: Option<Pipeline>,
-    /// Buffers for the request in hand.
+    /// Buffers for the current request.
     pub scratch: RequestScratch,
     /// The sets of assignments of the last requests.
     pub assignment_sets: AssignmentSets,
     /// The variants that are switched off.
     pub guardrails: Guardrails,
-    /// Whether requests carry ids.
+    /// The check that requests have ids.
     pub identification: Identification,
     /// The legs of internal redirects that wait for the next one.
     pub legs: Legs,
@@ -117,7 +119,7 @@ impl Worker {
 
     /// Puts a snapshot into force. Requests in progress keep the one they began with.
     fn install(&mut self, host: &impl Host, snapshot: Snapshot) {
-        // Counts that are not handed over would keep the names of the snapshot before.
+        // Counts that are not flushed would keep the names of the previous snapshot.
         self.flush_responses();
         self.metrics.flush(host);
         self.metrics.record(host, Gauge::DisabledExperiments, snapshot.disabled.len() as u64);
@@ -159,7 +161,7 @@ impl Worker {
         owned_names::own(owned, &config.request, names, names_key, &mut Env::new(host, *now_ms, metrics));
     }
 
-    /// Hands over what was counted of responses.
+    /// Flushes the counts of responses.
     pub fn flush_responses(&mut self) {
         self.assignment_sets.flush(&mut self.metrics);
     }
@@ -182,8 +184,7 @@ impl Worker {
     pub fn tick(&mut self, host: &impl Host) {
         self.now_ms = host.now_ms();
         self.flush_responses();
-        // What was counted is handed over before the events it counts can be delivered: if this VM dies in between, the
-        // difference is what it lost.
+        // Counts are flushed before their events can be delivered: if this VM dies in between, the difference is its loss.
         self.metrics.flush(host);
         self.guardrails.tick(host, self.now_ms, &mut self.metrics);
         self.identification.report(host, &self.config.visitor, self.snapshot.as_deref());
@@ -230,7 +231,7 @@ impl Worker {
         self.metrics.flush(host);
     }
 
-    /// The VM goes: sends what it has.
+    /// Sends the remaining events before the VM ends.
     pub fn shut_down(&mut self, host: &impl Host) {
         self.now_ms = host.now_ms();
         self.flush_responses();
@@ -242,8 +243,8 @@ impl Worker {
     }
 }
 
-/// Compiles the experiments that stand in the plugin configuration itself. One bad experiment is disabled as always; what
-/// would refuse the whole document refuses the configuration.
+/// Compiles the experiments of the plugin configuration itself. One bad experiment is disabled as always. A problem of the
+/// whole document refuses the configuration.
 fn inline_snapshot(host: &impl Host, inline: &serde_json::Value, options: &Options) -> Result<Snapshot, Problems> {
     let root = Path::Root;
     let experiments = root.field("experiments");

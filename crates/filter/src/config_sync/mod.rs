@@ -129,7 +129,7 @@ impl ConfigSync {
         self.register(env);
         let state: State = read(env, &self.state_key).ok()?.unwrap_or_default();
         if state.version != 0 {
-            // Only the request that this VM was started for waits.
+            // Only the request that started this VM waits.
             self.load(env, &state);
             if let Some(compiling) = &mut self.compiling {
                 compiling.do_at_once();
@@ -236,7 +236,7 @@ impl ConfigSync {
         }
     }
 
-    /// Handles the reply to the fetch. The outer `None`: the token belongs to another call.
+    /// Handles the reply to the fetch. The outer `None` means that the token belongs to another call.
     pub fn on_reply(
         &mut self,
         host: &impl Host,

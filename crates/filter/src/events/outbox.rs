@@ -19,7 +19,7 @@ pub const CALLS_IN_FLIGHT_MAX: usize = 8;
 /// How many of them may be for waiting batches: the rest is reserved for fresh ones.
 pub const BACKLOG_CALLS_IN_FLIGHT_MAX: usize = 4;
 
-/// How many VMs can report what they have buffered. More work all the same, but the gauges miss their buffers.
+/// How many VMs can report their buffers. Events of further VMs are delivered too, but missing in the gauges.
 pub const BUFFER_REPORTS_MAX: usize = 256;
 
 /// How long a VM's report of its buffer is valid.
@@ -38,7 +38,7 @@ pub struct Outbox {
     pub failures: u32,
     /// When a failing service may be tried again.
     pub retry_at_ms: i64,
-    /// When it last failed. The failure of an earlier call is no news.
+    /// When it last failed. The failure of an earlier call does not count again.
     pub failed_at_ms: i64,
     /// Batches, the oldest first.
     pub batches: Vec<Batch>,
@@ -79,11 +79,11 @@ pub struct Settlement {
 pub struct Evicted {
     /// The batch as it was.
     pub batch: Batch,
-    /// Why it was removed.
+    /// The reason.
     pub reason: EvictionReason,
 }
 
-/// Why a batch is removed undelivered.
+/// The reason why a batch is removed undelivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EvictionReason {
     /// The outbox was full.
@@ -193,7 +193,7 @@ impl Outbox {
     }
 
     /// Declares the slot of `id` written. True if the holder sends the batch now, as `policy` decides, and keeps its lease
-    /// for that; otherwise the batch waits. `None`: the reservation was lost, and the events are not in the outbox.
+    /// for that; otherwise the batch waits. `None` if the reservation was lost: the events are then not in the outbox.
     pub fn publish(&mut self, id: u128, holder: u64, policy: SendPolicy, now_ms: i64) -> Option<bool> {
         let sends = match policy {
             // The batch itself counts as in flight.
@@ -364,7 +364,7 @@ impl Outbox {
         before != (self.batches.len(), self.buffers.len())
     }
 
-    /// Records what a VM has in its buffer. True if that changed anything.
+    /// Records the size of a VM's buffer. True if that changed anything.
     pub fn report_buffer(&mut self, vm: u64, events: u32, bytes: u32, now_ms: i64) -> bool {
         let known = self.buffers.iter().position(|report| report.vm == vm);
         if known.is_none() && (events == 0 || self.buffers.len() >= BUFFER_REPORTS_MAX) {

@@ -3,7 +3,7 @@
 /// The fate of a batch after an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// The service has it: free its slot.
+    /// The service took it: free its slot.
     Delivered,
     /// The service or an operator can fix the problem: keep it and back off.
     Keep,

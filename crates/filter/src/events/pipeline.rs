@@ -1,4 +1,4 @@
-//! The way of events outside requests: they are sealed into batches, sent, and settled. It runs on ticks and replies only.
+//! The work on events outside requests: they are sealed into batches, sent, and settled. It runs on ticks and replies only.
 
 use super::backoff::retry_after_ms;
 use super::buffer::Buffer;
@@ -138,8 +138,8 @@ impl Pipeline {
         self.send_waiting(env);
     }
 
-    /// The last chance of this VM: makes one call, with its own events or else with a waiting batch. Of several calls, not all
-    /// would reach the wire. The outbox keeps the events too: if the process goes on, another VM delivers them.
+    /// The last chance of this VM: makes one call, with its own events or else with a waiting batch. Of several calls, some
+    /// would not be sent. The outbox keeps the events too: if the process goes on, another VM delivers them.
     pub fn shut_down(&mut self, host: &impl Host, now_ms: i64, metrics: &mut Metrics) {
         let env = &mut Env::new(host, now_ms, metrics);
         let mut policy = SendPolicy::Always;

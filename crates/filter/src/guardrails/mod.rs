@@ -22,8 +22,8 @@ pub const EXCHANGE_EVERY_MS: i64 = 500;
 /// A worker counts a visitor of a variant once in this time.
 const VISITOR_WINDOW_MS: u64 = 24 * 3_600_000;
 
-/// How many counted visitors a worker remembers, half of them for certain. A visitor who was forgotten counts again, which is
-/// then at most one count in so many.
+/// How many counted visitors a worker remembers; at least the last half of them. A forgotten visitor counts again, which is then
+/// at most one count in so many.
 const COUNTED_VISITORS_MAX: usize = 20_000;
 
 /// Distinguishes a visitor's error from the visitor in the memory of counted ones.

@@ -3,7 +3,7 @@
 use crate::shared_data::{Reader, Record, Writer};
 use edgesplit_engine::guardrail::{InterimLooks, Tally};
 
-/// How many revisions are kept. Usually there is one, and another while workers change over or a listener drains.
+/// How many revisions are kept. Usually there is one, and another while workers install a new one or a listener drains.
 pub const REVISIONS_MAX: usize = 4;
 
 /// The rows of the last revisions, the most recently used in front.

@@ -19,8 +19,8 @@ pub fn overrides_cache_control(name: &[u8]) -> bool {
 
 /// Turns a response's `cache-control` values into one that no shared cache may store. `None` if they forbid it already.
 ///
-/// `public` and `s-maxage` go; `private`, `no-cache` and `no-store` stay; with none of the three, `private` is added. A
-/// `private="…"` or `no-cache="…"` that lists fields speaks of those fields only, and does not count.
+/// `public` and `s-maxage` are removed. `private`, `no-cache` and `no-store` stay, and without any of the three `private` is
+/// added. A `private="…"` or `no-cache="…"` with a list applies to the listed fields only, and is not one of the three.
 pub fn made_private<'a>(values: impl Iterator<Item = &'a [u8]>) -> Option<String> {
     let mut kept: Vec<String> = Vec::new();
     let (mut dropped, mut guarded) = (false, false);

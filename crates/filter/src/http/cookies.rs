@@ -37,7 +37,7 @@ pub fn find_in<'a>(header: &'a [u8], name: &str, mut wanted: impl FnMut(&[u8]) -
     }
 }
 
-/// The value of a cookie, if `name` is its name. Spaces may stand around both.
+/// The value of a cookie, if `name` is its name. Both may have spaces around them.
 #[inline(never)]
 fn value_of<'a>(pair: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     let value = pair.trim_ascii_start().strip_prefix(name)?;
@@ -77,7 +77,7 @@ pub fn encoded_cookie(headers: &HeaderMap, name: &str) -> Option<String> {
         }
         let (found, value) = pair.split_at_checked(position(pair, b'=')?)?;
         let value = value.get(1..)?;
-        // Some put it into quotes.
+        // Some scripts put it into quotes.
         let value = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value);
         if url::percent_decoded(found) != name.as_bytes() {
             return None;

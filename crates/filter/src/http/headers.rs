@@ -1,13 +1,13 @@
-//! A header map as the proxy hands it over: one block of bytes, read in place, so that looking at a request copies
-//! nothing. Invalid lengths end the map early; reads never pass the end of the block.
+//! A header map in the proxy's encoding: one block of bytes, which is read in place and not copied. Invalid lengths end the
+//! map early; reads never pass the end of the block.
 
 pub use edgesplit_engine::header_name::{HeaderLengthMask, NameSet, folded, is_name};
 
 /// Header names and values in their order. Values are arbitrary bytes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HeaderMap {
-    /// Little-endian u32 numbers: how many pairs, then each pair's two lengths; then each name and value, a NUL behind
-    /// each.
+    /// Little-endian u32 numbers: the number of pairs, then each pair's two lengths. Then each name and value, followed by a
+    /// NUL.
     block: Vec<u8>,
     /// The position of the last byte before the first name.
     before_texts: usize,

@@ -45,7 +45,7 @@ pub fn conditions(headers: &HeaderMap, mark: Option<u64>) -> Vec<Condition> {
     if (is_dropped || !(has_tags || mark.is_empty())) && headers.get(IF_MODIFIED_SINCE).is_some() {
         changes.push((IF_MODIFIED_SINCE, None));
     }
-    // The state of the resource is compared, whichever variant of it the client has seen.
+    // These compare the state of the resource, which is the same for all variants.
     if let Some(tags) = listed(headers, IF_MATCH).filter(|tags| tags.iter().any(|tag| !split(tag).1.is_empty())) {
         changes.push((IF_MATCH, Some(tags.iter().map(|tag| unmarked(tag)).collect::<Vec<_>>().join(", "))));
     }

@@ -91,7 +91,7 @@ document! {
 /// An endpoint in a block of its own.
 pub(super) const ENDPOINT: Then<Object<Service>, Endpoint> = Then { kind: strict(), then: Service::endpoint };
 
-/// An endpoint whose members stand among others.
+/// An endpoint whose members are among others.
 pub(super) const ENDPOINT_IN_PLACE: InPlace<Service, Endpoint> = InPlace(Service::endpoint);
 
 impl Service {
@@ -104,10 +104,10 @@ impl Address {
     /// The members of an endpoint that mean nothing without its cluster.
     pub(super) const NAMES: [&str; 4] = ["authority", "path", "scheme", "headers"];
 
-    /// The endpoint in the cluster of this name, whose members stand in `block`.
+    /// The endpoint in the cluster of this name, whose members are in `block`.
     pub(super) fn endpoint(self, cluster: String, block: Node<'_>, problems: &mut Problems) -> Option<Endpoint> {
         let Address { authority, path, scheme, headers } = self;
-        // Istio names its clusters `outbound|80||service.namespace.svc.cluster.local`: the host stands last.
+        // Istio names its clusters `outbound|80||service.namespace.svc.cluster.local`: the host comes last.
         let host = || cluster.rsplit('|').next().filter(|host| names::is_authority(host)).map(str::to_owned);
         let Some(authority) = authority.or_else(host) else {
             let message = "missing; its default, the name of the cluster, is no host";

@@ -146,7 +146,7 @@ document! {
 const ON_FULL: Choice<OnFull> =
     Choice(|| vec![("drop_oldest", OnFull::DropOldest), ("drop_newest", OnFull::DropNewest)]);
 
-/// Which batch goes when the outbox is full.
+/// The batch that is dropped when the outbox is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnFull {
     /// The one that has waited longest.

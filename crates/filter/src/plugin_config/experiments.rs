@@ -22,13 +22,13 @@ use serde_json::Value;
 pub struct Experiments {
     /// The format of fetched documents and of `inline`.
     pub format: FormatRef,
-    /// The service to fetch from; `None`: only `inline` counts.
+    /// The service to fetch from; `None` if there is only `inline`.
     pub source: Option<Source>,
     /// A JSON object in the experiment format, not validated yet: in force until the first good fetch.
     pub inline: Option<Value>,
     /// The key of a vendor's encrypted payload.
     pub decryption_key: Option<DecryptionKey>,
-    /// The routes and baselines of a vendor's flags, the first that names a flag counts.
+    /// The routes and baselines of a vendor's flags. The first that names a flag applies.
     pub routes: Vec<FlagRoute>,
     /// The goals beside a vendor's flags.
     pub goals: Vec<Goal>,

@@ -49,7 +49,7 @@ pub(super) fn check_header_name(name: &str) -> Result<String, &'static str> {
     Ok(name.to_ascii_lowercase())
 }
 
-/// The name of a header, in lower case, that is none of those that are taken.
+/// The name of a header, in lower case, that is not taken.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct HeaderName {
     taken: &'static [&'static [&'static str]],

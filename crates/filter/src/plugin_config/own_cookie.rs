@@ -24,7 +24,7 @@ pub struct OwnCookie {
     pub max_age_s: u64,
     /// Its `Path`.
     pub path: String,
-    /// Its `Domain`; `None`: the host that answers.
+    /// Its `Domain`; `None` for the host that answers.
     pub domain: Option<String>,
     /// Its `SameSite`.
     pub same_site: SameSite,
@@ -42,7 +42,7 @@ impl OwnCookie {
         self.written(value, self.max_age_s)
     }
 
-    /// The `Set-Cookie` that takes it away from the browser.
+    /// The `Set-Cookie` that removes it from the browser.
     pub fn expired(&self) -> String {
         // Browsers identify a cookie by its name, domain and path. The other attributes are needed because browsers apply
         // the same rules to a cookie that expires as to one that is set.
@@ -190,7 +190,7 @@ impl Cookie {
     }
 }
 
-/// A cookie whose members stand among others.
+/// A cookie whose members are among others.
 pub(super) struct InPlaceCookie(pub(super) Cookie);
 
 impl Kind for InPlaceCookie {
@@ -217,8 +217,8 @@ impl Kind for InPlaceCookie {
     }
 }
 
-/// Browsers drop such cookies silently, and every page view would be a new visitor.
-/// The prefixes are defined in RFC 6265bis, section 4.1.3.
+/// Refuses cookies that browsers drop silently: every page view would be a new visitor. RFC 6265bis, section 4.1.3, defines the
+/// prefixes.
 fn refuse_cookies_that_browsers_drop(own: &OwnCookie, path: &Path<'_>, problems: &mut Problems) {
     if own.same_site == SameSite::None && !own.secure {
         let message = "browsers drop a cookie with same_site none unless it is secure; expected secure: true";

@@ -6,8 +6,8 @@
 
 use serde_json::{Map, Number, Value};
 
-/// Nested structs and lists. Below what protobuf decoders themselves allow (100 messages, three for each level here),
-/// so nothing that reaches the filter is lost to it, and far below what a VM's stack holds.
+/// The depth of nested structs and lists. It is more than protobuf decoders allow (100 messages, three for each level here), so no
+/// configuration that reaches the filter exceeds it, and far less than a VM's stack holds.
 const DEPTH_MAX: usize = 64;
 
 /// Doubles distinguish every whole number up to here from its neighbours.
@@ -205,7 +205,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn refuses_what_no_encoder_writes() {
+    fn malformed_encodings_are_refused() {
         let entry = |value: &[u8]| field(1, &[field(1, b"k"), field(2, value)].concat());
         let null = [0x08, 0];
         let cases: [(&str, Vec<u8>); 16] = [

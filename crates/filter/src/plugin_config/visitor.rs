@@ -11,14 +11,14 @@ use edgesplit_formats::document::{Choice, Flag, List, Map, Nullable, Object, Par
 /// Identification of visitors, their attributes, and exclusion of visitors.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Visitor {
-    /// Where the id is looked for: the first that is present and not empty wins.
+    /// The places of the id: the first that has a usable value wins.
     pub id: Vec<IdSource>,
-    /// The cookie of an id that is made for a visitor who has none; `None`: no id is made.
+    /// The cookie of an id that is made for a visitor without one; `None` if none is made.
     pub mint: Option<Mint>,
     /// Aliases and the attributes they stand for, in the order of the aliases. No alias hides a built-in attribute, and
     /// none stands for [`AttributeName::Named`].
     pub attributes: Vec<(String, AttributeName)>,
-    /// The consent without which there is no id, no bucketing and no event; `None`: none is asked for.
+    /// The consent without which there is no id, no bucketing and no event; `None` if none is needed.
     pub consent: Option<Consent>,
     /// Whether `Sec-GPC: 1` counts as no consent.
     pub honor_gpc: bool,
@@ -28,7 +28,7 @@ pub struct Visitor {
     pub exclude_bots: bool,
     /// The patterns that identify a bot.
     pub bot_patterns: BotPatterns,
-    /// Whether cookies that the filter has set are taken away from a visitor who has not consented, or objects.
+    /// Whether the filter's cookies are removed from the browser of a visitor who has not consented, or objects.
     pub expire_cookies: bool,
 }
 
@@ -127,18 +127,18 @@ pub(super) enum Signal {
     Dnt,
 }
 
-/// A place where the visitor's id may stand.
+/// A place of the visitor's id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum IdSource {
     /// A request header; the name is in lower case.
     Header(String),
     /// A cookie.
     Cookie(String),
-    /// A claim of a JSON Web Token that has been verified before.
+    /// A claim of a JSON Web Token, which another filter has to verify.
     JwtClaim {
         /// The claim.
         claim: String,
-        /// Where the token stands.
+        /// The place of the token.
         token: TokenSource,
     },
 }
@@ -161,7 +161,7 @@ impl IdSource {
     }
 }
 
-/// A place where a token may stand.
+/// A place of a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TokenSource {
     /// A request header, with or without `Bearer`; the name is in lower case.

@@ -31,6 +31,6 @@ pub(super) struct WorkerParts<'a> {
     pub(super) assignment_sets: &'a mut AssignmentSets,
     /// The variants of the visitor, in the order of the config.
     pub(super) choices: &'a mut Vec<Choice>,
-    /// Those of them that may be exposures.
+    /// The choices that may be exposures.
     pub(super) exposed: &'a mut Vec<Choice>,
 }

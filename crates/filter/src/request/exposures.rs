@@ -30,8 +30,8 @@ impl<'a> ExposureReporter<'a> {
         ExposureReporter { window: pipeline.dedupe.window(now_ms), pipeline, config, now_ms }
     }
 
-    /// Defers the exposures of `exposed` to the response, unless they were reported already. A set of which all were reported
-    /// is remembered as a whole, to be found by one look.
+    /// Defers the exposures of `exposed` to the response, unless they were reported already. A set whose exposures were all
+    /// reported is remembered as a whole, and found by one look-up.
     #[inline(always)]
     pub(super) fn report(
         &mut self,
@@ -143,7 +143,7 @@ impl<'a> ExposureReporter<'a> {
         Some(Exposure { subject, unit: unit.into(), name, fingerprint, window: self.window, written })
     }
 
-    /// The encoded event, if the format is a vendor's. `None`: the vendor has no event for it.
+    /// The encoded event, if the format is a vendor's. The outer `None` means that the vendor has no event for it.
     #[allow(clippy::option_option, reason = "no event at all, and no event yet, are different")]
     fn vendor_exposure(
         &self,
@@ -197,7 +197,7 @@ impl<'a> ExposureReporter<'a> {
     }
 }
 
-/// The tag of several choices together. `None`: there is one choice at most, or the id does not name all exposures.
+/// The tag of several choices together. `None` if there is at most one choice, or if the id does not name all exposures.
 fn set_tag(snapshot: &Snapshot, exposed: &[Choice]) -> Option<u64> {
     let mut all = exposed.len() as u64;
     for choice in exposed {

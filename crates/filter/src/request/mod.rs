@@ -1,7 +1,7 @@
 //! The request path, in four stages:
 //!
 //! ```text
-//! read    the headers, once: what the client asks for, and the owned names that it sent
+//! read    the headers, once: the request line, the cookies, and the owned names that the client sent
 //! plan    the experiments and goals of the route, and the inputs that they can need
 //! decide  every experiment, by the engine's evaluator; the events and cookies that follow
 //! write   the changes of the request's headers, one host call each

@@ -29,9 +29,9 @@ pub(super) struct HeaderMutations<'a> {
     cache_key: &'a str,
     /// The headers to set, and those without a value to remove. Of several with one name, the last counts.
     changes: Vec<(&'a str, Option<&'a str>)>,
-    /// The request target as it came.
+    /// The request target from the client.
     pub(super) target: &'a [u8],
-    /// The request target as it goes on, if it changes.
+    /// The new request target, if it changes.
     pub(super) new_target: Option<Vec<u8>>,
 }
 
@@ -73,7 +73,7 @@ impl<'a> HeaderMutations<'a> {
         self.changes.push((name, value));
     }
 
-    /// Rewrites the path, if it starts with the prefix. A rewrite that would lead elsewhere leaves the path alone.
+    /// Rewrites the path, if it starts with the prefix. A rewrite that would lead to another host or folder is not made.
     pub(super) fn rewrite_path(&mut self, path: &PathRewrite) -> Result<(), EscapingPath> {
         let target = self.new_target.as_deref().unwrap_or(self.target);
         if let Some(rewritten) = path.rewritten(target) {

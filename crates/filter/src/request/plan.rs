@@ -39,7 +39,7 @@ pub(super) struct Planner<'a> {
 }
 
 impl Planner<'_> {
-    /// Plans a request. `None`: the request goes on as it is.
+    /// Plans a request. `None` if it goes on without experiments.
     #[inline(always)]
     pub(super) fn plan<'a>(
         self,

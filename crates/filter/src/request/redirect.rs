@@ -27,7 +27,7 @@ impl<'a> Target<'a> {
         // Browsers read a backslash as a slash.
         let end = rest.find(['/', '\\']).and_then(|at| rest.split_at_checked(at));
         let (authority, path) = end.unwrap_or((rest, "/"));
-        // What precedes an `@` is a user's name, not the host.
+        // A user's name, not the host, precedes an `@`.
         let authority = authority.rsplit('@').next().unwrap_or_default();
         Target { origin: Some((scheme, authority)), path, query, fragment, place }
     }
@@ -77,8 +77,8 @@ fn default_port(scheme: &[u8]) -> Option<&'static [u8]> {
     }
 }
 
-/// Whether the choice's variant redirects to the address that the client is at, or to a host that is not allowed. The
-/// visitor is then shown nothing different, so that is no exposure.
+/// Whether the choice's variant redirects to the client's own address, or to a host that is not allowed. The visitor then sees
+/// no difference, and there is no exposure.
 #[inline(never)]
 pub(super) fn is_redirect_skipped(
     snapshot: &Snapshot,
@@ -100,7 +100,7 @@ pub(super) fn leads_to_allowed_host(to: &str, request: &RequestContext<'_>, host
     is_web && (is_own || hosts.iter().any(|pattern| pattern.matches(host.as_bytes())))
 }
 
-/// The location of a redirect to `to`, with the request's query. `None`: the client is there already.
+/// The location of a redirect to `to`, with the request's query. `None` if the client is there already.
 ///
 /// `sent` is the request's query as it came, which a preview's link needs on the same site. Another site gets the query
 /// without the filter's own parameters: a preview's token must not leave the site.

@@ -1,10 +1,9 @@
-//! Which user agents are bots: those that say so. HTTP libraries are not in the list, since services call each other
-//! with them.
+//! Bots, recognized by their user agent. HTTP libraries are not in the list, since services call each other with them.
 
 /// How many patterns a configuration may have.
 pub const PATTERNS_MAX: usize = 256;
 
-/// How long each of them may be.
+/// The longest pattern.
 pub const PATTERN_BYTES_MAX: usize = 128;
 
 /// How much of a user agent is compared: real ones are shorter.
@@ -13,7 +12,7 @@ pub const USER_AGENT_BYTES_MAX: usize = 1_024;
 /// The entry of a configured list that stands for the patterns here.
 pub const BUILTIN: &str = "builtin";
 
-/// What bots put into their user agent, in lower case. Most have "bot" in their name.
+/// Parts of the user agents of bots, in lower case. Most have "bot" in their name.
 const PATTERNS: &[&str] = &[
     "anthropic-ai",
     "archiver",
@@ -158,10 +157,10 @@ fn names_bot_at(user_agent: &[u8], at: usize) -> bool {
     FIRST.contains([first, second])
         && SECOND.contains([second, third])
         && PATTERNS.iter().any(|pattern| starts_with(rest, pattern.as_bytes()))
-        && !ends_a_telephone_s_name(user_agent, at)
+        && !is_cubot(user_agent, at)
 }
 
-fn ends_a_telephone_s_name(user_agent: &[u8], at: usize) -> bool {
+fn is_cubot(user_agent: &[u8], at: usize) -> bool {
     at.checked_sub(2).and_then(|start| user_agent.get(start..)).is_some_and(|text| starts_with(text, NOT_A_BOT))
 }
 
@@ -174,7 +173,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bots_say_so_and_people_and_services_do_not() {
+    fn bots_are_distinguished_from_people_and_services() {
         for bot in [
             "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)",
             "Mozilla/5.0 (compatible; bingbot/2.0)",

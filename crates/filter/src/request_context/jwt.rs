@@ -1,6 +1,6 @@
-//! A claim of a JSON Web Token (RFC 7519). **The signature is not checked here**: the token has to be verified before
-//! the request gets to this filter, by Envoy's `jwt_authn` filter for one. An unverified token lets a client be whoever
-//! it likes, which is no more than what it can do with an id in a cookie.
+//! A claim of a JSON Web Token (RFC 7519). **The signature is not checked here**: another filter, such as Envoy's
+//! `jwt_authn`, has to verify the token before the request gets to this one. With an unverified token, as with an id in a
+//! cookie, a client can claim to be any visitor.
 
 use base64::Engine;
 use base64::alphabet::URL_SAFE;
@@ -9,10 +9,10 @@ use edgesplit_engine::json;
 use edgesplit_engine::number;
 use serde_json::Value;
 
-/// A longer token is not looked at.
+/// A longer token is ignored.
 pub const TOKEN_BYTES_MAX: usize = 8192;
 
-/// Tokens are written without padding and without stray bits; who writes them otherwise means the same.
+/// Tokens are written without padding and trailing bits. Others are accepted too.
 const BASE64URL: GeneralPurpose = GeneralPurpose::new(
     &URL_SAFE,
     GeneralPurposeConfig::new()
@@ -21,7 +21,7 @@ const BASE64URL: GeneralPurpose = GeneralPurpose::new(
 );
 
 /// The claim `name` of the token in `text`, which may have `Bearer ` in front of it: a text, or a number as JSON writes
-/// it. `None` for claims of other types, encrypted tokens, and whatever is no token.
+/// it. `None` for claims of other types, encrypted tokens, and malformed ones.
 pub fn claim(text: &[u8], name: &str) -> Option<String> {
     let token = without_scheme(text.trim_ascii());
     if token.len() > TOKEN_BYTES_MAX {
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn with_or_without_its_scheme_and_padding() {
+    fn scheme_and_padding_are_optional() {
         let payload = r#"{"sub":"u1"}"#;
         let bare = token(payload);
         let padded = format!("e30=.{}.", PADDED.encode(r#"{"sub":"u1" }"#));
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_of_any_kind_are_no_panic() {
+    fn damaged_tokens_never_panic() {
         let whole = token(r#"{"sub":"u1"}"#).into_bytes();
         for at in 0..whole.len() {
             for byte in [0, b'.', b'=', b'"', 0x80, 0xff] {

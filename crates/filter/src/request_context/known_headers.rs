@@ -1,8 +1,8 @@
-//! The headers that every request is read for.
+//! The headers that are looked up in every request.
 
 use crate::http::headers::{HeaderLengthMask, is_name};
 
-/// A header that every request is read for.
+/// A header that is looked up in every request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Known {
     Dnt,
@@ -19,7 +19,7 @@ pub(super) enum Known {
     SecPurpose,
 }
 
-/// The lengths of their names.
+/// The lengths of the names of known headers.
 pub(super) const LENGTHS: HeaderLengthMask = HeaderLengthMask::of(&[3, 4, 5, 6, 7, 10, 11]);
 
 /// The header called `name`. Most other names of its length begin differently.
@@ -42,7 +42,7 @@ fn known(name: &[u8]) -> Option<Known> {
     })
 }
 
-/// The values of these headers.
+/// The values of the known headers of a request.
 #[derive(Debug, Default)]
 pub(super) struct KnownHeaders<'a> {
     /// The first value of each name.
@@ -58,7 +58,7 @@ impl<'a> KnownHeaders<'a> {
         self.values.get(known as usize).copied().flatten()
     }
 
-    /// Notes a header, if it is one of these.
+    /// Notes a header, if it is a known one.
     #[inline(always)]
     pub(super) fn note(&mut self, name: &[u8], value: &'a [u8]) {
         let Some(known) = known(name) else { return };

@@ -1,4 +1,4 @@
-//! The context of a request: the facts about it and its visitor that decisions need, read as the plugin configuration wants.
+//! The context of a request: the facts about it and its visitor that decisions need, as the plugin configuration defines them.
 //! The filter and the command build it in the same way.
 
 pub mod bots;
@@ -149,7 +149,7 @@ impl<'a> RequestContext<'a> {
         url::host(self.authority())
     }
 
-    /// Whether Envoy mirrors a request and this is the copy, whose response it drops. It marks copies at the end of the host.
+    /// Whether this is Envoy's copy of a mirrored request, whose response it drops. It marks copies at the end of the host.
     pub fn is_mirrored(&self) -> bool {
         match self.authority() {
             [.., b'w'] => self.authority().ends_with(b"-shadow"),
@@ -187,7 +187,7 @@ impl<'a> RequestContext<'a> {
 fn text(bytes: Option<&[u8]>) -> AttributeValue<'_> {
     match bytes.map(std::str::from_utf8) {
         Some(Ok(text)) => AttributeValue::Text(Cow::Borrowed(text)),
-        // What is not UTF-8 is no text: it counts as absent.
+        // Bytes that are not UTF-8 count as absent.
         Some(Err(_)) | None => AttributeValue::Missing,
     }
 }
@@ -281,7 +281,7 @@ pub fn preview_token<'a>(view: &RequestContext<'a>, request: &Request) -> Option
     url::parameter(view.query?, &preview.parameter)
 }
 
-/// The content of a token, or the reason why it does not count; `None` if there are no preview links.
+/// The content of a token, or the reason why it is not valid; `None` if there are no preview links.
 #[inline(never)]
 pub fn preview(
     token: &[u8],

@@ -1,17 +1,17 @@
-//! Preview links: a parameter of the URL that shows chosen variants to whoever has the link, until it expires.
+//! Preview links: a parameter of the URL that shows chosen variants to everyone who has the link, until it expires.
 //!
 //! ```text
 //! 1~1796083200~checkout-button.green~nav.mega~MAC
-//! │ │          │                              └ HMAC-SHA-256 of all that stands before, base64url
+//! │ │          │                              └ HMAC-SHA-256 of everything before it, base64url
 //! │ │          └ experiment.variant, percent-encoded so that `.` and `~` only separate
 //! │ └ when it expires, in seconds since the epoch
 //! └ the version
 //! ```
 //!
-//! A token of version 2 is bound to a host, which stands behind the time: `2~1796083200~shop%2Eexample~…`.
+//! A token of version 2 is bound to a host, which follows the time: `2~1796083200~shop%2Eexample~…`.
 //!
-//! People can read what a link shows and until when; only who has the secret can make one. It names no visitor: whoever
-//! has it may use it, as often as they like.
+//! Everyone can read a link's variants and its time, but making one takes the secret. A link is not bound to a visitor, and can
+//! be used any number of times.
 
 use crate::http::url;
 use crate::plugin_config::SECRET_BYTES_MIN;
@@ -22,29 +22,29 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use std::fmt;
 
-/// A longer token is not looked at: checking it would be work that anybody can ask for.
+/// A longer token is refused unchecked: every client can send one.
 pub const TOKEN_BYTES_MAX: usize = 4096;
 
 /// How many experiments a preview can choose the variants of.
 pub const PAIRS_MAX: usize = 16;
 
-/// The version of tokens that count on every host.
+/// The version of tokens that are valid on every host.
 const VERSION: &str = "1";
 
-/// The version of tokens that count on one host.
+/// The version of tokens that are valid on one host.
 const VERSION_OF_HOST: &str = "2";
 
-/// What is signed begins with this, so that a signature of something else under the same secret is none of a preview.
+/// The start of every signed text. A signature of another kind under the same secret is therefore no preview's.
 const DOMAIN: &[u8] = b"edgesplit preview\n";
 
-/// What a token says that was signed with the right secret and has not expired.
+/// The content of a valid token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Preview {
     /// When it expires, in seconds since the epoch.
     pub expires_s: u64,
-    /// The only host that it counts on, without port and in lower case; `None`: any host.
+    /// The only host that it is valid on, without port and in lower case; `None` for any host.
     pub host: Option<String>,
-    /// Experiment and variant, by their keys; each experiment once. The config may know neither of them any more.
+    /// Experiment and variant, by their keys; each experiment once. The config may no longer have them.
     pub pairs: Vec<(String, String)>,
 }
 
@@ -55,7 +55,7 @@ impl Preview {
     }
 }
 
-/// Why no token can be made.
+/// The reason why no token can be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotMade {
     /// The secret is shorter than [`SECRET_BYTES_MIN`].
@@ -64,7 +64,7 @@ pub enum NotMade {
     Pairs,
     /// An experiment or a variant has no name.
     Empty,
-    /// An experiment stands there twice.
+    /// An experiment is named twice.
     Twice,
     /// It would be longer than [`TOKEN_BYTES_MAX`].
     TooLong,
@@ -79,20 +79,20 @@ impl fmt::Display for NotMade {
             ),
             NotMade::Pairs => write!(f, "expected 1 to {PAIRS_MAX} pairs of an experiment and its variant"),
             NotMade::Empty => f.write_str("an experiment or a variant has an empty key"),
-            NotMade::Twice => f.write_str("an experiment stands there twice"),
+            NotMade::Twice => f.write_str("an experiment is named twice"),
             NotMade::TooLong => write!(f, "the link's parameter would be longer than {TOKEN_BYTES_MAX} bytes"),
         }
     }
 }
 
-/// Why a token does not count. To the visitor all of them are the same: as if there were none.
+/// The reason why a token is not valid. The visitor gets the page without the preview in each case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotValid {
-    /// Longer than [`TOKEN_BYTES_MAX`], of another version, or of no shape that [`make`] gives.
+    /// Longer than [`TOKEN_BYTES_MAX`], of another version, or not of the shape that [`make`] gives.
     Malformed,
     /// Signed with another secret, or altered.
     Forged,
-    /// Its time is over.
+    /// It has expired.
     Expired,
     /// It is bound to another host.
     OtherHost,
@@ -101,9 +101,9 @@ pub enum NotValid {
 impl fmt::Display for NotValid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            NotValid::Malformed => "no preview link's token",
+            NotValid::Malformed => "not the token of a preview link",
             NotValid::Forged => "signed with another secret, or altered",
-            NotValid::Expired => "its time is over",
+            NotValid::Expired => "it has expired",
             NotValid::OtherHost => "made for another host",
         })
     }
@@ -112,11 +112,11 @@ impl fmt::Display for NotValid {
 /// The token that chooses `pairs` of experiment and variant until `expires_s`, in seconds since the epoch, on `host` or on
 /// any host.
 ///
-/// It is text of `[A-Za-z0-9_.~%-]`. As the value of a URL's parameter its `%` has to be encoded once more:
+/// It is a text of `[A-Za-z0-9_.~%-]`. In the value of a URL's parameter, its `%` has to be encoded once more:
 /// [`parameter_value`] does that.
 ///
 /// # Errors
-/// What cannot be a preview.
+/// The secret is too short, or the pairs make no preview.
 pub fn make(
     secret: &[u8],
     expires_s: u64,
@@ -153,18 +153,16 @@ pub fn make(
     if token.len() > TOKEN_BYTES_MAX { Err(NotMade::TooLong) } else { Ok(token) }
 }
 
-/// `token` as it stands in a URL.
+/// `token` as the value of a URL's parameter.
 pub fn parameter_value(token: &str) -> String {
     token.replace('%', "%25")
 }
 
-/// What `token` says, which is a parameter's value after percent-decoding, if it was made with `secret` and has not
-/// expired at `now_ms`, in milliseconds since the epoch, and is not bound to another host than `host`, which is without port
-/// and in lower case. The signature is compared in constant time, before anything
-/// else is read.
+/// The content of `token`, a parameter's value after percent-decoding. `now_ms` is in milliseconds since the epoch, and `host`
+/// is without port and in lower case. The signature is compared in constant time, before anything else is read.
 ///
 /// # Errors
-/// Why it does not count.
+/// The token was not made with `secret`, has expired, or is bound to another host.
 pub fn check(secret: &[u8], token: &[u8], host: &[u8], now_ms: i64) -> Result<Preview, NotValid> {
     if token.len() > TOKEN_BYTES_MAX {
         return Err(NotValid::Malformed);
@@ -187,7 +185,7 @@ pub fn check(secret: &[u8], token: &[u8], host: &[u8], now_ms: i64) -> Result<Pr
     Ok(preview)
 }
 
-/// `None` for a secret that cannot sign: an empty one would let everybody.
+/// `None` for a secret that cannot sign: with an empty one, everyone could.
 fn signature(secret: &[u8], signed: &[u8]) -> Option<Hmac<Sha256>> {
     let mac = if secret.is_empty() { None } else { Hmac::<Sha256>::new_from_slice(secret).ok() };
     mac.map(|mac| mac.chain_update(DOMAIN).chain_update(signed))
@@ -247,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn token_of_a_host_counts_on_it_alone() {
+    fn token_of_a_host_is_valid_on_it_alone() {
         let token = make(SECRET, EXPIRES_S, Some("Shop.example:8080"), &[("nav", "mega")]).unwrap();
         assert!(token.starts_with("2~1796083200~shop%2Eexample~nav.mega~"), "{token}");
         let check =
@@ -287,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn altered_forged_and_truncated_tokens_do_not_count() {
+    fn altered_forged_and_truncated_tokens_are_not_valid() {
         let token = token();
         let of_another = make(b"another secret of 16", EXPIRES_S, None, &[("nav", "mega")]).unwrap();
         assert_eq!(check(SECRET, of_another.as_bytes(), b"h", BEFORE_MS), Err(NotValid::Forged));
@@ -323,7 +321,7 @@ mod tests {
         assert_eq!(check(SECRET, &vec![b'1'; TOKEN_BYTES_MAX + 1], b"h", BEFORE_MS), Err(NotValid::Malformed));
     }
 
-    /// The right secret, but nothing that this version writes: another version of the module may.
+    /// The secret is right, but another version of the module may write another shape.
     #[test]
     fn signed_text_of_another_shape_is_malformed() {
         for signed in [
@@ -343,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn ten_thousand_random_inputs_never_count() {
+    fn ten_thousand_random_inputs_are_not_valid() {
         let mut state = 0x2545_f491_4f6c_dd1d_u64;
         let mut next = || {
             state ^= state << 13;

@@ -1,5 +1,5 @@
-//! Sticky bucketing: a cookie that remembers which variants a browser has been given, so that new weights move nobody
-//! who has one. It belongs to the browser, not to an id: who logs in keeps what they had before.
+//! Sticky bucketing: a cookie that remembers the variants of a browser, so new weights do not move its visitor. It belongs to
+//! the browser, not to an id: visitors keep their variants when they log in.
 //!
 //! ```text
 //! 1~checkout-button.0.green~nav.3.mega
@@ -7,15 +7,14 @@
 //! └ the version
 //! ```
 //!
-//! The cookie is the browser's: what stands in it is a wish that is granted only for a variant that exists. Whatever is
-//! odd in it is passed over.
+//! The browser controls the cookie. An entry counts only if its variant exists, and malformed entries are ignored.
 
 use edgesplit_engine::assignments::{percent_decoded, percent_encoded};
 use edgesplit_engine::decide::StickyBucket;
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// The largest cookie, with its name and attributes: what browsers keep at least (RFC 6265, section 6.1).
+/// The largest cookie, with its name and attributes, that every browser keeps (RFC 6265, section 6.1).
 pub const COOKIE_BYTES_MAX: usize = 4096;
 
 /// How many experiments it remembers.
@@ -24,7 +23,7 @@ pub const ENTRIES_MAX: usize = 64;
 /// The version that is written, and the only one that is read.
 const VERSION: &str = "1";
 
-/// What the cookie remembers.
+/// The variants that the cookie remembers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StickyBuckets<'a> {
     /// The oldest first.
@@ -34,8 +33,8 @@ pub struct StickyBuckets<'a> {
 }
 
 impl<'a> StickyBuckets<'a> {
-    /// Reads a cookie's value. Entries that are none are passed over, and of repeated experiments the first counts; a
-    /// value of another version, or a longer one than is ever written, remembers nothing.
+    /// Reads a cookie's value. Malformed entries are ignored, and the first entry of an experiment counts. A value of another
+    /// version, or one that is longer than any written one, has no entries.
     pub fn parse(value: &'a [u8]) -> StickyBuckets<'a> {
         let mut buckets = StickyBuckets::default();
         let text = if value.len() > COOKIE_BYTES_MAX { None } else { std::str::from_utf8(value).ok() };
@@ -70,18 +69,17 @@ impl<'a> StickyBuckets<'a> {
         self.is_repeated
     }
 
-    /// All that is remembered, the oldest first.
+    /// The entries, the oldest first.
     pub fn buckets(&self) -> &[StickyBucket<'a>] {
         &self.entries
     }
 
-    /// The variant that was remembered for this version of the experiment. Whether there is such a variant is for the
-    /// caller to see.
+    /// The variant that was remembered for this version of the experiment. It may not exist any more.
     pub fn variant(&self, experiment: &str, version: u32) -> Option<&str> {
         self.find(experiment).filter(|entry| entry.version == version).map(|entry| &*entry.variant)
     }
 
-    /// Remembers a variant from now on. What is remembered already changes nothing.
+    /// Remembers a variant from now on, unless it is remembered already.
     pub fn remember(&mut self, experiment: &'a str, version: u32, variant: &'a str) {
         if self.variant(experiment, version) == Some(variant) {
             return;
@@ -92,13 +90,12 @@ impl<'a> StickyBuckets<'a> {
         self.entries.push(StickyBucket { experiment, version, variant });
     }
 
-    /// Whether the browser has to be told.
+    /// Whether the cookie has to be written.
     pub fn changed(&self) -> bool {
         self.changed
     }
 
-    /// The cookie's value, where `other_bytes` of the cookie are its name and attributes: as many entries as there is
-    /// room for, of which the oldest give way.
+    /// The cookie's value, with the newest entries that fit. `other_bytes` of the cookie are its name and attributes.
     pub fn value(&self, other_bytes: usize) -> String {
         let bytes_max = COOKIE_BYTES_MAX.saturating_sub(other_bytes);
         let texts: Vec<String> = self.entries.iter().map(written).collect();
@@ -131,7 +128,7 @@ fn parsed(text: &str) -> Option<StickyBucket<'_>> {
     (!bucket.experiment.is_empty() && !bucket.variant.is_empty()).then_some(bucket)
 }
 
-/// A bucket as it stands in the value, with the `~` in front of it.
+/// A bucket as the value contains it, with the `~` in front of it.
 fn written(bucket: &StickyBucket<'_>) -> String {
     let mut text = format!("~{}.", percent_encoded(&bucket.experiment, ".~"));
     // Writing to a string cannot fail.
@@ -175,7 +172,7 @@ mod tests {
         let again = StickyBuckets::parse(value.as_bytes());
         assert_eq!(again.entries.len(), ENTRIES_MAX);
         assert_eq!((again.variant("experiment-35", 0), again.variant("experiment-36", 0)), (None, Some("green")));
-        // What is decided again is young again only where it changes: otherwise nothing is written.
+        // An entry that does not change keeps its age, because nothing is written then.
         let long = "ü".repeat(100);
         let mut large = StickyBuckets::default();
         for name in &names {
@@ -247,7 +244,7 @@ mod tests {
             let value = buckets.value(120);
             assert!(value.len() <= COOKIE_BYTES_MAX - 120);
             assert!(value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.~%-".contains(&byte)), "{value}");
-            // What was understood is understood again.
+            // Entries that were read can be read again.
             let again = StickyBuckets::parse(value.as_bytes());
             assert_eq!(again.entries, buckets.entries);
         }

@@ -22,7 +22,7 @@ pub struct Batch {
     pub part_max: u32,
     /// How many attempts to send it failed.
     pub tries: u32,
-    /// Whether the slot has the events: false between reserving and writing.
+    /// Whether the slot contains the events. It does not between reserving and writing.
     pub written: bool,
     /// The VM that works on it, if any.
     pub lease: Option<Lease>,

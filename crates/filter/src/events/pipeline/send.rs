@@ -1,4 +1,4 @@
-//! From a slot on its way, to the service or to the fallback.
+//! From a slot to the service, or to the fallback.
 
 use super::{DeliveryResult, Pipeline};
 use crate::call_failure::CallFailure;
