@@ -166,26 +166,23 @@ impl ResponsePlan {
         if has_cookies { self.caching.max(Caching::Private) } else { self.caching }
     }
 
+    /// The plans of the request's legs, this one first.
+    fn plans(&self) -> impl Iterator<Item = &ResponsePlan> {
+        std::iter::successors(Some(self), |plan| plan.before.as_deref())
+    }
+
     /// The number of legs of the request, with this one.
     pub fn legs(&self) -> usize {
-        let (mut legs, mut before) = (1, &self.before);
-        while let Some(plan) = before {
-            legs += 1;
-            before = &plan.before;
-        }
-        legs
+        self.plans().count()
     }
 
     /// The value of the `cookie` that a browser would add to its next request, after the responses of this leg and of those
     /// before it.
     pub fn cookies(&self) -> String {
-        let (mut cookies, mut leg) = (String::new(), Some(self));
-        while let Some(plan) = leg {
-            for cookie in plan.actions.iter().flat_map(|actions| actions.cookies()) {
-                cookies.push_str(cookie.split_once(';').map_or(cookie, |(pair, _)| pair));
-                cookies.push(';');
-            }
-            leg = plan.before.as_deref();
+        let mut cookies = String::new();
+        for cookie in self.plans().filter_map(|plan| plan.actions.as_ref()).flat_map(|actions| actions.cookies()) {
+            cookies.push_str(cookie.split_once(';').map_or(cookie, |(pair, _)| pair));
+            cookies.push(';');
         }
         cookies
     }

@@ -107,10 +107,8 @@ impl PluginConfig {
 
     /// The problem if no request can ever have an id, although experiments of `snapshot` bucket by it.
     pub fn identity_problem(&self, snapshot: &Snapshot) -> Option<&'static str> {
-        let buckets =
-            |one: &Experiment| matches!(one.state, State::Running | State::Flag(_)) && one.unit == AttributeName::Id;
         let Visitor { id, mint, .. } = &self.visitor;
-        (id.is_empty() && mint.is_none() && snapshot.experiments.iter().any(buckets)).then_some(NO_IDENTITY)
+        (id.is_empty() && mint.is_none() && snapshot.experiments.iter().any(buckets_by_id)).then_some(NO_IDENTITY)
     }
 
     fn effect_policy(&self) -> EffectPolicy {
@@ -121,6 +119,11 @@ impl PluginConfig {
     pub fn redirect_hosts(&self) -> &[Pattern] {
         self.effects.as_ref().map_or(&[], |effects| &effects.redirect_hosts)
     }
+}
+
+/// Whether visitors are bucketed by their id in `experiment`.
+pub fn buckets_by_id(experiment: &Experiment) -> bool {
+    matches!(experiment.state, State::Running | State::Flag(_)) && experiment.unit == AttributeName::Id
 }
 
 /// The options with which experiments are compiled without a plugin configuration.

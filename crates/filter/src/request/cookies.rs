@@ -5,7 +5,7 @@ use super::flags::FlagOutcomes;
 use crate::host::Host;
 use crate::http::cookies;
 use crate::metrics::{Counter, Metrics};
-use crate::plugin_config::{MintOn, OwnCookie};
+use crate::plugin_config::{MintOn, OwnCookie, buckets_by_id};
 use crate::request_context::own_cookies::{
     REMOVALS_MAX, expired_cookies, has_other_minted_id, host as host_of, repeated_cookies, surplus_cookies,
     vendor_cookies,
@@ -14,10 +14,9 @@ use crate::request_context::sticky::{COOKIE_BYTES_MAX, StickyBuckets};
 use crate::request_context::{RequestContext, minted, minted_id};
 use crate::response_plan::ResponsePlan;
 use edgesplit_engine::assignments::percent_encoded;
-use edgesplit_engine::attribute::AttributeName;
 use edgesplit_engine::decide::{DecisionInput, schedule_reason};
 use edgesplit_engine::route::OPTIONS;
-use edgesplit_engine::snapshot::{Experiment, State};
+use edgesplit_engine::snapshot::Experiment;
 use std::cell::OnceCell;
 
 /// Mints an id, if an experiment can use it, the visitor is not excluded and a browser would keep it. Refusals are counted.
@@ -32,11 +31,8 @@ pub(super) fn mint<'a>(
     response: &mut ResponsePlan,
 ) -> Option<&'a str> {
     let mint = context.config.visitor.mint.as_ref()?;
-    let uses_id = |experiment: &Experiment| {
-        matches!(experiment.state, State::Running | State::Flag(_))
-            && experiment.unit == AttributeName::Id
-            && schedule_reason(experiment, input.now_ms).is_none()
-    };
+    let uses_id =
+        |experiment: &Experiment| buckets_by_id(experiment) && schedule_reason(experiment, input.now_ms).is_none();
     let snapshot = context.snapshot;
     let mut planned = context.plan.experiments.iter().filter_map(|&at| snapshot.experiments.get(at as usize));
     if context.plan.preview.is_some() || input.exclusion_reason().is_some() || !planned.any(uses_id) {
