@@ -21,12 +21,16 @@ const LAST_MODIFIED: &str = "last-modified";
 /// Handles the headers of a response.
 pub fn handle_response(worker: &mut Worker, host: &(impl Host + StreamHost), mut plan: ResponsePlan) {
     let (caching, validator_mark) = (plan.caching(), plan.validator_mark);
-    let status = if caching == Caching::Unchanged && validator_mark.is_none() {
-        host.response_status()
-    } else {
+    let status = if caching != Caching::Unchanged {
         let headers = host.headers(Headers::Response);
         mark_validators(host, &headers, validator_mark);
-        if caching == Caching::Unchanged { status_in(&headers) } else { keep_from_others(host, &headers, caching) }
+        keep_from_others(host, &headers, caching)
+    } else if validator_mark.is_some() {
+        let headers = host.headers(Headers::Response);
+        mark_validators(host, &headers, validator_mark);
+        status_in(&headers)
+    } else {
+        host.response_status()
     };
     if plan.changes_target && status.is_some_and(|status| status / 100 == 3) {
         restore_location(worker, host, plan.actions.as_deref());
