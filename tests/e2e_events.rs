@@ -113,9 +113,7 @@ fn exposure_has_every_key_and_is_sent_as_configured() {
 #[test]
 fn exposure_is_reported_once_per_window_and_worker() {
     let services = Services::start(&json!({}));
-    // A window that outlasts the test, unless the month ends.
-    let with = json!({"events": {"dedupe": {"window": "720h"}}});
-    let envoy = services.envoy(&plugin(document(&[experiment("nav", json!({}))]), with));
+    let envoy = services.envoy(&plugin(document(&[experiment("nav", json!({}))]), json!({})));
     let mut clients = envoy.clients(2);
     for _ in 0..5 {
         visit(&mut clients[0], "/", "u1");
@@ -239,9 +237,8 @@ fn goal_is_reported_for_every_request_of_an_identified_visitor() {
 fn golden_visitors_are_counted_by_experiment_variant_and_reason() {
     let golden: Value = serde_json::from_str(include_str!("data/golden_decisions.json")).unwrap();
     let experiments: Value = serde_json::from_str(include_str!("data/golden_experiments.json")).unwrap();
-    let with = merged(golden["plugin"].clone(), json!({"events": {"dedupe": {"window": "720h"}}}));
     let services = Services::start(&json!({}));
-    let envoy = services.envoy(&plugin(experiments.clone(), with));
+    let envoy = services.envoy(&plugin(experiments.clone(), golden["plugin"].clone()));
     let mut client = envoy.client();
     let mut reasons: BTreeMap<String, u64> = BTreeMap::new();
     let mut exposed = BTreeSet::new();

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 /// A plugin that reports soon, with the members of `with` on top of its events.
 fn plugin(with: Value) -> Value {
-    let events = json!({"cluster": "collector", "timeout": "1s", "batch": {"max_age": "100ms"}, "dedupe": {"window": "720h"},
+    let events = json!({"cluster": "collector", "timeout": "1s", "batch": {"max_age": "100ms"},
                         "retry": {"backoff_min": "100ms", "backoff_max": "300ms", "lease": "2s"}});
     let experiments = document(&[experiment("nav", json!({}))]);
     json!({"experiments": {"inline": experiments}, "visitor": {"id": [{"header": "x-user-id"}]},

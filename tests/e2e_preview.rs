@@ -6,7 +6,6 @@
 use edgesplit_filter::request_context::preview;
 use edgesplit_testkit::caches::{on_port, start_envoy};
 use edgesplit_testkit::client::Reply;
-use edgesplit_testkit::envoy::Envoy;
 use edgesplit_testkit::eventually_eq;
 use edgesplit_testkit::http::{Request, Response};
 use edgesplit_testkit::roles::Origin;

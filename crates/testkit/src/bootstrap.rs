@@ -29,9 +29,15 @@ pub struct Plugin {
 
 impl Plugin {
     /// The built module, as plugin `demo`. Panics if the configuration has a mistake.
+    ///
+    /// Dedupe windows start at multiples of their length since the epoch. Unless the configuration sets `dedupe`, they
+    /// are as long as they can be: a test that counts exposures would fail if it ran across the start of a window.
     #[track_caller]
-    pub fn new(configuration: Value) -> Plugin {
+    pub fn new(mut configuration: Value) -> Plugin {
         fixture::check_plugin(&configuration);
+        if let Some(events) = configuration.get_mut("events").and_then(Value::as_object_mut) {
+            events.entry("dedupe").or_insert_with(|| json!({"window": "720h"}));
+        }
         Plugin::unchecked(configuration)
     }
 
