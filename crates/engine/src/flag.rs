@@ -56,6 +56,8 @@ pub struct FlagVisitor<'a> {
     pub sticky_store: Option<&'a StickyStore<'a>>,
     /// The steps that the conditions of this request may still take.
     pub steps: &'a StepBudget,
+    /// Milliseconds since the epoch.
+    pub now_ms: i64,
 }
 
 impl fmt::Debug for FlagVisitor<'_> {

@@ -75,7 +75,11 @@ fn main() {
         let mut sink = Sink { evaluator, wire, attributes, aliases: &aliases, events, redirect };
         let steps = &request_budget();
         let id = visitor["id"].as_str();
-        evaluator.decide(&flags, &FlagVisitor { id, attributes, previewed: &[], sticky_store: None, steps }, &mut sink);
+        evaluator.decide(
+            &flags,
+            &FlagVisitor { id, attributes, previewed: &[], sticky_store: None, steps, now_ms: 0 },
+            &mut sink,
+        );
         let host = wire.host(&wire.head(evaluator), HOST).unwrap_or(HOST);
         println!("{}", json!({"host": host, "events": sink.events, "redirect": sink.redirect}));
     }

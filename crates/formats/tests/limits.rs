@@ -108,7 +108,7 @@ fn audiences_of_flags_take_steps() {
     for (steps, is_limited) in [(500, true), (100_000, false)] {
         let steps = StepBudget::new(steps);
         let (id, attributes) = (Some("u1"), &attributes);
-        let visitor = FlagVisitor { id, attributes, previewed: &[], sticky_store: None, steps: &steps };
+        let visitor = FlagVisitor { id, attributes, previewed: &[], sticky_store: None, steps: &steps, now_ms: 0 };
         let mut found = FlagDecisions::default();
         evaluator.decide(&(0..snapshot.experiments.len()).collect::<Vec<_>>(), &visitor, &mut found);
         let limited = found.decided.iter().filter(|(_, outcome, reason)| outcome.is_none() && *reason == Reason::Limit);

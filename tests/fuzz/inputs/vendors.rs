@@ -7,6 +7,9 @@ use edgesplit_engine::flag::{FlagDecisions, FlagVisitor};
 use edgesplit_formats::{Options, compile_bytes, find};
 use serde_json::json;
 
+/// The time of the decisions.
+const NOW_MS: i64 = 1_795_392_000_000;
+
 /// Takes one input.
 pub(crate) fn run(data: &[u8]) {
     let Some((which, payload)) = data.split_first() else { return };
@@ -21,9 +24,15 @@ pub(crate) fn run(data: &[u8]) {
     let attributes = json!({"id": "u1", "country": "DE", "tags": ["a", 1, null], "nested": {"a": {"b": "1.2.3"}},
                             "url": "https://shop.example/checkout/1?a=b"});
     let steps = request_budget();
-    let visitor =
-        FlagVisitor { id: Some("u1"), attributes: &attributes, previewed: &[], sticky_store: None, steps: &steps };
-    let input = DecisionInput::unrestricted(1_795_392_000_000, &steps);
+    let visitor = FlagVisitor {
+        id: Some("u1"),
+        attributes: &attributes,
+        previewed: &[],
+        sticky_store: None,
+        steps: &steps,
+        now_ms: NOW_MS,
+    };
+    let input = DecisionInput::unrestricted(NOW_MS, &steps);
     let candidates: Vec<u32> = (0..).take(snapshot.experiments.len()).collect();
     let mut found = FlagDecisions::default();
     decide_flags(&snapshot, rules, &candidates, &input, &visitor, &mut found);

@@ -91,7 +91,14 @@ pub(super) fn decide(
     let sticky_store: Option<&StickyStore<'_>> = if keeps_sticky { Some(&cookie) } else { None };
     let typed_id = request.attributes.and_then(|typed| typed.get("id")?.as_str());
     let id = context.id.or(typed_id);
-    let visitor = FlagVisitor { id, attributes: &attributes, previewed: &[], sticky_store, steps: input.steps };
+    let visitor = FlagVisitor {
+        id,
+        attributes: &attributes,
+        previewed: &[],
+        sticky_store,
+        steps: input.steps,
+        now_ms: input.now_ms,
+    };
 
     let mut sink = Sink { snapshot, evaluator, log: Log::new(records), rows: Vec::new(), choices: Vec::new() };
     let mut candidates = Vec::new();

@@ -95,7 +95,8 @@ pub(super) fn decide(
         Some(value)
     };
     let sticky_store: Option<&StickyStore<'_>> = if config.request.sticky.is_some() { Some(&cookie) } else { None };
-    let visitor = FlagVisitor { id: request.id, attributes: request, previewed: &[], sticky_store, steps: input.steps };
+    let visitor =
+        FlagVisitor { id: request.id, attributes: request, previewed: &[], sticky_store, steps: input.steps, now_ms };
     let mut sink = Sink {
         snapshot,
         request,
