@@ -15,6 +15,7 @@
 //! | [`effect_policy`] | the effects that experiments may have |
 //! | [`document`](mod@document) | documents that people write: declared objects, their readers and schemas |
 //! | [`diagnostics`] | problems in a document, with their paths |
+//! | `digest`, `semver`, `moment` | digests, semantic versions and times that several vendors use |
 //!
 //! Vendors' formats have no routes and no baselines. The plugin configuration has them, as
 //! [`FlagRoute`]s.
@@ -23,6 +24,8 @@
 pub mod attribute_use;
 pub mod conditions;
 pub mod diagnostics;
+#[allow(dead_code, reason = "for the formats that follow")]
+mod digest;
 pub mod document;
 pub mod effect_policy;
 mod element;
@@ -30,11 +33,15 @@ pub mod events;
 pub mod flags;
 pub mod format;
 pub mod growthbook;
+#[allow(dead_code, reason = "for the formats that follow")]
+mod moment;
 pub mod native;
 pub mod optimizely;
 mod reading;
 pub mod registry;
 mod request_headers;
+#[allow(dead_code, reason = "for the formats that follow")]
+mod semver;
 mod splitter;
 pub mod stepwise;
 

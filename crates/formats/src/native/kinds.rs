@@ -3,14 +3,13 @@
 use crate::conditions;
 use crate::diagnostics::{Node, Problems};
 use crate::document::{Kind, List, Object, Parsed, Then, Whole, schema, strict, whole};
+use crate::moment;
 use edgesplit_engine::attribute::AttributeName;
 use edgesplit_engine::condition::Condition;
 use edgesplit_engine::hash::BUCKETS;
 use edgesplit_engine::number;
 use edgesplit_engine::snapshot::{StatusClass, TrafficStep};
 use serde_json::{Value, json};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 /// A share, a weight or a slot, in 1/10,000.
 pub(super) const SHARE: Whole<u32> = whole(0, BUCKETS as u64);
@@ -27,10 +26,7 @@ pub(super) const ATTRIBUTE: Parsed<AttributeName> = Parsed {
 pub(super) const MOMENT: Parsed<i64> = Parsed {
     expected: "a time in RFC 3339, such as \"2026-12-01T00:00:00Z\"",
     pattern: "^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})$",
-    parse: |text| {
-        let moment = OffsetDateTime::parse(text, &Rfc3339).ok()?;
-        i64::try_from(moment.unix_timestamp_nanos() / 1_000_000).ok()
-    },
+    parse: moment::millis,
     write: i64::to_string,
 };
 
