@@ -7,6 +7,7 @@
 //!   request                         read, plan, decide, write
 //!     request_context               the facts about a request and its visitor
 //!     assignment_set                the header texts of a set of variants
+//!     decision_counts               the decisions until the tick
 //!   response_plan, response         the work that a request leaves for its response
 //!     internal_redirect, location   redirects that the proxy follows, and locations
 //!   events                          exposures and goals, up to their acknowledgement
@@ -18,6 +19,7 @@
 pub mod assignment_set;
 pub mod call_failure;
 pub mod config_sync;
+pub mod decision_counts;
 mod env;
 pub mod events;
 pub mod guardrails;

@@ -1,161 +1,30 @@
 //! Metrics and their names. The worker keeps counts and hands them to the proxy on the tick, so a count costs a request one
 //! addition. The proxy adds up all workers.
 
+mod named;
+mod names;
+
+pub use named::{NAME_PART_BYTES_MAX, OTHER, name_part};
+pub use names::{Counter, Gauge};
+
 use crate::host::{Host, MetricKind};
 use edgesplit_engine::hash::{BuildIdentityHasher, fingerprint};
 use edgesplit_engine::reason::Reason;
 use edgesplit_engine::snapshot::Variant;
-use std::collections::{HashMap, HashSet};
+use named::{Count, NamedCounts, NamedGauges, OTHER_TAG};
+use std::collections::HashSet;
 
 /// The number of variants that a VM counts by name. Further ones are counted together under [`OTHER`].
 pub const VARIANT_NAMES_MAX: usize = 4_096;
 
+/// The number of names for each kind of counts of which a variant or an experiment has several: responses by class,
+/// decisions by reason, and goals.
+pub const LABELLED_NAMES_MAX: usize = VARIANT_NAMES_MAX * CLASSES;
+
 /// Classes of responses: `1xx` to `5xx`.
 pub const CLASSES: usize = 5;
 
-/// The longest part of a name; longer ones are cut.
-pub const NAME_PART_BYTES_MAX: usize = 100;
-
-/// The name for variants beyond the limit.
-pub const OTHER: &str = "_other";
-
-/// The tag that stands for them.
-const OTHER_TAG: u64 = 0;
-
-/// Declares a set of metrics once: the enum, its names and the list of all.
-macro_rules! metric_names {
-    ($(#[$doc:meta])* $set:ident { $($(#[$item_doc:meta])* $item:ident = $name:literal,)* }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum $set {
-            $($(#[$item_doc])* $item,)*
-        }
-
-        impl $set {
-            /// All of them, in the order of their declaration.
-            pub const ALL: &'static [$set] = &[$($set::$item,)*];
-
-            /// The name behind `edgesplit.<plugin>.`.
-            pub const fn name(self) -> &'static str {
-                match self {
-                    $($set::$item => $name,)*
-                }
-            }
-        }
-    };
-}
-
-metric_names! {
-    /// Metrics that only grow.
-    Counter {
-        /// Events that were put into a buffer, or dropped instead.
-        Emitted = "events.emitted",
-        /// Events that the A/B service acknowledged.
-        Delivered = "events.delivered",
-        /// Events that it refused for good.
-        Rejected = "events.rejected",
-        /// Events for which there was no room.
-        DroppedOverflow = "events.dropped_overflow",
-        /// Events that became too old.
-        DroppedExpired = "events.dropped_expired",
-        /// Events that went to the fallback.
-        Diverted = "events.diverted",
-        /// Fetches of a config, new or the same.
-        FetchSuccess = "config.fetch_success",
-        /// Fetches that were answered 304.
-        FetchNotModified = "config.fetch_not_modified",
-        /// Fetches without a usable answer.
-        FetchFailure = "config.fetch_failure",
-        /// Answers whose body was refused.
-        ConfigRejected = "config.rejected",
-        /// Fetched configs that differ from the one before.
-        ConfigChanges = "config.changes",
-        /// Ids that were minted.
-        Minted = "mint.minted",
-        /// Ids that were not minted because the client did not connect over https, so its browser would drop the cookie.
-        MintRefusedInsecure = "mint.refused_insecure",
-        /// Ids that were not minted because the request does not show a page.
-        MintRefusedNotNavigation = "mint.refused_not_navigation",
-        /// Cookies of the filter that were removed from a browser: too many of a vendor's sticky buckets, or set for another
-        /// domain by an earlier configuration.
-        CookiesRemoved = "cookies.removed",
-        /// Requests that passed unchanged because there was no config.
-        NoConfig = "errors.no_config",
-        /// Events dropped in the worker because its buffer was full (also in `dropped_overflow`).
-        BufferFull = "errors.buffer_full",
-        /// Changes of shared data that were given up because other workers kept changing it. They are retried.
-        CasExhausted = "errors.cas_exhausted",
-        /// Reads or writes of shared data that the host refused.
-        SharedData = "errors.shared_data",
-        /// Shared data of another version, or damaged: it was replaced.
-        SharedDataCorrupt = "errors.shared_data_corrupt",
-        /// Events whose slot did not hold them.
-        EventsLost = "errors.events_lost",
-        /// Calls that did not start, usually because there is no such cluster.
-        Dispatch = "errors.dispatch",
-        /// Batches that the fallback refused. They still count as diverted.
-        FallbackFailed = "errors.fallback_failed",
-        /// Answers to calls that were given up, or whose batch another worker settled.
-        StaleReply = "errors.stale_reply",
-        /// Configs whose names of request headers exceed the number of names that are remembered for good.
-        OwnedNames = "errors.owned_names",
-        /// Local responses that the host refused.
-        Respond = "errors.respond",
-        /// Path rewrites and redirects that were left out: the path would lead to another host or folder, or the redirect
-        /// to a host that is not allowed.
-        EffectRefused = "errors.effect_refused",
-        /// Pairs that the assignments header had no room for.
-        AssignmentsOmitted = "errors.assignments_omitted",
-        /// Cookies with sticky buckets that were too long for browsers, and were not set.
-        StickyOmitted = "errors.sticky_omitted",
-        /// Exposures and responses that were counted under [`OTHER`] or not at all, because too many variants have a name.
-        NamesExhausted = "errors.names_exhausted",
-        /// Legs of internal redirects whose next leg did not reach the filter: their exposures are not emitted.
-        LegsLost = "errors.legs_lost",
-    }
-}
-
-metric_names! {
-    /// Metrics that go up and down.
-    Gauge {
-        /// Events in buffers and in the outbox.
-        QueuedEvents = "outbox.queued_events",
-        /// The bytes they take up.
-        QueuedBytes = "outbox.queued_bytes",
-        /// The age of the oldest waiting batch, in seconds.
-        OldestAgeSeconds = "outbox.oldest_age_seconds",
-        /// Experiments that are invalid and switched off.
-        DisabledExperiments = "config.disabled_experiments",
-        /// Seconds since the config service last confirmed this config.
-        AgeSeconds = "config.age_seconds",
-        /// The [`revision_hash`] of the config in force.
-        RevisionHash = "config.revision_hash",
-    }
-}
-
-/// A counter, with the amount that is not handed over yet.
-#[derive(Debug, Default, Clone, Copy)]
-struct Count {
-    id: Option<u32>,
-    pending: u64,
-}
-
-impl Count {
-    fn flush(&mut self, host: &impl Host) {
-        if let (Some(id), 1..) = (self.id, self.pending) {
-            host.increment(id, i64::try_from(self.pending).unwrap_or(i64::MAX));
-            self.pending = 0;
-        }
-    }
-
-    /// As [`Count::flush`], for a metric that is defined at its first count. It keeps its id: hosts take a lock to give one.
-    fn flush_as(&mut self, host: &impl Host, name: impl FnOnce() -> String) {
-        if self.pending > 0 {
-            self.id = self.id.or_else(|| host.define_metric(MetricKind::Counter, &name()));
-            self.flush(host);
-        }
-    }
-}
+const CLASS_NAMES: [&str; CLASSES] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 /// All metrics of one plugin in one VM.
 #[derive(Debug)]
@@ -166,14 +35,14 @@ pub struct Metrics {
     reasons: [Count; Reason::ALL.len()],
     /// Defined when they are first counted, because most plugins never have them.
     vendor_reasons: Vec<(&'static str, Count)>,
-    /// By the variant's tag. The name is made up once.
-    exposures: HashMap<u64, (String, Count), BuildIdentityHasher>,
-    /// Likewise, by class.
-    responses: HashMap<u64, (String, [Count; CLASSES]), BuildIdentityHasher>,
-    /// The gauges of variants that are switched off, by their tags.
-    switches: HashMap<u64, Option<u32>, BuildIdentityHasher>,
+    exposures: NamedCounts,
+    responses: NamedCounts,
+    decisions: NamedCounts,
+    goals: NamedCounts,
+    switches: NamedGauges,
+    weights: NamedGauges,
     gauges: Vec<Option<u32>>,
-    /// Whether a variant was refused a name since names were last released.
+    /// Whether a count was refused a name since names were last released.
     is_exhausted: bool,
 }
 
@@ -190,9 +59,12 @@ impl Metrics {
                 None => Count::default(),
             }),
             vendor_reasons: Vec::new(),
-            exposures: HashMap::default(),
-            responses: HashMap::default(),
-            switches: HashMap::default(),
+            exposures: NamedCounts::new("exposures", VARIANT_NAMES_MAX),
+            responses: NamedCounts::new("responses", LABELLED_NAMES_MAX),
+            decisions: NamedCounts::new("decisions", LABELLED_NAMES_MAX),
+            goals: NamedCounts::new("goals", LABELLED_NAMES_MAX),
+            switches: NamedGauges::new("guardrail.off", VARIANT_NAMES_MAX),
+            weights: NamedGauges::new("weights", VARIANT_NAMES_MAX),
             gauges: (Gauge::ALL.iter())
                 .map(|metric| host.define_metric(MetricKind::Gauge, &format!("{prefix}{}", metric.name())))
                 .collect(),
@@ -225,10 +97,20 @@ impl Metrics {
         }
     }
 
+    /// Counts decisions about one experiment with `reason`, for it and in all.
+    pub fn decided_on(&mut self, experiment: &str, reason: Reason, by: u64) {
+        self.decided(reason, by);
+        let labels = [("experiment", experiment), ("reason", reason.name())];
+        let is_named = self.decisions.add(experiment_tag(experiment), &labels, by);
+        self.note_named(is_named, by);
+    }
+
     /// Counts an exposure of the variant with this `tag`.
     pub fn exposed(&mut self, experiment: &str, variant: &str, tag: u64) {
-        let ((_, count), is_named) = entry(&mut self.exposures, "exposures", experiment, variant, tag);
-        count.pending += 1;
+        let is_named = self.exposures.add(tag, &variant_labels(experiment, variant), 1);
+        if !is_named {
+            self.exposures.add(OTHER_TAG, &variant_labels(OTHER, OTHER), 1);
+        }
         self.note_named(is_named, 1);
     }
 
@@ -238,11 +120,22 @@ impl Metrics {
         if variant.assignment.is_none() {
             return;
         }
-        let ((_, classes), is_named) = entry(&mut self.responses, "responses", experiment, &variant.key, variant.tag);
-        for (count, more) in classes.iter_mut().zip(counts) {
-            count.pending += u64::from(*more);
+        for (class, count) in CLASS_NAMES.into_iter().zip(counts).filter(|(_, count)| **count > 0) {
+            let by = u64::from(*count);
+            let labels = |experiment, variant| [("experiment", experiment), ("variant", variant), ("class", class)];
+            let is_named = self.responses.add(variant.tag, &labels(experiment, &variant.key), by);
+            if !is_named {
+                self.responses.add(OTHER_TAG, &labels(OTHER, OTHER), by);
+            }
+            self.note_named(is_named, by);
         }
-        self.note_named(is_named, counts.iter().copied().map(u64::from).sum());
+    }
+
+    /// Counts a visitor of the variant who reached a goal.
+    pub fn reached(&mut self, experiment: &str, variant: &Variant, goal: &str) {
+        let labels = [("experiment", experiment), ("variant", &*variant.key), ("goal", goal)];
+        let is_named = self.goals.add(variant.tag, &labels, 1);
+        self.note_named(is_named, 1);
     }
 
     fn note_named(&mut self, is_named: bool, by: u64) {
@@ -252,36 +145,37 @@ impl Metrics {
         }
     }
 
-    /// Whether `more` variants may lack a name.
+    /// Whether the counts of `more` variants may lack a name.
     pub fn lacks_names(&self, more: usize) -> bool {
-        self.is_exhausted || self.exposures.len().max(self.responses.len()) + more > VARIANT_NAMES_MAX
+        self.is_exhausted || self.exposures.lacks_names(more) || self.responses.lacks_names(more)
     }
 
-    /// Releases the names of all variants but those with the tags `live`. The proxy keeps their totals.
+    /// Releases the names of all variants and experiments but those with the tags `live`. The proxy keeps their totals.
     pub fn release_names(&mut self, live: impl Iterator<Item = u64>) {
-        let Metrics { exposures, responses, switches, .. } = self;
-        let is_named =
-            |tag: &u64| exposures.contains_key(tag) || responses.contains_key(tag) || switches.contains_key(tag);
-        let kept: HashSet<u64, BuildIdentityHasher> = live.filter(is_named).collect();
-        exposures.retain(|tag, (_, count)| kept.contains(tag) || count.pending > 0);
-        responses.retain(|tag, (_, counts)| kept.contains(tag) || counts.iter().any(|count| count.pending > 0));
-        switches.retain(|tag, _| kept.contains(tag));
+        let Metrics { exposures, responses, decisions, goals, switches, weights, .. } = self;
+        let mut counts = [exposures, responses, decisions, goals];
+        let mut gauges = [switches, weights];
+        let owners = counts.iter().flat_map(|counts| counts.owners());
+        let owners: HashSet<u64, BuildIdentityHasher> =
+            owners.chain(gauges.iter().flat_map(|gauges| gauges.owners())).collect();
+        let live = live.filter(|tag| owners.contains(tag)).collect();
+        counts.iter_mut().for_each(|counts| counts.release(&live));
+        gauges.iter_mut().for_each(|gauges| gauges.release(&live));
         self.is_exhausted = false;
     }
 
     /// Sets the gauge of a variant that a guardrail switches off or on.
-    pub fn switched(&mut self, host: &impl Host, experiment: &str, variant: &Variant, off: bool) {
-        if self.switches.len() >= VARIANT_NAMES_MAX && !self.switches.contains_key(&variant.tag) {
-            return self.note_named(false, 1);
-        }
-        let prefix = &self.prefix;
-        let gauge = self.switches.entry(variant.tag).or_insert_with(|| {
-            let name = format!("{prefix}{}", variant_name("guardrail.off", experiment, &variant.key));
-            host.define_metric(MetricKind::Gauge, &name)
-        });
-        if let Some(gauge) = gauge {
-            host.record(*gauge, u64::from(off));
-        }
+    pub fn switched(&mut self, experiment: &str, variant: &Variant, off: bool) {
+        let labels = variant_labels(experiment, &variant.key);
+        let is_named = self.switches.set(variant.tag, &labels, u64::from(off));
+        self.note_named(is_named, 1);
+    }
+
+    /// Sets the gauge of the weight of a variant that was shown, in 1/10,000.
+    pub fn weighed(&mut self, experiment: &str, variant: &Variant, weight: u32) {
+        let labels = variant_labels(experiment, &variant.key);
+        let is_named = self.weights.set(variant.tag, &labels, u64::from(weight));
+        self.note_named(is_named, 1);
     }
 
     /// Hands over all counts since the last time.
@@ -293,14 +187,11 @@ impl Metrics {
         for (reason, count) in &mut self.vendor_reasons {
             count.flush_as(host, || format!("{prefix}{}", reason_name(reason)));
         }
-        for (name, count) in self.exposures.values_mut() {
-            count.flush_as(host, || format!("{prefix}{name}"));
+        for counts in [&mut self.exposures, &mut self.responses, &mut self.decisions, &mut self.goals] {
+            counts.flush(host, prefix);
         }
-        for (name, classes) in self.responses.values_mut() {
-            for (class, count) in (1..).zip(classes) {
-                count.flush_as(host, || format!("{prefix}{name}.class.{class}xx"));
-            }
-        }
+        self.switches.flush(host, prefix);
+        self.weights.flush(host, prefix);
     }
 
     /// Sets a gauge.
@@ -320,41 +211,19 @@ fn reason_name(reason: &str) -> String {
     format!("decisions.reason.{reason}")
 }
 
-/// The counts of a variant, or beyond the limit those of all others together. Also whether it has its own.
-fn entry<'a, C: Default>(
-    counts: &'a mut HashMap<u64, (String, C), BuildIdentityHasher>,
-    what: &str,
-    experiment: &str,
-    variant: &str,
-    tag: u64,
-) -> (&'a mut (String, C), bool) {
-    let is_known = counts.len() < VARIANT_NAMES_MAX || counts.contains_key(&tag);
-    let (tag, experiment, variant) = if is_known { (tag, experiment, variant) } else { (OTHER_TAG, OTHER, OTHER) };
-    (counts.entry(tag).or_insert_with(|| (variant_name(what, experiment, variant), C::default())), is_known)
+/// Identifies an experiment among all.
+pub fn experiment_tag(experiment: &str) -> u64 {
+    Variant::tag(experiment, "")
 }
 
-fn variant_name(what: &str, experiment: &str, variant: &str) -> String {
-    format!("{what}.experiment.{}.variant.{}", name_part(experiment), name_part(variant))
-}
-
-/// `text` as one part of a metric's name: separators and characters that break exporters become `_`.
-pub fn name_part(text: &str) -> String {
-    let plain = |char: char| if char.is_ascii_alphanumeric() || matches!(char, '_' | '-') { char } else { '_' };
-    let part: String = text.chars().take(NAME_PART_BYTES_MAX).map(plain).collect();
-    if part.is_empty() { "_".to_owned() } else { part }
+fn variant_labels<'a>(experiment: &'a str, variant: &'a str) -> [(&'static str, &'a str); 2] {
+    [("experiment", experiment), ("variant", variant)]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::test_host::TestHost;
-
-    #[test]
-    fn names_are_bounded_and_plain() {
-        assert_eq!(variant_name("exposures", "nav.v2", "grün/b"), "exposures.experiment.nav_v2.variant.gr_n_b");
-        assert_eq!(name_part(&"x".repeat(1_000)).len(), NAME_PART_BYTES_MAX);
-        assert_eq!(name_part(""), "_");
-    }
 
     #[test]
     fn ended_variants_release_their_names() {

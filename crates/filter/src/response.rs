@@ -9,6 +9,7 @@ use crate::http::cache_control::{OVERRIDING_LENGTHS, made_private, overrides_cac
 use crate::http::headers::{HeaderLengthMask, HeaderMap, is_name};
 use crate::http::validators;
 use crate::location::restored;
+use edgesplit_engine::hash::hash64_seeded;
 use std::borrow::Cow;
 use std::cell::LazyCell;
 
@@ -81,7 +82,7 @@ fn settle(
     if let Some(assigned) = assigned
         && worker.assignment_sets.count(assigned, status)
     {
-        worker.flush_responses();
+        worker.flush_counts();
     }
     if let Some(actions) = actions {
         act(worker, host, caching, &actions, status);
@@ -190,7 +191,10 @@ fn emit(worker: &mut Worker, host: &impl Host, actions: &DeferredActions, status
     for exposure in &actions.exposures {
         let (experiment, variant, tag) = match &exposure.subject {
             ExposureSubject::Choice(choice) => match snapshot.choice(*choice) {
-                Some((experiment, variant)) => (&experiment.key, Some(&variant.key), variant.tag),
+                Some((experiment, variant)) => {
+                    metrics.weighed(&experiment.key, variant, experiment.weight(choice.variant));
+                    (&experiment.key, Some(&variant.key), variant.tag)
+                }
                 None => continue,
             },
             ExposureSubject::Reported { experiment, variant, tag } => (experiment, variant.as_ref(), *tag),
@@ -219,7 +223,14 @@ fn emit(worker: &mut Worker, host: &impl Host, actions: &DeferredActions, status
             goal.statuses.is_empty()
                 || status.is_some_and(|status| goal.statuses.iter().any(|class| class.contains(status)))
         });
+    let window = pipeline.goals.window(*now_ms);
     for (at, goal) in reached {
+        for (choice, visitor) in &actions.assigned {
+            let Some((experiment, variant)) = snapshot.choice(*choice) else { continue };
+            if pipeline.goals.remember(hash64_seeded(*visitor, goal.key.as_bytes()), window) {
+                metrics.reached(&experiment.key, variant, &goal.key);
+            }
+        }
         if !is_vendors {
             let id = random_id(host.random());
             let event = Event { goal: Some(&goal.key), ..event(id, EventKind::Goal, &actions.goal_unit) };

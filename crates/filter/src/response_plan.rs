@@ -54,6 +54,8 @@ pub struct DeferredActions {
     pub goals: Vec<u32>,
     /// The visitor's id, for them.
     pub goal_unit: String,
+    /// The variants for which they count, each with the visitor's name in the VM's memory of counted goals.
+    pub assigned: Vec<(Choice, u64)>,
     /// The events in a vendor's format of the goals that the vendor knows, by the goals' numbers.
     pub written_goals: Vec<(u32, Vec<u8>)>,
     /// The `Set-Cookie` of a minted id.
@@ -120,6 +122,7 @@ impl ResponsePlan {
                 exposures: Vec::new(),
                 goals: Vec::new(),
                 goal_unit: String::new(),
+                assigned: Vec::new(),
                 written_goals: Vec::new(),
                 id_cookie: None,
                 other_cookies: Vec::new(),

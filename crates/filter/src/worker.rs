@@ -4,6 +4,7 @@ use super::assignment_set::AssignmentSets;
 use super::guardrails::Guardrails;
 use super::request::RequestScratch;
 use crate::config_sync::{ConfigSync, log_problems};
+use crate::decision_counts::DecisionCounts;
 use crate::env::Env;
 use crate::events::pipeline::Pipeline;
 use crate::host::{Host, Reply, StreamHost};
@@ -11,7 +12,7 @@ use crate::http::headers::NameSet;
 use crate::http::owned_names::OwnedNames;
 use crate::identification::Identification;
 use crate::internal_redirect::Legs;
-use crate::metrics::{Counter, Gauge, Metrics, revision_hash};
+use crate::metrics::{Counter, Gauge, Metrics, experiment_tag, revision_hash};
 use crate::owned_names;
 use crate::plugin_config::PluginConfig;
 use crate::response_plan::ResponsePlan;
@@ -58,6 +59,8 @@ pub struct Worker {
     pub scratch: RequestScratch,
     /// The sets of assignments of the last requests.
     pub assignment_sets: AssignmentSets,
+    /// The decisions about each experiment.
+    pub decisions: DecisionCounts,
     /// The variants that are switched off.
     pub guardrails: Guardrails,
     /// The check that requests have ids.
@@ -101,6 +104,7 @@ impl Worker {
             scratch: RequestScratch::default(),
             identification: Identification::default(),
             assignment_sets: AssignmentSets::default(),
+            decisions: DecisionCounts::default(),
             guardrails: Guardrails::new(&prefix, vm),
             legs: Legs::new(host, plugin, vm),
             configured_ms: now_ms,
@@ -120,7 +124,7 @@ impl Worker {
     /// Puts a snapshot into force. Requests in progress keep the one they began with.
     fn install(&mut self, host: &impl Host, snapshot: Snapshot) {
         // Counts that are not flushed would keep the names of the previous snapshot.
-        self.flush_responses();
+        self.flush_counts();
         self.metrics.flush(host);
         self.metrics.record(host, Gauge::DisabledExperiments, snapshot.disabled.len() as u64);
         self.metrics.record(host, Gauge::RevisionHash, revision_hash(snapshot.revision.as_deref()));
@@ -135,6 +139,7 @@ impl Worker {
         let snapshot = Rc::new(snapshot);
         self.own_names(host, &snapshot.owned_request_headers);
         self.assignment_sets.clear();
+        self.decisions.reset(snapshot.experiments.len());
         self.guardrails.install(host, self.now_ms, &snapshot, &mut self.metrics);
         let variants = snapshot.experiments.iter().map(|experiment| experiment.variants.len()).sum();
         self.retired.extend(self.snapshot.replace(snapshot));
@@ -161,9 +166,12 @@ impl Worker {
         owned_names::own(owned, &config.request, names, names_key, &mut Env::new(host, *now_ms, metrics));
     }
 
-    /// Flushes the counts of responses.
-    pub fn flush_responses(&mut self) {
+    /// Hands the counts of responses and decisions over to the metrics.
+    pub fn flush_counts(&mut self) {
         self.assignment_sets.flush(&mut self.metrics);
+        if let Some(snapshot) = &self.snapshot {
+            self.decisions.flush(snapshot, &mut self.metrics);
+        }
     }
 
     /// Takes in the plan of a stream that has ended without response headers.
@@ -183,7 +191,7 @@ impl Worker {
     /// The regular work.
     pub fn tick(&mut self, host: &impl Host) {
         self.now_ms = host.now_ms();
-        self.flush_responses();
+        self.flush_counts();
         // Counts are flushed before their events can be delivered: if this VM dies in between, the difference is its loss.
         self.metrics.flush(host);
         self.guardrails.tick(host, self.now_ms, &mut self.metrics);
@@ -208,8 +216,10 @@ impl Worker {
     fn release_names(&mut self, more: usize) {
         let Some(snapshot) = self.snapshot.as_ref().filter(|_| self.metrics.lacks_names(more)) else { return };
         let is_live = |experiment: &&Experiment| schedule_reason(experiment, self.now_ms) != Some(Reason::Ended);
-        let live = snapshot.experiments.iter().filter(is_live).flat_map(|experiment| &experiment.variants);
-        self.metrics.release_names(live.map(|variant| variant.tag));
+        let live = snapshot.experiments.iter().filter(is_live).flat_map(|Experiment { key, variants, .. }| {
+            variants.iter().map(|variant| variant.tag).chain([experiment_tag(key)])
+        });
+        self.metrics.release_names(live);
     }
 
     /// Takes in the reply to a call.
@@ -234,7 +244,7 @@ impl Worker {
     /// Sends the remaining events before the VM ends.
     pub fn shut_down(&mut self, host: &impl Host) {
         self.now_ms = host.now_ms();
-        self.flush_responses();
+        self.flush_counts();
         self.metrics.flush(host);
         if let Some(pipeline) = &mut self.pipeline {
             pipeline.shut_down(host, self.now_ms, &mut self.metrics);

@@ -39,6 +39,8 @@ pub struct Pipeline {
     pub dedupe: Dedupe,
     /// The sets of exposures of which all were reported. They must not displace exposures from their memory.
     pub reported_sets: Dedupe,
+    /// The goals that were counted for the variants of their visitors.
+    pub goals: Dedupe,
     calls: Vec<(u32, InFlight)>,
     /// Calls to the fallback. Their answers are only counted.
     diversions: Vec<u32>,
@@ -69,6 +71,7 @@ impl Pipeline {
             dedupe: Dedupe::new(vm, config.dedupe.window_ms, config.dedupe.max_entries),
             // A set has at least two exposures.
             reported_sets: Dedupe::new(vm, config.dedupe.window_ms, config.dedupe.max_entries.div_ceil(2)),
+            goals: Dedupe::new(vm, config.dedupe.window_ms, config.dedupe.max_entries),
             vm,
             index_key: format!("{prefix}/outbox"),
             slot_key: format!("{prefix}/slot"),

@@ -228,7 +228,7 @@ impl Guardrails {
     /// Sets the gauge of a variant.
     fn record_switch(&self, env: &mut Env<'_, impl Host>, guarded: &Guarded, off: bool) {
         if let Some((experiment, variant)) = self.snapshot.choice(guarded.choice) {
-            env.metrics.switched(env.host, &experiment.key, variant, off);
+            env.metrics.switched(&experiment.key, variant, off);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::plan::RequestPlan;
 use crate::assignment_set::AssignmentSets;
+use crate::decision_counts::DecisionCounts;
 use crate::events::pipeline::Pipeline;
 use crate::guardrails::Guardrails;
 use crate::identification::Identification;
@@ -25,6 +26,7 @@ pub(super) struct DecisionContext<'a> {
 /// The parts of a worker that decisions change.
 pub(super) struct WorkerParts<'a> {
     pub(super) metrics: &'a mut Metrics,
+    pub(super) decisions: &'a mut DecisionCounts,
     pub(super) identification: &'a mut Identification,
     /// Absent for previews and for requests that show nothing, which are not reported.
     pub(super) pipeline: Option<&'a mut Pipeline>,

@@ -5,6 +5,7 @@ use super::cookies;
 use super::debug::debug_text;
 use super::exposures::ExposureReporter;
 use super::flags::{self, FlagOutcomes};
+use super::goals;
 use super::read::RequestTexts;
 use super::redirect::is_redirect_skipped;
 use crate::assignment_set::AssignmentSet;
@@ -14,8 +15,7 @@ use crate::request_context::sticky::StickyBuckets;
 use crate::request_context::{RequestContext, id, is_bot};
 use crate::response_plan::{Caching, ResponsePlan};
 use edgesplit_engine::assignments::mark_preview;
-use edgesplit_engine::attribute::AttributeName;
-use edgesplit_engine::decide::{Decision, DecisionInput, Units, evaluate_on_route, unit};
+use edgesplit_engine::decide::{Decision, DecisionInput, Units, evaluate_on_route};
 use edgesplit_engine::reason::Reason;
 use edgesplit_engine::snapshot::{Choice, Needs};
 use std::rc::Rc;
@@ -59,7 +59,7 @@ pub(super) fn decide<'a>(
 
     let outcomes = evaluate_all(context, &input, request, &mut parts, &mut response);
     if !plan.goals.is_empty() {
-        defer_goals(context, &input, request, host, &mut parts, &mut response);
+        goals::defer(context, &input, request, host, &mut parts, &mut response);
     }
     if response.has_events() {
         response.actions(snapshot).describe(request, config);
@@ -125,7 +125,7 @@ fn evaluate_all(
         let Some(experiment) = snapshot.experiments.get(number) else { continue };
         let Decision { variant, reason } = evaluate_on_route(snapshot, experiment, input, &units, &mut ());
         if plan.preview.is_none() {
-            parts.metrics.decided(reason, 1);
+            parts.decisions.add(number, reason);
         }
         let Some(variant) = variant else { continue };
         let choice = Choice { experiment: number, variant };
@@ -140,28 +140,6 @@ fn evaluate_all(
         ExposureReporter::new(pipeline, config, now_ms).report(snapshot, parts.exposed, request, response);
     }
     None
-}
-
-/// Defers the goals that the response may reach. Only a visitor who is known and not excluded can reach one.
-#[inline(never)]
-fn defer_goals(
-    context: &DecisionContext<'_>,
-    input: &DecisionInput<'_>,
-    request: &RequestContext<'_>,
-    host: &impl Host,
-    parts: &mut WorkerParts<'_>,
-    response: &mut ResponsePlan,
-) {
-    let DecisionContext { config, snapshot, plan, now_ms, .. } = *context;
-    let identified = input.exclusion_reason().is_none();
-    let Some(unit) = identified.then(|| unit(&AttributeName::Id, request)).flatten() else { return };
-    let actions = response.actions(snapshot);
-    actions.goals.extend_from_slice(plan.goals);
-    if let Some(pipeline) = parts.pipeline.as_deref_mut() {
-        let reporter = ExposureReporter::new(pipeline, config, now_ms);
-        actions.written_goals = reporter.goals(snapshot, plan.goals, &unit, request, || host.random());
-    }
-    actions.goal_unit = unit.into_owned();
 }
 
 /// Defers the response headers of the choices.

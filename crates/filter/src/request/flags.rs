@@ -3,7 +3,7 @@
 use super::context::{DecisionContext, WorkerParts};
 use super::exposures::ExposureReporter;
 use super::redirect::{is_redirect_skipped, leads_to_allowed_host};
-use crate::metrics::Metrics;
+use crate::decision_counts::DecisionCounts;
 use crate::request_context::RequestContext;
 use crate::response_plan::{Exposure, ResponsePlan};
 use edgesplit_engine::decide::DecisionInput;
@@ -36,7 +36,7 @@ struct Sink<'a, 'r> {
     redirect_hosts: &'a [Pattern],
     reporter: Option<ExposureReporter<'r>>,
     /// Absent for previews, which are not counted.
-    metrics: Option<&'a mut Metrics>,
+    decisions: Option<&'a mut DecisionCounts>,
     choices: &'a mut Vec<Choice>,
     exposures: Vec<Exposure>,
     outcomes: FlagOutcomes,
@@ -49,8 +49,8 @@ impl Observer for Sink<'_, '_> {
 impl FlagSink for Sink<'_, '_> {
     fn decided(&mut self, flag: usize, outcome: Option<usize>, reason: Reason) {
         let Some(experiment) = self.snapshot.flag(flag) else { return };
-        match &mut self.metrics {
-            Some(metrics) => metrics.decided(reason, 1),
+        match &mut self.decisions {
+            Some(decisions) => decisions.add(experiment, reason),
             None => self.outcomes.decided.push((experiment, outcome, reason)),
         }
         self.choices.extend(outcome.map(|variant| Choice { experiment, variant }));
@@ -102,7 +102,7 @@ pub(super) fn decide(
         request,
         redirect_hosts: config.redirect_hosts(),
         reporter: parts.pipeline.as_deref_mut().map(|pipeline| ExposureReporter::new(pipeline, config, now_ms)),
-        metrics: plan.preview.is_none().then_some(&mut *parts.metrics),
+        decisions: plan.preview.is_none().then_some(&mut *parts.decisions),
         choices: parts.choices,
         exposures: Vec::new(),
         outcomes: FlagOutcomes::default(),

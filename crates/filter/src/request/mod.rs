@@ -14,6 +14,7 @@ mod decide;
 mod exposures;
 mod flags;
 mod flow;
+mod goals;
 mod mutations;
 mod plan;
 mod read;
@@ -22,6 +23,7 @@ mod scratch;
 mod write;
 
 pub use flow::Flow;
+pub use goals::GOAL_EXPERIMENTS_MAX;
 pub use scratch::RequestScratch;
 
 use crate::host::{Headers, Host, StreamHost};
@@ -53,7 +55,7 @@ pub fn handle_request(worker: &mut Worker, host: &(impl Host + StreamHost)) -> F
 fn handle_leg(worker: &mut Worker, headers: HeaderMap, host: &(impl Host + StreamHost)) -> Flow {
     let Worker { config, snapshot, owned, metrics, pipeline, guardrails, assignment_sets, scratch, now_ms, .. } =
         worker;
-    let identification = &mut worker.identification;
+    let (identification, decisions) = (&mut worker.identification, &mut worker.decisions);
     let RequestScratch { experiments, goals, choices, exposed } = scratch;
     let texts = RequestTexts::default();
     let mut request = RequestContext::unread(&headers, &config.visitor);
@@ -73,7 +75,7 @@ fn handle_leg(worker: &mut Worker, headers: HeaderMap, host: &(impl Host + Strea
 
     let pipeline = pipeline.as_mut().filter(|_| plan.preview.is_none() && plan.is_visit);
     let context = DecisionContext { config, snapshot, plan: &plan, guardrails, steps: &steps, now_ms: *now_ms };
-    let parts = WorkerParts { metrics, identification, pipeline, assignment_sets, choices, exposed };
+    let parts = WorkerParts { metrics, decisions, identification, pipeline, assignment_sets, choices, exposed };
     let decided = decide::decide(&context, &mut request, &texts, host, parts);
 
     write::write(&context, &request, mutations, decided, (choices, metrics), host)
