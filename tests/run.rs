@@ -126,7 +126,7 @@ fn config_is_followed_while_it_runs() {
     let good = fs::read_to_string(&file).unwrap();
     fs::write(&file, good.replace("\"traffic\": 5000", "\"traffic\": 50000")).unwrap();
     running.line("experiments.json: refused, and the last good version stays in force");
-    running.line("experiments[0].traffic");
+    assert!(running.line("experiments[0].traffic").ends_with("(effect: the experiment is disabled)"));
     assert_eq!(welcome(&bold), ["welcome=bold"]);
 
     fs::write(&file, good.replace("\"running\"", "\"paused\"").replace("r1", "r2")).unwrap();
@@ -149,7 +149,8 @@ fn mistakes_end_it_before_envoy_starts() {
     let origin = ["run", "--origin", "http://localhost:3000"];
     let output = edgesplit(&folder, &[&origin[..], &["--config", "broken.json"]].concat());
     assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output).contains("experiments[0].state"), "{}", text(&output));
+    let problem = "broken.json: error: experiments[0].state: missing; expected one of running, paused, concluded (effect: the experiment is disabled)";
+    assert!(text(&output).contains(problem), "{}", text(&output));
     let output = edgesplit(&folder, &[&origin[..], &["--config", "-"]].concat());
     assert!(output.status.code() == Some(2) && text(&output).contains("run watches a file"), "{}", text(&output));
     let output = edgesplit(&folder, &["run", "--origin", "http://a/b", "--config", "experiments.json"]);

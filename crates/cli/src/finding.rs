@@ -2,6 +2,7 @@
 
 use crate::document::join;
 use crate::plugin::NOT_FOUND;
+use edgesplit_engine::printable::printable;
 use edgesplit_engine::snapshot::Disabled;
 use edgesplit_formats::diagnostics::{Path, Problem, Severity};
 use std::fmt;
@@ -55,6 +56,14 @@ impl fmt::Display for Finding {
             Some(effect) => write!(f, " (effect: {effect})"),
             None => Ok(()),
         }
+    }
+}
+
+/// Prints the findings of `file` on standard error.
+pub(crate) fn print_findings(file: &str, findings: &[Finding]) {
+    for finding in findings {
+        let kind = if finding.is_error() { "error: " } else { "" };
+        anstream::eprintln!("{}: {kind}{}", printable(file), printable(&finding.to_string()));
     }
 }
 

@@ -4,7 +4,7 @@ use crate::files::Input;
 use std::path::Path;
 
 #[cfg(feature = "module")]
-const MODULE: Option<&[u8]> = Some(include_bytes!("../../../dist/edgesplit.wasm"));
+const MODULE: Option<&[u8]> = Some(include_bytes!(concat!(env!("OUT_DIR"), "/edgesplit.wasm")));
 #[cfg(not(feature = "module"))]
 const MODULE: Option<&[u8]> = None;
 

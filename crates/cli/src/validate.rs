@@ -6,7 +6,7 @@ use crate::document::Document;
 use crate::drawing::Source;
 use crate::exit::{EXIT_OK, EXIT_PROBLEMS};
 use crate::files::{Input, input};
-use crate::finding::{Finding, Subject};
+use crate::finding::{Finding, Subject, print_findings};
 use crate::lint::lint;
 use crate::output::{self, BAD, GOOD, QUIET};
 use crate::plugin::Plugin;
@@ -82,7 +82,10 @@ pub(super) fn run(args: &Arguments) -> Result<u8, String> {
         return Ok(code);
     }
     if let Some(plugin) = &plugin {
-        if reports.is_empty() { plugin.print(false)? } else { plugin.print_aside() }
+        match reports.is_empty() {
+            true => plugin.print(false)?,
+            false => print_findings(&plugin.document.name, &plugin.findings),
+        }
     }
     // A single document needs no name.
     reports.iter().try_for_each(|report| report.print(reports.len() > 1))?;
@@ -95,7 +98,7 @@ fn is_config(document: &Document) -> bool {
 }
 
 /// The problems of the config `value`, and the warnings about it.
-fn findings(compilation: &Compilation, value: &Value, setting: &Setting, is_inline: bool) -> Vec<Finding> {
+pub(crate) fn findings(compilation: &Compilation, value: &Value, setting: &Setting, is_inline: bool) -> Vec<Finding> {
     let subject = match (&compilation.config, is_inline) {
         (Some(config), _) => Subject::Config(&config.snapshot.disabled),
         (None, true) => Subject::Plugin,
@@ -157,14 +160,6 @@ impl Report {
 
     fn has_error(&self) -> bool {
         self.findings.iter().any(Finding::is_error)
-    }
-
-    /// Prints the findings on standard error, beside those of other documents.
-    fn print_aside(&self) {
-        for finding in &self.findings {
-            let kind = if finding.is_error() { "error: " } else { "" };
-            anstream::eprintln!("{}: {kind}{}", printable(&self.document.name), printable(&finding.to_string()));
-        }
     }
 
     /// Prints the findings, and how much of the document the filter would use.

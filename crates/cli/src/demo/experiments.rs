@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 /// The experiments of a demo without a file.
-const EXAMPLE: &str = include_str!("../../../../examples/experiments.json");
+const EXAMPLE: &str = include_str!(concat!(env!("OUT_DIR"), "/experiments.json"));
 
 /// The file, and the text that is served.
 pub(super) struct Experiments {

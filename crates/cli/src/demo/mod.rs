@@ -40,7 +40,7 @@ const DELIVERY_DEADLINE: Duration = Duration::from_secs(15);
 const PLUGIN: &str = "demo";
 
 /// The Envoy configuration of the demo.
-const BOOTSTRAP: &str = include_str!("../../../../envoy/envoy.yaml");
+const BOOTSTRAP: &str = include_str!(concat!(env!("OUT_DIR"), "/envoy.yaml"));
 
 /// The arguments of `edgesplit demo`.
 #[derive(Debug, clap::Args)]

@@ -3,9 +3,10 @@
 use crate::config::{Compilation, Setting};
 use crate::document::Document;
 use crate::files::{Input, read};
-use crate::output::{counted, print_problems};
+use crate::finding::{Finding, print_findings};
+use crate::output::counted;
+use crate::validate::findings;
 use edgesplit_engine::printable::printable;
-use edgesplit_formats::diagnostics::Problems;
 use edgesplit_formats::{FormatRef, NATIVE};
 use serde_json::Value;
 use std::path::Path;
@@ -39,9 +40,9 @@ impl Watched {
         let seen = read(&file)?;
         let (good, format, experiments, revision) = (Vec::new(), NATIVE, 0, None);
         let mut watched = Watched { file, setting, seen, good, format, experiments, revision };
-        let compilation = watched.compile();
-        print_problems(&watched.file.to_string(), &compilation.problems);
-        Ok(watched.accept(compilation).is_ok().then_some(watched))
+        let (compilation, findings) = watched.compile();
+        print_findings(&watched.file.to_string(), &findings);
+        Ok(watched.accept(compilation).then_some(watched))
     }
 
     pub(super) fn file(&self) -> &Input {
@@ -71,36 +72,38 @@ impl Watched {
     pub(super) fn look(&mut self) -> Option<Change> {
         let bytes = read(&self.file).ok().filter(|bytes| !bytes.is_empty() && *bytes != self.seen)?;
         self.seen = bytes;
-        let compilation = self.compile();
+        let (compilation, findings) = self.compile();
         let name = &self.file.to_string();
-        Some(match self.accept(compilation) {
-            Ok(()) => {
-                let experiments = counted(self.experiments as u64, "experiment", "experiments");
-                Change::Accepted(format!("{name}: changed; {experiments} in force within a second"))
-            }
-            Err(problems) => {
-                let lines = problems.iter().map(|problem| format!("\n  {}", printable(&problem.to_string())));
-                let lines: String = lines.collect();
-                Change::Refused(format!("{name}: refused, and the last good version stays in force:{lines}"))
-            }
+        let findings: String =
+            findings.iter().map(|finding| format!("\n  {}", printable(&finding.to_string()))).collect();
+        Some(if self.accept(compilation) {
+            let experiments = counted(self.experiments as u64, "experiment", "experiments");
+            Change::Accepted(format!("{name}: changed; {experiments} in force within a second{findings}"))
+        } else {
+            Change::Refused(format!(
+                "{name}: refused, and the last good version stays in force. In a proxy that fetches it:{findings}"
+            ))
         })
     }
 
-    fn compile(&self) -> Compilation {
-        self.setting.compile(&Document::parse(&self.file.to_string(), self.seen.clone()))
+    fn compile(&self) -> (Compilation, Vec<Finding>) {
+        let document = Document::parse(&self.file.to_string(), self.seen.clone());
+        let compilation = self.setting.compile(&document);
+        let findings = findings(&compilation, &document.value, &self.setting, false);
+        (compilation, findings)
     }
 
     /// Accepts the content of the last look, unless it has errors.
-    fn accept(&mut self, compilation: Compilation) -> Result<(), Problems> {
+    fn accept(&mut self, compilation: Compilation) -> bool {
         match compilation.config {
             Some(config) if compilation.problems.errors() == 0 => {
                 self.format = config.options.format;
                 self.experiments = config.snapshot.experiments.len();
                 self.revision = config.snapshot.revision.clone();
                 self.good = config.json;
-                Ok(())
+                true
             }
-            _ => Err(compilation.problems),
+            _ => false,
         }
     }
 }
