@@ -42,6 +42,7 @@ fn crd(kind: &str) -> Option<Validator> {
 fn configurations(manifest: &Value) -> Vec<&Value> {
     match manifest["kind"].as_str() {
         Some("WasmPlugin") => vec![&manifest["spec"]["pluginConfig"]],
+        Some("TrafficExtension") => vec![&manifest["spec"]["wasm"]["pluginConfig"]],
         Some("EnvoyExtensionPolicy") => {
             manifest["spec"]["wasm"].as_array().unwrap().iter().map(|one| &one["config"]).collect()
         }
@@ -71,16 +72,25 @@ fn manifests_are_valid_for_their_crds_and_for_the_filter() {
         }
         *checked.entry(kind.to_owned()).or_default() += 1;
     }
-    assert!(checked["WasmPlugin"] >= 3 && checked["ServiceEntry"] >= 1 && checked["EnvoyExtensionPolicy"] >= 1);
-    assert!(configured >= 4, "{configured}");
+    for kind in ["TrafficExtension", "WasmPlugin", "ServiceEntry", "EnvoyExtensionPolicy"] {
+        assert!(checked.contains_key(kind), "{kind}: {checked:?}");
+    }
+    assert!(configured >= 5, "{configured}");
 }
 
-/// What would be refused by a cluster is refused here: the schemas say something.
+/// A manifest that a cluster would refuse is refused here.
 #[test]
 fn crds_refuse_invalid_manifests() {
     let all = manifests();
     let of = |kind: &str| all.iter().find(|(_, manifest)| manifest["kind"] == kind).unwrap().1.clone();
     for (kind, pointer, odd) in [
+        ("TrafficExtension", "/spec/wasm/failStrategy", json!("RELOAD")),
+        ("TrafficExtension", "/spec/wasm/url", json!("")),
+        ("TrafficExtension", "/spec/wasm/phase", json!("STATS")),
+        ("TrafficExtension", "/spec/phase", json!("STAT")),
+        ("TrafficExtension", "/spec/pluginConfig", json!({})),
+        ("TrafficExtension", "/spec/lua", json!({"inlineCode": "-- beside wasm"})),
+        ("TrafficExtension", "/spec/targetRefs", json!([{"kind": "Gateway", "name": "g"}])),
         ("WasmPlugin", "/spec/failStrategy", json!("RELOAD")),
         ("WasmPlugin", "/spec/phase", json!("STAT")),
         ("WasmPlugin", "/spec/url", json!("")),
@@ -95,6 +105,12 @@ fn crds_refuse_invalid_manifests() {
         ("EnvoyExtensionPolicy", "/spec/wasm/0/code/type", json!("HTTP")),
         ("EnvoyExtensionPolicy", "/spec/wasm/0/failOpen", json!("no")),
         ("EnvoyExtensionPolicy", "/spec/targetRefs/0/kind", json!("Ingress")),
+        (
+            "EnvoyExtensionPolicy",
+            "/spec/backends",
+            json!([{"name": "Collector", "backendRef": {"name": "c", "port": 80}}]),
+        ),
+        ("EnvoyExtensionPolicy", "/spec/backends", json!([{"name": "collector"}])),
     ] {
         let mut manifest = of(kind);
         let (parent, name) = pointer.rsplit_once('/').unwrap();
@@ -108,12 +124,13 @@ fn crds_refuse_invalid_manifests() {
 fn plugins_of_one_sidecar_have_different_names() {
     let both: Vec<Value> = manifests()
         .into_iter()
-        .filter(|(file, manifest)| file.ends_with("two-plugins.yaml") && manifest["kind"] == "WasmPlugin")
+        .filter(|(file, manifest)| file.ends_with("two-plugins.yaml") && manifest["kind"] == "TrafficExtension")
         .map(|(_, manifest)| manifest)
         .collect();
     let [one, other] = both.as_slice() else { panic!("two plugins") };
-    assert_ne!(one["spec"]["pluginName"], other["spec"]["pluginName"]);
-    let parsed = |manifest: &Value| PluginConfig::from_value(&manifest["spec"]["pluginConfig"]).unwrap().request;
+    let [one, other] = [one, other].map(|manifest| &manifest["spec"]["wasm"]);
+    assert_ne!(one["pluginName"], other["pluginName"]);
+    let parsed = |wasm: &Value| PluginConfig::from_value(&wasm["pluginConfig"]).unwrap().request;
     let (one, other) = (parsed(one), parsed(other));
     assert_ne!(one.assignments_header, other.assignments_header);
     assert_ne!(one.cache_key.header, other.cache_key.header);

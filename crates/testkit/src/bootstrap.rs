@@ -2,8 +2,10 @@
 
 use super::{Failure, fixture};
 use crate::project::{MODULE_SOURCES, check_current};
+use edgesplit_cli::local::envoy::find_binary;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{Arc, LazyLock};
 
 /// How the plugin configuration is given to Envoy.
@@ -218,12 +220,16 @@ pub fn restricted(bootstrap: &str) -> Result<Option<String>, Failure> {
     Ok(Some(bootstrap.to_string()))
 }
 
-/// Puts the list beside every `vm_config` that has none.
+/// Restricts every `vm_config` without a list to this one.
 pub fn restrict(part: &mut Value, allowed: &Value) {
     match part {
         Value::Object(members) => {
             if members.contains_key("vm_config") {
-                members.entry("capability_restriction_config").or_insert_with(|| allowed.clone());
+                let place = match members.get_mut("vm_config").and_then(Value::as_object_mut) {
+                    Some(vm_config) if *LIST_IS_IN_VM_CONFIG => vm_config,
+                    _ => members,
+                };
+                place.entry("capability_restriction_config").or_insert_with(|| allowed.clone());
             }
             members.values_mut().for_each(|member| restrict(member, allowed));
         }
@@ -231,3 +237,13 @@ pub fn restrict(part: &mut Value, allowed: &Value) {
         _ => {}
     }
 }
+
+/// Whether this Envoy has the list of capabilities in `vm_config`, as from 1.40 on. Older ones know it beside `vm_config` only.
+static LIST_IS_IN_VM_CONFIG: LazyLock<bool> = LazyLock::new(|| {
+    let envoy = find_binary().unwrap_or_else(|error| panic!("{error}"));
+    let output = Command::new(&envoy).arg("--version").output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let version = text.split("version: ").nth(1).and_then(|text| text.split('/').nth(1));
+    let version = version.unwrap_or_else(|| panic!("{}: no version in {text:?}", envoy.display()));
+    version.split('.').map_while(|part| part.parse::<u32>().ok()).ge([1, 40])
+});
