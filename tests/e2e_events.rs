@@ -58,7 +58,7 @@ fn exposure_has_every_key_and_is_sent_as_configured() {
     ] {
         services.collector.clear();
         let with = json!({"visitor": {"attributes": {"country": "header.x-country", "plan": "cookie.plan"}},
-                          "events": merged(headers.clone(), json!({"format": format}))});
+                          "events": merged(headers.clone(), json!({"format": format, "dedupe": {"window": "30m"}}))});
         let envoy = services.envoy(&plugin(document(&[experiment("nav", json!({}))]), with));
         let mut client = envoy.client();
         let before = now_ms();

@@ -3,12 +3,14 @@
 use edgesplit_filter::config_sync::decoder::Decoder;
 
 const BYTES_MAX: usize = 64 << 10;
+/// The limit of gzip members: a step may do no more than start one.
+const MEMBERS_MAX: usize = 1_000;
 
 /// Takes one input.
 pub(crate) fn run(data: &[u8]) {
     let [small, large] = [97, 1 << 20].map(|step| {
         let mut decoder = Decoder::gzip(data.to_vec(), BYTES_MAX);
-        for _ in 0..=BYTES_MAX / 97 + 1 {
+        for _ in 0..=BYTES_MAX / 97 + MEMBERS_MAX + 1 {
             let is_complete = decoder.advance(step);
             assert!(decoder.text.len() <= BYTES_MAX + 1, "{} bytes", decoder.text.len());
             match is_complete {

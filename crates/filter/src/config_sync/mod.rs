@@ -7,6 +7,7 @@
 mod compiling;
 pub mod decoder;
 mod fetch;
+mod gzip;
 mod problems;
 mod publish;
 mod revision;
