@@ -134,6 +134,11 @@ pub fn seeded_bucket(seed: u32, start: &str, end: &str) -> u32 {
     Murmur3::new(seed).write(start.as_bytes()).write(end.as_bytes()).bucket()
 }
 
+/// The murmur3_x86_32 of `parts` together, with this seed.
+pub fn murmur3(seed: u32, parts: &[&str]) -> u32 {
+    parts.iter().fold(Murmur3::new(seed), |hash, part| hash.write(part.as_bytes())).finish()
+}
+
 /// A fast hash for names that never leave the VM. It cannot be predicted without `seed`, but it is no cryptographic hash:
 /// collisions are easy to construct, so nothing may rely on their absence.
 #[inline(always)]

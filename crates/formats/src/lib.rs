@@ -6,10 +6,11 @@
 //! | [`format`](mod@format) | the trait that a format implements |
 //! | [`registry`] | the table of formats |
 //! | [`native`] | Edgesplit's own format |
-//! | [`optimizely`], [`growthbook`] | vendors' formats |
+//! | [`optimizely`], [`growthbook`], [`unleash`] | vendors' formats |
 //! | [`events`] | vendors' event formats |
 //! | [`stepwise`] | compiling a vendor's config in steps |
 //! | [`flags`] | a vendor's flags as experiments of a snapshot |
+//! | `metered` | a visitor's attributes, whose look-ups are counted |
 //! | `attribute_use` | the attributes that a config reads, for the command |
 //! | [`conditions`] | compiling conditions on attributes |
 //! | [`effect_policy`] | the effects that experiments may have |
@@ -33,8 +34,8 @@ pub mod events;
 pub mod flags;
 pub mod format;
 pub mod growthbook;
-#[allow(dead_code, reason = "for the formats that follow")]
-mod moment;
+mod metered;
+pub mod moment;
 pub mod native;
 pub mod optimizely;
 mod reading;
@@ -44,6 +45,7 @@ mod request_headers;
 mod semver;
 mod splitter;
 pub mod stepwise;
+pub mod unleash;
 
 pub use format::{ASSIGNMENTS_BYTES_MAX, Compilation, Compiled, DecryptionKey, FlagRoute, Format, FormatRef, Options};
 pub use registry::{NATIVE, find, formats, recognise};

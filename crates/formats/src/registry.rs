@@ -4,6 +4,7 @@ use crate::format::FormatRef;
 use crate::growthbook::GrowthBook;
 use crate::native::Native;
 use crate::optimizely::Optimizely;
+use crate::unleash::Unleash;
 use serde_json::Value;
 use std::sync::OnceLock;
 
@@ -12,7 +13,7 @@ pub const NATIVE: FormatRef = &Native;
 
 /// The built-in formats, Edgesplit's own first. New ones are added at the end, because stored events name the format of
 /// their batch by its position here.
-const BUILT_IN: [FormatRef; 3] = [NATIVE, &Optimizely, &GrowthBook];
+const BUILT_IN: [FormatRef; 4] = [NATIVE, &Optimizely, &GrowthBook, &Unleash];
 
 static ADDED: OnceLock<&'static [FormatRef]> = OnceLock::new();
 
@@ -65,6 +66,7 @@ mod tests {
             (json!({"version": "4", "experiments": [], "featureFlags": []}), "optimizely"),
             (json!({"features": {}, "experiments": []}), "growthbook"),
             (json!({"encryptedFeatures": "a.b"}), "growthbook"),
+            (json!({"version": 2, "features": []}), "unleash"),
         ] {
             assert_eq!(recognise(&document).map(|format| format.name()), Some(name), "{document}");
         }

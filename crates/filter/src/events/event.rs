@@ -2,7 +2,7 @@
 
 use crate::plugin_config::EventFormat;
 use edgesplit_engine::hash::fingerprint;
-use time::OffsetDateTime;
+use edgesplit_formats::moment::{write_digits, write_rfc3339_ms};
 use uuid::Uuid;
 
 /// A longer path is cut.
@@ -180,40 +180,12 @@ fn write_json(out: &mut Vec<u8>, text: &str) {
     let _ = serde_json::to_writer(out, text);
 }
 
-/// Appends the last `digits` decimal digits of `number`.
-fn write_digits(out: &mut Vec<u8>, number: u32, digits: u32) {
-    for place in (0..digits).rev() {
-        out.push(b'0' + (number / 10_u32.pow(place) % 10) as u8);
-    }
-}
-
 fn cut(path: &str) -> &str {
     path.get(..path.floor_char_boundary(PATH_BYTES_MAX)).unwrap_or(path)
 }
 
 /// The length of a text that [`write_rfc3339_ms`] writes.
 const TIME_BYTES: usize = "2026-11-23T00:00:00.007Z".len();
-
-/// Appends a moment in RFC 3339, in UTC, with milliseconds.
-fn write_rfc3339_ms(out: &mut Vec<u8>, time_ms: i64) {
-    let moment = OffsetDateTime::from_unix_timestamp_nanos(i128::from(time_ms) * 1_000_000)
-        .unwrap_or(OffsetDateTime::UNIX_EPOCH);
-    let (date, (hour, minute, second, milli)) = (moment.date(), moment.time().as_hms_milli());
-    // Years before 0 and after 9999 do not occur.
-    write_digits(out, date.year().unsigned_abs(), 4);
-    for (sign, number, digits) in [
-        (b'-', u32::from(u8::from(date.month())), 2),
-        (b'-', u32::from(date.day()), 2),
-        (b'T', u32::from(hour), 2),
-        (b':', u32::from(minute), 2),
-        (b':', u32::from(second), 2),
-        (b'.', u32::from(milli), 3),
-    ] {
-        out.push(sign);
-        write_digits(out, number, digits);
-    }
-    out.push(b'Z');
-}
 
 #[cfg(test)]
 mod tests {

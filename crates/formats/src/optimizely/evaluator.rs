@@ -1,14 +1,11 @@
 //! Decides flags by a datafile.
 
 use super::datafile::{Datafile, Flag};
-use edgesplit_engine::attribute::{AttributeName, AttributeValue, Attributes};
-use edgesplit_engine::condition::{BYTES_PER_STEP, CHECK_STEPS};
+use crate::metered::Metered;
 use edgesplit_engine::flag::{FlagDecision, FlagEvaluator, FlagExposure, FlagSink, FlagVisitor, Outcome};
 use edgesplit_engine::free::free_from;
 use edgesplit_engine::reason::Reason;
-use serde_json::Value;
 use std::any::Any;
-use std::cell::Cell;
 
 /// The name of the bucketed attribute in exposures: the visitor's id.
 const UNIT_NAME: &str = "id";
@@ -25,10 +22,10 @@ impl FlagEvaluator for Evaluator {
                 sink.decided(number, None, Reason::NoUnit);
                 continue;
             };
-            let attributes = Metered { visitor, is_exceeded: Cell::new(visitor.steps.left() == 0) };
-            if !attributes.is_exceeded.get() {
+            let attributes = Metered::new(visitor);
+            if !attributes.is_exceeded() {
                 let decision = self.0.decide(flag, id, &attributes, sink);
-                if !attributes.is_exceeded.get() {
+                if !attributes.is_exceeded() {
                     self.report(number, flag, &decision, id, sink);
                     continue;
                 }
@@ -68,34 +65,6 @@ impl Evaluator {
                 typed_unit: None,
                 outcome: Some((number, position)),
             });
-        }
-    }
-}
-
-/// The attributes of a visitor, whose look-ups take steps from the request's budget. None is found once it is used up.
-struct Metered<'a> {
-    visitor: &'a FlagVisitor<'a>,
-    is_exceeded: Cell<bool>,
-}
-
-impl Metered<'_> {
-    fn spend(&self, bytes: usize) -> bool {
-        let steps = u32::try_from(bytes / BYTES_PER_STEP).unwrap_or(u32::MAX).saturating_add(CHECK_STEPS);
-        let is_spent = self.visitor.steps.spend(steps).is_ok();
-        self.is_exceeded.set(self.is_exceeded.get() || !is_spent);
-        is_spent
-    }
-}
-
-impl Attributes for Metered<'_> {
-    fn attribute<'a>(&'a self, name: &'a AttributeName) -> AttributeValue<'a> {
-        if !self.spend(self.visitor.attributes.look_up_bytes(name)) {
-            return AttributeValue::Missing;
-        }
-        match self.visitor.attributes.attribute(name) {
-            AttributeValue::Text(text) if !self.spend(text.len()) => AttributeValue::Missing,
-            AttributeValue::Json(Value::String(text)) if !self.spend(text.len()) => AttributeValue::Missing,
-            value => value,
         }
     }
 }

@@ -1,0 +1,250 @@
+//! Constraints on the context of a visitor.
+
+use super::re2;
+use super::wire::ConstraintWire;
+use crate::diagnostics::{Path, Problems};
+use crate::metered::Metered;
+use crate::moment;
+use crate::semver::{STRICT, Version};
+use edgesplit_engine::attribute::AttributeName;
+use edgesplit_engine::condition::value::{JsValue, ValueSet, lower_case};
+use edgesplit_engine::condition::{Accepts, CONFIG_INSTRUCTIONS_MAX};
+use edgesplit_engine::number;
+use js_regex::JsRegex;
+use serde_json::Value;
+use std::borrow::Cow;
+use std::cmp::Ordering;
+use std::net::IpAddr;
+
+/// A field of the context.
+pub(super) enum Source {
+    /// The visitor's id.
+    User,
+    /// The attribute, else the time of the request.
+    Time(AttributeName),
+    Attribute(AttributeName),
+}
+
+impl Source {
+    pub(super) fn new(name: &str) -> Source {
+        match name {
+            "userId" => Source::User,
+            "currentTime" => Source::Time(AttributeName::Named(name.to_owned())),
+            _ => Source::Attribute(AttributeName::parse_exact(name)),
+        }
+    }
+
+    /// Its value as a text.
+    pub(super) fn text<'a>(&'a self, context: &'a Metered<'_>) -> Option<Cow<'a, str>> {
+        match self {
+            Source::User => context.visitor.id.filter(|id| context.spend(id.len())).map(Cow::Borrowed),
+            Source::Time(name) | Source::Attribute(name) => context.text(name),
+        }
+    }
+
+    /// The name of the attribute.
+    pub(super) fn name(&self) -> Cow<'_, str> {
+        match self {
+            Source::User => "id".into(),
+            Source::Time(name) | Source::Attribute(name) => name.written(),
+        }
+    }
+}
+
+pub(super) struct Constraint {
+    pub(super) source: Source,
+    check: Check,
+    inverted: bool,
+    /// For a person.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) shown: String,
+}
+
+enum Check {
+    /// One of these, or none of them.
+    In(ValueSet, bool),
+    /// A part of the text is one of these.
+    Part {
+        is_part: fn(&str, &str) -> bool,
+        values: Vec<String>,
+        folded: bool,
+    },
+    Number(Accepts, f64),
+    /// A time in microseconds since the epoch.
+    Time(Accepts, i64),
+    Version(Accepts, Version),
+    Regex(JsRegex),
+    /// An address in one of these ranges.
+    Address(Vec<Range>),
+    Never,
+}
+
+/// A range of addresses, as numbers.
+struct Range {
+    is_v6: bool,
+    start: u128,
+    mask: u128,
+}
+
+impl Constraint {
+    /// The constraint in `wire`. None if it is not understood: the feature is off then.
+    pub(super) fn compile(
+        wire: ConstraintWire,
+        path: &Path<'_>,
+        instructions: &mut usize,
+        problems: &mut Problems,
+    ) -> Option<Constraint> {
+        #[cfg(not(target_arch = "wasm32"))]
+        let shown = {
+            let not = if wire.inverted { "not " } else { "" };
+            let operand =
+                wire.value.as_ref().map_or_else(|| format!("{:?}", wire.values), |value| format!("{value:?}"));
+            format!("{not}{} {operand}", wire.operator)
+        };
+        let check = check(&wire, instructions).map_err(|(field, message)| {
+            problems.error(&path.field(field), format!("{message}; the feature is off"));
+        });
+        // To the SDKs, such a version never holds, inverted or not.
+        let is_spelled_out = wire.operator.starts_with("SEMVER_") && matches!(check, Ok(Check::Never));
+        Some(Constraint {
+            source: Source::new(&wire.context_name),
+            check: check.ok()?,
+            inverted: wire.inverted && !is_spelled_out,
+            #[cfg(not(target_arch = "wasm32"))]
+            shown,
+        })
+    }
+
+    /// The constraint of a strategy that lists users or addresses.
+    pub(super) fn of_list(context_name: &str, operator: &str, list: Option<String>) -> Constraint {
+        let values = list.iter().flat_map(|list| list.split(',')).map(|value| value.trim().to_owned()).collect();
+        let (context_name, operator) = (context_name.to_owned(), operator.to_owned());
+        let wire =
+            ConstraintWire { context_name, operator, values, value: None, inverted: false, case_insensitive: false };
+        Constraint::compile(wire, &Path::Root, &mut 0, &mut Problems::new()).unwrap_or_else(Constraint::never)
+    }
+
+    /// A constraint that never holds.
+    pub(super) fn never() -> Constraint {
+        Constraint {
+            source: Source::User,
+            check: Check::Never,
+            inverted: false,
+            #[cfg(not(target_arch = "wasm32"))]
+            shown: "never".to_owned(),
+        }
+    }
+
+    pub(super) fn holds(&self, context: &Metered<'_>) -> bool {
+        self.passes(context) != self.inverted
+    }
+
+    fn passes(&self, context: &Metered<'_>) -> bool {
+        let text = self.source.text(context);
+        if let (Check::Time(accepts, bound), Source::Time(_), None) = (&self.check, &self.source, &text) {
+            return accepts((1_000 * context.visitor.now_ms).cmp(bound));
+        }
+        let text = text.as_deref();
+        match (&self.check, text) {
+            (Check::In(values, is_in), text) => {
+                text.is_some_and(|text| values.intersects(JsValue::Text(text))) == *is_in
+            }
+            (Check::Never, _) | (_, None) => false,
+            (Check::Part { is_part, values, folded }, Some(text)) => {
+                let text = if *folded { lower_case(text) } else { text.into() };
+                values.iter().any(|value| context.spend(value.len()) && is_part(&text, value))
+            }
+            (Check::Number(accepts, bound), Some(text)) => {
+                number::read(text).and_then(|number| number.partial_cmp(bound)).is_some_and(accepts)
+            }
+            (Check::Time(accepts, bound), Some(text)) => {
+                moment::micros(text).is_some_and(|moment| accepts(moment.cmp(bound)))
+            }
+            (Check::Version(accepts, bound), Some(text)) => {
+                Version::parse(text, STRICT).is_some_and(|version| accepts(version.compare(bound)))
+            }
+            (Check::Regex(regex), Some(text)) => context.within(regex.is_match(text, context.visitor.steps)),
+            (Check::Address(ranges), Some(text)) => address(text).is_some_and(|(is_v6, bits)| {
+                ranges.iter().any(|range| context.spend(0) && is_v6 == range.is_v6 && bits & range.mask == range.start)
+            }),
+        }
+    }
+}
+
+/// The check of a constraint, or the field that is not understood, and why.
+fn check(wire: &ConstraintWire, instructions: &mut usize) -> Result<Check, (&'static str, String)> {
+    let unknown = || ("operator", format!("unknown operator {:?}", wire.operator));
+    let accepts = |name: &str| -> Result<Accepts, (&'static str, String)> {
+        Ok(match name {
+            "EQ" => Ordering::is_eq,
+            "GT" | "AFTER" => Ordering::is_gt,
+            "GTE" => Ordering::is_ge,
+            "LT" | "BEFORE" => Ordering::is_lt,
+            "LTE" => Ordering::is_le,
+            _ => return Err(unknown()),
+        })
+    };
+    let value = wire.value.as_deref();
+    let invalid = |expected: &str| ("value", format!("expected {expected}, found {:?}", value.unwrap_or_default()));
+    let part = |is_part| {
+        let fold = |value: &String| if wire.case_insensitive { lower_case(value).into_owned() } else { value.clone() };
+        let values = wire.values.iter().map(fold).collect();
+        Ok(Check::Part { is_part, values, folded: wire.case_insensitive })
+    };
+    match wire.operator.split_once('_').unwrap_or((&wire.operator, "")) {
+        ("IN", "") | ("NOT", "IN") => {
+            let values: Vec<Value> = wire.values.iter().map(|value| value.as_str().into()).collect();
+            Ok(Check::In(ValueSet::new(&values, false), wire.operator == "IN"))
+        }
+        ("STR", "STARTS_WITH") => part(|text, part| text.starts_with(part)),
+        ("STR", "ENDS_WITH") => part(|text, part| text.ends_with(part)),
+        ("STR", "CONTAINS") => part(|text, part| text.contains(part)),
+        ("NUM", name) => {
+            let accepts = accepts(name)?;
+            let bound = value.and_then(number::read).ok_or_else(|| invalid("a number"))?;
+            Ok(Check::Number(accepts, bound))
+        }
+        ("DATE", name) => {
+            let accepts = accepts(name)?;
+            let bound = value.and_then(moment::micros).ok_or_else(|| invalid("a date"))?;
+            Ok(Check::Time(accepts, bound))
+        }
+        ("SEMVER", _) if value.is_some_and(|value| value.starts_with('v')) => Ok(Check::Never),
+        ("SEMVER", name) => {
+            let accepts = accepts(name)?;
+            let bound = value.and_then(|value| Version::parse(value, STRICT)).ok_or_else(|| invalid("a version"))?;
+            Ok(Check::Version(accepts, bound))
+        }
+        ("REGEX", "") => {
+            let Some(regex) =
+                re2::compile(value.unwrap_or_default(), wire.case_insensitive).map_err(|message| ("value", message))?
+            else {
+                return Ok(Check::Never);
+            };
+            *instructions += regex.instructions();
+            match *instructions {
+                ..=CONFIG_INSTRUCTIONS_MAX => Ok(Check::Regex(regex)),
+                _ => Err(("value", "the patterns of the payload are too large together".to_owned())),
+            }
+        }
+        ("IN", "CIDR") => Ok(Check::Address(wire.values.iter().filter_map(|range| read_range(range)).collect())),
+        _ => Err(unknown()),
+    }
+}
+
+/// An address as a number, and whether it has 128 bits.
+fn address(text: &str) -> Option<(bool, u128)> {
+    match text.parse().ok()? {
+        IpAddr::V4(address) => Some((false, u128::from(address.to_bits()))),
+        IpAddr::V6(address) => Some((true, address.to_bits())),
+    }
+}
+
+fn read_range(text: &str) -> Option<Range> {
+    let (start, prefix) = text.split_once('/').map_or((text, None), |(start, prefix)| (start, Some(prefix)));
+    let (is_v6, start) = address(start)?;
+    let bits = if is_v6 { 128 } else { 32 };
+    let prefix = prefix.map_or(Some(bits), |prefix| prefix.parse().ok()).filter(|prefix| *prefix <= bits)?;
+    let mask = u128::MAX.checked_shl(bits - prefix).unwrap_or(0);
+    Some(Range { is_v6, start: start & mask, mask })
+}

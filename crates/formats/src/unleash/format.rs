@@ -1,0 +1,234 @@
+//! Unleash in the table of formats.
+
+use super::compile::Compiler;
+use super::feature::Features;
+use super::metrics;
+#[cfg(not(target_arch = "wasm32"))]
+use crate::attribute_use::{self, AttributeUse};
+use crate::diagnostics::{Node, Problems};
+use crate::element::elements;
+use crate::events::{EventKind, EventWire, VendorEvent};
+use crate::flags::{Flag, FlagEntries};
+use crate::format::{Compilation, Compiled, Format, Options};
+use crate::stepwise::{self, Leftovers, Steps, Stepwise, size};
+use edgesplit_engine::attribute::AttributeName;
+use edgesplit_engine::flag::FlagEvaluator;
+use edgesplit_engine::snapshot::Disabled;
+use serde_json::Value;
+use std::collections::HashMap;
+
+/// The features of Unleash's client API.
+#[derive(Debug)]
+pub struct Unleash;
+
+impl Format for Unleash {
+    fn name(&self) -> &'static str {
+        "unleash"
+    }
+
+    fn recognises(&self, document: &Value) -> bool {
+        document.get("features").is_some_and(Value::is_array)
+    }
+
+    fn begin(&self, text: Vec<u8>, options: &Options) -> Box<dyn Compilation> {
+        Stepwise::begin(text, Box::new(FeatureSteps::new(options)))
+    }
+
+    fn compile(&self, config: Node<'_>, options: &Options) -> Compiled {
+        stepwise::compile(config, Box::new(FeatureSteps::new(options)))
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    fn attribute_uses(&self, config: Node<'_>, each: &mut dyn FnMut(&AttributeUse<'_>)) {
+        let mut constraint = |node: Node<'_>| {
+            let path = node.path.field("contextName");
+            let name = node.value.get("contextName").and_then(Value::as_str).unwrap_or("userId");
+            if !["userId", "currentTime"].contains(&name) {
+                let (written, name, check) = (name, AttributeName::parse_exact(name), Some(&Value::Null));
+                each(&AttributeUse { path: &path, written, name, check });
+            }
+        };
+        attribute_use::elements(config, "segments", |node| {
+            attribute_use::elements(node, "constraints", &mut constraint);
+        });
+        attribute_use::elements(config, "features", |node| {
+            attribute_use::elements(node, "strategies", |node| {
+                attribute_use::elements(node, "constraints", &mut constraint);
+            });
+        });
+    }
+
+    fn event_wire(&self) -> Option<&dyn EventWire> {
+        Some(self)
+    }
+}
+
+/// The part of a payload that is compiled next: an element of one of the lists.
+enum Stage {
+    Segment(usize),
+    Feature(usize),
+    /// A compiled feature is tied to its parents and added.
+    Entry(usize),
+}
+
+/// Compiles segments, then features, and then adds the features.
+struct FeatureSteps {
+    stage: Stage,
+    problems: Problems,
+    compiler: Compiler,
+    compiled: Features,
+    /// The features by their names, with their numbers; none for one that is disabled.
+    names: HashMap<String, Option<usize>>,
+    entries: FlagEntries,
+    disabled: Vec<Disabled>,
+    revision: Option<String>,
+    is_refused: bool,
+}
+
+impl FeatureSteps {
+    fn new(options: &Options) -> FeatureSteps {
+        FeatureSteps {
+            stage: Stage::Segment(0),
+            problems: Problems::new(),
+            compiler: Compiler::default(),
+            compiled: Features::default(),
+            names: HashMap::new(),
+            entries: FlagEntries::new(options),
+            disabled: Vec::new(),
+            revision: None,
+            is_refused: false,
+        }
+    }
+
+    fn read_feature(&mut self, node: Node<'_>, position: usize) {
+        let mut own = Problems::new();
+        let feature = self.compiler.feature(node, position, &mut own);
+        let name = node.value.get("name").and_then(Value::as_str).map(str::to_owned);
+        if feature.is_none() {
+            self.disabled.push(Disabled { key: name.clone(), position, problem: own.first_error() });
+        }
+        let number = feature.as_ref().map(|_| self.compiled.features.len());
+        if let Some(name) = name {
+            self.names.entry(name).or_insert(number);
+        }
+        self.compiled.features.extend(feature);
+        self.problems.append(own);
+    }
+
+    /// Looks up the parents of a feature. An error if one of them is disabled.
+    fn tie(&mut self, number: usize, node: Node<'_>) -> Result<(), String> {
+        let Some(feature) = self.compiled.features.get_mut(number) else { return Ok(()) };
+        let (list, mut own) = (node.path.field("dependencies"), Problems::new());
+        let mut disabled = Ok(());
+        for (index, parent) in feature.parents.iter_mut().enumerate() {
+            let found = self.names.get(&parent.name);
+            parent.feature = found.copied().flatten();
+            let message = match found {
+                Some(Some(_)) => continue,
+                Some(None) => format!("the feature {:?} is disabled, and this one with it", parent.name),
+                None => format!("there is no feature {:?}; this one is off", parent.name),
+            };
+            own.error(&list.index(index).field("feature"), message);
+            if found.is_some() {
+                disabled = Err(own.first_error());
+            }
+        }
+        self.problems.append(own);
+        disabled
+    }
+
+    fn add(&mut self, number: usize, node: Node<'_>) -> Option<usize> {
+        let position = self.compiled.features.get(number)?.position;
+        let list = node.path.field("features");
+        let path = list.index(position);
+        let tied = self.tie(number, Node { value: node.value, path: &path });
+        let feature = self.compiled.features.get(number)?;
+        if let Err(problem) = tied {
+            self.disabled.push(Disabled { key: Some(feature.name.clone()), position, problem });
+            return Some(stepwise::OUTCOME_BYTES);
+        }
+        let (key, outcomes) = (&feature.name, &feature.outcomes);
+        Some(self.entries.add(&Flag { key, position, number, outcomes, path, shares_key: false }))
+    }
+}
+
+impl Steps for FeatureSteps {
+    fn step(&mut self, config: Node<'_>) -> Option<usize> {
+        match self.stage {
+            Stage::Segment(index) => {
+                if index == 0 && elements(config, "features", true, &mut self.problems).is_empty() {
+                    self.is_refused = !config.value.get("features").is_some_and(Value::is_array);
+                    return None;
+                }
+                let no_problems = &mut Problems::new();
+                let problems = if index == 0 { &mut self.problems } else { no_problems };
+                let Some(value) = elements(config, "segments", false, problems).get(index) else {
+                    self.stage = Stage::Feature(0);
+                    return Some(0);
+                };
+                let list = config.path.field("segments");
+                let node = Node { value, path: &list.index(index) };
+                let segment = self.compiler.segment(node, index, &mut self.problems);
+                self.compiled.segments.push(segment);
+                self.stage = Stage::Segment(index + 1);
+                Some(size(value))
+            }
+            Stage::Feature(index) => {
+                let Some(value) = config.value.get("features").and_then(|list| list.get(index)) else {
+                    self.entries.reserve(self.compiled.features.len());
+                    let revision = config.value.pointer("/meta/revisionId").and_then(Value::as_u64);
+                    self.revision = revision.map(|revision| revision.to_string());
+                    self.stage = Stage::Entry(0);
+                    return Some(0);
+                };
+                let list = config.path.field("features");
+                self.read_feature(Node { value, path: &list.index(index) }, index);
+                self.stage = Stage::Feature(index + 1);
+                Some(size(value))
+            }
+            Stage::Entry(number) => {
+                self.stage = Stage::Entry(number + 1);
+                self.add(number, config)
+            }
+        }
+    }
+
+    fn report(&mut self, problems: Problems) {
+        self.problems.append(problems);
+    }
+
+    fn finish(mut self: Box<Self>) -> (Compiled, Leftovers) {
+        let names = self.names.into_iter().map(drop);
+        let leftovers = Leftovers::new(names.chain(self.compiler.segments.into_iter().map(drop)));
+        if self.is_refused {
+            return (Compiled { snapshot: None, problems: self.problems }, leftovers);
+        }
+        let compiled = self.entries.finish(self.revision, self.disabled, Box::new(self.compiled));
+        self.problems.append(compiled.problems);
+        (Compiled { problems: self.problems, ..compiled }, leftovers)
+    }
+}
+
+impl EventWire for Unleash {
+    fn content_type(&self) -> &'static str {
+        "application/json"
+    }
+
+    fn write(&self, event: &VendorEvent<'_>, _evaluator: Option<&dyn FlagEvaluator>, out: &mut Vec<u8>) -> bool {
+        let EventKind::Exposure(exposure) = event.kind else { return false };
+        metrics::write(exposure.experiment, exposure.variant.unwrap_or_default(), event.time_ms, out);
+        true
+    }
+
+    fn head(&self, _evaluator: &dyn FlagEvaluator) -> Vec<u8> {
+        metrics::HEAD.to_vec()
+    }
+
+    fn write_body(&self, head: &[u8], events: &mut dyn Iterator<Item = &[u8]>, out: &mut Vec<u8>) {
+        metrics::write_body(head, events, out);
+    }
+
+    fn needs_own_config(&self) -> bool {
+        true
+    }
+}
