@@ -19,11 +19,10 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 fn main() -> ExitCode {
-    conformance::main(&[CaseTest {
-        name: "unleash::cases",
-        vendor: "unleash",
-        run: |folder| run_cases("unleash", folder),
-    }])
+    conformance::main(&[
+        CaseTest { name: "unleash::cases", vendor: "unleash", run: |folder| run_cases("unleash", folder) },
+        CaseTest { name: "eppo::cases", vendor: "eppo", run: |folder| run_cases("eppo", folder) },
+    ])
 }
 
 /// Decides every case in `cases.jsonl`.
@@ -54,8 +53,11 @@ fn run_cases(vendor: &str, folder: &Path) {
         let decided = found.decided.first().map(|(flag, outcome, reason)| {
             let outcome = outcome.and_then(|outcome| rules.outcomes(*flag).get(outcome));
             let mut row = json!({"variant": outcome.and_then(|outcome| outcome.variant.as_deref()),
-                "value": outcome.map_or(&Value::Null, |outcome| &outcome.value), "reason": reason.name(),
+                "value": outcome.map_or(&Value::Null, |outcome| &outcome.value),
                 "in_experiment": outcome.is_some_and(|outcome| outcome.in_experiment)});
+            if case["expect"].get("reason").is_some() {
+                row["reason"] = reason.name().into();
+            }
             if case["expect"].get("experiment").is_some() {
                 row["experiment"] = outcome.and_then(|outcome| outcome.experiment.as_deref()).into();
             }

@@ -85,7 +85,11 @@ fn invalid_input_gives_a_message_and_an_exit_code() {
         (format!("validate {list}"), 1, "expected an object"),
         (format!("validate {empty}"), 1, "not JSON"),
         (format!("validate --jsn {config}"), 2, "'--json'"),
-        (format!("validate --format yaml {config}"), 2, "[possible values: native, optimizely, growthbook, unleash]"),
+        (
+            format!("validate --format yaml {config}"),
+            2,
+            "[possible values: native, optimizely, growthbook, unleash, eppo]",
+        ),
         (format!("validate --plugin {folder} {config}"), 2, "Is a directory"),
         (format!("evaluate --config {binary}"), 1, "not JSON"),
         (format!("evaluate --config {config} --now yesterday"), 2, "expected a time in RFC 3339"),

@@ -228,7 +228,8 @@ impl Operator {
     }
 }
 
-fn spend_check(actual: JsValue<'_>, steps: &StepBudget) -> Result<(), LimitExceeded> {
+/// Takes the steps of a check of `actual` from `steps`.
+pub fn spend_check(actual: JsValue<'_>, steps: &StepBudget) -> Result<(), LimitExceeded> {
     steps.spend(CHECK_STEPS)?;
     spend_bytes(actual.size(), steps)
 }

@@ -6,7 +6,7 @@
 //! | [`format`](mod@format) | the trait that a format implements |
 //! | [`registry`] | the table of formats |
 //! | [`native`] | Edgesplit's own format |
-//! | [`optimizely`], [`growthbook`], [`unleash`] | vendors' formats |
+//! | [`optimizely`], [`growthbook`], [`eppo`], [`unleash`] | vendors' formats |
 //! | [`events`] | vendors' event formats |
 //! | [`stepwise`] | compiling a vendor's config in steps |
 //! | [`flags`] | a vendor's flags as experiments of a snapshot |
@@ -16,7 +16,7 @@
 //! | [`effect_policy`] | the effects that experiments may have |
 //! | [`document`](mod@document) | documents that people write: declared objects, their readers and schemas |
 //! | [`diagnostics`] | problems in a document, with their paths |
-//! | `digest`, `semver`, `moment` | digests, semantic versions and times that several vendors use |
+//! | `digest`, `semver`, `moment`, `re2` | digests, semantic versions, times and patterns that several vendors use |
 //!
 //! Vendors' formats have no routes and no baselines. The plugin configuration has them, as
 //! [`FlagRoute`]s.
@@ -30,6 +30,7 @@ mod digest;
 pub mod document;
 pub mod effect_policy;
 mod element;
+pub mod eppo;
 pub mod events;
 pub mod flags;
 pub mod format;
@@ -38,10 +39,11 @@ mod metered;
 pub mod moment;
 pub mod native;
 pub mod optimizely;
+mod re2;
 mod reading;
 pub mod registry;
 mod request_headers;
-#[allow(dead_code, reason = "for the formats that follow")]
+mod scope;
 mod semver;
 mod splitter;
 pub mod stepwise;

@@ -1,5 +1,6 @@
 //! The table of formats.
 
+use crate::eppo::Eppo;
 use crate::format::FormatRef;
 use crate::growthbook::GrowthBook;
 use crate::native::Native;
@@ -13,7 +14,7 @@ pub const NATIVE: FormatRef = &Native;
 
 /// The built-in formats, Edgesplit's own first. New ones are added at the end, because stored events name the format of
 /// their batch by its position here.
-const BUILT_IN: [FormatRef; 4] = [NATIVE, &Optimizely, &GrowthBook, &Unleash];
+const BUILT_IN: [FormatRef; 5] = [NATIVE, &Optimizely, &GrowthBook, &Unleash, &Eppo];
 
 static ADDED: OnceLock<&'static [FormatRef]> = OnceLock::new();
 
@@ -67,6 +68,8 @@ mod tests {
             (json!({"features": {}, "experiments": []}), "growthbook"),
             (json!({"encryptedFeatures": "a.b"}), "growthbook"),
             (json!({"version": 2, "features": []}), "unleash"),
+            (json!({"createdAt": "2026-11-27T00:00:00Z", "flags": {}}), "eppo"),
+            (json!({"flags": {"f": {"allocations": []}}}), "eppo"),
         ] {
             assert_eq!(recognise(&document).map(|format| format.name()), Some(name), "{document}");
         }

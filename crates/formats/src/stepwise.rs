@@ -12,6 +12,15 @@ use std::fmt;
 /// How many bytes of config are compiled in the time of adding an outcome of a flag, without its value.
 pub const OUTCOME_BYTES: usize = 32;
 
+/// How many keys of an object are listed at a time.
+pub(crate) const KEYS_PER_STEP: usize = 1_024;
+
+/// How many bytes the outcomes of a flag may take, and those of all flags together, since a value of a flag may be that of
+/// many outcomes. An outcome takes these bytes and its value.
+pub(crate) const FLAG_OUTCOME_BYTES_MAX: usize = 192 << 10;
+pub(crate) const CONFIG_OUTCOME_BYTES_MAX: usize = 32 << 20;
+pub(crate) const OUTCOME_SIZE: usize = 128;
+
 /// The approximate size of `value` in bytes.
 pub fn size(value: &Value) -> usize {
     match value {

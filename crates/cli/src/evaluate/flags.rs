@@ -89,10 +89,8 @@ pub(super) fn decide(
     let attributes = LineAttributes { request, view: context };
     let cookie = |name: &str| context.encoded_cookie(name);
     let sticky_store: Option<&StickyStore<'_>> = if keeps_sticky { Some(&cookie) } else { None };
-    let typed_id = request.attributes.and_then(|typed| typed.get("id")?.as_str());
-    let id = context.id.or(typed_id);
     let visitor = FlagVisitor {
-        id,
+        id: context.id,
         attributes: &attributes,
         previewed: &[],
         sticky_store,

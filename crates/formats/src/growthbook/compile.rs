@@ -15,7 +15,7 @@ use crate::diagnostics::{Node, Path, Problems};
 use crate::document::KEY_BYTES_MAX;
 use crate::reading::Reading;
 use crate::splitter::Malformed;
-use crate::stepwise::{Leftovers, size};
+use crate::stepwise::{KEYS_PER_STEP, Leftovers, size};
 use edgesplit_engine::snapshot::Disabled;
 use serde_json::{Map, Value};
 use std::collections::HashSet;
@@ -47,9 +47,6 @@ pub fn compile(value: &Value, key: Option<&str>) -> Compiled {
 
 /// How many bytes of an encrypted text are decrypted at a time, and of a decrypted one read.
 const DECRYPTED_BYTES_PER_STEP: usize = 8 << 10;
-
-/// How many keys of an object are listed at a time.
-const KEYS_PER_STEP: usize = 1_024;
 
 /// The members that may be encrypted, and their names when they are. Everything is decrypted first, because the wrong key
 /// spoils all of it.

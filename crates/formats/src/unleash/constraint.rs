@@ -1,10 +1,10 @@
 //! Constraints on the context of a visitor.
 
-use super::re2;
 use super::wire::ConstraintWire;
 use crate::diagnostics::{Path, Problems};
 use crate::metered::Metered;
 use crate::moment;
+use crate::re2;
 use crate::semver::{STRICT, Version};
 use edgesplit_engine::attribute::AttributeName;
 use edgesplit_engine::condition::value::{JsValue, ValueSet, lower_case};

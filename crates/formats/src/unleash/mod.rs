@@ -15,7 +15,6 @@
 //! | `wire` | the payload, as it is written |
 //! | `compile` | features, strategies and variants |
 //! | `constraint` | constraints |
-//! | `re2` | their regular expressions |
 //! | `feature` | the compiled features |
 //! | `evaluate` | the decisions |
 //! | `metrics` | the counts that Unleash takes as events |
@@ -26,7 +25,6 @@ mod evaluate;
 mod feature;
 mod format;
 mod metrics;
-mod re2;
 mod wire;
 
 pub use format::Unleash;

@@ -1,8 +1,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
-use super::{Unleash, metrics, re2};
+use super::{Unleash, metrics};
 use crate::format::{Compiled, Options};
-use crate::{compile_bytes, find};
+use crate::{compile_bytes, find, re2};
 use edgesplit_engine::condition::request_budget;
 use edgesplit_engine::decide::DecisionInput;
 use edgesplit_engine::decide_flags;

@@ -7,7 +7,7 @@ use crate::document::{KEY, List, Nullable, TEXT, open};
 use crate::element::read;
 use crate::optimizely::datafile::{Flag, Range, Rule, Step, Variation};
 use crate::optimizely::impression::{Impression, RuleType};
-use crate::stepwise::{OUTCOME_BYTES, size};
+use crate::stepwise::{CONFIG_OUTCOME_BYTES_MAX, FLAG_OUTCOME_BYTES_MAX, OUTCOME_BYTES, OUTCOME_SIZE, size};
 use edgesplit_engine::flag::Outcome;
 use edgesplit_engine::snapshot::Disabled;
 use serde_json::{Map, Value};
@@ -24,12 +24,6 @@ crate::document! {
         rollout_id as "rolloutId": Option<String> => Nullable(TEXT),
     }
 }
-
-/// How many bytes the outcomes of a flag may take, and those of all flags together: each flag has the outcomes of all
-/// holdouts. An outcome takes these bytes and its value.
-const FLAG_OUTCOME_BYTES_MAX: usize = 192 << 10;
-const CONFIG_OUTCOME_BYTES_MAX: usize = 32 << 20;
-const OUTCOME_SIZE: usize = 128;
 
 /// The bucket behind all others.
 const ALL_BUCKETS: u32 = edgesplit_engine::hash::BUCKETS;

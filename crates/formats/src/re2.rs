@@ -1,4 +1,5 @@
-//! Regular expressions as RE2 reads them, translated to JavaScript's. Unleash's SDKs use engines of that family.
+//! Regular expressions as RE2 reads them, translated to JavaScript's. Unleash's, Eppo's and Datadog's SDKs use engines of that
+//! family.
 
 use js_regex::{CompileError, JsRegex};
 
@@ -17,17 +18,22 @@ const CLASSES: [(&str, &str); 10] = [
 ];
 
 /// Compiles `pattern`. None if RE2 refuses it: it matches nothing. An error if it is not supported here.
-pub(super) fn compile(pattern: &str, ignore_case: bool) -> Result<Option<JsRegex>, String> {
-    let mut translation = Translation { rest: pattern, out: String::new(), ignore_case, dot_all: false, lines: false };
-    match translation.run() {
-        Err(Refusal::Invalid) => return Ok(None),
-        Err(Refusal::Unsupported) => return Err("this form of a pattern is not supported".to_owned()),
-        Ok(()) => {}
-    }
-    match JsRegex::compile(&translation.out, translation.ignore_case) {
+pub(crate) fn compile(pattern: &str, ignore_case: bool) -> Result<Option<JsRegex>, String> {
+    let Some((pattern, ignore_case)) = translate(pattern, ignore_case)? else { return Ok(None) };
+    match JsRegex::compile(&pattern, ignore_case) {
         Ok(regex) => Ok(Some(regex)),
         Err(CompileError::Invalid(_)) => Ok(None),
         Err(error) => Err(error.to_string()),
+    }
+}
+
+/// `pattern` in JavaScript's syntax, and whether case is ignored. None and errors are those of [`compile`].
+pub(crate) fn translate(pattern: &str, ignore_case: bool) -> Result<Option<(String, bool)>, String> {
+    let mut translation = Translation { rest: pattern, out: String::new(), ignore_case, dot_all: false, lines: false };
+    match translation.run() {
+        Err(Refusal::Invalid) => Ok(None),
+        Err(Refusal::Unsupported) => Err("this form of a pattern is not supported".to_owned()),
+        Ok(()) => Ok(Some((translation.out, translation.ignore_case))),
     }
 }
 
@@ -144,6 +150,8 @@ impl<'a> Translation<'a> {
                         self.ignore_case = true;
                     }
                     's' => self.dot_all = true,
+                    // The default of Rust's engine.
+                    'u' => {}
                     'm' => self.lines = true,
                     _ => return Err(Refusal::Unsupported),
                 }
