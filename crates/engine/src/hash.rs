@@ -139,6 +139,11 @@ pub fn murmur3(seed: u32, parts: &[&str]) -> u32 {
     parts.iter().fold(Murmur3::new(seed), |hash, part| hash.write(part.as_bytes())).finish()
 }
 
+/// The murmur3_x86_32 of `bytes`, with this seed.
+pub fn murmur3_bytes(seed: u32, bytes: &[u8]) -> u32 {
+    Murmur3::new(seed).write(bytes).finish()
+}
+
 /// A fast hash for names that never leave the VM. It cannot be predicted without `seed`, but it is no cryptographic hash:
 /// collisions are easy to construct, so nothing may rely on their absence.
 #[inline(always)]

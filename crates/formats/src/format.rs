@@ -36,6 +36,11 @@ pub trait Format: Sync {
         false
     }
 
+    /// Whether the vendor's SDKs have several generations of bucketing.
+    fn has_generations(&self) -> bool {
+        false
+    }
+
     /// The start of the names of the vendor's own cookies for sticky bucketing, if it has any.
     fn sticky_cookie_prefix(&self) -> Option<&'static str> {
         None
@@ -96,6 +101,9 @@ pub struct Compiled {
 /// The longest assignments header, by default: common servers refuse lines over 8 kB.
 pub const ASSIGNMENTS_BYTES_MAX: usize = 4096;
 
+/// The generation of a vendor's bucketing, by default.
+pub const GENERATION: u32 = 2;
+
 /// The settings that compiling a config depends on.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
@@ -117,6 +125,8 @@ pub struct Options {
     pub effects: EffectPolicy,
     /// The key of a vendor's encrypted payload.
     pub decryption_key: Option<DecryptionKey>,
+    /// The generation of the vendor's bucketing.
+    pub generation: u32,
     /// The routes of a vendor's flags.
     pub routes: Vec<FlagRoute>,
     /// The goals beside a vendor's flags.
@@ -136,6 +146,7 @@ impl Options {
             events_host: None,
             effects: EffectPolicy::default(),
             decryption_key: None,
+            generation: GENERATION,
             routes,
             goals,
         }

@@ -6,7 +6,7 @@
 //! | [`format`](mod@format) | the trait that a format implements |
 //! | [`registry`] | the table of formats |
 //! | [`native`] | Edgesplit's own format |
-//! | [`optimizely`], [`growthbook`], [`eppo`], [`unleash`] | vendors' formats |
+//! | [`optimizely`], [`growthbook`], [`eppo`], [`flagd`], [`unleash`] | vendors' formats |
 //! | [`events`] | vendors' event formats |
 //! | [`stepwise`] | compiling a vendor's config in steps |
 //! | [`flags`] | a vendor's flags as experiments of a snapshot |
@@ -32,6 +32,7 @@ pub mod effect_policy;
 mod element;
 pub mod eppo;
 pub mod events;
+pub mod flagd;
 pub mod flags;
 pub mod format;
 pub mod growthbook;
@@ -49,7 +50,9 @@ mod splitter;
 pub mod stepwise;
 pub mod unleash;
 
-pub use format::{ASSIGNMENTS_BYTES_MAX, Compilation, Compiled, DecryptionKey, FlagRoute, Format, FormatRef, Options};
+pub use format::{
+    ASSIGNMENTS_BYTES_MAX, Compilation, Compiled, DecryptionKey, FlagRoute, Format, FormatRef, GENERATION, Options,
+};
 pub use registry::{NATIVE, find, formats, recognise};
 pub use splitter::ELEMENT_BYTES_MAX;
 

@@ -1,6 +1,7 @@
 //! The table of formats.
 
 use crate::eppo::Eppo;
+use crate::flagd::Flagd;
 use crate::format::FormatRef;
 use crate::growthbook::GrowthBook;
 use crate::native::Native;
@@ -14,7 +15,7 @@ pub const NATIVE: FormatRef = &Native;
 
 /// The built-in formats, Edgesplit's own first. New ones are added at the end, because stored events name the format of
 /// their batch by its position here.
-const BUILT_IN: [FormatRef; 5] = [NATIVE, &Optimizely, &GrowthBook, &Unleash, &Eppo];
+const BUILT_IN: [FormatRef; 6] = [NATIVE, &Optimizely, &GrowthBook, &Unleash, &Eppo, &Flagd];
 
 static ADDED: OnceLock<&'static [FormatRef]> = OnceLock::new();
 
@@ -70,6 +71,7 @@ mod tests {
             (json!({"version": 2, "features": []}), "unleash"),
             (json!({"createdAt": "2026-11-27T00:00:00Z", "flags": {}}), "eppo"),
             (json!({"flags": {"f": {"allocations": []}}}), "eppo"),
+            (json!({"flags": {"f": {"state": "ENABLED", "variants": {}}}}), "flagd"),
         ] {
             assert_eq!(recognise(&document).map(|format| format.name()), Some(name), "{document}");
         }

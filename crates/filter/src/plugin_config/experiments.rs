@@ -13,7 +13,7 @@ use edgesplit_formats::document::{
 };
 use edgesplit_formats::native;
 use edgesplit_formats::native::route::Goals;
-use edgesplit_formats::{DecryptionKey, FlagRoute, FormatRef};
+use edgesplit_formats::{DecryptionKey, FlagRoute, FormatRef, GENERATION};
 use serde_json::Value;
 
 /// Where experiments come from: a service, a document in the configuration itself, or first the one and then the
@@ -28,6 +28,8 @@ pub struct Experiments {
     pub inline: Option<Value>,
     /// The key of a vendor's encrypted payload.
     pub decryption_key: Option<DecryptionKey>,
+    /// The generation of a vendor's bucketing.
+    pub generation: u32,
     /// The routes and baselines of a vendor's flags. The first that names a flag applies.
     pub routes: Vec<FlagRoute>,
     /// The goals beside a vendor's flags.
@@ -70,6 +72,8 @@ document! {
         inline: Option<Value> = None => Nullable(AnyObject),
         /// The key of a vendor's encrypted payload; for GrowthBook 16 bytes in base64.
         decryption_key: Option<String> = None => Nullable(DECRYPTION_KEY),
+        /// The generation of the vendor's bucketing, where its SDKs have several: for flagd 2 or 3.
+        bucketing_generation: u32 = GENERATION => whole(2, 3),
         /// Routes and baselines of a vendor's flags. The first entry that names a flag applies.
         routes: Vec<FlagRoute> = Vec::new() => List(FLAG_ROUTE),
         /// Goals beside a vendor's flags.
@@ -123,6 +127,7 @@ impl Block {
             monotonic,
             inline,
             decryption_key,
+            bucketing_generation: generation,
             routes,
             goals,
         } = self;
@@ -132,6 +137,10 @@ impl Block {
             let names: Vec<&str> = encrypted.map(|format| format.name()).collect();
             let message = format!("only configs of these formats can be encrypted: {}", names.join(", "));
             problems.error(&node.path.field("decryption_key"), message);
+        }
+        if generation != GENERATION && !format.has_generations() {
+            let message = "only the format flagd has several generations of bucketing";
+            problems.error(&node.path.field("bucketing_generation"), message);
         }
         if !routes.is_empty() && format.has_routes() {
             let message = "only vendor formats have use for routes: a native experiment carries its own `route`";
@@ -157,6 +166,6 @@ impl Block {
             problems.error(node.path, message);
         }
         let decryption_key = decryption_key.as_deref().map(DecryptionKey::new);
-        Some(Experiments { format, source, inline, decryption_key, routes, goals })
+        Some(Experiments { format, source, inline, decryption_key, generation, routes, goals })
     }
 }

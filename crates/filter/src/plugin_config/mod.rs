@@ -90,7 +90,7 @@ impl PluginConfig {
 
     /// The options with which the experiments are compiled.
     pub fn compile_options(&self) -> Options {
-        let Experiments { format, decryption_key, routes, goals, .. } = &self.experiments;
+        let Experiments { format, decryption_key, generation, routes, goals, .. } = &self.experiments;
         Options {
             format: *format,
             budget: self.request.cache_key.budget,
@@ -100,6 +100,7 @@ impl PluginConfig {
             events_host: self.events.as_ref().map(|events| events.endpoint.authority.clone()),
             effects: self.effect_policy(),
             decryption_key: decryption_key.clone(),
+            generation: *generation,
             routes: routes.clone(),
             goals: goals.clone(),
         }

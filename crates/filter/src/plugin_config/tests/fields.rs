@@ -13,7 +13,15 @@ fn source(cluster: &str) -> Endpoint {
 
 fn experiments() -> Experiments {
     let format = edgesplit_formats::NATIVE;
-    Experiments { format, source: None, inline: None, decryption_key: None, routes: vec![], goals: vec![] }
+    Experiments {
+        format,
+        source: None,
+        inline: None,
+        decryption_key: None,
+        generation: 2,
+        routes: vec![],
+        goals: vec![],
+    }
 }
 
 #[test]

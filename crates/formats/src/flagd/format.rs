@@ -1,0 +1,380 @@
+//! flagd in the table of formats.
+
+use super::evaluate::Evaluation;
+use super::logic::{Evaluators, Logic, Reader};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::attribute_use::AttributeUse;
+use crate::conditions::SavedGroups;
+use crate::diagnostics::{Node, Problems};
+use crate::document::KEY_BYTES_MAX;
+use crate::flags::{self, FlagEntries};
+use crate::format::{Compilation, Compiled, Format, Options};
+use crate::metered::Metered;
+use crate::scope::{Scope, text};
+use crate::stepwise::{self, KEYS_PER_STEP, Leftovers, Steps, Stepwise, size};
+#[cfg(not(target_arch = "wasm32"))]
+use edgesplit_engine::attribute::AttributeName;
+use edgesplit_engine::condition::value::JsValue;
+use edgesplit_engine::flag::{FlagEvaluator, FlagExposure, FlagSink, FlagVisitor, Outcome};
+use edgesplit_engine::free::free_from;
+use edgesplit_engine::observer::{Check, IS_OBSERVABLE};
+use edgesplit_engine::reason::Reason;
+use edgesplit_engine::snapshot::Disabled;
+use serde_json::{Map, Value};
+use std::any::Any;
+use std::cell::RefCell;
+
+const DEFAULT: Reason = Reason::Vendor("default");
+const ERROR: Reason = Reason::Vendor("error");
+const STATIC: Reason = Reason::Vendor("static");
+const TARGETING_MATCH: Reason = Reason::Vendor("targeting_match");
+
+/// flagd's flag definitions.
+#[derive(Debug)]
+pub struct Flagd;
+
+impl Format for Flagd {
+    fn name(&self) -> &'static str {
+        "flagd"
+    }
+
+    fn recognises(&self, document: &Value) -> bool {
+        let mut flags = document.get("flags").and_then(Value::as_object).into_iter().flat_map(Map::values);
+        document.get("$evaluators").is_some() || flags.any(|flag| flag.get("variants").is_some_and(Value::is_object))
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    fn attribute_uses(&self, config: Node<'_>, each: &mut dyn FnMut(&AttributeUse<'_>)) {
+        let list = config.path.field("$evaluators");
+        for (name, value) in config.value.get("$evaluators").and_then(Value::as_object).into_iter().flatten() {
+            logic_uses(Node { value, path: &list.field(name) }, each);
+        }
+        let list = config.path.field("flags");
+        for (key, flag) in flags(config).into_iter().flatten() {
+            let path = list.field(key);
+            if let Some(value) = flag.get("targeting") {
+                logic_uses(Node { value, path: &path.field("targeting") }, each);
+            }
+        }
+    }
+
+    fn begin(&self, text: Vec<u8>, options: &Options) -> Box<dyn Compilation> {
+        Stepwise::begin(text, Box::new(DefinitionSteps::new(options)))
+    }
+
+    fn compile(&self, config: Node<'_>, options: &Options) -> Compiled {
+        stepwise::compile(config, Box::new(DefinitionSteps::new(options)))
+    }
+
+    fn has_generations(&self) -> bool {
+        true
+    }
+}
+
+/// Passes the attributes that the expression at `node` reads to `each`.
+#[cfg(not(target_arch = "wasm32"))]
+fn logic_uses(node: Node<'_>, each: &mut dyn FnMut(&AttributeUse<'_>)) {
+    match node.value {
+        Value::Array(list) => {
+            for (index, value) in list.iter().enumerate() {
+                logic_uses(Node { value, path: &node.path.index(index) }, each);
+            }
+        }
+        Value::Object(members) => {
+            for (operator, value) in members {
+                let path = node.path.field(operator);
+                let inner = Node { value, path: &path };
+                match (operator.as_str(), value) {
+                    ("var", Value::String(written)) => attribute_use(written, inner, each),
+                    ("var", Value::Array(list)) if list.first().is_some_and(Value::is_string) => {
+                        attribute_use(list.first().and_then(Value::as_str).unwrap_or_default(), inner, each);
+                    }
+                    // The expression for the elements of a list reads those.
+                    ("map" | "filter" | "reduce" | "all" | "none" | "some", Value::Array(list)) => {
+                        for value in list.iter().take(1) {
+                            logic_uses(Node { value, path: &path.index(0) }, each);
+                        }
+                    }
+                    _ => logic_uses(inner, each),
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+fn attribute_use(written: &str, node: Node<'_>, each: &mut dyn FnMut(&AttributeUse<'_>)) {
+    if !written.is_empty() && written != "targetingKey" && !written.starts_with("$flagd.") {
+        let name = AttributeName::parse_nested(written);
+        each(&AttributeUse { path: node.path, written, name, check: Some(&Value::Null) });
+    }
+}
+
+fn flags(config: Node<'_>) -> Option<&Map<String, Value>> {
+    config.value.get("flags")?.as_object()
+}
+
+/// Compiles definitions flag by flag.
+struct DefinitionSteps {
+    stage: Stage,
+    /// The keys of the flags, as far as they are listed and not compiled.
+    keys: Vec<String>,
+    evaluators: Evaluators,
+    definitions: Definitions,
+    disabled: Vec<Disabled>,
+    entries: FlagEntries,
+    problems: Problems,
+}
+
+enum Stage {
+    /// Lists the flags from this number on.
+    Keys(usize),
+    /// Compiles the flag with this number.
+    Flag(usize),
+    Refused,
+    Done,
+}
+
+impl DefinitionSteps {
+    fn new(options: &Options) -> DefinitionSteps {
+        DefinitionSteps {
+            stage: Stage::Keys(0),
+            keys: Vec::new(),
+            evaluators: Evaluators::new(),
+            definitions: Definitions { flags: Vec::new(), is_cbor: options.generation > 2 },
+            disabled: Vec::new(),
+            entries: FlagEntries::new(options),
+            problems: Problems::new(),
+        }
+    }
+
+    fn list(&mut self, config: Node<'_>, from: usize) -> Stage {
+        let Some(flags) = flags(config) else {
+            let path = config.path.field("flags");
+            Node { value: config.value.get("flags").unwrap_or(&Value::Null), path: &path }
+                .expected(&mut self.problems, "an object of flags");
+            return Stage::Refused;
+        };
+        if from == 0 {
+            self.keys.reserve_exact(flags.len());
+            self.definitions.flags.reserve_exact(flags.len());
+            self.entries.reserve(flags.len());
+        }
+        self.keys.extend(flags.keys().skip(from).take(KEYS_PER_STEP).cloned());
+        if self.keys.len() > from { Stage::Keys(self.keys.len()) } else { Stage::Flag(0) }
+    }
+
+    /// Compiles the flag with this number, and gives the bytes of config that are compiled in the same time.
+    fn flag(&mut self, config: Node<'_>, position: usize) -> (Stage, usize) {
+        let Some(key) = self.keys.get_mut(position).map(std::mem::take) else { return (Stage::Done, 0) };
+        let Some(value) = flags(config).and_then(|flags| flags.get(&key)) else { return (Stage::Done, 0) };
+        let list = config.path.field("flags");
+        let path = list.field(&key);
+        let mut groups = SavedGroups::default();
+        let mut scope = Scope::new(&mut groups);
+        if !(1..=KEY_BYTES_MAX).contains(&key.len()) {
+            scope.problems.error(&path, format!("expected a key of 1 to {KEY_BYTES_MAX} bytes"));
+        }
+        let mut bytes = size(value);
+        let flag = self.read(&mut scope, config, Node { value, path: &path }, &mut bytes);
+        let is_refused = matches!(flag, Some(None));
+        match flag.flatten().filter(|_| !scope.is_disabled()) {
+            Some(mut flag) => {
+                let (number, outcomes) = (self.definitions.flags.len(), &flag.outcomes);
+                let entry = flags::Flag { key: &key, position, number, outcomes, path, shares_key: false };
+                bytes += self.entries.add(&entry);
+                flag.key = key;
+                self.definitions.flags.push(flag);
+            }
+            None => {
+                let problem = scope.problems.first_error();
+                self.disabled.push(Disabled { key: Some(key.clone()), position, problem });
+            }
+        }
+        self.problems.append(scope.problems);
+        (if is_refused { Stage::Refused } else { Stage::Flag(position + 1) }, bytes)
+    }
+
+    /// Reads a flag. The outer `None` disables it, and the inner one refuses all definitions.
+    #[allow(clippy::option_option, reason = "a flag that is disabled, and one that refuses all, are different")]
+    fn read(
+        &mut self,
+        scope: &mut Scope<'_>,
+        config: Node<'_>,
+        node: Node<'_>,
+        bytes: &mut usize,
+    ) -> Option<Option<Flag>> {
+        node.object(&mut scope.problems)?;
+        let state = scope.required(node, "state", text)?;
+        if state != "ENABLED" && state != "DISABLED" {
+            scope.problems.error(&node.path.field("state"), format!("expected ENABLED or DISABLED, found {state:?}"));
+            return None;
+        }
+        let variants = scope.required(node, "variants", |scope, node| node.object(&mut scope.problems).cloned())?;
+        let none = Outcome { variant: None, experiment: None, value: Value::Null, in_experiment: false };
+        let mut outcomes = vec![none];
+        let (mut names, mut default) = (Vec::new(), None);
+        let wanted = scope.member(node, "defaultVariant", text).filter(|name| !name.is_empty());
+        for (number, (name, value)) in variants.into_iter().enumerate() {
+            default = default.or((wanted.as_ref() == Some(&name)).then_some(number));
+            for in_experiment in [false, true] {
+                outcomes.push(Outcome {
+                    variant: Some(name.clone()),
+                    experiment: None,
+                    value: value.clone(),
+                    in_experiment,
+                });
+            }
+            names.push(name);
+        }
+        if wanted.is_some() && default.is_none() {
+            let path = node.path.field("defaultVariant");
+            let value = node.value.get("defaultVariant").unwrap_or(&Value::Null);
+            Node { value, path: &path }.expected(&mut scope.problems, "a key of `variants`");
+            return Some(None);
+        }
+        let targeting = scope.member(node, "targeting", |scope, node| {
+            let before = scope.problems.errors();
+            let logic = match node.object(&mut scope.problems) {
+                Some(members) if members.is_empty() => return None,
+                Some(_) => {
+                    let (evaluators, problems) = (&mut self.evaluators, &mut scope.problems);
+                    let mut reader = Reader { root: config, evaluators, problems, bytes: 0, depth: 0 };
+                    let logic = reader.read(node);
+                    *bytes += reader.bytes;
+                    logic
+                }
+                None => None,
+            };
+            // To the SDK, every decision of the flag is an error.
+            scope.tolerated += scope.problems.errors() - before;
+            Some(logic)
+        });
+        let is_enabled = state == "ENABLED";
+        Some(Some(Flag { key: String::new(), is_enabled, targeting, names, default, outcomes }))
+    }
+}
+
+impl Steps for DefinitionSteps {
+    fn step(&mut self, config: Node<'_>) -> Option<usize> {
+        let (next, bytes) = match self.stage {
+            Stage::Keys(from) => (self.list(config, from), KEYS_PER_STEP),
+            Stage::Flag(number) => self.flag(config, number),
+            Stage::Refused | Stage::Done => return None,
+        };
+        self.stage = next;
+        Some(bytes)
+    }
+
+    fn report(&mut self, problems: Problems) {
+        self.problems.append(problems);
+    }
+
+    fn finish(mut self: Box<Self>) -> (Compiled, Leftovers) {
+        let leftovers = Leftovers::new(self.evaluators.into_iter().map(drop));
+        if !matches!(self.stage, Stage::Done) {
+            return (Compiled { snapshot: None, problems: self.problems }, leftovers);
+        }
+        let compiled = self.entries.finish(None, self.disabled, Box::new(self.definitions));
+        self.problems.append(compiled.problems);
+        (Compiled { problems: self.problems, ..compiled }, leftovers)
+    }
+}
+
+/// Compiled definitions.
+#[derive(Debug)]
+struct Definitions {
+    flags: Vec<Flag>,
+    /// Whether keys are hashed as CBOR.
+    is_cbor: bool,
+}
+
+#[derive(Debug)]
+struct Flag {
+    key: String,
+    is_enabled: bool,
+    /// The expression that chooses a variant. The inner `None` stands for one that cannot be read.
+    #[allow(clippy::option_option, reason = "no targeting, and targeting that cannot be read, are different")]
+    targeting: Option<Option<Logic>>,
+    /// The names of the variants.
+    names: Vec<String>,
+    /// The number of the default variant.
+    default: Option<usize>,
+    /// No variant, then each variant twice: outside an experiment, and in it.
+    outcomes: Vec<Outcome>,
+}
+
+impl Flag {
+    /// The outcome for a visitor, and the reason. None if the limit of work is exceeded.
+    fn decide(&self, visitor: &FlagVisitor<'_>, is_cbor: bool, sink: &mut dyn FlagSink) -> Option<(usize, Reason)> {
+        let default = |reason| self.default.map_or((0, DEFAULT), |variant| (outcome(variant, false), reason));
+        if !self.is_enabled {
+            return Some((0, Reason::Disabled));
+        }
+        let Some(targeting) = &self.targeting else { return Some(default(STATIC)) };
+        let Some(logic) = targeting else { return Some((0, ERROR)) };
+        let attributes = Metered::new(visitor);
+        let trace = (IS_OBSERVABLE && sink.is_active()).then(RefCell::default);
+        let shared_out = RefCell::default();
+        let evaluation = Evaluation { flag: &self.key, attributes: &attributes, is_cbor, shared_out, trace };
+        let result = evaluation.run(logic);
+        let Evaluation { shared_out, trace, .. } = evaluation;
+        for Check { name, passed, detail } in trace.map(|trace| trace.into_inner().0).unwrap_or_default() {
+            sink.check(&name, passed, format_args!("{detail}"));
+        }
+        if attributes.is_exceeded() {
+            return None;
+        }
+        let Ok(result) = result else { return Some((0, ERROR)) };
+        if result.is_null() {
+            return Some(default(DEFAULT));
+        }
+        let name = JsValue::from(&result).text();
+        let Some(variant) = self.names.iter().position(|other| **other == *name) else { return Some((0, ERROR)) };
+        let in_experiment = shared_out.borrow().iter().any(|shared| JsValue::from(shared).text() == name);
+        Some((outcome(variant, in_experiment), TARGETING_MATCH))
+    }
+}
+
+/// The position of a variant's outcome.
+fn outcome(variant: usize, in_experiment: bool) -> usize {
+    1 + 2 * variant + usize::from(in_experiment)
+}
+
+impl FlagEvaluator for Definitions {
+    fn decide(&self, flags: &[usize], visitor: &FlagVisitor<'_>, sink: &mut dyn FlagSink) {
+        for &number in flags {
+            let Some(flag) = self.flags.get(number) else { continue };
+            let Some((at, reason)) = flag.decide(visitor, self.is_cbor, sink) else {
+                sink.check("limit", false, format_args!("evaluating the targeting exceeds the limit of work"));
+                sink.decided(number, None, Reason::Limit);
+                continue;
+            };
+            sink.decided(number, Some(at), reason);
+            let outcome = flag.outcomes.get(at).filter(|outcome| outcome.in_experiment);
+            if let Some((outcome, unit)) = outcome.zip(visitor.id) {
+                sink.exposed(&FlagExposure {
+                    experiment: &flag.key,
+                    variant: outcome.variant.as_deref(),
+                    attribute: "targetingKey",
+                    unit,
+                    typed_unit: None,
+                    outcome: Some((number, at)),
+                });
+            }
+        }
+    }
+
+    fn outcomes(&self, flag: usize) -> &[Outcome] {
+        self.flags.get(flag).map_or(&[], |flag| &flag.outcomes)
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn free(&mut self, left: &mut usize) {
+        free_from(&mut self.flags, left, |flag| 1 + flag.outcomes.len());
+    }
+}

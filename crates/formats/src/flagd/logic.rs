@@ -1,0 +1,147 @@
+//! Targeting in JSONLogic: JSON to trees.
+
+use crate::diagnostics::{Node, Problems, unknown};
+use crate::stepwise::size;
+use serde_json::Value;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+/// An expression.
+#[derive(Debug)]
+pub(super) enum Logic {
+    Value(Value),
+    List(Vec<Logic>),
+    /// An operator with its arguments.
+    Apply(Operator, Vec<Logic>),
+    /// An evaluator, which several flags may share.
+    Shared(Rc<Logic>),
+}
+
+/// Declares the operators once: the enum, and the list of all with their names.
+macro_rules! operators {
+    ($($variant:ident = $($name:literal)|+,)*) => {
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(super) enum Operator {
+            $($variant,)*
+        }
+
+        const OPERATORS: &[(&str, Operator)] = &[$($(($name, Operator::$variant),)+)*];
+    };
+}
+
+operators! {
+    Var = "var",
+    Missing = "missing",
+    MissingSome = "missing_some",
+    If = "if" | "?:",
+    Equal = "==",
+    Unequal = "!=",
+    Identical = "===",
+    Different = "!==",
+    Not = "!",
+    Truth = "!!",
+    Or = "or",
+    And = "and",
+    Greater = ">",
+    GreaterOrEqual = ">=",
+    Less = "<",
+    LessOrEqual = "<=",
+    Max = "max",
+    Min = "min",
+    Add = "+",
+    Subtract = "-",
+    Multiply = "*",
+    Divide = "/",
+    Remainder = "%",
+    Map = "map",
+    Filter = "filter",
+    Reduce = "reduce",
+    All = "all",
+    None = "none",
+    Some = "some",
+    Merge = "merge",
+    In = "in",
+    Cat = "cat",
+    Substr = "substr",
+    Log = "log",
+    Fractional = "fractional",
+    SemVer = "sem_ver",
+    StartsWith = "starts_with",
+    EndsWith = "ends_with",
+}
+
+/// The evaluators that flags share, as far as flags named them. None for one that cannot be read, or is being read.
+pub(super) type Evaluators = HashMap<String, Option<Rc<Logic>>>;
+
+/// How deep evaluators may name others. It bounds the work of reading one flag.
+const EVALUATOR_DEPTH_MAX: usize = 8;
+
+/// Reads expressions.
+pub(super) struct Reader<'r> {
+    /// The definitions, which contain the evaluators.
+    pub(super) root: Node<'r>,
+    pub(super) evaluators: &'r mut Evaluators,
+    pub(super) problems: &'r mut Problems,
+    /// The bytes of the evaluators that were read.
+    pub(super) bytes: usize,
+    pub(super) depth: usize,
+}
+
+impl Reader<'_> {
+    /// Reads the expression at `node`; none, and a problem, if the SDK would refuse it.
+    pub(super) fn read(&mut self, node: Node<'_>) -> Option<Logic> {
+        match node.value {
+            Value::Array(list) => self.list(node, list).map(Logic::List),
+            Value::Object(members) if !members.is_empty() => {
+                let only = members.iter().next().filter(|_| members.len() == 1);
+                let Some((name, value)) = only else {
+                    node.expected(self.problems, "an object with one member, the operator");
+                    return None;
+                };
+                let path = node.path.field(name);
+                let arguments = Node { value, path: &path };
+                if name == "$ref" {
+                    return self.evaluator(arguments).map(Logic::Shared);
+                }
+                let Some((_, operator)) = OPERATORS.iter().find(|(known, _)| known == name) else {
+                    let names: Vec<&str> = OPERATORS.iter().map(|(name, _)| *name).collect();
+                    self.problems.error(&path, unknown("operator", name, &names));
+                    return None;
+                };
+                let arguments = match value {
+                    Value::Array(list) => self.list(arguments, list)?,
+                    _ => vec![self.read(arguments)?],
+                };
+                Some(Logic::Apply(*operator, arguments))
+            }
+            value => Some(Logic::Value(value.clone())),
+        }
+    }
+
+    fn list(&mut self, node: Node<'_>, list: &[Value]) -> Option<Vec<Logic>> {
+        node.read_all(list, |element| self.read(element))
+    }
+
+    /// The evaluator that is named here.
+    fn evaluator(&mut self, node: Node<'_>) -> Option<Rc<Logic>> {
+        let name = node.string(self.problems)?;
+        if !self.evaluators.contains_key(name) {
+            self.evaluators.insert(name.to_owned(), None);
+            let list = self.root.path.field("$evaluators");
+            let value = self.root.value.get("$evaluators").and_then(|evaluators| evaluators.get(name));
+            if let Some(value) = value.filter(|_| self.depth < EVALUATOR_DEPTH_MAX) {
+                self.bytes += size(value);
+                self.depth += 1;
+                let read = self.read(Node { value, path: &list.field(name) });
+                self.depth -= 1;
+                self.evaluators.insert(name.to_owned(), read.map(Rc::new));
+            }
+        }
+        let found = self.evaluators.get(name).cloned().flatten();
+        if found.is_none() {
+            let message = format!("there is no usable evaluator {name:?}: decisions that need it are errors");
+            self.problems.error(node.path, message);
+        }
+        found
+    }
+}
