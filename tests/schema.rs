@@ -238,6 +238,7 @@ fn refused_configurations_are_refused_by_the_schema() {
         "routes for native experiments",
         "goals for native experiments",
         "key for native experiments",
+        "generation for a format without",
         "id of two sources",
         "id of no source",
         "id from an owned header",
