@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 const VISITORS: usize = 200;
-const FORMATS: [&str; 2] = ["optimizely", "growthbook"];
+const FORMATS: [&str; 4] = ["optimizely", "growthbook", "eppo", "flagd"];
 
 /// The sample payload of a format. It has five flags.
 fn payload(format: &str) -> (PathBuf, Value) {

@@ -218,15 +218,8 @@ impl DefinitionSteps {
         let wanted = scope.member(node, "defaultVariant", text).filter(|name| !name.is_empty());
         for (number, (name, value)) in variants.into_iter().enumerate() {
             default = default.or((wanted.as_ref() == Some(&name)).then_some(number));
-            for in_experiment in [false, true] {
-                outcomes.push(Outcome {
-                    variant: Some(name.clone()),
-                    experiment: None,
-                    value: value.clone(),
-                    in_experiment,
-                });
-            }
-            names.push(name);
+            names.push(name.clone());
+            outcomes.push(Outcome { variant: Some(name), experiment: None, value, in_experiment: false });
         }
         if wanted.is_some() && default.is_none() {
             let path = node.path.field("defaultVariant");
@@ -251,6 +244,11 @@ impl DefinitionSteps {
             scope.tolerated += scope.problems.errors() - before;
             Some(logic)
         });
+        if targeting.iter().flatten().any(Logic::has_fractional) {
+            let variants = outcomes.get(1..).unwrap_or_default().iter();
+            let variants = variants.map(|outcome| Outcome { in_experiment: true, ..outcome.clone() });
+            outcomes.extend(variants.collect::<Vec<_>>());
+        }
         let is_enabled = state == "ENABLED";
         Some(Some(Flag { key: String::new(), is_enabled, targeting, names, default, outcomes }))
     }
@@ -301,14 +299,14 @@ struct Flag {
     names: Vec<String>,
     /// The number of the default variant.
     default: Option<usize>,
-    /// No variant, then each variant twice: outside an experiment, and in it.
+    /// No variant, each variant outside an experiment, and, if the targeting can give one, in it.
     outcomes: Vec<Outcome>,
 }
 
 impl Flag {
     /// The outcome for a visitor, and the reason. None if the limit of work is exceeded.
     fn decide(&self, visitor: &FlagVisitor<'_>, is_cbor: bool, sink: &mut dyn FlagSink) -> Option<(usize, Reason)> {
-        let default = |reason| self.default.map_or((0, DEFAULT), |variant| (outcome(variant, false), reason));
+        let default = |reason| self.default.map_or((0, DEFAULT), |variant| (1 + variant, reason));
         if !self.is_enabled {
             return Some((0, Reason::Disabled));
         }
@@ -333,13 +331,8 @@ impl Flag {
         let name = JsValue::from(&result).text();
         let Some(variant) = self.names.iter().position(|other| **other == *name) else { return Some((0, ERROR)) };
         let in_experiment = shared_out.borrow().iter().any(|shared| JsValue::from(shared).text() == name);
-        Some((outcome(variant, in_experiment), TARGETING_MATCH))
+        Some((1 + variant + if in_experiment { self.names.len() } else { 0 }, TARGETING_MATCH))
     }
-}
-
-/// The position of a variant's outcome.
-fn outcome(variant: usize, in_experiment: bool) -> usize {
-    1 + 2 * variant + usize::from(in_experiment)
 }
 
 impl FlagEvaluator for Definitions {

@@ -17,6 +17,18 @@ pub(super) enum Logic {
     Shared(Rc<Logic>),
 }
 
+impl Logic {
+    /// Whether its result can come from a `fractional`.
+    pub(super) fn has_fractional(&self) -> bool {
+        match self {
+            Logic::Value(_) => false,
+            Logic::Shared(logic) => logic.has_fractional(),
+            Logic::Apply(Operator::Fractional, _) => true,
+            Logic::List(list) | Logic::Apply(_, list) => list.iter().any(Logic::has_fractional),
+        }
+    }
+}
+
 /// Declares the operators once: the enum, and the list of all with their names.
 macro_rules! operators {
     ($($variant:ident = $($name:literal)|+,)*) => {
