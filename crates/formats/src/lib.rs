@@ -10,6 +10,7 @@
 //! | [`events`] | vendors' event formats |
 //! | [`stepwise`] | compiling a vendor's config in steps |
 //! | [`flags`] | a vendor's flags as experiments of a snapshot |
+//! | `flag_steps` | compiling a payload whose flags are the members of an object |
 //! | `metered` | a visitor's attributes, whose look-ups are counted |
 //! | `attribute_use` | the attributes that a config reads, for the command |
 //! | [`conditions`] | compiling conditions on attributes |
@@ -32,6 +33,7 @@ pub mod effect_policy;
 mod element;
 pub mod eppo;
 pub mod events;
+mod flag_steps;
 pub mod flagd;
 pub mod flags;
 pub mod format;

@@ -42,11 +42,24 @@ impl<'a> Scope<'a> {
         name: &'n str,
         read: impl FnOnce(&mut Self, Node<'_>) -> Option<T>,
     ) -> Option<T> {
-        if node.value.get(name).is_none_or(Value::is_null) {
+        let value = self.find(node, name)?;
+        read(self, Node { value, path: &node.path.field(name) })
+    }
+
+    /// The member `name`; an error if it is not there. Not a part of `required`, of which there are many copies.
+    #[inline(never)]
+    fn find<'n>(&mut self, node: Node<'n>, name: &str) -> Option<&'n Value> {
+        let value = node.value.get(name).filter(|value| !value.is_null());
+        if value.is_none() {
             self.problems.error(&node.path.field(name), "missing");
-            return None;
         }
-        self.member(node, name, read)
+        value
+    }
+
+    /// The text of the member `name`, which must be there.
+    #[inline(never)]
+    pub(crate) fn required_text(&mut self, node: Node<'_>, name: &str) -> Option<String> {
+        self.required(node, name, text)
     }
 
     /// The list here, each element read by `read`; none if one of them is wrong.

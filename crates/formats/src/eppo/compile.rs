@@ -4,7 +4,7 @@ use super::condition::Condition;
 use super::flag::{Allocation, DEFAULT, ERROR, Flag, Report, Shard, Split};
 use crate::diagnostics::Node;
 use crate::moment;
-use crate::scope::{Scope, text};
+use crate::scope::Scope;
 use crate::stepwise::{CONFIG_OUTCOME_BYTES_MAX, FLAG_OUTCOME_BYTES_MAX, OUTCOME_SIZE, size};
 use edgesplit_engine::flag::Outcome;
 use edgesplit_engine::json;
@@ -67,9 +67,9 @@ impl<'r> Reader<'r> {
 
     fn read(&mut self, scope: &mut Scope<'_>, node: Node<'_>) -> Option<(bool, Vec<Allocation>)> {
         node.object(&mut scope.problems)?;
-        self.key = scope.required(node, "key", text)?;
+        self.key = scope.required_text(node, "key")?;
         let enabled = scope.required(node, "enabled", |scope, node| node.boolean(&mut scope.problems))?;
-        let kind = scope.required(node, "variationType", text)?;
+        let kind = scope.required_text(node, "variationType")?;
         if !["STRING", "INTEGER", "NUMERIC", "BOOLEAN", "JSON"].contains(&kind.as_str()) {
             scope.problems.error(&node.path.field("variationType"), format!("unknown type {kind:?}"));
             return None;
@@ -103,7 +103,7 @@ impl<'r> Reader<'r> {
         for (name, value) in node.object(&mut scope.problems)? {
             let path = node.path.field(name);
             let node = Node { value, path: &path };
-            let key = scope.required(node, "key", text)?;
+            let key = scope.required_text(node, "key")?;
             let Some(value) = node.value.get("value") else {
                 scope.problems.error(&path.field("value"), "missing");
                 return None;
@@ -142,7 +142,7 @@ impl<'r> Reader<'r> {
     }
 
     fn allocation(&mut self, scope: &mut Scope<'_>, node: Node<'_>) -> Option<Allocation> {
-        let key = scope.required(node, "key", text)?;
+        let key = scope.required_text(node, "key")?;
         let start = scope.member(node, "startAt", micros);
         let end = scope.member(node, "endAt", micros);
         let rules = scope.member(node, "rules", |scope, node| {
@@ -180,7 +180,7 @@ impl<'r> Reader<'r> {
         allocation: &str,
         do_log: bool,
     ) -> Option<(Split, bool)> {
-        let variation = scope.required(node, "variationKey", text)?;
+        let variation = scope.required_text(node, "variationKey")?;
         let extra = match self.is_datadog {
             true => node
                 .value
@@ -224,7 +224,7 @@ impl<'r> Reader<'r> {
     }
 
     fn shard(&self, scope: &mut Scope<'_>, node: Node<'_>) -> Option<Shard> {
-        let salt = scope.required(node, "salt", text)?;
+        let salt = scope.required_text(node, "salt")?;
         let total = if self.is_datadog { scope.required(node, "totalShards", shards)? } else { self.total_shards };
         let ranges = scope.required(node, "ranges", |scope, node| {
             scope.list(node, |scope, node| {

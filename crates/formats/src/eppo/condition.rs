@@ -3,7 +3,7 @@
 use crate::conditions::PatternError;
 use crate::diagnostics::{Node, found};
 use crate::re2;
-use crate::scope::{Scope, text};
+use crate::scope::Scope;
 use crate::semver::{self, Version};
 use edgesplit_engine::attribute::{AttributeName, AttributeValue};
 use edgesplit_engine::condition::value::{JsValue, ValueSet};
@@ -53,8 +53,8 @@ impl Condition {
     /// Reads a condition. In Eppo's payloads, one that the SDK cannot read is never met.
     pub(super) fn compile(scope: &mut Scope<'_>, node: Node<'_>, is_datadog: bool) -> Option<Condition> {
         let before = scope.problems.errors();
-        let attribute = scope.required(node, "attribute", text);
-        let operator = scope.required(node, "operator", text);
+        let attribute = scope.required_text(node, "attribute");
+        let operator = scope.required_text(node, "operator");
         let check = match attribute.as_ref().zip(operator.as_deref()) {
             Some((_, operator)) => check(scope, node, operator, is_datadog),
             None => Err(Unreadable::Invalid),

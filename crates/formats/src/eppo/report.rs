@@ -5,7 +5,7 @@ use super::format::{Eppo, Payload};
 use crate::events::{EventKind, EventWire, VendorEvent, write_joined};
 use crate::moment::write_rfc3339_ms;
 use edgesplit_engine::flag::FlagEvaluator;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 impl EventWire for Eppo {
     fn content_type(&self) -> &'static str {
@@ -22,8 +22,11 @@ impl EventWire for Eppo {
     fn head(&self, evaluator: &dyn FlagEvaluator) -> Vec<u8> {
         match evaluator.as_any().downcast_ref::<Payload>() {
             Some(payload) if payload.is_datadog => {
-                let context =
-                    json!({"service": "edgesplit", "env": payload.environment, "version": env!("CARGO_PKG_VERSION")});
+                let context = object(vec![
+                    ("service", "edgesplit".into()),
+                    ("env", payload.environment.as_str().into()),
+                    ("version", env!("CARGO_PKG_VERSION").into()),
+                ]);
                 format!(r#"{{"context":{context},"exposures":["#).into_bytes()
             }
             _ => b"[".to_vec(),
@@ -52,28 +55,32 @@ fn report(event: &VendorEvent<'_>, payload: &Payload) -> Option<Value> {
     let (unit, variant) = (exposure.unit, exposure.variant);
     let mut time = Vec::new();
     write_rfc3339_ms(&mut time, event.time_ms);
-    let mut written = match payload.is_datadog {
-        true => json!({
-            "timestamp": event.time_ms,
-            "allocation": {"key": report.allocation},
-            "flag": {"key": flag.key},
-            "variant": {"key": variant},
-            "subject": {"id": unit, "attributes": attributes},
-        }),
-        false => json!({
-            "featureFlag": flag.key,
-            "allocation": report.allocation,
-            "experiment": exposure.experiment,
-            "variation": variant,
-            "subject": unit,
-            "subjectAttributes": attributes,
-            "timestamp": String::from_utf8_lossy(&time),
-        }),
+    let own = match payload.is_datadog {
+        true => vec![
+            ("timestamp", event.time_ms.into()),
+            ("allocation", object(vec![("key", report.allocation.as_str().into())])),
+            ("flag", object(vec![("key", flag.key.as_str().into())])),
+            ("variant", object(vec![("key", variant.into())])),
+            ("subject", object(vec![("id", unit.into()), ("attributes", attributes.into())])),
+        ],
+        false => vec![
+            ("featureFlag", flag.key.as_str().into()),
+            ("allocation", report.allocation.as_str().into()),
+            ("experiment", exposure.experiment.into()),
+            ("variation", variant.into()),
+            ("subject", unit.into()),
+            ("subjectAttributes", attributes.into()),
+            ("timestamp", String::from_utf8_lossy(&time).into()),
+        ],
     };
-    if let Some(members) = written.as_object_mut() {
-        for (name, value) in &report.extra {
-            members.entry(name.clone()).or_insert_with(|| value.clone());
-        }
-    }
-    Some(written)
+    // The members of the payload stand beside these, and replace none.
+    let mut written = report.extra.clone();
+    written.extend(own.into_iter().map(|(name, value)| (name.to_owned(), value)));
+    Some(Value::Object(written))
+}
+
+/// The object with these members: in less code than a macro of `serde_json`.
+#[inline(never)]
+fn object(members: Vec<(&str, Value)>) -> Value {
+    Value::Object(members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
 }

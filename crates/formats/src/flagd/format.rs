@@ -4,14 +4,12 @@ use super::evaluate::Evaluation;
 use super::logic::{Evaluators, Logic, Reader};
 #[cfg(not(target_arch = "wasm32"))]
 use crate::attribute_use::AttributeUse;
-use crate::conditions::SavedGroups;
 use crate::diagnostics::{Node, Problems};
-use crate::document::KEY_BYTES_MAX;
-use crate::flags::{self, FlagEntries};
+use crate::flag_steps::{FlagReader, FlagSteps, Unread};
 use crate::format::{Compilation, Compiled, Format, Options};
 use crate::metered::Metered;
 use crate::scope::{Scope, text};
-use crate::stepwise::{self, KEYS_PER_STEP, Leftovers, Steps, Stepwise, size};
+use crate::stepwise::{self, Leftovers, Steps, Stepwise};
 #[cfg(not(target_arch = "wasm32"))]
 use edgesplit_engine::attribute::AttributeName;
 use edgesplit_engine::condition::value::JsValue;
@@ -19,7 +17,6 @@ use edgesplit_engine::flag::{FlagEvaluator, FlagExposure, FlagSink, FlagVisitor,
 use edgesplit_engine::free::free_from;
 use edgesplit_engine::observer::{Check, IS_OBSERVABLE};
 use edgesplit_engine::reason::Reason;
-use edgesplit_engine::snapshot::Disabled;
 use serde_json::{Map, Value};
 use std::any::Any;
 use std::cell::RefCell;
@@ -50,7 +47,7 @@ impl Format for Flagd {
             logic_uses(Node { value, path: &list.field(name) }, each);
         }
         let list = config.path.field("flags");
-        for (key, flag) in flags(config).into_iter().flatten() {
+        for (key, flag) in config.value.get("flags").and_then(Value::as_object).into_iter().flatten() {
             let path = list.field(key);
             if let Some(value) = flag.get("targeting") {
                 logic_uses(Node { value, path: &path.field("targeting") }, each);
@@ -59,11 +56,11 @@ impl Format for Flagd {
     }
 
     fn begin(&self, text: Vec<u8>, options: &Options) -> Box<dyn Compilation> {
-        Stepwise::begin(text, Box::new(DefinitionSteps::new(options)))
+        Stepwise::begin(text, DefinitionReader::begin(options))
     }
 
     fn compile(&self, config: Node<'_>, options: &Options) -> Compiled {
-        stepwise::compile(config, Box::new(DefinitionSteps::new(options)))
+        stepwise::compile(config, DefinitionReader::begin(options))
     }
 
     fn has_generations(&self) -> bool {
@@ -111,102 +108,30 @@ fn attribute_use(written: &str, node: Node<'_>, each: &mut dyn FnMut(&AttributeU
     }
 }
 
-fn flags(config: Node<'_>) -> Option<&Map<String, Value>> {
-    config.value.get("flags")?.as_object()
-}
-
-/// Compiles definitions flag by flag.
-struct DefinitionSteps {
-    stage: Stage,
-    /// The keys of the flags, as far as they are listed and not compiled.
-    keys: Vec<String>,
-    evaluators: Evaluators,
+/// Definitions that are being compiled.
+struct DefinitionReader {
     definitions: Definitions,
-    disabled: Vec<Disabled>,
-    entries: FlagEntries,
-    problems: Problems,
+    evaluators: Evaluators,
+    /// Whether a flag refuses all of them.
+    is_refused: bool,
 }
 
-enum Stage {
-    /// Lists the flags from this number on.
-    Keys(usize),
-    /// Compiles the flag with this number.
-    Flag(usize),
-    Refused,
-    Done,
-}
-
-impl DefinitionSteps {
-    fn new(options: &Options) -> DefinitionSteps {
-        DefinitionSteps {
-            stage: Stage::Keys(0),
-            keys: Vec::new(),
-            evaluators: Evaluators::new(),
-            definitions: Definitions { flags: Vec::new(), is_cbor: options.generation > 2 },
-            disabled: Vec::new(),
-            entries: FlagEntries::new(options),
-            problems: Problems::new(),
-        }
+impl DefinitionReader {
+    fn begin(options: &Options) -> Box<dyn Steps> {
+        let definitions = Definitions { flags: Vec::new(), is_cbor: options.generation > 2 };
+        let evaluators = Evaluators::new();
+        FlagSteps::begin(Box::new(DefinitionReader { definitions, evaluators, is_refused: false }), options)
     }
 
-    fn list(&mut self, config: Node<'_>, from: usize) -> Stage {
-        let Some(flags) = flags(config) else {
-            let path = config.path.field("flags");
-            Node { value: config.value.get("flags").unwrap_or(&Value::Null), path: &path }
-                .expected(&mut self.problems, "an object of flags");
-            return Stage::Refused;
-        };
-        if from == 0 {
-            self.keys.reserve_exact(flags.len());
-            self.definitions.flags.reserve_exact(flags.len());
-            self.entries.reserve(flags.len());
-        }
-        self.keys.extend(flags.keys().skip(from).take(KEYS_PER_STEP).cloned());
-        if self.keys.len() > from { Stage::Keys(self.keys.len()) } else { Stage::Flag(0) }
-    }
-
-    /// Compiles the flag with this number, and gives the bytes of config that are compiled in the same time.
-    fn flag(&mut self, config: Node<'_>, position: usize) -> (Stage, usize) {
-        let Some(key) = self.keys.get_mut(position).map(std::mem::take) else { return (Stage::Done, 0) };
-        let Some(value) = flags(config).and_then(|flags| flags.get(&key)) else { return (Stage::Done, 0) };
-        let list = config.path.field("flags");
-        let path = list.field(&key);
-        let mut groups = SavedGroups::default();
-        let mut scope = Scope::new(&mut groups);
-        if !(1..=KEY_BYTES_MAX).contains(&key.len()) {
-            scope.problems.error(&path, format!("expected a key of 1 to {KEY_BYTES_MAX} bytes"));
-        }
-        let mut bytes = size(value);
-        let flag = self.read(&mut scope, config, Node { value, path: &path }, &mut bytes);
-        let is_refused = matches!(flag, Some(None));
-        match flag.flatten().filter(|_| !scope.is_disabled()) {
-            Some(mut flag) => {
-                let (number, outcomes) = (self.definitions.flags.len(), &flag.outcomes);
-                let entry = flags::Flag { key: &key, position, number, outcomes, path, shares_key: false };
-                bytes += self.entries.add(&entry);
-                flag.key = key;
-                self.definitions.flags.push(flag);
-            }
-            None => {
-                let problem = scope.problems.first_error();
-                self.disabled.push(Disabled { key: Some(key.clone()), position, problem });
-            }
-        }
-        self.problems.append(scope.problems);
-        (if is_refused { Stage::Refused } else { Stage::Flag(position + 1) }, bytes)
-    }
-
-    /// Reads a flag. The outer `None` disables it, and the inner one refuses all definitions.
-    #[allow(clippy::option_option, reason = "a flag that is disabled, and one that refuses all, are different")]
-    fn read(
+    fn flag(
         &mut self,
         scope: &mut Scope<'_>,
         config: Node<'_>,
-        node: Node<'_>,
+        (node, key): (Node<'_>, &str),
         bytes: &mut usize,
-    ) -> Option<Option<Flag>> {
+    ) -> Option<Flag> {
         node.object(&mut scope.problems)?;
-        let state = scope.required(node, "state", text)?;
+        let state = scope.required_text(node, "state")?;
         if state != "ENABLED" && state != "DISABLED" {
             scope.problems.error(&node.path.field("state"), format!("expected ENABLED or DISABLED, found {state:?}"));
             return None;
@@ -225,7 +150,8 @@ impl DefinitionSteps {
             let path = node.path.field("defaultVariant");
             let value = node.value.get("defaultVariant").unwrap_or(&Value::Null);
             Node { value, path: &path }.expected(&mut scope.problems, "a key of `variants`");
-            return Some(None);
+            self.is_refused = true;
+            return None;
         }
         let targeting = scope.member(node, "targeting", |scope, node| {
             let before = scope.problems.errors();
@@ -250,33 +176,35 @@ impl DefinitionSteps {
             outcomes.extend(variants.collect::<Vec<_>>());
         }
         let is_enabled = state == "ENABLED";
-        Some(Some(Flag { key: String::new(), is_enabled, targeting, names, default, outcomes }))
+        let flag = Flag { key: key.to_owned(), is_enabled, targeting, names, default, outcomes };
+        Some(flag).filter(|_| !scope.is_disabled())
     }
 }
 
-impl Steps for DefinitionSteps {
-    fn step(&mut self, config: Node<'_>) -> Option<usize> {
-        let (next, bytes) = match self.stage {
-            Stage::Keys(from) => (self.list(config, from), KEYS_PER_STEP),
-            Stage::Flag(number) => self.flag(config, number),
-            Stage::Refused | Stage::Done => return None,
-        };
-        self.stage = next;
-        Some(bytes)
+impl FlagReader for DefinitionReader {
+    fn head(&mut self, _config: Node<'_>, count: usize, _problems: &mut Problems) -> bool {
+        self.definitions.flags.reserve_exact(count);
+        true
     }
 
-    fn report(&mut self, problems: Problems) {
-        self.problems.append(problems);
-    }
-
-    fn finish(mut self: Box<Self>) -> (Compiled, Leftovers) {
-        let leftovers = Leftovers::new(self.evaluators.into_iter().map(drop));
-        if !matches!(self.stage, Stage::Done) {
-            return (Compiled { snapshot: None, problems: self.problems }, leftovers);
+    fn read(
+        &mut self,
+        scope: &mut Scope<'_>,
+        config: Node<'_>,
+        node: Node<'_>,
+        key: &str,
+        bytes: &mut usize,
+    ) -> Result<&[Outcome], Unread> {
+        match self.flag(scope, config, (node, key), bytes) {
+            Some(flag) => self.definitions.flags.push(flag),
+            None if self.is_refused => return Err(Unread::Refused),
+            None => return Err(Unread::Disabled),
         }
-        let compiled = self.entries.finish(None, self.disabled, Box::new(self.definitions));
-        self.problems.append(compiled.problems);
-        (Compiled { problems: self.problems, ..compiled }, leftovers)
+        Ok(self.definitions.flags.last().map_or(&[], |flag| &flag.outcomes))
+    }
+
+    fn finish(self: Box<Self>) -> (Option<String>, Box<dyn FlagEvaluator>, Leftovers) {
+        (None, Box::new(self.definitions), Leftovers::new(self.evaluators.into_iter().map(drop)))
     }
 }
 

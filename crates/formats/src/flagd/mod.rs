@@ -3,7 +3,8 @@
 //! | module | purpose |
 //! |---|---|
 //! | `logic` | targeting in JSONLogic: JSON to trees |
-//! | `evaluate` | the operators |
+//! | `evaluate` | the evaluation of an expression |
+//! | `values` | operators on values alone |
 //! | `fractional` | the shares of variants, and how keys are hashed |
 //! | `format` | the steps of compiling definitions, and their evaluator |
 //!
@@ -15,6 +16,7 @@ mod evaluate;
 mod format;
 mod fractional;
 mod logic;
+mod values;
 
 pub use format::Flagd;
 
