@@ -7,6 +7,7 @@
 pub mod assignments;
 pub mod attribute;
 pub mod condition;
+pub mod conversion;
 pub mod decide;
 mod decide_flags;
 mod decision;
