@@ -91,7 +91,9 @@ fn decisions_are_counted_by_experiment_and_reason() {
     vm.request("/shop", "u1", "DE", "200");
     vm.tick(100);
     assert_eq!(vm.counts("decisions.experiment.nav.reason")["bucketed"], 3);
-    assert_eq!(vm.counts("weights.experiment"), json!({"nav.variant.b": 10_000}));
+    let weights =
+        json!({"nav.variant.a": 0, "nav.variant.b": 10_000, "button.variant.a": 0, "button.variant.b": 10_000});
+    assert_eq!(vm.counts("weights.experiment"), weights);
 }
 
 #[test]

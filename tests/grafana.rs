@@ -4,6 +4,7 @@
 // Helpers of tests fail as tests do: by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+use edgesplit_engine::sample_ratio::SampleRatio;
 use edgesplit_testkit::caches::{on_port, start_envoy};
 use edgesplit_testkit::client::Client;
 use edgesplit_testkit::envoy::Directory;
@@ -93,11 +94,17 @@ fn dashboard_queries() -> Vec<String> {
 /// The parts of every alert's expression that have to return data, without what they are compared with.
 fn alert_queries() -> Vec<String> {
     let text = std::fs::read_to_string(example("alerts.yaml")).unwrap();
-    let expressions = text.lines().filter_map(|line| line.trim().strip_prefix("expr: "));
-    let parts = expressions.flat_map(|expression| expression.split(" and ").flat_map(|part| part.split(" or ")));
+    let (records, alerts): (Vec<_>, Vec<_>) =
+        text.split("\n  - ").skip(1).partition(|rule| rule.starts_with("record: "));
+    let expressions =
+        alerts.iter().flat_map(|alert| alert.lines()).filter_map(|line| line.trim().strip_prefix("expr: "));
+    // The exceptions need not return data.
+    let conditions = expressions.filter_map(|expression| expression.split(" unless ").next());
+    let parts = conditions.flat_map(|condition| condition.split(" and ").flat_map(|part| part.split(" or ")));
     let compared =
-        |part: &str| part.rsplit_once(' ').map(|(rest, _)| rest.trim_end_matches([' ', '>', '=']).to_owned());
-    parts.filter_map(compared).collect()
+        |part: &str| part.rsplit_once(' ').map(|(rest, _)| rest.trim_end_matches([' ', '>', '<', '=']).to_owned());
+    let recorded = records.iter().filter_map(|rule| rule.lines().next()?.strip_prefix("record: "));
+    parts.filter_map(compared).chain(recorded.map(str::to_owned)).collect()
 }
 
 #[test]
@@ -119,7 +126,9 @@ fn every_query_returns_data_in_a_real_prometheus() {
     for query in dashboard.iter().chain(&alerts) {
         eventually(4 * DEADLINE, query, || {
             visitor += 1;
-            client.get("/checkout").header("x-user-id", format!("visitor-{visitor}")).send();
+            let id = format!("visitor-{visitor}");
+            client.get("/checkout").header("x-user-id", &id).send();
+            client.post("/api/orders").header("x-user-id", &id).send();
             prometheus.query(query).filter(|result| !result.is_empty())
         });
     }
@@ -146,6 +155,43 @@ fn every_query_returns_data_in_a_real_prometheus() {
         shares.iter().any(|row| row["metric"]["experiment"] == "navigation" && row["metric"]["variant"] == "mega"),
         "{shares:?}"
     );
+}
+
+/// The rules' approximation of the logarithm of the gamma function is close enough, however few a variant has.
+#[test]
+fn mismatch_rule_agrees_with_the_dashboard() {
+    let Some(promtool) = installed("promtool", "prometheus") else { return };
+    let cases: [&[(u64, u32)]; 5] = [
+        &[(600, 5_000), (400, 5_000)],
+        &[(30, 1_000), (14, 1_000), (34, 2_000), (105, 2_000), (57, 2_000), (20, 2_000)],
+        &[(9_990, 9_999), (10, 1)],
+        &[(501_000_000, 5_000), (500_000_000, 5_000)],
+        // The variant that is never shown has no exposures in Prometheus.
+        &[(100, 7_000), (0, 3_000)],
+    ];
+    let (mut series, mut expressions) = (Vec::new(), Vec::new());
+    for (number, counts) in cases.iter().enumerate() {
+        for (variant, (count, weight)) in counts.iter().enumerate() {
+            let labels =
+                format!("{{plugin=\"demo\", instance=\"a\", experiment=\"e{number}\", variant=\"v{variant}\"}}");
+            series.push(json!({"series": format!("edgesplit_weights{labels}"), "values": weight.to_string()}));
+            if *count > 0 {
+                series.push(json!({"series": format!("edgesplit_exposures{labels}"), "values": count.to_string()}));
+            }
+        }
+        let p_value = SampleRatio::new(counts).unwrap().p_value;
+        assert!(p_value < 1.0, "{counts:?} has no evidence to compare");
+        let difference = format!("abs(edgesplit:log_evidence{{experiment=\"e{number}\"}} + {})", p_value.ln());
+        expressions.push(json!({"expr": format!("{difference} < bool 0.01"), "eval_time": "0m",
+            "exp_samples": [{"labels": format!("{{plugin=\"demo\", experiment=\"e{number}\"}}"), "value": 1}]}));
+    }
+    let test = json!({"rule_files": [example("alerts.yaml")], "evaluation_interval": "1m",
+        "tests": [{"interval": "1m", "input_series": series, "promql_expr_test": expressions}]});
+    let directory = Directory::new().unwrap();
+    let file = directory.file("test.yaml");
+    std::fs::write(&file, test.to_string()).unwrap();
+    let output = Command::new(promtool).args(["test", "rules"]).arg(file).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]

@@ -6,6 +6,7 @@
 
 mod server;
 
+use edgesplit_engine::conversion::{Conversions, Lift};
 use edgesplit_engine::sample_ratio::SampleRatio;
 use edgesplit_testkit::bootstrap::{EnvoyOptions, Plugin};
 use edgesplit_testkit::client::Client;
@@ -86,6 +87,18 @@ fn exposures_of(envoy: &Envoy) -> BTreeMap<(String, String), u64> {
     let stats = envoy.stats(&prefix.replace('.', r"\."));
     let names = stats.iter().filter_map(|(name, count)| {
         let (experiment, variant) = name.strip_prefix(prefix)?.split_once(".variant.")?;
+        Some(((experiment.to_owned(), variant.to_owned()), *count))
+    });
+    names.collect()
+}
+
+/// Visitors who reached the goal by experiment and variant, as the filter counts them.
+fn goals_of(envoy: &Envoy) -> BTreeMap<(String, String), u64> {
+    let prefix = "edgesplit.demo.goals.experiment.";
+    let stats = envoy.stats(&prefix.replace('.', r"\."));
+    let names = stats.iter().filter_map(|(name, count)| {
+        let (experiment, variant) =
+            name.strip_prefix(prefix)?.strip_suffix(".goal.purchase")?.split_once(".variant.")?;
         Some(((experiment.to_owned(), variant.to_owned()), *count))
     });
     names.collect()
@@ -175,6 +188,24 @@ fn tables_hold_all_events_and_agree_with_the_dashboard() {
         assert!(number("low") < number("rate") && number("rate") < number("high"), "{row}");
         assert!(number("lift_low") <= number("lift") && number("lift") <= number("lift_high"), "{row}");
     }
+    // The same conversion as in the metrics, which the dashboard shows, with the same interval.
+    let counted = goals_of(&envoy);
+    for row in &rows {
+        let baseline = rows.iter().find(|base| base["experiment"] == row["experiment"] && base["lift"] == 0.0).unwrap();
+        let side = |row: &Value| Conversions {
+            exposures: held[&(string(&row["experiment"]), string(&row["variant"]))],
+            converted: counted[&(string(&row["experiment"]), string(&row["variant"]))],
+        };
+        assert_eq!(side(row).converted, row["converted"].as_u64().unwrap(), "{row}");
+        let lift = Lift::new(side(baseline), side(row)).unwrap();
+        if row != baseline {
+            assert!(close(&row["lift"], &json!(lift.difference)), "{row} {lift:?}");
+            assert!(
+                close(&row["always_low"], &json!(lift.low)) && close(&row["always_high"], &json!(lift.high)),
+                "{row} {lift:?}"
+            );
+        }
+    }
     println!("{} events and {exposures} exposures, in Envoy's metrics as in ClickHouse", accounts.emitted);
 }
 
@@ -209,6 +240,9 @@ fn duplicates_count_once() {
     let emitted: u64 = exposures_of(&envoy).values().sum();
     assert_eq!(goals + emitted, accounts.emitted);
     assert_eq!(2 * exposures, emitted, "two workers, one exposure");
+    let converted: u64 =
+        goals_of(&envoy).into_iter().filter(|((one, _), _)| one == "checkout-button").map(|(_, n)| n).sum();
+    assert_eq!(converted, goals, "each worker counts a visitor");
     let rows = server.number("SELECT count() FROM edgesplit.events");
     assert!(rows > goals + exposures, "something came twice: {rows}");
     // ClickHouse merges by itself at some time. A merge that is under way can make this one leave parts out.
@@ -279,6 +313,7 @@ fn statistics_match_the_dashboard_and_published_tables() {
     assert_eq!(row["p_value"], 0.0, "a variant without weight was shown: {row}");
     let rows = server.rows("conversions.sql");
     let row = rows.iter().find(|row| row["experiment"] == "newcombe" && row["variant"] == "v1").unwrap();
+    assert!(row["always_low"].is_null(), "too few visitors: {row}");
     for (name, expected) in [("rate", 0.8), ("lift", 0.2), ("lift_low", 0.0524), ("lift_high", 0.3339)] {
         assert!((row[name].as_f64().unwrap() - expected).abs() < 0.0001, "{name}: {row}");
     }

@@ -2,7 +2,7 @@
 
 use crate::metrics::Metrics;
 use edgesplit_engine::reason::Reason;
-use edgesplit_engine::snapshot::Snapshot;
+use edgesplit_engine::snapshot::{Snapshot, State};
 
 /// The decisions of one worker since the last tick.
 #[derive(Debug, Default)]
@@ -36,13 +36,17 @@ impl DecisionCounts {
         }
     }
 
-    /// Flushes the counts. `snapshot` is the one that they belong to.
+    /// Flushes the counts, and the weights of the experiments that were decided. `snapshot` is the one that they belong to.
     pub fn flush(&mut self, snapshot: &Snapshot, metrics: &mut Metrics) {
         for number in self.counted.drain(..) {
             let found = self.by_experiment.get_mut(number).zip(snapshot.experiments.get(number));
             let Some((counts, experiment)) = found else { continue };
             for (reason, count) in counts.drain(..) {
                 metrics.decided_on(&experiment.key, reason, u64::from(count));
+            }
+            if experiment.state == State::Running {
+                let variants = experiment.variants.iter().enumerate();
+                variants.for_each(|(at, variant)| metrics.weighed(&experiment.key, variant, experiment.weight(at)));
             }
         }
     }

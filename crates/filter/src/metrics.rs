@@ -101,15 +101,15 @@ impl Metrics {
     pub fn decided_on(&mut self, experiment: &str, reason: Reason, by: u64) {
         self.decided(reason, by);
         let labels = [("experiment", experiment), ("reason", reason.name())];
-        let is_named = self.decisions.add(experiment_tag(experiment), &labels, by);
+        let is_named = self.decisions.add((experiment_tag(experiment), Some(reason.name())), &labels, by);
         self.note_named(is_named, by);
     }
 
     /// Counts an exposure of the variant with this `tag`.
     pub fn exposed(&mut self, experiment: &str, variant: &str, tag: u64) {
-        let is_named = self.exposures.add(tag, &variant_labels(experiment, variant), 1);
+        let is_named = self.exposures.add((tag, None), &variant_labels(experiment, variant), 1);
         if !is_named {
-            self.exposures.add(OTHER_TAG, &variant_labels(OTHER, OTHER), 1);
+            self.exposures.add((OTHER_TAG, None), &variant_labels(OTHER, OTHER), 1);
         }
         self.note_named(is_named, 1);
     }
@@ -123,9 +123,9 @@ impl Metrics {
         for (class, count) in CLASS_NAMES.into_iter().zip(counts).filter(|(_, count)| **count > 0) {
             let by = u64::from(*count);
             let labels = |experiment, variant| [("experiment", experiment), ("variant", variant), ("class", class)];
-            let is_named = self.responses.add(variant.tag, &labels(experiment, &variant.key), by);
+            let is_named = self.responses.add((variant.tag, Some(class)), &labels(experiment, &variant.key), by);
             if !is_named {
-                self.responses.add(OTHER_TAG, &labels(OTHER, OTHER), by);
+                self.responses.add((OTHER_TAG, Some(class)), &labels(OTHER, OTHER), by);
             }
             self.note_named(is_named, by);
         }
@@ -134,7 +134,7 @@ impl Metrics {
     /// Counts a visitor of the variant who reached a goal.
     pub fn reached(&mut self, experiment: &str, variant: &Variant, goal: &str) {
         let labels = [("experiment", experiment), ("variant", &*variant.key), ("goal", goal)];
-        let is_named = self.goals.add(variant.tag, &labels, 1);
+        let is_named = self.goals.add((variant.tag, Some(goal)), &labels, 1);
         self.note_named(is_named, 1);
     }
 
@@ -171,7 +171,7 @@ impl Metrics {
         self.note_named(is_named, 1);
     }
 
-    /// Sets the gauge of the weight of a variant that was shown, in 1/10,000.
+    /// Sets the gauge of a variant's weight, in 1/10,000.
     pub fn weighed(&mut self, experiment: &str, variant: &Variant, weight: u32) {
         let labels = variant_labels(experiment, &variant.key);
         let is_named = self.weights.set(variant.tag, &labels, u64::from(weight));

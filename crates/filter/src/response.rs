@@ -191,10 +191,7 @@ fn emit(worker: &mut Worker, host: &impl Host, actions: &DeferredActions, status
     for exposure in &actions.exposures {
         let (experiment, variant, tag) = match &exposure.subject {
             ExposureSubject::Choice(choice) => match snapshot.choice(*choice) {
-                Some((experiment, variant)) => {
-                    metrics.weighed(&experiment.key, variant, experiment.weight(choice.variant));
-                    (&experiment.key, Some(&variant.key), variant.tag)
-                }
+                Some((experiment, variant)) => (&experiment.key, Some(&variant.key), variant.tag),
                 None => continue,
             },
             ExposureSubject::Reported { experiment, variant, tag } => (experiment, variant.as_ref(), *tag),

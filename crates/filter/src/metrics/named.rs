@@ -62,10 +62,10 @@ impl NamedCounts {
         NamedCounts { kind, names_max, counts: HashMap::default() }
     }
 
-    /// Adds to the count with these labels, of which the last distinguishes those of one owner. False if no name is left.
-    pub(super) fn add(&mut self, owner: u64, labels: Labels<'_>, by: u64) -> bool {
-        let last = labels.last().map_or("", |(_, value)| value);
-        let key = hash64_seeded(owner, last.as_bytes());
+    /// Adds to the count with these labels. `part` distinguishes the counts of an owner that has several. False if no name
+    /// is left.
+    pub(super) fn add(&mut self, (owner, part): (u64, Option<&str>), labels: Labels<'_>, by: u64) -> bool {
+        let key = part.map_or(owner, |part| hash64_seeded(owner, part.as_bytes()));
         let is_named = owner == OTHER_TAG || self.counts.len() < self.names_max || self.counts.contains_key(&key);
         if is_named {
             let new = || NamedCount { owner, name: name(self.kind, labels), count: Count::default() };
