@@ -125,6 +125,18 @@ fn invalid_experiments_are_refused_by_schema_and_reader() {
     }
 }
 
+/// Editors complete and check the examples: each names its schema, and is valid.
+#[test]
+fn examples_name_their_schemas() {
+    let experiments = read("examples/experiments.json");
+    assert_eq!(experiments["$schema"], "../docs/schema/experiments.schema.json");
+    assert_eq!(schema_errors(&validator("experiments"), &experiments), [""; 0]);
+    let yaml = text("examples/clickhouse/plugin.yaml");
+    assert!(yaml.starts_with("# yaml-language-server: $schema=../../docs/schema/plugin.schema.json\n"), "{yaml}");
+    let plugin: Value = serde_saphyr::from_str(&yaml).unwrap();
+    assert_eq!((schema_errors(&validator("plugin"), &plugin), plugin_errors(&plugin)), (vec![], vec![]));
+}
+
 #[test]
 fn every_example_is_valid() {
     let (plugin, experiments) = (validator("plugin"), validator("experiments"));

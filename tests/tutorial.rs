@@ -9,49 +9,13 @@
 
 use edgesplit_testkit::command::program;
 use edgesplit_testkit::envoy::Directory;
-use edgesplit_testkit::{DEADLINE, eventually, lock, root};
-use std::collections::VecDeque;
+use edgesplit_testkit::page::{blocks, commands, contains, has_curl};
+use edgesplit_testkit::{DEADLINE, eventually, lock};
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
-
-/// A fenced block of the page.
-struct Block {
-    /// The words behind the fence: language and purpose.
-    info: String,
-    lines: Vec<String>,
-}
-
-fn blocks(page: &str) -> Vec<Block> {
-    let mut blocks: Vec<Block> = Vec::new();
-    let mut is_open = false;
-    for line in page.lines() {
-        match line.strip_prefix("```") {
-            Some(_) if is_open => is_open = false,
-            Some(info) => {
-                is_open = true;
-                blocks.push(Block { info: info.to_owned(), lines: Vec::new() });
-            }
-            None if is_open => blocks.last_mut().unwrap().lines.push(line.to_owned()),
-            None => {}
-        }
-    }
-    blocks
-}
-
-/// The commands of a block, each with its expected output.
-fn commands(block: &Block) -> Vec<(String, Vec<String>)> {
-    let mut commands: Vec<(String, Vec<String>)> = Vec::new();
-    for line in &block.lines {
-        match line.strip_prefix("$ ") {
-            Some(command) => commands.push((command.to_owned(), Vec::new())),
-            None => commands.last_mut().expect("a block starts with a command").1.push(line.clone()),
-        }
-    }
-    commands
-}
 
 /// A command in the background, with its output.
 struct Background {
@@ -160,31 +124,15 @@ fn is_endless(command: &str) -> bool {
     command.starts_with("edgesplit run") || command.starts_with("python3 site.py")
 }
 
-/// Checks that `text` has the lines `expected`, in their order and without others between them, except at `…`.
-fn contains(text: &str, expected: &[String], here: impl Fn(&str) -> String) -> Result<(), String> {
-    let squeezed = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
-    let mut lines: VecDeque<String> = text.lines().map(squeezed).collect();
-    let mut may_skip = true;
-    for line in expected {
-        if line == "…" {
-            may_skip = true;
-            continue;
-        }
-        let wanted = squeezed(&here(line));
-        let at = lines.iter().position(|line| *line == wanted).filter(|at| may_skip || *at == 0);
-        lines.drain(..=at.ok_or_else(|| line.clone())?);
-        may_skip = false;
-    }
-    Ok(())
-}
-
 #[test]
 fn tutorial_shows_what_its_commands_print() {
+    if !has_curl() {
+        return;
+    }
     let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
     let ports = vec![("3000".to_owned(), free.to_string())];
     let mut reader = Reader { folder: Directory::new().unwrap(), background: Vec::new(), ports };
-    let page = fs::read_to_string(root().join("docs/tutorial.md")).unwrap();
-    for block in blocks(&page) {
+    for block in blocks("tutorial") {
         match block.info.split_once(' ').unwrap_or((&block.info, "")) {
             ("console", _) => {
                 for (command, expected) in commands(&block) {

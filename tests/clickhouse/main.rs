@@ -47,7 +47,7 @@ fn experiments() -> Value {
 
 /// The example's plugin configuration with these experiments, and shorter delays than a site wants.
 fn configuration() -> Value {
-    let mut configuration: Value = serde_json::from_str(&text("plugin.json")).unwrap();
+    let mut configuration: Value = serde_saphyr::from_str(&text("plugin.yaml")).unwrap();
     configuration["experiments"] = json!({"inline": experiments()});
     configuration["events"]["cluster"] = json!("collector");
     merged(
@@ -334,7 +334,7 @@ fn exposure(unit: &str, experiment: &str, variant: &str) -> String {
 
 #[test]
 fn plugin_configuration_is_valid() {
-    let plugin = serde_json::from_str(&text("plugin.json")).unwrap();
+    let plugin = serde_saphyr::from_str(&text("plugin.yaml")).unwrap();
     let problems = edgesplit_filter::plugin_config::PluginConfig::from_value(&plugin).err();
     assert!(problems.is_none(), "{problems:?}");
 }

@@ -10,7 +10,7 @@
 //! - [`caches`]: Varnish and nginx between an Envoy and the origin, where the machine has them;
 //! - [`client`]: an HTTP/1.1 client, byte-exact;
 //! - [`load`]: many requests at a steady rate;
-//! - [`project`]: the project's own files, for tests that check them;
+//! - [`project`]: the project's own files, for tests that check them; [`page`]: the blocks of the docs;
 //! - [`random`]: random numbers that a seed determines;
 //! - [`fixture`]: checks of the documents that tests use;
 //! - [`skip`]: the list of skipped tests; [`conformance`]: tests over the vendors' own cases;
@@ -35,6 +35,7 @@ pub mod fixture;
 pub mod http2;
 pub mod load;
 pub mod module;
+pub mod page;
 pub mod project;
 pub mod random;
 pub mod roles;
