@@ -9,7 +9,8 @@ use edgesplit_testkit::command::program;
 use edgesplit_testkit::envoy::{Directory, Envoy};
 use edgesplit_testkit::roles::Origin;
 use edgesplit_testkit::stack::echoed;
-use edgesplit_testkit::{DEADLINE, eventually, lock};
+use edgesplit_testkit::{DEADLINE, eventually, lock, root};
+use serde_json::Value;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Output, Stdio};
@@ -85,6 +86,16 @@ fn first_files_are_valid_and_not_overwritten() {
     assert!(valid.status.success(), "{}", text(&valid));
     let valid = edgesplit(&folder, &["validate", "--strict", "--plugin", "envoy.yaml", "experiments.json"]);
     assert!(valid.status.success(), "{}", text(&valid));
+
+    // Editors find the schemas.
+    let read = |name: &str| fs::read_to_string(folder.file(name)).unwrap();
+    let experiments: Value = serde_json::from_str(&read("experiments.json")).unwrap();
+    assert_eq!(experiments["$schema"], "./experiments.schema.json");
+    assert!(read("plugin.yaml").starts_with("# yaml-language-server: $schema=./plugin.schema.json\n"));
+    for document in ["experiments", "plugin"] {
+        let name = format!("{document}.schema.json");
+        assert_eq!(read(&name), fs::read_to_string(root().join("docs/schema").join(&name)).unwrap(), "{name}");
+    }
 
     fs::write(folder.file("plugin.yaml"), "mine").unwrap();
     let refused = edgesplit(&folder, &["init"]);

@@ -1,14 +1,17 @@
-//! `edgesplit init`: writes a first experiment, a plugin configuration and an Envoy configuration.
+//! `edgesplit init`: writes a first experiment, a plugin configuration and an Envoy configuration, with schemas for editors.
 
 use crate::envoy_config::{EnvoyConfig, Origin};
 use crate::exit::EXIT_OK;
 use crate::files::write_all;
 use crate::local::proxy::{ADMIN, PROXY};
 use crate::output;
+use crate::schema::Document;
 use std::path::PathBuf;
 
 const EXPERIMENTS: &str = include_str!("init/experiments.json");
 const PLUGIN: &str = include_str!("init/plugin.yaml");
+const EXPERIMENTS_SCHEMA: &str = "experiments.schema.json";
+const PLUGIN_SCHEMA: &str = "plugin.schema.json";
 
 /// The arguments of `edgesplit init`.
 #[derive(Debug, clap::Args)]
@@ -39,7 +42,17 @@ pub(super) fn run(args: &Arguments) -> Result<u8, String> {
         args.origin,
         envoy.yaml()?
     );
-    let files = [("experiments.json", EXPERIMENTS), ("plugin.yaml", PLUGIN), ("envoy.yaml", envoy.as_str())];
+    // Editors read the schemas beside the files.
+    let plugin = format!("# yaml-language-server: $schema=./{PLUGIN_SCHEMA}\n{PLUGIN}");
+    let [experiments_schema, plugin_schema] =
+        [Document::Experiments, Document::Plugin].map(|document| format!("{:#}\n", document.schema()));
+    let files = [
+        ("experiments.json", EXPERIMENTS),
+        ("plugin.yaml", &plugin),
+        ("envoy.yaml", &envoy),
+        (EXPERIMENTS_SCHEMA, &experiments_schema),
+        (PLUGIN_SCHEMA, &plugin_schema),
+    ];
     let existing: Vec<String> = (files.iter().map(|(name, _)| args.folder.join(name)))
         .filter(|file| file.exists())
         .map(|file| file.display().to_string())
@@ -53,13 +66,14 @@ pub(super) fn run(args: &Arguments) -> Result<u8, String> {
     }
     let path =
         |name: &str| args.folder.join(name).strip_prefix(".").map_or_else(|_| args.folder.join(name), PathBuf::from);
-    let [experiments, plugin, envoy] =
-        ["experiments.json", "plugin.yaml", "envoy.yaml"].map(|name| path(name).display().to_string());
+    let [experiments, plugin, envoy, experiments_schema, plugin_schema] =
+        files.map(|(name, _)| path(name).display().to_string());
     output::print(&format!(
         "\
 wrote {experiments}: an experiment on the page /, for half of the visitors
 wrote {plugin}: how visitors are identified, and where events go
 wrote {envoy}: an Envoy with both, in front of {origin}
+wrote {experiments_schema} and {plugin_schema}: for editors, which complete and check both files
 
 Next, check the files, and try them in front of your site:
 
