@@ -6,7 +6,8 @@
 use edgesplit_testkit::browser::Browser;
 use edgesplit_testkit::client::Client;
 use edgesplit_testkit::command::program;
-use edgesplit_testkit::{DEADLINE, eventually, installed};
+use edgesplit_testkit::page::has_curl;
+use edgesplit_testkit::{DEADLINE, eventually, installed, send_signal};
 use serde_json::Value;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -23,7 +24,7 @@ impl Drop for Running {
         // Its number may be another's by now.
         if self.0.try_wait().is_ok_and(|ended| ended.is_none()) {
             // SIGTERM, so that it ends its Envoy.
-            let _ = Command::new("sh").args(["-c", "kill -TERM \"$0\"", &self.0.id().to_string()]).status();
+            send_signal("TERM", self.0.id());
             let _ = self.0.wait();
         }
     }
@@ -183,6 +184,9 @@ fn demos_that_start_at_once_share_no_port() {
 
 #[test]
 fn suggested_commands_work_and_show_on_the_dashboard() {
+    if !has_curl() {
+        return;
+    }
     let _one = DEMO.lock().unwrap_or_else(PoisonError::into_inner);
     let mut demo = start(None);
     let introduction = Introduction::of(&mut demo);

@@ -9,7 +9,7 @@ use edgesplit_testkit::command::program;
 use edgesplit_testkit::envoy::{Directory, Envoy};
 use edgesplit_testkit::roles::Origin;
 use edgesplit_testkit::stack::echoed;
-use edgesplit_testkit::{DEADLINE, eventually, lock, root};
+use edgesplit_testkit::{DEADLINE, eventually, lock, root, send_signal};
 use serde_json::Value;
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -62,17 +62,12 @@ impl Running {
         let line = self.line(part);
         line.split_whitespace().next().unwrap().rsplit(':').next().unwrap().parse().unwrap()
     }
-
-    fn signal(&self, name: &str) {
-        let signal = Command::new("kill").args([name, &self.child.id().to_string()]).status();
-        assert!(signal.is_ok_and(|status| status.success()));
-    }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         if self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
-            self.signal("-TERM");
+            send_signal("TERM", self.child.id());
             let _ = self.child.wait();
         }
     }
@@ -147,7 +142,7 @@ fn config_is_followed_while_it_runs() {
     let dashboard = running.port("the dashboard");
     let state = || Client::new(dashboard).get("/state.json").host(format!("127.0.0.1:{dashboard}")).send().json();
     eventually(DEADLINE, "the dashboard follows", || (state()["revision"] == "r2").then_some(()));
-    running.signal("-INT");
+    send_signal("INT", running.child.id());
     assert!(running.child.wait().unwrap().success());
     running.line("stopped");
     assert!(Client::new(proxy).connect().is_err(), "Envoy ended too");

@@ -10,7 +10,7 @@
 use edgesplit_testkit::command::program;
 use edgesplit_testkit::envoy::Directory;
 use edgesplit_testkit::page::{blocks, commands, contains, has_curl};
-use edgesplit_testkit::{DEADLINE, eventually, lock};
+use edgesplit_testkit::{DEADLINE, eventually, lock, send_signal};
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -25,7 +25,7 @@ struct Background {
 
 impl Drop for Background {
     fn drop(&mut self) {
-        let _ = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
+        send_signal("TERM", self.child.id());
         let _ = self.child.wait();
     }
 }

@@ -3,7 +3,7 @@
 
 use super::bootstrap::built_module;
 use super::envoy::{Directory, Envoy};
-use super::{DEADLINE, eventually, installed};
+use super::{DEADLINE, eventually, installed, send_signal};
 use serde_json::Value;
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
@@ -106,7 +106,7 @@ impl Cache {
 impl Drop for Cache {
     fn drop(&mut self) {
         // SIGTERM ends its workers too; SIGKILL would leave them.
-        let _ = Command::new("sh").args(["-c", "kill -TERM \"$0\"", &self.child.id().to_string()]).status();
+        send_signal("TERM", self.child.id());
         let _ = self.child.wait();
     }
 }

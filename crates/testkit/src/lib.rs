@@ -47,6 +47,7 @@ pub use edgesplit_cli::local::{http, lock, server};
 pub use skip::installed;
 
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// How often [`eventually`] looks.
@@ -59,6 +60,12 @@ pub const DEADLINE: Duration = Duration::from_secs(20);
 pub fn root() -> &'static Path {
     let own = Path::new(env!("CARGO_MANIFEST_DIR"));
     own.ancestors().nth(2).expect("crates/testkit is two levels below the root")
+}
+
+/// Sends a signal such as `TERM` to a process: the standard library knows only `KILL`, and the shell has `kill` built in.
+/// If that fails, the wait for its end shows it.
+pub fn send_signal(name: &str, process: u32) {
+    let _ = Command::new("sh").args(["-c", "kill -s \"$0\" \"$1\"", name, &process.to_string()]).status();
 }
 
 /// What a harness call can fail with: a text for a person.
