@@ -8,6 +8,8 @@ use edgesplit_formats::effect_policy::EffectRules;
 use edgesplit_formats::native;
 use edgesplit_testkit::bootstrap::built_module;
 use edgesplit_testkit::envoy::Envoy;
+use edgesplit_testkit::project::relative;
+use edgesplit_testkit::skip::skip;
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -182,10 +184,13 @@ fn find<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
     }
 }
 
+/// The file of the system's certificates, which the vendors' configurations name.
+const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
+
 /// Envoy and the filter accept every configuration file.
 #[test]
 fn envoy_configurations_start() {
-    let mut started = 0;
+    let mut checked = 0;
     let folders = ["envoy", "envoy/compose"].map(|folder| fs::read_dir(project().join(folder)).unwrap());
     for entry in folders.into_iter().flatten() {
         let path = entry.unwrap().path();
@@ -193,10 +198,16 @@ fn envoy_configurations_start() {
         if is_compose || path.extension().is_none_or(|extension| extension != "yaml") {
             continue;
         }
+        checked += 1;
+        let text = fs::read_to_string(&path).unwrap();
+        if text.contains(CERTIFICATES) && !Path::new(CERTIFICATES).exists() {
+            skip(&format!("{} needs the system's package ca-certificates", relative(&path)));
+            continue;
+        }
         let module = format!("filename: {}", built_module().display());
         let yaml = ["filename: /modules/edgesplit.wasm", "filename: dist/edgesplit.wasm"]
             .iter()
-            .fold(fs::read_to_string(&path).unwrap(), |yaml, there| yaml.replace(there, &module));
+            .fold(text, |yaml, there| yaml.replace(there, &module));
         let yaml = ["10000", "9901"]
             .iter()
             .fold(yaml, |yaml, port| yaml.replace(&format!("port_value: {port}}}"), "port_value: 0}"));
@@ -205,7 +216,6 @@ fn envoy_configurations_start() {
         assert!(!envoy.log().contains("deprecated"), "{}: {}", path.display(), envoy.log());
         let dump = envoy.admin("/config_dump?resource=static_listeners").json();
         assert_eq!(refused_by_schema(&dump), [""; 0], "{}", path.display());
-        started += 1;
     }
-    assert!(started >= 6, "the files are found");
+    assert!(checked >= 6, "the files are found");
 }
