@@ -37,9 +37,11 @@ impl PathRewrite {
         Some(if is_escaping { Err(EscapingPath) } else { Ok(rewritten) })
     }
 
-    /// Whether `with` has an empty or a dot segment, in any encoding. A slash at its end is allowed.
+    /// Whether `with` has an empty or a dot segment, in any encoding, or is no path. A slash at its end is allowed.
     pub fn is_escaping(&self) -> bool {
-        has_escaping_segment(self.with.strip_prefix('/').unwrap_or(&self.with).as_bytes())
+        // The path would end there, perhaps with a dot segment.
+        self.with.contains(['?', '#'])
+            || has_escaping_segment(self.with.strip_prefix('/').unwrap_or(&self.with).as_bytes())
     }
 }
 
@@ -116,6 +118,8 @@ mod tests {
             "/..;/a",
             "/a/%00",
             "/%25252525252e",
+            "/a/.#b",
+            "/a/..?b",
         ] {
             assert!(rewrite("/", with).is_escaping(), "{with}");
         }
