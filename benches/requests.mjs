@@ -13,15 +13,20 @@ for (const file of fs.readdirSync(folder).sort()) {
   const {plugin, headers} = JSON.parse(fs.readFileSync(`${folder}/${file}`, 'utf8'));
   const vm = start(module, plugin), request = block(headers);
   if (!vm.isConfigured) throw new Error(`${file} is refused`);
-  const times = range(7, number => time(() => {
-    const stream = number + 2;
-    vm.headers = request;
-    vm.exports.proxy_on_context_create(stream, 1);
-    vm.exports.proxy_on_request_headers(stream, headers.length, 1);
-    vm.headers = response;
-    vm.exports.proxy_on_response_headers(stream, 1, 0);
-    vm.exports.proxy_on_done(stream);
-    vm.exports.proxy_on_delete(stream);
-  }));
+  const times = range(7, number => {
+    // In the next dedupe window, the exposures are reported again.
+    vm.nowMs += 3_600_000;
+    vm.exports.proxy_on_tick(1);
+    return time(() => {
+      const stream = number + 2;
+      vm.headers = request;
+      vm.exports.proxy_on_context_create(stream, 1);
+      vm.exports.proxy_on_request_headers(stream, headers.length, 1);
+      vm.headers = response;
+      vm.exports.proxy_on_response_headers(stream, 1, 0);
+      vm.exports.proxy_on_done(stream);
+      vm.exports.proxy_on_delete(stream);
+    });
+  });
   console.log(file.replace('.json', ''), times.sort((a, b) => a - b)[3].toFixed(1), 'ms');
 }

@@ -229,11 +229,74 @@ fn condition_cases() -> Vec<Case> {
     ]
 }
 
+/// Attributes that are looked up beside conditions: units, and those in events.
+fn attribute_cases() -> Vec<Case> {
+    let aliases = |source: &str| {
+        let names = (0..64).map(|at| (format!("alias-{at}"), json!(source.replace('#', &at.to_string()))));
+        json!({"visitor": {"id": [{"cookie": "uid"}], "attributes": names.collect::<serde_json::Map<_, _>>()}})
+    };
+    let everyone = || native(64, |_| json!({}));
+    let by = |unit: &str| {
+        let mut experiments = native(500, |_| json!({}));
+        for (number, experiment) in experiments["experiments"].as_array_mut().unwrap().iter_mut().enumerate() {
+            experiment["unit"] = unit.replace('#', &number.to_string()).into();
+        }
+        experiments
+    };
+    let vendors = |name: &str| {
+        let mut plugin = aliases(name);
+        plugin["experiments"] = json!({"format": "growthbook"});
+        plugin["events"] = json!({"format": "growthbook"});
+        plugin
+    };
+    let tests = |count: usize, unit: &str| {
+        let feature = |number: usize| {
+            let rule = json!({"key": format!("e{number}"), "variations": [false, true], "weights": [0.5, 0.5],
+                "hashAttribute": unit.replace('#', &number.to_string())});
+            (format!("f{number}"), json!({"defaultValue": false, "rules": [rule]}))
+        };
+        json!({"features": (0..count).map(feature).collect::<serde_json::Map<_, _>>()})
+    };
+    let uid = ("cookie", "uid=1");
+    let cookies = |part: &str| format!("uid=1;{}", filled(part));
+    let similar = "a".repeat(50);
+    let names = format!("{similar}b=1;");
+    let long_path = format!("/{}", filled("a"));
+    let long_query = format!("/?{}", filled("a=%61&"));
+    let named = "cookie.".to_owned() + &similar + "#";
+    vec![
+        case("aliases of cookies", aliases("cookie.a#"), everyone(), &[("cookie", &cookies("a=;"))]),
+        case("aliases of similar cookies", aliases(&named), everyone(), &[("cookie", &cookies(&names))]),
+        case("aliases of a long cookie", aliases("cookie.a"), everyone(), &[("cookie", &cookies("a="))]),
+        case("aliases of the query", aliases("query.a#"), everyone(), &[uid, (":path", &long_query)]),
+        case("aliases of the URL", aliases("url"), everyone(), &[uid, (":path", &long_path)]),
+        case("aliases of the host", aliases("host"), everyone(), &[uid, (":authority", &filled("A"))]),
+        case("units in cookies", aliases("id"), by(&named), &[("cookie", &cookies(&names))]),
+        case("units in the query", aliases("id"), by("query.a#"), &[uid, (":path", &long_query)]),
+        case("units by an alias", aliases("query.a#"), by("alias-0"), &[uid, (":path", &long_query)]),
+        case("vendor's events", vendors("header.x-a"), tests(500, "id"), &[uid, ("x-a", &filled("a"))]),
+        case("vendor's events of a long URL", vendors("url"), tests(500, "id"), &[uid, (":path", &long_path)]),
+        case("vendor's events of cookies", vendors(&named), tests(500, "id"), &[("cookie", &cookies(&names))]),
+        case("many vendor's events", vendors("id"), tests(5_000, "id"), &[uid]),
+        case("vendor's units", vendors("id"), tests(500, "header.x-a"), &[("x-a", &filled("a"))]),
+        case("vendor's units in cookies", vendors("id"), tests(500, &named), &[("cookie", &cookies(&names))]),
+        case(
+            "ids and cookie checks",
+            json!({"visitor": {"id": list(8, |at| json!({"cookie": format!("{similar}{at}")})), "mint": {},
+                "consent": {"cookie": "acc", "contains": "x"}, "attributes": {"plan": named.replace('#', "x")}}}),
+            checks(&["plan", &named], &json!("x")),
+            &[("cookie", &format!("acc=x;uid=1;{}", filled(&names)))],
+        ),
+    ]
+}
+
 fn growthbook_cases() -> Vec<Case> {
     let plugin = json!({"experiments": {"format": "growthbook"}, "effects": {}, "visitor": {"id": [{"cookie": "uid"}]},
         "request": {"sticky": {}}});
     let features = || growthbook(500, |at| json!({"header.x-a": {"$ne": at}}));
     let ids: String = (0..32).fold(String::new(), |all, at| format!("{all}; gbStickyBuckets__header.x-{at}||v={{}}"));
+    let all: Vec<(String, String)> = (0..32).map(|at| (format!("x-{at}"), "v".to_owned())).collect();
+    let encoded = format!("uid=1;{}", filled("%67bStickyBuckets__header.x-0||0={};"));
     vec![
         case("features", plugin.clone(), features(), &[("cookie", "uid=1"), ("x-a", &filled("1")), ("x-1", "v")]),
         case(
@@ -244,10 +307,14 @@ fn growthbook_cases() -> Vec<Case> {
         ),
         case(
             "encoded vendor's cookies",
-            plugin,
+            plugin.clone(),
             features(),
             &[("cookie", &format!("uid=1;{}", filled("g%62={};"))), ("x-1", "v"), ("x-2", "v")],
         ),
+        Case {
+            headers: [vec![("cookie".to_owned(), encoded)], all].concat(),
+            ..case("vendor's cookies of all attributes", plugin, features(), &[])
+        },
     ]
 }
 
@@ -255,7 +322,7 @@ fn growthbook_cases() -> Vec<Case> {
 fn instructions(module: &Compiled, case: &Case) -> u64 {
     let mut plugin = case.plugin.clone();
     plugin["experiments"]["inline"] = case.experiments.clone();
-    plugin["events"] = json!({"cluster": "collector"});
+    plugin["events"]["cluster"] = "collector".into();
     let line = [(":method", "GET"), (":scheme", "https"), (":authority", "shop.example"), (":path", "/")];
     if let Ok(folder) = std::env::var("REQUESTS") {
         // For `benches/requests.mjs`, which times them.
@@ -303,6 +370,11 @@ fn reading_headers_never_holds_a_worker() {
 #[test]
 fn conditions_never_hold_a_worker() {
     check(condition_cases());
+}
+
+#[test]
+fn attributes_never_hold_a_worker() {
+    check(attribute_cases());
 }
 
 #[test]

@@ -153,12 +153,12 @@ fn requests(file: &Input) -> Result<Vec<Value>, String> {
 }
 
 /// A visitor with one of the requests.
-struct Person<'a> {
+struct Person<'a, 'h> {
     id: &'a str,
-    view: &'a RequestContext<'a>,
+    view: &'a RequestContext<'h>,
 }
 
-impl Attributes for Person<'_> {
+impl Attributes for Person<'_, '_> {
     fn attribute<'a>(&'a self, name: &'a AttributeName) -> AttributeValue<'a> {
         match name {
             AttributeName::Id => AttributeValue::Text(self.id.into()),
@@ -172,7 +172,13 @@ impl Attributes for Person<'_> {
 }
 
 /// Decides all experiments, in the order of the snapshot.
-fn decide_one(snapshot: &Snapshot, person: &Person<'_>, has_path: bool, now_ms: i64, decisions: &mut Vec<Decision>) {
+fn decide_one(
+    snapshot: &Snapshot,
+    person: &Person<'_, '_>,
+    has_path: bool,
+    now_ms: i64,
+    decisions: &mut Vec<Decision>,
+) {
     let steps = request_budget();
     let input = DecisionInput::unrestricted(now_ms, &steps);
     let line = person.view.line();

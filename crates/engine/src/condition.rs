@@ -11,7 +11,7 @@
 mod explain;
 pub mod value;
 
-use super::attribute::{AttributeName, Attributes};
+use super::attribute::{AttributeName, AttributeValue, Attributes};
 use js_regex::JsRegex;
 pub use js_regex::{LimitExceeded, StepBudget};
 use serde_json::Value;
@@ -26,6 +26,19 @@ pub const REQUEST_STEPS_MAX: u32 = 400_000;
 pub fn request_budget() -> StepBudget {
     StepBudget::new(REQUEST_STEPS_MAX)
 }
+
+/// How many steps the events of one request may take together: to look their attributes up and to copy them, and to encode
+/// events in a vendor's format.
+pub const EVENT_STEPS_MAX: u32 = 100_000;
+
+/// The steps of a vendor's event, beside its attributes.
+pub const VENDOR_EVENT_STEPS: u32 = 500;
+
+/// The steps of an attribute in a vendor's event, beside its look-up and its bytes.
+pub const VENDOR_ATTRIBUTE_STEPS: u32 = 100;
+
+/// The steps of deciding a vendor's flag, or one of its rules, beside attributes and conditions.
+pub const RULE_STEPS: u32 = 20;
 
 /// The steps of a check: a look-up of an attribute and a comparison.
 pub const CHECK_STEPS: u32 = 8;
@@ -126,10 +139,7 @@ impl Condition {
             Test::Any(conditions) => try_any(conditions, |condition| condition.matches(attributes, steps)),
             Test::All(conditions) => try_all(conditions, |condition| condition.matches(attributes, steps)),
             Test::Not(condition) => Ok(!condition.matches(attributes, steps)?),
-            Test::Attribute(name, check) => {
-                spend_bytes(attributes.look_up_bytes(name), steps)?;
-                check.passes(JsValue::of(&attributes.attribute(name)), steps)
-            }
+            Test::Attribute(name, check) => check.passes(JsValue::of(&look_up(attributes, name, steps)?), steps),
             Test::Never => Ok(false),
         })
     }
@@ -228,6 +238,16 @@ impl Operator {
     }
 }
 
+/// The value of an attribute, whose look-up takes steps.
+pub fn look_up<'a>(
+    attributes: &'a impl Attributes,
+    name: &'a AttributeName,
+    steps: &StepBudget,
+) -> Result<AttributeValue<'a>, LimitExceeded> {
+    spend_bytes(attributes.look_up_bytes(name), steps)?;
+    Ok(attributes.attribute(name))
+}
+
 /// Takes the steps of a check of `actual` from `steps`.
 pub fn spend_check(actual: JsValue<'_>, steps: &StepBudget) -> Result<(), LimitExceeded> {
     steps.spend(CHECK_STEPS)?;
@@ -238,7 +258,8 @@ fn spend_parse(actual: JsValue<'_>, steps: &StepBudget) -> Result<(), LimitExcee
     spend_bytes(PARSE_FACTOR * actual.size(), steps)
 }
 
-fn spend_bytes(bytes: usize, steps: &StepBudget) -> Result<(), LimitExceeded> {
+/// Takes the steps of reading or copying `bytes`.
+pub fn spend_bytes(bytes: usize, steps: &StepBudget) -> Result<(), LimitExceeded> {
     steps.spend(u32::try_from(bytes / BYTES_PER_STEP).unwrap_or(u32::MAX))
 }
 

@@ -3,7 +3,7 @@
 //! The checks and their order are those of the contract. Each is written once and reports to an [`Observer`].
 
 use super::attribute::{AttributeName, AttributeValue, Attributes};
-use super::condition::LimitExceeded;
+use super::condition::{LimitExceeded, StepBudget, look_up};
 pub use super::decision::{Decision, DecisionInput, StickyBucket};
 use super::hash::BUCKETS;
 use super::observer::Observer;
@@ -47,12 +47,11 @@ impl<'a, A: Attributes> Units<'a, A> {
     }
 
     /// The value that `experiment` buckets by.
-    fn of<'b>(&'b self, experiment: &'b Experiment) -> Option<Cow<'b, str>> {
+    fn of<'b>(&'b self, experiment: &'b Experiment, steps: &StepBudget) -> Result<Option<Cow<'b, str>>, LimitExceeded> {
         if experiment.unit == AttributeName::Id {
-            self.id.as_deref().map(Cow::Borrowed)
-        } else {
-            unit(&experiment.unit, self.attributes)
+            return Ok(self.id.as_deref().map(Cow::Borrowed));
         }
+        look_up(self.attributes, &experiment.unit, steps).map(text_unit)
     }
 }
 
@@ -86,9 +85,14 @@ fn check_all<O: Observer>(
     if let Some(decision) = check_visitor(experiment, input, observer) {
         return decision;
     }
-    let Some(unit) = units.of(experiment) else {
-        observer.check("unit", false, format_args!("{} has no value to bucket by", experiment.unit.written()));
-        return Decision::no(Reason::NoUnit);
+    let (unit, reason) = match units.of(experiment, input.steps) {
+        Ok(unit) => (unit, Reason::NoUnit),
+        Err(LimitExceeded) => (None, Reason::Limit),
+    };
+    let Some(unit) = unit else {
+        let detail = either(reason == Reason::Limit, ["has no value to bucket by", "takes too long to look up"]);
+        observer.check("unit", false, format_args!("{} {detail}", experiment.unit.written()));
+        return Decision::no(reason);
     };
     if observer.is_active() {
         observer.check("unit", true, format_args!("{} is {unit:?}", experiment.unit.written()));

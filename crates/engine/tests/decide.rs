@@ -2,7 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
-use edgesplit_engine::condition::request_budget;
+use edgesplit_engine::attribute::{AttributeName, AttributeValue, Attributes};
+use edgesplit_engine::condition::{StepBudget, request_budget};
 use edgesplit_engine::decide::*;
 use edgesplit_engine::route::RequestLine;
 use edgesplit_engine::snapshot::Snapshot;
@@ -156,4 +157,28 @@ fn sticky_visitors_keep_their_variant_under_new_traffic_and_weights() {
     }
     assert!((900..1_100).contains(&known) && (3_800..4_200).contains(&joined), "{known} and {joined} more");
     assert!((300..500).contains(&moved), "without the cookie {moved} of {known} move");
+}
+
+/// A request with a long query.
+struct LongQuery;
+
+impl Attributes for LongQuery {
+    fn attribute<'a>(&'a self, _name: &'a AttributeName) -> AttributeValue<'a> {
+        AttributeValue::Text("u1".into())
+    }
+
+    fn look_up_bytes(&self, name: &AttributeName) -> usize {
+        if *name == AttributeName::Id { 0 } else { 60_000 }
+    }
+}
+
+#[test]
+fn look_up_of_a_unit_takes_steps() {
+    let snapshot = snapshot(&json!({"unit": "query.u"}));
+    let line = RequestLine { host: b"h".into(), path: b"/", method: b"GET" };
+    let steps = StepBudget::new(40_000);
+    let input = DecisionInput::unrestricted(NOW_MS, &steps);
+    let reasons = [(); 2]
+        .map(|()| evaluate(&snapshot, &snapshot.experiments[0], &line, &input, &LongQuery, &mut ()).reason.name());
+    assert_eq!(reasons, ["bucketed", "limit"]);
 }

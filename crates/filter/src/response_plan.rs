@@ -5,7 +5,8 @@ use crate::guardrails::GuardedVisits;
 use crate::location::Rewrite;
 use crate::plugin_config::PluginConfig;
 use crate::request_context::RequestContext;
-use edgesplit_engine::attribute::{AttributeValue, Attributes};
+use edgesplit_engine::attribute::AttributeValue;
+use edgesplit_engine::condition::{LimitExceeded, StepBudget, look_up, spend_bytes};
 use edgesplit_engine::snapshot::{Choice, Snapshot};
 use std::rc::Rc;
 
@@ -71,6 +72,12 @@ pub struct DeferredActions {
     /// The configured attributes that the request had, if there may be events.
     pub attributes: Vec<(String, String)>,
 }
+
+/// How much longer it takes to copy an attribute into every event of a request than into one: with [`EVENT_STEPS_MAX`], an event
+/// has at most 12,500 bytes of attributes.
+///
+/// [`EVENT_STEPS_MAX`]: edgesplit_engine::condition::EVENT_STEPS_MAX
+const COPIES: usize = 16;
 
 /// An exposure that waits for its response.
 #[derive(Debug)]
@@ -233,16 +240,45 @@ impl DeferredActions {
     }
 
     /// Copies the host, path and attributes of the request, for events. Its headers cannot be read any more when the response
-    /// comes.
+    /// comes. Attributes for which no `steps` are left, and those after them, are left out.
     #[inline(never)]
-    pub fn describe(&mut self, request: &RequestContext<'_>, config: &PluginConfig) {
+    pub fn describe(&mut self, request: &RequestContext<'_>, config: &PluginConfig, steps: &StepBudget) {
         self.host = String::from_utf8_lossy(&request.host()).into_owned();
         self.path = String::from_utf8_lossy(request.path).into_owned();
-        self.attributes = (config.visitor.attributes.iter())
-            .filter_map(|(alias, source)| match request.attribute(source) {
-                AttributeValue::Text(text) => Some((alias.clone(), text.into_owned())),
-                AttributeValue::Missing | AttributeValue::Json(_) => None,
-            })
-            .collect();
+        for (alias, source) in &config.visitor.attributes {
+            match look_up(request, source, steps) {
+                Ok(AttributeValue::Text(text)) if spend_bytes(COPIES * text.len(), steps).is_ok() => {
+                    self.attributes.push((alias.clone(), text.into_owned()));
+                }
+                Ok(AttributeValue::Missing | AttributeValue::Json(_)) => {}
+                Ok(AttributeValue::Text(_)) | Err(LimitExceeded) => break,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::headers::HeaderMap;
+    use edgesplit_engine::condition::EVENT_STEPS_MAX;
+    use serde_json::json;
+
+    #[test]
+    fn attributes_of_events_are_bounded() {
+        let attributes: Vec<_> = (0..64).map(|at| format!("a{at}")).collect();
+        let sources = attributes.iter().map(|name| (name.clone(), json!(format!("header.x-{name}"))));
+        let visitor = json!({"attributes": sources.collect::<serde_json::Map<_, _>>()});
+        let config = PluginConfig::from_value(&json!({"experiments": {"cluster": "c"}, "visitor": visitor})).unwrap();
+        for (length, expected, is_omitted) in [(10, 64, false), (1_000, 12, true), (60_000, 0, true)] {
+            let value = "v".repeat(length);
+            let headers: Vec<_> = attributes.iter().map(|name| (format!("x-{name}"), &value)).collect();
+            let headers = HeaderMap::from_pairs(&headers);
+            let request = RequestContext::new(&headers, &config.visitor);
+            let (mut plan, steps) = (ResponsePlan::default(), StepBudget::new(EVENT_STEPS_MAX));
+            let actions = plan.actions(&Rc::new(Snapshot::default()));
+            actions.describe(&request, &config, &steps);
+            assert_eq!((actions.attributes.len(), steps.left() == 0), (expected, is_omitted), "of {length} bytes");
+        }
     }
 }

@@ -7,7 +7,7 @@
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "a tool of the tests")]
 
 use edgesplit_engine::attribute::AttributeName;
-use edgesplit_engine::condition::request_budget;
+use edgesplit_engine::condition::StepBudget;
 use edgesplit_engine::flag::{FlagEvaluator, FlagExposure, FlagSink, FlagVisitor};
 use edgesplit_engine::observer::Observer;
 use edgesplit_engine::reason::Reason;
@@ -25,6 +25,7 @@ struct Sink<'a> {
     wire: &'a dyn EventWire,
     attributes: &'a Value,
     aliases: &'a [(String, AttributeName)],
+    steps: &'a StepBudget,
     events: Vec<Value>,
     redirect: Option<String>,
 }
@@ -45,6 +46,7 @@ impl FlagSink for Sink<'_> {
             attributes: self.attributes,
             aliases: self.aliases,
             keeps_url_query: true,
+            steps: self.steps,
         };
         let mut out = Vec::new();
         assert!(self.wire.write(&event, Some(self.evaluator), &mut out), "the vendor has an event for it");
@@ -72,8 +74,8 @@ fn main() {
         let names = attributes.as_object().expect("attributes").keys();
         let aliases: Vec<_> = names.map(|name| (name.clone(), AttributeName::Named(name.clone()))).collect();
         let (events, redirect) = (Vec::new(), None);
-        let mut sink = Sink { evaluator, wire, attributes, aliases: &aliases, events, redirect };
-        let steps = &request_budget();
+        let steps = &StepBudget::new(u32::MAX);
+        let mut sink = Sink { evaluator, wire, attributes, aliases: &aliases, steps, events, redirect };
         let id = visitor["id"].as_str();
         evaluator.decide(
             &flags,

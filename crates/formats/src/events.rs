@@ -2,6 +2,7 @@
 //! it sends them.
 
 use edgesplit_engine::attribute::{AttributeName, AttributeValue, Attributes};
+use edgesplit_engine::condition::{LimitExceeded, StepBudget, VENDOR_ATTRIBUTE_STEPS, look_up, spend_bytes};
 use edgesplit_engine::flag::{FlagEvaluator, FlagExposure};
 use std::borrow::Cow;
 use std::fmt;
@@ -69,6 +70,8 @@ pub struct VendorEvent<'a> {
     pub aliases: &'a [(String, AttributeName)],
     /// Whether URLs keep their query, which may contain names, addresses and tokens.
     pub keeps_url_query: bool,
+    /// The steps that the attributes of the request's events may still take.
+    pub steps: &'a StepBudget,
 }
 
 /// The occurrence that an event reports.
@@ -95,18 +98,28 @@ impl VendorEvent<'_> {
         self.aliases.iter().any(|(alias, source)| *alias == *written && *source == AttributeName::Url)
             || *name == AttributeName::Url
     }
-}
 
-/// The attributes that may leave in the event.
-impl Attributes for VendorEvent<'_> {
-    fn attribute<'a>(&'a self, name: &'a AttributeName) -> AttributeValue<'a> {
-        match self.attributes.attribute(name) {
+    /// The attribute `name`, if there are steps to look it up and to copy it.
+    fn look_up<'a>(&'a self, name: &'a AttributeName) -> Result<AttributeValue<'a>, LimitExceeded> {
+        let value = match look_up(&self.attributes, name, self.steps)? {
             AttributeValue::Text(url) if !self.keeps_url_query && self.is_url(name) => {
                 let bare = url.split(['?', '#']).next().unwrap_or_default().to_owned();
                 AttributeValue::Text(bare.into())
             }
             other => other,
+        };
+        if let AttributeValue::Text(text) = &value {
+            self.steps.spend(VENDOR_ATTRIBUTE_STEPS)?;
+            spend_bytes(text.len(), self.steps)?;
         }
+        Ok(value)
+    }
+}
+
+/// The attributes that may leave in the event.
+impl Attributes for VendorEvent<'_> {
+    fn attribute<'a>(&'a self, name: &'a AttributeName) -> AttributeValue<'a> {
+        self.look_up(name).unwrap_or(AttributeValue::Missing)
     }
 }
 
@@ -132,6 +145,7 @@ mod tests {
     #[test]
     fn urls_have_no_query_unless_it_is_kept() {
         let aliases = [("page".to_owned(), AttributeName::Url)];
+        let steps = StepBudget::new(1_000);
         let event = |keeps_url_query| VendorEvent {
             kind: EventKind::Goal("g"),
             unit: "u1",
@@ -140,11 +154,15 @@ mod tests {
             attributes: &Page,
             aliases: &aliases,
             keeps_url_query,
+            steps: &steps,
         };
         for name in [AttributeName::Url, AttributeName::Named("page".to_owned())] {
             assert_eq!(event(true).text(&name).as_deref(), Some("https://h/p?token=1#top"));
             assert_eq!(event(false).text(&name).as_deref(), Some("https://h/p"));
         }
         assert_eq!(event(false).text(&AttributeName::Id).as_deref(), Some("u?1"));
+        // Without steps there is no attribute.
+        let _ = steps.spend(1_000);
+        assert_eq!(event(false).text(&AttributeName::Id), None);
     }
 }

@@ -2,8 +2,8 @@
 
 use edgesplit_engine::attribute::{AttributeName, AttributeValue, Attributes};
 use edgesplit_engine::condition::value::JsValue;
-use edgesplit_engine::condition::{BYTES_PER_STEP, CHECK_STEPS, LimitExceeded};
-use edgesplit_engine::flag::FlagVisitor;
+use edgesplit_engine::condition::{BYTES_PER_STEP, CHECK_STEPS, LimitExceeded, RULE_STEPS};
+use edgesplit_engine::flag::{FlagVisitor, Outcome};
 use serde_json::Value;
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -15,8 +15,10 @@ pub(crate) struct Metered<'a> {
 }
 
 impl<'a> Metered<'a> {
-    pub(crate) fn new(visitor: &'a FlagVisitor<'a>) -> Metered<'a> {
-        Metered { visitor, is_exceeded: Cell::new(visitor.steps.left() == 0) }
+    /// The attributes for deciding a flag with these outcomes, of which each rule has one or several.
+    pub(crate) fn new(visitor: &'a FlagVisitor<'a>, outcomes: &[Outcome]) -> Metered<'a> {
+        let steps = u32::try_from(outcomes.len()).unwrap_or(u32::MAX).saturating_mul(RULE_STEPS);
+        Metered { visitor, is_exceeded: Cell::new(visitor.steps.spend(steps).is_err()) }
     }
 
     /// Whether the steps are used up: no result counts then.

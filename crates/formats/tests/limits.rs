@@ -116,3 +116,19 @@ fn audiences_of_flags_take_steps() {
         assert_eq!(found.decided.len(), snapshot.experiments.len());
     }
 }
+
+#[test]
+fn units_of_features_take_steps() {
+    let rule = json!({"key": "e", "variations": [0, 1], "hashAttribute": "plan"});
+    let snapshot = compile("growthbook", &json!({"features": {"f": {"defaultValue": 0, "rules": [rule]}}})).snapshot;
+    let evaluator = snapshot.as_ref().unwrap().flag_evaluator.as_deref().unwrap();
+    let attributes = &json!({"plan": "y".repeat(8_000)});
+    for (steps, is_limited) in [(500, true), (100_000, false)] {
+        let steps = &StepBudget::new(steps);
+        let mut found = FlagDecisions::default();
+        let visitor = FlagVisitor { id: None, attributes, previewed: &[], sticky_store: None, steps, now_ms: 0 };
+        evaluator.decide(&[0], &visitor, &mut found);
+        let [(0, outcome, reason)] = found.decided[..] else { panic!("{:?}", found.decided) };
+        assert_eq!((outcome.is_none(), reason == Reason::Limit), (is_limited, is_limited), "{reason:?}");
+    }
+}

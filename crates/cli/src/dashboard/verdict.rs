@@ -278,6 +278,7 @@ pub(super) fn error_meaning(kind: &str) -> &'static str {
         "assignments_omitted" => {
             "The assignments header was too long. Raise request.assignments_max_bytes, or end experiments."
         }
+        "event_limit" => "Events exceeded their limit of work. Remove long or unneeded visitor.attributes.",
         "sticky_omitted" => "Sticky cookies were too long for browsers. Shorten the keys of experiments.",
         "names_exhausted" => {
             "More variants than metrics have names for were counted as _other. Remove ended experiments."

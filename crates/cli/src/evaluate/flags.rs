@@ -14,12 +14,12 @@ use std::fmt;
 
 /// The attributes of a line: the typed ones as they are, and only those parts of the request that the line has, since a
 /// condition on a missing attribute has a meaning of its own.
-struct LineAttributes<'a> {
+struct LineAttributes<'a, 'h> {
     request: &'a Request<'a>,
-    view: &'a RequestContext<'a>,
+    view: &'a RequestContext<'h>,
 }
 
-impl Attributes for LineAttributes<'_> {
+impl Attributes for LineAttributes<'_, '_> {
     fn attribute<'a>(&'a self, name: &'a AttributeName) -> AttributeValue<'a> {
         if let Some(typed) = self.request.attributes
             && let found @ AttributeValue::Json(_) = json_attribute(typed, name)
@@ -87,7 +87,7 @@ pub(super) fn decide(
     records: bool,
 ) -> (Vec<Row>, Vec<Choice>) {
     let attributes = LineAttributes { request, view: context };
-    let cookie = |name: &str| context.encoded_cookie(name);
+    let cookie = |name: &str| context.cookies().get_encoded(name);
     let sticky_store: Option<&StickyStore<'_>> = if keeps_sticky { Some(&cookie) } else { None };
     let visitor = FlagVisitor {
         id: context.id,

@@ -5,7 +5,7 @@ use edgesplit_engine::hash::fingerprint;
 use edgesplit_formats::moment::{write_digits, write_rfc3339_ms};
 use uuid::Uuid;
 
-/// A longer path is cut.
+/// A longer path or host is cut.
 pub const PATH_BYTES_MAX: usize = 2048;
 
 /// One event. Absent values are null.
@@ -58,7 +58,7 @@ impl EventContext<'_> {
         write_rfc3339_ms(&mut time, self.time_ms);
         for (name, text) in [
             (&b",\"revision\":"[..], self.revision),
-            (b",\"host\":", Some(self.host)),
+            (b",\"host\":", Some(cut(self.host))),
             (b",\"path\":", Some(cut(self.path))),
         ] {
             end.extend_from_slice(name);

@@ -2,24 +2,42 @@
 
 use super::headers::HeaderMap;
 use super::url;
+use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::fmt::Write;
+
+/// How many cookies of a request are read. Chrome and Firefox keep 180 for a site. The others are ignored: every look-up then
+/// takes bounded time.
+pub const COOKIES_MAX: usize = 1_024;
 
 /// The value of the cookie `name`, as the client sent it.
 pub fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
-    headers.all("cookie").find_map(|header| cookie_in(header, name))
+    find(headers, name, |_| true)
+}
+
+/// The first value of the cookie `name` that is `wanted`.
+pub fn find<'a>(headers: &'a HeaderMap, name: &str, mut wanted: impl FnMut(&[u8]) -> bool) -> Option<&'a [u8]> {
+    let mut left = COOKIES_MAX;
+    headers.all("cookie").find_map(|header| find_in(header, name, &mut left, &mut wanted))
 }
 
 /// The value of the cookie `name` in the value of one header.
 #[inline(always)]
 pub fn cookie_in<'a>(header: &'a [u8], name: &str) -> Option<&'a [u8]> {
-    find_in(header, name, |_| true)
+    find_in(header, name, &mut { COOKIES_MAX }, |_| true)
 }
 
-/// The first value of the cookie `name` in the value of one header that is `wanted`.
+/// The first value of the cookie `name` that is `wanted` among the next `left` cookies of one header.
 #[inline(always)]
-pub fn find_in<'a>(header: &'a [u8], name: &str, mut wanted: impl FnMut(&[u8]) -> bool) -> Option<&'a [u8]> {
+fn find_in<'a>(
+    header: &'a [u8],
+    name: &str,
+    left: &mut usize,
+    mut wanted: impl FnMut(&[u8]) -> bool,
+) -> Option<&'a [u8]> {
     let (mut rest, name) = (header, name.as_bytes());
     loop {
+        *left = left.checked_sub(1)?;
         // A site's cookies may be kilobytes, most of a request.
         let end = position(rest, b';').unwrap_or(rest.len());
         let mut pair = rest.get(..end)?;
@@ -62,28 +80,49 @@ fn position(bytes: &[u8], wanted: u8) -> Option<usize> {
     Some(8 * blocks.len() + at)
 }
 
-/// Every cookie, its name and value as the client sent them.
-pub fn pairs(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
-    headers.all("cookie").flat_map(|header| header.split(|&byte| byte == b';')).map(<[u8]>::trim_ascii)
+/// The cookies with their names and values, as the client sent them.
+pub fn pairs(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let pairs = headers.all("cookie").flat_map(|header| header.split(|&byte| byte == b';'));
+    pairs.take(COOKIES_MAX).filter_map(|pair| {
+        let (name, value) = pair.split_at_checked(position(pair, b'=')?)?;
+        Some((name.trim_ascii(), value.get(1..)?.trim_ascii()))
+    })
 }
 
-/// The value of the cookie `name`, if both may be percent-encoded, as scripts write them. `name` must begin with a letter,
-/// which is never encoded.
-pub fn encoded_cookie(headers: &HeaderMap, name: &str) -> Option<String> {
-    let first = name.get(..1)?;
-    pairs(headers).find_map(|pair| {
-        if !pair.starts_with(first.as_bytes()) {
-            return None;
-        }
-        let (found, value) = pair.split_at_checked(position(pair, b'=')?)?;
-        let value = value.get(1..)?;
-        // Some scripts put it into quotes.
-        let value = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value);
-        if url::percent_decoded(found) != name.as_bytes() {
-            return None;
-        }
-        String::from_utf8(url::percent_decoded(value).into_owned()).ok()
-    })
+/// The cookies of a request, read in one walk for any number of look-ups.
+#[derive(Debug)]
+pub struct Cookies<'a> {
+    all: Vec<(&'a [u8], &'a [u8])>,
+    /// Their names without percent-encoding.
+    names: OnceCell<Vec<Cow<'a, [u8]>>>,
+}
+
+impl<'a> Cookies<'a> {
+    /// Reads the cookies in `headers`.
+    pub fn read(headers: &'a HeaderMap) -> Cookies<'a> {
+        Cookies { all: pairs(headers).collect(), names: OnceCell::new() }
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.all.len()
+    }
+
+    /// The value of the cookie `name`, as the client sent it.
+    pub fn get(&self, name: &str) -> Option<&'a [u8]> {
+        self.all.iter().find(|(found, _)| *found == name.as_bytes()).map(|(_, value)| *value)
+    }
+
+    /// The value of the cookie `name`, if both may be percent-encoded, as scripts write them.
+    pub fn get_encoded(&self, name: &str) -> Option<String> {
+        let names = self.names.get_or_init(|| self.all.iter().map(|(name, _)| url::percent_decoded(name)).collect());
+        let mut named = names.iter().zip(&self.all).filter(|(found, _)| ***found == *name.as_bytes());
+        named.find_map(|(_, (_, value))| {
+            // Some scripts put it into quotes.
+            let value = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value);
+            String::from_utf8(url::percent_decoded(value).into_owned()).ok()
+        })
+    }
 }
 
 /// A cookie's name, with invalid characters percent-encoded.
@@ -113,11 +152,23 @@ mod tests {
             r#"gb=0;gbStickyBuckets__id||a@b c="%7B%22a%22:%221%22%7D""#,
         ] {
             let headers = HeaderMap::from_pairs(&[("cookie", "first=0"), ("cookie", written)]);
-            assert_eq!(encoded_cookie(&headers, name).as_deref(), Some(r#"{"a":"1"}"#), "{written}");
-            assert_eq!(encoded_cookie(&headers, "gbStickyBuckets__id||a"), None);
+            let cookies = Cookies::read(&headers);
+            assert_eq!(cookies.get_encoded(name).as_deref(), Some(r#"{"a":"1"}"#), "{written}");
+            assert_eq!(cookies.get_encoded("gbStickyBuckets__id||a"), None);
         }
         assert_eq!(encoded_name(name), "gbStickyBuckets__id||a%40b%20c");
-        assert_eq!(encoded_cookie(&HeaderMap::from_pairs(&[("cookie", "a=%ff")]), "a"), None);
+        assert_eq!(Cookies::read(&HeaderMap::from_pairs(&[("cookie", "a=%ff")])).get_encoded("a"), None);
+    }
+
+    #[test]
+    fn cookies_beyond_the_limit_are_ignored() {
+        for (before, expected) in [(COOKIES_MAX - 1, Some(&b"1"[..])), (COOKIES_MAX, None)] {
+            let [half, rest] = [before / 2, before - before / 2].map(|count| "a=0; ".repeat(count));
+            let (half, rest) = (half.trim_end_matches("; "), format!("{rest}b=1"));
+            let headers = HeaderMap::from_pairs(&[("cookie", half), ("cookie", &rest)]);
+            assert_eq!(cookie(&headers, "b"), expected, "behind {before}");
+            assert_eq!(Cookies::read(&headers).get("b"), expected, "behind {before}");
+        }
     }
 
     #[test]
@@ -150,6 +201,7 @@ mod tests {
             ("A", None),
         ] {
             assert_eq!(cookie(&headers, name), expected, "{name}");
+            assert_eq!(Cookies::read(&headers).get(name), expected, "{name}");
         }
     }
 }

@@ -84,6 +84,8 @@ metric_names! {
         EffectRefused = "errors.effect_refused",
         /// Pairs that the assignments header had no room for.
         AssignmentsOmitted = "errors.assignments_omitted",
+        /// Requests whose events exceeded their limit of work: attributes are missing, or events in a vendor's format.
+        EventLimit = "errors.event_limit",
         /// Cookies with sticky buckets that were too long for browsers, and were not set.
         StickyOmitted = "errors.sticky_omitted",
         /// Exposures and responses that were counted under `_other`, and decisions and goals that were counted for no

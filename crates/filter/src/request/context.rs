@@ -20,6 +20,8 @@ pub(super) struct DecisionContext<'a> {
     pub(super) guardrails: &'a Guardrails,
     /// The work that conditions may still do.
     pub(super) steps: &'a StepBudget,
+    /// The work that events may still do.
+    pub(super) event_steps: &'a StepBudget,
     pub(super) now_ms: i64,
 }
 

@@ -10,6 +10,7 @@ use super::read::RequestTexts;
 use super::redirect::is_redirect_skipped;
 use crate::assignment_set::AssignmentSet;
 use crate::host::Host;
+use crate::metrics::Counter;
 use crate::request_context::own_cookies::sticky_buckets;
 use crate::request_context::sticky::StickyBuckets;
 use crate::request_context::{RequestContext, id, is_bot};
@@ -39,7 +40,7 @@ pub(super) fn decide<'a>(
     host: &impl Host,
     mut parts: WorkerParts<'_>,
 ) -> Decided {
-    let DecisionContext { config, snapshot, plan, guardrails, steps, now_ms } = *context;
+    let DecisionContext { config, snapshot, plan, guardrails, steps, event_steps, now_ms } = *context;
     let mut response = ResponsePlan::new(caching(context));
     let bot = is_bot(request, &config.visitor);
     let off = guardrails.off();
@@ -62,8 +63,10 @@ pub(super) fn decide<'a>(
         goals::defer(context, &input, request, host, &mut parts, &mut response);
     }
     if response.has_events() {
-        response.actions(snapshot).describe(request, config);
+        response.actions(snapshot).describe(request, config, event_steps);
     }
+    // Less is left than the next attribute or event needs.
+    parts.metrics.add(Counter::EventLimit, u64::from(event_steps.left() == 0));
     if plan.preview.is_some() && config.response.debug_header.is_some() {
         let by_flags = outcomes.as_ref().map_or(&[][..], |outcomes| &outcomes.decided);
         response.actions(snapshot).debug = debug_text(context, by_flags, &input, request);
@@ -114,7 +117,7 @@ fn evaluate_all(
     parts: &mut WorkerParts<'_>,
     response: &mut ResponsePlan,
 ) -> Option<FlagOutcomes> {
-    let DecisionContext { config, snapshot, plan, now_ms, .. } = *context;
+    let DecisionContext { config, snapshot, plan, .. } = *context;
     parts.choices.clear();
     parts.exposed.clear();
     if let Some(evaluator) = snapshot.flag_evaluator.as_deref() {
@@ -137,7 +140,7 @@ fn evaluate_all(
         }
     }
     if let Some(pipeline) = parts.pipeline.as_deref_mut() {
-        ExposureReporter::new(pipeline, config, now_ms).report(snapshot, parts.exposed, request, response);
+        ExposureReporter::new(pipeline, context).report(snapshot, parts.exposed, request, response);
     }
     None
 }

@@ -1,12 +1,14 @@
 //! The exposures and goals to report when the response is delivered. Events in a vendor's format are encoded here, because
 //! they contain more of the request than is left by then.
 
+use super::context::DecisionContext;
 use crate::events::event::{derived_id, exposure_fingerprint, random_id};
 use crate::events::pipeline::Pipeline;
 use crate::plugin_config::PluginConfig;
 use crate::request_context::RequestContext;
 use crate::response_plan::{Exposure, ExposureSubject, ResponsePlan};
 use edgesplit_engine::attribute::AttributeName;
+use edgesplit_engine::condition::{StepBudget, VENDOR_EVENT_STEPS};
 use edgesplit_engine::decide;
 use edgesplit_engine::flag::FlagExposure;
 use edgesplit_engine::hash::hash64_seeded;
@@ -20,14 +22,17 @@ use uuid::Uuid;
 pub(super) struct ExposureReporter<'a> {
     pipeline: &'a mut Pipeline,
     config: &'a PluginConfig,
+    /// The steps that events may still take.
+    steps: &'a StepBudget,
     now_ms: i64,
     /// The number of the dedupe window.
     window: i64,
 }
 
 impl<'a> ExposureReporter<'a> {
-    pub(super) fn new(pipeline: &'a mut Pipeline, config: &'a PluginConfig, now_ms: i64) -> ExposureReporter<'a> {
-        ExposureReporter { window: pipeline.dedupe.window(now_ms), pipeline, config, now_ms }
+    pub(super) fn new(pipeline: &'a mut Pipeline, context: &DecisionContext<'a>) -> ExposureReporter<'a> {
+        let DecisionContext { config, event_steps: steps, now_ms, .. } = *context;
+        ExposureReporter { window: pipeline.dedupe.window(now_ms), pipeline, config, steps, now_ms }
     }
 
     /// Defers the exposures of `exposed` to the response, unless they were reported already. A set whose exposures were all
@@ -143,7 +148,8 @@ impl<'a> ExposureReporter<'a> {
         Some(Exposure { subject, unit: unit.into(), name, fingerprint, window: self.window, written })
     }
 
-    /// The encoded event, if the format is a vendor's. The outer `None` means that the vendor has no event for it.
+    /// The encoded event, if the format is a vendor's. The outer `None` means that the vendor has no event for it, or that no
+    /// steps are left: the visitor's next request then reports it.
     #[allow(clippy::option_option, reason = "no event at all, and no event yet, are different")]
     fn vendor_exposure(
         &self,
@@ -186,11 +192,12 @@ impl<'a> ExposureReporter<'a> {
         id: Uuid,
         request: &RequestContext<'_>,
     ) -> Option<Vec<u8>> {
+        self.steps.spend(VENDOR_EVENT_STEPS).ok()?;
         let id = id.to_string();
         let aliases = &self.config.visitor.attributes;
         let keeps_url_query = self.config.events.as_ref().is_some_and(|events| events.keeps_url_query);
-        let time_ms = self.now_ms;
-        let event = VendorEvent { kind, unit, id: &id, time_ms, attributes: request, aliases, keeps_url_query };
+        let (steps, time_ms) = (self.steps, self.now_ms);
+        let event = VendorEvent { kind, unit, id: &id, time_ms, attributes: request, aliases, keeps_url_query, steps };
         let mut out = Vec::new();
         let wire = self.pipeline.format().vendor_wire()?;
         wire.write(&event, snapshot.flag_evaluator.as_deref(), &mut out).then_some(out)

@@ -30,9 +30,9 @@ pub(super) struct FlagOutcomes {
     pub(super) decided: Vec<(usize, Option<usize>, Reason)>,
 }
 
-struct Sink<'a, 'r> {
+struct Sink<'a, 'h, 'r> {
     snapshot: &'a Snapshot,
-    request: &'a RequestContext<'a>,
+    request: &'a RequestContext<'h>,
     redirect_hosts: &'a [Pattern],
     reporter: Option<ExposureReporter<'r>>,
     /// Absent for previews, which are not counted.
@@ -42,11 +42,11 @@ struct Sink<'a, 'r> {
     outcomes: FlagOutcomes,
 }
 
-impl Observer for Sink<'_, '_> {
+impl Observer for Sink<'_, '_, '_> {
     fn check(&mut self, _name: &str, _passed: bool, _detail: fmt::Arguments<'_>) {}
 }
 
-impl FlagSink for Sink<'_, '_> {
+impl FlagSink for Sink<'_, '_, '_> {
     fn decided(&mut self, flag: usize, outcome: Option<usize>, reason: Reason) {
         let Some(experiment) = self.snapshot.flag(flag) else { return };
         match &mut self.decisions {
@@ -90,7 +90,7 @@ pub(super) fn decide(
     let DecisionContext { config, snapshot, plan, now_ms, .. } = *context;
     let read = RefCell::new(Vec::new());
     let cookie = |name: &str| {
-        let value = request.encoded_cookie(name)?;
+        let value = request.cookies().get_encoded(name)?;
         read.borrow_mut().push(name.to_owned());
         Some(value)
     };
@@ -101,7 +101,7 @@ pub(super) fn decide(
         snapshot,
         request,
         redirect_hosts: config.redirect_hosts(),
-        reporter: parts.pipeline.as_deref_mut().map(|pipeline| ExposureReporter::new(pipeline, config, now_ms)),
+        reporter: parts.pipeline.as_deref_mut().map(|pipeline| ExposureReporter::new(pipeline, context)),
         decisions: plan.preview.is_none().then_some(&mut *parts.decisions),
         choices: parts.choices,
         exposures: Vec::new(),

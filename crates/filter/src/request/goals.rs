@@ -28,14 +28,14 @@ pub(super) fn defer(
     parts: &mut WorkerParts<'_>,
     response: &mut ResponsePlan,
 ) {
-    let DecisionContext { config, snapshot, plan, now_ms, .. } = *context;
+    let DecisionContext { snapshot, plan, .. } = *context;
     let identified = input.exclusion_reason().is_none();
     let Some(unit) = identified.then(|| unit(&AttributeName::Id, request)).flatten() else { return };
     let Some(pipeline) = parts.pipeline.as_deref_mut() else { return };
     let actions = response.actions(snapshot);
     actions.goals.extend_from_slice(plan.goals);
     actions.assigned = assigned(context, input, request, &pipeline.goals, parts.metrics);
-    let reporter = ExposureReporter::new(pipeline, config, now_ms);
+    let reporter = ExposureReporter::new(pipeline, context);
     actions.written_goals = reporter.goals(snapshot, plan.goals, &unit, request, || host.random());
     actions.goal_unit = unit.into_owned();
 }

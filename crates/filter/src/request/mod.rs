@@ -34,7 +34,7 @@ use crate::request_context::RequestContext;
 use crate::response_plan::ResponsePlan;
 use crate::worker::Worker;
 use context::{DecisionContext, WorkerParts};
-use edgesplit_engine::condition::request_budget;
+use edgesplit_engine::condition::{EVENT_STEPS_MAX, StepBudget, request_budget};
 use mutations::HeaderMutations;
 use plan::Planner;
 use read::{RequestTexts, take_parameters};
@@ -74,7 +74,8 @@ fn handle_leg(worker: &mut Worker, headers: HeaderMap, host: &(impl Host + Strea
     };
 
     let pipeline = pipeline.as_mut().filter(|_| plan.preview.is_none() && plan.is_visit);
-    let context = DecisionContext { config, snapshot, plan: &plan, guardrails, steps: &steps, now_ms: *now_ms };
+    let (plan, now_ms, event_steps) = (&plan, *now_ms, &StepBudget::new(EVENT_STEPS_MAX));
+    let context = DecisionContext { config, snapshot, plan, guardrails, steps: &steps, event_steps, now_ms };
     let parts = WorkerParts { metrics, decisions, identification, pipeline, assignment_sets, choices, exposed };
     let decided = decide::decide(&context, &mut request, &texts, host, parts);
 

@@ -12,7 +12,7 @@ pub mod sticky;
 
 pub use identity::{has_consent, id, id_from, is_bot, is_minted, minted, minted_id};
 
-use crate::http::cookies::{self, cookie, cookie_in, find_in};
+use crate::http::cookies::{self, Cookies, cookie, cookie_in};
 use crate::http::headers::HeaderMap;
 use crate::http::owned_names::OwnedNames;
 use crate::http::url;
@@ -23,6 +23,7 @@ use edgesplit_engine::route::RequestLine;
 use known_headers::{Known, KnownHeaders};
 use serde_json::Value;
 use std::borrow::Cow;
+use std::cell::OnceCell;
 
 /// The facts about a request. Everything is borrowed from its headers.
 #[derive(Debug)]
@@ -30,6 +31,8 @@ pub struct RequestContext<'a> {
     /// All headers.
     pub headers: &'a HeaderMap,
     known: KnownHeaders<'a>,
+    /// All cookies, for attributes: conditions, units and events can name any number of cookies.
+    cookies: OnceCell<Cookies<'a>>,
     /// Whether a name that the filter owns is among them.
     pub has_owned: bool,
     /// Whether a browser only fetches the page in advance, and may never show it.
@@ -71,6 +74,7 @@ impl<'a> RequestContext<'a> {
         RequestContext {
             headers,
             known: KnownHeaders::default(),
+            cookies: OnceCell::new(),
             has_owned: false,
             is_prefetch: false,
             target: b"",
@@ -131,17 +135,13 @@ impl<'a> RequestContext<'a> {
     /// domain or path.
     #[inline(never)]
     pub fn find_cookie(&self, name: &str, wanted: &mut dyn FnMut(&[u8]) -> bool) -> Option<&'a [u8]> {
-        let header = self.known.get(Known::Cookie)?;
-        if self.known.has_more_cookies {
-            self.headers.all("cookie").find_map(|header| find_in(header, name, &mut *wanted))
-        } else {
-            find_in(header, name, wanted)
-        }
+        self.known.get(Known::Cookie)?;
+        cookies::find(self.headers, name, wanted)
     }
 
-    /// The value of the cookie `name` where both may be percent-encoded.
-    pub fn encoded_cookie(&self, name: &str) -> Option<String> {
-        cookies::encoded_cookie(self.headers, name)
+    /// All cookies.
+    pub fn cookies(&self) -> &Cookies<'a> {
+        self.cookies.get_or_init(|| Cookies::read(self.headers))
     }
 
     /// Host without port, in lower case.
@@ -204,6 +204,9 @@ fn text_of(bytes: Cow<'_, [u8]>) -> AttributeValue<'_> {
 /// How many bytes are read in the time of finding a header among a hundred.
 const HEADER_LOOK_UP_BYTES: usize = 128;
 
+/// How many bytes are read in the time of comparing a name with a cookie's, or with an alias.
+const NAME_BYTES: usize = 16;
+
 impl Attributes for RequestContext<'_> {
     fn attribute<'a>(&'a self, name: &'a AttributeName) -> AttributeValue<'a> {
         if let Some(typed) = self.typed
@@ -230,7 +233,7 @@ impl Attributes for RequestContext<'_> {
                 text(Some(self.authority()).filter(|authority| !authority.is_empty()))
             }
             AttributeName::Header(name) => text(self.headers.get(name)),
-            AttributeName::Cookie(name) => text(self.cookie(name)),
+            AttributeName::Cookie(name) => text(self.cookies().get(name)),
             AttributeName::Query(name) => {
                 let value = self.query.and_then(|query| url::parameter(query, name));
                 value.map_or(AttributeValue::Missing, text_of)
@@ -254,14 +257,13 @@ impl Attributes for RequestContext<'_> {
 
     fn look_up_bytes(&self, name: &AttributeName) -> usize {
         match name {
-            AttributeName::Cookie(_) if self.known.has_more_cookies => self.headers.block().len(),
-            AttributeName::Cookie(_) => self.known.get(Known::Cookie).map_or(0, <[u8]>::len),
+            AttributeName::Cookie(_) => NAME_BYTES * self.cookies().count(),
             AttributeName::Query(_) => self.query.map_or(0, <[u8]>::len),
             AttributeName::Url => self.target.len(),
             AttributeName::Header(_) => HEADER_LOOK_UP_BYTES,
             AttributeName::Named(name) | AttributeName::Exact(name) | AttributeName::Nested(name) => {
                 let alias = self.aliases.iter().find(|(alias, _)| alias == name);
-                alias.map_or(0, |(_, source)| self.look_up_bytes(source))
+                NAME_BYTES * self.aliases.len() + alias.map_or(0, |(_, source)| self.look_up_bytes(source))
             }
             AttributeName::Id | AttributeName::Host | AttributeName::Path | AttributeName::Method => 0,
         }

@@ -71,8 +71,8 @@ pub fn sticky_buckets<'a>(view: &RequestContext<'a>, cookie: &OwnCookie) -> Stic
 
 /// The cookies in which a vendor keeps sticky buckets, with their names and values as the client sent them.
 pub fn vendor_cookies<'a>(view: &RequestContext<'a>, prefix: &str) -> impl Iterator<Item = (&'a str, &'a str)> {
-    let cookies = pairs(view.headers).filter_map(|pair| std::str::from_utf8(pair).ok()?.split_once('='));
-    let cookies = cookies.map(|(name, value)| (name.trim_ascii(), value.trim_ascii()));
+    let text = std::str::from_utf8;
+    let cookies = pairs(view.headers).filter_map(move |(name, value)| Some((text(name).ok()?, text(value).ok()?)));
     cookies.filter(move |(name, _)| name.starts_with(prefix)).take(VENDOR_COOKIES_READ_MAX)
 }
 

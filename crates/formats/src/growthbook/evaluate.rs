@@ -7,7 +7,7 @@ use super::feature::{DEFAULT_VALUE, Force, NO_VALUE, Rule, RuleKind, Share};
 use super::hash::in_range;
 use super::prerequisites::PREREQUISITE_DEPTH_MAX;
 use edgesplit_engine::attribute::Attributes;
-use edgesplit_engine::condition::LimitExceeded;
+use edgesplit_engine::condition::{LimitExceeded, RULE_STEPS};
 use edgesplit_engine::flag::FlagDecision;
 use serde_json::Value;
 use std::borrow::Cow;
@@ -70,7 +70,9 @@ impl<'a, A: Attributes> Evaluation<'a, A> {
         let Some(feature) = payload.features.get(at) else {
             return without_rule(NO_VALUE, Reason::UnknownFeature);
         };
+        self.context.steps.spend(RULE_STEPS)?;
         for (number, rule) in (1..).zip(&feature.rules) {
+            self.context.steps.spend(RULE_STEPS)?;
             self.trace.enter(|| rule.label(number));
             let decision = self.rule_with_parents(rule);
             self.trace.leave();
@@ -94,7 +96,9 @@ impl<'a, A: Attributes> Evaluation<'a, A> {
 
     /// The decision of `rule`, whose prerequisites are met; none if the next rule has to decide.
     fn rule(&mut self, rule: &'a Rule) -> Result<Option<FeatureDecision<'a>>, LimitExceeded> {
-        if rule.filters.as_ref().is_some_and(|filters| self.is_filtered_out(filters)) {
+        if let Some(filters) = &rule.filters
+            && self.is_filtered_out(filters)?
+        {
             return Ok(None);
         }
         Ok(match &rule.kind {
@@ -136,7 +140,7 @@ impl<'a, A: Attributes> Evaluation<'a, A> {
             self.trace.check("coverage", false, || "coverage 0".to_owned());
             return Ok(false);
         }
-        let (attribute, unit) = self.unit(&rollout.unit, force.sticky);
+        let (attribute, unit) = self.unit(&rollout.unit, force.sticky)?;
         let bucket = unit.and_then(|unit| rollout.hasher.bucket(&unit));
         let is_in = bucket.is_some_and(|bucket| match rollout.share {
             Share::Range(range) => in_range(bucket, range),

@@ -11,7 +11,7 @@ use super::sticky::{StickyDocument, StickyDocuments};
 use super::trace::Trace;
 use edgesplit_engine::attribute::{AttributeValue, Attributes};
 use edgesplit_engine::condition::value::JsValue;
-use edgesplit_engine::condition::{Condition, LimitExceeded};
+use edgesplit_engine::condition::{Condition, LimitExceeded, look_up, spend_bytes};
 use edgesplit_engine::observer::Check;
 use serde_json::Value;
 use std::borrow::Cow;
@@ -86,7 +86,7 @@ impl<'a, A: Attributes> Evaluation<'a, A> {
     /// Reads the visitor's sticky buckets: `document` gives each by its name, the attribute's name and value joined by `||`.
     pub fn read_sticky(&mut self, document: &dyn Fn(&str) -> Option<StickyDocument>) {
         for attribute in &self.payload.sticky_attributes {
-            let Some(unit) = self.value(attribute) else { continue };
+            let Ok(Some(unit)) = self.value(attribute) else { continue };
             let found = document(&format!("{}||{unit}", attribute.written));
             // A document names its visitor. One under another visitor's name is ignored.
             let found = found.filter(|found| found.attribute == attribute.written && found.unit == unit);
@@ -110,39 +110,45 @@ impl<'a, A: Attributes> Evaluation<'a, A> {
     }
 
     /// Whether one of `filters` excludes the visitor.
-    pub(super) fn is_filtered_out(&self, filters: &'a [Filter]) -> bool {
-        filters.iter().any(|filter| {
-            let bucket = self.value(&filter.attribute).and_then(|unit| filter.hasher.bucket(&unit));
+    pub(super) fn is_filtered_out(&self, filters: &'a [Filter]) -> Result<bool, LimitExceeded> {
+        for filter in filters {
+            let bucket = self.value(&filter.attribute)?.and_then(|unit| filter.hasher.bucket(&unit));
             let is_in = bucket.is_some_and(|bucket| filter.ranges.iter().any(|&range| in_range(bucket, range)));
             self.trace.check("filter", is_in, || shown_bucket(bucket, &filter.attribute.written));
-            !is_in
-        })
+            if !is_in {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The text of an attribute for hashing. Values that are false to JavaScript, such as 0, have none.
-    pub(super) fn value(&self, attribute: &'a Attribute) -> Option<Cow<'a, str>> {
-        match self.context.attributes.attribute(&attribute.name) {
+    pub(super) fn value(&self, attribute: &'a Attribute) -> Result<Option<Cow<'a, str>>, LimitExceeded> {
+        let text = match look_up(self.context.attributes, &attribute.name, self.context.steps)? {
             AttributeValue::Missing => None,
             AttributeValue::Text(text) => Some(text).filter(|text| !text.is_empty()),
             AttributeValue::Json(value) => {
                 Some(JsValue::from(value)).filter(|value| value.is_true()).map(JsValue::text)
             }
-        }
+        };
+        // It is hashed, and copied into an exposure.
+        spend_bytes(2 * text.as_deref().map_or(0, str::len), self.context.steps)?;
+        Ok(text)
     }
 
     /// The attribute that is hashed, with its value if there is one. The fallback attribute stands in only if buckets are
     /// sticky.
-    pub(super) fn unit(&self, unit: &'a UnitName, sticky: bool) -> (&'a str, Option<Cow<'a, str>>) {
-        let own = self.value(&unit.attribute);
+    pub(super) fn unit(&self, unit: &'a UnitName, sticky: bool) -> Result<Unit<'a>, LimitExceeded> {
+        let own = self.value(&unit.attribute)?;
         if own.is_none()
             && sticky
             && self.sticky.is_some()
             && let Some(fallback) = &unit.fallback
-            && let Some(value) = self.value(fallback)
+            && let Some(value) = self.value(fallback)?
         {
-            return (&fallback.written, Some(value));
+            return Ok((&fallback.written, Some(value)));
         }
-        (&unit.attribute.written, own)
+        Ok((&unit.attribute.written, own))
     }
 
     /// The value of the attribute `written` of `unit` with its type, if it is not a text.
@@ -166,6 +172,9 @@ impl<'a, A: Attributes> Evaluation<'a, A> {
         }
     }
 }
+
+/// The name of the attribute that is hashed, and its value.
+type Unit<'a> = (&'a str, Option<Cow<'a, str>>);
 
 /// A bucket of the attribute `attribute`, for a person.
 pub(super) fn shown_bucket(bucket: Option<f64>, attribute: &str) -> String {

@@ -8,7 +8,7 @@ use super::sticky::Kept;
 use super::target::UrlTargets;
 use super::url::{self, Url, merge_queries};
 use edgesplit_engine::attribute::Attributes;
-use edgesplit_engine::condition::{Condition, LimitExceeded};
+use edgesplit_engine::condition::{BYTES_PER_STEP, Condition, LimitExceeded, spend_bytes};
 use std::borrow::Cow;
 
 /// The result of running an experiment.
@@ -82,7 +82,7 @@ impl<'a, A: Attributes> Evaluation<'a, A> {
         };
         let variation = variation.filter(|&variation| variation < experiment.variations.len());
         let in_experiment = variation.is_some();
-        let (attribute, unit) = self.unit(&experiment.unit, experiment.sticky.is_some());
+        let (attribute, unit) = self.unit(&experiment.unit, experiment.sticky.is_some())?;
         let result = ExperimentResult {
             experiment,
             variation: variation.unwrap_or_default(),
@@ -98,6 +98,8 @@ impl<'a, A: Attributes> Evaluation<'a, A> {
             },
         };
         if hash_used {
+            // The exposure is compared with all others.
+            spend_bytes(BYTES_PER_STEP * self.exposures.len(), self.context.steps)?;
             self.report(experiment, &result);
         }
         Ok(result)
@@ -145,13 +147,13 @@ impl<'a, A: Attributes> Evaluation<'a, A> {
         if experiment.inactive {
             return OUT;
         }
-        let (attribute, unit) = self.unit(&experiment.unit, experiment.sticky.is_some());
+        let (attribute, unit) = self.unit(&experiment.unit, experiment.sticky.is_some())?;
         let Some(unit) = unit else {
             self.trace.check("hash attribute", false, || shown_bucket(None, attribute));
             return OUT;
         };
         let kept = match &experiment.sticky {
-            Some(sticky) => self.kept(experiment, sticky),
+            Some(sticky) => self.kept(experiment, sticky)?,
             None => Held::Nothing,
         };
         if !matches!(kept, Held::Variation(_)) && !self.is_for_visitor(experiment, &unit)? {
@@ -204,7 +206,7 @@ impl<'a, A: Attributes> Evaluation<'a, A> {
     /// Whether the experiment targets the visitor. Sticky buckets skip this check.
     fn is_for_visitor(&mut self, experiment: &'a Experiment, unit: &str) -> Result<bool, LimitExceeded> {
         let in_filters = match (&experiment.filters, &experiment.namespace) {
-            (Some(filters), _) => !self.is_filtered_out(filters),
+            (Some(filters), _) => !self.is_filtered_out(filters)?,
             (None, Some((hasher, range))) => {
                 let bucket = hasher.bucket(unit);
                 let is_in = bucket.is_some_and(|bucket| in_range(bucket, *range));
@@ -221,20 +223,20 @@ impl<'a, A: Attributes> Evaluation<'a, A> {
     }
 
     /// The visitor's sticky bucket of `experiment`.
-    fn kept(&self, experiment: &'a Experiment, sticky: &'a Sticky) -> Held {
-        let Some(documents) = &self.sticky else { return Held::Nothing };
-        let own = self.value(&experiment.unit.attribute).unwrap_or_default();
+    fn kept(&self, experiment: &'a Experiment, sticky: &'a Sticky) -> Result<Held, LimitExceeded> {
+        let Some(documents) = &self.sticky else { return Ok(Held::Nothing) };
+        let own = self.value(&experiment.unit.attribute)?.unwrap_or_default();
         let own = (experiment.unit.attribute.written.as_str(), &*own);
-        let fallback = self.value(&sticky.fallback);
+        let fallback = self.value(&sticky.fallback)?;
         let fallback = fallback.as_deref().map(|value| (sticky.fallback.written.as_str(), value));
-        match documents.lookup(sticky, own, fallback) {
+        Ok(match documents.lookup(sticky, own, fallback) {
             Kept::Nothing => Held::Nothing,
             Kept::Blocked => Held::Blocked,
             Kept::Variation(key) => {
                 let named = |variation: &super::experiment::Variation| variation.has_key && variation.key == key;
                 experiment.variations.iter().position(named).map_or(Held::Nothing, Held::Variation)
             }
-        }
+        })
     }
 
     /// The context of the experiment's bandit that the visitor is in.

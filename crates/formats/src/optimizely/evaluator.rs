@@ -22,7 +22,7 @@ impl FlagEvaluator for Evaluator {
                 sink.decided(number, None, Reason::NoUnit);
                 continue;
             };
-            let attributes = Metered::new(visitor);
+            let attributes = Metered::new(visitor, flag.outcomes());
             if !attributes.is_exceeded() {
                 let decision = self.0.decide(flag, id, &attributes, sink);
                 if !attributes.is_exceeded() {

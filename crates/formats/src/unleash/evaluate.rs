@@ -18,7 +18,7 @@ impl FlagEvaluator for Features {
     fn decide(&self, flags: &[usize], visitor: &FlagVisitor<'_>, sink: &mut dyn FlagSink) {
         for &number in flags {
             let Some(feature) = self.features.get(number) else { continue };
-            let context = Metered::new(visitor);
+            let context = Metered::new(visitor, &feature.outcomes);
             let (outcome, reason) = self.decision(feature, &context, sink);
             if context.is_exceeded() {
                 sink.check("limit", false, format_args!("checking the constraints exceeds the limit of work"));
