@@ -68,8 +68,8 @@ pub(super) fn decide<'a>(
     // Less is left than the next attribute or event needs.
     parts.metrics.add(Counter::EventLimit, u64::from(event_steps.left() == 0));
     if plan.preview.is_some() && config.response.debug_header.is_some() {
-        let by_flags = outcomes.as_ref().map_or(&[][..], |outcomes| &outcomes.decided);
-        response.actions(snapshot).debug = debug_text(context, by_flags, &input, request);
+        let decided = outcomes.as_ref().map_or(&[][..], |outcomes| &outcomes.decided);
+        response.actions(snapshot).debug = debug_text(context, decided, &input, request);
     }
     let set = assignment_set(context, host, &mut parts);
     if plan.preview.is_none() {
@@ -108,7 +108,7 @@ fn caching(context: &DecisionContext<'_>) -> Caching {
     }
 }
 
-/// Decides every experiment, and defers the exposures to the response. Only a vendor's evaluator has outcomes.
+/// Decides every experiment, and defers the exposures to the response. Only a vendor's evaluator and previews have outcomes.
 #[inline(always)]
 fn evaluate_all(
     context: &DecisionContext<'_>,
@@ -124,11 +124,13 @@ fn evaluate_all(
         return Some(flags::decide(context, evaluator, input, request, parts, response));
     }
     let units = Units::new(request);
+    let mut decided = Vec::new();
     for number in plan.experiments.iter().map(|&number| number as usize) {
         let Some(experiment) = snapshot.experiments.get(number) else { continue };
         let Decision { variant, reason } = evaluate_on_route(snapshot, experiment, input, &units, &mut ());
-        if plan.preview.is_none() {
-            parts.decisions.add(number, reason);
+        match &plan.preview {
+            None => parts.decisions.add(number, reason),
+            Some(_) => decided.push((number, variant, reason)),
         }
         let Some(variant) = variant else { continue };
         let choice = Choice { experiment: number, variant };
@@ -142,7 +144,7 @@ fn evaluate_all(
     if let Some(pipeline) = parts.pipeline.as_deref_mut() {
         ExposureReporter::new(pipeline, context).report(snapshot, parts.exposed, request, response);
     }
-    None
+    plan.preview.is_some().then(|| FlagOutcomes { decided, ..FlagOutcomes::default() })
 }
 
 /// Defers the response headers of the choices.
