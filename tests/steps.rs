@@ -73,7 +73,7 @@ fn native_configs() -> Vec<(&'static str, (&'static str, Value))> {
         ("unknown fields", native(10, |_| members("paths", 8_000, |_| json!(1)))),
         ("unknown operators", native(10, |_| json!({"audience": members("a", 4_000, |_| json!({"$inn": 1}))}))),
         ("wrong variants", native(10, |_| json!({"variants": list(40_000, |_| json!(1))}))),
-        ("wrong elements", ("native", json!({"schema": 1, "experiments": list(60_000, |_| json!(1))}))),
+        ("wrong elements", ("native", json!({"schema": 1, "experiments": list(50_000, |_| json!(1))}))),
         (
             "unknown members",
             (

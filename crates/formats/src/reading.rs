@@ -10,7 +10,7 @@ use std::ops::Range;
 pub(crate) const MEMBERS_MAX: usize = 1_000;
 
 /// How many elements a member may have, except for lists of ids.
-pub(crate) const ELEMENTS_MAX: usize = 100_000;
+pub(crate) const ELEMENTS_MAX: usize = 50_000;
 
 /// The member whose elements may be larger than [`ELEMENT_BYTES_MAX`], since its lists of ids are read part by part too.
 const LARGE_ELEMENTS: &str = "savedGroups";

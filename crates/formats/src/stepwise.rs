@@ -80,7 +80,7 @@ pub const COMPARISONS_PER_BYTE: usize = 4;
 pub(crate) const ELEMENT_BYTES: usize = 32;
 
 /// How many bytes are read in the time of compiling one.
-const READ_BYTES: usize = 8;
+const READ_BYTES: usize = 4;
 
 /// How many bytes are compiled in the time of indexing an item.
 pub(crate) const BYTES_PER_ITEM: usize = 4;
