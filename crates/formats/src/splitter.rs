@@ -60,10 +60,12 @@ impl Splitter {
                 let start = self.at;
                 let end = scan.advance(text, &mut self.at, *bytes_max)?;
                 *bytes_max = bytes_max.saturating_sub(self.at - start);
-                match end {
-                    true => return Ok(Some(Part::Value(name, scan.start..self.at))),
-                    false => self.scan = Some((name, scan)),
+                if end {
+                    return Ok(Some(Part::Value(name, scan.start..self.at)));
                 }
+                // No bytes are left. White space that follows ends the value, or belongs to it.
+                self.scan = Some((name, scan));
+                return Ok(None);
             }
             self.skip_space(text, bytes_max);
             if *bytes_max == 0 {
@@ -288,6 +290,13 @@ mod tests {
                 value.is_empty() || serde_json::from_str::<serde_json::Value>(value).is_ok()
             };
             assert!(result.is_err() || !result.unwrap().iter().all(is_json), "{text}");
+        }
+    }
+
+    #[test]
+    fn white_space_ends_a_value_wherever_a_call_ends() {
+        for bytes_max in 1..10 {
+            assert_eq!(split("{\"o\":[12 34]}", bytes_max), Err(Malformed), "{bytes_max} bytes at a time");
         }
     }
 
