@@ -138,3 +138,26 @@ fn files_stay_short() {
         .collect();
     assert!(long.is_empty(), "over {FILE_LINES_MAX} lines:\n{}", long.join("\n"));
 }
+
+#[test]
+fn tests_of_the_security_table_exist() {
+    let files = rust_files(&["crates", "tests"]);
+    let sources: String = files.iter().map(|file| std::fs::read_to_string(file).unwrap()).collect();
+    let is_file = |name: &str| files.iter().any(|file| file.file_stem().is_some_and(|stem| stem == name));
+    let table = std::fs::read_to_string(root().join("docs/security.md")).unwrap();
+    let mut missing = Vec::new();
+    for row in table.lines().filter(|line| line.starts_with("| ")).skip(1) {
+        let tests = row.rsplit('|').nth(1).unwrap();
+        // `file::{test, test}` names several.
+        let quoted = tests.split('`').skip(1).step_by(2);
+        let names =
+            quoted.flat_map(|text| text.split(&[':', '{', '}', ',', ' '][..]).filter(|name| name.contains('_')));
+        for name in names.filter(|name| !name.contains('/')) {
+            let items = [format!("fn {name}("), format!("mod {name};")];
+            if !is_file(name) && !items.iter().any(|item| sources.contains(item)) {
+                missing.push(name.to_owned());
+            }
+        }
+    }
+    assert!(missing.is_empty(), "docs/security.md names tests that do not exist: {missing:?}");
+}

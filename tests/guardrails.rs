@@ -150,6 +150,17 @@ fn one_visitor_cannot_switch_a_variant_off() {
     let broken = |variant: Option<&str>| if variant == Some("green") { 1.0 } else { 0.0 };
     let greens = (0..400).filter(|_| proxy.visit("/guarded", broken) == Some("green")).count();
     assert!((20..100).contains(&greens), "{greens}");
+
+    // Nor does one who makes the baseline look better.
+    let mut proxy = Proxy::new("r1", &json!({"min_exposures": 50}), 1);
+    let mut ids = (0..).map(|number| format!("attacker-{number}"));
+    let id = ids.find(|id| proxy.visit_by(id, "/guarded", |_| 0.0) == Some("control")).unwrap();
+    for _ in 0..4_000 {
+        assert_eq!(proxy.visit_by(&id, "/guarded", |_| 0.0), Some("control"));
+    }
+    for _ in 0..400 {
+        assert!(proxy.visit("/guarded", |_| 0.1).is_some());
+    }
 }
 
 #[test]

@@ -151,3 +151,18 @@ error: weights add up to 9, not to 10000
         assert!(plain.ends_with(&printed.out), "{arguments}: {plain:?} {:?}", printed.out);
     }
 }
+
+#[test]
+fn texts_escape_control_and_bidi_characters() {
+    let odd = "e\u{1b}[2J\u{202e}\u{9b}";
+    let variants = json!([{"key": odd, "weight": 5000, "baseline": true}, {"key": "b", "weight": 5000}]);
+    let experiment = json!({"key": odd, "state": "running", "audience": {odd: {"$ne": odd}}, "variants": variants});
+    let config = file("odd.json", &json!({"schema": 1, odd: 1, "experiments": [experiment]}).to_string());
+    for arguments in ["validate", "explain --id u1 --config", "explain --route / --config", "simulate --visitors 100"] {
+        let printed = edgesplit(&arguments.split(' ').chain([config.as_str()]).collect::<Vec<_>>());
+        for text in [printed.out, printed.err] {
+            let is_odd = |char: char| char.is_control() && char != '\n' || char == '\u{202e}';
+            assert!(!text.contains(is_odd), "{arguments}: {text:?}");
+        }
+    }
+}

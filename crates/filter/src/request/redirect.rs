@@ -162,6 +162,24 @@ mod tests {
     }
 
     #[test]
+    fn redirects_lead_to_allowed_hosts_only() {
+        let headers = HeaderMap::from_pairs(&[(":authority", "shop.example:8443")]);
+        let visitor = Visitor::default();
+        let request = RequestContext::new(&headers, &visitor);
+        for (to, expected) in [
+            ("/new", true),
+            ("https://Shop.example/new", true),
+            ("https://pay.example:444?a", true),
+            ("https://evil.example/", false),
+            ("https://evil.example?https://shop.example", false),
+            ("https://shop.example@evil.example/", false),
+            ("javascript://shop.example/%0aalert(1)", false),
+        ] {
+            assert_eq!(leads_to_allowed_host(to, &request, &[Pattern::new("pay.example")]), expected, "{to}");
+        }
+    }
+
+    #[test]
     fn token_stays_on_the_site() {
         let headers =
             HeaderMap::from_pairs(&[(":scheme", "https"), (":authority", "shop.example"), (":path", "/old?a=1")]);

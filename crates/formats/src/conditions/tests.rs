@@ -1,7 +1,7 @@
 use super::*;
 use crate::conditions;
 use edgesplit_engine::attribute::{AttributeName, AttributeValue, Attributes};
-use edgesplit_engine::condition::{CONDITION_DEPTH_MAX, LimitExceeded, request_budget};
+use edgesplit_engine::condition::{CHECK_STEPS, CONDITION_DEPTH_MAX, LimitExceeded, StepBudget, request_budget};
 use js_regex::{STEPS_MAX, TEXT_BYTES_MAX};
 use serde_json::json;
 
@@ -301,6 +301,9 @@ fn tests_take_steps_too() {
     let (condition, _) = compile(&json!({ "$or": many }));
     assert_eq!(condition.matches(&json!({"a": "x".repeat(60_000)}), &request_budget()), Err(LimitExceeded));
     assert_eq!(condition.matches(&json!({"a": "x".repeat(2_000)}), &request_budget()), Ok(false));
+    // Also without a value.
+    let (condition, _) = compile(&json!({"a": "y"}));
+    assert_eq!(condition.matches(&json!({}), &StepBudget::new(CHECK_STEPS - 1)), Err(LimitExceeded));
 }
 
 #[test]
