@@ -64,6 +64,23 @@ impl Page {
         }
     }
 
+    /// Opens the card of an experiment.
+    fn open_card(&mut self, experiment: usize) {
+        self.evaluate(&format!("document.getElementById('experiment-{experiment}-title').click()"));
+        self.shows(&[(&format!("#experiment-{experiment} .variants thead"), "exposures")]);
+    }
+
+    /// Opens a part that is folded away while it is healthy.
+    fn unfold(&mut self, part: &str) {
+        self.evaluate(&format!("document.getElementById('{part}').open = true"));
+    }
+
+    fn evaluate(&mut self, expression: &str) {
+        if let Some(browser) = &mut self.0 {
+            browser.evaluate(expression);
+        }
+    }
+
     fn number(&mut self, selector: &str) -> Option<u64> {
         self.0.as_mut()?.text(selector).replace(',', "").parse().ok()
     }
@@ -100,12 +117,10 @@ fn dashboard_shows_health_outage_mismatch_and_guardrail() {
     let dashboard = Dashboard::start(envoy.admin_port(), file.to_str().unwrap(), 0).unwrap();
     let mut page = Page::open(&dashboard);
     let mut client = envoy.client();
-    page.shows(&[
-        ("#overall", "watch"),
-        (FIRST, "no exposures"),
-        ("#experiment-2 .badge", "paused"),
-        ("#figure-emitted", "0"),
-    ]);
+    page.shows(&[("#overall", "watch"), (FIRST, "no exposures"), ("#experiment-2 .badge", "paused")]);
+    page.unfold("delivery");
+    page.unfold("proxies");
+    page.shows(&[("#figure-emitted", "0")]);
 
     visit(&mut client, 0..1_000);
     eventually_eq("all is delivered", json!("healthy"), || {
@@ -121,7 +136,11 @@ fn dashboard_shows_health_outage_mismatch_and_guardrail() {
         ("#delivery-badge", "healthy"),
         ("#experiment-0-title", "checkout-button"),
         ("#experiment-0 .verdict", "Split is as expected (p = "),
-        ("#experiment-0 tbody tr:nth-child(2)", "50.0 %"),
+        ("#experiment-0 .shares", "50.0 %"),
+        ("#experiment-0 .state", "running"),
+        ("#experiment-0 .visitors", "everywhere"),
+        ("#experiment-1 .visitors", "60 %"),
+        ("#experiment-0 .guardrail", "armed"),
         ("#figure-queued", "0"),
         ("#proxies tbody td:nth-child(8)", "r1"),
         ("#announcement", "overall healthy"),
@@ -159,9 +178,10 @@ fn dashboard_shows_health_outage_mismatch_and_guardrail() {
     let queued = dashboard.state()["delivery"]["history"]["queued"].clone();
     let highest = queued.as_array().unwrap().iter().filter_map(Value::as_u64).max();
     assert!(highest > Some(1_000), "it was seen rising: {queued}");
+    page.shows(&[("#overall", "healthy"), ("#delivery-badge", "healthy")]);
+    page.unfold("delivery");
     page.shows(&[
         ("#figure-queued", "0"),
-        ("#overall", "healthy"),
         ("#announcement", "resolved: Delivery: not delivering"),
     ]);
     page.picture("dashboard", "light");
@@ -178,6 +198,11 @@ fn dashboard_shows_health_outage_mismatch_and_guardrail() {
         let experiments = &dashboard.state()["experiments"];
         json!([experiments[0]["verdict"]["word"], experiments[1]["verdict"]["word"]])
     });
+    page.open_card(0);
+    page.shows(&[
+        ("#experiment-0 .causes li", "unknown"),
+        ("#experiment-0 .shares-chart figcaption", "expected bands"),
+    ]);
     page.picture("dashboard-mismatch", "dark");
 
     // One variant begins to fail.
@@ -200,15 +225,16 @@ fn dashboard_shows_health_outage_mismatch_and_guardrail() {
     page.shows(&[
         (FIRST, "switched off"),
         ("#experiment-0 .verdict", "more server errors than the baseline"),
-        ("#experiment-0 tbody tr:nth-child(2)", ", off"),
+        ("#experiment-0 .variants tbody tr:nth-child(2)", ", off"),
+        ("#experiment-0 .guardrail", "green off"),
         (SECOND, "healthy"),
     ]);
     page.picture("dashboard-guardrail", "light");
 
     // Failures are shown, and the last figures stay: an unreadable config, a stopped Envoy, a stopped dashboard.
     std::fs::write(&file, "{").unwrap();
-    eventually_eq("the unreadable config is shown", json!("watch"), || dashboard.state()["config"]["health"].clone());
-    page.shows(&[("#config-text", "cannot be read"), ("#experiment-0-title", "checkout-button")]);
+    eventually_eq("the rejected config is shown", json!("rejected"), || dashboard.state()["config"]["word"].clone());
+    page.shows(&[("#config-text", "rejected as a whole"), ("#experiment-0-title", "checkout-button")]);
     drop(envoy);
     eventually_eq("the Envoy is gone", json!("no answer"), || {
         dashboard.state()["proxies"][0]["verdict"]["word"].clone()
@@ -273,6 +299,9 @@ fn dashboard_sums_several_envoys_and_is_accessible() {
     browser.press("Enter");
     assert_eq!(browser.evaluate("document.activeElement.id"), "proxies");
     // The arrow keys read a chart out.
+    browser.evaluate("document.querySelector('#experiment-0-title').focus()");
+    browser.press("Enter");
+    browser.wait_for("#experiment-0 .shares-chart figcaption", |text| text.contains("shares of exposures"));
     browser.evaluate("document.querySelector('#experiment-0 figure').focus()");
     browser.press("ArrowLeft");
     let read = browser.wait_for("#announcement", |text| text.starts_with('−'));
@@ -286,23 +315,28 @@ fn dashboard_sums_several_envoys_and_is_accessible() {
         (dashboard.state()["experiments"][0]["exposures"] == 900).then_some(())
     });
     assert!(browser.text("#as-of").starts_with("paused at"));
-    assert!(browser.text("#experiment-0 .title").contains("800 exposures"));
+    assert!(browser.text("#experiment-0 .exposures").contains("800 in all"));
     browser.press("Enter");
-    browser.wait_for("#experiment-0 .title", |text| text.contains("900 exposures"));
+    browser.wait_for("#experiment-0 .exposures", |text| text.contains("900 in all"));
+    browser.evaluate("document.getElementById('delivery').open = true");
+    browser.wait_for("#outbox figcaption", |text| text.contains("events waiting"));
 
     // Everything that a screen reader stops at has a name.
     let read = browser.read_out();
     let has = |role: &str, name: &str| read.iter().any(|(is, called)| is == role && called.contains(name));
     for (role, name) in [
         ("heading", "Delivery"),
-        ("heading", "checkout-button"),
+        ("heading", "Experiments"),
+        ("rowheader", "checkout-button"),
+        ("searchbox", "search"),
         ("article", "checkout-button"),
         ("region", "Needs attention"),
         ("table", "checkout-button: exposures by variant"),
-        ("columnheader", "observed"),
+        ("columnheader", "share"),
         ("rowheader", "control"),
         ("group", "events waiting in buffers and in the outbox"),
-        ("group", "new exposures in the last"),
+        ("group", "shares of exposures"),
+        ("group", "exposures per minute"),
         ("button", "Pause"),
         ("status", ""),
     ] {

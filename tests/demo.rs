@@ -252,13 +252,13 @@ fn suggested_commands_work_and_show_on_the_dashboard() {
             });
         } else if command.contains("demo-2") {
             is_given(false);
-            shows("the experiments are paused", "#proxies tbody td:nth-child(8)", "demo-2", &|state| {
+            shows("the experiments are paused", "#experiment-0 .state", "paused", &|state| {
                 state["proxies"][0]["revisions"][0] == "demo-2" && state["experiments"][0]["state"] == "paused"
             });
         } else if command.contains("DELETE") {
             is_given(true);
         } else if command.ends_with("/demo/config/503") {
-            shows("fetches fail", "#proxies", "1", &|state| state["proxies"][0]["fetch_failures"].as_u64() > Some(0));
+            shows("fetches fail", "#proxies-title", "Proxies", &|state| state["proxies"][0]["fetch_failures"].as_u64() > Some(0));
             is_given(true);
             run(&command.replace("/503", "/up"));
         } else if command.contains("stats/prometheus") {

@@ -1,21 +1,29 @@
 //! `edgesplit dashboard`: a local web page over the stats of one or many Envoys.
 
+mod charts;
 mod config;
+mod history;
+mod page;
 mod proxy;
 mod sample;
 mod server;
+mod since;
 mod state;
 mod verdict;
+mod words;
 
 use crate::admin::Admin;
+use crate::args::now_ms;
 use crate::config::{ConfigArguments, NO_CONFIG, Setting};
+use crate::document::Document;
 use crate::exit::{EXIT_OK, EXIT_PROBLEMS};
 use crate::files::{Input, url};
 use crate::local::lock;
 use crate::local::port::Port;
 use crate::output;
-use config::ConfigView;
+use config::{ConfigError, ConfigView};
 use edgesplit_engine::printable::printable;
+use page::Page;
 use sample::Sample;
 use serde_json::Value;
 use server::Reply;
@@ -55,8 +63,12 @@ pub(super) struct Arguments {
 /// The files of the page. They are part of the command, so the page works without a network.
 const FILES: &[(&str, &str, &str)] = &[
     ("/", "text/html; charset=utf-8", include_str!("dashboard/assets/index.html")),
-    ("/app.js", "text/javascript; charset=utf-8", include_str!("dashboard/assets/app.js")),
+    ("/dom.js", "text/javascript; charset=utf-8", include_str!("dashboard/assets/dom.js")),
     ("/chart.js", "text/javascript; charset=utf-8", include_str!("dashboard/assets/chart.js")),
+    ("/health.js", "text/javascript; charset=utf-8", include_str!("dashboard/assets/health.js")),
+    ("/card.js", "text/javascript; charset=utf-8", include_str!("dashboard/assets/card.js")),
+    ("/rows.js", "text/javascript; charset=utf-8", include_str!("dashboard/assets/rows.js")),
+    ("/app.js", "text/javascript; charset=utf-8", include_str!("dashboard/assets/app.js")),
     ("/style.css", "text/css; charset=utf-8", include_str!("dashboard/assets/style.css")),
     ("/uplot.js", "text/javascript; charset=utf-8", include_str!("dashboard/assets/uplot.js")),
     ("/uplot.css", "text/css; charset=utf-8", include_str!("dashboard/assets/uplot.css")),
@@ -75,7 +87,7 @@ pub(super) fn run(args: &Arguments) -> Result<u8, String> {
     if args.json {
         let mut state = monitor.state();
         state.add(0, poll(&monitor.admins()));
-        let json = state.to_json();
+        let json = Page::default().to_json(&state);
         output::print_json(&json)?;
         return Ok(if json.get("overall").is_some_and(|overall| overall == "broken") {
             EXIT_PROBLEMS
@@ -123,10 +135,18 @@ impl Monitor {
         state
     }
 
-    fn read_config(&self) -> Result<ConfigView, String> {
-        let compilation = self.setting.compile_input(self.config.as_ref())?;
-        let config = compilation.config.ok_or_else(|| compilation.problems.first_error())?;
-        Ok(ConfigView::new(&config.snapshot))
+    fn read_config(&self) -> Result<ConfigView, ConfigError> {
+        let none = || ConfigError::Unreadable(NO_CONFIG.to_owned());
+        let (document, compilation) = match (&self.config, &self.setting.plugin) {
+            (Some(input), _) => {
+                let document = Arc::new(Document::read(input).map_err(ConfigError::Unreadable)?);
+                let compilation = self.setting.compile(&document);
+                (document, compilation)
+            }
+            (None, Some(plugin)) => (Arc::clone(&plugin.document), self.setting.compile_inline().ok_or_else(none)?),
+            (None, None) => return Err(none()),
+        };
+        ConfigView::new(&document, &compilation, &self.setting, now_ms())
     }
 
     /// Polls the Envoys and serves the page, without end.
@@ -135,10 +155,11 @@ impl Monitor {
         let state = Mutex::new(self.state());
         std::thread::scope(|scope| {
             scope.spawn(|| self.observe(&state));
-            server::serve(listener, |path| match FILES.iter().find(|(name, ..)| *name == path) {
+            server::serve(listener, |path, query| match FILES.iter().find(|(name, ..)| *name == path) {
                 Some((_, kind, body)) => Reply { status: "200 OK", kind, body: body.as_bytes().to_vec() },
                 None if path == "/state.json" => {
-                    let body = printable_texts(lock(&state).to_json()).to_string().into_bytes();
+                    let json = Page::of_query(query).to_json(&lock(&state));
+                    let body = printable_texts(json).to_string().into_bytes();
                     Reply { status: "200 OK", kind: "application/json", body }
                 }
                 None => Reply { status: "404 Not Found", kind: "text/plain", body: b"not found\n".to_vec() },

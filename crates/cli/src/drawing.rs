@@ -36,6 +36,11 @@ impl<'a> Source<'a> {
         }
     }
 
+    /// The position of `problem`.
+    pub(super) fn position(&self, problem: &Problem) -> Option<Position> {
+        self.span(problem).map(|span| Position::of(&self.document.text, span.start))
+    }
+
     /// The byte range of the lines that `span` touches.
     fn lines(&self, span: &Span) -> Span {
         let text = &self.document.text;
@@ -71,7 +76,7 @@ impl<'a> Source<'a> {
     /// `finding` as JSON. Line and column are null if it has no position.
     pub(super) fn to_json(&self, finding: &Finding) -> serde_json::Value {
         let Finding { problem, effect } = finding;
-        let position = self.span(problem).map(|span| Position::of(&self.document.text, span.start));
+        let position = self.position(problem);
         json!({
             "severity": problem.severity.name(),
             "path": problem.path,

@@ -1,6 +1,6 @@
 //! The observations of one Envoy.
 
-use super::sample::{Name, Sample};
+use super::sample::{Counter, Name, Sample};
 use std::collections::{BTreeMap, VecDeque};
 
 /// How long a loss counts as recent.
@@ -8,6 +8,9 @@ const RECENT_LOSS_MS: u64 = 60_000;
 
 /// How long a VM counts as new.
 pub(super) const NEW_VMS_MS: u64 = 300_000;
+
+/// How long requests without a config count as recent.
+pub(super) const NO_CONFIG_MS: u64 = 10_000;
 
 /// If events wait and none is delivered for this long, delivery is broken and not merely late.
 pub(super) const STUCK_MS: u64 = 5_000;
@@ -29,6 +32,8 @@ pub(super) struct Proxy {
     stuck_since_ms: Option<u64>,
     /// The exposures when no event was last waiting.
     settled: BTreeMap<Name, u64>,
+    /// When requests last passed without a config.
+    no_config_ms: Option<u64>,
     /// Recent losses: when each was seen, and how many events.
     losses: VecDeque<(u64, u64)>,
 }
@@ -39,8 +44,8 @@ impl Proxy {
         Proxy { address: address.to_owned(), ..Proxy::default() }
     }
 
-    /// Records an answer, and adds the exposures since the last one to `gained`.
-    pub(super) fn add(&mut self, now_ms: u64, answer: Result<Sample, String>, gained: &mut BTreeMap<Name, u64>) {
+    /// Records an answer. Returns the counts since the last one, or none if it failed.
+    pub(super) fn add(&mut self, now_ms: u64, answer: Result<Sample, String>) -> Option<Vec<(Counter, u64)>> {
         while self.losses.front().is_some_and(|(at_ms, _)| now_ms.saturating_sub(*at_ms) > RECENT_LOSS_MS) {
             self.losses.pop_front();
         }
@@ -48,9 +53,10 @@ impl Proxy {
             Ok(sample) => sample,
             Err(error) => {
                 self.error = Some(error);
-                return;
+                return None;
             }
         };
+        let mut gained = Vec::new();
         let delivered = |sample: &Sample| sample.event("delivered");
         let is_stuck = match &self.sample {
             None => {
@@ -67,9 +73,14 @@ impl Proxy {
                 if sample.vms_created > before.vms_created {
                     self.vms_started_ms = Some(now_ms);
                 }
-                for (name, count) in &sample.exposures {
-                    let more = since(*count, before.exposures.get(name).copied().unwrap_or(0));
-                    *gained.entry(name.clone()).or_insert(0) += more;
+                let more = |(counter, count)| {
+                    let more = since(count, before.counter(&counter));
+                    (counter, more)
+                };
+                gained.extend(sample.counters().map(more).filter(|(_, more)| *more > 0));
+                let passed = |sample: &Sample| sample.errors.get("no_config").copied().unwrap_or(0);
+                if since(passed(&sample), passed(before)) > 0 {
+                    self.no_config_ms = Some(now_ms);
                 }
                 match since(sample.lost(), before.lost()) {
                     0 => {}
@@ -83,6 +94,17 @@ impl Proxy {
         }
         self.stuck_since_ms = is_stuck.then(|| self.stuck_since_ms.unwrap_or(self.answered_ms));
         (self.sample, self.answered_ms, self.error) = (Some(sample), now_ms, None);
+        Some(gained)
+    }
+
+    /// The last answer, unless the last poll failed.
+    pub(super) fn current(&self) -> Option<&Sample> {
+        self.sample.as_ref().filter(|_| self.error.is_none())
+    }
+
+    /// Whether requests pass without a config.
+    pub(super) fn lacks_config(&self, now_ms: u64) -> bool {
+        self.no_config_ms.is_some_and(|at_ms| now_ms.saturating_sub(at_ms) < NO_CONFIG_MS)
     }
 
     /// Upper bounds for the exposures of a variant that are not delivered (yet), and for those that are lost.

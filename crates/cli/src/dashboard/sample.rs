@@ -21,15 +21,43 @@ const WITHOUT_ID: [&str; 12] = [
     "limit",
 ];
 
+/// The most goals of variants, and reasons of experiments, that are shown.
+const GOALS_MAX: usize = 5_000;
+const REASONS_MAX: usize = 20_000;
+
 /// Experiment and variant, as in the names of metrics.
 pub(super) type Name = (String, String);
+
+/// The counter of a variant: of its exposures, or of a goal.
+pub(super) type Counter = (Name, Option<String>);
+
+/// Responses to requests with a variant.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Responses {
+    pub(super) all: u64,
+    pub(super) redirects: u64,
+    pub(super) server_errors: u64,
+}
+
+impl Responses {
+    pub(super) fn plus(self, other: Responses) -> Responses {
+        Responses {
+            all: self.all + other.all,
+            redirects: self.redirects + other.redirects,
+            server_errors: self.server_errors + other.server_errors,
+        }
+    }
+}
 
 /// The stats of one Envoy at one moment, summed over its plugins.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Sample {
     pub(super) exposures: BTreeMap<Name, u64>,
-    /// Responses to requests with a variant: all, and those with 5xx.
-    pub(super) responses: BTreeMap<Name, (u64, u64)>,
+    pub(super) responses: BTreeMap<Name, Responses>,
+    /// Visitors of a variant who reached a goal, by the goal.
+    pub(super) goals: BTreeMap<(Name, String), u64>,
+    /// Decisions by experiment and reason.
+    pub(super) reasons: BTreeMap<(String, String), u64>,
     /// The number of proxies on which guardrails have switched a variant off.
     pub(super) off: BTreeMap<Name, u64>,
     /// Events by outcome: the last part of the metric's name.
@@ -45,9 +73,8 @@ pub(super) struct Sample {
     pub(super) disabled_experiments: u64,
     pub(super) fetch_failures: u64,
     pub(super) errors: BTreeMap<String, u64>,
-    /// Decisions without an id, and decisions that came further.
-    pub(super) anonymous: u64,
-    pub(super) identified: u64,
+    /// Decisions by reason, over all experiments.
+    pub(super) decisions: BTreeMap<String, u64>,
     pub(super) vms_created: u64,
     pub(super) vms_active: u64,
 }
@@ -81,9 +108,22 @@ impl Sample {
             if let Some((rest, class)) = rest.split_once(".class.")
                 && let Some(name) = variant(rest).filter(|_| self.responses.len() < VARIANTS_MAX)
             {
-                let (all, errors) = self.responses.entry(name).or_default();
-                *all += value;
-                *errors += if class == "5xx" { value } else { 0 };
+                let of = |wanted: &str| if class == wanted { value } else { 0 };
+                let more = Responses { all: value, redirects: of("3xx"), server_errors: of("5xx") };
+                let sum = self.responses.entry(name).or_default();
+                *sum = sum.plus(more);
+            }
+        } else if let Some(rest) = name.strip_prefix("goals.experiment.") {
+            if let Some((rest, goal)) = rest.rsplit_once(".goal.")
+                && let Some(name) = variant(rest).filter(|_| self.goals.len() < GOALS_MAX)
+            {
+                *self.goals.entry((name, goal.to_owned())).or_insert(0) += value;
+            }
+        } else if let Some(rest) = name.strip_prefix("decisions.experiment.") {
+            if let Some((experiment, reason)) = rest.rsplit_once(".reason.")
+                && self.reasons.len() < REASONS_MAX
+            {
+                *self.reasons.entry((experiment.to_owned(), reason.to_owned())).or_insert(0) += value;
             }
         } else if let Some(rest) = name.strip_prefix("guardrail.off.experiment.") {
             if let Some(name) = variant(rest).filter(|_| value > 0) {
@@ -94,11 +134,7 @@ impl Sample {
         } else if let Some(outcome) = name.strip_prefix("mint.") {
             *self.mint.entry(outcome.to_owned()).or_insert(0) += value;
         } else if let Some(reason) = name.strip_prefix("decisions.reason.") {
-            if reason == "no_unit" {
-                self.anonymous += value;
-            } else if !WITHOUT_ID.contains(&reason) {
-                self.identified += value;
-            }
+            *self.decisions.entry(reason.to_owned()).or_insert(0) += value;
         } else if let Some(kind) = name.strip_prefix("errors.") {
             *self.errors.entry(kind.to_owned()).or_insert(0) += value;
         } else {
@@ -139,28 +175,55 @@ impl Sample {
         self.lost() + self.event("diverted")
     }
 
+    /// Decisions about visitors with an id.
+    pub(super) fn identified(&self) -> u64 {
+        let with_id = self.decisions.iter().filter(|(reason, _)| !WITHOUT_ID.contains(&reason.as_str()));
+        with_id.map(|(_, count)| count).sum()
+    }
+
+    /// Decisions with this reason.
+    pub(super) fn decided(&self, reason: &str) -> u64 {
+        self.decisions.get(reason).copied().unwrap_or(0)
+    }
+
+    /// The counters of all variants: exposures and goals.
+    pub(super) fn counters(&self) -> impl Iterator<Item = (Counter, u64)> {
+        let exposures = self.exposures.iter().map(|(name, count)| ((name.clone(), None), *count));
+        let goals = self.goals.iter().map(|((name, goal), count)| ((name.clone(), Some(goal.clone())), *count));
+        exposures.chain(goals)
+    }
+
+    pub(super) fn counter(&self, (name, goal): &Counter) -> u64 {
+        match goal {
+            None => self.exposures.get(name).copied().unwrap_or(0),
+            Some(goal) => self.goals.get(&(name.clone(), goal.clone())).copied().unwrap_or(0),
+        }
+    }
+
     /// The sum of both samples.
     pub(super) fn plus(mut self, other: &Sample) -> Sample {
-        let counts =
-            [(&mut self.events, &other.events), (&mut self.errors, &other.errors), (&mut self.mint, &other.mint)];
-        for (into, from) in counts {
-            for (name, value) in from {
-                *into.entry(name.clone()).or_insert(0) += value;
-            }
-        }
-        for (into, from) in [(&mut self.exposures, &other.exposures), (&mut self.off, &other.off)] {
-            for (name, value) in from {
-                *into.entry(name.clone()).or_insert(0) += value;
-            }
-        }
-        for (name, (all, errors)) in &other.responses {
+        add(&mut self.events, &other.events);
+        add(&mut self.errors, &other.errors);
+        add(&mut self.mint, &other.mint);
+        add(&mut self.decisions, &other.decisions);
+        add(&mut self.exposures, &other.exposures);
+        add(&mut self.off, &other.off);
+        add(&mut self.goals, &other.goals);
+        add(&mut self.reasons, &other.reasons);
+        for (name, more) in &other.responses {
             let sum = self.responses.entry(name.clone()).or_default();
-            *sum = (sum.0 + all, sum.1 + errors);
+            *sum = sum.plus(*more);
         }
         self.oldest_age_s = self.oldest_age_s.max(other.oldest_age_s);
         self.queued_events += other.queued_events;
         self.queued_bytes += other.queued_bytes;
         self
+    }
+}
+
+fn add<K: Clone + Ord>(into: &mut BTreeMap<K, u64>, from: &BTreeMap<K, u64>) {
+    for (name, value) in from {
+        *into.entry(name.clone()).or_insert(0) += value;
     }
 }
 

@@ -24,8 +24,8 @@ pub(super) struct Reply<'a> {
     pub(super) body: Vec<u8>,
 }
 
-/// Serves connections without end; `answer` makes the reply to a path.
-pub(super) fn serve<'a>(listener: &TcpListener, answer: impl Fn(&str) -> Reply<'a> + Sync) {
+/// Serves connections without end; `answer` makes the reply to a path and its query.
+pub(super) fn serve<'a>(listener: &TcpListener, answer: impl Fn(&str, &str) -> Reply<'a> + Sync) {
     let open = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for connection in listener.incoming() {
@@ -89,7 +89,7 @@ fn is_own_host(host: &str, own: IpAddr) -> bool {
 fn serve_connection<'a>(
     connection: &TcpStream,
     time_max: Duration,
-    answer: impl Fn(&str) -> Reply<'a>,
+    answer: impl Fn(&str, &str) -> Reply<'a>,
 ) -> io::Result<()> {
     let own = connection.local_addr()?.ip();
     let mut connection = Timed { connection, until: Instant::now() + time_max };
@@ -105,12 +105,12 @@ fn serve_connection<'a>(
     }
     let mut words = request.split(' ');
     let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-    let path = target.split('?').next().unwrap_or_default();
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let answer = match method {
         _ if !is_own_host(host.as_deref().unwrap_or_default(), own) => {
             Reply { status: "403 Forbidden", kind: "text/plain", body: b"not the name of this dashboard\n".to_vec() }
         }
-        "GET" | "HEAD" => answer(path),
+        "GET" | "HEAD" => answer(path, query),
         _ => Reply { status: "405 Method Not Allowed", kind: "text/plain", body: b"only GET\n".to_vec() },
     };
     let head = format!(
@@ -147,7 +147,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         std::thread::spawn(move || {
-            serve(&listener, |path| Reply { status: "200 OK", kind: "text/plain", body: path.as_bytes().to_vec() });
+            serve(&listener, |path, _| Reply { status: "200 OK", kind: "text/plain", body: path.as_bytes().to_vec() });
         });
         let idle: Vec<TcpStream> = (0..20).map(|_| TcpStream::connect(address).unwrap()).collect();
         for _ in 0..20 {
@@ -179,7 +179,7 @@ mod tests {
                 std::thread::sleep(Duration::from_millis(20));
             }
         });
-        let reply = |_: &str| Reply { status: "200 OK", kind: "text/plain", body: Vec::new() };
+        let reply = |_: &str, _: &str| Reply { status: "200 OK", kind: "text/plain", body: Vec::new() };
         let served = serve_connection(&connection, Duration::from_millis(200), reply);
         assert!(served.is_err() && began.elapsed() < Duration::from_secs(10), "{served:?}");
         drop(connection);

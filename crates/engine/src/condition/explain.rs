@@ -1,4 +1,4 @@
-//! Names the tests of a condition that a visitor fails, with the values that failed them.
+//! Conditions in words, and the tests of a condition that a visitor fails, with the values that failed them.
 
 use super::value::ValueSet;
 use super::{Accepts, Check, Condition, Operator, StepBudget, Test, request_budget};
@@ -69,6 +69,39 @@ fn shortened(text: &str) -> String {
     }
 }
 
+/// The condition in words, such as `country is one of "AT", "DE" and plan is "pro"`.
+impl fmt::Display for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.tests.is_empty() { f.write_str("anything") } else { joined(f, &self.tests, " and ") }
+    }
+}
+
+impl fmt::Display for Test {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Test::Any(conditions) | Test::All(conditions) => {
+                f.write_str("(")?;
+                joined(f, conditions, if matches!(self, Test::Any(_)) { " or " } else { " and " })?;
+                f.write_str(")")
+            }
+            Test::Not(condition) => write!(f, "not ({condition})"),
+            Test::Attribute(name, check) => {
+                let has_sign = |operator: &Operator| matches!(operator, Operator::Order(..) | Operator::Identical(..));
+                let is_sign = matches!(check, Check::Operators(operators) if operators.first().is_some_and(has_sign));
+                write!(f, "{} {}{check}", name.written(), if is_sign { "" } else { "is " })
+            }
+            Test::Never => f.write_str("a test that is not understood"),
+        }
+    }
+}
+
+fn joined(f: &mut fmt::Formatter<'_>, parts: &[impl fmt::Display], between: &str) -> fmt::Result {
+    for (at, part) in parts.iter().enumerate() {
+        write!(f, "{}{part}", if at > 0 { between } else { "" })?;
+    }
+    Ok(())
+}
+
 impl fmt::Display for Check {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -78,12 +111,7 @@ impl fmt::Display for Check {
             Check::Truth(truth) => write!(f, "{truth}"),
             Check::Null => f.write_str("null"),
             Check::Same(value) => write!(f, "{value}"),
-            Check::Operators(operators) => {
-                for (at, operator) in operators.iter().enumerate() {
-                    write!(f, "{}{operator}", if at > 0 { " and " } else { "" })?;
-                }
-                Ok(())
-            }
+            Check::Operators(operators) => joined(f, operators, " and "),
         }
     }
 }

@@ -1,6 +1,10 @@
+use super::super::page::Page;
 use super::super::proxy::{NEW_VMS_MS, STUCK_MS};
+use super::super::verdict::proxy::ROLLOUT_MS;
 use super::*;
-use edgesplit_formats::native;
+use crate::config::Setting;
+use crate::document::Document;
+use serde_json::{Value, json};
 
 fn stats(pairs: &[(&str, u64)]) -> BTreeMap<String, u64> {
     let name = |name: &str| {
@@ -31,11 +35,16 @@ fn sample(control: u64, green: u64, queued: u64) -> Sample {
     sample_with(control, green, queued, &[])
 }
 
+fn view(text: &str) -> Result<ConfigView, ConfigError> {
+    let (document, setting) = (Document::parse("f.json", text.as_bytes().to_vec()), Setting::new(None, None));
+    ConfigView::new(&document, &setting.compile(&document), &setting, 0)
+}
+
 fn config(revision: &str, key: &str) -> ConfigView {
     let variants = json!([{"key": "control", "weight": 5000}, {"key": "green", "weight": 5000}]);
     let config = json!({"schema": 1, "revision": revision, "experiments": [
         {"key": key, "state": "running", "variants": variants}]});
-    ConfigView::new(&native::compile(&config, 64).snapshot.unwrap())
+    view(&config.to_string()).unwrap()
 }
 
 /// A state with two Envoys, whose clock advances with each sample.
@@ -51,7 +60,11 @@ impl Watched {
     /// Adds an answer of each Envoy, one second later.
     fn then(&mut self, a: Result<Sample, String>, b: Result<Sample, String>) -> Value {
         self.0.add(self.0.now_ms + 1_000, vec![a, b]);
-        self.0.to_json()
+        self.seen()
+    }
+
+    fn seen(&self) -> Value {
+        Page::default().to_json(&self.0)
     }
 }
 
@@ -70,7 +83,8 @@ fn split_is_tested_over_all_proxies() {
     let seen = watched.then(Ok(sample(750, 400, 0)), Ok(sample(410, 590, 0)));
     assert_eq!(seen["experiments"][0]["verdict"]["word"], "unusual shares");
     assert!(
-        text(&seen["experiments"][0]["verdict"]).contains("control has 54.0 % instead of 50.0 % (p = 0.008)"),
+        text(&seen["experiments"][0]["verdict"])
+            .contains("control has 54.0 % instead of 50.0 %, 85 exposures too many (p = 0.008)"),
         "{seen:#}"
     );
     let seen = watched.then(Ok(sample(750, 400, 0)), Ok(sample(600, 590, 0)));
@@ -78,7 +92,7 @@ fn split_is_tested_over_all_proxies() {
     assert_eq!((&seen["overall"], &nav["verdict"]["word"]), (&json!("broken"), &json!("sample ratio mismatch")));
     assert_eq!((&nav["test"]["plausible"], &nav["test"]["furthest"]["variant"]), (&json!(false), &json!("control")));
     // Charts begin at 0, regardless of earlier counts.
-    assert_eq!((&nav["variants"][0]["history"], &seen["seconds"]), (&json!([0, 150, 340]), &json!([-2.0, -1.0, 0.0])));
+    assert_eq!((&nav["variants"][0]["history"], &seen["seconds"]), (&json!([0, 340]), &json!([-2.0, 0.0])));
     assert_eq!(
         (&seen["attention"][0]["what"], &seen["attention"][0]["place"]),
         (&json!("nav"), &json!("experiment-0"))
@@ -101,7 +115,7 @@ fn delivery_shows_an_outage_of_one_proxy_and_its_end() {
         text(&seen["delivery"]["verdict"]),
         "No events are delivered by 1 of 2 proxies. 5 events wait in the outbox and will be sent when the service is back."
     );
-    assert_eq!(seen["delivery"]["history"]["queued"], json!([0, 1, 2, 3, 4, 5]));
+    assert_eq!(seen["delivery"]["history"]["queued"], json!([0, 5]));
     let seen = watched.then(Ok(sample(500, 505, 0)), Ok(sample(500, 500, 0)));
     assert_eq!(seen["delivery"]["verdict"]["health"], "healthy");
     // Events in a buffer that is not full yet are not stuck.
@@ -121,7 +135,7 @@ fn delivery_shows_an_outage_of_one_proxy_and_its_end() {
 #[test]
 fn proxy_without_answer_keeps_its_last_figures() {
     let mut watched = Watched::new();
-    let seen = watched.0.to_json();
+    let seen = watched.seen();
     assert_eq!(
         (&seen["overall"], &seen["delivery"]["emitted"]),
         (&json!("asking"), &json!(null)),
@@ -130,7 +144,11 @@ fn proxy_without_answer_keeps_its_last_figures() {
     let refused = || Err("refused".to_owned());
     let seen = watched.then(refused(), refused());
     assert_eq!((&seen["overall"], &seen["delivery"]["verdict"]["word"]), (&json!("broken"), &json!("no answer")));
-    assert_eq!((&seen["delivery"]["emitted"], &seen["experiments"]), (&json!(null), &json!([])), "no figures");
+    assert_eq!(
+        (&seen["delivery"]["emitted"], &seen["experiments"][0]["exposures"]),
+        (&json!(null), &json!(null)),
+        "no figures"
+    );
 
     let lossy = || sample_with(500, 500, 0, &[("events.dropped_overflow", 7)]);
     watched.then(Ok(lossy()), Ok(lossy()));
@@ -143,10 +161,10 @@ fn proxy_without_answer_keeps_its_last_figures() {
         text(&seen["delivery"]["verdict"]),
         "14 events were lost since the Envoys started, none in the last minute."
     );
-    assert_eq!(seen["experiments"][0]["variants"][0]["history"], json!([0, 0, 0, 0]));
+    assert_eq!(seen["experiments"][0]["variants"][0]["history"], json!([null, 0]));
     // A restarted Envoy counts from 0.
     let seen = watched.then(Ok(lossy()), Ok(sample(3, 2, 0)));
-    assert_eq!(seen["experiments"][0]["variants"][0]["history"], json!([0, 0, 0, 0, 3]));
+    assert_eq!(seen["experiments"][0]["variants"][0]["history"], json!([null, 3]));
     assert_eq!(seen["experiments"][0]["variants"][0]["exposures"], 503);
 }
 
@@ -243,29 +261,104 @@ fn proxies_show_new_vms_old_experiments_and_other_revisions() {
 fn config_keeps_the_last_good_one_and_names_unknown_experiments() {
     let mut watched = Watched::new();
     watched.then(Ok(sample(1, 1, 0)), Ok(sample(1, 1, 0)));
-    watched.0.set_config(Err("it is gone".to_owned()));
+    watched.0.set_config(Err(ConfigError::Unreadable("it is gone".to_owned())));
     let seen = watched.then(Ok(sample(60, 60, 0)), Ok(sample(60, 60, 0)));
     assert_eq!((&seen["experiments"][0]["key"], &seen["overall"]), (&json!("nav"), &json!("watch")));
     assert_eq!(text(&seen["config"]), "The experiment config cannot be read: it is gone");
+    watched.0.set_config(view("{\n \"schema\": 1,\n \"experiments\": [}\n"));
+    let seen = watched.then(Ok(sample(60, 60, 0)), Ok(sample(60, 60, 0)));
+    assert_eq!((&seen["config"]["word"], &seen["overall"]), (&json!("rejected"), &json!("broken")));
+    assert!(text(&seen["config"]).contains("(line 3). The proxies keep the last good one."), "{}", seen["config"]);
     // The config differs from that of the proxies, which count an experiment that it does not have.
     watched.0.set_config(Ok(config("r1", "button")));
     let seen = watched.then(Ok(sample(61, 60, 0)), Ok(sample(60, 60, 0)));
     assert_eq!(text(&seen["config"]), "Proxies count exposures of experiments that the config does not have: nav");
-    let broken = json!({"schema": 1, "experiments": [{"key": "wrong", "state": "running", "variants": []}]});
-    watched.0.set_config(Ok(ConfigView::new(&native::compile(&broken, 64).snapshot.unwrap())));
-    let seen = watched.then(Ok(sample(61, 60, 0)), Ok(sample(60, 60, 0)));
-    assert!(text(&seen["config"]).starts_with("Invalid and disabled: wrong."), "{seen:#}");
 }
 
 #[test]
-fn history_is_bounded_by_number_and_by_time() {
+fn invalid_experiment_keeps_its_row_with_reason_and_line() {
     let mut watched = Watched::new();
-    for second in 0..HISTORY_MAX as u64 + 100 {
-        watched.0.add(second * 1_000, vec![Ok(sample(1, 1, 0)), Ok(sample(1, 1, 0))]);
+    let text = r#"{"schema": 1, "experiments": [
+        {"key": "wrong", "state": "running", "variants": [
+            {"key": "a", "weight": 4000}, {"key": "b", "weight": 5000}]},
+        {"key": "nav", "state": "running", "variants": [{"key": "control", "weight": 10000}]}]}"#;
+    watched.0.set_config(view(text));
+    let seen = watched.then(Ok(sample(61, 60, 0)), Ok(sample(60, 60, 0)));
+    let (wrong, nav) = (&seen["experiments"][0], &seen["experiments"][1]);
+    assert_eq!((&wrong["key"], &wrong["state"], &nav["key"]), (&json!("wrong"), &json!("invalid"), &json!("nav")));
+    assert_eq!((&wrong["verdict"]["word"], &wrong["problem"]["line"]), (&json!("invalid"), &json!(2)));
+    assert!(super::tests::text(&wrong["verdict"]).contains("experiments[0].variants: "), "{wrong}");
+    assert_eq!((&seen["attention"][0]["what"], &seen["overall"]), (&json!("wrong"), &json!("broken")));
+}
+
+#[test]
+fn mismatch_has_its_causes_and_changed_weights_are_the_first() {
+    let mut watched = Watched::new();
+    let seen = watched.then(Ok(sample(900, 400, 0)), Ok(sample(400, 590, 0)));
+    let causes = |seen: &Value| seen["experiments"][0]["causes"].clone();
+    assert_eq!((causes(&seen).as_array().unwrap().len(), &causes(&seen)[0]["support"]), (7, &json!("unknown")));
+    let mut changed = config("r2", "nav");
+    for (variant, weight) in changed.experiments[0].variants.iter_mut().zip([4_000, 6_000]) {
+        variant.weight = Some(weight);
     }
-    assert_eq!(watched.0.history.len(), HISTORY_MAX);
-    watched.0.add(watched.0.now_ms + HISTORY_MS + 1, vec![Ok(sample(1, 1, 0)), Ok(sample(1, 1, 0))]);
-    assert_eq!(watched.0.history.len(), 1);
+    watched.0.set_config(Ok(changed));
+    let seen = watched.then(Ok(sample(900, 400, 0)), Ok(sample(400, 590, 0)));
+    assert_eq!(
+        causes(&seen)[0],
+        json!({"cause": "changed weights", "support": "likely", "evidence": "The weights were changed 1 s ago: the shares mix both."})
+    );
+    let seen = watched.then(Ok(sample(1_000_000, 1_500_000, 0)), Ok(sample(400, 590, 0)));
+    assert_eq!(causes(&seen), json!([]), "a plausible split needs no cause");
+}
+
+#[test]
+fn proxies_that_disagree_are_broken_after_the_rollout() {
+    let mut watched = Watched::new();
+    let with = |revision: &str| Ok(sample_with(1, 1, 0, &[("config.revision_hash", revision_hash(Some(revision)))]));
+    let word = |seen: &Value| seen["agreement"]["word"].as_str().unwrap().to_owned();
+    assert_eq!(word(&watched.then(with("r1"), with("r1"))), "healthy");
+    assert_eq!(word(&watched.then(with("r2"), with("r1"))), "rollout");
+    watched.0.now_ms += ROLLOUT_MS;
+    let seen = watched.then(with("r2"), with("r1"));
+    assert_eq!(word(&seen), "proxies disagree");
+    let expected = "The proxies disagree: 1 proxy has another, 1 proxy has r1. ";
+    let sorted = "The proxies disagree: 1 proxy has r1, 1 proxy has another. ";
+    assert!(text(&seen["agreement"]).starts_with(expected) || text(&seen["agreement"]).starts_with(sorted), "{seen}");
+    // A proxy without an answer does not take part.
+    assert_eq!(word(&watched.then(with("r2"), Err("gone".to_owned()))), "healthy");
+}
+
+#[test]
+fn requests_without_a_config_and_missing_events_are_reported() {
+    let mut watched = Watched::new();
+    let passed = |count: u64| Ok(sample_with(0, 0, 0, &[("errors.no_config", count)]));
+    watched.then(passed(3), passed(3));
+    let seen = watched.then(passed(3), passed(4));
+    let word = |at: usize| seen["proxies"][at]["verdict"]["word"].clone();
+    assert_eq!((word(0), word(1)), (json!("healthy"), json!("no config")));
+    let silent = || Ok(sample_with(60, 60, 0, &[("events.emitted", 0), ("events.delivered", 0)]));
+    let seen = watched.then(silent(), silent());
+    assert_eq!(seen["delivery"]["verdict"]["word"], "no events block");
+}
+
+#[test]
+fn page_of_one_proxy_has_its_figures_and_the_time_since_when() {
+    let mut watched = Watched::new();
+    for second in 0..10 {
+        watched.then(Ok(sample(100 + second, 100, 0)), Ok(sample(500, 5, 0)));
+    }
+    let of = |proxy: usize| Page { proxy: Some(proxy), open: Some([0].into()) }.to_json(&watched.0);
+    let (first, second) = (&of(0)["experiments"][0], &of(1)["experiments"][0]);
+    assert_eq!((&first["exposures"], &first["verdict"]["health"]), (&json!(209), &json!("healthy")));
+    assert_eq!((&second["exposures"], &second["verdict"]["word"]), (&json!(505), &json!("sample ratio mismatch")));
+    assert_eq!((&first["per_minute"], &second["per_minute"]), (&json!(60.0), &json!(0.0)));
+    assert_eq!(
+        first["variants"][0]["shares"].as_array().unwrap().len(),
+        first["variants"][0]["low"].as_array().unwrap().len()
+    );
+    let closed = Page { proxy: None, open: Some([].into()) }.to_json(&watched.0);
+    assert_eq!(closed["experiments"][0]["variants"][0]["history"], Value::Null);
+    assert_eq!((&closed["experiments"][0]["verdict"]["since_s"], &closed["observed_s"]), (&json!(9), &json!(10)));
 }
 
 #[test]
