@@ -180,10 +180,7 @@ fn dashboard_shows_health_outage_mismatch_and_guardrail() {
     assert!(highest > Some(1_000), "it was seen rising: {queued}");
     page.shows(&[("#overall", "healthy"), ("#delivery-badge", "healthy")]);
     page.unfold("delivery");
-    page.shows(&[
-        ("#figure-queued", "0"),
-        ("#announcement", "resolved: Delivery: not delivering"),
-    ]);
+    page.shows(&[("#figure-queued", "0"), ("#announcement", "resolved: Delivery: not delivering")]);
     page.picture("dashboard", "light");
 
     // A planted mismatch: of more visitors, only those with `control` arrive.

@@ -258,7 +258,9 @@ fn suggested_commands_work_and_show_on_the_dashboard() {
         } else if command.contains("DELETE") {
             is_given(true);
         } else if command.ends_with("/demo/config/503") {
-            shows("fetches fail", "#proxies-title", "Proxies", &|state| state["proxies"][0]["fetch_failures"].as_u64() > Some(0));
+            shows("fetches fail", "#proxies-title", "Proxies", &|state| {
+                state["proxies"][0]["fetch_failures"].as_u64() > Some(0)
+            });
             is_given(true);
             run(&command.replace("/503", "/up"));
         } else if command.contains("stats/prometheus") {

@@ -1,6 +1,6 @@
 // The card of an experiment: its verdict and causes, its variants, and its charts.
 "use strict";
-const variantColumns = ["variant", "exposures", "delivered", "lost", "share", "weight", "5xx"];
+const variantColumns = ["variant", "share", "weight", "exposures", "delivered", "lost", "5xx"];
 
 function cardOf(experiment, id) {
   const figure = (name) => element("figure", { class: "chart " + name, tabindex: 0, role: "group" }, element("figcaption"), element("div", { class: "plot", "aria-hidden": "true" }));
@@ -71,8 +71,8 @@ function variants(body, experiment) {
     const delivered = variant.delivered_at_least === variant.exposures ? "" : "≥ ";
     const errors = variant.responses ? percent(variant.server_errors / variant.responses) : "–";
     const texts = [
-      shown(variant.exposures), delivered + shown(variant.delivered_at_least), (variant.lost_at_most ? "≤ " : "") + shown(variant.lost_at_most),
-      percent(variant.observed), percent(variant.configured), variant.off ? errors + ", off" : errors,
+      percent(variant.observed), percent(variant.configured), shown(variant.exposures), delivered + shown(variant.delivered_at_least),
+      (variant.lost_at_most ? "≤ " : "") + shown(variant.lost_at_most), variant.off ? errors + ", off" : errors,
     ];
     line.querySelectorAll("td").forEach((cell, column) => setText(cell, texts[column]));
     at += 1;

@@ -6,7 +6,7 @@ const rounded = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
 const isUnknown = (value) => value === null || value === undefined;
 const percent = (share) => (isUnknown(share) ? "–" : (100 * share).toFixed(1) + " %");
 const shown = (value, unit = "") => (isUnknown(value) ? "–" : number.format(value) + unit);
-const perMinute = (rate) => (isUnknown(rate) ? "–" : rounded.format(rate) + " / min");
+const perMinute = (rate) => (isUnknown(rate) ? "–" : rounded.format(rate < 100 ? rate : Math.round(rate)) + " / min");
 
 function element(name, attributes = {}, ...children) {
   const made = document.createElement(name);
