@@ -23,6 +23,8 @@ use crate::local::port::Port;
 use crate::output;
 use config::{ConfigError, ConfigView};
 use edgesplit_engine::printable::printable;
+use hyper::StatusCode;
+use hyper::body::Bytes;
 use page::Page;
 use sample::Sample;
 use serde_json::Value;
@@ -98,7 +100,7 @@ pub(super) fn run(args: &Arguments) -> Result<u8, String> {
     let cannot = |error: std::io::Error| format!("cannot listen on {}: {error}", args.listen);
     let listener = TcpListener::bind(args.listen).map_err(cannot)?;
     output::print(&format!("http://{}\n", listener.local_addr().map_err(cannot)?))?;
-    monitor.serve(&listener);
+    monitor.serve(listener)?;
     Ok(EXIT_OK)
 }
 
@@ -110,7 +112,7 @@ pub(crate) fn start(monitor: Monitor) -> Result<String, String> {
     let address = format!("http://{}", listener.local_addr().map_err(cannot)?);
     std::thread::spawn(move || {
         let _reserved = port;
-        monitor.serve(&listener);
+        monitor.serve(listener)
     });
     Ok(address)
 }
@@ -150,21 +152,13 @@ impl Monitor {
     }
 
     /// Polls the Envoys and serves the page, without end.
-    fn serve(&self, listener: &TcpListener) {
-        // The only data that the polling thread and the serving threads share.
-        let state = Mutex::new(self.state());
-        std::thread::scope(|scope| {
-            scope.spawn(|| self.observe(&state));
-            server::serve(listener, |path, query| match FILES.iter().find(|(name, ..)| *name == path) {
-                Some((_, kind, body)) => Reply { status: "200 OK", kind, body: body.as_bytes().to_vec() },
-                None if path == "/state.json" => {
-                    let json = Page::of_query(query).to_json(&lock(&state));
-                    let body = printable_texts(json).to_string().into_bytes();
-                    Reply { status: "200 OK", kind: "application/json", body }
-                }
-                None => Reply { status: "404 Not Found", kind: "text/plain", body: b"not found\n".to_vec() },
-            });
-        });
+    fn serve(self, listener: TcpListener) -> Result<(), String> {
+        // The only data that the polling thread and the serving thread share.
+        let state = Arc::new(Mutex::new(self.state()));
+        let observed = Arc::clone(&state);
+        std::thread::spawn(move || self.observe(&observed));
+        let served = server::serve(listener, move |path, query| reply(path, query, &state));
+        served.map_err(|error| format!("cannot serve the page: {error}"))
     }
 
     fn observe(&self, state: &Mutex<State>) {
@@ -184,6 +178,19 @@ impl Monitor {
             drop(state);
             std::thread::sleep(POLL_INTERVAL.saturating_sub(started.elapsed()));
         }
+    }
+}
+
+/// The reply to a path and its query.
+fn reply(path: &str, query: &str, state: &Mutex<State>) -> Reply {
+    match FILES.iter().find(|(name, ..)| *name == path) {
+        Some((_, kind, body)) => Reply { status: StatusCode::OK, kind, body: Bytes::from_static(body.as_bytes()) },
+        None if path == "/state.json" => {
+            let json = Page::of_query(query).to_json(&lock(state));
+            let body = printable_texts(json).to_string().into();
+            Reply { status: StatusCode::OK, kind: "application/json", body }
+        }
+        None => Reply::text(StatusCode::NOT_FOUND, "not found\n"),
     }
 }
 

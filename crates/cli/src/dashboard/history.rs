@@ -109,7 +109,7 @@ impl History {
 
     /// The counts since the first point at each point. None where no selected proxy answered.
     pub(super) fn gained(&self, counter: &Counter, selection: Selection) -> Vec<Option<u64>> {
-        let mut sum = 0;
+        let (counter, mut sum) = (self.counters.get(counter).copied(), 0);
         let points = self.points.iter().enumerate().map(|(at, point)| {
             sum += if at == 0 { 0 } else { self.gained_at(point, counter, selection) };
             self.is_known(point, selection).then_some(sum)
@@ -119,19 +119,21 @@ impl History {
 
     /// The counts per minute at each point. None where no selected proxy answered, and where the past is too short.
     pub(super) fn rates(&self, counter: &Counter, selection: Selection) -> Vec<Option<f64>> {
+        let counter = self.counters.get(counter).copied();
         (0..self.points.len()).map(|at| self.rate_at(at, counter, selection)).collect()
     }
 
     /// The counts per minute now.
     pub(super) fn rate(&self, counter: &Counter, selection: Selection) -> Option<f64> {
-        self.rate_at(self.points.len().checked_sub(1)?, counter, selection)
+        self.rate_at(self.points.len().checked_sub(1)?, self.counters.get(counter).copied(), selection)
     }
 
-    fn rate_at(&self, at: usize, counter: &Counter, selection: Selection) -> Option<f64> {
+    /// `counter` is the number of the counter, if it has ever counted.
+    fn rate_at(&self, at: usize, counter: Option<usize>, selection: Selection) -> Option<f64> {
         let end = self.points.get(at).filter(|point| self.is_known(point, selection))?;
         let (mut count, mut first) = (0, None);
         // Each point has the counts since the one before it.
-        for (point, before) in self.points.iter().take(at + 1).rev().zip(self.points.iter().take(at).rev()) {
+        for (point, before) in self.points.range(..=at).rev().zip(self.points.range(..at).rev()) {
             if end.at_ms.saturating_sub(before.at_ms) > RATE_MS {
                 break;
             }
@@ -149,8 +151,8 @@ impl History {
         }
     }
 
-    fn gained_at(&self, point: &Point, counter: &Counter, selection: Selection) -> u64 {
-        let Some(counter) = self.counters.get(counter) else { return 0 };
+    fn gained_at(&self, point: &Point, counter: Option<usize>, selection: Selection) -> u64 {
+        let Some(counter) = counter else { return 0 };
         let of = |proxy: usize| point.gained.get(counter * self.proxies + proxy).map_or(0, |count| u64::from(*count));
         match selection {
             Some(proxy) => of(proxy),

@@ -1,17 +1,18 @@
 // The parts beside the experiments: problems, delivery, proxies, minted ids and errors.
 "use strict";
-// The most experiments that the list of problems names; the others are at the top of the experiments anyway.
+// The most experiments and proxies that the list of problems names; the others are at the top of their own lists anyway.
 const NAMED_MAX = 5;
 
 let known = new Map();
 function attention(state) {
-  const isRow = (one) => one.place.startsWith("experiment-");
-  const named = new Set(state.attention.filter(isRow).slice(0, NAMED_MAX));
-  const list = state.attention.filter((one) => !isRow(one) || named.has(one));
+  const places = { experiments: [], proxies: [] };
+  for (const one of state.attention) (one.place.startsWith("experiment-") ? places.experiments : one.place === "proxies" ? places.proxies : []).push(one);
+  const cut = new Set(Object.values(places).flatMap((list) => list.slice(NAMED_MAX)));
+  const list = state.attention.filter((one) => !cut.has(one));
   const more = state.attention.length - list.length;
   setHidden($("attention"), list.length === 0);
   setHidden($("attention-more"), more === 0);
-  setText($("attention-more"), more + " more experiments need attention: they are the first in the list.");
+  setText($("attention-more"), more + " more need attention: see the lists of experiments and proxies.");
   const nodes = $("attention-list");
   while (nodes.children.length > list.length) nodes.lastChild.remove();
   list.forEach((one, at) => {
