@@ -29,6 +29,7 @@ fn main() -> ExitCode {
             vendor: "flagd",
             run: |folder| run_file("flagd", &folder.join("fractional-v3.jsonl"), 3),
         },
+        CaseTest { name: "posthog::cases", vendor: "posthog", run: |folder| run_cases("posthog", folder) },
     ])
 }
 

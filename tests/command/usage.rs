@@ -88,7 +88,7 @@ fn invalid_input_gives_a_message_and_an_exit_code() {
         (
             format!("validate --format yaml {config}"),
             2,
-            "[possible values: native, optimizely, growthbook, unleash, eppo, flagd]",
+            "[possible values: native, optimizely, growthbook, unleash, eppo, flagd, posthog]",
         ),
         (format!("validate --plugin {folder} {config}"), 2, "Is a directory"),
         (format!("evaluate --config {binary}"), 1, "not JSON"),

@@ -121,6 +121,8 @@ pub struct Options {
     pub is_assignments_limit_kept: bool,
     /// The host that events are sent to, if a plugin configuration names one.
     pub events_host: Option<String>,
+    /// The path that events are sent to, with its query.
+    pub events_path: Option<String>,
     /// The effects that experiments may have.
     pub effects: EffectPolicy,
     /// The key of a vendor's encrypted payload.
@@ -144,6 +146,7 @@ impl Options {
             assignments_bytes_max: ASSIGNMENTS_BYTES_MAX,
             is_assignments_limit_kept: false,
             events_host: None,
+            events_path: None,
             effects: EffectPolicy::default(),
             decryption_key: None,
             generation: GENERATION,

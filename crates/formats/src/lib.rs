@@ -6,7 +6,7 @@
 //! | [`format`](mod@format) | the trait that a format implements |
 //! | [`registry`] | the table of formats |
 //! | [`native`] | Edgesplit's own format |
-//! | [`optimizely`], [`growthbook`], [`eppo`], [`flagd`], [`unleash`] | vendors' formats |
+//! | [`optimizely`], [`growthbook`], [`eppo`], [`flagd`], [`unleash`], [`posthog`] | vendors' formats |
 //! | [`events`] | vendors' event formats |
 //! | [`stepwise`] | compiling a vendor's config in steps |
 //! | [`flags`] | a vendor's flags as experiments of a snapshot |
@@ -42,6 +42,7 @@ mod metered;
 pub mod moment;
 pub mod native;
 pub mod optimizely;
+pub mod posthog;
 mod re2;
 mod reading;
 pub mod registry;

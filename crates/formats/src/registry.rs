@@ -6,6 +6,7 @@ use crate::format::FormatRef;
 use crate::growthbook::GrowthBook;
 use crate::native::Native;
 use crate::optimizely::Optimizely;
+use crate::posthog::PostHog;
 use crate::unleash::Unleash;
 use serde_json::Value;
 use std::sync::OnceLock;
@@ -15,7 +16,7 @@ pub const NATIVE: FormatRef = &Native;
 
 /// The built-in formats, Edgesplit's own first. New ones are added at the end, because stored events name the format of
 /// their batch by its position here.
-const BUILT_IN: [FormatRef; 6] = [NATIVE, &Optimizely, &GrowthBook, &Unleash, &Eppo, &Flagd];
+const BUILT_IN: [FormatRef; 7] = [NATIVE, &Optimizely, &GrowthBook, &Unleash, &Eppo, &Flagd, &PostHog];
 
 static ADDED: OnceLock<&'static [FormatRef]> = OnceLock::new();
 
@@ -72,6 +73,7 @@ mod tests {
             (json!({"createdAt": "2026-11-27T00:00:00Z", "flags": {}}), "eppo"),
             (json!({"flags": {"f": {"allocations": []}}}), "eppo"),
             (json!({"flags": {"f": {"state": "ENABLED", "variants": {}}}}), "flagd"),
+            (json!({"flags": []}), "posthog"),
         ] {
             assert_eq!(recognise(&document).map(|format| format.name()), Some(name), "{document}");
         }

@@ -98,6 +98,7 @@ impl PluginConfig {
             assignments_bytes_max: self.request.assignments_max_bytes,
             is_assignments_limit_kept: self.request.is_assignments_limit_given,
             events_host: self.events.as_ref().map(|events| events.endpoint.authority.clone()),
+            events_path: self.events.as_ref().map(|events| events.endpoint.path.clone()),
             effects: self.effect_policy(),
             decryption_key: decryption_key.clone(),
             generation: *generation,

@@ -19,7 +19,8 @@ impl FlagEvaluator for Features {
         for &number in flags {
             let Some(feature) = self.features.get(number) else { continue };
             let context = Metered::new(visitor, &feature.outcomes);
-            let (outcome, reason) = self.decision(feature, &context, sink);
+            let (outcome, reason) =
+                if context.is_exceeded() { (OFF, "") } else { self.decision(feature, &context, sink) };
             if context.is_exceeded() {
                 sink.check("limit", false, format_args!("checking the constraints exceeds the limit of work"));
                 sink.decided(number, None, Reason::Limit);
@@ -99,7 +100,9 @@ impl Features {
             return Some(None);
         }
         let holds = |strategy: &&Strategy| {
-            strategy.gate.holds(decided, context) && self.constraints(strategy).all(|one| one.holds(context))
+            context.spend(0)
+                && strategy.gate.holds(decided, context)
+                && self.constraints(strategy).all(|one| one.holds(context))
         };
         strategies.iter().find(holds).map(Some)
     }
@@ -205,6 +208,7 @@ impl Variants {
                 value.is_some_and(|value| values.iter().any(|other| context.spend(0) && *other == *value))
             })
         };
+        context.spend(self.list.len());
         let position = self.list.iter().position(is_overridden).or_else(|| {
             let total = self.list.iter().fold(0_u32, |sum, variant| sum.wrapping_add(variant.weight));
             let target = match self.stickiness.value(context) {

@@ -1,0 +1,221 @@
+//! Regular expressions, as far as PostHog's SDK decides them: those that Python and PostHog's server read in the same way.
+
+use super::rules::Cause;
+use crate::metered::Metered;
+use js_regex::{CompileError, JsRegex};
+
+pub(super) enum Pattern {
+    Empty,
+    /// It matches nothing, not even if it is negated.
+    Invalid,
+    /// Only the server decides it.
+    Unsupported,
+    Regex {
+        regex: JsRegex,
+        has_words: bool,
+        has_spaces: bool,
+        ends_repetition: bool,
+    },
+}
+
+/// The features of a pattern that matter.
+#[derive(Default)]
+struct Scan {
+    out: String,
+    has_words: bool,
+    has_spaces: bool,
+    has_end: bool,
+    has_repetition: bool,
+}
+
+impl Pattern {
+    pub(super) fn compile(pattern: &str) -> Pattern {
+        if pattern.is_empty() {
+            return Pattern::Empty;
+        }
+        let mut scan = Scan::default();
+        if scan.run(pattern).is_none() {
+            return Pattern::Unsupported;
+        }
+        let Scan { out, has_words, has_spaces, has_end, has_repetition } = scan;
+        match JsRegex::compile(&out, false) {
+            Ok(regex) => Pattern::Regex { regex, has_words, has_spaces, ends_repetition: has_end && has_repetition },
+            Err(CompileError::Invalid(_)) => Pattern::Invalid,
+            Err(_) => Pattern::Unsupported,
+        }
+    }
+
+    pub(super) fn is_unsupported(&self) -> bool {
+        matches!(self, Pattern::Unsupported)
+    }
+
+    /// How many instructions it has.
+    pub(super) fn instructions(&self) -> usize {
+        if let Pattern::Regex { regex, .. } = self { regex.instructions() } else { 0 }
+    }
+
+    /// Whether `text` matches; none if nothing does.
+    pub(super) fn matches(&self, text: &str, context: &Metered<'_>) -> Result<Option<bool>, Cause> {
+        match self {
+            Pattern::Empty => Ok(Some(true)),
+            Pattern::Invalid => Ok(None),
+            Pattern::Unsupported => Err(Cause::Definition),
+            Pattern::Regex { regex, has_words, has_spaces, ends_repetition } => {
+                // Classes differ beyond ASCII. Letters and digits there are in each of them.
+                let is_odd_word = |ch: char| !ch.is_ascii() && !ch.is_alphanumeric();
+                let is_odd_space = |ch: char| ('\u{1c}'..='\u{1f}').contains(&ch);
+                if *ends_repetition && text.ends_with('\n')
+                    || *has_words && text.contains(is_odd_word)
+                    || *has_spaces && text.contains(is_odd_space)
+                {
+                    return Err(Cause::Definition);
+                }
+                Ok(Some(context.within(regex.is_match(text, context.visitor.steps))))
+            }
+        }
+    }
+}
+
+impl Scan {
+    /// Translates `pattern` to JavaScript. None if the SDK leaves it to the server.
+    fn run(&mut self, pattern: &str) -> Option<()> {
+        let mut rest = pattern.chars().peekable();
+        // Whether each open group has a repetition, the last closed one, and the character before.
+        let (mut groups, mut closed, mut previous) = (Vec::new(), false, '\0');
+        while let Some(ch) = rest.next() {
+            match ch {
+                '\\' => match rest.next() {
+                    Some('b' | 'B' | '<' | '>') => return None,
+                    Some('x') => {
+                        let digits: String = rest.by_ref().take(2).collect();
+                        if digits.len() != 2 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+                            return None;
+                        }
+                        self.out.push_str("\\x");
+                        self.out.push_str(&digits);
+                    }
+                    Some(escaped) => self.escape(escaped, false)?,
+                    None => self.out.push('\\'),
+                },
+                '[' => self.class(&mut rest)?,
+                '(' => {
+                    groups.push(false);
+                    self.out.push('(');
+                    if rest.next_if_eq(&'?').is_some() {
+                        rest.next_if_eq(&':')?;
+                        self.out.push_str("?:");
+                    }
+                }
+                ')' => {
+                    closed = groups.pop().unwrap_or(false);
+                    if let Some(outer) = groups.last_mut() {
+                        *outer |= closed;
+                    }
+                    self.out.push(')');
+                }
+                '*' | '+' | '?' | '{' => {
+                    if previous == ')' && closed || matches!(previous, '^' | '$') {
+                        return None;
+                    }
+                    self.has_repetition = true;
+                    if let Some(group) = groups.last_mut() {
+                        *group = true;
+                    }
+                    self.out.push(ch);
+                    if ch == '{' {
+                        let bounds: String = std::iter::from_fn(|| rest.next_if(|ch| *ch != '}')).collect();
+                        let (min, max) = bounds.split_once(',').unwrap_or((&bounds, ""));
+                        let is_number = |text: &str| text.len() <= 10 && text.bytes().all(|byte| byte.is_ascii_digit());
+                        let is_placed = !matches!(previous, '\0' | '|' | '(' | '*' | '+' | '?' | '}');
+                        if min.is_empty() || !is_number(min) || !is_number(max) || !is_placed {
+                            return None;
+                        }
+                        rest.next_if_eq(&'}')?;
+                        self.out.push_str(&bounds);
+                        self.out.push('}');
+                    }
+                    if matches!(rest.peek(), Some('+' | '{')) {
+                        return None;
+                    }
+                    previous = if ch == '{' { '}' } else { ch };
+                    continue;
+                }
+                '|' => {
+                    self.has_repetition = true;
+                    self.out.push(ch);
+                }
+                '.' => self.out.push_str("[^\\n]"),
+                '$' => {
+                    self.has_end = true;
+                    self.out.push(ch);
+                }
+                ']' | '}' => self.out.extend(['\\', ch]),
+                ch => self.out.push(ch),
+            }
+            // Escapes, classes and literals are alike.
+            previous = if matches!(ch, '(' | ')' | '|' | '^' | '$') { ch } else { 'x' };
+        }
+        Some(())
+    }
+
+    fn escape(&mut self, escaped: char, in_class: bool) -> Option<()> {
+        self.has_words |= matches!(escaped, 'w' | 'W');
+        self.has_spaces |= matches!(escaped, 's' | 'S');
+        let is_punctuation = matches!(escaped, ' '..='~') && !escaped.is_ascii_alphanumeric();
+        match (escaped, in_class) {
+            // A text with other characters beyond ASCII than letters and digits is undecided.
+            ('w', false) => self.out.push_str("[\\w\u{80}-\u{10ffff}]"),
+            ('w', true) => self.out.push_str("\\w\u{80}-\u{10ffff}"),
+            ('W', false) => self.out.push_str("[^\\w\u{80}-\u{10ffff}]"),
+            ('W', true) => self.out.push_str("\\x00-\\/:-@\\[-\\^`{-\\x7f"),
+            ('d' | 'D' | 's' | 'S' | 'f' | 'n' | 'r' | 't', _) | ('b', true) => self.out.extend(['\\', escaped]),
+            (_, false) if is_punctuation => self.out.extend(['\\', escaped]),
+            (_, true) if r"\-[]^.$*+?(){}|".contains(escaped) => self.out.extend(['\\', escaped]),
+            _ => return None,
+        }
+        Some(())
+    }
+
+    /// Translates a class behind its bracket.
+    fn class(&mut self, rest: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Option<()> {
+        self.out.push('[');
+        if rest.next_if_eq(&'^').is_some() {
+            self.out.push('^');
+        }
+        if rest.peek() == Some(&']') {
+            return None;
+        }
+        // Whether the element before is a class of characters, which cannot begin a range.
+        let mut after_class = false;
+        loop {
+            let Some(ch) = rest.next() else { return Some(()) };
+            match ch {
+                ']' => break,
+                '[' => return None,
+                '&' | '~' | '-' if rest.peek() == Some(&ch) => return None,
+                '-' if after_class && rest.peek() != Some(&']') => return None,
+                '-' => {
+                    self.out.push('-');
+                    if rest.next_if_eq(&'\\').is_some() {
+                        let escaped = rest.next()?;
+                        if matches!(escaped, 'd' | 'D' | 's' | 'S' | 'w' | 'W') {
+                            return None;
+                        }
+                        self.escape(escaped, true)?;
+                    }
+                    continue;
+                }
+                '\\' => {
+                    let escaped = rest.next()?;
+                    self.escape(escaped, true)?;
+                    after_class = matches!(escaped, 'd' | 'D' | 's' | 'S' | 'w' | 'W');
+                    continue;
+                }
+                ch => self.out.push(ch),
+            }
+            after_class = false;
+        }
+        self.out.push(']');
+        Some(())
+    }
+}
