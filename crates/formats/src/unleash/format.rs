@@ -11,6 +11,7 @@ use crate::events::{EventKind, EventWire, VendorEvent};
 use crate::flags::{Flag, FlagEntries};
 use crate::format::{Compilation, Compiled, Format, Options};
 use crate::stepwise::{self, Leftovers, Steps, Stepwise, size};
+#[cfg(not(target_arch = "wasm32"))]
 use edgesplit_engine::attribute::AttributeName;
 use edgesplit_engine::flag::FlagEvaluator;
 use edgesplit_engine::snapshot::Disabled;
