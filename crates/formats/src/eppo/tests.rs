@@ -183,6 +183,7 @@ fn body(flag: &Value) -> Value {
         attributes: &Request,
         aliases: &[("tier".to_owned(), AttributeName::Named("plan".to_owned()))],
         keeps_url_query: false,
+        steps: &request_budget(),
     };
     let (mut written, mut body) = (Vec::new(), Vec::new());
     assert!(Eppo.write(&event, Some(evaluator), &mut written));

@@ -240,7 +240,7 @@ impl Flag {
         }
         let Some(targeting) = &self.targeting else { return Some(default(STATIC)) };
         let Some(logic) = targeting else { return Some((0, ERROR)) };
-        let attributes = Metered::new(visitor);
+        let attributes = Metered::new(visitor, &self.outcomes);
         let trace = (IS_OBSERVABLE && sink.is_active()).then(RefCell::default);
         let shared_out = RefCell::default();
         let evaluation = Evaluation { flag: &self.key, attributes: &attributes, is_cbor, shared_out, trace };

@@ -19,7 +19,7 @@ impl FlagEvaluator for Rules {
                 sink.decided(number, None, Reason::NoUnit);
                 continue;
             };
-            let context = Metered::new(visitor);
+            let context = Metered::new(visitor, &flag.outcomes);
             let evaluation = Evaluation::new(self, &context, id, id);
             let decided =
                 if context.is_exceeded() { Err(Cause::Context.into()) } else { evaluation.decide(flag, sink) };

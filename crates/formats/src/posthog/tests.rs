@@ -164,7 +164,7 @@ fn patterns_are_decided_where_python_and_the_server_agree() {
     let attributes = json!({});
     let visitor =
         FlagVisitor { id: None, attributes: &attributes, previewed: &[], sticky_store: None, steps: &steps, now_ms: 0 };
-    let context = Metered::new(&visitor);
+    let context = Metered::new(&visitor, &[]);
     for (pattern, text, expected) in [
         (r"\.com$", "a@b.com", Some(Some(true))),
         (r"^\w+$", "größe", Some(Some(true))),
@@ -196,7 +196,8 @@ fn events_are_those_of_the_sdk() {
         let (experiment, variant, typed_unit, outcome) = ("nav", Some("b"), None, None);
         let kind = EventKind::Exposure(FlagExposure { experiment, variant, attribute, unit, typed_unit, outcome });
         let (id, time_ms, attributes) = ("e1", NOW_MS, &attributes);
-        let event = VendorEvent { kind, unit, id, time_ms, attributes, aliases: &aliases, keeps_url_query: false };
+        let (aliases, keeps_url_query, steps) = (&aliases, false, &request_budget());
+        let event = VendorEvent { kind, unit, id, time_ms, attributes, aliases, keeps_url_query, steps };
         let mut out = Vec::new();
         assert!(PostHog.write(&event, None, &mut out));
         out
