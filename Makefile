@@ -98,6 +98,9 @@ artillery: build examples/load/node_modules ## send the same traffic with Artill
 examples/load/node_modules: examples/load/package-lock.json
 	PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 npm ci --prefix examples/load --no-audit --no-fund --silent
 
+screenshots: build test-module ## write the pictures of the dashboard to docs/ (needs Chromium)
+	EDGESPLIT_SCREENSHOTS=docs cargo test --locked --test dashboard_fleet
+
 bench: benches/workerd/bundle.mjs build test-module bench-modules ## measure the cost of a request: counts, and times in a real Envoy
 	cargo test --locked --profile sim --test cost -- --include-ignored --nocapture --test-threads 1
 	cargo bench --locked --profile sim --bench timed

@@ -1,15 +1,14 @@
 //! The dashboard over a real Envoy, in a real Chromium if one is installed. One page stays open through health, an outage and
-//! its end, a planted sample ratio mismatch, and a guardrail. `EDGESPLIT_SCREENSHOTS=docs` writes the screenshots of the docs.
+//! its end, a planted sample ratio mismatch, and a guardrail.
 #![allow(missing_docs)]
 // Helpers of tests fail as tests do: by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use edgesplit_testkit::browser::Browser;
 use edgesplit_testkit::client::Client;
-use edgesplit_testkit::dashboard::Dashboard;
+use edgesplit_testkit::dashboard::{Dashboard, Page};
 use edgesplit_testkit::http::Response;
 use edgesplit_testkit::stack::{Services, document};
-use edgesplit_testkit::{DEADLINE, command, eventually, eventually_eq, installed};
+use edgesplit_testkit::{DEADLINE, command, eventually, eventually_eq};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -43,64 +42,6 @@ fn assigned(config: &Path, variant: &str, visitors: std::ops::Range<u32>) -> Vec
     assert_eq!(rows.len(), visitors.len());
     let is_assigned = |(_, row): &(u32, Value)| row["decisions"][0]["variant"] == variant;
     visitors.zip(rows).filter(is_assigned).map(|(visitor, _)| visitor).collect()
-}
-
-/// The open page, if a browser is installed.
-struct Page(Option<Browser>);
-
-impl Page {
-    fn open(dashboard: &Dashboard) -> Page {
-        Page(installed("chromium", "browser").map(|program| Browser::open(&program, &dashboard.address)))
-    }
-
-    /// Waits until each selector has this text.
-    #[track_caller]
-    fn shows(&mut self, expected: &[(&str, &str)]) {
-        let Some(browser) = &mut self.0 else { return };
-        for (selector, text) in expected {
-            // A number must match as a whole.
-            let is_figure = text.bytes().all(|byte| byte.is_ascii_digit());
-            browser.wait_for(selector, |found| found == *text || (!is_figure && found.contains(text)));
-        }
-    }
-
-    /// Opens the card of an experiment.
-    fn open_card(&mut self, experiment: usize) {
-        self.evaluate(&format!("document.getElementById('experiment-{experiment}-title').click()"));
-        self.shows(&[(&format!("#experiment-{experiment} .variants thead"), "exposures")]);
-    }
-
-    /// Opens a part that is folded away while it is healthy.
-    fn unfold(&mut self, part: &str) {
-        self.evaluate(&format!("document.getElementById('{part}').open = true"));
-    }
-
-    fn evaluate(&mut self, expression: &str) {
-        if let Some(browser) = &mut self.0 {
-            browser.evaluate(expression);
-        }
-    }
-
-    fn number(&mut self, selector: &str) -> Option<u64> {
-        self.0.as_mut()?.text(selector).replace(',', "").parse().ok()
-    }
-
-    fn picture(&mut self, name: &str, scheme: &str) {
-        let (Some(browser), Some(folder)) = (&mut self.0, std::env::var_os("EDGESPLIT_SCREENSHOTS")) else { return };
-        browser.prefer(scheme);
-        let width = browser.evaluate("innerWidth").as_u64().unwrap() as u32;
-        browser.resize(width, 600);
-        let height = browser.evaluate("document.documentElement.scrollHeight").as_u64().unwrap();
-        browser.resize(width, height as u32);
-        browser.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))");
-        browser.picture(&std::env::current_dir().unwrap().join(folder).join(format!("{name}.png")));
-        browser.prefer("light");
-    }
-
-    /// Closes the page, which must have logged no errors.
-    fn close(self) {
-        assert_eq!(self.0.map_or_else(Vec::new, |browser| browser.complaints.clone()), [""; 0]);
-    }
 }
 
 const FIRST: &str = "#experiment-0 .badge";
@@ -169,7 +110,6 @@ fn dashboard_shows_health_outage_mismatch_and_guardrail() {
         ("#attention-list", "will be sent when the service is back"),
         ("#announcement", "broken, Delivery: not delivering"),
     ]);
-    page.picture("dashboard-outage", "light");
     services.collector.answer_status(202);
     eventually(DEADLINE, "the outbox is empty again", || {
         let delivery = &dashboard.state()["delivery"];
@@ -181,7 +121,6 @@ fn dashboard_shows_health_outage_mismatch_and_guardrail() {
     page.shows(&[("#overall", "healthy"), ("#delivery-badge", "healthy")]);
     page.unfold("delivery");
     page.shows(&[("#figure-queued", "0"), ("#announcement", "resolved: Delivery: not delivering")]);
-    page.picture("dashboard", "light");
 
     // A planted mismatch: of more visitors, only those with `control` arrive.
     visit(&mut client, assigned(&file, "control", 2_000..2_600));
@@ -200,7 +139,6 @@ fn dashboard_shows_health_outage_mismatch_and_guardrail() {
         ("#experiment-0 .causes li", "unknown"),
         ("#experiment-0 .shares-chart figcaption", "expected bands"),
     ]);
-    page.picture("dashboard-mismatch", "dark");
 
     // One variant begins to fail.
     services.origin.respond(|request| {
@@ -226,7 +164,6 @@ fn dashboard_shows_health_outage_mismatch_and_guardrail() {
         ("#experiment-0 .guardrail", "green off"),
         (SECOND, "healthy"),
     ]);
-    page.picture("dashboard-guardrail", "light");
 
     // Failures are shown, and the last figures stay: an unreadable config, a stopped Envoy, a stopped dashboard.
     std::fs::write(&file, "{").unwrap();
@@ -367,8 +304,6 @@ fn dashboard_sums_several_envoys_and_is_accessible() {
         let poor = browser.evaluate(CONTRAST);
         assert_eq!(poor, json!([]), "{scheme}");
     }
-    browser.resize(390, 900);
-    page.picture("dashboard-narrow", "dark");
     page.close();
 }
 

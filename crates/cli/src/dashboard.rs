@@ -3,8 +3,10 @@
 mod charts;
 mod config;
 mod history;
+mod json;
 mod page;
 mod proxy;
+mod results;
 mod sample;
 mod server;
 mod since;
@@ -68,6 +70,7 @@ const FILES: &[(&str, &str, &str)] = &[
     ("/dom.js", "text/javascript; charset=utf-8", include_str!("dashboard/assets/dom.js")),
     ("/chart.js", "text/javascript; charset=utf-8", include_str!("dashboard/assets/chart.js")),
     ("/health.js", "text/javascript; charset=utf-8", include_str!("dashboard/assets/health.js")),
+    ("/results.js", "text/javascript; charset=utf-8", include_str!("dashboard/assets/results.js")),
     ("/card.js", "text/javascript; charset=utf-8", include_str!("dashboard/assets/card.js")),
     ("/rows.js", "text/javascript; charset=utf-8", include_str!("dashboard/assets/rows.js")),
     ("/app.js", "text/javascript; charset=utf-8", include_str!("dashboard/assets/app.js")),

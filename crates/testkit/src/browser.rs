@@ -154,9 +154,9 @@ impl Browser {
         self.call("Emulation.setEmulatedMedia", json!({"features": [feature]}));
     }
 
-    /// Writes a picture of the whole page.
+    /// Writes a picture of the window, in WebP.
     pub fn picture(&mut self, file: &Path) {
-        let parameters = json!({"format": "png", "captureBeyondViewport": true});
+        let parameters = json!({"format": "webp", "quality": 50});
         let answer = self.call("Page.captureScreenshot", parameters);
         std::fs::write(file, base64(answer["data"].as_str().unwrap())).unwrap();
     }

@@ -1,8 +1,8 @@
 //! The data of an experiment's charts: shares within their expected bands, and exposures per minute.
 
-use super::config::ExperimentView;
+use super::config::{ExperimentView, VariantView};
 use super::history::Selection;
-use super::page::merge;
+use super::json::merge;
 use super::sample::Counter;
 use super::state::State;
 use super::verdict::experiment::EXPOSURES_MIN;
@@ -20,21 +20,23 @@ pub(super) struct Charts<'a> {
 }
 
 impl Charts<'_> {
-    fn counters(&self) -> impl Iterator<Item = Counter> {
-        let experiment = name_part(&self.view.key);
-        self.view.variants.iter().map(move |variant| ((experiment.clone(), name_part(&variant.key)), None))
+    /// The counters of the variants: of their exposures, or of a goal.
+    pub(super) fn counters(&self, goal: Option<&str>) -> impl Iterator<Item = Counter> {
+        let (experiment, goal) = (name_part(&self.view.key), goal.map(str::to_owned));
+        let counter = move |variant: &VariantView| ((experiment.clone(), name_part(&variant.key)), goal.clone());
+        self.view.variants.iter().map(counter)
     }
 
     /// The exposures per minute of all variants now.
     pub(super) fn rate(&self) -> Option<f64> {
-        self.counters().map(|counter| self.state.history.rate(&counter, self.selection)).sum()
+        self.counters(None).map(|counter| self.state.history.rate(&counter, self.selection)).sum()
     }
 
     /// Adds the series of each variant to its JSON.
     pub(super) fn add_to(&self, variants: &mut [Value]) {
         let history = &self.state.history;
         let gained: Vec<Vec<Option<u64>>> =
-            self.counters().map(|counter| history.gained(&counter, self.selection)).collect();
+            self.counters(None).map(|counter| history.gained(&counter, self.selection)).collect();
         // The counts at each point: today's, less the ones gained since.
         let counts: Vec<Vec<Option<u64>>> =
             gained.iter().zip(self.counts).map(|(gained, now)| earlier_counts(gained, *now)).collect();
@@ -43,7 +45,7 @@ impl Charts<'_> {
             (0..points).map(|at| counts.iter().map(|counts| counts.get(at).copied().flatten()).sum()).collect();
         let weights: u32 = self.view.variants.iter().filter_map(|variant| variant.weight).sum();
         for (((json, variant), counter), (gained, counts)) in
-            (variants.iter_mut().zip(&self.view.variants)).zip(self.counters()).zip(gained.iter().zip(&counts))
+            (variants.iter_mut().zip(&self.view.variants)).zip(self.counters(None)).zip(gained.iter().zip(&counts))
         {
             let bands = totals.iter().map(|total| band((*total)?, variant.weight?, weights));
             let (low, high): (Vec<_>, Vec<_>) = bands.map(Option::unzip).unzip();

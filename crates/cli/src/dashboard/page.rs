@@ -3,7 +3,9 @@
 use super::charts::Charts;
 use super::config::ExperimentView;
 use super::history::Selection;
+use super::json::merge;
 use super::proxy::Proxy;
+use super::results;
 use super::sample::Sample;
 use super::state::State;
 use super::verdict::causes::Evidence;
@@ -115,6 +117,8 @@ impl Page {
             "verdict": verdict_json(state, &format!("experiment/{}", view.key), &verdict.verdict),
             "test": verdict.ratio.map(|ratio| ratio_json(view, &ratio)),
             "causes": causes(state, view, verdict, sample.unwrap_or(&sample_or_none)),
+            "reasons": results::reasons(view, sample.unwrap_or(&sample_or_none)),
+            "goals": results::goals(&charts, is_open, sample.unwrap_or(&sample_or_none)),
             "variants": variants,
         })
     }
@@ -138,13 +142,6 @@ impl Page {
             "responses": responses.all, "server_errors": responses.server_errors, "redirects": responses.redirects,
             "off": sample.and_then(|sample| sample.off.get(&name).copied()).unwrap_or(0),
         })
-    }
-}
-
-/// Puts the members of the object `from` into the object `into`.
-pub(super) fn merge(into: &mut Value, from: Value) {
-    if let (Some(into), Value::Object(from)) = (into.as_object_mut(), from) {
-        into.extend(from);
     }
 }
 

@@ -148,7 +148,8 @@ impl State {
         let none = Sample::default();
         let revision = revision_hash(self.config.revision.as_deref());
         let lasted_ms = self.differ_since_ms.map(|since_ms| self.now_ms.saturating_sub(since_ms));
-        let proxy = |proxy| verdict::proxy::verdict(proxy, revision, self.now_ms);
+        let invalid = self.config.experiments.iter().filter(|experiment| experiment.problem.is_some()).count() as u64;
+        let proxy = |proxy| verdict::proxy::verdict(proxy, revision, invalid, self.now_ms);
         Verdicts {
             delivery: verdict::delivery::verdict(
                 &self.proxies,

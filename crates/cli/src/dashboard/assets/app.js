@@ -1,6 +1,7 @@
 // Fetches the state once a second and draws it.
 "use strict";
-// Scrollable parts must be reachable by keyboard.
+// Scrollable parts must be reachable by keyboard. Widths are read after the browser has laid the page out: reading them
+// earlier would make it do that twice.
 function scrollable() {
   for (const node of document.querySelectorAll(".wide, .scroll")) {
     if (node.scrollWidth > node.clientWidth) node.tabIndex = 0; else node.removeAttribute("tabindex");
@@ -30,7 +31,7 @@ function show(state) {
   proxies(state);
   mint(state.mint);
   errors(state.errors);
-  scrollable();
+  requestAnimationFrame(() => setTimeout(scrollable));
 }
 
 let paused = false, answered = null, asking = 0;

@@ -2,9 +2,10 @@
 "use strict";
 const variantColumns = ["variant", "share", "weight", "exposures", "delivered", "lost", "5xx"];
 
+const figure = (name) => element("figure", { class: "chart " + name, tabindex: 0, role: "group" }, element("figcaption"), element("div", { class: "plot", "aria-hidden": "true" }));
+
 function cardOf(experiment, id) {
-  const figure = (name) => element("figure", { class: "chart " + name, tabindex: 0, role: "group" }, element("figcaption"), element("div", { class: "plot", "aria-hidden": "true" }));
-  const table = (name, caption, headings) => element("div", { class: "scroll " + name }, element("table", {},
+    const table = (name, caption, headings) => element("div", { class: "scroll " + name }, element("table", {},
     element("caption", { class: "unseen" }, caption),
     element("thead", {}, element("tr", {}, ...headings.map((heading, column) => element("th", { scope: "col", class: column ? "n" : "" }, heading)))),
     element("tbody")));
@@ -13,7 +14,13 @@ function cardOf(experiment, id) {
     element("div", { class: "causes", hidden: "" }, element("h3", {}, "Possible causes, the likely ones first"), element("ol")),
     element("dl", { class: "facts" }),
     table("variants", experiment.key + ": exposures by variant, their delivery, their shares, and the share of responses with a server error", variantColumns),
-    element("div", { class: "charts" }, figure("shares-chart"), figure("rate-chart")));
+    element("div", { class: "charts" }, figure("shares-chart"), figure("rate-chart")),
+    element("div", { class: "goals", hidden: "" }, element("h3", {}, "Goals"),
+      element("p", { class: "note" }, "Operational figures: counted once per worker and window, and not deduplicated by visitor over workers and proxies. Base decisions on the warehouse.")),
+    element("div", { class: "reasons", hidden: "" }, element("h3", {}, "Decisions by reason"), element("div", { class: "scroll" }, element("table", {},
+      element("caption", { class: "unseen" }, experiment.key + ": decisions by reason"),
+      element("thead", {}, element("tr", {}, ...["reason", "decisions", "share"].map((heading, column) => element("th", { scope: "col", class: column ? "n" : "" }, heading)), element("th", { scope: "col" }, "meaning"))),
+      element("tbody")))));
   return element("tr", { role: "row", class: "detail" }, element("td", { role: "cell", colspan: columns.length }, body));
 }
 
@@ -36,6 +43,8 @@ function card(one, experiment, at, state) {
   setHidden(part("variants"), experiment.variants.length === 0);
   variants(part("variants").querySelector("tbody"), experiment);
   charts(one.card, experiment, state);
+  goals(part("goals"), experiment, state);
+  reasons(part("reasons"), experiment.reasons);
 }
 
 const supports = { likely: "broken", possible: "watch", unknown: "asking", unlikely: "calm" };
@@ -96,7 +105,7 @@ function stroke(line, at) {
 function charts(node, experiment, state) {
   const { variants } = experiment;
   const isDrawn = experiment.state === "running" && experiment.exposures > 0 && state.seconds.length > 1 && variants.every((variant) => variant.history);
-  const [sharesFigure, rateFigure] = node.querySelectorAll("figure");
+  const [sharesFigure, rateFigure] = node.querySelectorAll(".charts figure");
   const hasShares = isDrawn && variants.length > 1;
   setHidden(sharesFigure, !hasShares);
   setHidden(rateFigure, !isDrawn);

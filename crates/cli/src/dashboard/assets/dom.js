@@ -40,7 +40,7 @@ function duration(seconds) {
 }
 // How long something has been so. What was so at the first look may have been so before.
 function lasting(seconds, observed) {
-  if (isUnknown(seconds) || observed < 1) return "";
+  if (!seconds || observed < 1) return "";
   return "for " + (seconds + 2 >= observed ? "at least " : "") + duration(seconds);
 }
 

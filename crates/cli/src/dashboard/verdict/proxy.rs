@@ -15,8 +15,9 @@ const CONFIG_AGE_MAX_S: u64 = 120;
 /// Proxies may have different revisions for this long: they fetch a new one at different times.
 pub(in super::super) const ROLLOUT_MS: u64 = 60_000;
 
-/// The verdict on one Envoy and its filter. `revision` is the hash of the config's revision here, 0 if it names none.
-pub(in super::super) fn verdict(proxy: &Proxy, revision: u64, now_ms: u64) -> Verdict {
+/// The verdict on one Envoy and its filter. `revision` is the hash of the config's revision here, 0 if it names none, and
+/// `invalid` is the number of its invalid experiments, which have verdicts of their own.
+pub(in super::super) fn verdict(proxy: &Proxy, revision: u64, invalid: u64, now_ms: u64) -> Verdict {
     let no_answer = "Check that this Envoy runs, and that its admin interface can be reached from here.";
     let Some(sample) = &proxy.sample else {
         return match &proxy.error {
@@ -43,10 +44,12 @@ pub(in super::super) fn verdict(proxy: &Proxy, revision: u64, now_ms: u64) -> Ve
                 "Check experiments.cluster and path, the config service, and the proxy's log for a refused config.",
             );
     }
-    if sample.disabled_experiments > 0 {
+    if sample.disabled_experiments > invalid {
         let experiments = counted(sample.disabled_experiments, "experiment is", "experiments are");
-        return Verdict::new(Health::Watch, format!("{experiments} invalid and disabled."))
-            .response("Correct the experiments that are marked as invalid.");
+        let text = format!("{experiments} invalid and disabled there, {invalid} in the config here.");
+        return Verdict::new(Health::Watch, text)
+            .word("disabled experiments")
+            .response("Read the proxy's log for the reasons, and give its plugin configuration as --plugin.");
     }
     if let Some(verdict) = identification(sample) {
         return verdict;
