@@ -1,7 +1,8 @@
 //! Decides flags.
 
 use super::evaluation::{Decided, Evaluation, Subject};
-use super::rules::{Aggregation, Cause, Flag, ON, Rules, Undecided};
+use super::rules::{Aggregation, Flag, ON, Rules};
+use super::verdict::{Cause, Undecided};
 use crate::metered::Metered;
 use edgesplit_engine::flag::{FlagEvaluator, FlagExposure, FlagSink, FlagVisitor, Outcome};
 use edgesplit_engine::free::free_from;

@@ -1,7 +1,8 @@
 //! The requirements of flags on one visitor.
 
 use super::filter::Filter;
-use super::rules::{Aggregation, Cause, Condition, Flag, Group, OFF, ON, Rules, Tree, Undecided, Verdict};
+use super::rules::{Aggregation, Condition, Flag, Group, OFF, ON, Rules, Tree};
+use super::verdict::{Cause, Undecided, Verdict};
 use crate::digest::sha1_start;
 use crate::metered::Metered;
 use edgesplit_engine::attribute::{AttributeName, AttributeValue, Attributes};

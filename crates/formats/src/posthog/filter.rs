@@ -2,7 +2,7 @@
 
 use super::date::{self, Bound};
 use super::pattern::Pattern;
-use super::rules::{Cause, Verdict};
+use super::verdict::{Cause, Verdict};
 use crate::diagnostics::{Node, Problems};
 use crate::metered::Metered;
 use edgesplit_engine::attribute::{AttributeName, AttributeValue};

@@ -17,6 +17,7 @@
 //! | `date` | their dates |
 //! | `pattern` | their regular expressions |
 //! | `rules` | the compiled flags and cohorts |
+//! | `verdict` | the results of requirements |
 //! | `evaluate` | the decisions about flags |
 //! | `evaluation` | the filters of one visitor |
 //! | `capture` | the events |
@@ -30,6 +31,7 @@ mod filter;
 mod format;
 mod pattern;
 mod rules;
+mod verdict;
 mod wire;
 
 pub use format::PostHog;

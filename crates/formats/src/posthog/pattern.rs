@@ -1,6 +1,6 @@
 //! Regular expressions, as far as PostHog's SDK decides them: those that Python and PostHog's server read in the same way.
 
-use super::rules::Cause;
+use super::verdict::Cause;
 use crate::metered::Metered;
 use js_regex::{CompileError, JsRegex};
 

@@ -1,0 +1,38 @@
+//! The results of requirements on a visitor: yes, no, or undecided for some cause.
+
+/// Why a flag is undecided. The first of several causes counts.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Cause {
+    Continuity,
+    Definition,
+    Dependency,
+    Context,
+}
+
+impl Cause {
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Cause::Continuity => "experience_continuity",
+            Cause::Definition => "unsupported_definition",
+            Cause::Dependency => "unresolved_dependency",
+            Cause::Context => "missing_context",
+        }
+    }
+}
+
+/// No decision.
+#[derive(Clone, Copy)]
+pub(super) struct Undecided {
+    pub(super) cause: Cause,
+    /// Whether no later group of conditions counts.
+    pub(super) at_once: bool,
+}
+
+impl From<Cause> for Undecided {
+    fn from(cause: Cause) -> Undecided {
+        Undecided { cause, at_once: false }
+    }
+}
+
+/// The result of a requirement.
+pub(super) type Verdict = Result<bool, Undecided>;
