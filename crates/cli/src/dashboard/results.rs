@@ -86,3 +86,70 @@ fn goal_json(charts: &Charts<'_>, is_open: bool, goal: &str, sample: &Sample) ->
     });
     json!({"key": goal, "variants": variants.collect::<Vec<_>>()})
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dashboard::state::State;
+    use edgesplit_formats::native;
+
+    fn view() -> ExperimentView {
+        let variants = json!([{"key": "control", "weight": 5000, "baseline": true}, {"key": "green", "weight": 5000}]);
+        let config = json!({"schema": 1, "experiments": [{"key": "nav", "state": "running", "variants": variants}]});
+        let snapshot = native::compile(&config, 64).snapshot.unwrap();
+        ExperimentView::new(&snapshot.experiments[0], &snapshot, 0)
+    }
+
+    fn sample(stats: &[(&str, u64)]) -> Sample {
+        Sample::new(&stats.iter().map(|(name, value)| (format!("wasmcustom.edgesplit.demo.{name}"), *value)).collect())
+    }
+
+    #[test]
+    fn reasons_are_those_of_the_experiment_with_the_most_frequent_first() {
+        let sample = sample(&[
+            ("decisions.experiment.nav.reason.audience", 30),
+            ("decisions.experiment.nav.reason.bucketed", 60),
+            ("decisions.experiment.nav.reason.of_a_vendor", 10),
+            ("decisions.experiment.nav2.reason.bot", 5),
+            ("decisions.reason.audience", 1_000),
+        ]);
+        let found = reasons(&view(), &sample);
+        let short: Vec<_> =
+            found.iter().map(|one| (one["reason"].as_str().unwrap(), &one["share"], &one["in_experiment"])).collect();
+        let (yes, no) = (json!(true), json!(false));
+        assert_eq!(
+            short,
+            [
+                ("bucketed", &json!(0.6), &yes),
+                ("audience", &json!(0.3), &no),
+                ("of_a_vendor", &json!(0.1), &Value::Null)
+            ]
+        );
+    }
+
+    #[test]
+    fn goals_compare_each_variant_with_the_baseline() {
+        let state = State::new(&["a".to_owned()]);
+        let view = view();
+        let charts = Charts { state: &state, selection: None, view: &view, counts: &[10_000, 10_000] };
+        let sample = sample(&[
+            ("goals.experiment.nav.variant.control.goal.purchase", 1_000),
+            ("goals.experiment.nav.variant.green.goal.purchase", 1_300),
+            ("goals.experiment.nav.variant.green.goal.visit", 10_001),
+            ("goals.experiment.nav2.variant.green.goal.other", 7),
+        ]);
+        let found = goals(&charts, false, &sample);
+        let (purchase, visit) = (&found[0], &found[1]);
+        assert_eq!((found.len(), &purchase["key"], &visit["key"]), (2, &json!("purchase"), &json!("visit")));
+        let (control, green) = (&purchase["variants"][0], &purchase["variants"][1]);
+        assert_eq!(
+            (&control["rate"], &control["lift"], &control["baseline"]),
+            (&json!(0.1), &Value::Null, &json!(true))
+        );
+        let lift = &green["lift"];
+        assert!((lift["difference"].as_f64().unwrap() - 0.03).abs() < 1e-12 && lift["certain"] == true, "{lift}");
+        assert_eq!(green["per_minute"], Value::Null, "only open cards have histories");
+        let unexposed = &visit["variants"][1];
+        assert_eq!((&unexposed["rate"], &unexposed["lift"]), (&Value::Null, &Value::Null), "more than were exposed");
+    }
+}
