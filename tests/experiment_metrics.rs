@@ -150,6 +150,37 @@ fn goal_follows_the_sticky_variant() {
 }
 
 #[test]
+fn goal_counts_for_the_variants_that_a_vendor_would_report() {
+    let rule = |key: &str, coverage: f64| {
+        json!({"key": key, "seed": key, "hashAttribute": "id", "hashVersion": 2, "coverage": coverage,
+               "weights": [0.0, 1.0], "variations": ["grey", "green"]})
+    };
+    let features = json!({
+        "button": {"defaultValue": "grey", "rules": [rule("button-test", 1.0)]},
+        "none": {"defaultValue": "grey", "rules": [rule("none-test", 0.0)]},
+        "forced": {"defaultValue": "grey", "rules": [{"force": "green"}]},
+    });
+    let goals = json!([{"key": "purchase", "route": {"paths": ["/api/orders"]}}]);
+    let routes = json!([{"keys": ["*"], "paths": ["/shop*"]}]);
+    let payload = json!({"features": features});
+    let experiments = json!({"format": "growthbook", "inline": payload, "goals": goals, "routes": routes});
+    let plugin =
+        json!({"experiments": experiments, "visitor": {"id": [{"cookie": "uid"}]}, "events": {"cluster": "c"}});
+    let host = RecordingHost::default();
+    let worker = Worker::configure(&host, "test", plugin.to_string().as_bytes()).unwrap();
+    let mut vm = Vm { host, worker };
+    vm.tick(100);
+    vm.request("/shop", "u1", "DE", "200");
+    vm.request("/api/orders", "u1", "DE", "200");
+    vm.request("/api/orders", "u1", "DE", "200");
+    vm.tick(100);
+    let exposures = vm.counts("exposures.experiment");
+    assert_eq!(exposures.as_object().unwrap().len(), 1, "{exposures}");
+    let (shown, _) = exposures.as_object().unwrap().iter().next().unwrap();
+    assert_eq!(vm.counts("goals.experiment"), json!({format!("{shown}.goal.purchase"): 1}));
+}
+
+#[test]
 fn experiments_beyond_the_limit_of_a_goal_are_counted() {
     let limit = edgesplit_filter::request::GOAL_EXPERIMENTS_MAX;
     let variants = json!({"variants": [{"key": "b", "weight": 10_000, "baseline": true}]});

@@ -131,10 +131,10 @@ impl Metrics {
         }
     }
 
-    /// Counts a visitor of the variant who reached a goal.
-    pub fn reached(&mut self, experiment: &str, variant: &Variant, goal: &str) {
-        let labels = [("experiment", experiment), ("variant", &*variant.key), ("goal", goal)];
-        let is_named = self.goals.add((variant.tag, Some(goal)), &labels, 1);
+    /// Counts a visitor of the variant with this `tag` who reached a goal.
+    pub fn reached(&mut self, experiment: &str, variant: &str, tag: u64, goal: &str) {
+        let labels = [("experiment", experiment), ("variant", variant), ("goal", goal)];
+        let is_named = self.goals.add((tag, Some(goal)), &labels, 1);
         self.note_named(is_named, 1);
     }
 

@@ -1,7 +1,7 @@
 //! The response path. It emits exposures and goals when the response is delivered, and writes the headers for variants and
 //! caches. A response whose plan is idle never gets here.
 
-use super::response_plan::{Caching, DeferredActions, ExposureSubject, ResponsePlan};
+use super::response_plan::{Caching, DeferredActions, ResponsePlan};
 use super::worker::Worker;
 use crate::events::event::{Event, EventContext, EventKind, derived_id, random_id};
 use crate::host::{CODE_DETAILS, Headers, Host, StreamHost, status as status_in, status_of};
@@ -189,30 +189,24 @@ fn emit(worker: &mut Worker, host: &impl Host, actions: &DeferredActions, status
     let context = LazyCell::new(|| context.encode());
     let event = |id, kind, unit| Event { id, kind, unit, exposure: None, goal: None, context: &context };
     for exposure in &actions.exposures {
-        let (experiment, variant, tag) = match &exposure.subject {
-            ExposureSubject::Choice(choice) => match snapshot.choice(*choice) {
-                Some((experiment, variant)) => (&experiment.key, Some(&variant.key), variant.tag),
-                None => continue,
-            },
-            ExposureSubject::Reported { experiment, variant, tag } => (experiment, variant.as_ref(), *tag),
-        };
+        let Some((experiment, variant, tag)) = exposure.subject.names(snapshot) else { continue };
         // Another request of the same visitor may have been delivered since.
         if !pipeline.dedupe.remember(exposure.name, exposure.window) {
             continue;
         }
-        let exposed = Some((experiment.as_str(), variant.map(String::as_str)));
         let is_kept = match &exposure.written {
             Some(written) => pipeline.emit_written(written, *now_ms, metrics),
             None => {
                 let id = derived_id(exposure.fingerprint);
-                let event = Event { exposure: exposed, ..event(id, EventKind::Exposure, &exposure.unit) };
+                let event =
+                    Event { exposure: Some((experiment, variant)), ..event(id, EventKind::Exposure, &exposure.unit) };
                 pipeline.emit(&event, *now_ms, metrics)
             }
         };
         if !is_kept {
             pipeline.dedupe.forget(exposure.name);
         }
-        metrics.exposed(experiment, variant.map_or("", String::as_str), tag);
+        metrics.exposed(experiment, variant.unwrap_or_default(), tag);
     }
     let is_vendors = pipeline.format().vendor_wire().is_some();
     let reached =
@@ -222,10 +216,10 @@ fn emit(worker: &mut Worker, host: &impl Host, actions: &DeferredActions, status
         });
     let window = pipeline.goals.window(*now_ms);
     for (at, goal) in reached {
-        for (choice, visitor) in &actions.assigned {
-            let Some((experiment, variant)) = snapshot.choice(*choice) else { continue };
+        for (subject, visitor) in &actions.assigned {
+            let Some((experiment, variant, tag)) = subject.names(snapshot) else { continue };
             if pipeline.goals.remember(hash64_seeded(*visitor, goal.key.as_bytes()), window) {
-                metrics.reached(&experiment.key, variant, &goal.key);
+                metrics.reached(experiment, variant.unwrap_or_default(), tag, &goal.key);
             }
         }
         if !is_vendors {

@@ -56,7 +56,7 @@ pub struct DeferredActions {
     /// The visitor's id, for them.
     pub goal_unit: String,
     /// The variants for which they count, each with the visitor's name in the VM's memory of counted goals.
-    pub assigned: Vec<(Choice, u64)>,
+    pub assigned: Vec<(ExposureSubject, u64)>,
     /// The events in a vendor's format of the goals that the vendor knows, by the goals' numbers.
     pub written_goals: Vec<(u32, Vec<u8>)>,
     /// The `Set-Cookie` of a minted id.
@@ -110,6 +110,19 @@ pub enum ExposureSubject {
         /// The variant's tag.
         tag: u64,
     },
+}
+
+impl ExposureSubject {
+    /// The keys of the experiment and of the variant, and the variant's tag. `snapshot` is the one that decided.
+    pub(crate) fn names<'a>(&'a self, snapshot: &'a Snapshot) -> Option<(&'a str, Option<&'a str>, u64)> {
+        match self {
+            ExposureSubject::Choice(choice) => {
+                let (experiment, variant) = snapshot.choice(*choice)?;
+                Some((&experiment.key, Some(&variant.key), variant.tag))
+            }
+            ExposureSubject::Reported { experiment, variant, tag } => Some((experiment, variant.as_deref(), *tag)),
+        }
+    }
 }
 
 impl ResponsePlan {
