@@ -3,7 +3,7 @@
 // The minimum of several runs.
 //
 //   make steps                                 ONLY=features: configs with such a name; DETAILS=1: the times of all callbacks;
-//   CONFIGS=DIR: the configs of tests/steps.rs too, which writes them with the same variable
+//   CONFIGS=DIR: the configs of tests/steps too, which writes them with the same variable
 import {createCipheriv} from 'node:crypto';
 import fs from 'node:fs';
 import {gzipSync} from 'node:zlib';

@@ -14,6 +14,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::LazyLock;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+/// The time of a host whose clock has not moved.
+const CLOCK_START_MS: i64 = 1_795_392_000_000;
 
 static MODULE: LazyLock<Compiled> = LazyLock::new(|| Compiled::built());
 
@@ -21,6 +26,8 @@ fn main() -> ExitCode {
     conformance::main(&[
         CaseTest { name: "module::optimizely_decisions", vendor: "optimizely", run: optimizely_decisions },
         CaseTest { name: "module::growthbook_features", vendor: "growthbook", run: growthbook_features },
+        CaseTest { name: "module::eppo_flags", vendor: "eppo", run: |folder| flags("eppo", folder) },
+        CaseTest { name: "module::flagd_flags", vendor: "flagd", run: |folder| flags("flagd", folder) },
     ])
 }
 
@@ -166,4 +173,41 @@ fn growthbook_features(folder: &Path) {
     }
     println!("feature: {ran} cases through the module, {shown} of them in experiments; skipped: {skipped:?}");
     assert!(ran > 15 && shown > 3, "{ran} {shown}");
+}
+
+/// The cases of a vendor whose rules are decided flag by flag, with texts alone: each file has a payload, a visitor and a time.
+fn flags(vendor: &str, folder: &Path) {
+    let text = std::fs::read_to_string(folder.join("cases.jsonl")).expect("cases");
+    let mut by_payload = BTreeMap::<String, Vec<Value>>::new();
+    let mut skipped = 0;
+    for line in text.lines() {
+        let case: Value = serde_json::from_str(line).unwrap();
+        let (id, attributes) = (&case["input"]["id"], &case["input"]["attributes"]);
+        let has_id = id.as_str().is_some_and(|id| !id.is_empty() && id.trim() == id && id.is_ascii());
+        if has_id && attributes.get("id").is_none() && fits_headers(attributes) {
+            by_payload.entry(case["config"].as_str().unwrap().to_owned()).or_default().push(case);
+        } else {
+            skipped += 1;
+        }
+    }
+    let (mut ran, mut shown) = (0, 0);
+    for (payload, cases) in by_payload {
+        let attributes = |case: &Value| case["input"]["attributes"].as_object().cloned().unwrap_or_default();
+        let all: Vec<Map<String, Value>> = cases.iter().map(attributes).collect();
+        let mut vm = Vm::new(vendor, &read(&folder.join(payload)), &all.iter().flat_map(Map::keys).collect());
+        for (case, attributes) in cases.iter().zip(&all) {
+            let now = OffsetDateTime::parse(case["now"].as_str().unwrap(), &Rfc3339).unwrap();
+            vm.host.clock_ms.set(1_000 * now.unix_timestamp() - CLOCK_START_MS);
+            let (key, expected) = (case["key"].as_str().unwrap(), &case["expect"]);
+            let variant = expected["variant"].as_str().filter(|_| expected["in_experiment"] == true);
+            let pair = variant.map(|variant| assignment_pair(key, variant));
+            let found = vm.assignments(case["input"]["id"].as_str().unwrap(), attributes);
+            let of_flag = found.into_iter().find(|found| found.starts_with(&assignment_pair(key, "")));
+            assert_eq!(of_flag, pair, "{case}");
+            ran += 1;
+            shown += usize::from(pair.is_some());
+        }
+    }
+    println!("{vendor}: {ran} cases through the module, {shown} of them in experiments; {skipped} skipped: no texts");
+    assert!(ran > 30 && shown > 20, "{ran} {shown}");
 }

@@ -4,6 +4,8 @@
 #![allow(missing_docs)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod flags;
+
 use edgesplit_filter::http::headers::HeaderMap;
 use edgesplit_testkit::module::recording_host::RecordingHost;
 use edgesplit_testkit::module::{Compiled, ModuleVm};
@@ -258,93 +260,6 @@ fn optimizely_configs() -> Vec<(&'static str, (&'static str, Value))> {
     ]
 }
 
-fn unleash_configs() -> Vec<(&'static str, (&'static str, Value))> {
-    let feature = |number: usize, strategy: Value, rest: Value| {
-        let feature = json!({"name": format!("f{number}"), "enabled": true, "strategies": [strategy]});
-        extended(feature, &rest)
-    };
-    let rollout =
-        json!({"name": "flexibleRollout", "parameters": {"rollout": "50"}, "variants": [{"name": "a", "weight": 1}]});
-    let constrained = |constraint: Value| json!({"name": "default", "constraints": constraint});
-    let values = list(12_000, |at| format!("v{}", at * 7919 % 12_007).into());
-    let pattern = |_| json!({"contextName": "plan", "operator": "REGEX", "value": "[a-z]{2500}"});
-    let payload = |features: Value, segments: Value| ("unleash", json!({"features": features, "segments": segments}));
-    let none = json!({});
-    let segmented = |number: usize| feature(number, json!({"name": "default", "segments": [number]}), none.clone());
-    let child = |number: usize| {
-        feature(number, rollout.clone(), json!({"dependencies": [{"feature": "f0"}, {"feature": "x"}]}))
-    };
-    let variants = list(2_000, |at| json!({"name": format!("v{at}"), "weight": 1}));
-    vec![
-        ("features", payload(list(5_000, |number| feature(number, rollout.clone(), none.clone())), json!([]))),
-        (
-            "long lists of values",
-            payload(
-                list(10, |number| {
-                    feature(
-                        number,
-                        constrained(json!([{"contextName": "plan", "operator": "IN", "values": values}])),
-                        none.clone(),
-                    )
-                }),
-                json!([]),
-            ),
-        ),
-        (
-            "patterns",
-            payload(list(10, |number| feature(number, constrained(list(1_400, pattern)), none.clone())), json!([])),
-        ),
-        (
-            "segments",
-            payload(
-                list(5_000, segmented),
-                list(
-                    5_000,
-                    |id| json!({"id": id, "constraints": [{"contextName": "plan", "operator": "IN", "values": ["a"]}]}),
-                ),
-            ),
-        ),
-        ("dependencies", payload(list(5_000, child), json!([]))),
-        (
-            "many variants",
-            payload(list(20, |number| feature(number, rollout.clone(), json!({"variants": variants}))), json!([])),
-        ),
-        ("wrong elements", payload(list(50_000, |_| json!(1)), list(50_000, |_| json!(1)))),
-    ]
-}
-
-fn posthog_configs() -> Vec<(&'static str, (&'static str, Value))> {
-    let flag = |number: usize, properties: Value| {
-        json!({"key": format!("f{number}"), "active": true, "filters": {"groups": [{"properties": properties, "rollout_percentage": 50}],
-            "multivariate": {"variants": [{"key": "a", "rollout_percentage": 50}, {"key": "b", "rollout_percentage": 50}]}}})
-    };
-    let filter = |operator: &str, value: Value| json!({"key": "plan", "operator": operator, "value": value});
-    let payload = |flags: Value, cohorts: Value| ("posthog", json!({"flags": flags, "cohorts": cohorts}));
-    let values = list(12_000, |at| format!("v{}", at * 7919 % 12_007).into());
-    let in_cohort = |number: usize| flag(number, json!([{"type": "cohort", "value": format!("c-{number}")}]));
-    let cohort = |_| json!({"type": "AND", "values": [{"type": "OR", "values": [filter("exact", json!(["a", "b"]))]}]});
-    let child = |number: usize| {
-        flag(
-            number,
-            json!([{"type": "flag", "key": "f0", "value": true, "operator": "flag_evaluates_to", "dependency_chain": ["f0", "x"]}]),
-        )
-    };
-    vec![
-        ("flags", payload(list(5_000, |number| flag(number, json!([filter("exact", json!("pro"))]))), json!({}))),
-        (
-            "long lists of values",
-            payload(list(10, |number| flag(number, json!([filter("exact", values.clone())]))), json!({})),
-        ),
-        (
-            "patterns",
-            payload(list(10, |number| flag(number, list(1_800, |_| filter("regex", json!("[a-z]{2500}"))))), json!({})),
-        ),
-        ("cohorts", payload(list(5_000, in_cohort), members("c", 8_000, cohort))),
-        ("dependencies", payload(list(5_000, child), json!({}))),
-        ("wrong elements", payload(list(50_000, |_| json!(1)), list(50_000, |_| json!(1)))),
-    ]
-}
-
 /// Fetches `config` in a VM, and lets another one pick it up, then replaces it by an empty one. Gives the instructions of
 /// each callback.
 fn callbacks(module: &Compiled, format: &str, config: &Value) -> Vec<u64> {
@@ -390,7 +305,15 @@ fn callbacks(module: &Compiled, format: &str, config: &Value) -> Vec<u64> {
     settle(&mut second, &mut work);
     host.clock_ms.set(host.clock_ms.get() + 3_600_000);
     ticks(&mut first, &mut work, 1);
-    let empty = [native(0, |_| Value::Null), growthbook(0, |_| Value::Null, &json!({})), optimizely(&json!({}))];
+    let empty = [
+        native(0, |_| Value::Null),
+        growthbook(0, |_| Value::Null, &json!({})),
+        optimizely(&json!({})),
+        ("unleash", json!({"version": 2, "features": []})),
+        ("posthog", json!({"flags": [], "cohorts": {}})),
+        flags::eppo(0, |_| Value::Null),
+        flags::flagd(0, |_| Value::Null, &json!({})),
+    ];
     let (_, empty) = empty.into_iter().find(|(name, _)| *name == format).unwrap();
     host.log.borrow_mut().clear();
     let token = *host.take_calls().end();
@@ -443,10 +366,20 @@ fn optimizely_datafiles_never_hold_a_worker() {
 
 #[test]
 fn unleash_features_never_hold_a_worker() {
-    check(unleash_configs());
+    check(flags::unleash_configs());
 }
 
 #[test]
 fn posthog_flags_never_hold_a_worker() {
-    check(posthog_configs());
+    check(flags::posthog_configs());
+}
+
+#[test]
+fn eppo_payloads_never_hold_a_worker() {
+    check(flags::eppo_configs());
+}
+
+#[test]
+fn flagd_definitions_never_hold_a_worker() {
+    check(flags::flagd_configs());
 }
