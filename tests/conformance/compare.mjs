@@ -10,6 +10,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
+import * as eppo from "./eppo.mjs";
 import * as flagd from "./flagd.mjs";
 import * as growthbook from "./growthbook.mjs";
 import * as optimizely from "./optimizely.mjs";
@@ -79,7 +80,7 @@ function compare(vendor) {
 }
 
 try {
-  const differences = [growthbook, optimizely, flagd].map(compare).reduce((sum, found) => sum + found);
+  const differences = [growthbook, optimizely, eppo, flagd].map(compare).reduce((sum, found) => sum + found);
   process.exitCode = differences === 0 ? 0 : 1;
 } finally {
   rmSync(folder, { recursive: true });
