@@ -21,9 +21,7 @@ pub(super) fn eppo_configs() -> Vec<(&'static str, (&'static str, Value))> {
         };
         json!({"allocations": [{"key": "all", "rules": [{"conditions": conditions}], "splits": list(splits, split)}]})
     };
-    let one_of = |count: usize| {
-        json!({"attribute": "country", "operator": "ONE_OF", "value": list(count, |at| format!("c{}", at * 7919 % 12_007).into())})
-    };
+    let one_of = |count: usize| json!({"attribute": "country", "operator": "ONE_OF", "value": list(count, |at| format!("c{}", at * 7919 % 12_007).into())});
     let pattern = |at: usize| json!({"attribute": "a", "operator": "MATCHES", "value": format!("^[a-z]{{900}}{at}$")});
     vec![
         ("flags", eppo(5_000, |_| allocation(json!([one_of(3)]), 2))),
@@ -36,9 +34,7 @@ pub(super) fn eppo_configs() -> Vec<(&'static str, (&'static str, Value))> {
 
 /// Definitions of flagd with this targeting for each flag, and these evaluators.
 pub(super) fn flagd(count: usize, targeting: impl Fn(usize) -> Value, evaluators: &Value) -> (&'static str, Value) {
-    let flag = |number: usize| {
-        json!({"state": "ENABLED", "variants": {"a": 1, "b": 2}, "defaultVariant": "a", "targeting": targeting(number)})
-    };
+    let flag = |number: usize| json!({"state": "ENABLED", "variants": {"a": 1, "b": 2}, "defaultVariant": "a", "targeting": targeting(number)});
     ("flagd", json!({"flags": members("f", count, flag), "$evaluators": evaluators}))
 }
 
@@ -49,7 +45,10 @@ pub(super) fn flagd_configs() -> Vec<(&'static str, (&'static str, Value))> {
     vec![
         ("flags", flagd(5_000, |_| json!({"if": [{"in": [{"var": "country"}, ["DE", "AT"]]}, shares]}), &json!({}))),
         ("long conditions", flagd(50, |_| many.clone(), &json!({}))),
-        ("large evaluators", flagd(2_000, |at| json!({"$ref": format!("e-{}", at % 200)}), &members("e", 200, |_| many.clone()))),
+        (
+            "large evaluators",
+            flagd(2_000, |at| json!({"$ref": format!("e-{}", at % 200)}), &members("e", 200, |_| many.clone())),
+        ),
         ("unknown operators", flagd(5_000, |_| json!({"like": 1}), &json!({}))),
         ("wrong flags", ("flagd", json!({"flags": members("f", 60_000, |_| json!(1)), "$evaluators": {}}))),
     ]

@@ -16,6 +16,7 @@ use edgesplit_formats::{Options, compile_bytes, find};
 use serde_json::{Value, json};
 use std::fmt;
 use std::io::BufRead;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The host that events are sent to by default.
 const HOST: &str = "logx.optimizely.com";
@@ -68,6 +69,8 @@ fn main() {
     let evaluator = snapshot.flag_evaluator.as_deref().expect("a vendor's format");
     let wire = format.event_wire().expect("a vendor that takes events");
     let flags: Vec<usize> = (0..).take_while(|flag| !evaluator.outcomes(*flag).is_empty()).collect();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a time after 1970");
+    let now_ms = i64::try_from(now.as_millis()).expect("a time of this age");
     for line in std::io::stdin().lock().lines() {
         let visitor: Value = serde_json::from_str(&line.expect("a line")).expect("a visitor is JSON");
         let attributes = &visitor["attributes"];
@@ -79,7 +82,7 @@ fn main() {
         let id = visitor["id"].as_str();
         evaluator.decide(
             &flags,
-            &FlagVisitor { id, attributes, previewed: &[], sticky_store: None, steps, now_ms: 0 },
+            &FlagVisitor { id, attributes, previewed: &[], sticky_store: None, steps, now_ms },
             &mut sink,
         );
         let host = wire.host(&wire.head(evaluator), HOST).unwrap_or(HOST);
