@@ -47,6 +47,11 @@ struct Vm {
 
 impl Vm {
     fn new(format: &str, payload: &Value, attributes: &BTreeSet<&String>) -> Vm {
+        Vm::at(CLOCK_START_MS, format, payload, attributes)
+    }
+
+    /// A VM that is started at this time.
+    fn at(now_ms: i64, format: &str, payload: &Value, attributes: &BTreeSet<&String>) -> Vm {
         let headers: BTreeMap<String, String> =
             attributes.iter().enumerate().map(|(at, name)| ((*name).clone(), format!("x-a-{at}"))).collect();
         let aliases: Map<String, Value> =
@@ -56,6 +61,7 @@ impl Vm {
             "visitor": {"id": [{"header": "x-id"}], "attributes": aliases, "bots": "include"},
         });
         let host = RecordingHost { response: HeaderMap::from_pairs(&[(":status", "200")]), ..RecordingHost::default() };
+        host.clock_ms.set(now_ms - CLOCK_START_MS);
         let mut vm = ModuleVm::start(&MODULE, &host, "demo").unwrap();
         assert!(vm.configure(&host, plugin.to_string().as_bytes()).unwrap(), "{:?}", host.log.borrow());
         Vm { vm, host, headers, stream: 1 }
@@ -178,26 +184,27 @@ fn growthbook_features(folder: &Path) {
 /// The cases of a vendor whose rules are decided flag by flag, with texts alone: each file has a payload, a visitor and a time.
 fn flags(vendor: &str, folder: &Path) {
     let text = std::fs::read_to_string(folder.join("cases.jsonl")).expect("cases");
-    let mut by_payload = BTreeMap::<String, Vec<Value>>::new();
+    let mut by_payload = BTreeMap::<(String, String), Vec<Value>>::new();
     let mut skipped = 0;
     for line in text.lines() {
         let case: Value = serde_json::from_str(line).unwrap();
         let (id, attributes) = (&case["input"]["id"], &case["input"]["attributes"]);
         let has_id = id.as_str().is_some_and(|id| !id.is_empty() && id.trim() == id && id.is_ascii());
         if has_id && attributes.get("id").is_none() && fits_headers(attributes) {
-            by_payload.entry(case["config"].as_str().unwrap().to_owned()).or_default().push(case);
+            let names = ["config", "now"].map(|name| case[name].as_str().unwrap().to_owned());
+            by_payload.entry(names.into()).or_default().push(case);
         } else {
             skipped += 1;
         }
     }
     let (mut ran, mut shown) = (0, 0);
-    for (payload, cases) in by_payload {
+    for ((payload, now), cases) in by_payload {
+        let now_ms = 1_000 * OffsetDateTime::parse(&now, &Rfc3339).unwrap().unix_timestamp();
         let attributes = |case: &Value| case["input"]["attributes"].as_object().cloned().unwrap_or_default();
         let all: Vec<Map<String, Value>> = cases.iter().map(attributes).collect();
-        let mut vm = Vm::new(vendor, &read(&folder.join(payload)), &all.iter().flat_map(Map::keys).collect());
+        let names = all.iter().flat_map(Map::keys).collect();
+        let mut vm = Vm::at(now_ms, vendor, &read(&folder.join(payload)), &names);
         for (case, attributes) in cases.iter().zip(&all) {
-            let now = OffsetDateTime::parse(case["now"].as_str().unwrap(), &Rfc3339).unwrap();
-            vm.host.clock_ms.set(1_000 * now.unix_timestamp() - CLOCK_START_MS);
             let (key, expected) = (case["key"].as_str().unwrap(), &case["expect"]);
             let variant = expected["variant"].as_str().filter(|_| expected["in_experiment"] == true);
             let pair = variant.map(|variant| assignment_pair(key, variant));
