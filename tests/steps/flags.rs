@@ -27,7 +27,7 @@ pub(super) fn eppo_configs() -> Vec<(&'static str, (&'static str, Value))> {
         ("flags", eppo(5_000, |_| allocation(json!([one_of(3)]), 2))),
         ("long lists", eppo(20, |_| allocation(json!([one_of(12_000)]), 2))),
         ("many splits", eppo(50, |_| allocation(json!([]), 1_000))),
-        ("patterns", eppo(50, |_| allocation(list(1_500, pattern), 2))),
+        ("patterns", eppo(30, |_| allocation(list(1_500, pattern), 2))),
         ("wrong flags", ("eppo", json!({"createdAt": "r", "flags": members("f", 60_000, |_| json!(1))}))),
     ]
 }
@@ -44,10 +44,10 @@ pub(super) fn flagd_configs() -> Vec<(&'static str, (&'static str, Value))> {
     let many = json!({"or": list(2_000, chain)});
     vec![
         ("flags", flagd(5_000, |_| json!({"if": [{"in": [{"var": "country"}, ["DE", "AT"]]}, shares]}), &json!({}))),
-        ("long conditions", flagd(50, |_| many.clone(), &json!({}))),
+        ("long conditions", flagd(25, |_| many.clone(), &json!({}))),
         (
             "large evaluators",
-            flagd(2_000, |at| json!({"$ref": format!("e-{}", at % 200)}), &members("e", 200, |_| many.clone())),
+            flagd(1_000, |at| json!({"$ref": format!("e-{}", at % 25)}), &members("e", 25, |_| many.clone())),
         ),
         ("unknown operators", flagd(5_000, |_| json!({"like": 1}), &json!({}))),
         ("wrong flags", ("flagd", json!({"flags": members("f", 60_000, |_| json!(1)), "$evaluators": {}}))),
