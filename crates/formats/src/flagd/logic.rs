@@ -3,7 +3,6 @@
 use crate::diagnostics::{Node, Problems, unknown};
 use crate::stepwise::size;
 use serde_json::Value;
-use std::collections::HashMap;
 use std::rc::Rc;
 
 /// An expression.
@@ -83,7 +82,10 @@ operators! {
 }
 
 /// The evaluators that flags share, as far as flags named them. None for one that cannot be read, or is being read.
-pub(super) type Evaluators = HashMap<String, Option<Rc<Logic>>>;
+pub(super) type Evaluators = Vec<(String, Option<Rc<Logic>>)>;
+
+/// How many evaluators flags may name.
+const EVALUATORS_MAX: usize = 1_000;
 
 /// How deep evaluators may name others. It bounds the work of reading one flag.
 const EVALUATOR_DEPTH_MAX: usize = 8;
@@ -137,8 +139,10 @@ impl Reader<'_> {
     /// The evaluator that is named here.
     fn evaluator(&mut self, node: Node<'_>) -> Option<Rc<Logic>> {
         let name = node.string(self.problems)?;
-        if !self.evaluators.contains_key(name) {
-            self.evaluators.insert(name.to_owned(), None);
+        let known = self.evaluators.iter().position(|(known, _)| known == name);
+        let number = known.unwrap_or(self.evaluators.len());
+        if known.is_none() && number < EVALUATORS_MAX {
+            self.evaluators.push((name.to_owned(), None));
             let list = self.root.path.field("$evaluators");
             let value = self.root.value.get("$evaluators").and_then(|evaluators| evaluators.get(name));
             if let Some(value) = value.filter(|_| self.depth < EVALUATOR_DEPTH_MAX) {
@@ -146,10 +150,12 @@ impl Reader<'_> {
                 self.depth += 1;
                 let read = self.read(Node { value, path: &list.field(name) });
                 self.depth -= 1;
-                self.evaluators.insert(name.to_owned(), read.map(Rc::new));
+                if let Some((_, evaluator)) = self.evaluators.get_mut(number) {
+                    *evaluator = read.map(Rc::new);
+                }
             }
         }
-        let found = self.evaluators.get(name).cloned().flatten();
+        let found = self.evaluators.get(number).and_then(|(_, evaluator)| evaluator.clone());
         if found.is_none() {
             let message = format!("there is no usable evaluator {name:?}: decisions that need it are errors");
             self.problems.error(node.path, message);
