@@ -17,7 +17,7 @@ pub(super) fn eppo_configs() -> Vec<(&'static str, (&'static str, Value))> {
     let allocation = |conditions: Value, splits: usize| {
         let split = |at: usize| {
             let ranges = json!([{"start": 10 * at, "end": 10 * at + 10}]);
-            json!({"variationKey": if at % 2 == 0 { "a" } else { "b" }, "shards": [{"salt": "s", "ranges": ranges}]})
+            json!({"variationKey": if at.is_multiple_of(2) { "a" } else { "b" }, "shards": [{"salt": "s", "ranges": ranges}]})
         };
         json!({"allocations": [{"key": "all", "rules": [{"conditions": conditions}], "splits": list(splits, split)}]})
     };
