@@ -181,14 +181,14 @@ impl<'r> Reader<'r> {
         do_log: bool,
     ) -> Option<(Split, bool)> {
         let variation = scope.required_text(node, "variationKey")?;
-        let extra = match self.is_datadog {
-            true => node
-                .value
-                .get("serialId")
-                .filter(|id| id.is_i64())
-                .map(|id| Map::from_iter([("serial_id".to_owned(), id.clone())])),
-            false => scope.member(node, "extraLogging", |scope, node| node.object(&mut scope.problems).cloned()),
-        };
+        let mut extra = Map::new();
+        if self.is_datadog {
+            let number = node.value.get("serialId").filter(|id| id.is_i64());
+            number.and_then(|number| extra.insert("serial_id".to_owned(), number.clone()));
+        } else {
+            let own = scope.member(node, "extraLogging", |scope, node| node.object(&mut scope.problems).cloned());
+            extra = own.unwrap_or_default();
+        }
         let mut shards =
             scope.required(node, "shards", |scope, node| scope.list(node, |scope, node| self.shard(scope, node)))?;
         let has_shards = !shards.is_empty();
@@ -210,7 +210,7 @@ impl<'r> Reader<'r> {
         value: Value,
         allocation: &str,
         in_experiment: bool,
-        extra: Option<Map<String, Value>>,
+        extra: Map<String, Value>,
     ) -> usize {
         self.bytes += OUTCOME_SIZE + size(&value);
         if self.bytes > FLAG_OUTCOME_BYTES_MAX {
@@ -219,7 +219,7 @@ impl<'r> Reader<'r> {
         }
         let experiment = Some(format!("{}-{allocation}", self.key));
         self.outcomes.push(Outcome { variant: Some(variation), experiment, value, in_experiment });
-        self.reports.push(Report { allocation: allocation.to_owned(), extra: extra.unwrap_or_default() });
+        self.reports.push(Report { allocation: allocation.to_owned(), extra });
         self.outcomes.len() - 1
     }
 

@@ -91,8 +91,10 @@ impl Evaluation<'_> {
             Operator::Reduce => {
                 let (list, mut accumulator) = (elements(at(0)?)?, at(2)?);
                 for current in list {
-                    let members = [("accumulator".to_owned(), accumulator), ("current".to_owned(), current)];
-                    let element = Value::Object(Map::from_iter(members));
+                    let mut element = Map::new();
+                    element.insert("accumulator".to_owned(), accumulator);
+                    element.insert("current".to_owned(), current);
+                    let element = Value::Object(element);
                     accumulator = match arguments.get(1) {
                         Some(logic) => self.eval(logic, Data::Element(&element))?,
                         None => Value::Null,
