@@ -53,6 +53,12 @@ pub fn write_joined(start: &[u8], events: &mut dyn Iterator<Item = &[u8]>, end: 
     out.extend_from_slice(end);
 }
 
+/// Appends `text` as JSON.
+pub fn write_text(text: &str, out: &mut Vec<u8>) {
+    // Writing to memory and encoding a text cannot fail.
+    let _ = serde_json::to_writer(out, text);
+}
+
 /// An event of one visitor.
 #[derive(Clone, Copy)]
 pub struct VendorEvent<'a> {

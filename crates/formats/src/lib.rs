@@ -49,6 +49,7 @@ pub mod registry;
 mod request_headers;
 mod scope;
 mod semver;
+mod shape;
 mod splitter;
 pub mod stepwise;
 pub mod unleash;

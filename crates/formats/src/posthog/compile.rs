@@ -1,10 +1,9 @@
 //! Compiles flags and cohorts, element by element.
 
-use super::filter::Filter;
-use super::rules::{Aggregation, Condition, Flag, Group, Holdout, Tree};
-use super::wire::{FiltersWire, FlagWire, GroupWire, HoldoutWire};
-use crate::diagnostics::{Node, Path, Problems};
-use crate::element::read;
+use super::filter::{Filter, plain_text};
+use super::rules::{Aggregation, Condition, Flag, Group, Holdout, ON, Tree};
+use crate::diagnostics::{Node, Problems};
+use crate::shape::{self, Shape, is_true, list, number, text};
 use edgesplit_engine::condition::{CONDITION_DEPTH_MAX, CONFIG_INSTRUCTIONS_MAX};
 use edgesplit_engine::flag::Outcome;
 use edgesplit_engine::json;
@@ -26,66 +25,94 @@ pub(super) struct Compiler {
     instructions: usize,
 }
 
+const FLAG: Shape = Shape::Object(&[
+    ("key", true, Shape::Key),
+    ("active", false, Shape::Flag),
+    ("ensure_experience_continuity", false, Shape::Flag),
+    ("bucketing_identifier", false, Shape::Text),
+    ("has_experiment", false, Shape::Flag),
+    (
+        "filters",
+        false,
+        Shape::Object(&[
+            ("groups", false, GROUPS),
+            ("multivariate", false, Shape::Object(&[("variants", false, VARIANTS)])),
+            ("payloads", false, Shape::Object(&[])),
+            (GROUP_TYPE, false, Shape::Whole),
+            ("early_exit", false, Shape::Flag),
+            ("holdout", false, Shape::Object(&[("exclusion_percentage", false, Shape::Number)])),
+            ("feature_enrollment", false, Shape::Flag),
+            ("bucketing_identifier", false, Shape::Text),
+        ]),
+    ),
+]);
+
+const GROUPS: Shape = Shape::List(&Shape::Object(&[
+    ("properties", false, Shape::List(&CONDITION)),
+    ("rollout_percentage", false, Shape::Number),
+    ("variant", false, Shape::Text),
+    (GROUP_TYPE, false, Shape::Whole),
+]));
+
+const VARIANTS: Shape =
+    Shape::List(&Shape::Object(&[("key", true, Shape::Key), ("rollout_percentage", true, Shape::Number)]));
+
+const CONDITION: Shape = Shape::Object(&[("key", false, Shape::Text), ("operator", false, Shape::Text)]);
+
+const GROUP_TYPE: &str = "aggregation_group_type_index";
+
 impl Compiler {
     /// Compiles the flag at `node`. None if it has another shape.
     pub(super) fn flag(&mut self, node: Node<'_>, position: usize, problems: &mut Problems) -> Option<Flag> {
-        let FlagWire { key, active, filters, continuity, bucketing, has_experiment } = read(node, problems)?;
-        let FiltersWire {
-            groups,
-            multivariate,
-            payloads,
-            aggregation,
-            early_exit,
-            holdout,
-            feature_enrollment,
-            bucketing: older,
-        } = filters;
-        let outcome = |variant: Option<String>, result: Value| {
-            let name = variant.as_deref().map_or_else(|| result.to_string(), str::to_owned);
-            let value = payloads.get(&name).map_or(result, payload);
-            Outcome { in_experiment: variant.is_some() && has_experiment, variant, experiment: None, value }
-        };
-        let of_text = |text: String| outcome(Some(text.clone()), text.into());
-        let off = Outcome { variant: None, experiment: None, value: Value::Bool(false), in_experiment: false };
-        let mut outcomes = vec![off, outcome(None, Value::Bool(true))];
-        let (mut end, mut variants, mut by_name) = (0.0, Vec::new(), HashMap::new());
-        for variant in multivariate.variants {
-            end += variant.share / 100.0;
-            // A payload may be long, so two variants of one name share it.
-            let outcome = *by_name.entry(variant.key).or_insert_with_key(|name| {
-                outcomes.push(of_text(name.clone()));
-                outcomes.len() - 1
-            });
-            variants.push((end, outcome));
+        if !shape::check(node, &FLAG, problems) {
+            return None;
         }
-        let flag_type = aggregation.map(Value::from);
         let path = node.path.field("filters");
-        let path = path.field("groups");
-        let compile = |(index, group)| self.group(group, flag_type.as_ref(), &by_name, &path.index(index), problems);
-        let groups = groups.into_iter().enumerate().map(compile).collect::<Option<Vec<Group>>>()?;
-        let aggregation = self.aggregation(flag_type.as_ref().unwrap_or(&Value::Null));
-        if matches!(aggregation, Aggregation::Unknown) {
-            let path = node.path.field("filters");
-            problems
-                .error(&path.field("aggregation_group_type_index"), "an unknown type of groups: the flag is undecided");
+        let filters = Node { value: node.value.get("filters").unwrap_or(&Value::Null), path: &path };
+        let has_experiment = node.value.get("has_experiment").and_then(Value::as_bool).unwrap_or(true);
+        let payloads = filters.value.get("payloads");
+        let outcome = |variant: Option<&str>, name: &str, result: Value| Outcome {
+            variant: variant.map(str::to_owned),
+            experiment: None,
+            value: payloads.and_then(|payloads| payloads.get(name)).map_or(result, payload),
+            in_experiment: variant.is_some() && has_experiment,
+        };
+        let off = Outcome { variant: None, experiment: None, value: Value::Bool(false), in_experiment: false };
+        let mut outcomes = vec![off, outcome(None, "true", Value::Bool(true))];
+        let (mut end, mut variants, mut by_name) = (0.0, Vec::new(), HashMap::new());
+        for variant in filters.value.get("multivariate").map(|all| list(all, "variants")).unwrap_or_default() {
+            let name = text(variant, "key").unwrap_or_default();
+            end += number(variant, "rollout_percentage").unwrap_or_default() / 100.0;
+            // A payload may be long, so two variants of one name share it.
+            if !by_name.contains_key(name) {
+                by_name.insert(name.to_owned(), outcomes.len());
+                outcomes.push(outcome(Some(name), name, name.into()));
+            }
+            variants.push((end, by_name.get(name).copied().unwrap_or(ON)));
         }
-        let holdout = holdout.and_then(|HoldoutWire { id, share }| {
-            let id =
-                id.filter(|id| !id.is_null()).map(|id| id.as_str().map_or_else(|| id.to_string(), str::to_owned))?;
-            let share = share?.clamp(0.0, 100.0) / 100.0;
-            outcomes.push(of_text(format!("holdout-{id}")));
+        let groups = list(filters.value, "groups");
+        let groups = Node { path: &path.field("groups"), ..filters }
+            .read_all(groups, |group| self.group(group, filters.value, &by_name, problems))?;
+        let aggregation = self.aggregation(filters.value.get(GROUP_TYPE).unwrap_or(&Value::Null));
+        if matches!(aggregation, Aggregation::Unknown) {
+            problems.error(&path.field(GROUP_TYPE), "an unknown type of groups: the flag is undecided");
+        }
+        let holdout = filters.value.get("holdout").and_then(|holdout| {
+            let id = holdout.get("id").filter(|id| !id.is_null())?;
+            let share = number(holdout, "exclusion_percentage")?.clamp(0.0, 100.0) / 100.0;
+            let name = format!("holdout-{}", plain_text(id));
+            outcomes.push(outcome(Some(&name), &name, name.as_str().into()));
             Some(Holdout { share, outcome: outcomes.len() - 1 })
         });
-        let bucketing = bucketing.filter(|name| !name.is_empty()).or(older);
-        let (by_device, enrolls) = (bucketing.as_deref() == Some("device_id"), feature_enrollment);
+        let bucketing = text(node.value, "bucketing_identifier").filter(|name| !name.is_empty());
         Some(Flag {
-            key,
+            key: text(node.value, "key").unwrap_or_default().to_owned(),
             position,
-            active,
-            continuity,
-            by_device,
-            enrolls,
-            early_exit,
+            active: is_true(node.value, "active"),
+            continuity: is_true(node.value, "ensure_experience_continuity"),
+            by_device: bucketing.or(text(filters.value, "bucketing_identifier")) == Some("device_id"),
+            enrolls: is_true(filters.value, "feature_enrollment"),
+            early_exit: is_true(filters.value, "early_exit"),
             aggregation,
             groups,
             variants,
@@ -96,21 +123,19 @@ impl Compiler {
 
     fn group(
         &mut self,
-        wire: GroupWire,
-        flag_type: Option<&Value>,
+        node: Node<'_>,
+        filters: &Value,
         variants: &HashMap<String, usize>,
-        path: &Path<'_>,
         problems: &mut Problems,
     ) -> Option<Group> {
-        let list = path.field("properties");
-        let mut conditions = Vec::new();
-        for (index, value) in wire.properties.iter().enumerate() {
-            conditions.push(self.condition(Node { value, path: &list.index(index) }, problems)?);
-        }
-        let variant = wire.variant.and_then(|name| variants.get(&name).copied());
-        let aggregation = wire.aggregation.filter(|own| own != flag_type.unwrap_or(&Value::Null));
-        let aggregation = aggregation.map(|own| self.aggregation(&own));
-        Some(Group { conditions, share: wire.share.map(|share| share / 100.0), variant, aggregation })
+        let path = node.path.field("properties");
+        let conditions = Node { path: &path, ..node }
+            .read_all(list(node.value, "properties"), |condition| self.condition(condition, problems))?;
+        let share = number(node.value, "rollout_percentage").map(|share| share / 100.0);
+        let variant = text(node.value, "variant").and_then(|name| variants.get(name).copied());
+        // Null is a type of its own: persons.
+        let own = node.value.get(GROUP_TYPE).filter(|own| *own != filters.get(GROUP_TYPE).unwrap_or(&Value::Null));
+        Some(Group { conditions, share, variant, aggregation: own.map(|own| self.aggregation(own)) })
     }
 
     fn aggregation(&self, group_type: &Value) -> Aggregation {
@@ -125,23 +150,23 @@ impl Compiler {
 
     /// Compiles the condition at `node`. None if it has another shape.
     fn condition(&mut self, node: Node<'_>, problems: &mut Problems) -> Option<Condition> {
-        node.object(problems)?;
-        let text = |name: &str| node.value.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+        if !shape::check(node, &CONDITION, problems) {
+            return None;
+        }
+        let text = |name: &str| text(node.value, name).filter(|text| !text.is_empty());
         match text("type") {
             Some("cohort") => {
                 let value = node.value.get("value").unwrap_or(&Value::Null);
-                let id = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-                let position = self.cohort_ids.get(&id).copied();
+                let position = self.cohort_ids.get(&*plain_text(value)).copied();
                 if position.is_none() {
-                    let message = format!("there is no cohort {id}: the flag is undecided");
+                    let message = format!("there is no cohort {value}: the flag is undecided");
                     problems.error(&node.path.field("value"), message);
                 }
-                let is_in = match text("operator").unwrap_or("exact") {
-                    "exact" | "in" => Some(true),
-                    "not_in" => Some(false),
-                    operator => {
-                        let message = format!("unknown operator {operator:?} of a cohort: the flag may be undecided");
-                        problems.error(&node.path.field("operator"), message);
+                let is_in = match text("operator") {
+                    None | Some("exact" | "in") => Some(true),
+                    Some("not_in") => Some(false),
+                    Some(_) => {
+                        problems.error(&node.path.field("operator"), "unknown for cohorts: the flag may be undecided");
                         None
                     }
                 };
@@ -162,25 +187,20 @@ impl Compiler {
     }
 
     fn dependency(&self, node: Node<'_>, problems: &mut Problems) -> Condition {
-        let key = node.value.get("key").and_then(Value::as_str).filter(|key| !key.is_empty());
+        let key = text(node.value, "key").filter(|key| !key.is_empty());
         let value = node.value.get("value").filter(|value| !value.is_null());
-        let operator = node.value.get("operator").and_then(Value::as_str);
-        let (Some(key), Some(value), Some("flag_evaluates_to")) = (key, value, operator) else {
+        let (Some(key), Some(value), Some("flag_evaluates_to")) = (key, value, text(node.value, "operator")) else {
             problems.error(node.path, "expected a key, a value and the operator flag_evaluates_to: no visitor matches");
             return Condition::Never;
         };
         let path = node.path.field("dependency_chain");
-        let list = node.value.get("dependency_chain").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-        if list.is_empty() {
+        let chain: Vec<String> =
+            list(node.value, "dependency_chain").iter().map(|key| plain_text(key).into_owned()).collect();
+        if chain.is_empty() {
             problems.error(&path, "expected a list of flags: the flag is undecided");
         }
-        let mut chain = Vec::new();
-        for (index, element) in list.iter().enumerate() {
-            let known = element.as_str().filter(|key| self.keys.contains(*key));
-            if known.is_none() {
-                problems.error(&path.index(index), format!("there is no flag {element}: the flag is undecided"));
-            }
-            chain.push(element.as_str().unwrap_or_default().to_owned());
+        for (index, key) in chain.iter().enumerate().filter(|(_, key)| !self.keys.contains(*key)) {
+            problems.error(&path.index(index), format!("there is no flag {key:?}: the flag is undecided"));
         }
         Condition::Flag { key: key.to_owned(), value: value.clone(), chain }
     }
@@ -190,9 +210,8 @@ impl Compiler {
         if node.value.as_object().is_some_and(Map::is_empty) {
             return Tree::Entries { all: true, entries: Vec::new() };
         }
-        let group_type = node.value.get("type").and_then(Value::as_str);
-        let values = node.value.get("values");
-        let (all, list) = match (group_type, values.and_then(Value::as_array)) {
+        let values = node.value.get("values").and_then(Value::as_array);
+        let (all, list) = match (text(node.value, "type"), values) {
             (Some(name @ ("AND" | "OR")), Some(list)) if depth < CONDITION_DEPTH_MAX => (name == "AND", list),
             _ => {
                 node.expected(problems, "an object with the type AND or OR, and a list of values");

@@ -5,6 +5,7 @@ use super::pattern::Pattern;
 use super::verdict::{Cause, Verdict};
 use crate::diagnostics::{Node, Problems};
 use crate::metered::Metered;
+use crate::shape::text;
 use edgesplit_engine::attribute::{AttributeName, AttributeValue};
 use edgesplit_engine::condition::Accepts;
 use edgesplit_engine::condition::value::{JsValue, ValueSet, lower_case};
@@ -63,18 +64,14 @@ type Version = [u64; 3];
 impl Filter {
     /// Compiles the filter at `node`. `version` is that of comparisons.
     pub(super) fn compile(node: Node<'_>, version: u64, problems: &mut Problems) -> Option<Filter> {
-        let text = |name: &str| node.value.get(name).filter(|value| !value.is_null());
-        let path = node.path.field("key");
-        let key = Node { value: node.value.get("key").unwrap_or(&Value::Null), path: &path }.string(problems)?;
-        let path = node.path.field("operator");
-        let operator = match text("operator") {
-            Some(value) => Node { value, path: &path }.string(problems)?,
-            None => "",
+        let Some(key) = text(node.value, "key") else {
+            problems.error(&node.path.field("key"), "missing");
+            return None;
         };
-        let operator = if operator.is_empty() { "exact" } else { operator };
+        let operator = text(node.value, "operator").filter(|operator| !operator.is_empty()).unwrap_or("exact");
         let value = node.value.get("value").unwrap_or(&Value::Null);
         let test = test(operator, value, version).unwrap_or_else(|| {
-            let path = if is_known(operator) { node.path.field("value") } else { path };
+            let path = node.path.field(if is_known(operator) { "value" } else { "operator" });
             problems.error(&path, format!("{operator} {value} cannot be decided here: the flag may be undecided"));
             Test::Unusable { fails_null: operator.starts_with("is_date_") || operator.starts_with("semver_") }
         });
@@ -179,7 +176,7 @@ fn is_known(operator: &str) -> bool {
 fn test(operator: &str, value: &Value, version_of_matching: u64) -> Option<Test> {
     let (name, negated) = operator.strip_prefix("not_").map_or((operator, false), |name| (name, true));
     if let Some((_, is_part)) = PARTS.iter().find(|(known, _)| *known == name) {
-        return Some(Test::Part { is_part: *is_part, text: text(value).to_ascii_lowercase(), negated });
+        return Some(Test::Part { is_part: *is_part, text: plain_text(value).to_ascii_lowercase(), negated });
     }
     Some(match operator {
         "is_set" | "is_not_set" => Test::Set(operator == "is_set"),
@@ -191,17 +188,17 @@ fn test(operator: &str, value: &Value, version_of_matching: u64) -> Option<Test>
                 let one = std::slice::from_ref(value);
                 let candidates = value.as_array().map_or(one, Vec::as_slice);
                 let texts: Vec<Value> =
-                    candidates.iter().map(|value| lower_case(&text(value)).into_owned().into()).collect();
+                    candidates.iter().map(|value| lower_case(&plain_text(value)).into_owned().into()).collect();
                 Exact::Texts(ValueSet::new(&texts, false))
             };
             Test::Exact { exact, negated: operator == "is_not" }
         }
-        "regex" | "not_regex" => Test::Pattern { pattern: Pattern::compile(&text(value)), negated },
+        "regex" | "not_regex" => Test::Pattern { pattern: Pattern::compile(&plain_text(value)), negated },
         "gt" | "gte" | "lt" | "lte" => Test::Number(order(operator)?, number_of(&AttributeValue::Json(value))?),
-        "is_date_before" => Test::Date(Ordering::is_lt, Bound::parse(&text(value))?),
-        "is_date_after" => Test::Date(Ordering::is_gt, Bound::parse(&text(value))?),
+        "is_date_before" => Test::Date(Ordering::is_lt, Bound::parse(&plain_text(value))?),
+        "is_date_after" => Test::Date(Ordering::is_gt, Bound::parse(&plain_text(value))?),
         _ => {
-            let text = text(value);
+            let text = plain_text(value);
             match operator.strip_prefix("semver_")? {
                 "tilde" => {
                     let [major, minor, patch] = version(&text)?;
@@ -224,7 +221,7 @@ fn test(operator: &str, value: &Value, version_of_matching: u64) -> Option<Test>
 }
 
 /// The text of a value: itself, or its JSON.
-fn text(value: &Value) -> Cow<'_, str> {
+pub(super) fn plain_text(value: &Value) -> Cow<'_, str> {
     match value {
         Value::String(text) => text.into(),
         value => value.to_string().into(),
@@ -234,7 +231,7 @@ fn text(value: &Value) -> Cow<'_, str> {
 fn text_of<'a>(actual: &'a AttributeValue<'_>) -> Cow<'a, str> {
     match actual {
         AttributeValue::Text(text) => Cow::Borrowed(text),
-        AttributeValue::Json(value) => text(value),
+        AttributeValue::Json(value) => plain_text(value),
         AttributeValue::Missing => Cow::Borrowed(""),
     }
 }

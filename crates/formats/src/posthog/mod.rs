@@ -11,7 +11,6 @@
 //! | module | purpose |
 //! |---|---|
 //! | `format` | the entry in the table of formats, and the steps of compiling |
-//! | `wire` | the payload, as it is written |
 //! | `compile` | flags and cohorts |
 //! | `filter` | filters on properties, and their values |
 //! | `date` | their dates |
@@ -32,7 +31,6 @@ mod format;
 mod pattern;
 mod rules;
 mod verdict;
-mod wire;
 
 pub use format::PostHog;
 

@@ -1,11 +1,11 @@
 //! Constraints on the context of a visitor.
 
-use super::wire::ConstraintWire;
 use crate::diagnostics::{Path, Problems};
 use crate::metered::Metered;
 use crate::moment;
 use crate::re2;
 use crate::semver::{STRICT, Version};
+use crate::shape::{is_true, list, text};
 use edgesplit_engine::attribute::AttributeName;
 use edgesplit_engine::condition::value::{JsValue, ValueSet, lower_case};
 use edgesplit_engine::condition::{Accepts, CONFIG_INSTRUCTIONS_MAX};
@@ -87,41 +87,34 @@ struct Range {
 }
 
 impl Constraint {
-    /// The constraint in `wire`. None if it is not understood: the feature is off then.
+    /// The constraint `wire`. None if it is not understood: the feature is off then.
     pub(super) fn compile(
-        wire: ConstraintWire,
+        wire: &Value,
         path: &Path<'_>,
         instructions: &mut usize,
         problems: &mut Problems,
     ) -> Option<Constraint> {
-        #[cfg(not(target_arch = "wasm32"))]
-        let shown = {
-            let not = if wire.inverted { "not " } else { "" };
-            let operand =
-                wire.value.as_ref().map_or_else(|| format!("{:?}", wire.values), |value| format!("{value:?}"));
-            format!("{not}{} {operand}", wire.operator)
+        let operator = text(wire, "operator").unwrap_or_default();
+        let inverted = is_true(wire, "inverted");
+        let check = match check(wire, operator, instructions) {
+            Ok(check) => check,
+            Err((field, message)) => {
+                problems.error(&path.field(field), format!("{message}; the feature is off"));
+                return None;
+            }
         };
-        let check = check(&wire, instructions).map_err(|(field, message)| {
-            problems.error(&path.field(field), format!("{message}; the feature is off"));
-        });
         // To the SDKs, such a version never holds, inverted or not.
-        let is_spelled_out = wire.operator.starts_with("SEMVER_") && matches!(check, Ok(Check::Never));
+        let is_spelled_out = operator.starts_with("SEMVER_") && matches!(check, Check::Never);
         Some(Constraint {
-            source: Source::new(&wire.context_name),
-            check: check.ok()?,
-            inverted: wire.inverted && !is_spelled_out,
+            source: Source::new(text(wire, "contextName").unwrap_or_default()),
+            check,
+            inverted: inverted && !is_spelled_out,
             #[cfg(not(target_arch = "wasm32"))]
-            shown,
+            shown: {
+                let operand = wire.get("value").or(wire.get("values")).unwrap_or(&Value::Null);
+                format!("{}{operator} {operand}", if inverted { "not " } else { "" })
+            },
         })
-    }
-
-    /// The constraint of a strategy that lists users or addresses.
-    pub(super) fn of_list(context_name: &str, operator: &str, list: Option<String>) -> Constraint {
-        let values = list.iter().flat_map(|list| list.split(',')).map(|value| value.trim().to_owned()).collect();
-        let (context_name, operator) = (context_name.to_owned(), operator.to_owned());
-        let wire =
-            ConstraintWire { context_name, operator, values, value: None, inverted: false, case_insensitive: false };
-        Constraint::compile(wire, &Path::Root, &mut 0, &mut Problems::new()).unwrap_or_else(Constraint::never)
     }
 
     /// A constraint that never holds.
@@ -172,8 +165,7 @@ impl Constraint {
 }
 
 /// The check of a constraint, or the field that is not understood, and why.
-fn check(wire: &ConstraintWire, instructions: &mut usize) -> Result<Check, (&'static str, String)> {
-    let unknown = || ("operator", format!("unknown operator {:?}", wire.operator));
+fn check(wire: &Value, operator: &str, instructions: &mut usize) -> Result<Check, (&'static str, String)> {
     let accepts = |name: &str| -> Result<Accepts, (&'static str, String)> {
         Ok(match name {
             "EQ" => Ordering::is_eq,
@@ -181,54 +173,38 @@ fn check(wire: &ConstraintWire, instructions: &mut usize) -> Result<Check, (&'st
             "GTE" => Ordering::is_ge,
             "LT" | "BEFORE" => Ordering::is_lt,
             "LTE" => Ordering::is_le,
-            _ => return Err(unknown()),
+            _ => return Err(("operator", format!("unknown operator {operator:?}"))),
         })
     };
-    let value = wire.value.as_deref();
-    let invalid = |expected: &str| ("value", format!("expected {expected}, found {:?}", value.unwrap_or_default()));
+    let (value, values) = (text(wire, "value"), list(wire, "values"));
+    let invalid = || ("value", format!("{operator} cannot read {:?}", value.unwrap_or_default()));
+    let folded = is_true(wire, "caseInsensitive");
     let part = |is_part| {
-        let fold = |value: &String| if wire.case_insensitive { lower_case(value).into_owned() } else { value.clone() };
-        let values = wire.values.iter().map(fold).collect();
-        Ok(Check::Part { is_part, values, folded: wire.case_insensitive })
+        let fold = |value: &str| if folded { lower_case(value).into_owned() } else { value.to_owned() };
+        Ok(Check::Part { is_part, values: values.iter().filter_map(Value::as_str).map(fold).collect(), folded })
     };
-    match wire.operator.split_once('_').unwrap_or((&wire.operator, "")) {
-        ("IN", "") | ("NOT", "IN") => {
-            let values: Vec<Value> = wire.values.iter().map(|value| value.as_str().into()).collect();
-            Ok(Check::In(ValueSet::new(&values, false), wire.operator == "IN"))
-        }
+    match operator.split_once('_').unwrap_or((operator, "")) {
+        ("IN", "") | ("NOT", "IN") => Ok(Check::In(ValueSet::new(values, false), operator == "IN")),
         ("STR", "STARTS_WITH") => part(|text, part| text.starts_with(part)),
         ("STR", "ENDS_WITH") => part(|text, part| text.ends_with(part)),
         ("STR", "CONTAINS") => part(|text, part| text.contains(part)),
-        ("NUM", name) => {
-            let accepts = accepts(name)?;
-            let bound = value.and_then(number::read).ok_or_else(|| invalid("a number"))?;
-            Ok(Check::Number(accepts, bound))
-        }
-        ("DATE", name) => {
-            let accepts = accepts(name)?;
-            let bound = value.and_then(moment::micros).ok_or_else(|| invalid("a date"))?;
-            Ok(Check::Time(accepts, bound))
-        }
+        ("NUM", name) => Ok(Check::Number(accepts(name)?, value.and_then(number::read).ok_or_else(invalid)?)),
+        ("DATE", name) => Ok(Check::Time(accepts(name)?, value.and_then(moment::micros).ok_or_else(invalid)?)),
         ("SEMVER", _) if value.is_some_and(|value| value.starts_with('v')) => Ok(Check::Never),
         ("SEMVER", name) => {
-            let accepts = accepts(name)?;
-            let bound = value.and_then(|value| Version::parse(value, STRICT)).ok_or_else(|| invalid("a version"))?;
-            Ok(Check::Version(accepts, bound))
+            let version = value.and_then(|value| Version::parse(value, STRICT));
+            Ok(Check::Version(accepts(name)?, version.ok_or_else(invalid)?))
         }
-        ("REGEX", "") => {
-            let Some(regex) =
-                re2::compile(value.unwrap_or_default(), wire.case_insensitive).map_err(|message| ("value", message))?
-            else {
-                return Ok(Check::Never);
-            };
-            *instructions += regex.instructions();
-            match *instructions {
-                ..=CONFIG_INSTRUCTIONS_MAX => Ok(Check::Regex(regex)),
-                _ => Err(("value", "the patterns of the payload are too large together".to_owned())),
+        ("REGEX", "") => match re2::compile(value.unwrap_or_default(), folded) {
+            Ok(None) => Ok(Check::Never),
+            Ok(Some(regex)) => {
+                *instructions += regex.instructions();
+                if *instructions > CONFIG_INSTRUCTIONS_MAX { Err(invalid()) } else { Ok(Check::Regex(regex)) }
             }
-        }
-        ("IN", "CIDR") => Ok(Check::Address(wire.values.iter().filter_map(|range| read_range(range)).collect())),
-        _ => Err(unknown()),
+            Err(message) => Err(("value", message)),
+        },
+        ("IN", "CIDR") => Ok(Check::Address(values.iter().filter_map(Value::as_str).filter_map(read_range).collect())),
+        (_, _) => accepts("").map(|_| Check::Never),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Unleash in the table of formats.
 
-use super::compile::Compiler;
+use super::compile::{Compiler, NONE};
 use super::feature::Features;
 use super::metrics;
 #[cfg(not(target_arch = "wasm32"))]
@@ -78,8 +78,8 @@ struct FeatureSteps {
     problems: Problems,
     compiler: Compiler,
     compiled: Features,
-    /// The features by their names, with their numbers; none for one that is disabled.
-    names: HashMap<String, Option<usize>>,
+    /// The numbers of the features by their names.
+    names: HashMap<String, usize>,
     entries: FlagEntries,
     disabled: Vec<Disabled>,
     revision: Option<String>,
@@ -108,7 +108,7 @@ impl FeatureSteps {
         if feature.is_none() {
             self.disabled.push(Disabled { key: name.clone(), position, problem: own.first_error() });
         }
-        let number = feature.as_ref().map(|_| self.compiled.features.len());
+        let number = if feature.is_some() { self.compiled.features.len() } else { NONE };
         if let Some(name) = name {
             self.names.entry(name).or_insert(number);
         }
@@ -123,11 +123,11 @@ impl FeatureSteps {
         let mut disabled = Ok(());
         for (index, parent) in feature.parents.iter_mut().enumerate() {
             let found = self.names.get(&parent.name);
-            parent.feature = found.copied().flatten();
+            parent.feature = found.copied().filter(|number| *number != NONE);
             let message = match found {
-                Some(Some(_)) => continue,
-                Some(None) => format!("the feature {:?} is disabled, and this one with it", parent.name),
+                Some(&NONE) => format!("the feature {:?} is disabled, and this one with it", parent.name),
                 None => format!("there is no feature {:?}; this one is off", parent.name),
+                Some(_) => continue,
             };
             own.error(&list.index(index).field("feature"), message);
             if found.is_some() {

@@ -1,19 +1,24 @@
 //! The counts that Unleash takes as events: `POST /api/client/metrics`. A call has the counts of its batch, from the first to
 //! the last event.
 
+use crate::events::write_text;
 use crate::moment::write_rfc3339_ms;
+use crate::shape::text;
 use edgesplit_engine::json;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 /// The start of a body.
 pub(super) const HEAD: &[u8] = br#"{"appName":"edgesplit","instanceId":"edgesplit","bucket":{"#;
 
 /// Appends an exposure. It is longer than its part of a body.
 pub(super) fn write(feature: &str, variant: &str, time_ms: i64, out: &mut Vec<u8>) {
-    let mut time = Vec::new();
-    write_rfc3339_ms(&mut time, time_ms);
-    let event = json!({"feature": feature, "variant": variant, "time": String::from_utf8_lossy(&time)});
-    let _ = serde_json::to_writer(out, &event); // writing to memory cannot fail
+    out.extend_from_slice(br#"{"feature":"#);
+    write_text(feature, out);
+    out.extend_from_slice(br#","variant":"#);
+    write_text(variant, out);
+    out.extend_from_slice(br#","time":""#);
+    write_rfc3339_ms(out, time_ms);
+    out.extend_from_slice(br#""}"#);
 }
 
 /// Appends the counts of `events`, which [`write`] wrote.
@@ -21,8 +26,8 @@ pub(super) fn write_body(head: &[u8], events: &mut dyn Iterator<Item = &[u8]>, o
     let mut toggles = Map::new();
     let (mut start, mut stop) = (String::new(), String::new());
     for event in events.filter_map(|event| json::read(event).ok()) {
-        let text = |name: &str| event.get(name).and_then(Value::as_str).unwrap_or_default();
-        let (feature, variant, time) = (text("feature"), text("variant"), text("time"));
+        let member = |name: &str| text(&event, name).unwrap_or_default();
+        let (feature, time) = (member("feature"), member("time"));
         // Texts of one length sort as the times do.
         if start.is_empty() || time < start.as_str() {
             start = time.to_owned();
@@ -30,16 +35,20 @@ pub(super) fn write_body(head: &[u8], events: &mut dyn Iterator<Item = &[u8]>, o
         if time > stop.as_str() {
             stop = time.to_owned();
         }
-        let counts = toggles.entry(feature).or_insert_with(|| json!({"yes": 0, "no": 0, "variants": {}}));
-        add(counts, "yes");
-        if let Some(variants) = counts.get_mut("variants") {
-            add(variants, variant);
+        if !toggles.contains_key(feature) {
+            let counts = json::read(br#"{"yes":0,"no":0,"variants":{}}"#);
+            toggles.insert(feature.to_owned(), counts.unwrap_or_default());
+        }
+        if let Some(counts) = toggles.get_mut(feature) {
+            add(counts, "yes");
+            counts.get_mut("variants").into_iter().for_each(|variants| add(variants, member("variant")));
         }
     }
-    out.extend_from_slice(head);
-    let bucket = json!({"start": start, "stop": stop, "toggles": toggles}).to_string();
-    out.extend_from_slice(bucket.trim_start_matches('{').as_bytes());
-    out.push(b'}');
+    for part in [head, br#""start":""#, start.as_bytes(), br#"","stop":""#, stop.as_bytes(), br#"","toggles":"#] {
+        out.extend_from_slice(part);
+    }
+    out.extend_from_slice(Value::Object(toggles).to_string().as_bytes());
+    out.extend_from_slice(b"}}");
 }
 
 /// Adds 1 to the member `name`.

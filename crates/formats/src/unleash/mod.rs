@@ -12,7 +12,6 @@
 //! | module | purpose |
 //! |---|---|
 //! | `format` | the entry in the table of formats, and the steps of compiling |
-//! | `wire` | the payload, as it is written |
 //! | `compile` | features, strategies and variants |
 //! | `constraint` | constraints |
 //! | `feature` | the compiled features |
@@ -25,7 +24,6 @@ mod evaluate;
 mod feature;
 mod format;
 mod metrics;
-mod wire;
 
 pub use format::Unleash;
 
