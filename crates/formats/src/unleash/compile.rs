@@ -6,7 +6,7 @@ use crate::diagnostics::{Node, Path, Problems};
 use crate::shape::{self, Member, Shape, is_true, list, text};
 use edgesplit_engine::flag::Outcome;
 use edgesplit_engine::json;
-use serde_json::{Value, json};
+use serde_json::{Map, Value};
 use std::collections::HashMap;
 
 /// Stands for a feature that is disabled, and for a segment that is not understood.
@@ -181,8 +181,10 @@ fn gate(name: &str, parameters: &Value, path: &Path<'_>, problems: &mut Problems
 fn members(field: &str, operator: &str, list: Option<&str>) -> Gate {
     let constraint = list.and_then(|list| {
         let values: Vec<Value> = list.split(',').map(|value| value.trim().into()).collect();
-        let constraint = json!({"contextName": field, "operator": operator, "values": values});
-        Constraint::compile(&constraint, &Path::Root, &mut 0, &mut Problems::new())
+        let mut constraint = Map::new();
+        let members = [("contextName", field.into()), ("operator", operator.into()), ("values", Value::Array(values))];
+        members.into_iter().for_each(|(name, value)| drop(constraint.insert(name.to_owned(), value)));
+        Constraint::compile(&constraint.into(), &Path::Root, &mut 0, &mut Problems::new())
     });
     Gate::Check(constraint.unwrap_or_else(Constraint::never))
 }

@@ -66,7 +66,7 @@ impl Features {
         }
         for parent in &feature.parents {
             let is_satisfied = self.is_satisfied(parent, &feature.name, context);
-            sink.check("dependency", is_satisfied, format_args!("on {:?}", parent.name));
+            sink.check("dependency", is_satisfied, format_args!("on {}", parent.name));
             if !is_satisfied {
                 return (OFF, "dependency");
             }
