@@ -1,8 +1,6 @@
 //! Regular expressions as RE2 reads them, translated to JavaScript's. Unleash's, Eppo's and Datadog's SDKs use engines of that
 //! family.
 
-use js_regex::{CompileError, JsRegex};
-
 /// POSIX classes, which stand in brackets.
 const CLASSES: [(&str, &str); 10] = [
     ("alnum", "0-9A-Za-z"),
@@ -17,17 +15,8 @@ const CLASSES: [(&str, &str); 10] = [
     ("xdigit", "0-9A-Fa-f"),
 ];
 
-/// Compiles `pattern`. None if RE2 refuses it: it matches nothing. An error if it is not supported here.
-pub(crate) fn compile(pattern: &str, ignore_case: bool) -> Result<Option<JsRegex>, String> {
-    let Some((pattern, ignore_case)) = translate(pattern, ignore_case)? else { return Ok(None) };
-    match JsRegex::compile(&pattern, ignore_case) {
-        Ok(regex) => Ok(Some(regex)),
-        Err(CompileError::Invalid(_)) => Ok(None),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-/// `pattern` in JavaScript's syntax, and whether case is ignored. None and errors are those of [`compile`].
+/// `pattern` in JavaScript's syntax, and whether case is ignored. None if RE2 refuses it: it matches nothing. An error if it is
+/// not supported here.
 pub(crate) fn translate(pattern: &str, ignore_case: bool) -> Result<Option<(String, bool)>, String> {
     let mut translation = Translation { rest: pattern, out: String::new(), ignore_case, dot_all: false, lines: false };
     match translation.run() {

@@ -2,9 +2,10 @@
 
 use super::filter::{Filter, plain_text};
 use super::rules::{Aggregation, Condition, Flag, Group, Holdout, ON, Tree};
+use crate::conditions::SavedGroups;
 use crate::diagnostics::{Node, Problems};
 use crate::shape::{self, Shape, is_true, list, number, text};
-use edgesplit_engine::condition::{CONDITION_DEPTH_MAX, CONFIG_INSTRUCTIONS_MAX};
+use edgesplit_engine::condition::CONDITION_DEPTH_MAX;
 use edgesplit_engine::flag::Outcome;
 use edgesplit_engine::json;
 use serde_json::{Map, Value};
@@ -21,8 +22,8 @@ pub(super) struct Compiler {
     pub(super) matching_version: u64,
     /// The types of groups by their numbers.
     pub(super) group_types: Map<String, Value>,
-    /// How many instructions the patterns have together.
-    instructions: usize,
+    /// The patterns of all filters.
+    pub(super) patterns: SavedGroups,
 }
 
 const FLAG: Shape = Shape::Object(&[
@@ -174,13 +175,7 @@ impl Compiler {
             }
             Some("flag") => Some(self.dependency(node, problems)),
             _ => {
-                let filter = Filter::compile(node, self.matching_version, problems)?;
-                self.instructions += filter.instructions();
-                if self.instructions > CONFIG_INSTRUCTIONS_MAX {
-                    let message = "the patterns of the payload are too large together";
-                    problems.error(&node.path.field("value"), message);
-                    return None;
-                }
+                let filter = Filter::compile(node, self.matching_version, &mut self.patterns, problems)?;
                 Some(Condition::Property(filter))
             }
         }

@@ -3,6 +3,7 @@
 use super::date::{self, Bound};
 use super::pattern::Pattern;
 use super::verdict::{Cause, Verdict};
+use crate::conditions::SavedGroups;
 use crate::diagnostics::{Node, Problems};
 use crate::metered::Metered;
 use crate::shape::text;
@@ -63,14 +64,19 @@ type Version = [u64; 3];
 
 impl Filter {
     /// Compiles the filter at `node`. `version` is that of comparisons.
-    pub(super) fn compile(node: Node<'_>, version: u64, problems: &mut Problems) -> Option<Filter> {
+    pub(super) fn compile(
+        node: Node<'_>,
+        version: u64,
+        patterns: &mut SavedGroups,
+        problems: &mut Problems,
+    ) -> Option<Filter> {
         let Some(key) = text(node.value, "key") else {
             problems.error(&node.path.field("key"), "missing");
             return None;
         };
         let operator = text(node.value, "operator").filter(|operator| !operator.is_empty()).unwrap_or("exact");
         let value = node.value.get("value").unwrap_or(&Value::Null);
-        let test = test(operator, value, version).unwrap_or_else(|| {
+        let test = test(operator, value, version, patterns).unwrap_or_else(|| {
             let path = node.path.field(if is_known(operator) { "value" } else { "operator" });
             problems.error(&path, format!("{operator} {value} cannot be decided here: the flag may be undecided"));
             Test::Unusable { fails_null: operator.starts_with("is_date_") || operator.starts_with("semver_") }
@@ -91,11 +97,6 @@ impl Filter {
             Test::Pattern { pattern, .. } => pattern.is_unsupported(),
             _ => false,
         }
-    }
-
-    /// How many instructions its pattern has.
-    pub(super) fn instructions(&self) -> usize {
-        if let Test::Pattern { pattern, .. } = &self.test { pattern.instructions() } else { 0 }
     }
 
     /// Whether `actual` passes.
@@ -173,7 +174,7 @@ fn is_known(operator: &str) -> bool {
 }
 
 /// The test of an operator. None if it is unknown, or its value is of no use to it.
-fn test(operator: &str, value: &Value, version_of_matching: u64) -> Option<Test> {
+fn test(operator: &str, value: &Value, version_of_matching: u64, patterns: &mut SavedGroups) -> Option<Test> {
     let (name, negated) = operator.strip_prefix("not_").map_or((operator, false), |name| (name, true));
     if let Some((_, is_part)) = PARTS.iter().find(|(known, _)| *known == name) {
         return Some(Test::Part { is_part: *is_part, text: plain_text(value).to_ascii_lowercase(), negated });
@@ -193,7 +194,7 @@ fn test(operator: &str, value: &Value, version_of_matching: u64) -> Option<Test>
             };
             Test::Exact { exact, negated: operator == "is_not" }
         }
-        "regex" | "not_regex" => Test::Pattern { pattern: Pattern::compile(&plain_text(value)), negated },
+        "regex" | "not_regex" => Test::Pattern { pattern: Pattern::compile(&plain_text(value), patterns), negated },
         "gt" | "gte" | "lt" | "lte" => Test::Number(order(operator)?, number_of(&AttributeValue::Json(value))?),
         "is_date_before" => Test::Date(Ordering::is_lt, Bound::parse(&plain_text(value))?),
         "is_date_after" => Test::Date(Ordering::is_gt, Bound::parse(&plain_text(value))?),

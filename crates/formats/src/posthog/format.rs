@@ -120,6 +120,7 @@ impl FlagSteps {
 
     fn read_flag(&mut self, node: Node<'_>, position: usize) {
         let mut own = Problems::new();
+        self.compiler.patterns.begin_element();
         match self.compiler.flag(node, position, &mut own) {
             Some(flag) => {
                 self.rules.by_key.insert(flag.key.clone(), self.rules.flags.len());
@@ -171,10 +172,11 @@ impl Steps for FlagSteps {
                     return Some(0);
                 };
                 let list = config.path.field("cohorts");
+                self.compiler.patterns.begin_element();
                 let tree = self.compiler.tree(Node { value, path: &list.field(id) }, 0, &mut self.problems);
                 self.rules.cohorts.push(tree);
                 self.stage = Stage::Cohort(index + 1);
-                Some(size(value))
+                Some(size(value) + self.compiler.patterns.element_bytes())
             }
             Stage::Flag(index) => {
                 let Some(value) = flags.get(index) else {
@@ -185,7 +187,7 @@ impl Steps for FlagSteps {
                 let list = config.path.field("flags");
                 self.read_flag(Node { value, path: &list.index(index) }, index);
                 self.stage = Stage::Flag(index + 1);
-                Some(size(value))
+                Some(size(value) + self.compiler.patterns.element_bytes())
             }
             Stage::Entry(number) => {
                 self.stage = Stage::Entry(number + 1);

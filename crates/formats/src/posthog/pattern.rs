@@ -1,6 +1,7 @@
 //! Regular expressions, as far as PostHog's SDK decides them: those that Python and PostHog's server read in the same way.
 
 use super::verdict::Cause;
+use crate::conditions::{PatternError, SavedGroups};
 use crate::metered::Metered;
 use js_regex::{CompileError, JsRegex};
 
@@ -29,7 +30,7 @@ struct Scan {
 }
 
 impl Pattern {
-    pub(super) fn compile(pattern: &str) -> Pattern {
+    pub(super) fn compile(pattern: &str, patterns: &mut SavedGroups) -> Pattern {
         if pattern.is_empty() {
             return Pattern::Empty;
         }
@@ -38,20 +39,15 @@ impl Pattern {
             return Pattern::Unsupported;
         }
         let Scan { out, has_words, has_spaces, has_end, has_repetition } = scan;
-        match JsRegex::compile(&out, false) {
+        match patterns.pattern(&out, false) {
             Ok(regex) => Pattern::Regex { regex, has_words, has_spaces, ends_repetition: has_end && has_repetition },
-            Err(CompileError::Invalid(_)) => Pattern::Invalid,
+            Err(PatternError::Compile(CompileError::Invalid(_))) => Pattern::Invalid,
             Err(_) => Pattern::Unsupported,
         }
     }
 
     pub(super) fn is_unsupported(&self) -> bool {
         matches!(self, Pattern::Unsupported)
-    }
-
-    /// How many instructions it has.
-    pub(super) fn instructions(&self) -> usize {
-        if let Pattern::Regex { regex, .. } = self { regex.instructions() } else { 0 }
     }
 
     /// Whether `text` matches; none if nothing does.

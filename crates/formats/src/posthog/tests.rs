@@ -4,6 +4,7 @@ use super::PostHog;
 use super::date::{self, Bound};
 use super::evaluation::bucket;
 use super::pattern::Pattern;
+use crate::conditions::SavedGroups;
 use crate::events::{EventKind, EventWire, VendorEvent};
 use crate::format::{Compiled, Options};
 use crate::metered::Metered;
@@ -183,7 +184,11 @@ fn patterns_are_decided_where_python_and_the_server_agree() {
         ("a.b", "a\u{2028}b", Some(Some(true))),
         ("[[:alpha:]]", "a", None),
     ] {
-        assert_eq!(Pattern::compile(pattern).matches(text, &context).ok(), expected, "{pattern}");
+        assert_eq!(
+            Pattern::compile(pattern, &mut SavedGroups::default()).matches(text, &context).ok(),
+            expected,
+            "{pattern}"
+        );
     }
 }
 

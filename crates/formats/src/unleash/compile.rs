@@ -2,6 +2,7 @@
 
 use super::constraint::{Constraint, Source};
 use super::feature::{Feature, Gate, Parent, Stickiness, Strategy, Variant, Variants};
+use crate::conditions::SavedGroups;
 use crate::diagnostics::{Node, Path, Problems};
 use crate::shape::{self, Member, Shape, is_true, list, text};
 use edgesplit_engine::flag::Outcome;
@@ -71,8 +72,8 @@ const FEATURE: Shape = Shape::Object(&[
 pub(super) struct Compiler {
     /// The positions of the segments by their ids.
     pub(super) segments: HashMap<String, usize>,
-    /// How many instructions the patterns have together.
-    instructions: usize,
+    /// The patterns of all constraints.
+    pub(super) patterns: SavedGroups,
 }
 
 impl Compiler {
@@ -146,7 +147,7 @@ impl Compiler {
     fn constraints(&mut self, node: Node<'_>, problems: &mut Problems) -> Option<Vec<Constraint>> {
         let path = node.path.field("constraints");
         Node { value: node.value, path: &path }.read_all(list(node.value, "constraints"), |node| {
-            Constraint::compile(node.value, node.path, &mut self.instructions, problems)
+            Constraint::compile(node.value, node.path, &mut self.patterns, problems)
         })
     }
 }
@@ -184,7 +185,7 @@ fn members(field: &str, operator: &str, list: Option<&str>) -> Gate {
         let mut constraint = Map::new();
         let members = [("contextName", field.into()), ("operator", operator.into()), ("values", Value::Array(values))];
         members.into_iter().for_each(|(name, value)| drop(constraint.insert(name.to_owned(), value)));
-        Constraint::compile(&constraint.into(), &Path::Root, &mut 0, &mut Problems::new())
+        Constraint::compile(&constraint.into(), &Path::Root, &mut SavedGroups::default(), &mut Problems::new())
     });
     Gate::Check(constraint.unwrap_or_else(Constraint::never))
 }

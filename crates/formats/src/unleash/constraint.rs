@@ -1,5 +1,6 @@
 //! Constraints on the context of a visitor.
 
+use crate::conditions::{PatternError, SavedGroups};
 use crate::diagnostics::{Path, Problems};
 use crate::metered::Metered;
 use crate::moment;
@@ -7,10 +8,10 @@ use crate::re2;
 use crate::semver::{STRICT, Version};
 use crate::shape::{is_true, list, text};
 use edgesplit_engine::attribute::AttributeName;
+use edgesplit_engine::condition::Accepts;
 use edgesplit_engine::condition::value::{JsValue, ValueSet, lower_case};
-use edgesplit_engine::condition::{Accepts, CONFIG_INSTRUCTIONS_MAX};
 use edgesplit_engine::number;
-use js_regex::JsRegex;
+use js_regex::{CompileError, JsRegex};
 use serde_json::Value;
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -91,12 +92,12 @@ impl Constraint {
     pub(super) fn compile(
         wire: &Value,
         path: &Path<'_>,
-        instructions: &mut usize,
+        patterns: &mut SavedGroups,
         problems: &mut Problems,
     ) -> Option<Constraint> {
         let operator = text(wire, "operator").unwrap_or_default();
         let inverted = is_true(wire, "inverted");
-        let check = match check(wire, operator, instructions) {
+        let check = match check(wire, operator, patterns) {
             Ok(check) => check,
             Err((field, message)) => {
                 problems.error(&path.field(field), format!("{message}; the feature is off"));
@@ -165,7 +166,7 @@ impl Constraint {
 }
 
 /// The check of a constraint, or the field that is not understood, and why.
-fn check(wire: &Value, operator: &str, instructions: &mut usize) -> Result<Check, (&'static str, String)> {
+fn check(wire: &Value, operator: &str, patterns: &mut SavedGroups) -> Result<Check, (&'static str, String)> {
     let accepts = |name: &str| -> Result<Accepts, (&'static str, String)> {
         Ok(match name {
             "EQ" => Ordering::is_eq,
@@ -195,14 +196,14 @@ fn check(wire: &Value, operator: &str, instructions: &mut usize) -> Result<Check
             let version = value.and_then(|value| Version::parse(value, STRICT));
             Ok(Check::Version(accepts(name)?, version.ok_or_else(invalid)?))
         }
-        ("REGEX", "") => match re2::compile(value.unwrap_or_default(), folded) {
-            Ok(None) => Ok(Check::Never),
-            Ok(Some(regex)) => {
-                *instructions += regex.instructions();
-                if *instructions > CONFIG_INSTRUCTIONS_MAX { Err(invalid()) } else { Ok(Check::Regex(regex)) }
+        ("REGEX", "") => {
+            let translated = re2::translate(value.unwrap_or_default(), folded).map_err(|message| ("value", message))?;
+            match translated.map(|(pattern, ignore_case)| patterns.pattern(&pattern, ignore_case)) {
+                Some(Ok(regex)) => Ok(Check::Regex(regex)),
+                None | Some(Err(PatternError::Compile(CompileError::Invalid(_)))) => Ok(Check::Never),
+                Some(Err(_)) => Err(invalid()),
             }
-            Err(message) => Err(("value", message)),
-        },
+        }
         ("IN", "CIDR") => Ok(Check::Address(values.iter().filter_map(Value::as_str).filter_map(read_range).collect())),
         (_, _) => accepts("").map(|_| Check::Never),
     }

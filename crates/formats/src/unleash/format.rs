@@ -103,6 +103,7 @@ impl FeatureSteps {
 
     fn read_feature(&mut self, node: Node<'_>, position: usize) {
         let mut own = Problems::new();
+        self.compiler.patterns.begin_element();
         let feature = self.compiler.feature(node, position, &mut own);
         let name = node.value.get("name").and_then(Value::as_str).map(str::to_owned);
         if feature.is_none() {
@@ -169,10 +170,11 @@ impl Steps for FeatureSteps {
                 };
                 let list = config.path.field("segments");
                 let node = Node { value, path: &list.index(index) };
+                self.compiler.patterns.begin_element();
                 let segment = self.compiler.segment(node, index, &mut self.problems);
                 self.compiled.segments.push(segment);
                 self.stage = Stage::Segment(index + 1);
-                Some(size(value))
+                Some(size(value) + self.compiler.patterns.element_bytes())
             }
             Stage::Feature(index) => {
                 let Some(value) = config.value.get("features").and_then(|list| list.get(index)) else {
@@ -185,7 +187,7 @@ impl Steps for FeatureSteps {
                 let list = config.path.field("features");
                 self.read_feature(Node { value, path: &list.index(index) }, index);
                 self.stage = Stage::Feature(index + 1);
-                Some(size(value))
+                Some(size(value) + self.compiler.patterns.element_bytes())
             }
             Stage::Entry(number) => {
                 self.stage = Stage::Entry(number + 1);
