@@ -377,3 +377,15 @@ fn growthbook_cookies_are_bounded() {
     assert!(jar.len() <= 16 && largest < 5_000, "{} cookies, {largest} bytes", jar.len());
     assert_eq!(site.count("cookies.removed"), 60 - jar.len() as u64);
 }
+
+#[test]
+fn vendors_exposures_beyond_the_limit_come_with_the_next_request() {
+    let rule = |number: usize| json!({"key": format!("e{number:03}"), "variations": [0, 1]});
+    let feature = |number: usize| (format!("f{number}"), json!({"defaultValue": 0, "rules": [rule(number)]}));
+    let features: serde_json::Map<_, _> = (0..300).map(feature).collect();
+    let mut site = Site::new(&json!({"experiments": {"format": "growthbook", "inline": {"features": features}},
+        "visitor": {"id": [{"header": "x-user-id"}]}, "events": {"cluster": "c", "format": "growthbook"}}));
+    let events = [(); 4].map(|()| site.events(&[]));
+    assert!(events[0] < 200 && events[3] == 0, "{events:?}");
+    assert_eq!((events.iter().sum::<u64>(), site.count("errors.event_limit")), (300, 2));
+}

@@ -318,6 +318,48 @@ fn growthbook_cases() -> Vec<Case> {
     ]
 }
 
+/// The first flag of each vendor's example, 2,000 times.
+fn many_flags() -> Vec<Case> {
+    let case_of = |(format, list, name, country): (&str, &str, &str, &str)| {
+        let example = edgesplit_testkit::root().join(format!("examples/{format}.json"));
+        let mut config: Value = serde_json::from_slice(&std::fs::read(example).unwrap()).unwrap();
+        let flags = config[list].as_array().cloned();
+        let first = flags.map_or_else(|| config[list]["checkout-button"].clone(), |flags| flags[0].clone());
+        let flags = (0..2_000).map(|at| {
+            let mut flag = first.clone();
+            (flag[name], flag["id"]) = (format!("f{at}").into(), at.into());
+            flag
+        });
+        config[list] = match config[list] {
+            Value::Array(_) => flags.collect(),
+            _ => flags
+                .map(|flag| (flag[name].as_str().unwrap().to_owned(), flag))
+                .collect::<serde_json::Map<_, _>>()
+                .into(),
+        };
+        let plugin = json!({"experiments": {"format": format},
+            "visitor": {"id": [{"cookie": "uid"}], "attributes": {"country": "header.x-country"}}});
+        let headers = [("cookie".to_owned(), "uid=1".to_owned()), ("x-country".to_owned(), country.to_owned())];
+        Case {
+            name: Box::leak(format!("{format} {}", country.len()).into()),
+            plugin,
+            experiments: config,
+            headers: headers.into(),
+        }
+    };
+    let long = filled("DE");
+    let vendors = [
+        ("eppo", "flags", "key"),
+        ("flagd", "flags", "key"),
+        ("posthog", "flags", "key"),
+        ("unleash", "features", "name"),
+    ];
+    vendors
+        .iter()
+        .flat_map(|(format, list, name)| ["DE", &long].map(|country| case_of((format, list, name, country))))
+        .collect()
+}
+
 /// The instructions of a request and its response, the largest of two.
 fn instructions(module: &Compiled, case: &Case) -> u64 {
     let mut plugin = case.plugin.clone();
@@ -380,4 +422,5 @@ fn attributes_never_hold_a_worker() {
 #[test]
 fn vendors_flags_never_hold_a_worker() {
     check(growthbook_cases());
+    check(many_flags());
 }

@@ -37,8 +37,19 @@ pub const VENDOR_EVENT_STEPS: u32 = 500;
 /// The steps of an attribute in a vendor's event, beside its look-up and its bytes.
 pub const VENDOR_ATTRIBUTE_STEPS: u32 = 100;
 
-/// The steps of deciding a vendor's flag, or one of its rules, beside attributes and conditions.
+/// The steps of an exposure of a vendor's flag that was not reported yet, to keep it for the response.
+pub const EXPOSURE_STEPS: u32 = 100;
+
+/// The steps of deciding a vendor's flag, beside its rules, attributes and conditions.
+pub const FLAG_STEPS: u32 = 80;
+
+/// The steps of a rule of a flag, beside attributes and conditions.
 pub const RULE_STEPS: u32 = 20;
+
+/// The steps of deciding a vendor's flag with this many outcomes, of which each rule has one or several.
+pub fn flag_steps(outcomes: usize) -> u32 {
+    FLAG_STEPS.saturating_add(u32::try_from(outcomes).unwrap_or(u32::MAX).saturating_mul(RULE_STEPS))
+}
 
 /// The steps of a check: a look-up of an attribute and a comparison.
 pub const CHECK_STEPS: u32 = 8;

@@ -2,7 +2,7 @@
 
 use edgesplit_engine::attribute::{AttributeName, AttributeValue, Attributes};
 use edgesplit_engine::condition::value::JsValue;
-use edgesplit_engine::condition::{BYTES_PER_STEP, CHECK_STEPS, LimitExceeded, RULE_STEPS};
+use edgesplit_engine::condition::{BYTES_PER_STEP, CHECK_STEPS, LimitExceeded, flag_steps};
 use edgesplit_engine::flag::{FlagVisitor, Outcome};
 use serde_json::Value;
 use std::borrow::Cow;
@@ -15,10 +15,9 @@ pub(crate) struct Metered<'a> {
 }
 
 impl<'a> Metered<'a> {
-    /// The attributes for deciding a flag with these outcomes, of which each rule has one or several.
+    /// The attributes for deciding a flag with these outcomes.
     pub(crate) fn new(visitor: &'a FlagVisitor<'a>, outcomes: &[Outcome]) -> Metered<'a> {
-        let steps = u32::try_from(outcomes.len()).unwrap_or(u32::MAX).saturating_mul(RULE_STEPS);
-        Metered { visitor, is_exceeded: Cell::new(visitor.steps.spend(steps).is_err()) }
+        Metered { visitor, is_exceeded: Cell::new(visitor.steps.spend(flag_steps(outcomes.len())).is_err()) }
     }
 
     /// Whether the steps are used up: no result counts then.

@@ -8,7 +8,7 @@ use crate::plugin_config::PluginConfig;
 use crate::request_context::RequestContext;
 use crate::response_plan::{Exposure, ExposureSubject, ResponsePlan};
 use edgesplit_engine::attribute::AttributeName;
-use edgesplit_engine::condition::{StepBudget, VENDOR_EVENT_STEPS};
+use edgesplit_engine::condition::{EXPOSURE_STEPS, StepBudget, VENDOR_EVENT_STEPS};
 use edgesplit_engine::decide;
 use edgesplit_engine::flag::FlagExposure;
 use edgesplit_engine::hash::hash64_seeded;
@@ -138,6 +138,7 @@ impl<'a> ExposureReporter<'a> {
         if self.pipeline.dedupe.has_seen(name, self.window) {
             return None;
         }
+        self.steps.spend(EXPOSURE_STEPS).ok()?;
         let is_per_flag = self.pipeline.format().vendor_wire().is_some_and(|wire| wire.is_per_flag());
         let named = flag.filter(|_| is_per_flag).filter(|(flag, _)| flag.key != experiment);
         let named = named.map_or(Cow::Borrowed(experiment), |(flag, _)| format!("{}/{experiment}", flag.key).into());

@@ -12,6 +12,7 @@ use crate::scope::Scope;
 use crate::stepwise::{self, CONFIG_OUTCOME_BYTES_MAX, Leftovers, Steps, Stepwise};
 #[cfg(not(target_arch = "wasm32"))]
 use edgesplit_engine::attribute::AttributeName;
+use edgesplit_engine::condition::flag_steps;
 use edgesplit_engine::flag::{FlagEvaluator, FlagExposure, FlagSink, FlagVisitor, Outcome};
 use edgesplit_engine::free::free_from;
 use edgesplit_engine::reason::Reason;
@@ -128,7 +129,8 @@ impl FlagEvaluator for Payload {
     fn decide(&self, flags: &[usize], visitor: &FlagVisitor<'_>, sink: &mut dyn FlagSink) {
         for &number in flags {
             let Some(flag) = self.flags.get(number) else { continue };
-            let Ok((at, reason)) = flag.decide(visitor, sink) else {
+            let steps = visitor.steps.spend(flag_steps(flag.outcomes.len()));
+            let Ok((at, reason)) = steps.and_then(|()| flag.decide(visitor, sink)) else {
                 sink.decided(number, None, Reason::Limit);
                 continue;
             };

@@ -7,7 +7,7 @@ use super::feature::{DEFAULT_VALUE, Force, NO_VALUE, Rule, RuleKind, Share};
 use super::hash::in_range;
 use super::prerequisites::PREREQUISITE_DEPTH_MAX;
 use edgesplit_engine::attribute::Attributes;
-use edgesplit_engine::condition::{LimitExceeded, RULE_STEPS};
+use edgesplit_engine::condition::{FLAG_STEPS, LimitExceeded, RULE_STEPS};
 use edgesplit_engine::flag::FlagDecision;
 use serde_json::Value;
 use std::borrow::Cow;
@@ -70,7 +70,7 @@ impl<'a, A: Attributes> Evaluation<'a, A> {
         let Some(feature) = payload.features.get(at) else {
             return without_rule(NO_VALUE, Reason::UnknownFeature);
         };
-        self.context.steps.spend(RULE_STEPS)?;
+        self.context.steps.spend(FLAG_STEPS)?;
         for (number, rule) in (1..).zip(&feature.rules) {
             self.context.steps.spend(RULE_STEPS)?;
             self.trace.enter(|| rule.label(number));
