@@ -167,7 +167,7 @@ fn valid_preview_shows_its_variants_and_leaves_no_trace() {
         envoy.stats(r"edgesplit\.demo\.exposures\.").into_iter().filter(|(_, count)| *count > 0).collect();
     assert_eq!(exposures, [("edgesplit.demo.exposures.experiment.nav.variant.green".to_owned(), 4)]);
     // The visitors were on no route of the other experiment; nothing else was decided.
-    let decisions: Vec<(String, u64)> = (envoy.stats(r"edgesplit\.demo\.decisions\.").into_iter())
+    let decisions: Vec<(String, u64)> = (envoy.stats(r"edgesplit\.demo\.decisions\.reason\.").into_iter())
         .filter(|(_, count)| *count > 0)
         .map(|(name, count)| (name.trim_start_matches("edgesplit.demo.decisions.reason.").to_owned(), count))
         .collect();
