@@ -45,7 +45,7 @@ impl Evaluation<'_> {
         match logic {
             Logic::Value(value) => self.counted(value.clone()),
             Logic::List(list) => self.all(list, data).map(Value::Array),
-            Logic::Shared(logic) => self.eval(logic, data),
+            Logic::Shared(evaluator) => self.eval(&evaluator.logic, data),
             Logic::Apply(operator, arguments) => {
                 self.spend(0)?;
                 self.apply(*operator, arguments, data)

@@ -160,7 +160,7 @@ impl DefinitionReader {
                 Some(_) => {
                     let (evaluators, problems) = (&mut self.evaluators, &mut scope.problems);
                     let mut reader = Reader { root: config, evaluators, problems, bytes: 0, depth: 0 };
-                    let logic = reader.read(node);
+                    let logic = reader.read_whole(node);
                     *bytes += reader.bytes;
                     logic
                 }

@@ -12,21 +12,31 @@ pub(super) enum Logic {
     List(Vec<Logic>),
     /// An operator with its arguments.
     Apply(Operator, Vec<Logic>),
-    /// An evaluator, which several flags may share.
-    Shared(Rc<Logic>),
+    Shared(Rc<Evaluator>),
 }
 
 impl Logic {
+    fn depth(&self) -> usize {
+        match self {
+            Logic::Value(_) => 1,
+            Logic::Shared(evaluator) => 1 + evaluator.depth,
+            Logic::List(list) | Logic::Apply(_, list) => 1 + list.iter().map(Logic::depth).max().unwrap_or(0),
+        }
+    }
+
     /// Whether its result can come from a `fractional`.
     pub(super) fn has_fractional(&self) -> bool {
         match self {
             Logic::Value(_) => false,
-            Logic::Shared(logic) => logic.has_fractional(),
+            Logic::Shared(evaluator) => evaluator.has_fractional,
             Logic::Apply(Operator::Fractional, _) => true,
             Logic::List(list) | Logic::Apply(_, list) => list.iter().any(Logic::has_fractional),
         }
     }
 }
+
+/// How deep expressions may be nested, with the evaluators in them. It bounds the stack that evaluating one takes.
+const DEPTH_MAX: usize = 128;
 
 /// Declares the operators once: the enum, and the list of all with their names.
 macro_rules! operators {
@@ -82,7 +92,15 @@ operators! {
 }
 
 /// The evaluators that flags share, as far as flags named them. None for one that cannot be read, or is being read.
-pub(super) type Evaluators = Vec<(String, Option<Rc<Logic>>)>;
+pub(super) type Evaluators = Vec<(String, Option<Rc<Evaluator>>)>;
+
+/// An expression that several flags may share. It is walked once, since others may name it often.
+#[derive(Debug)]
+pub(super) struct Evaluator {
+    pub(super) logic: Logic,
+    depth: usize,
+    has_fractional: bool,
+}
 
 /// How many evaluators flags may name.
 const EVALUATORS_MAX: usize = 1_000;
@@ -102,8 +120,18 @@ pub(super) struct Reader<'r> {
 }
 
 impl Reader<'_> {
-    /// Reads the expression at `node`; none, and a problem, if the SDK would refuse it.
-    pub(super) fn read(&mut self, node: Node<'_>) -> Option<Logic> {
+    /// Reads the expression at `node`; none, and a problem, if the SDK would refuse it, or if it is too deep.
+    pub(super) fn read_whole(&mut self, node: Node<'_>) -> Option<Logic> {
+        let logic = self.read(node)?;
+        if logic.depth() > DEPTH_MAX {
+            let message = format!("expressions may be nested at most {DEPTH_MAX} deep, with their evaluators");
+            self.problems.error(node.path, message);
+            return None;
+        }
+        Some(logic)
+    }
+
+    fn read(&mut self, node: Node<'_>) -> Option<Logic> {
         match node.value {
             Value::Array(list) => self.list(node, list).map(Logic::List),
             Value::Object(members) if !members.is_empty() => {
@@ -115,7 +143,7 @@ impl Reader<'_> {
                 let path = node.path.field(name);
                 let arguments = Node { value, path: &path };
                 if name == "$ref" {
-                    return self.evaluator(arguments).map(Logic::Shared);
+                    return self.evaluator(arguments);
                 }
                 let Some((_, operator)) = OPERATORS.iter().find(|(known, _)| known == name) else {
                     let names: Vec<&str> = OPERATORS.iter().map(|(name, _)| *name).collect();
@@ -137,7 +165,7 @@ impl Reader<'_> {
     }
 
     /// The evaluator that is named here.
-    fn evaluator(&mut self, node: Node<'_>) -> Option<Rc<Logic>> {
+    fn evaluator(&mut self, node: Node<'_>) -> Option<Logic> {
         let name = node.string(self.problems)?;
         let known = self.evaluators.iter().position(|(known, _)| known == name);
         let number = known.unwrap_or(self.evaluators.len());
@@ -148,10 +176,13 @@ impl Reader<'_> {
             if let Some(value) = value.filter(|_| self.depth < EVALUATOR_DEPTH_MAX) {
                 self.bytes += size(value);
                 self.depth += 1;
-                let read = self.read(Node { value, path: &list.field(name) });
+                let read = self.read_whole(Node { value, path: &list.field(name) });
                 self.depth -= 1;
+                let read = read.map(|logic| {
+                    Rc::new(Evaluator { depth: logic.depth(), has_fractional: logic.has_fractional(), logic })
+                });
                 if let Some((_, evaluator)) = self.evaluators.get_mut(number) {
-                    *evaluator = read.map(Rc::new);
+                    *evaluator = read;
                 }
             }
         }
@@ -160,6 +191,6 @@ impl Reader<'_> {
             let message = format!("there is no usable evaluator {name:?}: decisions that need it are errors");
             self.problems.error(node.path, message);
         }
-        found
+        found.map(Logic::Shared)
     }
 }

@@ -189,6 +189,44 @@ fn values_are_converted_as_by_javascript() {
 }
 
 #[test]
+fn depth_is_limited() {
+    // Each evaluator names the one before, and each is known when the next is read.
+    let evaluators: Vec<(String, Value)> = (0..100)
+        .map(|at| {
+            let inner = if at == 0 { json!(true) } else { json!({"$ref": format!("e{}", at - 1)}) };
+            (format!("e{at}"), (0..20).fold(inner, |inner, _| json!({"!": [inner]})))
+        })
+        .collect();
+    let flags = (0..100).map(|at| {
+        let targeting = json!({"if": [{"$ref": format!("e{at}")}, "a", "a"]});
+        (format!("f{at:02}"), json!({"state": "ENABLED", "variants": {"a": 1}, "targeting": targeting}))
+    });
+    let definitions = json!({"flags": flags.collect::<serde_json::Map<_, _>>(),
+        "$evaluators": evaluators.into_iter().collect::<serde_json::Map<_, _>>()});
+    let (compiled, problems) = compile(&definitions);
+    assert!(compiled.snapshot.is_some());
+    assert!(problems.iter().any(|problem| problem.contains("at most 128 deep")), "{problems:?}");
+    assert_eq!(decided(&definitions, &json!({}), &request_budget()).0.as_deref(), Some("a"));
+}
+
+#[test]
+fn evaluators_that_double_are_read_once() {
+    let evaluators = (0..120).map(|at| {
+        let inner = json!({"$ref": format!("e{:03}", at + 1)});
+        (format!("e{at:03}"), if at == 119 { json!(true) } else { json!({"and": [inner, inner]}) })
+    });
+    let evaluators = Value::Object(evaluators.collect());
+    // The last ones are known when the first ones are read.
+    let flags = (0..20).map(|at| {
+        let targeting = json!({"if": [{"$ref": format!("e{:03}", 114 - 6 * at)}, "a"]});
+        (format!("f{at:02}"), json!({"state": "ENABLED", "variants": {"a": 1}, "targeting": targeting}))
+    });
+    let definitions = json!({"flags": flags.collect::<serde_json::Map<_, _>>(), "$evaluators": evaluators});
+    assert_eq!(compile(&definitions).0.snapshot.unwrap().experiments.len(), 20);
+    assert_eq!(decided(&definitions, &json!({}), &request_budget()).0.as_deref(), Some("a"));
+}
+
+#[test]
 fn work_is_limited() {
     let doubled = json!({"cat": [{"var": "accumulator"}, {"var": "accumulator"}]});
     let list: Vec<usize> = (0..60).collect();
