@@ -38,7 +38,7 @@ fn build(options: &[&str], target_dir: &Path, output: &str) -> Result<()> {
     let mut cargo = cargo();
     cargo.args(["build", "--locked", "--release", "--package", "edgesplit", "--lib", "--target", TARGET]);
     cargo.arg("--target-dir").arg(target_dir).args(options);
-    cargo.env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "2").env("CARGO_ENCODED_RUSTFLAGS", compiler_flags()?.join("\x1f"));
+    cargo.env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "z").env("CARGO_ENCODED_RUSTFLAGS", compiler_flags()?.join("\x1f"));
     run(&mut cargo)?;
     let (built, output) = (target_dir.join(TARGET).join("release/edgesplit.wasm"), root().join(output));
     if is_newer(&output, &[&built, &std::env::current_exe()?]) {
@@ -60,8 +60,8 @@ fn compiler_flags() -> Result<Vec<String>> {
     // Ciphers and hashes in little code: they process configs, tokens and links, a few blocks each.
     flags
         .extend(["--cfg", "aes_backend_soft=\"compact\"", "--cfg", "sha2_backend_soft=\"compact\""].map(str::to_owned));
-    // Functions are optimized for speed but not copied, neither into callers nor by unrolling: copies make up a third of a
-    // module. The sources mark the functions of the request path that are inlined.
+    // Functions are not copied, neither into callers nor by unrolling: copies make up a third of a module. The sources
+    // mark the functions of the request path that are inlined.
     for argument in [
         "-inline-threshold=10",
         "-inlinehint-threshold=60",
