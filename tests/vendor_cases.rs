@@ -1,5 +1,5 @@
 //! Cases of vendors whose rules are decided flag by flag. Each names a payload, a visitor and a time, and the decision of the
-//! vendor's SDK. Their `SOURCE.md` tells where they come from.
+//! vendor's SDK. Their `SOURCE.md` names their origin.
 //!
 //! They are read from `$EDGESPLIT_CONFORMANCE`, by default `../shared/conformance` next to the project.
 

@@ -1,4 +1,5 @@
-//! nginx as a cache in front of Envoy. It stores a page as long as `x-accel-expires` wants, whatever `cache-control` is.
+//! nginx as a cache in front of Envoy. It stores a page for the time in `x-accel-expires`, even if `cache-control` forbids
+//! that.
 
 use super::plugin;
 use edgesplit_testkit::caches::Cache;

@@ -159,7 +159,7 @@ fn preview_reports_no_leg() {
     eventually_eq("exposures", vec!["u1 new=green /new 200".to_owned()], || exposures(&services));
 }
 
-/// No request can take over the plan of another one, whatever it sends.
+/// No header that a request sends lets it take over the plan of another one.
 #[test]
 fn forged_leg_takes_nothing_over() {
     let services = Services::start(&json!({}));

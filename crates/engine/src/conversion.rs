@@ -14,7 +14,7 @@ pub const EXPOSURES_MIN: u64 = 100;
 /// The number of exposures in halves at which the method gives the narrowest interval that it can.
 pub const NARROWEST_AT: f64 = 5_000.0;
 
-/// The exposures of a variant, and those of them that reached the goal.
+/// How many visitors were shown a variant, and how many of them reached a goal.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Conversions {
     /// Visitors who were shown the variant.
@@ -39,7 +39,7 @@ impl Conversions {
 /// The difference of two rates, with its interval.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Lift {
-    /// The rate of the variant minus that of the baseline.
+    /// The variant's rate minus the baseline's.
     pub difference: f64,
     /// The lower end of the interval.
     pub low: f64,

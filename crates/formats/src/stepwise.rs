@@ -15,8 +15,8 @@ pub const OUTCOME_BYTES: usize = 32;
 /// How many keys of an object are listed at a time.
 pub(crate) const KEYS_PER_STEP: usize = 1_024;
 
-/// How many bytes the outcomes of a flag may take, and those of all flags together, since a value of a flag may be that of
-/// many outcomes. An outcome takes these bytes and its value.
+/// How many bytes the outcomes of one flag may take, and the outcomes of all flags together. Many outcomes may have a copy
+/// of one value. An outcome takes `OUTCOME_SIZE` bytes and its value.
 pub(crate) const FLAG_OUTCOME_BYTES_MAX: usize = 192 << 10;
 pub(crate) const CONFIG_OUTCOME_BYTES_MAX: usize = 32 << 20;
 pub(crate) const OUTCOME_SIZE: usize = 128;

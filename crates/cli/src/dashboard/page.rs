@@ -146,7 +146,7 @@ impl Page {
 }
 
 fn verdict_json(state: &State, part: &str, verdict: &Verdict) -> Value {
-    // With the figures of one proxy, the verdict can be another one than that of the part.
+    // The verdict may differ from the part's own if the page shows one proxy only.
     verdict.to_json(state.since.began_ms(part).map(|at_ms| state.now_ms.saturating_sub(at_ms) / 1_000))
 }
 

@@ -63,7 +63,7 @@ enum Exact {
 type Version = [u64; 3];
 
 impl Filter {
-    /// Compiles the filter at `node`. `version` is that of comparisons.
+    /// Compiles the filter at `node`. `version` is the payload's `property_matching_version`.
     pub(super) fn compile(
         node: Node<'_>,
         version: u64,

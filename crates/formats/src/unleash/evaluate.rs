@@ -11,7 +11,7 @@ use edgesplit_engine::reason::Reason;
 use std::any::Any;
 use std::borrow::Cow;
 
-/// The seed of variants. That of rollouts is 0.
+/// The seed of variants' hashes. Rollouts have the seed 0.
 const VARIANT_SEED: u32 = 86_028_157;
 
 impl FlagEvaluator for Features {
