@@ -299,8 +299,13 @@ fn typo(fleet: &mut Fleet) -> String {
     let text = serde_json::to_string_pretty(&document).unwrap();
     let line = 1 + text.lines().position(|line| line.contains("wieght")).unwrap();
     fleet.services.configs.set_body(text.clone());
-    let state = wait_for_state(&fleet.dashboard, "the invalid experiment", |state| {
-        state["experiments"][TYPO]["state"] == "invalid" && state["proxies"][2]["revisions"] == json!(["r2"])
+    // Each Envoy fetches it at its own next refresh.
+    let are_current = |state: &Value| {
+        let mut proxies = state["proxies"].as_array().unwrap().iter();
+        proxies.all(|proxy| proxy["revisions"] == json!(["r2"]) && proxy["verdict"]["health"] == "healthy")
+    };
+    let state = wait_for_state(&fleet.dashboard, "the invalid experiment on three healthy proxies", |state| {
+        state["experiments"][TYPO]["state"] == "invalid" && are_current(state)
     });
     assert_eq!(state["experiments"][TYPO]["problem"]["line"], line);
     fleet.page.shows(&[
@@ -308,10 +313,6 @@ fn typo(fleet: &mut Fleet) -> String {
         (&Fleet::part(TYPO, ".verdict"), "did you mean `weight`?"),
         (&Fleet::part(TYPO, ".verdict"), &format!("(line {line})")),
     ]);
-    assert!(
-        state["proxies"].as_array().unwrap().iter().all(|proxy| proxy["verdict"]["health"] == "healthy"),
-        "{state:#}"
-    );
     text
 }
 

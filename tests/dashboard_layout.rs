@@ -151,6 +151,8 @@ fn share_and_verdict_are_visible_on_a_phone() {
         assert_eq!(browser.evaluate("document.querySelector('#list > tbody').id"), "experiment-40");
     }
     browser.resize(1_200, 844);
+    // A chart is drawn from the second point on.
+    browser.wait_for("#experiment-40 .goal-chart figcaption", |text| text.contains("purchase per minute"));
     let read = browser.read_out();
     let has = |role: &str, name: &str| read.iter().any(|(is, called)| is == role && called.contains(name));
     for (role, name) in [
