@@ -1,6 +1,6 @@
-//! What a request costs, counted: calls of the host, callbacks, instructions and allocations, through the built module in an
-//! interpreter. The same on every machine, so that a change that makes requests dearer fails here. `benches/budget.json` says
-//! what they may cost; `UPDATE_BUDGET=1` writes it anew.
+//! The counted cost of a request: calls of the host, callbacks, instructions and allocations of the built module in an
+//! interpreter. The counts are the same on every machine, so a change that raises the cost fails here. `benches/budget.json`
+//! is the budget; `UPDATE_BUDGET=1` writes it anew.
 #![allow(missing_docs)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -316,7 +316,7 @@ fn memory_over(requests: u32) -> (usize, usize) {
         if stream % 100 == 0 {
             host.clock_ms.set(host.clock_ms.get() + 100);
             vm.tick(&host).unwrap();
-            // Whatever is sent arrives.
+            // All calls are answered.
             for token in host.take_calls() {
                 vm.reply(&host, token, HeaderMap::from_pairs(&[(":status", "204")]), Vec::new()).unwrap();
             }

@@ -39,8 +39,8 @@ fn experiments() -> Value {
     ])
 }
 
-/// What the origin makes of a request: its path and the variants that it was told by their own headers. The page says
-/// nothing about the visitor, as a page that may be cached has to.
+/// The origin's page: the path of the request, and the variants in its headers. The page is cacheable, so it contains
+/// nothing about the visitor.
 fn page(request: &Request) -> Response {
     let variant = |key: &str| Some(format!("{key}.{}", request.header(&format!("x-{key}"))?));
     // In the order of the cache key.

@@ -39,7 +39,7 @@ fn each_visitor_is_led_to_the_deployment_of_their_variant() {
     for number in 0..1_000 {
         let client = &mut clients[number % 2];
         let id = format!("visitor-{number}");
-        // Whoever asks for a deployment is led to their own all the same.
+        // A visitor who asks for a deployment still gets their own.
         let requests = [client.get("/cart").header("x-user-id", &id).send(), {
             client.get("/cart?a=1").header("x-user-id", &id).header("x-deployment", "b").send()
         }];

@@ -22,11 +22,11 @@ fn options(configuration: &Value, form: ConfigForm, name: &str) -> EnvoyOptions 
 /// Whether a line of `log` names the row's field and the values expected there.
 #[track_caller]
 fn assert_tells(log: &str, row: &Value) {
-    let (field, says) = (row["field"].as_str().unwrap(), row["says"].as_str().unwrap());
+    let (field, expected) = (row["field"].as_str().unwrap(), row["message"].as_str().unwrap());
     let place = if field.is_empty() { String::new() } else { format!("{field}: ") };
     let start = format!("edgesplit: plugin configuration: {place}");
-    let is_logged = log.lines().any(|line| line.contains(&start) && line.contains(says));
-    assert!(is_logged, "{}: {start:?} … {says:?} is not in the log:\n{log}", row["name"]);
+    let is_logged = log.lines().any(|line| line.contains(&start) && line.contains(expected));
+    assert!(is_logged, "{}: {start:?} … {expected:?} is not in the log:\n{log}", row["name"]);
 }
 
 fn listener(configuration: &Value, name: &str) -> Value {

@@ -255,7 +255,7 @@ fn shared_caches_in_front_never_pin_a_variant() {
             let response = edge.iter().fold(Response::new(200), |response, name| response.header(name, "max-age=9"));
             values.iter().fold(response, |response, value| response.header("cache-control", *value))
         });
-        // Whoever the visitor is: the baseline must not be pinned either. A page without experiments is left alone.
+        // This holds for every visitor: the baseline must not be pinned either. A page without experiments is left alone.
         for (envoy, path, id, is_changed) in [
             (&private, "/shop", "u1", true),
             (&private, "/shop", "", true),

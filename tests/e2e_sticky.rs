@@ -1,5 +1,5 @@
-//! Visitors who move when an experiment changes, in a real Envoy: with and without a sticky cookie, and with cookies that nobody
-//! ever wrote.
+//! Visitors who move when an experiment changes, in a real Envoy: with and without a sticky cookie, and with cookies that
+//! the filter never wrote.
 #![allow(missing_docs)]
 // Helpers of tests fail as tests do: by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice)]

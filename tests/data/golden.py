@@ -288,7 +288,7 @@ def check_coverage(made):
     assert not any(b.startswith(a) for a in keys for b in keys if a != b), "a key begins with another"
     for experiment in experiments:
         assert sum(v["weight"] for v in experiment["variants"]) == 10000, experiment["key"]
-    # No path is under more cache-key combinations than the budget, whatever the state of the experiments.
+    # No path is under more cache-key combinations than the budget, in every state of the experiments.
     for path in PATHS:
         product = 1
         for experiment in experiments:

@@ -83,7 +83,7 @@ fn envoy_before(services: &Services, behind: &Cache, plugin: &Value) -> Envoy {
     Envoy::start(&options)
 }
 
-/// Waits until the exposures are these and that of a last visitor of the same worker, who asks for `path`.
+/// Waits for these exposures, and for one more of a last visitor of the same worker, who asks for `path`.
 #[track_caller]
 fn assert_exposures(services: &Services, client: &mut Client, path: &str, expected: &[&str]) {
     client.get(path).header("x-user-id", "~last").send();

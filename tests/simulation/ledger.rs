@@ -103,8 +103,7 @@ pub struct VmAccount {
     pub grants: Vec<Grant>,
     /// Its calls on their way, with the time it believed when it sent them.
     pub sent: BTreeMap<u32, (Part, i64)>,
-    /// What it took out of the outbox before it was done: to the fallback with it, or it counts as dropped, as this place
-    /// says.
+    /// Batches that it took out of the outbox before they were delivered, with the place of their count: diverted or dropped.
     pub evicted: Vec<(usize, Vec<u128>)>,
     /// Slots it has to clear.
     pub to_clear: Vec<(u32, u128)>,
@@ -275,7 +274,7 @@ impl Ledger {
             return Err(format!("vm {vm} sent {key:x} with another body than before"));
         }
         let grant = account.grants.iter().position(|grant| grant.key == key).map(|at| account.grants.remove(at));
-        // Whoever overslept its lease may find the batch settled by its successor.
+        // A VM whose lease has ended may find the batch settled by the next holder.
         let is_last = self.holders.get(&part.batch) == Some(&vm);
         match grant {
             None if account.job == "shut_down" => {}

@@ -12,12 +12,12 @@ pub const COLLECTOR: usize = 0;
 const EXPERIMENTS: usize = 1;
 const BACKUP: usize = 2;
 
-/// How a service is.
+/// The health of a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Health {
     /// Well, except for faults of the network.
     Well,
-    /// Nobody listens.
+    /// Connections are refused.
     Refused,
     /// The proxy does not know the cluster.
     NoCluster,
@@ -27,12 +27,12 @@ pub enum Health {
     Resets,
     /// It answers late, about as late as the proxy waits.
     Slow,
-    /// It answers this.
-    Says(u16),
-    /// It answers anything.
-    SaysAnything,
-    /// It takes so many events at once.
-    Takes(usize),
+    /// It answers with this status.
+    Answers(u16),
+    /// It answers with any status.
+    AnswersAnything,
+    /// It accepts at most this many events at once.
+    Accepts(usize),
     /// The experiments it serves are broken in the way of this number.
     Broken(u8),
 }
@@ -172,12 +172,12 @@ impl Sim {
             Health::Refused | Health::NoCluster => Some(Answer::default()),
             Health::Hangs => None,
             Health::Resets if self.rng.chance(500_000) => Some(Answer::default()),
-            Health::Says(status) => Some(self.serve(service, status, key, &body, etag)),
-            Health::SaysAnything => {
+            Health::Answers(status) => Some(self.serve(service, status, key, &body, etag)),
+            Health::AnswersAnything => {
                 let status = self.rng.pick(&STATUSES);
                 Some(self.serve(service, status, key, &body, etag))
             }
-            Health::Takes(events) if service == COLLECTOR && crate::ledger::event_ids(&body).len() > events => {
+            Health::Accepts(events) if service == COLLECTOR && crate::ledger::event_ids(&body).len() > events => {
                 Some(Answer::new(413, b"too many"))
             }
             _ => {
@@ -274,12 +274,18 @@ impl Sim {
         let more = match service {
             COLLECTOR => {
                 let events = self.rng.range(0, 6) as usize;
-                [Health::Slow, Health::Says(status), Health::Says(503), Health::SaysAnything, Health::Takes(events)]
+                [
+                    Health::Slow,
+                    Health::Answers(status),
+                    Health::Answers(503),
+                    Health::AnswersAnything,
+                    Health::Accepts(events),
+                ]
             }
-            BACKUP => [Health::Well, Health::Slow, Health::Says(status), Health::SaysAnything, Health::Well],
+            BACKUP => [Health::Well, Health::Slow, Health::Answers(status), Health::AnswersAnything, Health::Well],
             _ => {
                 let broken = Health::Broken(self.rng.range(0, 4) as u8);
-                [Health::Slow, Health::Says(status), broken, broken, Health::SaysAnything]
+                [Health::Slow, Health::Answers(status), broken, broken, Health::AnswersAnything]
             }
         };
         let all: Vec<Health> = common.into_iter().chain(more).collect();

@@ -46,9 +46,9 @@ pub enum Event {
     ShutDown(u64),
     /// The process ends and is started again.
     Restart,
-    /// Nothing goes wrong any more.
+    /// No more faults happen.
     EndFaults,
-    /// Nobody comes any more.
+    /// No more visitors come.
     EndRequests,
     /// The run ends.
     Finish,

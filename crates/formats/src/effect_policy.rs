@@ -170,7 +170,7 @@ impl EffectPolicy {
         }
     }
 
-    /// The request's own host is known only when there is a request. A host that can never be it is an error.
+    /// The request's own host is known only when there is a request. A text that can never be a host is an error.
     fn check_redirect(&self, redirect: &str, route: &Route, path: &Path<'_>, problems: &mut Problems) {
         let Some((_, rest)) = redirect.split_once("://") else { return };
         let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();

@@ -10,8 +10,8 @@ const SETTINGS: u8 = 4;
 const GOAWAY: u8 = 7;
 const END_STREAM: u8 = 1;
 
-/// Sends a GET with these headers, each field on its own, and waits for the whole answer, which has to be a 200. What the
-/// origin was told is for the origin to say.
+/// Sends a GET with these headers, each field on its own, and waits for the whole answer, which must be a 200. The
+/// origin records the headers that it gets.
 pub fn get(port: u16, path: &str, headers: &[(&str, &str)]) -> Result<(), Failure> {
     exchange(port, path, headers).map_err(|error| format!("GET {path} over HTTP/2: {error}"))
 }

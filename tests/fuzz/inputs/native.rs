@@ -1,4 +1,4 @@
-//! Whatever the config service sends; what compiles is also decided.
+//! Documents of a config service. A document that compiles is also evaluated.
 
 use edgesplit_engine::assignments::texts;
 use edgesplit_engine::condition::request_budget;

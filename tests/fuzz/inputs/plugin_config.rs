@@ -1,4 +1,4 @@
-//! Whatever stands in the proxy's configuration: JSON, an encoded Struct, neither.
+//! Plugin configurations: JSON, an encoded Struct, or neither.
 
 use edgesplit_filter::plugin_config::PluginConfig;
 

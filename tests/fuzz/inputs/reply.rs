@@ -1,4 +1,4 @@
-//! Whatever a service answers: statuses, `retry-after`, header blocks.
+//! Answers of a service: statuses, `retry-after`, header blocks.
 
 use edgesplit_filter::events::backoff::{Backoff, RETRY_AFTER_BACKOFFS_MAX, retry_after_ms};
 use edgesplit_filter::events::outcome::outcome;

@@ -1,4 +1,4 @@
-//! Whatever a client sends: header blocks with lying lengths, cookies, URLs, user agents, `cache-control` values.
+//! Requests of a client: header blocks with lying lengths, cookies, URLs, user agents, `cache-control` values.
 
 use edgesplit_engine::attribute::{AttributeName, Attributes};
 use edgesplit_filter::http::{cache_control, cookies, headers::HeaderMap, url};

@@ -25,7 +25,7 @@ fn invalid_configurations_are_refused_with_the_path() {
         let name = row["name"].as_str().unwrap();
         let problems = PluginConfig::parse(row["config"].to_string().as_bytes()).expect_err(name);
         let is_found = problems.iter().any(|problem| {
-            row["field"] == problem.path.as_str() && problem.message.contains(row["says"].as_str().unwrap())
+            row["field"] == problem.path.as_str() && problem.message.contains(row["message"].as_str().unwrap())
         });
         // One mistake, one problem.
         if !is_found || problems.errors() != 1 {
@@ -102,7 +102,7 @@ fn invalid_json_is_located() {
         assert_eq!(problems.len(), 1, "{problems:?}");
         assert!(problems[0].starts_with("experiments: missing; expected an object with a \"cluster\""), "{problems:?}");
     }
-    for (text, says) in [
+    for (text, expected) in [
         (&b"{\n  \"experiments\": {,}\n}"[..], "line 2 column 19"),
         (b"experiments:\n  cluster: a", "line 1 column 1"),
         (b"{} {}", "trailing characters at line 1 column 4"),
@@ -112,7 +112,7 @@ fn invalid_json_is_located() {
         let problems = refused(text);
         assert_eq!(problems.len(), 1, "{problems:?}");
         assert!(problems[0].starts_with("expected a JSON object"), "{problems:?}");
-        assert!(problems[0].contains(says), "{problems:?}");
+        assert!(problems[0].contains(expected), "{problems:?}");
     }
 }
 

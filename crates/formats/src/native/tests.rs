@@ -99,7 +99,7 @@ fn sticky_is_a_version_or_nothing() {
 
 #[test]
 fn invalid_document_is_refused() {
-    for (bytes, says) in [
+    for (bytes, expected) in [
         (&b"<html>"[..], "not JSON: expected value at line 1 column 1"),
         (b"", "not JSON: EOF"),
         (b"{\"schema\": 1, \"experiments\": [", "not JSON: EOF"),
@@ -114,14 +114,14 @@ fn invalid_document_is_refused() {
         let compiled = compile_bytes(bytes, BUDGET);
         assert!(compiled.snapshot.is_none(), "{}", String::from_utf8_lossy(bytes));
         let found = problems(&compiled);
-        assert!(found.iter().any(|problem| problem.starts_with(says)), "{says}: {found:?}");
+        assert!(found.iter().any(|problem| problem.starts_with(expected)), "{expected}: {found:?}");
     }
 }
 
 #[test]
 fn invalid_experiment_is_disabled_alone() {
     let variants = |variants: Value| json!({ "variants": variants });
-    for (more, says) in [
+    for (more, expected) in [
         (json!({"key": ""}), "experiments[1].key: expected a key"),
         (json!({"key": 7}), "experiments[1].key: expected a key of 1 to 256 bytes, found the number 7"),
         (json!({"key": "good"}), "experiments[1].key: duplicate key"),
@@ -223,7 +223,7 @@ fn invalid_experiment_is_disabled_alone() {
         let compiled =
             compile(&config(vec![good, experiment("bad", more.clone()), experiment("last", json!({}))]), BUDGET);
         let found = problems(&compiled);
-        assert!(found.iter().any(|problem| problem.starts_with(says)), "{more}: {says}: {found:?}");
+        assert!(found.iter().any(|problem| problem.starts_with(expected)), "{more}: {expected}: {found:?}");
         let snapshot = compiled.snapshot.unwrap();
         let keys: Vec<&str> = snapshot.experiments.iter().map(|experiment| experiment.key.as_str()).collect();
         assert_eq!(keys, ["good", "last"], "{more}");
@@ -362,8 +362,8 @@ fn invalid_goal_is_left_out() {
     ]);
     let compiled = compile(&value, BUDGET);
     let found = problems(&compiled);
-    for says in ["goals[1].key: duplicate", "goals[3].key: missing", "goals[4].statuses[0]: expected a status"] {
-        assert!(found.iter().any(|problem| problem.starts_with(says)), "{says}: {found:?}");
+    for expected in ["goals[1].key: duplicate", "goals[3].key: missing", "goals[4].statuses[0]: expected a status"] {
+        assert!(found.iter().any(|problem| problem.starts_with(expected)), "{expected}: {found:?}");
     }
     let snapshot = compiled.snapshot.unwrap();
     let keys: Vec<&str> = snapshot.goals.iter().map(|goal| goal.key.as_str()).collect();

@@ -269,7 +269,7 @@ fn config_keeps_the_last_good_one_and_names_unknown_experiments() {
     let seen = watched.then(Ok(sample(60, 60, 0)), Ok(sample(60, 60, 0)));
     assert_eq!((&seen["config"]["word"], &seen["overall"]), (&json!("rejected"), &json!("broken")));
     assert!(text(&seen["config"]).contains("(line 3). The proxies keep the last good one."), "{}", seen["config"]);
-    // The config differs from that of the proxies, which count an experiment that it does not have.
+    // The proxies have another config: they count an experiment that is not in this one.
     watched.0.set_config(Ok(config("r1", "button")));
     let seen = watched.then(Ok(sample(61, 60, 0)), Ok(sample(60, 60, 0)));
     assert_eq!(text(&seen["config"]), "Proxies count exposures of experiments that the config does not have: nav");

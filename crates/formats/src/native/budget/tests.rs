@@ -130,7 +130,7 @@ fn assignments_header_is_bounded() {
         let snapshot = compiled.snapshot.expect("a snapshot");
         let found: Vec<usize> = snapshot.disabled.iter().map(|one| one.position).collect();
         assert_eq!(found, disabled, "{max}");
-        let says = "over the length of the assignments header";
-        assert!(snapshot.disabled.iter().all(|one| one.problem.contains(says)), "{:?}", snapshot.disabled);
+        let expected = "over the length of the assignments header";
+        assert!(snapshot.disabled.iter().all(|one| one.problem.contains(expected)), "{:?}", snapshot.disabled);
     }
 }
