@@ -126,7 +126,7 @@ impl FlagSink for FlagDecisions {
 }
 
 /// The compiled rules of a vendor's config.
-pub trait FlagEvaluator {
+pub trait FlagEvaluator: Send + Sync {
     /// Decides `flags`, given by their numbers in rising order, for one visitor. Each is reported to `sink` once, after
     /// the checks that led to it.
     fn decide(&self, flags: &[usize], visitor: &FlagVisitor<'_>, sink: &mut dyn FlagSink);

@@ -4,8 +4,8 @@
 use crate::metrics::{CLASSES, Metrics};
 use edgesplit_engine::assignments;
 use edgesplit_engine::snapshot::{Choice, Snapshot};
-use std::cell::Cell;
-use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 
 /// The number of sets that are kept; a power of two. A route has at most `request.cache_key.budget` sets with different cache
 /// keys, 64 by default.
@@ -21,7 +21,7 @@ const COUNTED_MAX: usize = ASSIGNMENT_SETS_MAX;
 #[derive(Debug)]
 pub struct AssignmentSet {
     /// The config that they are from.
-    snapshot: Rc<Snapshot>,
+    snapshot: Arc<Snapshot>,
     /// The choices, in the order of the config.
     choices: Vec<Choice>,
     /// The value of the assignments header.
@@ -31,17 +31,17 @@ pub struct AssignmentSet {
     /// The cache key.
     pub cache_key: String,
     /// The responses by class since the last flush.
-    responses: [Cell<u32>; CLASSES],
+    responses: [AtomicU32; CLASSES],
     /// Whether there are any.
-    is_counted: Cell<bool>,
+    is_counted: AtomicBool,
 }
 
 impl AssignmentSet {
     /// The set of `choices`, which are in the order of the config.
-    pub fn new(snapshot: &Rc<Snapshot>, choices: &[Choice]) -> AssignmentSet {
+    pub fn new(snapshot: &Arc<Snapshot>, choices: &[Choice]) -> AssignmentSet {
         let omitted = assignments::omitted(snapshot, choices);
         let (assignments, cache_key) = assignments::texts(snapshot, &mut choices.to_vec());
-        let (snapshot, choices) = (Rc::clone(snapshot), choices.to_vec());
+        let (snapshot, choices) = (Arc::clone(snapshot), choices.to_vec());
         AssignmentSet {
             snapshot,
             choices,
@@ -49,24 +49,24 @@ impl AssignmentSet {
             omitted,
             cache_key,
             responses: Default::default(),
-            is_counted: Cell::new(false),
+            is_counted: AtomicBool::new(false),
         }
     }
 
     /// The set without the choices in `other`, if both are from one config.
-    pub fn without(self: &Rc<AssignmentSet>, other: &AssignmentSet) -> Rc<AssignmentSet> {
-        if !Rc::ptr_eq(&self.snapshot, &other.snapshot) {
-            return Rc::clone(self);
+    pub fn without(self: &Arc<AssignmentSet>, other: &AssignmentSet) -> Arc<AssignmentSet> {
+        if !Arc::ptr_eq(&self.snapshot, &other.snapshot) {
+            return Arc::clone(self);
         }
         let mut choices = self.choices.clone();
         choices.retain(|choice| !other.choices.contains(choice));
-        Rc::new(AssignmentSet::new(&self.snapshot, &choices))
+        Arc::new(AssignmentSet::new(&self.snapshot, &choices))
     }
 
     /// Flushes the counts.
     fn flush(&self, metrics: &mut Metrics) {
-        let counts = self.responses.each_ref().map(Cell::take);
-        self.is_counted.set(false);
+        let counts = self.responses.each_ref().map(|count| count.swap(0, Relaxed));
+        self.is_counted.store(false, Relaxed);
         for (experiment, variant) in self.choices.iter().filter_map(|choice| self.snapshot.choice(*choice)) {
             metrics.responded(&experiment.key, variant, &counts);
         }
@@ -77,15 +77,15 @@ impl AssignmentSet {
 #[derive(Debug, Default)]
 pub struct AssignmentSets {
     /// Each is at the place that the hash of its choices gives; a later set of the same place replaces it.
-    kept: Vec<Option<Rc<AssignmentSet>>>,
+    kept: Vec<Option<Arc<AssignmentSet>>>,
     /// The sets with counts.
-    counted: Vec<Rc<AssignmentSet>>,
+    counted: Vec<Arc<AssignmentSet>>,
 }
 
 impl AssignmentSets {
     /// The set of `choices`, which are in the order of the config. Whole keys are compared: the choices and their snapshot.
     #[inline(always)]
-    pub fn get(&mut self, snapshot: &Rc<Snapshot>, choices: &[Choice]) -> Rc<AssignmentSet> {
+    pub fn get(&mut self, snapshot: &Arc<Snapshot>, choices: &[Choice]) -> Arc<AssignmentSet> {
         let hash = choices.iter().fold(0_u32, |hash, choice| {
             let number = (choice.experiment as u32).wrapping_mul(31).wrapping_add(choice.variant as u32);
             (hash ^ number).wrapping_mul(0x9e37_79b1)
@@ -93,22 +93,22 @@ impl AssignmentSets {
         // The upper bits are the better mixed ones.
         let place = (hash >> 16) as usize % ASSIGNMENT_SETS_MAX;
         match self.kept.get(place) {
-            Some(Some(kept)) if are_same(&kept.choices, choices) && Rc::ptr_eq(&kept.snapshot, snapshot) => {
-                Rc::clone(kept)
+            Some(Some(kept)) if are_same(&kept.choices, choices) && Arc::ptr_eq(&kept.snapshot, snapshot) => {
+                Arc::clone(kept)
             }
             _ => self.keep(place, AssignmentSet::new(snapshot, choices)),
         }
     }
 
     #[cold]
-    fn keep(&mut self, place: usize, set: AssignmentSet) -> Rc<AssignmentSet> {
+    fn keep(&mut self, place: usize, set: AssignmentSet) -> Arc<AssignmentSet> {
         self.kept.resize(ASSIGNMENT_SETS_MAX, None);
         if set.choices.len() > KEPT_CHOICES_MAX {
-            return Rc::new(set);
+            return Arc::new(set);
         }
-        let set = Rc::new(set);
+        let set = Arc::new(set);
         if let Some(kept) = self.kept.get_mut(place) {
-            *kept = Some(Rc::clone(&set));
+            *kept = Some(Arc::clone(&set));
         }
         set
     }
@@ -116,11 +116,12 @@ impl AssignmentSets {
     /// Counts a response with `status` for all variants of its set. Returns whether [`AssignmentSets::flush`] cannot wait for
     /// the tick.
     #[inline]
-    pub fn count(&mut self, set: Rc<AssignmentSet>, status: Option<u16>) -> bool {
+    pub fn count(&mut self, set: Arc<AssignmentSet>, status: Option<u16>) -> bool {
         let class = status.map_or(0, |status| usize::from(status / 100));
         if let Some(count) = set.responses.get(class.wrapping_sub(1)) {
-            count.set(count.get().saturating_add(1));
-            if !set.is_counted.replace(true) {
+            // Only the thread of the worker counts, so nothing comes between.
+            count.store(count.load(Relaxed).saturating_add(1), Relaxed);
+            if !set.is_counted.swap(true, Relaxed) {
                 return self.note(set);
             }
         }
@@ -128,7 +129,7 @@ impl AssignmentSets {
     }
 
     #[inline(never)]
-    fn note(&mut self, counted: Rc<AssignmentSet>) -> bool {
+    fn note(&mut self, counted: Arc<AssignmentSet>) -> bool {
         self.counted.push(counted);
         self.counted.len() >= COUNTED_MAX
     }
@@ -158,7 +159,7 @@ mod tests {
     use edgesplit_formats::native;
     use serde_json::{Value, json};
 
-    fn snapshot(experiments: usize) -> Rc<Snapshot> {
+    fn snapshot(experiments: usize) -> Arc<Snapshot> {
         let experiments: Vec<Value> = (0..experiments)
             .map(|number| {
                 json!({"key": format!("e{number}"), "state": "running", "variants": [
@@ -166,7 +167,7 @@ mod tests {
             })
             .collect();
         let config = json!({"schema": 1, "experiments": experiments});
-        Rc::new(native::compile(&config, u64::MAX).snapshot.unwrap())
+        Arc::new(native::compile(&config, u64::MAX).snapshot.unwrap())
     }
 
     #[test]
@@ -181,7 +182,7 @@ mod tests {
                     let found = sets.get(snapshot, &choices);
                     let texts = assignments::texts(snapshot, &mut choices.to_vec());
                     assert_eq!((&found.assignments, &found.cache_key), (&texts.0, &texts.1));
-                    assert!(Rc::ptr_eq(&found, &sets.get(snapshot, &choices)), "it is kept");
+                    assert!(Arc::ptr_eq(&found, &sets.get(snapshot, &choices)), "it is kept");
                 }
             }
         }
@@ -192,7 +193,7 @@ mod tests {
 
     #[test]
     fn header_omits_the_last_pairs() {
-        let mut snapshot = Rc::into_inner(snapshot(4)).unwrap();
+        let mut snapshot = Arc::into_inner(snapshot(4)).unwrap();
         // `e0=b, e1=b, e2=b, e3=b` has 22 bytes.
         for (max, expected, omitted) in [
             (None, "e0=b, e1=b, e2=b, e3=b", 0),
@@ -201,12 +202,12 @@ mod tests {
             (Some(3), "", 4),
         ] {
             snapshot.assignments_bytes_max = max;
-            let shared = Rc::new(snapshot);
+            let shared = Arc::new(snapshot);
             let set = AssignmentSet::new(&shared, &[3, 2, 1, 0].map(|experiment| Choice { experiment, variant: 1 }));
             assert_eq!((set.assignments.as_str(), set.omitted), (expected, omitted));
             assert_eq!(set.cache_key, "e0.b~e1.b~e2.b~e3.b");
             drop(set);
-            snapshot = Rc::into_inner(shared).unwrap();
+            snapshot = Arc::into_inner(shared).unwrap();
         }
     }
 
@@ -227,7 +228,7 @@ mod tests {
             let set = sets.get(&snapshot, &choices);
             sets.count(set, status);
         }
-        let counts = sets.get(&snapshot, &choices).responses.each_ref().map(Cell::get);
+        let counts = sets.get(&snapshot, &choices).responses.each_ref().map(|count| count.load(Relaxed));
         assert_eq!((counts, sets.counted.len()), ([0, 2, 0, 0, 1], 1));
     }
 }

@@ -176,7 +176,7 @@ fn overrule_caching(host: &impl StreamHost, headers: &HeaderMap, caching: Cachin
 
 /// Emits the events of a response.
 fn emit(worker: &mut Worker, host: &impl Host, actions: &DeferredActions, status: Option<u16>) {
-    let Worker { pipeline: Some(pipeline), metrics, now_ms, .. } = worker else { return };
+    let Worker { recorder: Some(shared), metrics, now_ms, .. } = worker else { return };
     let snapshot = &actions.snapshot;
     let context = EventContext {
         time_ms: *now_ms,
@@ -188,46 +188,47 @@ fn emit(worker: &mut Worker, host: &impl Host, actions: &DeferredActions, status
     };
     let context = LazyCell::new(|| context.encode());
     let event = |id, kind, unit| Event { id, kind, unit, exposure: None, goal: None, context: &context };
+    let mut recorder = shared.lock();
     for exposure in &actions.exposures {
         let Some((experiment, variant, tag)) = exposure.subject.names(snapshot) else { continue };
         // Another request of the same visitor may have been delivered since.
-        if !pipeline.dedupe.remember(exposure.name, exposure.window) {
+        if !recorder.exposures.remember(exposure.name, exposure.window) {
             continue;
         }
         let is_kept = match &exposure.written {
-            Some(written) => pipeline.emit_written(written, *now_ms, metrics),
+            Some(written) => recorder.emit_written(written, *now_ms, metrics),
             None => {
                 let id = derived_id(exposure.fingerprint);
                 let event =
                     Event { exposure: Some((experiment, variant)), ..event(id, EventKind::Exposure, &exposure.unit) };
-                pipeline.emit(&event, *now_ms, metrics)
+                recorder.emit(&event, *now_ms, metrics)
             }
         };
         if !is_kept {
-            pipeline.dedupe.forget(exposure.name);
+            recorder.exposures.forget(exposure.name);
         }
         metrics.exposed(experiment, variant.unwrap_or_default(), tag);
     }
-    let is_vendors = pipeline.format().vendor_wire().is_some();
+    let is_vendors = shared.format.vendor_wire().is_some();
     let reached =
         actions.goals.iter().filter_map(|&at| Some((at, snapshot.goals.get(at as usize)?))).filter(|(_, goal)| {
             goal.statuses.is_empty()
                 || status.is_some_and(|status| goal.statuses.iter().any(|class| class.contains(status)))
         });
-    let window = pipeline.goals.window(*now_ms);
+    let window = shared.names.window(*now_ms);
     for (at, goal) in reached {
         for (subject, visitor) in &actions.assigned {
             let Some((experiment, variant, tag)) = subject.names(snapshot) else { continue };
-            if pipeline.goals.remember(hash64_seeded(*visitor, goal.key.as_bytes()), window) {
+            if recorder.goals.remember(hash64_seeded(*visitor, goal.key.as_bytes()), window) {
                 metrics.reached(experiment, variant.unwrap_or_default(), tag, &goal.key);
             }
         }
         if !is_vendors {
             let id = random_id(host.random());
             let event = Event { goal: Some(&goal.key), ..event(id, EventKind::Goal, &actions.goal_unit) };
-            pipeline.emit(&event, *now_ms, metrics);
+            recorder.emit(&event, *now_ms, metrics);
         } else if let Some((_, written)) = actions.written_goals.iter().find(|(written, _)| *written == at) {
-            pipeline.emit_written(written, *now_ms, metrics);
+            recorder.emit_written(written, *now_ms, metrics);
         }
     }
 }

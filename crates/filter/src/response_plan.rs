@@ -8,7 +8,7 @@ use crate::request_context::RequestContext;
 use edgesplit_engine::attribute::AttributeValue;
 use edgesplit_engine::condition::{LimitExceeded, StepBudget, look_up, spend_bytes};
 use edgesplit_engine::snapshot::{Choice, Snapshot};
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// The instruction for caches towards the client, from the weakest to the strictest.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,7 +28,7 @@ pub struct ResponsePlan {
     /// The instruction for caches.
     pub caching: Caching,
     /// The variants of the request. The response counts for them.
-    pub assigned: Option<Rc<AssignmentSet>>,
+    pub assigned: Option<Arc<AssignmentSet>>,
     /// The mark of the variant's validators, if they get one.
     pub validator_mark: Option<u64>,
     /// Everything else. Most requests have nothing here.
@@ -42,7 +42,7 @@ pub struct ResponsePlan {
 /// The work that few requests leave.
 #[derive(Debug)]
 pub struct DeferredActions {
-    pub(crate) snapshot: Rc<Snapshot>,
+    pub(crate) snapshot: Arc<Snapshot>,
     /// The rewrite of the request's path.
     pub(crate) rewrite: Option<Rewrite>,
     /// The variants that have a guardrail.
@@ -85,7 +85,7 @@ pub struct Exposure {
     /// The variant that was shown.
     pub subject: ExposureSubject,
     /// The value that was bucketed.
-    pub unit: Rc<str>,
+    pub unit: Arc<str>,
     /// Its name in this VM's dedupe memory.
     pub name: u64,
     /// Its name everywhere.
@@ -132,10 +132,10 @@ impl ResponsePlan {
     }
 
     /// The deferred actions, to add to them. `snapshot` is the one in force.
-    pub fn actions(&mut self, snapshot: &Rc<Snapshot>) -> &mut DeferredActions {
+    pub fn actions(&mut self, snapshot: &Arc<Snapshot>) -> &mut DeferredActions {
         self.actions.get_or_insert_with(|| {
             Box::new(DeferredActions {
-                snapshot: Rc::clone(snapshot),
+                snapshot: Arc::clone(snapshot),
                 rewrite: None,
                 guarded: GuardedVisits::default(),
                 choices: Vec::new(),
@@ -289,7 +289,7 @@ mod tests {
             let headers = HeaderMap::from_pairs(&headers);
             let request = RequestContext::new(&headers, &config.visitor);
             let (mut plan, steps) = (ResponsePlan::default(), StepBudget::new(EVENT_STEPS_MAX));
-            let actions = plan.actions(&Rc::new(Snapshot::default()));
+            let actions = plan.actions(&Arc::new(Snapshot::default()));
             actions.describe(&request, &config, &steps);
             assert_eq!((actions.attributes.len(), steps.left() == 0), (expected, is_omitted), "of {length} bytes");
         }

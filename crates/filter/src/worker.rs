@@ -1,4 +1,7 @@
-//! The state of a worker's VM between requests, and its regular work.
+//! The state of a worker between requests, and its regular work.
+//!
+//! A VM has one worker. A native process has one for each thread: the one that [`Worker::configure`] makes fetches the config and
+//! sends the events, and its siblings take both from it.
 
 use super::assignment_set::AssignmentSets;
 use super::guardrails::Guardrails;
@@ -7,6 +10,7 @@ use crate::config_sync::{ConfigSync, log_problems};
 use crate::decision_counts::DecisionCounts;
 use crate::env::Env;
 use crate::events::pipeline::Pipeline;
+use crate::events::recorder::SharedRecorder;
 use crate::host::{Host, Reply, StreamHost};
 use crate::http::headers::NameSet;
 use crate::http::owned_names::OwnedNames;
@@ -21,7 +25,7 @@ use edgesplit_engine::reason::Reason;
 use edgesplit_engine::snapshot::{Experiment, Snapshot};
 use edgesplit_formats::Options;
 use edgesplit_formats::diagnostics::{Node, Path, Problems};
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// How often a VM does its regular work.
 pub const TICK_MS: u64 = 100;
@@ -41,20 +45,20 @@ const RETIRED_SNAPSHOTS_MAX: usize = 4;
 /// How often gauges are set that change with time alone.
 const GAUGES_EVERY_MS: i64 = 1_000;
 
-/// One plugin in one VM.
+/// One plugin in one VM, or in one thread.
 pub struct Worker {
     /// The plugin configuration.
-    pub config: Rc<PluginConfig>,
+    pub config: Arc<PluginConfig>,
     /// The experiments in force.
-    pub snapshot: Option<Rc<Snapshot>>,
+    pub snapshot: Option<Arc<Snapshot>>,
     /// The names of request headers that clients cannot send.
     pub owned: OwnedNames,
     /// The time of the last tick. Requests use it, because a host call costs more than a precise time is worth.
     pub now_ms: i64,
     /// The counters and gauges.
     pub metrics: Metrics,
-    /// The events, if they are configured.
-    pub pipeline: Option<Pipeline>,
+    /// The events that requests emit, if they are configured.
+    pub recorder: Option<SharedRecorder>,
     /// Buffers for the current request.
     pub scratch: RequestScratch,
     /// The sets of assignments of the last requests.
@@ -68,10 +72,12 @@ pub struct Worker {
     /// The legs of internal redirects that wait for the next one.
     pub legs: Legs,
     sync: Option<ConfigSync>,
+    /// Sends the events. A sibling has none.
+    pipeline: Option<Pipeline>,
     /// The key of shared data with the names of all configs so far.
     names_key: String,
     /// Snapshots that were replaced, and are freed in parts.
-    retired: Vec<Rc<Snapshot>>,
+    retired: Vec<Arc<Snapshot>>,
     configured_ms: i64,
     gauges_ms: i64,
 }
@@ -92,12 +98,44 @@ impl Worker {
         let prefix = format!("edgesplit/{plugin}");
         let inline_revision = inline.as_ref().and_then(|snapshot| snapshot.revision.clone());
         let source = config.experiments.source.clone();
-        let mut worker = Worker {
+        let pipeline = config.events.clone().map(|events| Pipeline::new(events, vm, &prefix, TICK_MS));
+        let sync = source
+            .map(|source| ConfigSync::new(source, config.compile_options(), inline_revision, vm, &prefix, now_ms));
+        let recorder = pipeline.as_ref().map(|pipeline| pipeline.recorder.clone());
+        let mut worker = Worker::new(host, plugin, Arc::new(config), recorder, (vm, now_ms));
+        (worker.sync, worker.pipeline) = (sync, pipeline);
+        worker.own_names(host, &NameSet::default());
+        let fetched = worker.sync.as_mut().and_then(|sync| sync.start(host, now_ms, &mut worker.metrics));
+        if let Some(snapshot) = fetched.or(inline) {
+            worker.install(host, Arc::new(snapshot));
+        }
+        worker.metrics.flush(host);
+        Ok(worker)
+    }
+
+    /// A worker for another thread of the process, with the configuration, the events and the experiments of this one.
+    pub fn sibling(&self, host: &impl Host, plugin: &str) -> Worker {
+        let (vm, config) = (host.random() as u64, Arc::clone(&self.config));
+        let mut sibling = Worker::new(host, plugin, config, self.recorder.clone(), (vm, self.now_ms));
+        sibling.own_names(host, &NameSet::default());
+        sibling.follow(host, self);
+        sibling
+    }
+
+    fn new(
+        host: &impl Host,
+        plugin: &str,
+        config: Arc<PluginConfig>,
+        recorder: Option<SharedRecorder>,
+        (vm, now_ms): (u64, i64),
+    ) -> Worker {
+        let prefix = format!("edgesplit/{plugin}");
+        Worker {
             metrics: Metrics::define(host, plugin),
             snapshot: None,
-            pipeline: config.events.clone().map(|events| Pipeline::new(events, vm, &prefix, TICK_MS)),
-            sync: source
-                .map(|source| ConfigSync::new(source, config.compile_options(), inline_revision, vm, &prefix, now_ms)),
+            recorder,
+            pipeline: None,
+            sync: None,
             owned: config.request.owned_names(),
             names_key: format!("{prefix}/names"),
             retired: Vec::new(),
@@ -110,33 +148,26 @@ impl Worker {
             configured_ms: now_ms,
             gauges_ms: i64::MIN,
             now_ms,
-            config: Rc::new(config),
-        };
-        worker.own_names(host, &NameSet::default());
-        let fetched = worker.sync.as_mut().and_then(|sync| sync.start(host, now_ms, &mut worker.metrics));
-        if let Some(snapshot) = fetched.or(inline) {
-            worker.install(host, snapshot);
+            config,
         }
-        worker.metrics.flush(host);
-        Ok(worker)
     }
 
     /// Puts a snapshot into force. Requests in progress keep the one they began with.
-    fn install(&mut self, host: &impl Host, snapshot: Snapshot) {
+    fn install(&mut self, host: &impl Host, snapshot: Arc<Snapshot>) {
         // Counts that are not flushed would keep the names of the previous snapshot.
         self.flush_counts();
         self.metrics.flush(host);
         self.metrics.record(host, Gauge::DisabledExperiments, snapshot.disabled.len() as u64);
         self.metrics.record(host, Gauge::RevisionHash, revision_hash(snapshot.revision.as_deref()));
         if let (Some(pipeline), Some(rules)) = (&mut self.pipeline, &snapshot.flag_evaluator) {
-            pipeline.set_head(pipeline.format().vendor_wire().map(|wire| wire.head(&**rules)).unwrap_or_default());
+            pipeline
+                .set_head(pipeline.recorder.format.vendor_wire().map(|wire| wire.head(&**rules)).unwrap_or_default());
         }
         if self.snapshot.is_none()
             && let Some(problem) = self.config.identity_problem(&snapshot)
         {
             host.log(log::Level::Warn, &format!("{problem}, so no visitor is in an experiment"));
         }
-        let snapshot = Rc::new(snapshot);
         self.own_names(host, &snapshot.owned_request_headers);
         self.assignment_sets.clear();
         self.decisions.reset(snapshot.experiments.len());
@@ -150,11 +181,21 @@ impl Worker {
         }
     }
 
+    /// Takes over the experiments of `control`, the worker that fetches them, if they have changed. The control worker frees
+    /// what is replaced.
+    pub fn follow(&mut self, host: &impl Host, control: &Worker) {
+        let Some(snapshot) = &control.snapshot else { return };
+        if !self.snapshot.as_ref().is_some_and(|current| Arc::ptr_eq(current, snapshot)) {
+            self.install(host, Arc::clone(snapshot));
+            self.retired.clear();
+        }
+    }
+
     /// Frees a part of the snapshots that were replaced. Requests in progress may still use them.
     fn free_retired(&mut self) {
         let mut left = FREED_PARTS_PER_TICK;
         self.retired.retain_mut(|snapshot| {
-            let Some(snapshot) = Rc::get_mut(snapshot) else { return true };
+            let Some(snapshot) = Arc::get_mut(snapshot) else { return true };
             snapshot.free(&mut left);
             left == 0
         });
@@ -198,15 +239,18 @@ impl Worker {
         self.identification.report(host, &self.config.visitor, self.snapshot.as_deref());
         self.free_retired();
         if let Some(snapshot) = self.sync.as_mut().and_then(|sync| sync.tick(host, self.now_ms, &mut self.metrics)) {
-            self.install(host, snapshot);
+            self.install(host, Arc::new(snapshot));
         }
         if let Some(pipeline) = &mut self.pipeline {
             pipeline.tick(host, self.now_ms, &mut self.metrics);
         }
         if self.now_ms.saturating_sub(self.gauges_ms) >= GAUGES_EVERY_MS || self.now_ms < self.gauges_ms {
             self.gauges_ms = self.now_ms;
-            let age_ms = self.sync.as_ref().map_or(0, |sync| sync.age_ms(self.now_ms));
-            self.metrics.record(host, Gauge::AgeSeconds, age_ms.unsigned_abs() / 1_000);
+            // The control worker knows the age of a sibling's config.
+            if self.sync.is_some() || self.config.experiments.source.is_none() {
+                let age_ms = self.sync.as_ref().map_or(0, |sync| sync.age_ms(self.now_ms));
+                self.metrics.record(host, Gauge::AgeSeconds, age_ms.unsigned_abs() / 1_000);
+            }
             self.release_names(0);
         }
         self.metrics.flush(host);
@@ -228,7 +272,7 @@ impl Worker {
         let fetched =
             (self.sync.as_mut()).and_then(|sync| sync.on_reply(host, self.now_ms, token, reply, &mut self.metrics));
         match fetched {
-            Some(Some(snapshot)) => self.install(host, snapshot),
+            Some(Some(snapshot)) => self.install(host, Arc::new(snapshot)),
             Some(None) => {}
             None => {
                 let sent = self.pipeline.as_mut();
@@ -291,5 +335,33 @@ mod tests {
             let is_about_ids = |line: &String| line.starts_with("no request has an id");
             assert_eq!(host.log.borrow().iter().any(is_about_ids), is_logged, "{config}");
         }
+    }
+
+    #[test]
+    fn workers_can_move_to_other_threads() {
+        fn assert_send<T: Send>() {}
+        assert_send::<Worker>();
+    }
+
+    #[test]
+    fn siblings_share_the_snapshot_and_the_recorder() {
+        let variants = json!([{"key": "a", "weight": 10_000}]);
+        let experiment = json!({"key": "nav", "state": "running", "variants": variants});
+        let inline = json!({"schema": 1, "experiments": [experiment]});
+        let config = json!({"experiments": {"inline": inline}, "events": {"cluster": "collector"}}).to_string();
+        let host = TestHost::default();
+        let mut control = Worker::configure(&host, "shop", config.as_bytes()).unwrap();
+        let mut sibling = control.sibling(&host, "shop");
+        let share = |a: &Worker, b: &Worker| Arc::ptr_eq(a.snapshot.as_ref().unwrap(), b.snapshot.as_ref().unwrap());
+        assert!(share(&control, &sibling));
+        assert!(sibling.recorder.as_ref().unwrap().lock().exposures.remember(7, 1));
+        assert!(!control.recorder.as_ref().unwrap().lock().exposures.remember(7, 1), "one memory");
+
+        control.install(&host, Arc::new(Snapshot::default()));
+        assert!(!share(&control, &sibling));
+        sibling.follow(&host, &control);
+        assert!(share(&control, &sibling) && sibling.retired.is_empty());
+        control.tick(&host);
+        assert!(control.retired.is_empty(), "the control worker frees replaced snapshots");
     }
 }

@@ -12,7 +12,7 @@ use edgesplit_engine::snapshot::Disabled;
 use serde_json::{Map, Value};
 
 /// Compiles the flags of one vendor.
-pub(crate) trait FlagReader {
+pub(crate) trait FlagReader: Send {
     /// Reads the members beside the `count` flags. False, and a problem, if the payload is refused.
     fn head(&mut self, config: Node<'_>, count: usize, problems: &mut Problems) -> bool;
 

@@ -75,7 +75,7 @@ impl PartialEq for dyn Format {
 impl Eq for dyn Format {}
 
 /// A config that is being compiled, in steps that are short enough to run between requests.
-pub trait Compilation {
+pub trait Compilation: Send {
     /// Compiles the next part: about `bytes_max` bytes, and at least one element. True when nothing is left to do.
     fn advance(&mut self, bytes_max: usize) -> bool;
 

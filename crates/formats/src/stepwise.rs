@@ -32,7 +32,7 @@ pub fn size(value: &Value) -> usize {
 }
 
 /// The steps of compiling one config. Each call gets the same config.
-pub trait Steps {
+pub trait Steps: Send {
     /// Compiles the next element and gives its approximate size in bytes; none if nothing is left.
     fn step(&mut self, config: Node<'_>) -> Option<usize>;
 
@@ -46,13 +46,13 @@ pub trait Steps {
 /// Entries that are freed as they are iterated over.
 #[derive(Default)]
 pub struct Leftovers {
-    entries: Option<Box<dyn Iterator<Item = ()>>>,
+    entries: Option<Box<dyn Iterator<Item = ()> + Send>>,
     values: Map<String, Value>,
 }
 
 impl Leftovers {
     /// The entries that `entries` drops as it is iterated over.
-    pub fn new(entries: impl Iterator<Item = ()> + 'static) -> Leftovers {
+    pub fn new(entries: impl Iterator<Item = ()> + Send + 'static) -> Leftovers {
         Leftovers { entries: Some(Box::new(entries)), values: Map::new() }
     }
 
@@ -181,7 +181,7 @@ pub(crate) fn whole(text: &[u8]) -> Result<Value, Problems> {
 /// A config that is being freed, with the entries that only its compilation needed.
 struct Freeing {
     /// The elements that are left of each container, the outermost first.
-    open: Vec<Box<dyn Iterator<Item = Value>>>,
+    open: Vec<Box<dyn Iterator<Item = Value> + Send>>,
     leftovers: Leftovers,
 }
 

@@ -1,4 +1,4 @@
-//! The exposures that this worker has already reported in the current window.
+//! The exposures that were already reported in the current window.
 
 use edgesplit_engine::hash::{BuildIdentityHasher, hash64_seeded};
 use std::cell::Cell;
@@ -7,36 +7,18 @@ use std::collections::HashSet;
 /// Exposures by 64 bits each. With 100,000 of them, the chance that a new one is mistaken for a known one is 1 in 10^14.
 type Seen = HashSet<u64, BuildIdentityHasher>;
 
-/// A bounded memory of exposures in two generations: when it is full, it forgets its older half. A forgotten exposure is
-/// reported again, under the same id.
-#[derive(Debug)]
-pub struct Dedupe {
+/// Names visitors and windows for a memory.
+#[derive(Debug, Clone)]
+pub struct Names {
     /// Secret, to make collisions unpredictable. A visitor whose id collides with another's could suppress exposures of the
     /// other, but no more than by sending the other's id.
     seed: u64,
     window_ms: u64,
     /// The last moment that was looked up, and its window.
     last: Cell<(i64, i64)>,
-    generation_entries_max: usize,
-    window: i64,
-    current: Seen,
-    previous: Seen,
 }
 
-impl Dedupe {
-    /// An empty memory of at most `max_entries` exposures.
-    pub fn new(seed: u64, window_ms: u64, max_entries: usize) -> Dedupe {
-        Dedupe {
-            seed,
-            window_ms: window_ms.max(1),
-            last: Cell::new((0, 0)),
-            generation_entries_max: max_entries.div_ceil(2),
-            window: 0,
-            current: Seen::default(),
-            previous: Seen::default(),
-        }
-    }
-
+impl Names {
     /// The number of the window since the epoch.
     #[inline(always)]
     pub fn window(&self, now_ms: i64) -> i64 {
@@ -55,6 +37,31 @@ impl Dedupe {
     /// The visitor's part of an exposure's name.
     pub fn visitor(&self, unit: &[u8]) -> u64 {
         hash64_seeded(self.seed, unit)
+    }
+}
+
+/// A bounded memory of exposures in two generations: when it is full, it forgets its older half. A forgotten exposure is
+/// reported again, under the same id.
+#[derive(Debug)]
+pub struct Dedupe {
+    /// Its names.
+    pub names: Names,
+    generation_entries_max: usize,
+    window: i64,
+    current: Seen,
+    previous: Seen,
+}
+
+impl Dedupe {
+    /// An empty memory of at most `max_entries` exposures.
+    pub fn new(seed: u64, window_ms: u64, max_entries: usize) -> Dedupe {
+        Dedupe {
+            names: Names { seed, window_ms: window_ms.max(1), last: Cell::new((0, 0)) },
+            generation_entries_max: max_entries.div_ceil(2),
+            window: 0,
+            current: Seen::default(),
+            previous: Seen::default(),
+        }
     }
 
     /// Whether the exposure was reported in `window`. Its name is `visitor ^ tag`, of its visitor and its variant.
@@ -91,7 +98,7 @@ mod tests {
     #[test]
     fn exposure_is_new_once_per_window() {
         let mut dedupe = Dedupe::new(7, 1_000, 100);
-        let window = dedupe.window(5_999);
+        let window = dedupe.names.window(5_999);
         assert_eq!(window, 5);
         assert!(!dedupe.has_seen(7, window));
         assert!(dedupe.remember(7, window) && !dedupe.remember(7, window));
@@ -99,7 +106,7 @@ mod tests {
         dedupe.forget(7);
         assert!(!dedupe.has_seen(7, window) && dedupe.remember(7, window));
         assert!(!dedupe.has_seen(8, window));
-        assert!(!dedupe.has_seen(7, dedupe.window(6_000)));
+        assert!(!dedupe.has_seen(7, dedupe.names.window(6_000)));
         dedupe.remember(8, 6);
         assert!(!dedupe.has_seen(7, 6) && dedupe.has_seen(8, 6));
     }

@@ -1,16 +1,14 @@
 //! The work on events outside requests: they are sealed into batches, sent, and settled. It runs on ticks and replies only.
 
 use super::backoff::retry_after_ms;
-use super::buffer::Buffer;
-use super::dedupe::Dedupe;
-use super::event::Event;
 use super::outbox::{InFlight, SendPolicy};
 use super::outcome::{Outcome, outcome};
+use super::recorder::SharedRecorder;
 use crate::call_failure::{CallFailure, FailureLog};
 use crate::env::Env;
 use crate::host::{Host, Reply, status};
 use crate::metrics::{Counter, Metrics};
-use crate::plugin_config::{self, EventFormat};
+use crate::plugin_config;
 
 mod seal;
 mod send;
@@ -34,13 +32,8 @@ pub struct Pipeline {
     index_key: String,
     slot_key: String,
     tick_ms: u64,
-    buffer: Buffer,
-    /// The exposures that were reported.
-    pub dedupe: Dedupe,
-    /// The sets of exposures of which all were reported. They must not displace exposures from their memory.
-    pub reported_sets: Dedupe,
-    /// The goals that were counted for the variants of their visitors.
-    pub goals: Dedupe,
+    /// The source of the events.
+    pub recorder: SharedRecorder,
     calls: Vec<(u32, InFlight)>,
     /// Calls to the fallback. Their answers are only counted.
     diversions: Vec<u32>,
@@ -67,11 +60,7 @@ impl Pipeline {
     /// The pipeline of a VM. All its keys in shared data begin with `prefix`.
     pub fn new(config: plugin_config::Events, vm: u64, prefix: &str, tick_ms: u64) -> Pipeline {
         Pipeline {
-            buffer: Buffer::new(config.batch),
-            dedupe: Dedupe::new(vm, config.dedupe.window_ms, config.dedupe.max_entries),
-            // A set has at least two exposures.
-            reported_sets: Dedupe::new(vm, config.dedupe.window_ms, config.dedupe.max_entries.div_ceil(2)),
-            goals: Dedupe::new(vm, config.dedupe.window_ms, config.dedupe.max_entries),
+            recorder: SharedRecorder::new(&config, vm),
             vm,
             index_key: format!("{prefix}/outbox"),
             slot_key: format!("{prefix}/slot"),
@@ -87,35 +76,9 @@ impl Pipeline {
         }
     }
 
-    /// The format of its events.
-    pub fn format(&self) -> EventFormat {
-        self.config.format
-    }
-
     /// Sets the beginning of the bodies of batches, which some formats take from the experiments in force.
     pub fn set_head(&mut self, head: Vec<u8>) {
-        self.buffer.set_head(head);
-    }
-
-    /// Puts an event into the buffer. False if the buffer is full; the event is counted either way.
-    pub fn emit(&mut self, event: &Event<'_>, time_ms: i64, metrics: &mut Metrics) -> bool {
-        let format = self.config.format;
-        self.buffer(time_ms, |out| event.write_as(format, out), metrics)
-    }
-
-    /// As [`Pipeline::emit`], for an event that is already encoded.
-    pub fn emit_written(&mut self, event: &[u8], time_ms: i64, metrics: &mut Metrics) -> bool {
-        self.buffer(time_ms, |out| out.extend_from_slice(event), metrics)
-    }
-
-    fn buffer(&mut self, time_ms: i64, write: impl FnOnce(&mut Vec<u8>), metrics: &mut Metrics) -> bool {
-        metrics.add(Counter::Emitted, 1);
-        let is_buffered = self.buffer.push(time_ms, write);
-        if !is_buffered {
-            metrics.add(Counter::DroppedOverflow, 1);
-            metrics.add(Counter::BufferFull, 1);
-        }
-        is_buffered
+        self.recorder.lock().buffer.set_head(head);
     }
 
     /// The regular work: records results that are left, seals due batches, and sends waiting ones.
@@ -125,10 +88,7 @@ impl Pipeline {
             self.settle(env, call, result);
         }
         for _ in 0..SEALS_PER_TICK_MAX {
-            if !self.buffer.is_due(now_ms, self.tick_ms) {
-                break;
-            }
-            let count = self.buffer.next_batch();
+            let Some(count) = self.due_batch(now_ms) else { break };
             if !self.seal(env, count, SendPolicy::IfAllowed) {
                 break;
             }
@@ -141,14 +101,20 @@ impl Pipeline {
         self.send_waiting(env);
     }
 
+    /// How many events make the next batch, if one is due.
+    fn due_batch(&self, now_ms: i64) -> Option<usize> {
+        let recorder = self.recorder.lock();
+        recorder.buffer.is_due(now_ms, self.tick_ms).then(|| recorder.buffer.next_batch())
+    }
+
     /// The last chance of this VM: makes one call, with its own events or else with a waiting batch. Of several calls, some
     /// would not be sent. The outbox keeps the events too: if the process goes on, another VM delivers them.
     pub fn shut_down(&mut self, host: &impl Host, now_ms: i64, metrics: &mut Metrics) {
         let env = &mut Env::new(host, now_ms, metrics);
         let mut policy = SendPolicy::Always;
-        while !self.buffer.events().is_empty() {
-            let count = self.buffer.events().fitting(0, usize::MAX, self.config.outbox.max_bytes);
-            if !self.seal(env, count, policy) {
+        loop {
+            let count = self.recorder.lock().buffer.events().fitting(0, usize::MAX, self.config.outbox.max_bytes);
+            if count == 0 || !self.seal(env, count, policy) {
                 break;
             }
             policy = SendPolicy::Never;

@@ -13,7 +13,7 @@ use edgesplit_engine::decide::unit;
 use edgesplit_engine::guardrail::Tally;
 use edgesplit_engine::hash::fingerprint;
 use edgesplit_engine::snapshot::{Choice, Snapshot, State};
-use std::rc::Rc;
+use std::sync::Arc;
 use table::{Row, Table};
 
 /// How often workers exchange their counts.
@@ -49,7 +49,7 @@ impl GuardedVisits {
 #[derive(Debug)]
 pub struct Guardrails {
     key: String,
-    snapshot: Rc<Snapshot>,
+    snapshot: Arc<Snapshot>,
     /// Identifies the revision: another one starts from zero.
     revision: u64,
     guarded: Vec<Guarded>,
@@ -76,7 +76,7 @@ impl Guardrails {
     pub fn new(prefix: &str, seed: u64) -> Guardrails {
         Guardrails {
             key: format!("{prefix}/guardrails"),
-            snapshot: Rc::default(),
+            snapshot: Arc::default(),
             revision: 0,
             guarded: Vec::new(),
             off: Vec::new(),
@@ -86,7 +86,7 @@ impl Guardrails {
     }
 
     /// Guards `snapshot` from now on, at once with the counts of other workers for its revision.
-    pub fn install(&mut self, host: &impl Host, now_ms: i64, snapshot: &Rc<Snapshot>, metrics: &mut Metrics) {
+    pub fn install(&mut self, host: &impl Host, now_ms: i64, snapshot: &Arc<Snapshot>, metrics: &mut Metrics) {
         let env = &mut Env::new(host, now_ms, metrics);
         self.exchange(env);
         for guarded in self.guarded.iter().filter(|guarded| self.off.contains(&guarded.tag)) {
@@ -94,7 +94,7 @@ impl Guardrails {
         }
         self.guarded = guarded(snapshot);
         self.revision = revision(snapshot, &self.guarded);
-        self.snapshot = Rc::clone(snapshot);
+        self.snapshot = Arc::clone(snapshot);
         self.off.clear();
         self.exchange(env);
         for guarded in self.guarded.iter().enumerate().filter(|(at, one)| one.baseline != *at).map(|(_, one)| one) {
@@ -119,7 +119,7 @@ impl Guardrails {
             let at = self.guarded.binary_search_by_key(choice, |guarded| guarded.choice).ok()?;
             let (experiment, variant) = self.snapshot.choice(*choice)?;
             let unit = unit(&experiment.unit, visitor)?;
-            Some((at, self.counted.visitor(unit.as_bytes()) ^ variant.tag))
+            Some((at, self.counted.names.visitor(unit.as_bytes()) ^ variant.tag))
         };
         let visits: Vec<(usize, u64)> = choices.iter().filter_map(visit).collect();
         (!visits.is_empty()).then_some(GuardedVisits { revision: self.revision, visits })
@@ -130,7 +130,7 @@ impl Guardrails {
         if visits.revision != self.revision {
             return;
         }
-        let window = self.counted.window(now_ms);
+        let window = self.counted.names.window(now_ms);
         for (at, name) in &visits.visits {
             let Some(guarded) = self.guarded.get_mut(*at) else { continue };
             let visitors = u64::from(self.counted.remember(*name, window));

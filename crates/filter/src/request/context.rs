@@ -3,19 +3,19 @@
 use super::plan::RequestPlan;
 use crate::assignment_set::AssignmentSets;
 use crate::decision_counts::DecisionCounts;
-use crate::events::pipeline::Pipeline;
+use crate::events::recorder::SharedRecorder;
 use crate::guardrails::Guardrails;
 use crate::identification::Identification;
 use crate::metrics::Metrics;
 use crate::plugin_config::PluginConfig;
 use edgesplit_engine::condition::StepBudget;
 use edgesplit_engine::snapshot::{Choice, Snapshot};
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// The facts that all decisions of a request share.
 pub(super) struct DecisionContext<'a> {
     pub(super) config: &'a PluginConfig,
-    pub(super) snapshot: &'a Rc<Snapshot>,
+    pub(super) snapshot: &'a Arc<Snapshot>,
     pub(super) plan: &'a RequestPlan<'a>,
     pub(super) guardrails: &'a Guardrails,
     /// The work that conditions may still do.
@@ -31,7 +31,7 @@ pub(super) struct WorkerParts<'a> {
     pub(super) decisions: &'a mut DecisionCounts,
     pub(super) identification: &'a mut Identification,
     /// Absent for previews and for requests that show nothing, which are not reported.
-    pub(super) pipeline: Option<&'a mut Pipeline>,
+    pub(super) recorder: Option<&'a SharedRecorder>,
     pub(super) assignment_sets: &'a mut AssignmentSets,
     /// The variants of the visitor, in the order of the config.
     pub(super) choices: &'a mut Vec<Choice>,

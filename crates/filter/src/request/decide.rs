@@ -19,11 +19,11 @@ use edgesplit_engine::assignments::mark_preview;
 use edgesplit_engine::decide::{Decision, DecisionInput, Units, evaluate_on_route};
 use edgesplit_engine::reason::Reason;
 use edgesplit_engine::snapshot::{Choice, Needs};
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// The result of the third stage.
 pub(super) struct Decided {
-    pub(super) set: Rc<AssignmentSet>,
+    pub(super) set: Arc<AssignmentSet>,
     /// Whether the response counts for the set.
     pub(super) is_counted: bool,
     /// The target of a vendor's redirect.
@@ -141,8 +141,8 @@ fn evaluate_all(
             parts.exposed.push(choice);
         }
     }
-    if let Some(pipeline) = parts.pipeline.as_deref_mut() {
-        ExposureReporter::new(pipeline, context).report(snapshot, parts.exposed, request, response);
+    if let Some(recorder) = parts.recorder {
+        ExposureReporter::new(recorder, context).report(snapshot, parts.exposed, request, response);
     }
     plan.preview.is_some().then(|| FlagOutcomes { decided, ..FlagOutcomes::default() })
 }
@@ -158,7 +158,7 @@ fn defer_headers(context: &DecisionContext<'_>, choices: &[Choice], response: &m
 
 /// The set of the choices. No cache keeps an object of a preview.
 #[inline(always)]
-fn assignment_set(context: &DecisionContext<'_>, host: &impl Host, parts: &mut WorkerParts<'_>) -> Rc<AssignmentSet> {
+fn assignment_set(context: &DecisionContext<'_>, host: &impl Host, parts: &mut WorkerParts<'_>) -> Arc<AssignmentSet> {
     if context.plan.preview.is_none() {
         return parts.assignment_sets.get(context.snapshot, parts.choices);
     }
@@ -166,8 +166,8 @@ fn assignment_set(context: &DecisionContext<'_>, host: &impl Host, parts: &mut W
 }
 
 #[inline(never)]
-fn preview_set(context: &DecisionContext<'_>, host: &impl Host, parts: &mut WorkerParts<'_>) -> Rc<AssignmentSet> {
+fn preview_set(context: &DecisionContext<'_>, host: &impl Host, parts: &mut WorkerParts<'_>) -> Arc<AssignmentSet> {
     let mut set = AssignmentSet::new(context.snapshot, parts.choices);
     mark_preview(&mut set.cache_key, Some(host.random()));
-    Rc::new(set)
+    Arc::new(set)
 }

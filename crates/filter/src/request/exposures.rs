@@ -3,7 +3,7 @@
 
 use super::context::DecisionContext;
 use crate::events::event::{derived_id, exposure_fingerprint, random_id};
-use crate::events::pipeline::Pipeline;
+use crate::events::recorder::SharedRecorder;
 use crate::plugin_config::PluginConfig;
 use crate::request_context::RequestContext;
 use crate::response_plan::{Exposure, ExposureSubject, ResponsePlan};
@@ -15,12 +15,12 @@ use edgesplit_engine::hash::hash64_seeded;
 use edgesplit_engine::snapshot::{Choice, Snapshot, Variant};
 use edgesplit_formats::events::{EventKind, VendorEvent};
 use std::borrow::Cow;
-use std::rc::Rc;
+use std::sync::Arc;
 use uuid::Uuid;
 
 /// Finds the exposures that were not reported yet in this dedupe window.
 pub(super) struct ExposureReporter<'a> {
-    pipeline: &'a mut Pipeline,
+    recorder: &'a SharedRecorder,
     config: &'a PluginConfig,
     /// The steps that events may still take.
     steps: &'a StepBudget,
@@ -30,9 +30,9 @@ pub(super) struct ExposureReporter<'a> {
 }
 
 impl<'a> ExposureReporter<'a> {
-    pub(super) fn new(pipeline: &'a mut Pipeline, context: &DecisionContext<'a>) -> ExposureReporter<'a> {
+    pub(super) fn new(recorder: &'a SharedRecorder, context: &DecisionContext<'a>) -> ExposureReporter<'a> {
         let DecisionContext { config, event_steps: steps, now_ms, .. } = *context;
-        ExposureReporter { window: pipeline.dedupe.window(now_ms), pipeline, config, steps, now_ms }
+        ExposureReporter { window: recorder.names.window(now_ms), recorder, config, steps, now_ms }
     }
 
     /// Defers the exposures of `exposed` to the response, unless they were reported already. A set whose exposures were all
@@ -40,14 +40,14 @@ impl<'a> ExposureReporter<'a> {
     #[inline(always)]
     pub(super) fn report(
         &mut self,
-        snapshot: &Rc<Snapshot>,
+        snapshot: &Arc<Snapshot>,
         exposed: &[Choice],
         request: &RequestContext<'_>,
         response: &mut ResponsePlan,
     ) {
-        let by_id = request.id.map(|id| self.pipeline.dedupe.visitor(id.as_bytes()));
+        let by_id = request.id.map(|id| self.recorder.names.visitor(id.as_bytes()));
         let set = by_id.and_then(|visitor| Some(visitor ^ set_tag(snapshot, exposed)?));
-        if set.is_some_and(|set| self.pipeline.reported_sets.has_seen(set, self.window)) {
+        if set.is_some_and(|set| self.recorder.lock().reported_sets.has_seen(set, self.window)) {
             return;
         }
         self.report_each(snapshot, exposed, request, (by_id, set), response);
@@ -58,7 +58,7 @@ impl<'a> ExposureReporter<'a> {
     #[inline(never)]
     fn report_each(
         &mut self,
-        snapshot: &Rc<Snapshot>,
+        snapshot: &Arc<Snapshot>,
         exposed: &[Choice],
         request: &RequestContext<'_>,
         (by_id, set): (Option<u64>, Option<u64>),
@@ -69,11 +69,15 @@ impl<'a> ExposureReporter<'a> {
             exposed.iter().filter_map(|&choice| self.exposure(snapshot, choice, request, by_id, &mut unit)).collect();
         match set {
             Some(set) if exposures.is_empty() => {
-                self.pipeline.reported_sets.remember(set, self.window);
+                self.recorder.lock().reported_sets.remember(set, self.window);
             }
             _ if exposures.is_empty() => {}
             _ => response.actions(snapshot).exposures = exposures,
         }
+    }
+
+    fn has_seen(&self, exposure: u64) -> bool {
+        self.recorder.lock().exposures.has_seen(exposure, self.window)
     }
 
     /// The exposure of one choice, unless it was reported already. `visitor` is the share of the id in its name; `unit` is
@@ -84,25 +88,24 @@ impl<'a> ExposureReporter<'a> {
         choice: Choice,
         request: &RequestContext<'_>,
         visitor: Option<u64>,
-        unit: &mut Option<Rc<str>>,
+        unit: &mut Option<Arc<str>>,
     ) -> Option<Exposure> {
         let (experiment, variant) = snapshot.choice(choice)?;
         let is_by_id = experiment.unit == AttributeName::Id;
-        let dedupe = &self.pipeline.dedupe;
         let visitor = match visitor.filter(|_| is_by_id) {
             Some(visitor) => visitor,
-            None => dedupe.visitor(decide::unit(&experiment.unit, request)?.as_bytes()),
+            None => self.recorder.names.visitor(decide::unit(&experiment.unit, request)?.as_bytes()),
         };
         let name = visitor ^ variant.tag;
-        if dedupe.has_seen(name, self.window) {
+        if self.has_seen(name) {
             return None;
         }
         let unit = match unit {
-            Some(unit) if is_by_id => Rc::clone(unit),
+            Some(unit) if is_by_id => Arc::clone(unit),
             _ => {
-                let text: Rc<str> = decide::unit(&experiment.unit, request)?.into();
+                let text: Arc<str> = decide::unit(&experiment.unit, request)?.into();
                 if is_by_id {
-                    *unit = Some(Rc::clone(&text));
+                    *unit = Some(Arc::clone(&text));
                 }
                 text
             }
@@ -134,12 +137,12 @@ impl<'a> ExposureReporter<'a> {
         let flag = choice.and_then(|choice| snapshot.choice(choice));
         let variant_key = variant.unwrap_or_default();
         let tag = flag.map_or_else(|| Variant::tag(experiment, variant_key), |(_, variant)| variant.tag);
-        let name = self.pipeline.dedupe.visitor(unit.as_bytes()) ^ tag;
-        if self.pipeline.dedupe.has_seen(name, self.window) {
+        let name = self.recorder.names.visitor(unit.as_bytes()) ^ tag;
+        if self.has_seen(name) {
             return None;
         }
         self.steps.spend(EXPOSURE_STEPS).ok()?;
-        let is_per_flag = self.pipeline.format().vendor_wire().is_some_and(|wire| wire.is_per_flag());
+        let is_per_flag = self.recorder.format.vendor_wire().is_some_and(|wire| wire.is_per_flag());
         let named = flag.filter(|_| is_per_flag).filter(|(flag, _)| flag.key != experiment);
         let named = named.map_or(Cow::Borrowed(experiment), |(flag, _)| format!("{}/{experiment}", flag.key).into());
         let fingerprint = exposure_fingerprint(unit, &named, variant_key, self.window);
@@ -159,7 +162,7 @@ impl<'a> ExposureReporter<'a> {
         fingerprint: u128,
         request: &RequestContext<'_>,
     ) -> Option<Option<Vec<u8>>> {
-        if self.pipeline.format().vendor_wire().is_none() {
+        if self.recorder.format.vendor_wire().is_none() {
             return Some(None);
         }
         let (kind, id) = (EventKind::Exposure(*exposure), derived_id(fingerprint));
@@ -175,7 +178,7 @@ impl<'a> ExposureReporter<'a> {
         request: &RequestContext<'_>,
         mut random: impl FnMut() -> u128,
     ) -> Vec<(u32, Vec<u8>)> {
-        if self.pipeline.format().vendor_wire().is_none() {
+        if self.recorder.format.vendor_wire().is_none() {
             return Vec::new();
         }
         let written = goals.iter().filter_map(|&at| {
@@ -200,7 +203,7 @@ impl<'a> ExposureReporter<'a> {
         let (steps, time_ms) = (self.steps, self.now_ms);
         let event = VendorEvent { kind, unit, id: &id, time_ms, attributes: request, aliases, keeps_url_query, steps };
         let mut out = Vec::new();
-        let wire = self.pipeline.format().vendor_wire()?;
+        let wire = self.recorder.format.vendor_wire()?;
         wire.write(&event, snapshot.flag_evaluator.as_deref(), &mut out).then_some(out)
     }
 }

@@ -101,7 +101,7 @@ pub(super) fn decide(
         snapshot,
         request,
         redirect_hosts: config.redirect_hosts(),
-        reporter: parts.pipeline.as_deref_mut().map(|pipeline| ExposureReporter::new(pipeline, context)),
+        reporter: parts.recorder.map(|recorder| ExposureReporter::new(recorder, context)),
         decisions: plan.preview.is_none().then_some(&mut *parts.decisions),
         choices: parts.choices,
         exposures: Vec::new(),

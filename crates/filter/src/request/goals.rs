@@ -2,7 +2,7 @@
 
 use super::context::{DecisionContext, WorkerParts};
 use super::exposures::ExposureReporter;
-use crate::events::dedupe::Dedupe;
+use crate::events::dedupe::Names;
 use crate::host::Host;
 use crate::metrics::Metrics;
 use crate::request_context::RequestContext;
@@ -35,11 +35,11 @@ pub(super) fn defer(
     let DecisionContext { snapshot, plan, .. } = *context;
     let identified = input.exclusion_reason().is_none();
     let Some(unit) = identified.then(|| unit(&AttributeName::Id, request)).flatten() else { return };
-    let Some(pipeline) = parts.pipeline.as_deref_mut() else { return };
+    let Some(recorder) = parts.recorder else { return };
     let actions = response.actions(snapshot);
     actions.goals.extend_from_slice(plan.goals);
-    actions.assigned = assigned(context, input, request, &pipeline.goals, parts.metrics);
-    let reporter = ExposureReporter::new(pipeline, context);
+    actions.assigned = assigned(context, input, request, &recorder.names, parts.metrics);
+    let reporter = ExposureReporter::new(recorder, context);
     actions.written_goals = reporter.goals(snapshot, plan.goals, &unit, request, || host.random());
     actions.goal_unit = unit.into_owned();
 }
@@ -50,12 +50,12 @@ fn assigned(
     context: &DecisionContext<'_>,
     input: &DecisionInput<'_>,
     request: &RequestContext<'_>,
-    counted: &Dedupe,
+    names: &Names,
     metrics: &mut Metrics,
 ) -> Vec<(ExposureSubject, u64)> {
     let snapshot = context.snapshot;
     let sticky_config = context.config.request.sticky.as_ref();
-    let mut assigned = Assigned { counted, subjects: Vec::new(), limited: 0 };
+    let mut assigned = Assigned { names, subjects: Vec::new(), limited: 0 };
     let active =
         |(_, experiment): &(usize, &Experiment)| !matches!(experiment.state, State::Paused | State::Concluded(_));
     let mut active = snapshot.experiments.iter().enumerate().filter(active);
@@ -80,7 +80,7 @@ fn assigned(
             else {
                 continue;
             };
-            assigned.subjects.push((ExposureSubject::Choice(choice), counted.visitor(unit.as_bytes()) ^ tag));
+            assigned.subjects.push((ExposureSubject::Choice(choice), names.visitor(unit.as_bytes()) ^ tag));
         }
     }
     metrics.decided(Reason::Limit, assigned.limited + active.count() as u64);
@@ -89,7 +89,7 @@ fn assigned(
 
 /// Collects the variants of a visitor: those that a vendor's evaluator would report.
 struct Assigned<'a> {
-    counted: &'a Dedupe,
+    names: &'a Names,
     subjects: Vec<(ExposureSubject, u64)>,
     /// How many decisions exceeded the limit of work.
     limited: u64,
@@ -108,7 +108,7 @@ impl FlagSink for Assigned<'_> {
         let FlagExposure { experiment, variant, unit, .. } = *exposure;
         let tag = Variant::tag(experiment, variant.unwrap_or_default());
         let (experiment, variant) = (experiment.to_owned(), variant.map(str::to_owned));
-        let visitor = self.counted.visitor(unit.as_bytes());
+        let visitor = self.names.visitor(unit.as_bytes());
         self.subjects.push((ExposureSubject::Reported { experiment, variant, tag }, visitor ^ tag));
     }
 }

@@ -53,7 +53,7 @@ pub fn handle_request(worker: &mut Worker, host: &(impl Host + StreamHost)) -> F
 /// Handles a request, or the next leg of one that the proxy has redirected. The visitor then has the cookies that the response
 /// to the leg before would have set.
 fn handle_leg(worker: &mut Worker, headers: HeaderMap, host: &(impl Host + StreamHost)) -> Flow {
-    let Worker { config, snapshot, owned, metrics, pipeline, guardrails, assignment_sets, scratch, now_ms, .. } =
+    let Worker { config, snapshot, owned, metrics, recorder, guardrails, assignment_sets, scratch, now_ms, .. } =
         worker;
     let (identification, decisions) = (&mut worker.identification, &mut worker.decisions);
     let RequestScratch { experiments, goals, choices, exposed } = scratch;
@@ -68,15 +68,15 @@ fn handle_leg(worker: &mut Worker, headers: HeaderMap, host: &(impl Host + Strea
         return pass_on(config, mutations, host);
     };
     let steps = request_budget();
-    let planner = Planner { config, has_events: pipeline.is_some(), now_ms: *now_ms, steps: &steps, metrics };
+    let planner = Planner { config, has_events: recorder.is_some(), now_ms: *now_ms, steps: &steps, metrics };
     let Some(plan) = planner.plan(snapshot, &request, token, (experiments, goals)) else {
         return pass_on(config, mutations, host);
     };
 
-    let pipeline = pipeline.as_mut().filter(|_| plan.preview.is_none() && plan.is_visit);
+    let recorder = recorder.as_ref().filter(|_| plan.preview.is_none() && plan.is_visit);
     let (plan, now_ms, event_steps) = (&plan, *now_ms, &StepBudget::new(EVENT_STEPS_MAX));
     let context = DecisionContext { config, snapshot, plan, guardrails, steps: &steps, event_steps, now_ms };
-    let parts = WorkerParts { metrics, decisions, identification, pipeline, assignment_sets, choices, exposed };
+    let parts = WorkerParts { metrics, decisions, identification, recorder, assignment_sets, choices, exposed };
     let decided = decide::decide(&context, &mut request, &texts, host, parts);
 
     write::write(&context, &request, mutations, decided, (choices, metrics), host)

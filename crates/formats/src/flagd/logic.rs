@@ -3,7 +3,7 @@
 use crate::diagnostics::{Node, Problems, unknown};
 use crate::stepwise::size;
 use serde_json::Value;
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// An expression.
 #[derive(Debug)]
@@ -12,7 +12,7 @@ pub(super) enum Logic {
     List(Vec<Logic>),
     /// An operator with its arguments.
     Apply(Operator, Vec<Logic>),
-    Shared(Rc<Evaluator>),
+    Shared(Arc<Evaluator>),
 }
 
 impl Logic {
@@ -92,7 +92,7 @@ operators! {
 }
 
 /// The evaluators that flags share, as far as flags named them. None for one that cannot be read, or is being read.
-pub(super) type Evaluators = Vec<(String, Option<Rc<Evaluator>>)>;
+pub(super) type Evaluators = Vec<(String, Option<Arc<Evaluator>>)>;
 
 /// An expression that several flags may share. It is walked once, since others may name it often.
 #[derive(Debug)]
@@ -179,7 +179,7 @@ impl Reader<'_> {
                 let read = self.read_whole(Node { value, path: &list.field(name) });
                 self.depth -= 1;
                 let read = read.map(|logic| {
-                    Rc::new(Evaluator { depth: logic.depth(), has_fractional: logic.has_fractional(), logic })
+                    Arc::new(Evaluator { depth: logic.depth(), has_fractional: logic.has_fractional(), logic })
                 });
                 if let Some((_, evaluator)) = self.evaluators.get_mut(number) {
                     *evaluator = read;

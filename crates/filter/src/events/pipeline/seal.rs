@@ -27,7 +27,7 @@ impl Pipeline {
     /// Moves the oldest `count` events into the outbox and, as `policy` decides, on their way. False if no more can be sealed
     /// now.
     pub(super) fn seal(&mut self, env: &mut Env<'_, impl Host>, count: usize, policy: SendPolicy) -> bool {
-        let mut events = self.buffer.events().first(count);
+        let mut events = self.recorder.lock().buffer.events().first(count);
         events.id = env.host.random();
         events.set_format(self.config.format);
         let mut place = self.find_place(env, &events, policy == SendPolicy::IfAllowed);
@@ -42,7 +42,7 @@ impl Pipeline {
             Ok(Some(Place::Slot(slot))) => self.fill_slot(env, slot, &events, policy),
             Ok(None) => {
                 self.divert_or_drop(env, &events, 0..count, EvictionReason::Overflow);
-                self.buffer.remove(count);
+                self.remove(count);
                 true
             }
             Ok(Some(Place::Behind(_))) | Err(HostError) => false,
@@ -94,7 +94,7 @@ impl Pipeline {
             Err(HostError) => return false,
         };
         self.has_reported = left > 0;
-        self.buffer.remove(events.len());
+        self.remove(events.len());
         if is_sent {
             self.send(env, events, 0..events.len());
         }
@@ -126,7 +126,7 @@ impl Pipeline {
             return Joined::NotNow;
         }
         self.has_reported = left > 0;
-        self.buffer.remove(events.len());
+        self.remove(events.len());
         Joined::Yes
     }
 
@@ -136,11 +136,15 @@ impl Pipeline {
         let _ = self.update(env, |outbox, _| outbox.release(id, vm).then_some(()));
     }
 
+    /// Removes the oldest `count` events from the buffer, once they are stored elsewhere or dropped.
+    fn remove(&self, count: usize) {
+        self.recorder.lock().buffer.remove(count);
+    }
+
     /// How many events and bytes the buffer has without its first `events`.
     fn left_without(&self, events: &EncodedBatch) -> (u32, u32) {
-        let all = self.buffer.events();
-        let (left, bytes) = (all.len().saturating_sub(events.len()), all.bytes().saturating_sub(events.bytes()));
-        (left as u32, bytes as u32)
+        let (all, bytes) = self.buffered();
+        (all.saturating_sub(events.len() as u32), bytes.saturating_sub(events.bytes() as u32))
     }
 
     /// Writes a batch to the slot that is leased to this VM for it. False if the lease was lost: a VM that slept through it

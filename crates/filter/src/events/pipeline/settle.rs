@@ -34,7 +34,7 @@ impl Pipeline {
     /// Renews this VM's buffer report, tidies the outbox and sets the gauges.
     pub(super) fn tidy(&mut self, env: &mut Env<'_, impl Host>) {
         let (vm, now_ms, max_age_ms) = (self.vm, env.now_ms, self.config.outbox.max_age_ms);
-        let (events, bytes) = (self.buffer.events().len() as u32, self.buffer.events().bytes() as u32);
+        let (events, bytes) = self.buffered();
         let reports = events > 0 || self.has_reported;
         let mut seen = None;
         let changed = self.update(env, |outbox, settlement| {
@@ -52,6 +52,13 @@ impl Pipeline {
             // The gauges may still show an earlier state that another VM recorded.
             queued.record(env);
         }
+    }
+
+    /// How many events and bytes are in the buffer.
+    pub(super) fn buffered(&self) -> (u32, u32) {
+        let recorder = self.recorder.lock();
+        let events = recorder.buffer.events();
+        (events.len() as u32, events.bytes() as u32)
     }
 
     pub(super) fn lease(&self, now_ms: i64) -> Lease {
