@@ -101,7 +101,7 @@ examples/load/node_modules: examples/load/package-lock.json
 screenshots: build test-module ## write the pictures of the dashboard to docs/ (needs Chromium)
 	EDGESPLIT_SCREENSHOTS=docs cargo test --locked --test dashboard_fleet
 
-bench: benches/workerd/bundle.mjs build test-module bench-modules ## measure the cost of a request: counts, and times in a real Envoy
+bench: benches/workerd/bundle.mjs build test-module bench-modules ## measure the cost of a request: counts, and times in a real Envoy: HEATS=9 ROUNDS=13
 	cargo test --locked --profile sim --test cost -- --include-ignored --nocapture --test-threads 1
 	cargo bench --locked --profile sim --bench timed
 

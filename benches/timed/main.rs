@@ -65,18 +65,31 @@ fn edgesplit(events: bool) -> Value {
 }
 
 fn wasm(options: EnvoyOptions, module: &str, configuration: Value) -> EnvoyOptions {
-    options.plugin(Plugin { module: root(module), ..Plugin::new(configuration) })
+    options.plugin(Plugin { module: root(module), ..Plugin::unchecked(configuration) })
 }
 
-fn lua(options: EnvoyOptions) -> EnvoyOptions {
-    let filter = json!({"name": "envoy.filters.http.lua", "typed_config": {
-        "@type": "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua",
-        "default_source_code": {"filename": root("benches/timed/assign.lua")}}});
+/// Inserts a filter in front of the others.
+fn with_filter(options: EnvoyOptions, filter: Value) -> EnvoyOptions {
     options.adjust(move |bootstrap| {
         let filters = &mut bootstrap["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
             ["http_filters"];
         filters.as_array_mut().unwrap().insert(0, filter.clone());
     })
+}
+
+fn lua(options: EnvoyOptions) -> EnvoyOptions {
+    let script = json!({"filename": root("benches/timed/assign.lua")});
+    let kind = "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua";
+    with_filter(options, json!({"name": "lua", "typed_config": {"@type": kind, "default_source_code": script}}))
+}
+
+/// A dynamic module of Envoy.
+fn native(options: EnvoyOptions, module: &str) -> EnvoyOptions {
+    let filter = json!({"name": "native", "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.dynamic_modules.v3.DynamicModuleFilter",
+        "dynamic_module_config": {"module": {"local": {"filename": root(module)}}},
+        "filter_name": "demo"}});
+    with_filter(options, filter)
 }
 
 /// Answers by Envoy itself, at `/shop/direct`; everything else goes to the origin.
@@ -245,6 +258,7 @@ fn heat(origin: &Origin, collector: &Collector, queue: &Origin, rounds: u64, nex
         ("Lua, five experiments", lua(plain())),
         ("Edgesplit, events off", wasm(plain(), "dist/edgesplit.wasm", edgesplit(false))),
         ("Edgesplit, events on", wasm(plain(), "dist/edgesplit.wasm", edgesplit(true))),
+        ("bare native module", native(plain(), "dist/bench/libbare.so")),
     ];
     let mut contenders: Vec<Contender> = contenders
         .into_iter()

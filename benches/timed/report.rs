@@ -55,29 +55,34 @@ fn named<'a>(contenders: &'a [Contender], name: &str) -> Option<&'a Contender> {
     contenders.iter().find(|contender| contender.name.starts_with(name))
 }
 
-/// What the bare and the Lua filter come to by `measure`: others are compared with them.
-fn references(contenders: &[Contender], measure: impl Fn(&Contender) -> f64) -> [f64; 2] {
-    ["bare filter", "Lua"].map(|name| named(contenders, name).map_or(f64::NAN, &measure))
+/// The contenders that all are compared with, by the beginnings of their names.
+const REFERENCES: [&str; 3] = ["bare filter", "bare native module", "Lua"];
+
+/// The cells of the references in the head of a table.
+const REFERENCE_HEADS: &str = "to bare | to bare native | to Lua";
+
+/// The ratio of `value` to each reference's, as cells of a table.
+fn ratios(contenders: &[Contender], value: f64, measure: impl Fn(&Contender) -> f64) -> String {
+    let ratio = |name| format!("{:.2}", value / named(contenders, name).map_or(f64::NAN, &measure));
+    REFERENCES.map(ratio).join(" | ")
 }
 
 fn tables(contenders: &[Contender]) -> String {
     let mut text = String::new();
     for (at, row) in contenders[0].rows.iter().enumerate() {
-        let [bare, lua] = references(contenders, |contender| median_added(&contenders[0], contender, at));
         let _ = writeln!(text, "### {}\n", row.setting);
-        let _ = writeln!(
-            text,
-            "| | CPU µs a request | added | half of all rounds | to bare | to Lua |\n|---|--:|--:|--:|--:|--:|"
-        );
+        let _ = writeln!(text, "| | CPU µs a request | added | half of all rounds | {REFERENCE_HEADS} |");
+        let _ = writeln!(text, "|---|--:|--:|--:|--:|--:|--:|");
         for contender in contenders.iter().filter(|contender| !contender.rows[at].micros.is_empty()) {
             let micros = median(&contender.rows[at].micros);
             let added = added(&contenders[0], contender, at);
             let middle = median(&added);
             let (low, high) = (quartile(&added, 1), quartile(&added, 3));
             let columns = if contender.name == contenders[0].name {
-                "| | |".to_owned()
+                "| | | |".to_owned()
             } else {
-                format!("{middle:.1} | {low:.1} to {high:.1} | {:.2} | {:.2}", middle / bare, middle / lua)
+                let ratios = ratios(contenders, middle, |one| median_added(&contenders[0], one, at));
+                format!("{middle:.1} | {low:.1} to {high:.1} | {ratios}")
             };
             let _ = writeln!(text, "| {} | {micros:.1} | {columns} |", contender.name);
         }
@@ -91,19 +96,27 @@ fn summary(contenders: &[Contender]) -> String {
     let sum = |contender: &Contender| -> f64 {
         (0..contender.rows.len()).map(|at| median_added(&contenders[0], contender, at)).sum()
     };
-    let [bare, lua] = references(contenders, sum);
-    let mut text = "### All settings together\n\n| | to bare | to Lua |\n|---|--:|--:|\n".to_owned();
+    let mut text = format!("### All settings together\n\n| | {REFERENCE_HEADS} |\n|---|--:|--:|--:|\n");
     for contender in contenders.iter().skip(1).filter(|contender| is_in_all_settings(contender)) {
-        let sum = sum(contender);
-        let _ = writeln!(text, "| {} | {:.2} | {:.2} |", contender.name, sum / bare, sum / lua);
+        let _ = writeln!(text, "| {} | {} |", contender.name, ratios(contenders, sum(contender), sum));
     }
     text.push('\n');
     let last = |contender: &Contender| contender.rows.last().map_or(f64::NAN, |row| median(&row.micros));
     for events in ["off", "on"] {
-        let both = ["Edgesplit", "workerd"].map(|name| named(contenders, &format!("{name}, events {events}")));
-        if let [Some(filter), Some(worker)] = both {
-            let part = last(filter) / last(worker);
-            let _ = writeln!(text, "Events {events}: the whole proxy takes {part:.2} of the edge worker's CPU time.");
+        let find = |name: &str| named(contenders, &format!("{name}, events {events}"));
+        let [wasm, native, worker] = ["Edgesplit", "native Edgesplit", "workerd"].map(find);
+        if let (Some(wasm), Some(native)) = (wasm, native) {
+            let part = sum(native) / sum(wasm);
+            let _ =
+                writeln!(text, "- Events {events}: the native module adds {part:.2} of the wasm module's CPU time.");
+        }
+        if let (Some(wasm), Some(native), Some(worker)) = (wasm, native, worker) {
+            let [none, wasm, native] = [&contenders[0], wasm, native].map(|proxy| last(proxy) / last(worker));
+            let _ = writeln!(
+                text,
+                "- Events {events}: of the edge worker's CPU time, the whole proxy takes {wasm:.2} with the wasm module, \
+                 {native:.2} with the native one, and {none:.2} without a filter."
+            );
         }
     }
     text.push('\n');
@@ -113,7 +126,7 @@ fn summary(contenders: &[Contender]) -> String {
 /// Bars of what each adds, one group a setting.
 fn picture(contenders: &[Contender]) -> String {
     let contenders: Vec<&Contender> = contenders.iter().filter(|contender| is_in_all_settings(contender)).collect();
-    const COLOURS: [&str; 6] = ["#9aa0a6", "#bdc1c6", "#80868b", "#f9ab00", "#1a73e8", "#12509e"];
+    const COLOURS: [&str; 8] = ["#9aa0a6", "#bdc1c6", "#f9ab00", "#1a73e8", "#12509e", "#80868b", "#34a853", "#1e7e34"];
     let settings = contenders[0].rows.len();
     let medians: Vec<Vec<f64>> = (0..settings)
         .map(|at| contenders.iter().skip(1).map(|one| median_added(contenders[0], one, at).max(0.0)).collect())

@@ -96,17 +96,24 @@ pub(crate) fn cargo_home() -> Result<PathBuf> {
     }
 }
 
-/// Builds the filters that the benchmark compares with: one that does nothing, and one that the SDK alone dispatches.
+/// Builds the filters that the benchmark compares with: in wasm, one that does nothing and one that makes Edgesplit's host
+/// calls; natively, the latter.
 pub(crate) fn build_bench_filters() -> Result<()> {
-    for (name, options) in [("empty", &[][..]), ("bare", &["--features", "bare"])] {
+    let wasm = format!("{TARGET}/release/filters.wasm");
+    let filters = [
+        ("empty.wasm", &["--target", TARGET][..], wasm.as_str()),
+        ("bare.wasm", &["--features", "bare", "--target", TARGET], wasm.as_str()),
+        ("libbare.so", &[], "release/libfilters.so"),
+    ];
+    let out = root().join("dist/bench");
+    std::fs::create_dir_all(&out)?;
+    for (name, options, built) in filters {
         let target_dir = target_dir().join(format!("bench-{name}"));
         let mut cargo = cargo();
-        cargo.args(["build", "--release", "--manifest-path", "benches/filters/Cargo.toml", "--target", TARGET]);
+        cargo.args(["build", "--release", "--manifest-path", "benches/filters/Cargo.toml"]);
         cargo.arg("--target-dir").arg(&target_dir).args(options);
         run(&mut cargo)?;
-        let out = root().join("dist/bench");
-        std::fs::create_dir_all(&out)?;
-        std::fs::copy(target_dir.join(TARGET).join("release/filters.wasm"), out.join(format!("{name}.wasm")))?;
+        std::fs::copy(target_dir.join(built), out.join(name))?;
     }
     Ok(())
 }
