@@ -62,7 +62,7 @@ pub(super) fn run(args: &Arguments) -> Result<u8, String> {
         }
         let events = plugin.config.as_ref().and_then(|config| config.events.as_ref());
         let events = events.ok_or_else(|| format!("{} has no events block", plugin.document.name))?;
-        (batch, outbox) = (events.batch, events.outbox);
+        (batch, outbox) = (events.batch, events.outbox.clone());
     }
     let event_bytes = args.event_bytes.unwrap_or_else(typical_event_bytes);
     let outage = Outage { per_second: args.rate, outage_ms: args.outage, event_bytes };

@@ -42,6 +42,8 @@ struct Report {
     findings: Vec<Finding>,
     /// None for a plugin configuration without experiments.
     contents: Option<Contents>,
+    /// Whether only the native module accepts it.
+    needs_native: bool,
 }
 
 /// The contents of a config.
@@ -73,7 +75,8 @@ pub(super) fn run(args: &Arguments) -> Result<u8, String> {
             plugin.findings.extend(identity(&setting, &compilation));
         }
         let findings = findings(&compilation, &document.value, &setting, false);
-        reports.push(Report { document: Arc::new(document), findings, contents: Some(Contents::of(&compilation)) });
+        let contents = Some(Contents::of(&compilation));
+        reports.push(Report { document: Arc::new(document), findings, contents, needs_native: false });
     }
     let is_bad = |report: &Report| report.has_error() || args.strict && !report.findings.is_empty();
     let code = if plugin.iter().chain(&reports).any(is_bad) { EXIT_PROBLEMS } else { EXIT_OK };
@@ -155,7 +158,9 @@ impl Report {
                 findings.push(no_identity(plugin));
             }
         }
-        Report { document: Arc::clone(&plugin.document), findings, contents }
+        let events = plugin.config.as_ref().and_then(|config| config.events.as_ref());
+        let needs_native = events.is_some_and(|events| events.outbox.spool.is_some());
+        Report { document: Arc::clone(&plugin.document), findings, contents, needs_native }
     }
 
     fn has_error(&self) -> bool {
@@ -190,6 +195,11 @@ impl Report {
                 output::counted(*experiments as u64, "experiment", "experiments"),
                 output::counted(*goals as u64, "goal", "goals")
             ),
+        }
+        if self.needs_native {
+            anstream::eprintln!(
+                "{name}: note: events.outbox.spool needs the native module; the wasm module refuses it"
+            );
         }
         Ok(())
     }

@@ -11,6 +11,7 @@
 //!   response_plan, response         the work that a request leaves for its response
 //!     internal_redirect, location   redirects that the proxy follows, and locations
 //!   events                          exposures and goals, up to their acknowledgement
+//!   spool                           the outbox on a disk, for hosts that have one
 //!   guardrails, identification      switch bad variants off, warn about missing ids
 //! http                              header maps, cookies, URLs, cache-control
 //! shared_data, metrics              values that all VMs share, counters and gauges
@@ -36,6 +37,7 @@ pub mod request_context;
 pub mod response;
 pub mod response_plan;
 pub mod shared_data;
+pub mod spool;
 #[cfg(test)]
 mod test_host;
 pub mod worker;

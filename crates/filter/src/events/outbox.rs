@@ -31,6 +31,11 @@ const JOIN_AGE_FRACTION: i64 = 10;
 /// How many batches expire in one go: each may cause a call to the fallback.
 pub const EXPIRED_PER_TIDY_MAX: usize = 16;
 
+/// The key of the index in shared data.
+pub fn index_key(prefix: &str) -> String {
+    format!("{prefix}/outbox")
+}
+
 /// The state of the outbox.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Outbox {

@@ -1,9 +1,10 @@
 //! The work on events outside requests: they are sealed into batches, sent, and settled. It runs on ticks and replies only.
 
 use super::backoff::retry_after_ms;
-use super::outbox::{InFlight, SendPolicy};
+use super::outbox::{InFlight, SendPolicy, index_key};
 use super::outcome::{Outcome, outcome};
 use super::recorder::SharedRecorder;
+use super::slot::slot_key;
 use crate::call_failure::{CallFailure, FailureLog};
 use crate::env::Env;
 use crate::host::{Host, Reply, status};
@@ -62,8 +63,8 @@ impl Pipeline {
         Pipeline {
             recorder: SharedRecorder::new(&config, vm),
             vm,
-            index_key: format!("{prefix}/outbox"),
-            slot_key: format!("{prefix}/slot"),
+            index_key: index_key(prefix),
+            slot_key: slot_key(prefix),
             tick_ms,
             calls: Vec::new(),
             diversions: Vec::new(),

@@ -13,6 +13,11 @@ const VERSION: u8 = 2;
 /// The most bytes that a body has around its events, beside the head that some formats have.
 pub const FRAME_BYTES_MAX: usize = 64;
 
+/// The key of all slots in shared data: `/` and a slot's number follow.
+pub fn slot_key(prefix: &str) -> String {
+    format!("{prefix}/slot")
+}
+
 /// A batch whose events are encoded as JSON texts, one behind the other.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EncodedBatch {

@@ -2,6 +2,7 @@
 
 use super::duration::{HOUR_MS, MINUTE_MS, Millis, SECOND_MS, millis, show_ms};
 use super::endpoint::{ENDPOINT, ENDPOINT_IN_PLACE, Endpoint};
+use super::spool::{SPOOL, SpoolFolder};
 use edgesplit_formats::FormatRef;
 use edgesplit_formats::document;
 use edgesplit_formats::document::{Choice, Nullable, Object, Then, strict, whole};
@@ -130,7 +131,7 @@ document! {
 
 document! {
     /// The limits of the outbox, over all workers.
-    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct OutboxLimits {
         /// Bytes of all batches.
         pub max_bytes: usize = 16 << 20 => whole(1, OUTBOX_BYTES_MAX as u64),
@@ -140,6 +141,8 @@ document! {
         pub max_age_ms as "max_age": u64 = 24 * HOUR_MS => millis(10, 720 * HOUR_MS),
         /// The batch that is dropped when the outbox is full.
         pub on_full: OnFull = OnFull::DropOldest => ON_FULL,
+        /// The folder on the proxy's disk where batches also are, to survive the process; only in the native module.
+        pub spool: Option<SpoolFolder> = None => SPOOL,
     }
 }
 

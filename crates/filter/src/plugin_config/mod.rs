@@ -14,6 +14,7 @@ mod names;
 mod own_cookie;
 mod protobuf_struct;
 mod request;
+mod spool;
 mod visitor;
 
 #[cfg(test)]
@@ -27,6 +28,7 @@ pub use events::{
 pub use experiments::{Experiments, Source};
 pub use own_cookie::{OwnCookie, SameSite};
 pub use request::{CacheKey, PREVIEW_PARAMETER, Paths, Preview, Request, Response, SECRET_BYTES_MIN, Secret};
+pub use spool::SpoolFolder;
 pub use visitor::{Consent, IdSource, Mint, MintOn, TokenSource, Visitor};
 
 use edgesplit_engine::attribute::AttributeName;

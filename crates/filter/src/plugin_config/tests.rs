@@ -153,3 +153,21 @@ fn authority_defaults_to_the_host_of_the_cluster() {
         assert_eq!(config.experiments.source.unwrap().endpoint.authority, expected);
     }
 }
+
+#[test]
+fn spool_is_an_absolute_path() {
+    let long = format!("/{}", "a".repeat(1_024));
+    for (spool, is_accepted) in [
+        (json!(null), true),
+        (json!("/var/lib/edgesplit"), true),
+        (json!("/"), false),
+        (json!("spool"), false),
+        (json!("/a\0b"), false),
+        (json!(long), false),
+        (json!(7), false),
+    ] {
+        let events = json!({"cluster": "collector", "outbox": {"spool": spool}});
+        let config = PluginConfig::from_value(&json!({"experiments": {"cluster": "c"}, "events": events}));
+        assert_eq!(config.is_ok(), is_accepted, "{spool}");
+    }
+}

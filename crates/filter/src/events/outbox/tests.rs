@@ -7,7 +7,7 @@ const A: u64 = 1;
 const B: u64 = 2;
 
 fn limits() -> OutboxLimits {
-    OutboxLimits { max_bytes: 1_000, max_batches: 3, max_age_ms: 100_000, on_full: OnFull::DropOldest }
+    OutboxLimits { max_bytes: 1_000, max_batches: 3, max_age_ms: 100_000, on_full: OnFull::DropOldest, spool: None }
 }
 
 fn lease(holder: u64, since_ms: i64) -> Lease {

@@ -57,7 +57,7 @@ impl Pipeline {
         may_join: bool,
     ) -> Result<Option<Place>, HostError> {
         let (header, lease) = (header(events), self.lease(env.now_ms));
-        let (limits, batch_limits) = (self.config.outbox, self.config.batch);
+        let (limits, batch_limits) = (self.config.outbox.clone(), self.config.batch);
         self.update(env, |outbox, settlement| {
             match may_join.then(|| outbox.join(header, lease, &limits, &batch_limits)).flatten() {
                 Some(batch) => Some(Place::Behind(batch)),
@@ -115,7 +115,7 @@ impl Pipeline {
             self.release(env, batch.id);
             return if is_compatible { Joined::NotNow } else { Joined::Incompatible };
         }
-        let (id, vm, now_ms, limits) = (batch.id, self.vm, env.now_ms, self.config.outbox);
+        let (id, vm, now_ms, limits) = (batch.id, self.vm, env.now_ms, self.config.outbox.clone());
         let (left, left_bytes) = self.left_without(events);
         let joined = self.update(env, |outbox, _| {
             outbox.report_buffer(vm, left, left_bytes, now_ms);
