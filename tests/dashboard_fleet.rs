@@ -147,11 +147,15 @@ impl Fleet {
                 "{word} is not seen after {sent} exposures: {:#}",
                 self.dashboard.state()["experiments"][at]
             );
-            sent += send(self);
-            // Stats are flushed on ticks and polled once a second.
             let seen = |state: &Value| state["experiments"][at]["exposures"].as_u64();
             let before = seen(&self.dashboard.state());
-            eventually(DEADLINE, "a new count", || (seen(&self.dashboard.state()) > before).then_some(()));
+            let more = send(self);
+            sent += more;
+            // A variant that is switched off has no more exposures.
+            wait_for_state(&self.dashboard, "the new count", |state| {
+                seen(state) >= before.map(|before| before + u64::from(more))
+                    || state["experiments"][at]["verdict"]["word"] == word
+            });
         }
         sent
     }
@@ -215,13 +219,9 @@ fn outage(fleet: &mut Fleet) {
 /// Of 10 visitors with control, 5 reach the goal; of 10 with green, 6 do.
 fn goal(fleet: &mut Fleet) {
     let lift = |state: &Value| state["experiments"][GOAL]["goals"][0]["variants"][1]["lift"].clone();
-    let mut sent = 0;
-    while lift(&fleet.dashboard.state())["certain"] != true {
-        assert!(
-            sent < GOAL_WITHIN,
-            "no certain difference after {sent} exposures: {:#}",
-            lift(&fleet.dashboard.state())
-        );
+    let (mut sent, mut state) = (0, fleet.dashboard.state());
+    while lift(&state)["certain"] != true {
+        assert!(sent < GOAL_WITHIN, "no certain difference after {sent} exposures: {:#}", lift(&state));
         let visitors = fleet.visitors(500);
         let green = fleet.assigned(GOAL, visitors.clone());
         let (mut of_green, mut of_control) = (0, 0);
@@ -235,9 +235,9 @@ fn goal(fleet: &mut Fleet) {
         }
         sent += 500;
         let total = |state: &Value| state["experiments"][GOAL]["exposures"].as_u64();
-        wait_for_state(&fleet.dashboard, "the exposures", |state| total(state) >= Some(u64::from(VISITORS + sent)));
+        state =
+            wait_for_state(&fleet.dashboard, "the exposures", |state| total(state) >= Some(u64::from(VISITORS + sent)));
     }
-    let state = fleet.dashboard.state();
     println!("a conversion of 60 instead of 50 %: certain after {sent} exposures: {}", lift(&state));
     assert!(lift(&state)["low"].as_f64() > Some(0.0), "{state:#}");
     fleet.page.open_card(GOAL);

@@ -57,7 +57,7 @@ fn listed_capabilities_are_sufficient() {
         assert_eq!((client.get("/away").send().status, posted.status), (302, 307));
     }
     services.collector.answer_status(503);
-    envoy.client().get("/").header("x-user-id", "u1").send();
+    envoy.client().get("/").header("x-user-id", "u2").send();
     eventually(DEADLINE, "an event waits", || {
         (Accounts::of(&envoy).queued > 0 && services.collector.calls() > 1).then_some(())
     });

@@ -18,8 +18,8 @@ use time::format_description::well_known::Rfc3339;
 
 /// A plugin that reports soon, with the members of `with` on top.
 fn plugin(document: Value, with: Value) -> Value {
-    let events = json!({"cluster": "collector", "authority": "collector.internal", "path": "/v1/events", "timeout": "400ms",
-                        "batch": {"max_age": "100ms"}, "retry": {"backoff_min": "50ms", "backoff_max": "150ms", "lease": "1s"}});
+    let events = json!({"cluster": "collector", "authority": "collector.internal", "path": "/v1/events", "timeout": "2s",
+                        "batch": {"max_age": "100ms"}, "retry": {"backoff_min": "50ms", "backoff_max": "150ms", "lease": "5s"}});
     merged(
         json!({"experiments": {"inline": document}, "visitor": {"id": [{"header": "x-user-id"}]}, "events": events}),
         with,
@@ -70,8 +70,8 @@ fn exposure_has_every_key_and_is_sent_as_configured() {
         events.sort_by_key(|event| event["unit"] == "u2");
 
         let (id, time) = (events[0]["id"].as_str().unwrap(), time_ms(&events[0]));
-        // The filter reads the clock on its ticks.
-        assert!((before - 1_000..=after).contains(&time), "{before} {time} {after}");
+        // The filter reads the clock on its ticks, which a busy machine delays.
+        assert!((before - 5_000..=after).contains(&time), "{before} {time} {after}");
         let window = i64::try_from(time / (30 * 60_000)).unwrap();
         assert_eq!(id, derived_id(exposure_fingerprint("Zoë", "nav", "green", window)).to_string());
         assert!(id.len() == 36 && &id[14..15] == "8" && "89ab".contains(&id[19..20]), "{id}: not a UUIDv8");
@@ -262,7 +262,8 @@ fn golden_visitors_are_counted_by_experiment_variant_and_reason() {
     let emitted = exposed.len() as u64;
     eventually_eq("delivered", emitted, || Accounts::of(&envoy).delivered);
     assert_eq!((Accounts::of(&envoy).emitted, services.collector.events().len() as u64), (emitted, emitted));
-    assert_eq!(envoy.stats(r"edgesplit\.demo\.decisions\.reason\."), reasons);
+    // The last visitors may have emitted nothing: their reasons are counted at the next tick.
+    eventually_eq("reasons", reasons, || envoy.stats(r"edgesplit\.demo\.decisions\.reason\."));
 
     let mut counts: BTreeMap<(String, String), u64> = BTreeMap::new();
     for (experiment, variant, _) in exposed {

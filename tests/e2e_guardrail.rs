@@ -7,9 +7,9 @@ use edgesplit_testkit::client::Client;
 use edgesplit_testkit::envoy::Envoy;
 use edgesplit_testkit::http::{Request, Response};
 use edgesplit_testkit::stack::{Services, document, experiment};
-use edgesplit_testkit::{eventually, eventually_eq};
+use edgesplit_testkit::{DEADLINE, eventually, eventually_eq};
 use serde_json::{Value, json};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 const GUARDED: [&str; 2] = ["broken", "well"];
 
@@ -66,7 +66,7 @@ fn broken_variant_is_off_within_seconds_and_others_stay_on() {
         "experiments": {"cluster": "experiments", "path": "/experiments.json", "refresh": "1s"},
         "visitor": {"id": [{"header": "x-user-id"}]}}));
     let mut visitors = Visitors { clients: envoy.clients(2), visits: 0 };
-    eventually(Duration::from_secs(10), "both workers have the experiments", || {
+    eventually(DEADLINE, "both workers have the experiments", || {
         let given: Vec<String> = (0..6).map(|_| visitors.get("/free")).collect();
         given.iter().all(|given| !given.is_empty()).then_some(())
     });
@@ -76,7 +76,7 @@ fn broken_variant_is_off_within_seconds_and_others_stay_on() {
 
     let began = Instant::now();
     let mut seen = 0;
-    eventually(Duration::from_secs(20), "green of `broken` is off", || {
+    eventually(DEADLINE, "green of `broken` is off", || {
         for path in ["/broken", "/well", "/free"] {
             seen += usize::from(visitors.get(path) == "broken=green");
         }
@@ -86,7 +86,7 @@ fn broken_variant_is_off_within_seconds_and_others_stay_on() {
     assert!(seen >= 50, "so few visitors switch no variant off: {seen}");
     // The other worker follows with its next exchange, half a second later.
     let mut in_a_row = 0;
-    eventually(Duration::from_secs(5), "no worker gives it any more", || {
+    eventually(DEADLINE, "no worker gives it any more", || {
         in_a_row = if visitors.get("/broken") == "broken=green" { 0 } else { in_a_row + 1 };
         (in_a_row > 50).then_some(())
     });
@@ -129,12 +129,12 @@ fn broken_variant_is_off_within_seconds_and_others_stay_on() {
         Response::new(200).header("x-assigned", request.header("x-ab-assignments").unwrap_or_default())
     });
     services.configs.set_document(&experiments("r2"));
-    eventually(Duration::from_secs(10), "green of `broken` is given again", || {
+    eventually(DEADLINE, "green of `broken` is given again", || {
         (visitors.get("/broken") == "broken=green").then_some(())
     });
     eventually_eq("the gauge shows it", Some(0), || is_off(&envoy, "broken"));
     // The other worker follows a little later: by then half of all are given it, not a quarter.
-    eventually(Duration::from_secs(10), "both workers give it", || {
+    eventually(DEADLINE, "both workers give it", || {
         let again = (0..200).filter(|_| visitors.get("/broken") == "broken=green").count();
         (again > 75).then_some(())
     });

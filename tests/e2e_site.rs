@@ -9,6 +9,7 @@ use edgesplit_testkit::command::program;
 use edgesplit_testkit::dashboard::Dashboard;
 use edgesplit_testkit::envoy::{Directory, Envoy};
 use edgesplit_testkit::site::{self, Port, Service, Site};
+use edgesplit_testkit::{DEADLINE, eventually};
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -23,16 +24,19 @@ struct Process {
 impl Process {
     /// On this port; 0 is a free one.
     fn start(role: &str, port: u16, file: &Path) -> Process {
-        let mut child = Command::new(program())
-            .args(["demo", "serve", role, &format!("127.0.0.1:{port}")])
-            .env("EXPERIMENTS", file)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let port = line.trim().rsplit(':').next().and_then(|port| port.parse().ok());
-        Process { child, port: port.unwrap_or_else(|| panic!("{role}: {line}")) }
+        // Another process may hold the port for a moment.
+        eventually(DEADLINE, role, || {
+            let mut child = Command::new(program())
+                .args(["demo", "serve", role, &format!("127.0.0.1:{port}")])
+                .env("EXPERIMENTS", file)
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let mut line = String::new();
+            BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+            let port = line.trim().rsplit(':').next().and_then(|port| port.parse().ok());
+            Some(Process { child, port: port? })
+        })
     }
 }
 

@@ -4,11 +4,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use edgesplit_testkit::bootstrap::{EnvoyOptions, Plugin};
-use edgesplit_testkit::client::Client;
+use edgesplit_testkit::client::{Client, connections};
 use edgesplit_testkit::envoy::Envoy;
 use edgesplit_testkit::server::Behaviour;
 use edgesplit_testkit::stack::{Accounts, Services, document, echoed, experiment, merged};
-use edgesplit_testkit::{DEADLINE, eventually, eventually_eq};
+use edgesplit_testkit::{DEADLINE, eventually};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -67,8 +67,10 @@ fn crash_with_leases_loses_no_sealed_event() {
     for (number, client) in (0_u32..).zip(&mut clients) {
         visit(client, number * 10..number * 10 + 10);
     }
-    eventually_eq("everything is sealed", 40, || Accounts::of(&envoy).queued);
-    eventually(DEADLINE, "a call is on its way", || (services.collector.server.requests_received() > 0).then_some(()));
+    Accounts::at_rest(&envoy, |accounts| accounts.queued == 40);
+    let calls = || services.collector.server.requests_received();
+    let before = calls();
+    eventually(DEADLINE, "a call is on its way", || (calls() > before).then_some(()));
     // Both workers die. The config service is away, so what they know afterwards they know from shared data.
     services.configs.server.set(Behaviour::Refuse);
     let vms = || envoy.stats("runtime.v8.created")["wasm.envoy.wasm.runtime.v8.created"];
@@ -128,15 +130,17 @@ impl<'a> Replaceable<'a> {
         let updates = || self.envoy.counter("listener_manager.lds.update_success");
         let before = updates();
         offer(self.services, &self.file, configuration);
-        eventually_eq("the new listener is in force", before + 1, updates);
+        eventually(DEADLINE, "the new listener is in force", || (updates() > before).then_some(()));
     }
 
-    /// Waits until new connections get this value of the assignments header of this name.
+    /// Waits until new connections to both workers get this value of the assignments header of this name.
     #[track_caller]
     fn wait_for(&self, header: &str, assignments: &str) {
         eventually(DEADLINE, "new connections meet the new filter", || {
-            let reply = Client::new(self.port).get("/").header("x-user-id", "first").send();
-            (echoed(&reply, header) == [assignments]).then_some(())
+            let is_met = |client: &mut Client| {
+                echoed(&client.get("/").header("x-user-id", "first").send(), header) == [assignments]
+            };
+            connections(self.port, 2).iter_mut().all(is_met).then_some(())
         });
     }
 }
@@ -157,13 +161,9 @@ fn new_listener_keeps_outbox_and_experiments() {
     let proxy = Replaceable::start(&services, "replaced_listener", &plugin(json!({})));
     let envoy = &proxy.envoy;
     proxy.wait_for("x-ab-assignments", "nav=green");
-    eventually_eq("the first exposures are delivered", 0, || {
-        let accounts = Accounts::of(envoy);
-        accounts.emitted.abs_diff(accounts.delivered) + u64::from(accounts.emitted == 0)
-    });
+    let before = Accounts::at_rest(envoy, |accounts| accounts.emitted > 0 && accounts.emitted == accounts.delivered);
 
     services.collector.server.set(Behaviour::Refuse);
-    let before = Accounts::of(envoy);
     visit(&mut Client::new(proxy.port), 0..30);
     eventually(DEADLINE, "the outbox holds what cannot be delivered", || {
         (Accounts::of(envoy).queued >= 30).then_some(())

@@ -156,10 +156,7 @@ fn shown(services: &Services, envoy: &Envoy, format: &str) -> BTreeSet<(String, 
             expected.insert((visitor.id.clone(), experiment, text(&decision["variant"])));
         }
     }
-    eventually(DEADLINE, "all is delivered", || {
-        let accounts = Accounts::of(envoy);
-        (accounts.emitted > 0 && accounts.delivered == accounts.emitted).then_some(())
-    });
+    Accounts::at_rest(envoy, |accounts| accounts.emitted > 0 && accounts.delivered == accounts.emitted);
     assert!(services.collector.calls() > 0);
     expected
 }
@@ -251,7 +248,7 @@ fn refused_redirect_of_a_test_is_not_reported() {
     eventually_eq("delivered", 1, || Accounts::of(&envoy).delivered);
     let viewed = bodies(&services).pop().unwrap();
     assert_eq!(viewed[0]["properties_json"]["experimentId"], "near");
-    assert_eq!(envoy.counter("edgesplit.demo.errors.effect_refused"), 1);
+    eventually_eq("the refusal", 1, || envoy.counter("edgesplit.demo.errors.effect_refused"));
 }
 
 #[test]

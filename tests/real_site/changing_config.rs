@@ -1,6 +1,7 @@
 //! Documents as services really send them: an older one after a newer one, and one with a byte-order mark.
 
 use super::plugin;
+use edgesplit_testkit::client::Client;
 use edgesplit_testkit::envoy::Envoy;
 use edgesplit_testkit::http::Response;
 use edgesplit_testkit::stack::{Services, document, echoed, experiment, merged};
@@ -22,8 +23,9 @@ fn fetching(services: &Services, experiments: Value) -> Envoy {
     ))
 }
 
-fn assignments(envoy: &Envoy) -> String {
-    echoed(&envoy.client().get("/").header("x-user-id", "u1").send(), "x-ab-assignments").join(" and ")
+/// The assignments by the worker of this connection.
+fn assignments(client: &mut Client) -> String {
+    echoed(&client.get("/").header("x-user-id", "u1").send(), "x-ab-assignments").join(" and ")
 }
 
 fn config(envoy: &Envoy, name: &str) -> u64 {
@@ -48,10 +50,11 @@ fn service_that_serves_older_documents_in_between_is_noticed() {
     drop(envoy);
     flap();
     let monotonic = fetching(&services, json!({"monotonic": true}));
-    eventually_eq("the newer one", "r10=green".to_owned(), || assignments(&monotonic));
+    let mut client = monotonic.client();
+    eventually_eq("the newer one", "r10=green".to_owned(), || assignments(&mut client));
     let refused = || (config(&monotonic, "rejected") >= 3).then_some(());
     eventually(DEADLINE, "the older one is refused", || {
-        assert_eq!(assignments(&monotonic), "r10=green");
+        assert_eq!(assignments(&mut client), "r10=green");
         refused()
     });
     assert!(config(&monotonic, "changes") <= 1);
@@ -62,6 +65,7 @@ fn document_with_a_byte_order_mark_is_read() {
     let services = Services::start(&json!({}));
     services.configs.set_body(format!("\u{feff}{}", with_revision("r1")));
     let envoy = fetching(&services, json!({}));
-    eventually_eq("the document", "r1=green".to_owned(), || assignments(&envoy));
+    let mut client = envoy.client();
+    eventually_eq("the document", "r1=green".to_owned(), || assignments(&mut client));
     assert_eq!(config(&envoy, "rejected"), 0);
 }

@@ -6,7 +6,7 @@ use edgesplit_testkit::client::Reply;
 use edgesplit_testkit::envoy::Envoy;
 use edgesplit_testkit::http::{Request, Response};
 use edgesplit_testkit::stack::{Services, document, experiment, merged};
-use edgesplit_testkit::{eventually, eventually_eq};
+use edgesplit_testkit::{DEADLINE, eventually, eventually_eq};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -85,14 +85,17 @@ fn error_of_the_last_leg_counts_for_the_first() {
     let envoy = start(&services, &[experiment("nav", guarded)], json!({}));
     let mut client = envoy.client();
     let mut visitor = 0;
-    eventually(Duration::from_secs(20), "the broken variant is switched off", || {
+    eventually(DEADLINE, "the broken variant is switched off", || {
         visitor += 1;
         client.get("/page").header("x-user-id", format!("v{visitor}")).send();
         let off = envoy.counter("edgesplit.demo.guardrail.off.experiment.nav.variant.green");
         (off == 1).then_some(())
     });
-    let green: Vec<String> = exposures(&services).into_iter().filter(|line| line.contains("nav=green")).collect();
-    assert!(green.len() >= 20 && green.iter().all(|line| line.ends_with("/page 500")), "{green:?}");
+    let green = eventually(DEADLINE, "its exposures arrive", || {
+        let all = exposures(&services).into_iter();
+        Some(all.filter(|line| line.contains("nav=green")).collect()).filter(|green: &Vec<String>| green.len() >= 20)
+    });
+    assert!(green.iter().all(|line| line.ends_with("/page 500")), "{green:?}");
 }
 
 #[test]
@@ -194,7 +197,7 @@ fn leg_that_another_filter_answers_is_counted_as_lost() {
         filters.insert(0, json!({"name": "envoy.filters.http.lua", "typed_config": lua}));
     }));
     assert_eq!(get(&envoy, "/old").status, 451);
-    eventually(Duration::from_secs(20), "the leg is given up", || {
+    eventually(DEADLINE, "the leg is given up", || {
         get(&envoy, "/page");
         (envoy.counter("edgesplit.demo.errors.legs_lost") == 1).then_some(())
     });

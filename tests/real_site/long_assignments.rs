@@ -4,6 +4,7 @@ use super::{envoy_before, plugin};
 use edgesplit_testkit::caches::Cache;
 use edgesplit_testkit::command;
 use edgesplit_testkit::stack::{Services, document, experiment};
+use edgesplit_testkit::{DEADLINE, eventually};
 use serde_json::{Value, json};
 
 #[test]
@@ -24,7 +25,9 @@ fn two_hundred_experiments_make_no_header_that_nginx_refuses() {
     assert_eq!(envoy.client().get("/").header("x-user-id", "u1").send().status, 200);
     let length = services.origin.last_request().header("x-ab-assignments").unwrap().len();
     assert!((4_000..=4_096).contains(&length), "{length}");
-    assert!(envoy.counter("edgesplit.demo.config.disabled_experiments") > 100);
+    eventually(DEADLINE, "the gauge", || {
+        (envoy.counter("edgesplit.demo.config.disabled_experiments") > 100).then_some(())
+    });
 
     let file = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("long_assignments.json");
     std::fs::write(&file, document(&experiments).to_string()).unwrap();

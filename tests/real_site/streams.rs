@@ -60,7 +60,7 @@ fn client_that_leaves_before_the_response_is_not_exposed() {
 #[test]
 fn error_in_the_place_of_the_page_is_exposed_with_its_status() {
     let services = Services::start(&json!({}));
-    let envoy = start(&services, json!({"timeout": "0.3s"}));
+    let envoy = start(&services, json!({"timeout": "1s"}));
     for (behaviour, id, status) in [
         (Behaviour::Reset, "a", 503),
         (Behaviour::Hang, "b", 504),
@@ -96,12 +96,12 @@ fn retried_request_is_exposed_once_with_the_last_status() {
 fn hedged_request_is_exposed_once() {
     let services = Services::start(&json!({}));
     let route = json!({"hedge_policy": {"hedge_on_per_try_timeout": true},
-                       "retry_policy": {"retry_on": "5xx", "num_retries": 2, "per_try_timeout": "0.2s"}});
+                       "retry_policy": {"retry_on": "5xx", "num_retries": 2, "per_try_timeout": "1s"}});
     let envoy = start(&services, route);
     let asked = AtomicU64::new(0);
     services.origin.respond(move |_| {
         if asked.fetch_add(1, Ordering::Relaxed) == 0 {
-            std::thread::sleep(Duration::from_secs(1));
+            std::thread::sleep(Duration::from_secs(3));
         }
         Response::new(200)
     });

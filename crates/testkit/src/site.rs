@@ -6,10 +6,13 @@ use super::{command, eventually, eventually_eq};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long anything may take: containers start, services come back.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How long the count of events must stay the same to be whole.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// What listens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +65,8 @@ pub fn plugin() -> Value {
 pub fn check(site: &mut impl Site) {
     let visits = Visits::new(site);
     eventually(PATIENCE, "every worker has the experiments", || {
-        let connections = super::client::connections(visits.proxy, 4);
+        // Envoy spreads connections at random: of so many, each worker has some.
+        let connections = super::client::connections(visits.proxy, 16);
         let assigned = |mut client: Client| !seen(&visit(&mut client, "/checkout", "qa-1"), ASSIGNMENTS).is_empty();
         connections.into_iter().all(assigned).then_some(())
     });
@@ -263,11 +267,16 @@ fn check_excluded_visitors_are_left_alone(visits: &Visits) {
 
 /// Waits until the collector has what was emitted since it started, when `before` had been.
 fn everything_arrives(visits: &Visits, before: u64) {
+    // The filter counts on its ticks: a count that stays the same for longer is whole.
+    let mut last = (0, Instant::now());
     eventually(PATIENCE, "every event is at the collector", || {
         let emitted = visits.stat("events.emitted");
+        if emitted != last.0 {
+            last = (emitted, Instant::now());
+        }
         let arrived = visits.collected()?["events"] == emitted.checked_sub(before)?;
         let at_rest = visits.stat("events.delivered") == emitted && visits.stat("outbox.queued_events") == 0;
-        (emitted > before && arrived && at_rest).then_some(())
+        (emitted > before && arrived && at_rest && last.1.elapsed() >= QUIET).then_some(())
     });
     for lost in ["rejected", "dropped_overflow", "dropped_expired", "diverted"] {
         assert_eq!(visits.stat(&format!("events.{lost}")), 0, "{lost}");
@@ -323,7 +332,7 @@ fn another_document_is_followed(site: &mut impl Site, visits: &Visits) {
     document["revision"] = json!("another");
     document["experiments"][0]["state"] = json!("paused");
     let is_in_navigation = || {
-        let mut connections = super::client::connections(visits.proxy, 4);
+        let mut connections = super::client::connections(visits.proxy, 16);
         let assigned =
             connections.iter_mut().map(|client| seen(&visit(client, "/checkout", "v3"), ASSIGNMENTS).join(""));
         let found: Vec<bool> = assigned.map(|text| text.contains("navigation=")).collect();

@@ -5,8 +5,10 @@ use super::client::Reply;
 use super::envoy::Envoy;
 use super::http::{Request, values_of};
 use super::roles::{Collector, ConfigService, Origin};
+use super::{DEADLINE, eventually};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 /// Origin, config service and collector.
 pub struct Services {
@@ -87,6 +89,10 @@ pub fn texts(request: &Request, name: &str) -> Vec<String> {
     values_of(&request.headers, name).map(|value| String::from_utf8_lossy(value).into_owned()).collect()
 }
 
+/// How long accounts must stay the same to be at rest. The events in workers' buffers count as queued and are reported once a
+/// second: a count that stays the same for longer is in the outbox.
+const QUIET: Duration = Duration::from_millis(1_500);
+
 /// The outcomes of events, from Envoy's stats.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Accounts {
@@ -113,6 +119,19 @@ impl Accounts {
             diverted: count("events.diverted"),
             queued: count("outbox.queued_events"),
         }
+    }
+
+    /// Waits until the accounts of an Envoy are as wanted and at rest, and returns them.
+    #[track_caller]
+    pub fn at_rest(envoy: &Envoy, is: impl Fn(&Accounts) -> bool) -> Accounts {
+        let mut last = (Accounts::default(), Instant::now());
+        eventually(DEADLINE, "the accounts are at rest", || {
+            let accounts = Accounts::of(envoy);
+            if accounts != last.0 {
+                last = (accounts, Instant::now());
+            }
+            (is(&accounts) && last.1.elapsed() >= QUIET).then_some(accounts)
+        })
     }
 
     /// How many events are accounted for; at rest as many as were emitted.
