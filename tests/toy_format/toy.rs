@@ -8,8 +8,8 @@ use edgesplit_engine::reason::Reason;
 use edgesplit_formats::diagnostics::{Node, Problems};
 use edgesplit_formats::events::{EventKind, EventWire, VendorEvent, write_joined};
 use edgesplit_formats::flags::{Flag, FlagEntries};
-use edgesplit_formats::stepwise::{self, Leftovers, Steps, Stepwise};
-use edgesplit_formats::{Compilation, Compiled, Format, Options};
+use edgesplit_formats::stepwise::{Leftovers, Steps};
+use edgesplit_formats::{Compiled, Format, Options};
 use serde_json::{Value, json};
 use std::any::Any;
 
@@ -24,12 +24,8 @@ impl Format for Toy {
         document.get("toy").is_some()
     }
 
-    fn begin(&self, text: Vec<u8>, options: &Options) -> Box<dyn Compilation> {
-        Stepwise::begin(text, Box::new(ToySteps::new(options)))
-    }
-
-    fn compile(&self, config: Node<'_>, options: &Options) -> Compiled {
-        stepwise::compile(config, Box::new(ToySteps::new(options)))
+    fn steps(&self, options: &Options) -> Box<dyn Steps> {
+        Box::new(ToySteps::new(options))
     }
 
     fn event_wire(&self) -> Option<&dyn EventWire> {

@@ -5,7 +5,8 @@ use super::free::free_from;
 use super::pattern::Pattern;
 use super::route::{RequestLine, Route};
 use crate::sort::sort;
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 
 /// Finds the routes that can match a path in time that depends on their nesting, not on their number.
 #[derive(Debug, Clone, Default)]
@@ -148,13 +149,16 @@ impl RouteIndex {
     }
 }
 
+/// Texts with numbers, of which the least is taken out first. A `BTreeMap` would do as well, in more code.
+pub(crate) type Sorter = BinaryHeap<Reverse<(Box<[u8]>, u32)>>;
+
 /// A [`RouteIndex`] that is being built.
 #[derive(Debug, Default)]
 pub struct RouteIndexer {
     index: RouteIndex,
     /// The routes by the literal starts of their paths, and by whole paths.
-    prefixes: BTreeMap<Box<[u8]>, Vec<u32>>,
-    exact: BTreeMap<Box<[u8]>, Vec<u32>>,
+    prefixes: Sorter,
+    exact: Sorter,
     /// The positions of the prefixes that the last one starts with, the longest last.
     open: Vec<usize>,
 }
@@ -175,28 +179,34 @@ impl RouteIndexer {
         }
         for path in &route.paths {
             let entries = if path.is_exact() { &mut self.exact } else { &mut self.prefixes };
-            let numbers = entries.entry(path.prefix().into()).or_default();
-            if numbers.last() != Some(&number) {
-                numbers.push(number);
-            }
+            entries.push(Reverse((path.prefix().into(), number)));
         }
         1 + route.paths.len()
     }
 
     /// Writes out the next path. False if none is left.
     pub fn step(&mut self) -> bool {
-        if let Some((text, numbers)) = self.exact.pop_first() {
-            self.index.exact.extend(numbers.into_iter().map(|number| (text.clone(), number)));
+        if let Some(Reverse(path)) = self.exact.pop() {
+            // A route may name a path twice.
+            if self.index.exact.last() != Some(&path) {
+                self.index.exact.push(path);
+            }
             return true;
         }
-        let Some((text, routes)) = self.prefixes.pop_first() else { return false };
-        // In sorted order, the prefixes of a text stand before it, the longest last.
+        let Some(Reverse((text, number))) = self.prefixes.pop() else { return false };
         let prefixes = &mut self.index.prefixes;
+        if let Some(last) = prefixes.last_mut().filter(|last| last.text == text) {
+            if last.routes.last() != Some(&number) {
+                last.routes.push(number);
+            }
+            return true;
+        }
+        // In sorted order, the prefixes of a text stand before it, the longest last.
         let is_outside = |at: &mut usize| prefixes.get(*at).is_none_or(|open| !text.starts_with(&open.text));
         while self.open.pop_if(is_outside).is_some() {}
         let parent = self.open.last().copied();
         self.open.push(prefixes.len());
-        prefixes.push(Prefix { text, parent, routes });
+        prefixes.push(Prefix { text, parent, routes: vec![number] });
         true
     }
 

@@ -1,15 +1,15 @@
 //! Builds the indexes and ranks of a snapshot out of its lists, a bounded number of items at a time.
 
-use super::route_index::RouteIndexer;
+use super::route_index::{RouteIndexer, Sorter};
 use super::snapshot::{DecisionCore, Needs, Snapshot, State};
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
 
 /// A snapshot whose indexes are being built.
 #[derive(Debug, Default)]
 pub struct SnapshotIndexer {
     snapshot: Snapshot,
     /// The experiments' positions by their keys.
-    by_key: BTreeMap<String, Vec<usize>>,
+    by_key: Sorter,
     experiments: RouteIndexer,
     goals: RouteIndexer,
     stage: Stage,
@@ -22,7 +22,7 @@ enum Stage {
     Experiment(usize),
     /// Adds the goal at this position.
     Goal(usize),
-    /// Gives the next keys, from this rank on, their ranks.
+    /// Gives the next key this rank.
     Rank(usize),
     /// Writes out the sorted routes.
     Routes,
@@ -52,7 +52,7 @@ impl SnapshotIndexer {
             Stage::Experiment(position) => match snapshot.experiments.get_mut(position) {
                 Some(experiment) => {
                     experiment.core = DecisionCore::new(experiment);
-                    self.by_key.entry(experiment.key.clone()).or_default().push(position);
+                    self.by_key.push(Reverse((experiment.key.as_bytes().into(), position as u32)));
                     snapshot.needs.push(Needs::new(experiment));
                     let mut items = 2;
                     match experiment.state {
@@ -67,15 +67,12 @@ impl SnapshotIndexer {
                 Some(goal) => (Stage::Goal(position + 1), self.goals.add(position as u32, &goal.route)),
                 None => (Stage::Rank(0), 1),
             },
-            Stage::Rank(rank) => match self.by_key.pop_first() {
-                Some((_, positions)) => {
-                    let ranks = rank..rank + positions.len();
-                    for (rank, position) in ranks.clone().zip(positions) {
-                        if let Some(experiment) = snapshot.experiments.get_mut(position) {
-                            experiment.rank = rank;
-                        }
+            Stage::Rank(rank) => match self.by_key.pop() {
+                Some(Reverse((_, position))) => {
+                    if let Some(experiment) = snapshot.experiments.get_mut(position as usize) {
+                        experiment.rank = rank;
                     }
-                    (Stage::Rank(ranks.end), ranks.len())
+                    (Stage::Rank(rank + 1), 1)
                 }
                 None => (Stage::Routes, 1),
             },

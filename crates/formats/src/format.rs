@@ -3,12 +3,14 @@
 
 #[cfg(not(target_arch = "wasm32"))]
 use crate::attribute_use::AttributeUse;
-use crate::diagnostics::{Node, Problems};
+pub use crate::compilation::{Compilation, Compiled};
+use crate::diagnostics::Node;
 use crate::effect_policy::EffectPolicy;
 use crate::events::EventWire;
+use crate::stepwise::{self, Steps, Stepwise};
 use edgesplit_engine::pattern::Pattern;
 use edgesplit_engine::route::Route;
-use edgesplit_engine::snapshot::{Goal, Snapshot};
+use edgesplit_engine::snapshot::Goal;
 use serde_json::Value;
 use std::fmt;
 
@@ -21,10 +23,17 @@ pub trait Format: Sync {
     fn recognises(&self, document: &Value) -> bool;
 
     /// Begins to compile the config in `text`.
-    fn begin(&self, text: Vec<u8>, options: &Options) -> Box<dyn Compilation>;
+    fn begin(&self, text: Vec<u8>, options: &Options) -> Box<dyn Compilation> {
+        Stepwise::begin(text, self.steps(options))
+    }
 
     /// Compiles a config that is a part of another document.
-    fn compile(&self, config: Node<'_>, options: &Options) -> Compiled;
+    fn compile(&self, config: Node<'_>, options: &Options) -> Compiled {
+        stepwise::compile(config, self.steps(options))
+    }
+
+    /// The steps of compiling a config.
+    fn steps(&self, options: &Options) -> Box<dyn Steps>;
 
     /// Whether configs contain routes and goals. If not, the plugin configuration has them.
     fn has_routes(&self) -> bool {
@@ -73,30 +82,6 @@ impl PartialEq for dyn Format {
 }
 
 impl Eq for dyn Format {}
-
-/// A config that is being compiled, in steps that are short enough to run between requests.
-pub trait Compilation: Send {
-    /// Compiles the next part: about `bytes_max` bytes, and at least one element. True when nothing is left to do.
-    fn advance(&mut self, bytes_max: usize) -> bool;
-
-    /// The result, and the text of the config. Without a snapshot if there is something left to do.
-    fn finish(self: Box<Self>) -> (Compiled, Vec<u8>);
-}
-
-impl fmt::Debug for dyn Compilation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Compilation")
-    }
-}
-
-/// The result of compiling a config.
-#[derive(Debug, Default)]
-pub struct Compiled {
-    /// The snapshot; none if the config is refused as a whole.
-    pub snapshot: Option<Snapshot>,
-    /// All problems, warnings included.
-    pub problems: Problems,
-}
 
 /// The longest assignments header, by default: common servers refuse lines over 8 kB.
 pub const ASSIGNMENTS_BYTES_MAX: usize = 4096;

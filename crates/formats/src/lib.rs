@@ -8,9 +8,10 @@
 //! | [`native`] | Edgesplit's own format |
 //! | [`optimizely`], [`growthbook`], [`eppo`], [`flagd`], [`unleash`], [`posthog`] | vendors' formats |
 //! | [`events`] | vendors' event formats |
-//! | [`stepwise`] | compiling a vendor's config in steps |
+//! | [`compilation`], [`stepwise`] | compiling a vendor's config in steps |
 //! | [`flags`] | a vendor's flags as experiments of a snapshot |
 //! | `flag_steps` | compiling a payload whose flags are the members of an object |
+//! | `report` | reporting the decision about a flag |
 //! | `metered` | a visitor's attributes, whose look-ups are counted |
 //! | `attribute_use` | the attributes that a config reads, for the command |
 //! | [`conditions`] | compiling conditions on attributes |
@@ -24,6 +25,7 @@
 
 #[cfg(not(target_arch = "wasm32"))]
 pub mod attribute_use;
+pub mod compilation;
 pub mod conditions;
 pub mod diagnostics;
 #[allow(dead_code, reason = "for the formats that follow")]
@@ -46,6 +48,7 @@ pub mod posthog;
 mod re2;
 mod reading;
 pub mod registry;
+mod report;
 mod request_headers;
 mod scope;
 mod semver;

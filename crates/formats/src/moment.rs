@@ -10,7 +10,7 @@ pub(crate) fn micros(text: &str) -> Option<i64> {
 }
 
 /// The moment that `text` is, in milliseconds since the epoch.
-pub(crate) fn millis(text: &str) -> Option<i64> {
+pub fn millis(text: &str) -> Option<i64> {
     micros(text).map(|micros| micros.div_euclid(1_000))
 }
 

@@ -1,7 +1,7 @@
 //! Compiles a vendor's config in steps. A vendor implements [`Steps`], which compile one element at a time.
 
+use crate::compilation::{Compilation, Compiled};
 use crate::diagnostics::{Node, Path, Problems};
-use crate::format::{Compilation, Compiled};
 use crate::reading::{ELEMENTS_MAX, MEMBERS_MAX, Reading};
 use crate::splitter::{ELEMENT_BYTES_MAX, Malformed};
 use edgesplit_engine::json;

@@ -77,7 +77,7 @@ impl Gzip {
         for text in [NAME, COMMENT] {
             if flags & text != 0 {
                 let rest = self.body.get(self.position..).unwrap_or_default();
-                self.position += 1 + memchr::memchr(0, rest).ok_or(CUT_OFF)?;
+                self.position += 1 + rest.iter().position(|byte| *byte == 0).ok_or(CUT_OFF)?;
             }
         }
         if flags & HEAD_CHECKSUM != 0 {

@@ -1,7 +1,12 @@
 //! The wait before a failing service is tried again.
 
+use edgesplit_formats::moment::millis;
+
 /// A `retry-after` is followed up to this multiple of the longest back-off.
 pub const RETRY_AFTER_BACKOFFS_MAX: u64 = 10;
+
+/// The names of the months in HTTP dates.
+const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
 /// Bounds of the back-off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,9 +38,12 @@ pub fn retry_after_ms(value: &[u8], now_ms: i64) -> Option<u64> {
     if let Ok(seconds) = text.parse::<u64>() {
         return Some(seconds.saturating_mul(1000));
     }
-    let date = httpdate::parse_http_date(text).ok()?;
-    let date_ms = date.duration_since(std::time::UNIX_EPOCH).ok()?.as_millis();
-    u64::try_from(i64::try_from(date_ms).ok()?.saturating_sub(now_ms)).ok()
+    // `Sun, 06 Nov 1994 08:49:37 GMT`, the one format that HTTP still allows to send.
+    let mut parts = text.split(' ').skip(1);
+    let (day, month, year, time) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let month = 1 + MONTHS.iter().position(|name| *name == month)?;
+    let date_ms = millis(&format!("{year}-{month:02}-{day}T{time}Z"))?;
+    u64::try_from(date_ms.saturating_sub(now_ms)).ok()
 }
 
 #[cfg(test)]
@@ -72,6 +80,11 @@ mod tests {
             (b" 0 ", Some(0)),
             (b"Sun, 09 Sep 2001 01:47:10 GMT", Some(30_000)),
             (b"Sun, 09 Sep 2001 01:46:10 GMT", None),
+            (b"Sun, 31 Dec 2000 01:46:10 GMT", None),
+            (b"Mon, 10 Sep 2001 01:46:40 GMT", Some(86_400_000)),
+            (b"Mon, 10 Sep 2001", None),
+            (b"Mon, 10 Sept 2001 01:46:40 GMT", None),
+            (b"Monday, 10-Sep-01 01:46:40 GMT", None),
             (b"soon", None),
             (b"-1", None),
             (b"\xff", None),

@@ -7,15 +7,15 @@ use crate::attribute_use::{AttributeUse, elements};
 use crate::diagnostics::{Node, Problems};
 use crate::events::EventWire;
 use crate::flag_steps::{FlagReader, FlagSteps, Unread};
-use crate::format::{Compilation, Compiled, Format, Options};
+use crate::format::{Format, Options};
+use crate::report::{report, report_limit};
 use crate::scope::Scope;
-use crate::stepwise::{self, CONFIG_OUTCOME_BYTES_MAX, Leftovers, Steps, Stepwise};
+use crate::stepwise::{CONFIG_OUTCOME_BYTES_MAX, Leftovers, Steps};
 #[cfg(not(target_arch = "wasm32"))]
 use edgesplit_engine::attribute::AttributeName;
 use edgesplit_engine::condition::flag_steps;
-use edgesplit_engine::flag::{FlagEvaluator, FlagExposure, FlagSink, FlagVisitor, Outcome};
+use edgesplit_engine::flag::{FlagEvaluator, FlagSink, FlagVisitor, Outcome};
 use edgesplit_engine::free::free_from;
-use edgesplit_engine::reason::Reason;
 use serde_json::Value;
 use std::any::Any;
 
@@ -52,12 +52,8 @@ impl Format for Eppo {
         }
     }
 
-    fn begin(&self, text: Vec<u8>, options: &Options) -> Box<dyn Compilation> {
-        Stepwise::begin(text, PayloadReader::begin(options))
-    }
-
-    fn compile(&self, config: Node<'_>, options: &Options) -> Compiled {
-        stepwise::compile(config, PayloadReader::begin(options))
+    fn steps(&self, options: &Options) -> Box<dyn Steps> {
+        PayloadReader::begin(options)
     }
 
     fn event_wire(&self) -> Option<&dyn EventWire> {
@@ -130,22 +126,12 @@ impl FlagEvaluator for Payload {
         for &number in flags {
             let Some(flag) = self.flags.get(number) else { continue };
             let steps = visitor.steps.spend(flag_steps(flag.outcomes.len()));
-            let Ok((at, reason)) = steps.and_then(|()| flag.decide(visitor, sink)) else {
-                sink.decided(number, None, Reason::Limit);
+            let Ok(decided) = steps.and_then(|()| flag.decide(visitor, sink)) else {
+                report_limit(sink, number);
                 continue;
             };
-            sink.decided(number, Some(at), reason);
-            let outcome = flag.outcomes.get(at).filter(|outcome| outcome.in_experiment);
-            if let Some((outcome, unit)) = outcome.zip(visitor.id) {
-                sink.exposed(&FlagExposure {
-                    experiment: outcome.experiment.as_deref().unwrap_or_default(),
-                    variant: outcome.variant.as_deref(),
-                    attribute: "id",
-                    unit,
-                    typed_unit: None,
-                    outcome: Some((number, at)),
-                });
-            }
+            let unit = visitor.id.map(|id| ("id", id));
+            report(sink, (number, &flag.key), &flag.outcomes, decided, unit);
         }
     }
 

@@ -6,14 +6,15 @@ use super::logic::{Evaluators, Logic, Reader};
 use crate::attribute_use::AttributeUse;
 use crate::diagnostics::{Node, Problems};
 use crate::flag_steps::{FlagReader, FlagSteps, Unread};
-use crate::format::{Compilation, Compiled, Format, Options};
+use crate::format::{Format, Options};
 use crate::metered::Metered;
+use crate::report::{report, report_limit};
 use crate::scope::{Scope, text};
-use crate::stepwise::{self, Leftovers, Steps, Stepwise};
+use crate::stepwise::{Leftovers, Steps};
 #[cfg(not(target_arch = "wasm32"))]
 use edgesplit_engine::attribute::AttributeName;
 use edgesplit_engine::condition::value::JsValue;
-use edgesplit_engine::flag::{FlagEvaluator, FlagExposure, FlagSink, FlagVisitor, Outcome};
+use edgesplit_engine::flag::{FlagEvaluator, FlagSink, FlagVisitor, Outcome};
 use edgesplit_engine::free::free_from;
 use edgesplit_engine::observer::{Check, IS_OBSERVABLE};
 use edgesplit_engine::reason::Reason;
@@ -55,12 +56,8 @@ impl Format for Flagd {
         }
     }
 
-    fn begin(&self, text: Vec<u8>, options: &Options) -> Box<dyn Compilation> {
-        Stepwise::begin(text, DefinitionReader::begin(options))
-    }
-
-    fn compile(&self, config: Node<'_>, options: &Options) -> Compiled {
-        stepwise::compile(config, DefinitionReader::begin(options))
+    fn steps(&self, options: &Options) -> Box<dyn Steps> {
+        DefinitionReader::begin(options)
     }
 
     fn has_generations(&self) -> bool {
@@ -267,23 +264,12 @@ impl FlagEvaluator for Definitions {
     fn decide(&self, flags: &[usize], visitor: &FlagVisitor<'_>, sink: &mut dyn FlagSink) {
         for &number in flags {
             let Some(flag) = self.flags.get(number) else { continue };
-            let Some((at, reason)) = flag.decide(visitor, self.is_cbor, sink) else {
-                sink.check("limit", false, format_args!("evaluating the targeting exceeds the limit of work"));
-                sink.decided(number, None, Reason::Limit);
+            let Some(decided) = flag.decide(visitor, self.is_cbor, sink) else {
+                report_limit(sink, number);
                 continue;
             };
-            sink.decided(number, Some(at), reason);
-            let outcome = flag.outcomes.get(at).filter(|outcome| outcome.in_experiment);
-            if let Some((outcome, unit)) = outcome.zip(visitor.id) {
-                sink.exposed(&FlagExposure {
-                    experiment: &flag.key,
-                    variant: outcome.variant.as_deref(),
-                    attribute: "targetingKey",
-                    unit,
-                    typed_unit: None,
-                    outcome: Some((number, at)),
-                });
-            }
+            let unit = visitor.id.map(|id| ("targetingKey", id));
+            report(sink, (number, &flag.key), &flag.outcomes, decided, unit);
         }
     }
 

@@ -10,8 +10,8 @@ use crate::attribute_use::{self, AttributeUse};
 use crate::diagnostics::{Node, Problems};
 use crate::events::{EventWire, VendorEvent, write_joined};
 use crate::flags::{Flag, FlagEntries};
-use crate::format::{Compilation, Compiled, Format, Options};
-use crate::stepwise::{self, Leftovers, Steps, Stepwise};
+use crate::format::{Compiled, Format, Options};
+use crate::stepwise::{Leftovers, Steps};
 use edgesplit_engine::attribute::AttributeName;
 use edgesplit_engine::flag::FlagEvaluator;
 use serde_json::{Map, Value};
@@ -45,12 +45,8 @@ impl Format for GrowthBook {
         attribute_use::elements(config, "experiments", &mut targeting);
     }
 
-    fn begin(&self, text: Vec<u8>, options: &Options) -> Box<dyn Compilation> {
-        Stepwise::begin(text, Box::new(PayloadSteps::new(options)))
-    }
-
-    fn compile(&self, config: Node<'_>, options: &Options) -> Compiled {
-        stepwise::compile(config, Box::new(PayloadSteps::new(options)))
+    fn steps(&self, options: &Options) -> Box<dyn Steps> {
+        Box::new(PayloadSteps::new(options))
     }
 
     fn has_encryption(&self) -> bool {

@@ -1,7 +1,7 @@
 //! Incremental compilation of a document. A worker compiles between its requests, and no request waits for a thousand
 //! experiments. At any time, the values of only one experiment are in memory.
 
-use super::document::{Experiments, document, head, is_member};
+use super::document::{Experiments, compile_at, head, is_member};
 use crate::diagnostics::{Node, Path, Problems};
 use crate::format::{Compiled, Options};
 use crate::reading::{ELEMENTS_MAX, MEMBERS_MAX};
@@ -129,8 +129,9 @@ impl Compilation {
 
     /// No JSON, or another shape: reading it as a whole reports the problem and its place.
     fn compile_whole(&mut self) -> Stage {
-        self.problems = Problems::new();
-        Stage::Done(whole(&self.text, &self.options, &mut self.problems).map(Box::new))
+        let compiled = whole(&self.text, &self.options);
+        self.problems = compiled.problems;
+        Stage::Done(compiled.snapshot.map(Box::new))
     }
 
     /// The result, without a snapshot if something is left to do, and the text.
@@ -193,13 +194,10 @@ impl Outline {
     }
 }
 
-fn whole(text: &[u8], options: &Options, problems: &mut Problems) -> Option<Snapshot> {
+fn whole(text: &[u8], options: &Options) -> Compiled {
     match stepwise::whole(text) {
-        Ok(value) => document(Node { value: &value, path: &Path::Root }, options, problems),
-        Err(found) => {
-            problems.append(found);
-            None
-        }
+        Ok(value) => compile_at(&value, &Path::Root, options),
+        Err(problems) => Compiled { snapshot: None, problems },
     }
 }
 
@@ -226,16 +224,15 @@ mod tests {
         let odd = ["", "{", "{\"experiments\": [{}]", "\u{feff}{}", "{\"experiments\": [], \"experiments\": [{}]}"];
         let options = Options::new(&crate::native::Native, 64);
         for text in texts.chain(odd.map(str::to_owned)) {
-            let mut problems = Problems::new();
-            let expected = whole(text.as_bytes(), &options, &mut problems);
+            let expected = whole(text.as_bytes(), &options);
             let mut compilation = Compilation::new(text.clone().into_bytes(), &options);
             let steps = (0..10_000).take_while(|_| !compilation.advance(0)).count();
             let (compiled, back) = compilation.finish();
             assert_eq!(back, text.as_bytes());
             assert!(steps < 1_000, "{text}: {steps} steps");
             let texts = |problems: &Problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>();
-            assert_eq!(texts(&compiled.problems), texts(&problems), "{text}");
-            assert_eq!(format!("{:?}", compiled.snapshot), format!("{expected:?}"), "{text}");
+            assert_eq!(texts(&compiled.problems), texts(&expected.problems), "{text}");
+            assert_eq!(format!("{:?}", compiled.snapshot), format!("{:?}", expected.snapshot), "{text}");
         }
     }
 }

@@ -11,15 +11,14 @@ use crate::effect_policy::EffectPolicy;
 use crate::format::{Compiled, Options};
 use crate::request_headers::RequestHeaders;
 use crate::splitter::ELEMENT_BYTES_MAX;
-use crate::stepwise::Leftovers;
+use crate::stepwise::{self, Leftovers, Steps};
 use edgesplit_engine::condition::{CONFIG_INSTRUCTIONS_MAX, Condition};
 use edgesplit_engine::guardrail::GUARDED_VARIANTS_MAX;
 use edgesplit_engine::hash::Salt;
 use edgesplit_engine::snapshot::{self, Disabled, Experiment, Goal, Layer, Snapshot, State};
-use edgesplit_engine::snapshot_indexer::SnapshotIndexer;
 use edgesplit_engine::sort::sort_by;
 use serde_json::Value;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 /// The schema this module reads.
 pub const SCHEMA: u64 = 1;
@@ -78,14 +77,40 @@ crate::document! {
     }
 }
 
-/// Compiles the document `value` that stands at `path` in another one.
-pub fn compile_at(value: &Value, path: &Path<'_>, options: &Options) -> Compiled {
-    let mut problems = Problems::new();
-    let snapshot = document(Node { value, path }, options, &mut problems);
-    Compiled { snapshot, problems }
+/// Compiles a document that is read already, in one step.
+pub(super) struct WholeDocument {
+    options: Options,
+    compiled: Compiled,
 }
 
-pub(super) fn document(node: Node<'_>, options: &Options, problems: &mut Problems) -> Option<Snapshot> {
+impl WholeDocument {
+    pub(super) fn begin(options: &Options) -> Box<dyn Steps> {
+        Box::new(WholeDocument { options: options.clone(), compiled: Compiled::default() })
+    }
+}
+
+impl Steps for WholeDocument {
+    fn step(&mut self, config: Node<'_>) -> Option<usize> {
+        self.compiled.snapshot = document(config, &self.options, &mut self.compiled.problems);
+        None
+    }
+
+    fn report(&mut self, problems: Problems) {
+        self.compiled.problems.append(problems);
+    }
+
+    fn finish(self: Box<Self>) -> (Compiled, Leftovers) {
+        (self.compiled, Leftovers::default())
+    }
+}
+
+/// Compiles the document `value` that stands at `path` in another one.
+pub fn compile_at(value: &Value, path: &Path<'_>, options: &Options) -> Compiled {
+    stepwise::compile(Node { value, path }, WholeDocument::begin(options))
+}
+
+/// Compiles a whole document, without indexes.
+fn document(node: Node<'_>, options: &Options, problems: &mut Problems) -> Option<Snapshot> {
     let snapshot = head(node, problems)?;
     let list_path = node.path.field("experiments");
     let Some(list) = node.value.get("experiments") else {
@@ -97,7 +122,7 @@ pub(super) fn document(node: Node<'_>, options: &Options, problems: &mut Problem
     for (position, value) in list.iter().enumerate() {
         experiments.add(Node { value, path: &list_path.index(position) }, position, problems);
     }
-    Some(SnapshotIndexer::new(experiments.finish().0).finish())
+    Some(experiments.finish().0)
 }
 
 /// Whether documents have a member with this name, whose value is read before the experiments.
@@ -132,8 +157,8 @@ pub(super) struct Experiments {
     instructions: usize,
 }
 
-/// The slots in use by the layers' salts: by the first slot, the slot behind the last and the experiment's position.
-type Layers = HashMap<Box<str>, BTreeMap<u32, (u32, usize)>>;
+/// The slots in use by the layers' salts, sorted: the first slot, the slot behind the last, and the experiment's position.
+type Layers = HashMap<Box<str>, Vec<(u32, u32, usize)>>;
 
 impl Experiments {
     pub(super) fn new(mut snapshot: Snapshot, options: &Options) -> Experiments {
@@ -172,7 +197,8 @@ impl Experiments {
             Some(experiment) => {
                 if let Some(layer) = bucketed_layer(&experiment) {
                     let slots = layers.entry(layer.salt.text().into()).or_default();
-                    slots.insert(layer.from, (layer.to, snapshot.experiments.len()));
+                    let at = slots.partition_point(|(from, _, _)| *from < layer.from);
+                    slots.insert(at, (layer.from, layer.to, snapshot.experiments.len()));
                 }
                 *guarded += guarded_count(&experiment);
                 snapshot.experiments.push(experiment);
@@ -221,10 +247,10 @@ fn beside_others(
     let Some(layer) = bucketed_layer(experiment) else { return };
     let Some(slots) = layers.get(layer.salt.text()) else { return };
     // Slots in use do not overlap each other, so those that overlap these are neighbours.
-    let before_end = slots.range(..layer.to).rev();
-    let mut taken: Vec<_> = before_end.take_while(|(_, (to, _))| *to > layer.from).collect();
-    sort_by(&mut taken, |(_, (_, a)), (_, (_, b))| a < b);
-    for (from, (to, position)) in taken {
+    let before_end = slots.iter().rev().skip_while(|(from, _, _)| *from >= layer.to);
+    let mut taken: Vec<_> = before_end.take_while(|(_, to, _)| *to > layer.from).collect();
+    sort_by(&mut taken, |(_, _, a), (_, _, b)| a < b);
+    for (from, to, position) in taken {
         let key = others.get(*position).map_or("", |other| other.key.as_str());
         let message =
             format!("slots [{}, {}) overlap those of experiment {key:?}, [{from}, {to})", layer.from, layer.to);

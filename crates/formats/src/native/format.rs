@@ -1,11 +1,14 @@
 //! The native format in the table of formats.
 
 use super::compilation::Compilation;
-use super::document::{SCHEMA, compile_at};
+use super::document::{SCHEMA, WholeDocument, compile_at};
 #[cfg(not(target_arch = "wasm32"))]
 use crate::attribute_use::{self, AttributeUse};
-use crate::diagnostics::{Node, Path};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::diagnostics::Node;
+use crate::diagnostics::Path;
 use crate::format::{self, Compiled, Format, Options};
+use crate::stepwise::Steps;
 #[cfg(not(target_arch = "wasm32"))]
 use edgesplit_engine::attribute::AttributeName;
 use serde_json::Value;
@@ -30,8 +33,8 @@ impl Format for Native {
         Box::new(Compilation::new(text, options))
     }
 
-    fn compile(&self, config: Node<'_>, options: &Options) -> Compiled {
-        compile_at(config.value, config.path, options)
+    fn steps(&self, options: &Options) -> Box<dyn Steps> {
+        WholeDocument::begin(options)
     }
 
     #[cfg(not(target_arch = "wasm32"))]

@@ -2,12 +2,15 @@
 
 use edgesplit_engine::pattern::Pattern;
 use edgesplit_engine::route::Route;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::HashMap;
 
 /// A route with more hosts is indexed by its paths alone: its entries would be hosts times paths.
 const INDEXED_HOSTS_MAX: usize = 4;
 /// How many bytes two patterns are compared by in the time of one comparison.
 const BYTES_PER_COMPARISON: usize = 64;
+
+/// A chunk of a table is split when it has more starts of paths. An insertion moves the rest of its chunk.
+const CHUNK_LENGTH_MAX: usize = 256;
 
 /// There are too many patterns to compare.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,12 +45,13 @@ pub(super) struct RouteOverlaps {
     by_host: HashMap<Box<[u8]>, PathTable>,
 }
 
+/// A sorted list in chunks. A `BTreeMap` would do as well, in more code.
 #[derive(Debug, Default)]
 struct PathTable {
     /// The entries by the literal start of their path.
-    by_prefix: BTreeMap<Box<[u8]>, Vec<Entry>>,
-    /// The lengths of those starts.
-    lengths: BTreeSet<usize>,
+    chunks: Vec<Vec<(Box<[u8]>, Vec<Entry>)>>,
+    /// The lengths of those starts, sorted.
+    lengths: Vec<usize>,
 }
 
 /// One path of a route, or no path if the route has none.
@@ -60,7 +64,7 @@ struct Entry {
 impl RouteOverlaps {
     /// The entries, each dropped as it is iterated over.
     pub(super) fn into_entries(self) -> impl Iterator<Item = ()> {
-        self.by_host.into_values().flat_map(|table| table.by_prefix.into_iter().map(drop))
+        self.by_host.into_values().flat_map(|table| table.chunks.into_iter().flatten().map(drop))
     }
 
     /// Adds `route` under the number by which it is found.
@@ -68,9 +72,7 @@ impl RouteOverlaps {
         for host in indexed_hosts(route).unwrap_or_else(|| vec![&[]]) {
             let table = self.by_host.entry(host.into()).or_default();
             for (path, pattern) in paths(route) {
-                let prefix = pattern.map_or(&[][..], Pattern::prefix);
-                table.lengths.insert(prefix.len());
-                table.by_prefix.entry(prefix.into()).or_default().push(Entry { route: number, path });
+                table.add(pattern.map_or(&[][..], Pattern::prefix), Entry { route: number, path });
             }
         }
     }
@@ -82,7 +84,7 @@ impl RouteOverlaps {
         find: impl Fn(u32) -> Option<&'a Route>,
         work: &mut Comparisons,
     ) -> Result<Vec<u32>, TooMuchWork> {
-        let mut meeting = BTreeSet::new();
+        let mut meeting = Vec::new();
         let tables: Vec<&PathTable> = match indexed_hosts(route) {
             Some(hosts) => hosts.into_iter().chain([&[][..]]).filter_map(|host| self.by_host.get(host)).collect(),
             None => self.by_host.values().collect(),
@@ -90,23 +92,54 @@ impl RouteOverlaps {
         for (_, own) in paths(route) {
             for table in &tables {
                 table.visit(own, work, |entry, work| {
-                    if meeting.contains(&entry.route) {
-                        return Ok(());
-                    }
+                    let Err(at) = meeting.binary_search(&entry.route) else { return Ok(()) };
                     let Some(other) = find(entry.route) else { return Ok(()) };
                     let path = entry.path.and_then(|path| other.paths.get(path as usize));
                     if paths_meet(own, path, work)? && rest_meets(route, other, work)? {
-                        meeting.insert(entry.route);
+                        meeting.insert(at, entry.route);
                     }
                     Ok(())
                 })?;
             }
         }
-        Ok(meeting.into_iter().collect())
+        Ok(meeting)
     }
 }
 
 impl PathTable {
+    fn add(&mut self, prefix: &[u8], entry: Entry) {
+        if let Err(at) = self.lengths.binary_search(&prefix.len()) {
+            self.lengths.insert(at, prefix.len());
+        }
+        let (at, place) = self.place(prefix);
+        if self.chunks.is_empty() {
+            self.chunks.push(Vec::new());
+        }
+        let Some(chunk) = self.chunks.get_mut(at) else { return };
+        match chunk.get_mut(place).filter(|(start, _)| **start == *prefix) {
+            Some((_, entries)) => entries.push(entry),
+            None => chunk.insert(place, (prefix.into(), vec![entry])),
+        }
+        if chunk.len() > CHUNK_LENGTH_MAX {
+            let rest = chunk.split_off(CHUNK_LENGTH_MAX / 2);
+            self.chunks.insert(at + 1, rest);
+        }
+    }
+
+    /// The chunk in which `prefix` belongs, and its place there.
+    fn place(&self, prefix: &[u8]) -> (usize, usize) {
+        let starts_before = |chunk: &Vec<(Box<[u8]>, _)>| chunk.first().is_some_and(|(start, _)| **start <= *prefix);
+        let at = self.chunks.partition_point(starts_before).saturating_sub(1);
+        (at, self.chunks.get(at).map_or(0, |chunk| chunk.partition_point(|(start, _)| **start < *prefix)))
+    }
+
+    /// The entries from `prefix` on, by the starts of their paths.
+    fn from<'a>(&'a self, prefix: &[u8]) -> impl Iterator<Item = (&'a [u8], &'a [Entry])> {
+        let (at, place) = self.place(prefix);
+        let entries = self.chunks.iter().skip(at).flatten().skip(place);
+        entries.map(|(start, entries)| (&**start, entries.as_slice()))
+    }
+
     /// Visits the entries whose literal start is one of `own`'s, or the other way round: no others can meet it.
     fn visit(
         &self,
@@ -122,15 +155,16 @@ impl PathTable {
                 visit(*entry, work)
             })
         };
-        for length in self.lengths.range(..prefix.len()) {
+        for length in self.lengths.iter().take_while(|length| **length < prefix.len()) {
             work.spend(1)?;
             let start = prefix.get(..*length).unwrap_or_default();
-            visit_all(self.by_prefix.get(start).map_or(&[], |entries| entries), work)?;
+            if let Some((_, entries)) = self.from(start).next().filter(|(found, _)| *found == start) {
+                visit_all(entries, work)?;
+            }
         }
         // A path without a star has no longer ones within.
         let is_exact = own.is_some_and(Pattern::is_exact);
-        let longer = self.by_prefix.range::<[u8], _>((std::ops::Bound::Included(prefix), std::ops::Bound::Unbounded));
-        for (start, entries) in longer.take_while(|(start, _)| start.starts_with(prefix)) {
+        for (start, entries) in self.from(prefix).take_while(|(start, _)| start.starts_with(prefix)) {
             if is_exact && start.len() > prefix.len() {
                 break;
             }

@@ -2,6 +2,7 @@
 
 use super::datafile::{Datafile, Flag};
 use crate::metered::Metered;
+use crate::report::report_limit;
 use edgesplit_engine::flag::{FlagDecision, FlagEvaluator, FlagExposure, FlagSink, FlagVisitor, Outcome};
 use edgesplit_engine::free::free_from;
 use edgesplit_engine::reason::Reason;
@@ -30,8 +31,7 @@ impl FlagEvaluator for Evaluator {
                     continue;
                 }
             }
-            sink.check("limit", false, format_args!("checking the audiences exceeds the limit of work"));
-            sink.decided(number, None, Reason::Limit);
+            report_limit(sink, number);
         }
     }
 

@@ -11,8 +11,8 @@ use crate::attribute_use::{self, AttributeUse};
 use crate::diagnostics::{Node, Problems};
 use crate::events::{EventKind, EventWire, VendorEvent, write_joined};
 use crate::flags::{Flag, FlagEntries};
-use crate::format::{Compilation, Compiled, Format, Options};
-use crate::stepwise::{self, Leftovers, Steps, Stepwise};
+use crate::format::{Compiled, Format, Options};
+use crate::stepwise::{Leftovers, Steps};
 use edgesplit_engine::flag::FlagEvaluator;
 use serde_json::{Map, Value};
 
@@ -39,12 +39,8 @@ impl Format for Optimizely {
         }
     }
 
-    fn begin(&self, text: Vec<u8>, options: &Options) -> Box<dyn Compilation> {
-        Stepwise::begin(text, Box::new(DatafileSteps::new(options)))
-    }
-
-    fn compile(&self, config: Node<'_>, options: &Options) -> Compiled {
-        stepwise::compile(config, Box::new(DatafileSteps::new(options)))
+    fn steps(&self, options: &Options) -> Box<dyn Steps> {
+        Box::new(DatafileSteps::new(options))
     }
 
     fn event_wire(&self) -> Option<&dyn EventWire> {

@@ -4,7 +4,8 @@ use super::evaluation::{Decided, Evaluation, Subject};
 use super::rules::{Aggregation, Flag, ON, Rules};
 use super::verdict::{Cause, Undecided};
 use crate::metered::Metered;
-use edgesplit_engine::flag::{FlagEvaluator, FlagExposure, FlagSink, FlagVisitor, Outcome};
+use crate::report::{report, report_limit};
+use edgesplit_engine::flag::{FlagEvaluator, FlagSink, FlagVisitor, Outcome};
 use edgesplit_engine::free::free_from;
 use edgesplit_engine::reason::Reason;
 use std::any::Any;
@@ -25,20 +26,14 @@ impl FlagEvaluator for Rules {
             let decided =
                 if context.is_exceeded() { Err(Cause::Context.into()) } else { evaluation.decide(flag, sink) };
             if context.is_exceeded() {
-                sink.check("limit", false, format_args!("checking the conditions exceeds the limit of work"));
-                sink.decided(number, None, Reason::Limit);
+                report_limit(sink, number);
                 continue;
             }
             match decided {
                 Err(error) => sink.decided(number, None, Reason::Vendor(error.cause.name())),
                 Ok(Decision { outcome, reason, unit, attribute }) => {
-                    sink.decided(number, Some(outcome), Reason::Vendor(reason));
-                    let shown = flag.outcomes.get(outcome).filter(|outcome| outcome.in_experiment);
-                    if let Some(shown) = shown {
-                        let (experiment, variant) = (flag.key.as_str(), shown.variant.as_deref());
-                        let (unit, attribute, outcome) = (&*unit, &*attribute, Some((number, outcome)));
-                        sink.exposed(&FlagExposure { experiment, variant, attribute, unit, typed_unit: None, outcome });
-                    }
+                    let (decided, unit) = ((outcome, Reason::Vendor(reason)), Some((&*attribute, &*unit)));
+                    report(sink, (number, &flag.key), &flag.outcomes, decided, unit);
                 }
             }
         }

@@ -9,8 +9,8 @@ use crate::diagnostics::{Node, Problems};
 use crate::element::elements;
 use crate::events::{EventWire, VendorEvent, write_joined};
 use crate::flags::{Flag, FlagEntries};
-use crate::format::{Compilation, Compiled, Format, Options};
-use crate::stepwise::{self, KEYS_PER_STEP, Leftovers, Steps, Stepwise, size};
+use crate::format::{Compiled, Format, Options};
+use crate::stepwise::{self, KEYS_PER_STEP, Leftovers, Steps, size};
 #[cfg(not(target_arch = "wasm32"))]
 use edgesplit_engine::attribute::AttributeName;
 use edgesplit_engine::flag::FlagEvaluator;
@@ -30,12 +30,8 @@ impl Format for PostHog {
         document.get("flags").is_some_and(Value::is_array)
     }
 
-    fn begin(&self, text: Vec<u8>, options: &Options) -> Box<dyn Compilation> {
-        Stepwise::begin(text, Box::new(FlagSteps::new(options)))
-    }
-
-    fn compile(&self, config: Node<'_>, options: &Options) -> Compiled {
-        stepwise::compile(config, Box::new(FlagSteps::new(options)))
+    fn steps(&self, options: &Options) -> Box<dyn Steps> {
+        Box::new(FlagSteps::new(options))
     }
 
     #[cfg(not(target_arch = "wasm32"))]

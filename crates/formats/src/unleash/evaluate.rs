@@ -3,7 +3,8 @@
 use super::constraint::{Constraint, Source};
 use super::feature::{Feature, Features, Gate, OFF, ON, Parent, Stickiness, Strategy, Variant, Variants};
 use crate::metered::Metered;
-use edgesplit_engine::flag::{FlagEvaluator, FlagExposure, FlagSink, FlagVisitor, Outcome};
+use crate::report::{report, report_limit};
+use edgesplit_engine::flag::{FlagEvaluator, FlagSink, FlagVisitor, Outcome};
 use edgesplit_engine::free::free_from;
 use edgesplit_engine::hash::murmur3;
 use edgesplit_engine::observer::IS_OBSERVABLE;
@@ -22,19 +23,14 @@ impl FlagEvaluator for Features {
             let (outcome, reason) =
                 if context.is_exceeded() { (OFF, "") } else { self.decision(feature, &context, sink) };
             if context.is_exceeded() {
-                sink.check("limit", false, format_args!("checking the constraints exceeds the limit of work"));
-                sink.decided(number, None, Reason::Limit);
+                report_limit(sink, number);
                 continue;
             }
-            sink.decided(number, Some(outcome), Reason::Vendor(reason));
-            let shown = feature.outcomes.get(outcome).and_then(|outcome| outcome.variant.as_deref());
-            if let Some(variant) = shown
-                && let Some((attribute, unit)) = feature.variants_of(outcome).unit(&context)
-            {
-                let (experiment, outcome) = (feature.name.as_str(), Some((number, outcome)));
-                let (variant, attribute, unit, typed_unit) = (Some(variant), &*attribute, &*unit, None);
-                sink.exposed(&FlagExposure { experiment, variant, attribute, unit, typed_unit, outcome });
-            }
+            let shown = Some(outcome).filter(|outcome| ![OFF, ON].contains(outcome));
+            let unit = shown.and_then(|outcome| feature.variants_of(outcome).unit(&context));
+            let unit = unit.as_ref().map(|(attribute, unit)| (&**attribute, &**unit));
+            let decided = (outcome, Reason::Vendor(reason));
+            report(sink, (number, &feature.name), &feature.outcomes, decided, unit);
         }
     }
 
