@@ -59,7 +59,7 @@ fn run_file(vendor: &str, file: &Path, generation: u32) {
         let steps = request_budget();
         let input = &case["input"];
         let (id, attributes) = (input["id"].as_str(), &input["attributes"]);
-        let visitor = FlagVisitor { id, attributes, previewed: &[], sticky_store: None, steps: &steps, now_ms };
+        let visitor = FlagVisitor::new(id, attributes, &steps, now_ms);
         let candidates = snapshot.experiments.iter().position(|flag| case["key"] == flag.key);
         let candidates: Vec<u32> = candidates.map(|number| number as u32).into_iter().collect();
         let rules = snapshot.flag_evaluator.as_deref().expect("rules");

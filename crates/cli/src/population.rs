@@ -201,14 +201,7 @@ fn decide_one(
     decisions.extend(excluded.iter().map(|excluded| Decision::no(excluded.unwrap_or(Reason::Route))));
     let candidates: Vec<u32> =
         (0..).zip(&excluded).filter(|(_, excluded)| excluded.is_none()).map(|(number, _)| number).collect();
-    let visitor = FlagVisitor {
-        id: Some(person.id),
-        attributes: person,
-        previewed: &[],
-        sticky_store: None,
-        steps: &steps,
-        now_ms: input.now_ms,
-    };
+    let visitor = FlagVisitor::new(Some(person.id), person, &steps, input.now_ms);
     let mut found = FlagDecisions::default();
     decide_flags(snapshot, rules, &candidates, &input, &visitor, &mut found);
     for (flag, outcome, reason) in found.decided {

@@ -60,6 +60,18 @@ pub struct FlagVisitor<'a> {
     pub now_ms: i64,
 }
 
+impl<'a> FlagVisitor<'a> {
+    /// A visitor without previews and without sticky buckets.
+    pub fn new(
+        id: Option<&'a str>,
+        attributes: &'a dyn Attributes,
+        steps: &'a StepBudget,
+        now_ms: i64,
+    ) -> FlagVisitor<'a> {
+        FlagVisitor { id, attributes, previewed: &[], sticky_store: None, steps, now_ms }
+    }
+}
+
 impl fmt::Debug for FlagVisitor<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FlagVisitor").field("id", &self.id).finish_non_exhaustive()

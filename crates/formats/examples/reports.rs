@@ -80,11 +80,7 @@ fn main() {
         let steps = &StepBudget::new(u32::MAX);
         let mut sink = Sink { evaluator, wire, attributes, aliases: &aliases, steps, events, redirect };
         let id = visitor["id"].as_str();
-        evaluator.decide(
-            &flags,
-            &FlagVisitor { id, attributes, previewed: &[], sticky_store: None, steps, now_ms },
-            &mut sink,
-        );
+        evaluator.decide(&flags, &FlagVisitor::new(id, attributes, steps, now_ms), &mut sink);
         let host = wire.host(&wire.head(evaluator), HOST).unwrap_or(HOST);
         println!("{}", json!({"host": host, "events": sink.events, "redirect": sink.redirect}));
     }

@@ -90,14 +90,7 @@ fn decided(snapshot: &Snapshot, visitor: &Visitor) -> Vec<Choice> {
         };
         return snapshot.experiments.iter().enumerate().filter_map(decide).collect();
     };
-    let flag_visitor = FlagVisitor {
-        id: Some(&visitor.id),
-        attributes: visitor,
-        previewed: &[],
-        sticky_store: None,
-        steps: &steps,
-        now_ms: 0,
-    };
+    let flag_visitor = FlagVisitor::new(Some(&visitor.id), visitor, &steps, 0);
     let mut decisions = FlagDecisions::default();
     decide_flags(snapshot, evaluator, &numbers, &input, &flag_visitor, &mut decisions);
     let mut choices: Vec<Choice> = (decisions.decided.iter())

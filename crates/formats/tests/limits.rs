@@ -108,7 +108,7 @@ fn audiences_of_flags_take_steps() {
     for (steps, is_limited) in [(500, true), (100_000, false)] {
         let steps = StepBudget::new(steps);
         let (id, attributes) = (Some("u1"), &attributes);
-        let visitor = FlagVisitor { id, attributes, previewed: &[], sticky_store: None, steps: &steps, now_ms: 0 };
+        let visitor = FlagVisitor::new(id, attributes, &steps, 0);
         let mut found = FlagDecisions::default();
         evaluator.decide(&(0..snapshot.experiments.len()).collect::<Vec<_>>(), &visitor, &mut found);
         let limited = found.decided.iter().filter(|(_, outcome, reason)| outcome.is_none() && *reason == Reason::Limit);
@@ -126,7 +126,7 @@ fn units_of_features_take_steps() {
     for (steps, is_limited) in [(500, true), (100_000, false)] {
         let steps = &StepBudget::new(steps);
         let mut found = FlagDecisions::default();
-        let visitor = FlagVisitor { id: None, attributes, previewed: &[], sticky_store: None, steps, now_ms: 0 };
+        let visitor = FlagVisitor::new(None, attributes, steps, 0);
         evaluator.decide(&[0], &visitor, &mut found);
         let [(0, outcome, reason)] = found.decided[..] else { panic!("{:?}", found.decided) };
         assert_eq!((outcome.is_none(), reason == Reason::Limit), (is_limited, is_limited), "{reason:?}");

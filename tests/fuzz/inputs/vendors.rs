@@ -24,14 +24,7 @@ pub(crate) fn run(data: &[u8]) {
     let attributes = json!({"id": "u1", "country": "DE", "tags": ["a", 1, null], "nested": {"a": {"b": "1.2.3"}},
                             "url": "https://shop.example/checkout/1?a=b"});
     let steps = request_budget();
-    let visitor = FlagVisitor {
-        id: Some("u1"),
-        attributes: &attributes,
-        previewed: &[],
-        sticky_store: None,
-        steps: &steps,
-        now_ms: NOW_MS,
-    };
+    let visitor = FlagVisitor::new(Some("u1"), &attributes, &steps, NOW_MS);
     let input = DecisionInput::unrestricted(NOW_MS, &steps);
     let candidates: Vec<u32> = (0..).take(snapshot.experiments.len()).collect();
     let mut found = FlagDecisions::default();

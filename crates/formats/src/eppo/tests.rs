@@ -55,8 +55,7 @@ fn decided(flag: &Value, steps: &StepBudget) -> (Option<String>, &'static str, V
         return (None, Reason::Disabled.name(), problems);
     }
     let attributes = json!({"plan": "pro"});
-    let visitor =
-        FlagVisitor { id: Some("u1"), attributes: &attributes, previewed: &[], sticky_store: None, steps, now_ms: 0 };
+    let visitor = FlagVisitor::new(Some("u1"), &attributes, steps, 0);
     let mut found = FlagDecisions::default();
     evaluator.decide(&[0], &visitor, &mut found);
     let (_, outcome, reason) = found.decided[0];

@@ -24,7 +24,7 @@ fn definitions(targeting: &Value, evaluators: &Value) -> Value {
 fn decided(definitions: &Value, attributes: &Value, steps: &StepBudget) -> (Option<String>, &'static str, bool) {
     let snapshot = compile(definitions).0.snapshot.unwrap();
     let evaluator = snapshot.flag_evaluator.as_deref().unwrap();
-    let visitor = FlagVisitor { id: Some("u1"), attributes, previewed: &[], sticky_store: None, steps, now_ms: 1_999 };
+    let visitor = FlagVisitor::new(Some("u1"), attributes, steps, 1_999);
     let mut found = FlagDecisions::default();
     evaluator.decide(&[0], &visitor, &mut found);
     let (_, outcome, reason) = found.decided[0];
@@ -259,14 +259,7 @@ fn conditions_are_explained_with_the_values_they_read() {
         json!({"if": [{"and": [{">": [{"var": "age"}, 17]}, {"var": "plan"}]}, "b", {"fractional": [["a"]]}]});
     let snapshot = compile(&definitions(&targeting, &json!({}))).0.snapshot.unwrap();
     let (attributes, steps) = (json!({"age": 20}), request_budget());
-    let visitor = FlagVisitor {
-        id: Some("u1"),
-        attributes: &attributes,
-        previewed: &[],
-        sticky_store: None,
-        steps: &steps,
-        now_ms: 0,
-    };
+    let visitor = FlagVisitor::new(Some("u1"), &attributes, &steps, 0);
     let mut recording = Recording::default();
     snapshot.flag_evaluator.as_deref().unwrap().decide(&[0], &visitor, &mut recording);
     let shown: Vec<String> =

@@ -29,8 +29,7 @@ fn compile(payload: &Value) -> (Compiled, Vec<String>) {
 /// The key, reason and variant of each flag that is not disabled.
 fn decisions(snapshot: &Snapshot, attributes: &Value) -> Vec<(String, &'static str, Option<String>)> {
     let (steps, mut found) = (request_budget(), FlagDecisions::default());
-    let visitor =
-        FlagVisitor { id: Some("u1"), attributes, previewed: &[], sticky_store: None, steps: &steps, now_ms: NOW_MS };
+    let visitor = FlagVisitor::new(Some("u1"), attributes, &steps, NOW_MS);
     let rules = snapshot.flag_evaluator.as_deref().unwrap();
     let candidates: Vec<u32> = (0..).take(snapshot.experiments.len()).collect();
     let input = DecisionInput::unrestricted(NOW_MS, &steps);
@@ -163,8 +162,7 @@ fn dates_are_those_of_the_sdk() {
 fn patterns_are_decided_where_python_and_the_server_agree() {
     let steps = request_budget();
     let attributes = json!({});
-    let visitor =
-        FlagVisitor { id: None, attributes: &attributes, previewed: &[], sticky_store: None, steps: &steps, now_ms: 0 };
+    let visitor = FlagVisitor::new(None, &attributes, &steps, 0);
     let context = Metered::new(&visitor, &[]);
     for (pattern, text, expected) in [
         (r"\.com$", "a@b.com", Some(Some(true))),

@@ -23,7 +23,7 @@ fn decisions(payload: &Value, id: &str) -> Vec<(String, String, Option<String>)>
     let snapshot = compile(payload).0.snapshot.unwrap();
     let (steps, attributes, mut found) = (request_budget(), json!({"plan": "pro"}), FlagDecisions::default());
     let (id, attributes) = (Some(id), &attributes);
-    let visitor = FlagVisitor { id, attributes, previewed: &[], sticky_store: None, steps: &steps, now_ms: 0 };
+    let visitor = FlagVisitor::new(id, attributes, &steps, 0);
     let rules = snapshot.flag_evaluator.as_deref().unwrap();
     let candidates: Vec<u32> = (0..).take(snapshot.experiments.len()).collect();
     let input = DecisionInput::unrestricted(0, &steps);

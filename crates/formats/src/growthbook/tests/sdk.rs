@@ -129,14 +129,7 @@ fn refused_redirect_is_not_reported() {
     let attributes = json!({"id": "u1", "url": "https://shop.example/"});
     for (allows, expected) in [(true, vec!["feature", "redirect"]), (false, vec!["feature"])] {
         let steps = &request_budget();
-        let visitor = FlagVisitor {
-            id: Some("u1"),
-            attributes: &attributes,
-            previewed: &[],
-            sticky_store: None,
-            steps,
-            now_ms: 0,
-        };
+        let visitor = FlagVisitor::new(Some("u1"), &attributes, steps, 0);
         let mut sink = Sink { allows, exposed: Vec::new() };
         evaluator.decide(&[0, 1], &visitor, &mut sink);
         assert_eq!(sink.exposed, expected);
