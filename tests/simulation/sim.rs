@@ -182,6 +182,26 @@ impl Sim {
         }
     }
 
+    /// The service serves another config.
+    pub fn change_config(&mut self) {
+        let doc = Doc::new(&mut self.rng, self.network.docs);
+        self.network.docs += 1;
+        self.note("config", 0, || doc.revision.clone());
+        self.docs.insert(doc.revision.clone(), doc.clone());
+        self.network.doc = doc;
+        self.some_time(self.scenario.config_ms, Event::Config);
+    }
+
+    /// The clock is set forward or back.
+    pub fn jump(&mut self) {
+        let longest_ms = self.rng.pick(&[50, 2_000, 20_000, 3_000_000]);
+        let far_ms = self.rng.range(1, longest_ms) as i64;
+        let step_ms = if self.rng.chance(500_000) { far_ms } else { -far_ms };
+        self.offset_ms += step_ms;
+        self.note("jump", 0, || format!("the clock is set by {step_ms} ms"));
+        self.some_time(self.scenario.jump_ms, Event::Jump);
+    }
+
     /// A VM is about to call its host: what becomes of it there, and what is scheduled for that.
     pub fn host_call(&mut self, vm: u64) -> Fate {
         self.steps += 1;

@@ -7,7 +7,7 @@ use crate::mutants::Mutant;
 use crate::network::Health;
 use crate::sim::{Event, Sim};
 use crate::vm::{End, Job, Stacks, Vm};
-use crate::workload::{Doc, Visit};
+use crate::workload::Visit;
 use edgesplit_testkit::module::Compiled;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -144,8 +144,8 @@ impl World {
             Event::Timeout(call) => self.reply(call, true),
             Event::Request => self.request(),
             Event::Shift(service) => self.sim.borrow_mut().shift(service),
-            Event::Config => self.change_config(),
-            Event::Jump => self.jump(),
+            Event::Config => self.sim.borrow_mut().change_config(),
+            Event::Jump => self.sim.borrow_mut().jump(),
             Event::Reload => self.reload(),
             Event::ShutDown(life) => self.retire(life),
             Event::Restart => self.restart(),
@@ -257,29 +257,6 @@ impl World {
         let stream = self.last_stream;
         self.give(life, Job::Request(stream, visit));
         self.sim.borrow_mut().after(response_us, Event::Response(life, stream));
-    }
-
-    fn change_config(&mut self) {
-        let mut sim = self.sim.borrow_mut();
-        let sim = &mut *sim;
-        let doc = Doc::new(&mut sim.rng, sim.network.docs);
-        sim.network.docs += 1;
-        sim.note("config", 0, || doc.revision.clone());
-        sim.docs.insert(doc.revision.clone(), doc.clone());
-        sim.network.doc = doc;
-        let mean_ms = sim.scenario.config_ms;
-        sim.some_time(mean_ms, Event::Config);
-    }
-
-    fn jump(&mut self) {
-        let mut sim = self.sim.borrow_mut();
-        let longest_ms = sim.rng.pick(&[50, 2_000, 20_000, 3_000_000]);
-        let far_ms = sim.rng.range(1, longest_ms) as i64;
-        let step_ms = if sim.rng.chance(500_000) { far_ms } else { -far_ms };
-        sim.offset_ms += step_ms;
-        sim.note("jump", 0, || format!("the clock is set by {step_ms} ms"));
-        let mean_ms = sim.scenario.jump_ms;
-        sim.some_time(mean_ms, Event::Jump);
     }
 
     /// A changed listener: new VMs over the same shared data; the old ones finish what they have and go.

@@ -45,11 +45,14 @@ pub(super) struct RouteOverlaps {
     by_host: HashMap<Box<[u8]>, PathTable>,
 }
 
+/// The entries of paths by their literal starts, sorted.
+type Chunk = Vec<(Box<[u8]>, Vec<Entry>)>;
+
 /// A sorted list in chunks. A `BTreeMap` would do as well, in more code.
 #[derive(Debug, Default)]
 struct PathTable {
     /// The entries by the literal start of their path.
-    chunks: Vec<Vec<(Box<[u8]>, Vec<Entry>)>>,
+    chunks: Vec<Chunk>,
     /// The lengths of those starts, sorted.
     lengths: Vec<usize>,
 }
@@ -128,7 +131,7 @@ impl PathTable {
 
     /// The chunk in which `prefix` belongs, and its place there.
     fn place(&self, prefix: &[u8]) -> (usize, usize) {
-        let starts_before = |chunk: &Vec<(Box<[u8]>, _)>| chunk.first().is_some_and(|(start, _)| **start <= *prefix);
+        let starts_before = |chunk: &Chunk| chunk.first().is_some_and(|(start, _)| **start <= *prefix);
         let at = self.chunks.partition_point(starts_before).saturating_sub(1);
         (at, self.chunks.get(at).map_or(0, |chunk| chunk.partition_point(|(start, _)| **start < *prefix)))
     }
