@@ -3,6 +3,7 @@
 
 use edgesplit_filter::host::{SetError, Shared};
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -52,19 +53,25 @@ impl Store {
         Ok(())
     }
 
-    /// Waits until the value under `key` is another one than that with `cas`, or until `timeout` has passed. Gives the number
-    /// that the value has then.
-    pub(crate) fn wait_for_change(&self, key: &str, cas: u32, timeout: Duration) -> u32 {
+    /// Waits until the value under `key` is another one than that with `cas`, until `timeout` has passed, or until `is_over`
+    /// is set and [`Store::wake`] called.
+    pub(crate) fn wait_for_change(&self, key: &str, cas: u32, timeout: Duration, is_over: &AtomicBool) {
         let deadline = Instant::now() + timeout;
         let mut values = self.lock();
         loop {
             let now = values.by_key.get(key).map_or(Shared::ABSENT, |value| value.cas);
             let left = deadline.saturating_duration_since(Instant::now());
-            if now != cas || left.is_zero() {
-                return now;
+            if now != cas || left.is_zero() || is_over.load(Ordering::Relaxed) {
+                return;
             }
             values = self.changed.wait_timeout(values, left).unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    /// Lets all that wait for a change look again whether they still should.
+    pub(crate) fn wake(&self) {
+        let _values = self.lock();
+        self.changed.notify_all();
     }
 
     fn lock(&self) -> MutexGuard<'_, Values> {
@@ -148,13 +155,19 @@ mod tests {
     }
 
     #[test]
-    fn wait_ends_with_a_change_or_the_time() {
-        let store = Store::default();
-        assert_eq!(store.wait_for_change("a", Shared::ABSENT, Duration::from_millis(1)), Shared::ABSENT);
+    fn wait_ends_with_a_change_the_time_or_a_wake() {
+        let (store, is_over) = (Store::default(), AtomicBool::new(false));
+        store.wait_for_change("a", Shared::ABSENT, Duration::from_millis(1), &is_over);
+        let wait = || store.wait_for_change("a", Shared::ABSENT, Duration::from_secs(3_600), &is_over);
         std::thread::scope(|scope| {
-            let waits = scope.spawn(|| store.wait_for_change("a", Shared::ABSENT, Duration::from_secs(60)));
+            let waits = scope.spawn(wait);
+            is_over.store(true, Ordering::Relaxed);
+            store.wake();
+            waits.join().unwrap();
+            is_over.store(false, Ordering::Relaxed);
+            let waits = scope.spawn(wait);
             store.set("a", b"1", Shared::ABSENT).unwrap();
-            assert_eq!(waits.join().unwrap(), store.get("a").cas);
+            waits.join().unwrap();
         });
     }
 }

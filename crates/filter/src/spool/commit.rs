@@ -1,7 +1,7 @@
 //! From the outbox to the disk.
 
 use super::contents::{MARK, frame};
-use super::{FileErrorKind, Filed, Files, Spool, Values};
+use super::{FileErrorKind, Filed, Files, RETRY_AFTER_MS, Spool, Values};
 use crate::events::outbox::{Batch, Outbox};
 use crate::events::slot::EncodedBatch;
 use crate::host::Shared;
@@ -9,22 +9,22 @@ use crate::shared_data::Record;
 use std::collections::HashSet;
 
 impl<F: Files> Spool<F> {
-    /// Brings the files up to the outbox as it is now, and takes in batches of processes that ended. Gives the number of the
+    /// Takes in batches of processes that ended, and brings the files up to the outbox as it is now. Gives the number of the
     /// index that it saw: the next commit is due when it changes, or if the spool is behind.
     pub fn commit(&mut self, values: &impl Values, now_ms: i64) -> u32 {
-        let Shared { value, cas } = values.get(&self.index_key);
-        let is_waiting = now_ms < self.retry_at_ms && self.retry_at_ms.saturating_sub(now_ms) <= super::RETRY_AFTER_MS;
+        let is_waiting = now_ms < self.retry_at_ms && self.retry_at_ms.saturating_sub(now_ms) <= RETRY_AFTER_MS;
         if is_waiting {
-            return cas;
+            return values.get(&self.index_key).cas;
         }
         self.retry_at_ms = i64::MIN;
+        self.take_in(values, now_ms);
+        let Shared { value, cas } = values.get(&self.index_key);
         let outbox = if value.is_empty() { Some(Outbox::default()) } else { Outbox::decode(&value) };
         // An index of another version is not ours to follow.
         if let Some(outbox) = outbox {
             self.remove_settled(&outbox, now_ms);
             self.write_changed(values, &outbox, now_ms);
         }
-        self.take_in(values, now_ms);
         cas
     }
 

@@ -121,6 +121,17 @@ pub struct Counts {
 }
 
 impl Counts {
+    /// Adds the counts of another time.
+    pub fn add(&mut self, other: &Counts) {
+        self.durable_events += other.durable_events;
+        self.recovered_events += other.recovered_events;
+        self.torn += other.torn;
+        self.full += other.full;
+        self.disk += other.disk;
+        self.version += other.version;
+        self.locked += other.locked;
+    }
+
     /// The names of the counts behind `edgesplit.<plugin>.`, with their values.
     pub fn named(&self) -> [(&'static str, u64); 7] {
         [
@@ -186,6 +197,7 @@ impl<F: Files> Spool<F> {
     pub fn finish(&mut self, values: &impl Values, now_ms: i64) {
         self.retry_at_ms = i64::MIN;
         self.waiting.clear();
+        self.claimed_ms = Some(now_ms);
         self.commit(values, now_ms);
     }
 

@@ -1,26 +1,27 @@
 //! From the disk into the outbox: the batches of processes that ended.
 
 use super::{
-    CLAIM_EVERY_MS, Contents, Filed, Files, Spool, Spooled, TAKE_INS_PER_COMMIT_MAX, Values, WAITING_FILES_MAX, read,
+    CLAIM_EVERY_MS, Contents, FileErrorKind, Filed, Files, Spool, Spooled, TAKE_INS_PER_COMMIT_MAX, Values,
+    WAITING_FILES_MAX, read,
 };
 use crate::events::outbox::{BatchHeader, Lease, Outbox, SendPolicy, Settlement};
 use crate::host::SetError;
 use crate::plugin_config::{OnFull, OutboxLimits};
 use crate::shared_data::{Record, UPDATE_TRIES_MAX};
+use std::collections::HashSet;
 
 /// How long the spool may work on a batch before a VM gives its slot to another one.
 const LEASE_MS: i64 = 10_000;
 
-/// The result of an attempt to put a batch into the outbox.
+/// The result of an attempt to take in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum TakenIn {
+    /// Its batch is in the outbox now.
     Yes,
-    /// It was there already: this process has spooled it before.
-    WasThere,
-    /// There is no room now.
+    /// It needs no more work: its batch was in the outbox before, or can never be.
+    Settled,
+    /// The outbox has no room now.
     NotNow,
-    /// It is larger than the outbox.
-    Never,
 }
 
 impl<F: Files> Spool<F> {
@@ -28,21 +29,32 @@ impl<F: Files> Spool<F> {
     pub(super) fn take_in(&mut self, values: &impl Values, now_ms: i64) {
         let is_due = |claimed_ms: i64| now_ms.saturating_sub(claimed_ms) >= CLAIM_EVERY_MS || now_ms < claimed_ms;
         if self.claimed_ms.is_none_or(is_due) {
-            self.claim(now_ms);
+            self.claimed_ms = Some(now_ms);
+            self.claim(values, now_ms);
         }
-        for _ in 0..TAKE_INS_PER_COMMIT_MAX {
-            let Some(name) = self.waiting.front().cloned() else { return };
-            match self.files.read(&name) {
-                Ok(bytes) if !self.take_in_file(values, &name, &bytes, now_ms) => return,
-                Ok(_) => {}
-                Err(error) => self.fail(error, now_ms),
+        let mut new = 0;
+        while new < TAKE_INS_PER_COMMIT_MAX
+            && let Some(name) = self.waiting.pop_front()
+        {
+            match self.files.read(&name).map(|bytes| self.take_in_file(values, &name, &bytes, now_ms)) {
+                Ok(TakenIn::Yes) => new += 1,
+                Ok(TakenIn::Settled) => {}
+                Ok(TakenIn::NotNow) => {
+                    self.waiting.push_front(name);
+                    return;
+                }
+                Err(error) => {
+                    if error.kind != FileErrorKind::Missing {
+                        self.waiting.push_back(name);
+                    }
+                    self.fail(error, now_ms);
+                    return;
+                }
             }
-            self.waiting.pop_front();
         }
     }
 
-    fn claim(&mut self, now_ms: i64) {
-        self.claimed_ms = Some(now_ms);
+    fn claim(&mut self, values: &impl Values, now_ms: i64) {
         let claim = self.files.claim();
         if let Some(error) = claim.error {
             self.fail(error, now_ms);
@@ -50,46 +62,47 @@ impl<F: Files> Spool<F> {
         self.counts.locked += claim.locked;
         let room = WAITING_FILES_MAX.saturating_sub(self.waiting.len());
         self.waiting.extend(claim.names.into_iter().take(room));
-        let age = |name: &String| name.rsplit('/').next().map(str::to_owned);
-        self.waiting.make_contiguous().sort_by_cached_key(age);
+        // Batches that are in the outbox already come first: they must not get another file. Then the oldest.
+        let outbox = Outbox::decode(&values.get(&self.index_key).value).unwrap_or_default();
+        let queued: HashSet<String> = outbox.batches.iter().map(|batch| format!("{:032x}", batch.id)).collect();
+        self.waiting.make_contiguous().sort_by_cached_key(|name| {
+            let (_, file) = name.rsplit_once('/').unwrap_or_default();
+            let (_, id) = file.rsplit_once('-').unwrap_or_default();
+            (!queued.contains(id), file.to_owned())
+        });
     }
 
-    /// Takes in one file. False if it has to wait.
-    fn take_in_file(&mut self, values: &impl Values, name: &str, bytes: &[u8], now_ms: i64) -> bool {
+    fn take_in_file(&mut self, values: &impl Values, name: &str, bytes: &[u8], now_ms: i64) -> TakenIn {
         let (batch, len) = match read(bytes) {
             Contents::Foreign => {
                 self.counts.version += 1;
                 self.problem = Some(format!("{name} has another version, and is left alone"));
-                return true;
+                return TakenIn::Settled;
             }
             Contents::Nothing => {
                 self.counts.torn += 1;
                 self.remove(name, now_ms);
-                return true;
+                return TakenIn::Settled;
             }
             Contents::Batch { batch, len } => (batch, len),
         };
         if left(&batch) == 0 || self.filed.contains_key(&batch.events.id) {
             // It was settled, or this process has a file of it.
             self.remove(name, now_ms);
-            return true;
+            return TakenIn::Settled;
         }
-        let taken_in = self.put(values, &batch, now_ms);
-        match taken_in {
-            TakenIn::NotNow => return false,
-            TakenIn::Never => {
-                self.counts.full += 1;
-                self.problem = Some(format!("{name} is larger than events.outbox.max_bytes, and is left alone"));
-                return true;
-            }
-            TakenIn::Yes => self.counts.recovered_events += u64::from(left(&batch)),
-            TakenIn::WasThere => {}
+        if batch.events.bytes() > self.limits.max_bytes {
+            self.counts.full += 1;
+            self.problem = Some(format!("{name} is larger than events.outbox.max_bytes, and is left alone"));
+            return TakenIn::Settled;
         }
+        let Some(is_new) = self.put(values, &batch, now_ms) else { return TakenIn::NotNow };
+        self.counts.recovered_events += if is_new { u64::from(left(&batch)) } else { 0 };
         self.counts.torn += u64::from(len < bytes.len() as u64);
         let Spooled { next, part_max, events, .. } = *batch;
         let filed = Filed { name: name.to_owned(), len, events: events.len() as u32, next, part_max };
         self.filed.insert(events.id, filed);
-        true
+        if is_new { TakenIn::Yes } else { TakenIn::Settled }
     }
 
     fn remove(&mut self, name: &str, now_ms: i64) {
@@ -98,13 +111,11 @@ impl<F: Files> Spool<F> {
         }
     }
 
-    /// Puts a batch into the outbox by the steps that a VM takes for a fresh one.
-    fn put(&self, values: &impl Values, batch: &Spooled, now_ms: i64) -> TakenIn {
+    /// Puts a batch into the outbox by the steps that a VM takes for a fresh one. False if it was there: this process had a
+    /// spool before. `None` if it has to wait.
+    fn put(&self, values: &impl Values, batch: &Spooled, now_ms: i64) -> Option<bool> {
         let (id, holder) = (batch.events.id, self.holder);
         let header = BatchHeader { id, events: batch.events.len() as u32, bytes: batch.events.bytes() as u32 };
-        if header.bytes as usize > self.limits.max_bytes {
-            return TakenIn::Never;
-        }
         let lease = Lease { holder, since_ms: now_ms, until_ms: now_ms.saturating_add(LEASE_MS) };
         // What waits on disk never displaces what is in the outbox.
         let limits = OutboxLimits { on_full: OnFull::DropNewest, ..self.limits.clone() };
@@ -115,24 +126,21 @@ impl<F: Files> Spool<F> {
             was_there = outbox.batches.iter().any(|known| known.id == id);
             if was_there { None } else { outbox.reserve(header, lease, &limits, &mut Settlement::default()) }
         });
-        let Some(slot) = slot else { return if was_there { TakenIn::WasThere } else { TakenIn::NotNow } };
+        let Some(slot) = slot else { return was_there.then_some(false) };
         let slot_name = self.slot_name(slot);
         let cas = values.get(&slot_name).cas;
-        let published = values.set(&slot_name, &batch.events.encode(), cas).is_ok()
-            && self
-                .update(values, |outbox| {
-                    outbox.publish(id, holder, SendPolicy::Never, now_ms)?;
-                    let known = outbox.batches.iter_mut().find(|known| known.id == id)?;
-                    known.sealed_at_ms = batch.sealed_at_ms;
-                    known.next = batch.next;
-                    known.part_max = batch.part_max;
-                    // It may have been sent, so no events may join it: the service may know it by its id.
-                    known.tries = 1;
-                    outbox.batches.sort_by_key(|known| known.sealed_at_ms);
-                    Some(())
-                })
-                .is_some();
-        if published { TakenIn::Yes } else { TakenIn::NotNow }
+        values.set(&slot_name, &batch.events.encode(), cas).ok()?;
+        self.update(values, |outbox| {
+            outbox.publish(id, holder, SendPolicy::Never, now_ms)?;
+            let known = outbox.batches.iter_mut().find(|known| known.id == id)?;
+            known.sealed_at_ms = batch.sealed_at_ms;
+            known.next = batch.next;
+            known.part_max = batch.part_max;
+            // It may have been sent, so no events may join it: the service may know it by its id.
+            known.tries = 1;
+            outbox.batches.sort_by_key(|known| known.sealed_at_ms);
+            Some(true)
+        })
     }
 
     /// Changes the index by compare-and-swap. `None` if `change` gives it, or if other VMs kept changing the index.
