@@ -1,5 +1,4 @@
 //! The values that all workers of the process share: the native counterpart of proxy-wasm's shared data.
-#![allow(dead_code, reason = "the adapter is to use it")]
 
 use edgesplit_filter::host::{SetError, Shared};
 use std::collections::HashMap;

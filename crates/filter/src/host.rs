@@ -28,6 +28,10 @@ pub trait Host {
     /// # Errors
     /// The call did not start and there will be no reply.
     fn dispatch(&self, call: &Call<'_>) -> Result<u32, DispatchError>;
+    /// Whether calls can be made now. Some hosts allow none at the end.
+    fn can_dispatch(&self) -> bool {
+        true
+    }
 
     /// Names a metric; every call of it may give another id for the same metric.
     fn define_metric(&self, kind: MetricKind, name: &str) -> Option<u32>;

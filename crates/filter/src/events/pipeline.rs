@@ -112,7 +112,7 @@ impl Pipeline {
     /// would not be sent. The outbox keeps the events too: if the process goes on, another VM delivers them.
     pub fn shut_down(&mut self, host: &impl Host, now_ms: i64, metrics: &mut Metrics) {
         let env = &mut Env::new(host, now_ms, metrics);
-        let mut policy = SendPolicy::Always;
+        let mut policy = if host.can_dispatch() { SendPolicy::Always } else { SendPolicy::Never };
         loop {
             let count = self.recorder.lock().buffer.events().fitting(0, usize::MAX, self.config.outbox.max_bytes);
             if count == 0 || !self.seal(env, count, policy) {

@@ -1,0 +1,52 @@
+//! The answer of the filter itself to a request. Envoy does not show it to the filter as a response, so the filter changes its
+//! headers before it is sent.
+
+use super::abi::{Bytes, Callbacks, Header, Opaque};
+use edgesplit_filter::http::headers::HeaderMap;
+
+/// The details of such responses in Envoy's access log.
+const DETAILS: &str = "edgesplit";
+
+/// A response that is not sent yet.
+#[derive(Debug)]
+pub(crate) struct LocalResponse {
+    pub(crate) status: u16,
+    headers: Vec<(String, Vec<u8>)>,
+}
+
+impl LocalResponse {
+    pub(crate) fn new(status: u32, headers: &[(&str, &str)]) -> LocalResponse {
+        let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec()));
+        LocalResponse { status: status as u16, headers: headers.collect() }
+    }
+
+    /// The headers, as those of any response.
+    pub(crate) fn headers(&self) -> HeaderMap {
+        let status = self.status.to_string();
+        let pairs = self.headers.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
+        HeaderMap::from_pairs(&[(":status", status.as_bytes())].into_iter().chain(pairs).collect::<Vec<_>>())
+    }
+
+    /// Adds a header, replaces those of its name, or removes them.
+    pub(crate) fn change(&mut self, name: &str, value: Option<&[u8]>, is_added: bool) {
+        if !is_added {
+            self.headers.retain(|(known, _)| known != name);
+        }
+        self.headers.extend(value.map(|value| (name.to_owned(), value.to_vec())));
+    }
+
+    /// Sends it. Envoy calls further hooks of the stream meanwhile.
+    #[allow(unsafe_code, reason = "the host is reached through foreign functions")]
+    pub(crate) fn send(self, callbacks: &Callbacks, stream: Opaque) {
+        // Envoy checks no value, and a line break would split the response.
+        let is_valid = |value: &[u8]| !value.iter().any(|byte| byte.is_ascii_control() && *byte != b'\t');
+        let valid = self.headers.iter().filter(|(_, value)| is_valid(value));
+        let headers: Vec<Header> =
+            valid.map(|(name, value)| Header { name: Bytes::of(name.as_bytes()), value: Bytes::of(value) }).collect();
+        let (status, details) = (u32::from(self.status), Bytes::of(DETAILS.as_bytes()));
+        // SAFETY: all texts are valid for the call; Envoy copies them.
+        unsafe {
+            (callbacks.http_send_response)(stream, status, headers.as_ptr(), headers.len(), Bytes::EMPTY, details);
+        }
+    }
+}

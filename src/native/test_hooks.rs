@@ -1,0 +1,12 @@
+//! Hooks of the module for tests: a panic on request.
+
+use super::host::Proxy;
+use edgesplit_filter::host::{Headers, StreamHost};
+
+/// Panics if the request asks for it.
+#[allow(clippy::panic, reason = "for tests only")]
+pub(crate) fn crash_if_asked(proxy: &Proxy<'_>) {
+    if proxy.headers(Headers::Request).get("x-edgesplit-crash").is_some() {
+        panic!("as the request asked");
+    }
+}
