@@ -37,6 +37,9 @@ node: ## install node and npm for `make conformance`, `make cold` and `make arti
 module: setup
 	cargo xtask module
 
+native-module: setup
+	cargo xtask native-module
+
 test-module: setup
 	cargo xtask test-module
 
@@ -44,12 +47,12 @@ bench-modules: setup
 	cargo xtask bench-modules
 
 # A rename replaces the command while it runs. Link-time optimization, which the module needs, would take half of the time.
-build: module ## build the module and the command into dist/
+build: module native-module ## build the modules and the command into dist/
 	CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 cargo build --locked --release --package edgesplit-cli --features module
 	@cp $(CARGO_TARGET_DIR)/release/edgesplit dist/.edgesplit.new && mv -f dist/.edgesplit.new dist/edgesplit
 
-run: build ## start Envoy with the filter and all services around it on loopback (ENVOY_RUNNER=func-e)
-	@dist/edgesplit demo --config examples/experiments.json
+run: build ## start Envoy with the filter and all services around it on loopback (MODULE=native, ENVOY_RUNNER=func-e)
+	@dist/edgesplit demo --config examples/experiments.json $(if $(filter native,$(MODULE)),--module dist/libedgesplit.so)
 
 test: build test-module ## run all tests, including those in a real Envoy
 	@cargo xtask test
@@ -82,7 +85,7 @@ sim-module: build ## simulate faults with the built module: SEEDS=300 from START
 sim-mutants: ## plant bugs, and check that the simulation finds each
 	MUTANTS=1 $(SIMULATE)
 
-matrix: build test-module ## run the end-to-end tests on several versions of Envoy: VERSIONS="1.38.2 1.39.3 1.40.0"
+matrix: build test-module ## run the end-to-end tests on several versions of Envoy: VERSIONS="1.38.2 1.39.3 1.40.0" MODULE=native
 	cargo xtask matrix $(VERSIONS)
 
 compose-test: build ## run and check envoy/docker-compose.yaml in a container engine (builds images, takes minutes)

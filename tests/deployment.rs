@@ -3,8 +3,9 @@
 // A test fails by panicking, in its helpers too.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use edgesplit_testkit::bootstrap::{EnvoyOptions, built_module};
+use edgesplit_testkit::bootstrap::EnvoyOptions;
 use edgesplit_testkit::envoy::{Directory, Envoy};
+use edgesplit_testkit::module_under_test::built_module;
 use edgesplit_testkit::page::{Block, blocks, commands, contains, has_curl};
 use edgesplit_testkit::roles::Origin;
 use edgesplit_testkit::{DEADLINE, eventually};

@@ -6,6 +6,7 @@
 
 use edgesplit_testkit::bootstrap::restrict;
 use edgesplit_testkit::envoy::Envoy;
+use edgesplit_testkit::module_under_test::skips_native;
 use edgesplit_testkit::stack::{Accounts, Services, document, echoed, experiment};
 use edgesplit_testkit::{DEADLINE, eventually, eventually_eq};
 use serde_json::{Value, json};
@@ -72,6 +73,9 @@ fn listed_capabilities_are_sufficient() {
 
 #[test]
 fn unlisted_capabilities_are_refused() {
+    if skips_native("capabilities") {
+        return;
+    }
     let services = Services::start(&json!({}));
     let configuration = json!({"experiments": {"inline": document(&[experiment("nav", json!({}))])},
                                "visitor": {"id": [{"header": "x-user-id"}]}});

@@ -3,10 +3,10 @@
 // Helpers of tests fail as tests do: by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice)]
 
-use edgesplit_testkit::bootstrap::built_module;
 use edgesplit_testkit::caches::recipe;
 use edgesplit_testkit::envoy::Envoy;
 use edgesplit_testkit::http::Response;
+use edgesplit_testkit::module_under_test::built_module;
 use edgesplit_testkit::roles::Origin;
 use edgesplit_testkit::stack::texts;
 use serde_json::Value;

@@ -7,6 +7,7 @@ use edgesplit_filter::events::event::{derived_id, exposure_fingerprint};
 use edgesplit_testkit::client::{Client, Outgoing};
 use edgesplit_testkit::envoy::Envoy;
 use edgesplit_testkit::load::{self, Pace};
+use edgesplit_testkit::module_under_test::skips_native;
 use edgesplit_testkit::roles::Collector;
 use edgesplit_testkit::server::Behaviour;
 use edgesplit_testkit::stack::{Accounts, Services, document, experiment, merge, merged};
@@ -244,6 +245,9 @@ fn unavailable_service_gets_one_call_per_backoff() {
 
 #[test]
 fn buffered_events_arrive_after_sigterm() {
+    if skips_native("call at the end of the process") {
+        return;
+    }
     let services = Services::start(&json!({}));
     let envoy = services.envoy(&plugin(json!({"batch": {"max_age": "1h", "max_events": 2}})));
     let mut clients = envoy.clients(2);

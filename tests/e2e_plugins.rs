@@ -5,6 +5,7 @@
 
 use edgesplit_testkit::bootstrap::Plugin;
 use edgesplit_testkit::envoy::Envoy;
+use edgesplit_testkit::module_under_test::exposure_memories;
 use edgesplit_testkit::roles::{Collector, ConfigService};
 use edgesplit_testkit::server::Behaviour;
 use edgesplit_testkit::stack::{Services, document, echoed, experiment};
@@ -66,6 +67,7 @@ fn plugins_of_one_namespace_have_experiments_outboxes_and_metrics_of_their_own()
         });
     }
 
+    let exposures = 100 + exposure_memories(2);
     // One collector is away, and does not hold up the other's events.
     shop_collector.server.set(Behaviour::Refuse);
     for visitor in 0..100 {
@@ -75,17 +77,17 @@ fn plugins_of_one_namespace_have_experiments_outboxes_and_metrics_of_their_own()
     }
     let count = |name: &str, what: &str| envoy.counter(&format!("edgesplit.{name}.{what}"));
     eventually(DEADLINE, "the one delivers, the other waits", || {
-        let delivers = count("search", "events.delivered") == 102 && count("search", "outbox.queued_events") == 0;
+        let delivers = count("search", "events.delivered") == exposures && count("search", "outbox.queued_events") == 0;
         (delivers && count("shop", "outbox.queued_events") >= 100).then_some(())
     });
     shop_collector.server.set(Behaviour::Respond);
-    eventually_eq("the other delivers, too", 102, || count("shop", "events.delivered"));
+    eventually_eq("the other delivers, too", exposures, || count("shop", "events.delivered"));
     for (name, collector, experiment) in
         [("search", &services.collector, "results"), ("shop", &shop_collector, "button")]
     {
-        // The first visitor met both workers, and each reported it under the same id.
+        // The first visitor met both workers, and each VM reported it under the same id.
         assert_eq!(taken(collector), (BTreeSet::from([experiment.to_owned()]), 101), "{name}");
-        assert_eq!(count(name, &format!("exposures.experiment.{experiment}.variant.green")), 102, "{name}");
+        assert_eq!(count(name, &format!("exposures.experiment.{experiment}.variant.green")), exposures, "{name}");
         assert_eq!(count(name, "errors.events_lost") + count(name, "errors.shared_data_corrupt"), 0, "{name}");
     }
     // A change of one's experiments is not the other's.

@@ -3,11 +3,11 @@
 // Helpers of tests fail as tests do: by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice)]
 
-use edgesplit_testkit::bootstrap::built_module;
 use edgesplit_testkit::caches::recipe;
 use edgesplit_testkit::command::program;
 use edgesplit_testkit::dashboard::Dashboard;
 use edgesplit_testkit::envoy::{Directory, Envoy};
+use edgesplit_testkit::module_under_test::built_module;
 use edgesplit_testkit::site::{self, Port, Service, Site};
 use edgesplit_testkit::{DEADLINE, eventually};
 use serde_json::Value;

@@ -4,12 +4,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice)]
 
 use edgesplit_testkit::client::{Client, Reply};
-use edgesplit_testkit::envoy::Envoy;
 use edgesplit_testkit::eventually_eq;
 use edgesplit_testkit::http2;
 use edgesplit_testkit::stack::{Accounts, Services, document, echoed, experiment, merged, texts};
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// A plugin that knows visitors by a header, with the members of `with` on top.
 fn plugin(experiments: &[Value], with: Value) -> Value {
@@ -206,13 +205,6 @@ fn cookies_that_an_http2_client_splits_are_found_in_every_part() {
     }
 }
 
-/// How many VMs were made, and how many there are: a crash makes one more.
-fn vms(envoy: &Envoy) -> BTreeMap<String, u64> {
-    let vms = envoy.stats(r"^wasm\.envoy\.wasm\.runtime\.v8\.(created|active)$");
-    assert_eq!(vms.len(), 2, "{vms:?}");
-    vms
-}
-
 #[test]
 fn hostile_clients_break_nothing() {
     let services = Services::start(&json!({}));
@@ -227,7 +219,7 @@ fn hostile_clients_break_nothing() {
                "request": {"cache_key": {"query": "__ab"}},
                "events": {"cluster": "collector", "batch": {"max_age": "100ms"}}}),
     ));
-    let before = vms(&envoy);
+    let before = envoy.crash_counts();
     let long = "x".repeat(513);
     let large = format!("a={}", "x".repeat(60_000));
     let many: String = (0..2_000).map(|number| format!("&p{number}=%zz%{number}+")).collect();
@@ -274,7 +266,7 @@ fn hostile_clients_break_nothing() {
         }
     }
     Accounts::at_rest(&envoy, |accounts| accounts.emitted > 0 && accounts.emitted == accounts.delivered);
-    assert_eq!(vms(&envoy), before);
+    assert_eq!(envoy.crash_counts(), before);
     let log = envoy.log();
     assert!(!log.contains("panicked") && !log.contains("Wasm VM failed") && !log.contains("Function:"), "{log}");
 }

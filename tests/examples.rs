@@ -6,8 +6,8 @@
 use edgesplit_filter::plugin_config::{self, PluginConfig};
 use edgesplit_formats::effect_policy::EffectRules;
 use edgesplit_formats::native;
-use edgesplit_testkit::bootstrap::built_module;
 use edgesplit_testkit::envoy::Envoy;
+use edgesplit_testkit::module_under_test::built_module;
 use edgesplit_testkit::project::relative;
 use edgesplit_testkit::skip::skip;
 use serde_json::Value;
@@ -122,7 +122,7 @@ fn example_experiments_are_valid() {
 #[test]
 fn annotated_configuration_has_the_defaults() {
     let yaml = fs::read_to_string(project().join("envoy/envoy.yaml")).unwrap();
-    let module = Value::from(edgesplit_testkit::bootstrap::built_module().to_string_lossy()).to_string();
+    let module = Value::from(edgesplit_testkit::module_under_test::built_module().to_string_lossy()).to_string();
     let mut yaml = yaml.replace("filename: dist/edgesplit.wasm", &format!("filename: {module}"));
     for port in ["10000", "9901"] {
         yaml = yaml.replace(&format!("port_value: {port}}}"), "port_value: 0}");

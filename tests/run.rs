@@ -3,10 +3,10 @@
 // A test fails by panicking, in its helpers too.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use edgesplit_testkit::bootstrap::built_module;
 use edgesplit_testkit::client::Client;
 use edgesplit_testkit::command::program;
 use edgesplit_testkit::envoy::{Directory, Envoy};
+use edgesplit_testkit::module_under_test::built_module;
 use edgesplit_testkit::roles::Origin;
 use edgesplit_testkit::stack::echoed;
 use edgesplit_testkit::{DEADLINE, eventually, lock, root, send_signal};

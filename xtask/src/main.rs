@@ -11,6 +11,7 @@ mod exports;
 mod image;
 mod matrix;
 mod module;
+mod native;
 mod release;
 mod reproduce;
 mod suite;
@@ -24,7 +25,8 @@ const USAGE: &str = "\
 cargo xtask STEP
 
   module                      build the plugin's module into dist/
-  test-module                 build the module with test hooks into dist/test/
+  test-module                 build the modules with test hooks into dist/test/
+  native-module               build the native module into dist/
   bench-modules               build the modules that the benchmark compares with into dist/bench/
   strip-exports MODULE OUT    copy MODULE without the callbacks that the plugin does not use
   image MODULE FOLDER         write an OCI image of MODULE to FOLDER
@@ -51,7 +53,8 @@ fn main() -> ExitCode {
 fn run(args: &[&str]) -> Result<()> {
     match args {
         ["module"] => module::build_plugin(),
-        ["test-module"] => module::build_with_test_hooks(),
+        ["test-module"] => module::build_with_test_hooks().and_then(|()| native::build_with_test_hooks()),
+        ["native-module"] => native::build(),
         ["bench-modules"] => module::build_bench_filters(),
         ["strip-exports", module, out] => exports::strip_file(Path::new(module), Path::new(out)),
         ["image", module, folder] => image::write(Path::new(module), Path::new(folder)),

@@ -1,7 +1,7 @@
 //! What an Envoy of the harness is started with: options, and the bootstrap made of them.
 
 use super::{Failure, fixture};
-use crate::project::{MODULE_SOURCES, check_current};
+use crate::module_under_test::{built_module, is_native, use_native};
 use edgesplit_cli::local::envoy::find_binary;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -192,18 +192,6 @@ fn loopback(port: u16) -> Value {
     json!({"socket_address": {"address": "127.0.0.1", "port_value": port}})
 }
 
-/// The module that `make build` writes, which must be newer than its sources, or the one that `EDGESPLIT_MODULE` names.
-pub fn built_module() -> PathBuf {
-    static BUILT: LazyLock<Result<PathBuf, String>> = LazyLock::new(|| {
-        let module = super::root().join("dist/edgesplit.wasm");
-        check_current(&module, &MODULE_SOURCES).map(|()| module)
-    });
-    match std::env::var_os("EDGESPLIT_MODULE") {
-        Some(module) => super::root().join(module),
-        None => BUILT.clone().unwrap_or_else(|error| panic!("{error}")),
-    }
-}
-
 /// What filters may do at most: the list in the file that `EDGESPLIT_CAPABILITIES` names. `make matrix` runs all end-to-end tests
 /// under one.
 fn capabilities() -> Option<Value> {
@@ -212,11 +200,19 @@ fn capabilities() -> Option<Value> {
     Some(serde_json::from_slice(&text).unwrap_or_else(|error| panic!("{}: {error}", Path::new(&file).display())))
 }
 
-/// The same bootstrap under that list, if there is one.
-pub fn restricted(bootstrap: &str) -> Result<Option<String>, Failure> {
-    let Some(allowed) = capabilities() else { return Ok(None) };
+/// The same bootstrap with the module under test, and under that list, if there is one.
+pub fn adapted(bootstrap: &str) -> Result<Option<String>, Failure> {
+    let allowed = capabilities();
+    if allowed.is_none() && !is_native() {
+        return Ok(None);
+    }
     let mut bootstrap = serde_saphyr::from_str(bootstrap).map_err(|error| format!("the bootstrap: {error}"))?;
-    restrict(&mut bootstrap, &allowed);
+    if let Some(allowed) = allowed {
+        restrict(&mut bootstrap, &allowed);
+    }
+    if is_native() {
+        use_native(&mut bootstrap);
+    }
     Ok(Some(bootstrap.to_string()))
 }
 

@@ -1,8 +1,8 @@
 //! Caches between Envoy and the origin, as processes: Varnish and nginx, started with the files of `envoy/`. They listen
 //! on a socket in a directory of their own, which needs no free port.
 
-use super::bootstrap::built_module;
 use super::envoy::{Directory, Envoy};
+use super::module_under_test::built_module;
 use super::{DEADLINE, eventually, installed, send_signal};
 use serde_json::Value;
 use std::fs::{self, File};

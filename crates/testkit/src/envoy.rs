@@ -1,6 +1,6 @@
 //! An Envoy process: its start and end, its log and its stats.
 
-use super::bootstrap::{EnvoyOptions, restricted};
+use super::bootstrap::{EnvoyOptions, adapted};
 use super::client::{Client, Reply};
 use super::{DEADLINE, Failure};
 use edgesplit_cli::local::envoy::Process;
@@ -89,6 +89,11 @@ impl Envoy {
         Ok(lines.filter_map(|(name, value)| Some((unprefixed(name), value.parse().ok()?))).collect())
     }
 
+    /// Numbers that a crash of the module would change: of its VMs, or of the native module's panics.
+    pub fn crash_counts(&self) -> BTreeMap<String, u64> {
+        self.stats(r"^wasm\.envoy\.wasm\.runtime\.v8\.(created|active)$|\.errors\.panic$")
+    }
+
     /// A counter or a gauge by its full name, such as `edgesplit.demo.events.emitted`; 0 when it was never used.
     pub fn counter(&self, name: &str) -> u64 {
         let exact = format!(r"^(wasmcustom\.)?{}$", name.replace('.', r"\."));
@@ -149,10 +154,10 @@ impl Envoy {
     }
 }
 
-/// Starts an Envoy under the capabilities of the test run.
+/// Starts an Envoy with the module and under the capabilities of the test run.
 fn spawn(bootstrap: &str, workers: usize) -> Result<Process, Failure> {
-    let restricted = restricted(bootstrap)?;
-    Process::spawn(restricted.as_deref().unwrap_or(bootstrap), workers, Directory::new()?)
+    let adapted = adapted(bootstrap)?;
+    Process::spawn(adapted.as_deref().unwrap_or(bootstrap), workers, Directory::new()?)
 }
 
 fn unprefixed(name: &str) -> String {

@@ -5,6 +5,7 @@
 //!   shared with the command's demo;
 //! - [`roles`]: the three services the filter meets: origin, config service, collector;
 //! - [`bootstrap`]: what an Envoy is started with;
+//! - [`module_under_test`]: the filter as wasm, or with `MODULE=native` as a native module;
 //! - [`envoy`]: an Envoy process, its log and its stats;
 //! - [`dashboard`]: the dashboard of the built command, and [`browser`]: a Chromium that is driven over a pipe;
 //! - [`caches`]: Varnish and nginx between an Envoy and the origin, where the machine has them;
@@ -35,6 +36,7 @@ pub mod fixture;
 pub mod http2;
 pub mod load;
 pub mod module;
+pub mod module_under_test;
 pub mod page;
 pub mod project;
 pub mod random;

@@ -50,7 +50,7 @@ pub(super) struct Arguments {
     /// of an example.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Another module than the one in this command.
+    /// Another module than the one in this command, such as the native libedgesplit.so.
     #[arg(long, value_name = "FILE")]
     module: Option<PathBuf>,
     #[command(subcommand)]

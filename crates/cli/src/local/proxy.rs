@@ -1,6 +1,7 @@
 //! An Envoy with the filter, on its usual ports if they are free.
 
 use super::envoy::{Directory, Ports, Process};
+use super::native::{is_native, native_bootstrap};
 use super::port::Port;
 use crate::admin::Admin;
 use crate::module;
@@ -45,9 +46,13 @@ impl Proxy {
         let ports = [PROXY, ADMIN].map(Port::choose);
         let start = |proxy: u16, admin: u16| -> Result<(Process, Ports), String> {
             let directory = Directory::new()?;
-            let file = directory.file("edgesplit.wasm");
+            let is_native = module.is_some_and(is_native);
+            let file = directory.file(if is_native { "libedgesplit.so" } else { "edgesplit.wasm" });
             module::write(module, &file)?;
-            let text = bootstrap(&Slots { proxy, admin, module: &file })?;
+            let mut text = bootstrap(&Slots { proxy, admin, module: &file })?;
+            if is_native {
+                text = native_bootstrap(text, &file)?;
+            }
             let mut process = Process::spawn(&text, WORKERS, directory)?;
             let ports = process.wait_until_serving()?;
             Ok((process, ports))

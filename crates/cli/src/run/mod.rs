@@ -38,7 +38,7 @@ pub(super) struct Arguments {
     origin: Origin,
     #[command(flatten)]
     config: ConfigArguments,
-    /// Another module than the one in this command.
+    /// Another module than the one in this command, such as the native libedgesplit.so.
     #[arg(long, value_name = "FILE")]
     module: Option<PathBuf>,
 }
