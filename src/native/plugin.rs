@@ -3,6 +3,7 @@
 use super::abi::{Callbacks, Opaque};
 use super::host::{CallReply, Proxy, token_of};
 use super::links::Links;
+use super::spool::SpoolReporter;
 use super::ticker::Ticks;
 use edgesplit_filter::host::{Host, MetricKind};
 use edgesplit_filter::worker::Worker;
@@ -17,6 +18,7 @@ pub(crate) struct Plugin {
     siblings: Vec<Mutex<Worker>>,
     /// None in `envoy --mode validate`.
     ticks: Option<Arc<Ticks>>,
+    spool: Option<SpoolReporter>,
     panics: Option<u32>,
 }
 
@@ -47,8 +49,11 @@ impl Plugin {
             proxy.log(log::Level::Error, &format!("no thread for the regular work: {error}"));
             None
         });
+        let limits = control.config.events.as_ref().map(|events| &events.outbox).filter(|_| !is_validation);
+        let spool =
+            limits.and_then(|limits| SpoolReporter::open(&proxy, links.store, name, &links.metrics_prefix, limits));
         drop(proxy);
-        Some(Plugin { control: Mutex::new(control), siblings, ticks, panics, links })
+        Some(Plugin { control: Mutex::new(control), siblings, ticks, spool, panics, links })
     }
 
     /// The worker of this number.
@@ -63,6 +68,9 @@ impl Plugin {
         self.siblings.iter().for_each(|sibling| lock(sibling).tick(&proxy));
         let mut control = lock(&self.control);
         control.tick(&proxy);
+        if let Some(spool) = &self.spool {
+            spool.record(&proxy);
+        }
         self.follow(&proxy, &control);
     }
 

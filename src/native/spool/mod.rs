@@ -1,12 +1,15 @@
 //! The outbox on a disk: a thread that keeps the files of `edgesplit_filter::spool` up to the process's store.
 //!
 //! - `folder`: the files.
+//! - `reporter`: the metrics and the log.
 //! - `SpoolThread`: one for each plugin of the process, however many configurations of it are alive.
-#![cfg_attr(not(test), allow(dead_code, reason = "the adapter is to use it"))]
 
 mod folder;
+mod reporter;
 #[cfg(test)]
 mod tests;
+
+pub(crate) use reporter::SpoolReporter;
 
 use crate::native::store::Store;
 use edgesplit_filter::events::outbox::index_key;
@@ -31,7 +34,7 @@ static THREADS: Mutex<Vec<Weak<SpoolThread>>> = Mutex::new(Vec::new());
 #[derive(Debug)]
 pub(crate) struct SpoolThread {
     prefix: String,
-    store: Arc<Store>,
+    store: &'static Store,
     state: Arc<State>,
     thread: Option<JoinHandle<()>>,
 }
@@ -69,7 +72,7 @@ impl SpoolThread {
     /// # Errors
     /// The thread could not be started.
     pub(crate) fn open(
-        store: &Arc<Store>,
+        store: &'static Store,
         plugin: &str,
         limits: &OutboxLimits,
         random: u128,
@@ -78,7 +81,7 @@ impl SpoolThread {
         let prefix = format!("edgesplit/{plugin}");
         let mut threads = lock(&THREADS);
         threads.retain(|thread| thread.strong_count() > 0);
-        let is_same = |thread: &Arc<SpoolThread>| thread.prefix == prefix && Arc::ptr_eq(&thread.store, store);
+        let is_same = |thread: &Arc<SpoolThread>| thread.prefix == prefix && std::ptr::eq(thread.store, store);
         if let Some(thread) = threads.iter().filter_map(Weak::upgrade).find(is_same) {
             return Ok(Some(thread));
         }
@@ -86,12 +89,12 @@ impl SpoolThread {
         let folder = Folder::new(Path::new(directory).join(name_part(plugin)), process);
         let spool = Spool::new(folder, &prefix, limits.clone(), random as u64);
         let state = Arc::new(State::default());
-        let (of_thread, values, index_key) = (Arc::clone(&state), Arc::clone(store), index_key(&prefix));
+        let (of_thread, index_key) = (Arc::clone(&state), index_key(&prefix));
         let thread = Builder::new()
             .name("edgesplit-spool".to_owned())
-            .spawn(move || run(spool, &values, &of_thread, &index_key))
+            .spawn(move || run(spool, store, &of_thread, &index_key))
             .map_err(|error| format!("the thread of the spool does not start: {error}"))?;
-        let thread = Arc::new(SpoolThread { prefix, store: Arc::clone(store), state, thread: Some(thread) });
+        let thread = Arc::new(SpoolThread { prefix, store, state, thread: Some(thread) });
         threads.push(Arc::downgrade(&thread));
         Ok(Some(thread))
     }

@@ -8,6 +8,7 @@ use edgesplit_filter::spool::{Contents, read};
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
@@ -33,7 +34,7 @@ impl TestFolder {
         Spool::new(folder, "edgesplit/shop", OutboxLimits::default(), 77)
     }
 
-    fn thread(&self, store: &Arc<Store>) -> Arc<SpoolThread> {
+    fn thread(&self, store: &'static Store) -> Arc<SpoolThread> {
         let spool = Some(self.0.to_str().unwrap().to_owned());
         let limits = OutboxLimits { max_batches: 4_096, spool, ..OutboxLimits::default() };
         let random = RandomState::new().hash_one("a process");
@@ -93,6 +94,10 @@ fn queue(store: &Store, id: u128, texts: &[&str]) {
     set_outbox(store, &outbox);
 }
 
+fn new_store() -> &'static Store {
+    Box::leak(Box::default())
+}
+
 /// The service has all batches.
 fn settle_all(store: &Store) {
     set_outbox(store, &Outbox::default());
@@ -123,29 +128,29 @@ fn in_child() -> Option<TestFolder> {
 #[test]
 fn thread_keeps_files_up_to_the_outbox() {
     let folder = TestFolder::new("thread");
-    let store = Arc::new(Store::default());
-    let thread = folder.thread(&store);
-    assert!(Arc::ptr_eq(&thread, &folder.thread(&store)), "all configurations of a plugin share it");
-    queue(&store, 1, &["{}", "{\"n\":1}"]);
+    let store = new_store();
+    let thread = folder.thread(store);
+    assert!(Arc::ptr_eq(&thread, &folder.thread(store)), "all configurations of a plugin share it");
+    queue(store, 1, &["{}", "{\"n\":1}"]);
     let mut durable = 0;
     eventually(|| {
         durable += thread.take_report().counts.durable_events;
         durable == 2
     });
     assert_eq!(folder.events().len(), 2);
-    queue(&store, 2, &["{\"n\":2}"]);
+    queue(store, 2, &["{\"n\":2}"]);
     drop(thread);
     assert_eq!(folder.events().len(), 3, "the end of the thread commits what is left");
 
-    let store = Arc::new(Store::default());
-    let thread = folder.thread(&store);
+    let store = new_store();
+    let thread = folder.thread(store);
     let mut recovered = 0;
     eventually(|| {
         recovered += thread.take_report().counts.recovered_events;
         recovered == 3
     });
-    assert_eq!(outbox(&store).queued_events(), 3);
-    settle_all(&store);
+    assert_eq!(outbox(store).queued_events(), 3);
+    settle_all(store);
     eventually(|| folder.files().is_empty());
     drop(thread);
     assert_eq!(std::fs::read_dir(folder.0.join("shop")).unwrap().count(), 0, "empty folders are removed");
@@ -273,6 +278,18 @@ fn folder_without_permission_is_tried_again() {
 }
 
 #[test]
+fn files_are_for_the_proxys_user_only() {
+    let folder = TestFolder::new("mode");
+    let (store, mut spool) = (Store::default(), folder.spool("1-a"));
+    queue(&store, 1, &["{}"]);
+    spool.commit(&store, NOW_MS);
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let file = folder.files().remove(0);
+    let process = file.parent().unwrap();
+    assert_eq!([&*file, process, process.parent().unwrap()].map(mode), [0o600, 0o700, 0o700]);
+}
+
+#[test]
 fn removed_folder_is_created_again() {
     let folder = TestFolder::new("removed");
     let (store, mut spool) = (Store::default(), folder.spool("1-a"));
@@ -325,13 +342,12 @@ fn durable_events_survive_a_kill() {
         let durable = counts.into_iter().find(|durable| *durable >= 100).unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
-        let store = Arc::new(Store::default());
-        let thread = folder.thread(&store);
+        let store = new_store();
+        let thread = folder.thread(store);
         let mut report = Report::default();
         eventually(|| {
             report.counts.add(&thread.take_report().counts);
-            report.counts.recovered_events >= durable
-                && outbox(&store).queued_events() == report.counts.recovered_events
+            report.counts.recovered_events >= durable && outbox(store).queued_events() == report.counts.recovered_events
         });
         let events = folder.events();
         for event in 0..durable {
@@ -339,10 +355,10 @@ fn durable_events_survive_a_kill() {
         }
         return;
     };
-    let store = Arc::new(Store::default());
-    let (thread, mut durable) = (folder.thread(&store), 0);
+    let store = new_store();
+    let (thread, mut durable) = (folder.thread(store), 0);
     for event in 0..4_000_u64 {
-        queue(&store, u128::from(event) + 1, &[&event.to_string()]);
+        queue(store, u128::from(event) + 1, &[&event.to_string()]);
         std::thread::sleep(Duration::from_millis(1));
         let more = thread.take_report().counts.durable_events;
         durable += more;
