@@ -3,11 +3,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use edgesplit_filter::spool::{Contents, read};
-use edgesplit_testkit::bootstrap::EnvoyOptions;
+use edgesplit_testkit::bootstrap::{EnvoyOptions, Plugin};
 use edgesplit_testkit::client::Outgoing;
 use edgesplit_testkit::envoy::{Directory, Envoy};
 use edgesplit_testkit::load::{self, Pace};
-use edgesplit_testkit::module_under_test::use_native;
+use edgesplit_testkit::module_under_test::{skips_native, use_native};
 use edgesplit_testkit::server::Behaviour;
 use edgesplit_testkit::stack::{Accounts, Services, document, experiment};
 use edgesplit_testkit::{DEADLINE, eventually, eventually_eq};
@@ -148,6 +148,17 @@ fn orderly_end_leaves_every_event_to_the_next_process() {
         recovered.to_vec()
     });
     assert!(services.collector.events().values().all(|received| received.times == 1), "none arrived twice");
+}
+
+#[test]
+fn wasm_module_refuses_a_spool() {
+    if skips_native("refusal of a spool") {
+        return;
+    }
+    let plugin = Plugin::unchecked(plugin(Path::new("/var/lib/edgesplit")));
+    let log = Envoy::refuses_to_start(&EnvoyOptions::new(9).workers(1).plugin(plugin));
+    let problem = "plugin configuration: events.outbox.spool: needs the native module, libedgesplit.so";
+    assert!(log.contains(problem), "{log}");
 }
 
 #[test]

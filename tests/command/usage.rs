@@ -44,6 +44,19 @@ fn byte_order_mark_is_ignored() {
 }
 
 #[test]
+fn spool_is_accepted_with_a_note() {
+    for (spool, code, note) in [
+        ("/var/lib/edgesplit", 0, "events.outbox.spool needs the native module"),
+        ("spool", 1, "plugin configuration refused"),
+    ] {
+        let events = json!({"cluster": "collector", "outbox": {"spool": spool}});
+        let plugin = json!({"experiments": {"cluster": "experiments"}, "visitor": {"mint": {}}, "events": events});
+        let printed = edgesplit(&["validate", "--strict", "--plugin", &file("spool.json", &plugin.to_string())]);
+        assert_eq!((printed.code, printed.err.contains(note)), (code, true), "{} {}", printed.out, printed.err);
+    }
+}
+
+#[test]
 fn closed_pipe_is_no_error() {
     let config = file("pipe.json", &experiments());
     for arguments in [

@@ -17,6 +17,9 @@ const LOCK: &str = "lock";
 /// The most bytes of a file that are read: more than any batch with its frames.
 const FILE_BYTES_MAX: u64 = 64 << 20;
 
+/// How many folders of processes that ended are locked at a time: each takes a file descriptor of the proxy.
+const CLAIMED_FOLDERS_MAX: usize = 256;
+
 /// Events name visitors: only the proxy's user may read them.
 const FOLDER_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
@@ -62,7 +65,7 @@ impl Folder {
         Ok(())
     }
 
-    /// Locks the folder of a process that ended, and lists its files. `None` if its process lives.
+    /// Locks the folder of a process that ended, and lists its files.
     fn claim_one(&mut self, name: &str, claim: &mut Claim) -> Result<(), Error> {
         let folder = self.root.join(name);
         let lock = open_lock(&folder)?;
@@ -114,7 +117,11 @@ impl Files for Folder {
             claim.error = Some(error);
             Vec::new()
         });
+        self.counted.retain(|name| found.contains(name));
         for name in found {
+            if self.claimed.len() >= CLAIMED_FOLDERS_MAX {
+                break;
+            }
             if name.starts_with('.') || name == self.own || self.claimed.contains_key(&name) {
                 continue;
             }

@@ -74,8 +74,8 @@ impl Disk {
         self.locks.retain(|_, holder| *holder != process);
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.files.is_empty()
+    pub(crate) fn files(&self) -> usize {
+        self.files.len()
     }
 }
 
