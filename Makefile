@@ -123,8 +123,8 @@ reproduce: setup ## build the module in two folders, and compare
 image: build ## write an OCI image of the module for Istio and Envoy Gateway to dist/image
 	cargo xtask image dist/edgesplit.wasm dist/image
 
-release: image ## write the files of a release to dist/release: module, command, image, bill of materials, checksums
-	cargo xtask release dist/edgesplit.wasm dist/edgesplit dist/image dist/release
+release: image ## write the files of a release to dist/release: modules, command, image, bill of materials, checksums
+	cargo xtask release dist/edgesplit.wasm dist/libedgesplit.so dist/edgesplit dist/image dist/release
 
 deny: ## check licences, sources and advisories of all crates (advisories come from github.com)
 	cargo xtask deny

@@ -2,11 +2,12 @@
 //!
 //! - [`module`]: builds the plugin's module, and the modules that tests and benchmarks compare it with.
 //! - [`exports`]: removes the callbacks that a module exports and does not use.
-//! - [`image`], [`release`]: an OCI image of the module, and the files of a release.
+//! - [`image`], [`release`]: an OCI image of the module, and the files of a release. [`elf`]: what the native module needs.
 //! - [`suite`]: runs all tests and lists the skipped ones.
 //! - [`tools`]: checks dependencies and fuzzes, with pinned tools.
 //! - [`reproduce`]: compares two builds. [`matrix`]: runs the end-to-end tests on several versions of Envoy.
 
+mod elf;
 mod exports;
 mod image;
 mod matrix;
@@ -30,7 +31,7 @@ cargo xtask STEP
   bench-modules               build the modules that the benchmark compares with into dist/bench/
   strip-exports MODULE OUT    copy MODULE without the callbacks that the plugin does not use
   image MODULE FOLDER         write an OCI image of MODULE to FOLDER
-  release MODULE COMMAND IMAGE OUT
+  release MODULE NATIVE COMMAND IMAGE OUT
                               write the files of a release to OUT
   test [ARGUMENT…]            run all tests, and list the skipped ones at the end
   reproduce                   build the module in two folders and compare
@@ -58,9 +59,13 @@ fn run(args: &[&str]) -> Result<()> {
         ["bench-modules"] => module::build_bench_filters(),
         ["strip-exports", module, out] => exports::strip_file(Path::new(module), Path::new(out)),
         ["image", module, folder] => image::write(Path::new(module), Path::new(folder)),
-        ["release", module, command, image, out] => {
-            release::write(Path::new(module), Path::new(command), Path::new(image), Path::new(out))
-        }
+        ["release", files @ .., out] => match files {
+            [module, native, command, image] => {
+                let [module, native, command, image] = [module, native, command, image].map(Path::new);
+                release::write(&release::Built { module, native, command, image }, Path::new(out))
+            }
+            _ => bail!("release takes 5 paths\n\n{USAGE}"),
+        },
         ["test", args @ ..] => suite::run(args),
         ["reproduce"] => reproduce::check(),
         ["matrix", versions @ ..] => matrix::check(versions),

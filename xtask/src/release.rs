@@ -1,9 +1,10 @@
-//! The files of a release: module, command, image, bill of materials and checksums.
+//! The files of a release: both modules, command, image, bill of materials and checksums.
 //!
-//! The bill of materials (CycloneDX 1.5) lists the crates that are compiled into the module and into the command, with
-//! versions, licences and the checksums of `Cargo.lock`. Apart from the command, which is native, no file depends on the
-//! time or the machine.
+//! The bill of materials (CycloneDX 1.5) lists the crates that are compiled into the modules and into the command, with
+//! versions, licences and the checksums of `Cargo.lock`, and the glibc that the native module needs. Apart from the native
+//! module and the command, no file depends on the time or the machine.
 
+use crate::elf::{self, Needs};
 use crate::image::{sha256, tar_of};
 use crate::module::{TARGET, cargo, output, root};
 use anyhow::{Context, Result};
@@ -15,18 +16,38 @@ use std::process::Command;
 /// A crate that is compiled in: its name and version.
 type Crate = (String, String);
 
-/// Writes the release of `module`, `command` and `image` (a layout's folder) to the folder `out`, and prints the checksums.
-pub(crate) fn write(module: &Path, command: &Path, image: &Path, out: &Path) -> Result<()> {
+/// What was built: three files, and the folder of the image's layout.
+pub(crate) struct Built<'a> {
+    pub(crate) module: &'a Path,
+    pub(crate) native: &'a Path,
+    pub(crate) command: &'a Path,
+    pub(crate) image: &'a Path,
+}
+
+/// The names of the compiled files in a release.
+struct Names {
+    module: String,
+    native: String,
+    command: String,
+}
+
+/// Writes a release to the folder `out`, and prints the checksums.
+pub(crate) fn write(built: &Built<'_>, out: &Path) -> Result<()> {
     let version = env!("CARGO_PKG_VERSION");
     let system = format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH);
-    let module_name = format!("edgesplit-{version}.wasm");
-    let command_name = format!("edgesplit-{version}-{system}");
-    let bill = bill_of_materials(version, &module_name, &command_name)?;
+    let names = Names {
+        module: format!("edgesplit-{version}.wasm"),
+        native: format!("libedgesplit-{version}-{system}.so"),
+        command: format!("edgesplit-{version}-{system}"),
+    };
+    let needs = elf::needs(built.native)?;
+    let bill = bill_of_materials(version, &names, &needs)?;
     let read = |file: &Path| std::fs::read(file).with_context(|| file.display().to_string());
     let mut files = BTreeMap::from([
-        (module_name, read(module)?),
-        (command_name.clone(), read(command)?),
-        (format!("edgesplit-{version}-image.tar"), packed(image)?),
+        (names.module, read(built.module)?),
+        (names.native.clone(), read(built.native)?),
+        (names.command.clone(), read(built.command)?),
+        (format!("edgesplit-{version}-image.tar"), packed(built.image)?),
         (format!("edgesplit-{version}.cdx.json"), format!("{bill:#}\n").into_bytes()),
     ]);
     let sums: String = files.iter().map(|(name, bytes)| format!("{}  {name}\n", sha256(bytes))).collect();
@@ -39,8 +60,9 @@ pub(crate) fn write(module: &Path, command: &Path, image: &Path, out: &Path) -> 
     for (name, bytes) in files {
         std::fs::write(out.join(name), bytes)?;
     }
-    make_executable(&out.join(command_name))?;
+    make_executable(&out.join(names.command))?;
     print!("{}/\n{sums}", out.display());
+    println!("{} needs glibc {} and {}", names.native, needs.glibc, needs.libraries.join(", "));
     Ok(())
 }
 
@@ -99,12 +121,17 @@ fn checksums() -> Result<BTreeMap<Crate, String>> {
     Ok(packages.iter().filter_map(checksum).collect())
 }
 
-fn bill_of_materials(version: &str, module: &str, command: &str) -> Result<Value> {
+fn bill_of_materials(version: &str, names: &Names, needs: &Needs) -> Result<Value> {
     let host = output(Command::new("rustc").arg("-vV"))?;
     let host = host.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc names no host")?;
     let checksums = checksums()?;
-    let mut crates: BTreeMap<Crate, (String, BTreeSet<&str>)> = BTreeMap::new();
-    for (artefact, package, target) in [(module, "edgesplit", TARGET), (command, "edgesplit-cli", host)] {
+    let mut crates: BTreeMap<Crate, (String, BTreeSet<&String>)> = BTreeMap::new();
+    let artefacts = [
+        (&names.module, "edgesplit", TARGET),
+        (&names.native, "edgesplit", host),
+        (&names.command, "edgesplit-cli", host),
+    ];
+    for (artefact, package, target) in artefacts {
         for (krate, licence) in compiled_in(package, target)? {
             crates.entry(krate).or_insert((licence, BTreeSet::new())).1.insert(artefact);
         }
@@ -128,6 +155,7 @@ fn bill_of_materials(version: &str, module: &str, command: &str) -> Result<Value
         "metadata": {"component": {
             "type": "application", "bom-ref": format!("pkg:cargo/edgesplit@{version}"), "name": "edgesplit",
             "version": version, "licenses": [{"license": {"id": "Apache-2.0"}}],
+            "properties": [{"name": format!("edgesplit:glibc:{}", names.native), "value": needs.glibc}],
         }},
         "components": components,
     }))

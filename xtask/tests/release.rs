@@ -18,6 +18,9 @@ fn output(command: &mut Command) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// The newest glibc that the native module may need: Envoy's own image has it (Ubuntu 22.04).
+const GLIBC_MINOR_MAX: u32 = 35;
+
 /// Writes a release to a folder of this name, and returns its files.
 fn release(name: &str) -> BTreeMap<String, Vec<u8>> {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
@@ -25,11 +28,23 @@ fn release(name: &str) -> BTreeMap<String, Vec<u8>> {
     let (image, out) = (folder.join("image"), folder.join("release"));
     let xtask = || Command::new(env!("CARGO_BIN_EXE_xtask"));
     output(xtask().args(["image", "dist/edgesplit.wasm"]).arg(&image));
-    output(xtask().args(["release", "dist/edgesplit.wasm", "dist/edgesplit"]).args([&image, &out]));
+    output(
+        xtask().args(["release", "dist/edgesplit.wasm", "dist/libedgesplit.so", "dist/edgesplit"]).args([&image, &out]),
+    );
     let files = std::fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().path());
     files
         .map(|file| (file.file_name().unwrap().to_string_lossy().into_owned(), std::fs::read(&file).unwrap()))
         .collect()
+}
+
+/// Envoy's images have no compiler's libraries.
+#[test]
+fn native_module_needs_the_c_library_alone() {
+    let listing = output(Command::new("readelf").args(["--wide", "--dynamic", "dist/libedgesplit.so"]));
+    let needed = listing.lines().filter(|line| line.contains("(NEEDED)"));
+    let others: Vec<&str> =
+        needed.filter(|line| !["libc.so", "libm.so", "ld-linux"].iter().any(|name| line.contains(name))).collect();
+    assert!(others.is_empty(), "{others:?}");
 }
 
 #[test]
@@ -51,6 +66,13 @@ fn release_lists_checksums_and_compiled_crates() {
 
     let bom: Value = serde_json::from_slice(&files[&format!("edgesplit-{version}.cdx.json")]).unwrap();
     assert_eq!((&bom["bomFormat"], &bom["specVersion"]), (&Value::from("CycloneDX"), &Value::from("1.5")));
+    let native = format!("libedgesplit-{version}-{}-{}.so", std::env::consts::OS, std::env::consts::ARCH);
+    assert_eq!(files[&native], std::fs::read(project("dist/libedgesplit.so")).unwrap());
+    let glibc = &bom["metadata"]["component"]["properties"][0];
+    assert_eq!(glibc["name"], format!("edgesplit:glibc:{native}"));
+    let minor = glibc["value"].as_str().unwrap().strip_prefix("2.").unwrap().parse::<u32>().unwrap();
+    assert!(minor <= GLIBC_MINOR_MAX, "the native module needs glibc 2.{minor}");
+
     let in_module = |component: &&Value| {
         component["properties"].as_array().unwrap().iter().any(|property| property["value"] == module.as_str())
     };
@@ -62,6 +84,11 @@ fn release_lists_checksums_and_compiled_crates() {
     for name in ["proxy-wasm", "serde_json", "murmur3", "base64"] {
         assert!(module.contains(name), "{name} is compiled into the module");
     }
+    let in_native = |component: &&Value| {
+        component["properties"].as_array().unwrap().iter().any(|property| property["value"] == native.as_str())
+    };
+    let native_crates = names(components.iter().filter(in_native).collect());
+    assert!(native_crates.contains("serde_json") && !native_crates.contains("proxy-wasm"), "{native_crates:?}");
     for name in ["clap", "ureq", "indicatif"] {
         assert!(all.contains(name) && !module.contains(name), "{name} is compiled into the command alone");
     }
