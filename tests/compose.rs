@@ -1,12 +1,14 @@
 //! `envoy/docker-compose.yaml` in a real engine, from a fresh copy of the project and the build of its images on, with the checks
 //! that the stack has to pass without containers too (`tests/e2e_site.rs`). `make compose-test` runs it: building takes minutes.
-//! Where the engine can pull no images, `envoy/stand-in-images.sh` makes them of what the machine has.
+//! Where the engine can pull no images, `envoy/stand-in-images.sh` makes them of what the machine has. With `MODULE=native` it is
+//! the stack of `envoy/docker-compose.native.yaml`.
 #![allow(missing_docs)]
 // Helpers of tests fail as tests do: by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use edgesplit_testkit::envoy::Directory;
 use edgesplit_testkit::eventually;
+use edgesplit_testkit::module_under_test::is_native;
 use edgesplit_testkit::site::{self, Port, Service, Site};
 use edgesplit_testkit::skip::skip;
 use serde_json::Value;
@@ -101,8 +103,12 @@ impl Stack {
     }
 
     fn run(&self, arguments: &[&str]) -> String {
-        let file = self.file("envoy/docker-compose.yaml").display().to_string();
-        let options = ["--project-name", &self.project, "--file", &file];
+        let files = ["envoy/docker-compose.yaml", "envoy/docker-compose.native.yaml"];
+        let files = files.map(|name| self.file(name).display().to_string());
+        let mut options = vec!["--project-name", &self.project, "--file", &files[0]];
+        if is_native() {
+            options.extend(["--file", &files[1]]);
+        }
         let all: Vec<&str> = self.compose[1..].iter().chain(&options).chain(arguments).copied().collect();
         let output = run(self.compose[0], &all, &self.environment).unwrap();
         let said = String::from_utf8_lossy(&output.stdout).into_owned();

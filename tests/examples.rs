@@ -168,7 +168,8 @@ fn annotated_configuration_has_the_defaults() {
 fn refused_by_schema(dump: &Value) -> Vec<String> {
     let schema = fs::read(project().join("docs/schema/plugin.schema.json")).unwrap();
     let schema = jsonschema::validator_for(&serde_json::from_slice(&schema).unwrap()).unwrap();
-    let configuration = &find(dump, "configuration").expect("the dump has the plugin configuration")["value"];
+    let configuration = find(dump, "configuration").or_else(|| find(dump, "filter_config"));
+    let configuration = &configuration.expect("the dump has the plugin configuration")["value"];
     // A text, if it is not a Struct.
     let text = configuration.as_str().map(|text| serde_json::from_str(text).unwrap());
     let document = text.as_ref().unwrap_or(configuration);
@@ -194,7 +195,7 @@ fn envoy_configurations_start() {
     let folders = ["envoy", "envoy/compose"].map(|folder| fs::read_dir(project().join(folder)).unwrap());
     for entry in folders.into_iter().flatten() {
         let path = entry.unwrap().path();
-        let is_compose = path.file_name().is_some_and(|name| name == "docker-compose.yaml");
+        let is_compose = relative(&path).starts_with("envoy/docker-compose.");
         if is_compose || path.extension().is_none_or(|extension| extension != "yaml") {
             continue;
         }
@@ -208,6 +209,8 @@ fn envoy_configurations_start() {
         let yaml = ["filename: /modules/edgesplit.wasm", "filename: dist/edgesplit.wasm"]
             .iter()
             .fold(text, |yaml, there| yaml.replace(there, &module));
+        let native = format!("filename: {}", project().join("dist/libedgesplit.so").display());
+        let yaml = yaml.replace("filename: /usr/local/lib/libedgesplit.so", &native);
         let yaml = ["10000", "9901"]
             .iter()
             .fold(yaml, |yaml, port| yaml.replace(&format!("port_value: {port}}}"), "port_value: 0}"));

@@ -9,7 +9,7 @@ use edgesplit_testkit::caches::{on_port, start_envoy};
 use edgesplit_testkit::client::Client;
 use edgesplit_testkit::envoy::Directory;
 use edgesplit_testkit::roles::{Collector, Origin};
-use edgesplit_testkit::{DEADLINE, eventually, installed};
+use edgesplit_testkit::{DEADLINE, eventually, installed, root};
 use serde_json::{Value, json};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -32,15 +32,12 @@ impl Prometheus {
     fn start(program: &Path, admin: u16) -> Prometheus {
         let directory = Directory::new().unwrap();
         let config = directory.file("prometheus.yml");
-        std::fs::write(
-            &config,
-            format!(
-                "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\nrule_files: [{}]\nscrape_configs:\n\
-                 - {{job_name: envoy, metrics_path: /stats/prometheus, static_configs: [{{targets: ['127.0.0.1:{admin}']}}]}}\n",
-                Value::from(example("alerts.yaml").to_string_lossy())
-            ),
-        )
-        .unwrap();
+        // That of the containers has the rules by which the native module's metrics get the names of the wasm module's.
+        let text = std::fs::read_to_string(root().join("envoy/compose/prometheus.yml")).unwrap();
+        let text = text
+            .replace("scrape_interval: 2s, evaluation_interval: 5s", "scrape_interval: 1s, evaluation_interval: 1s");
+        let text = text.replace("envoy:9901", &format!("127.0.0.1:{admin}"));
+        std::fs::write(&config, text.replace("[alerts.yaml]", &json!([example("alerts.yaml")]).to_string())).unwrap();
         // A port that is free now: it cannot be asked which one it took.
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let process = Command::new(program)
