@@ -34,6 +34,9 @@ clickhouse: ## install ClickHouse and jq for the tests of the ClickHouse example
 node: ## install node and npm for `make conformance`, `make cold` and `make artillery` (Debian, as root)
 	@envoy/setup.sh node
 
+valgrind: ## install valgrind for `make memcheck` (Debian, as root)
+	@envoy/setup.sh valgrind
+
 module: setup
 	cargo xtask module
 
@@ -84,6 +87,9 @@ sim-module: build ## simulate faults with the built module: SEEDS=300 from START
 
 sim-mutants: ## plant bugs, and check that the simulation finds each
 	MUTANTS=1 $(SIMULATE)
+
+memcheck: build ## check the native module's memory in a host of its own: a million requests, and SECONDS=600 under valgrind
+	cargo test --locked --test native_host -- --include-ignored --nocapture --test-threads 1
 
 matrix: build test-module ## run the end-to-end tests on several versions of Envoy: VERSIONS="1.38.2 1.39.3 1.40.0" MODULE=native
 	cargo xtask matrix $(VERSIONS)

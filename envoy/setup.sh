@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing to build and test edgesplit: Rust's wasm target, and an Envoy in .setup/.
 # With an argument, installs what some tests need and are skipped without: `caches` (Varnish and nginx), `browser`
-# (Chromium), `prometheus`, `clickhouse` (and jq), `node` (and npm).
+# (Chromium), `prometheus`, `clickhouse` (and jq), `node` (and npm), `valgrind`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -109,7 +109,14 @@ install_node() {
   install_packages "node and npm" "${missing[@]}"
 }
 
+install_valgrind() {
+  local missing=()
+  has valgrind || missing+=(valgrind)
+  install_packages valgrind "${missing[@]}"
+}
+
 case "${1:-}" in
+valgrind) install_valgrind ;;
 node) install_node ;;
 caches) install_caches ;;
 browser) install_browser ;;

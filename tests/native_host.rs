@@ -1,0 +1,73 @@
+//! The native module in a host that stands in for Envoy (`tests/native_host/host.c`): requests of many visitors, hostile ones
+//! among them, from several threads, with a new config every few seconds. It shows memory that grows, and with valgrind
+//! every invalid access. `make memcheck` runs the long ones.
+#![allow(missing_docs)]
+// Helpers of tests fail as tests do: by panicking.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use edgesplit_testkit::envoy::Directory;
+use edgesplit_testkit::{installed, root};
+use serde_json::json;
+use std::process::Command;
+
+/// Memory that a million requests may add after the first 100,000, by when the exposures of all visitors are remembered.
+const GROWTH_KB_MAX: u64 = 4096;
+
+/// Runs the host under the command `wrapper`, and gives its output. `extent`: requests of a worker in a round, rounds, and
+/// seconds at least.
+fn run(wrapper: &[&str], extent: [u64; 3]) -> String {
+    let folder = Directory::new().unwrap();
+    let (host, plugin) = (folder.file("host"), folder.file("plugin.json"));
+    let flags = ["-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-rdynamic", "tests/native_host/host.c"];
+    let mut compiler = Command::new("cc");
+    compiler.args(flags).arg("-o").arg(&host).args(["-ldl", "-lpthread"]);
+    let output = compiler.current_dir(root()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let configuration = json!({
+        "experiments": {"cluster": "experiments", "refresh": "1s"},
+        "visitor": {"id": [{"header": "x-user-id"}, {"cookie": "uid"}], "mint": {"cookie": "ab_visitor"},
+                    "attributes": {"country": "header.x-country"}},
+        "request": {"sticky": {}},
+        "events": {"cluster": "collector", "batch": {"max_age": "100ms"},
+                   "retry": {"backoff_min": "100ms", "backoff_max": "1s"}},
+    });
+    std::fs::write(&plugin, configuration.to_string()).unwrap();
+    let module = std::env::var("EDGESPLIT_MODULE").unwrap_or_else(|_| "dist/libedgesplit.so".to_owned());
+    // `env` runs the host as it is.
+    let mut command = Command::new(wrapper.first().unwrap_or(&"env"));
+    command.args(wrapper.iter().skip(1)).arg(&host).arg(root().join(module)).arg(&plugin);
+    command.arg("examples/experiments.json").args(extent.map(|number| number.to_string()));
+    let output = command.current_dir(root()).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{}\n{text}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
+    println!("{text}");
+    text
+}
+
+#[test]
+fn module_serves_requests_of_several_threads() {
+    let output = run(&[], [2_000, 3, 0]);
+    assert!(output.ends_with(" 0 panics\n"), "{output}");
+}
+
+#[test]
+#[ignore = "takes a minute: run it with `make memcheck`"]
+fn memory_stays_flat_over_a_million_requests() {
+    let output = run(&[], [50_000, 11, 0]);
+    let resident = |round: usize| -> u64 {
+        let line = output.lines().filter(|line| line.starts_with("round")).nth(round - 1).unwrap();
+        line.split(' ').rev().nth(2).and_then(|kb| kb.parse().ok()).unwrap_or_else(|| panic!("{line}"))
+    };
+    let (before, after) = (resident(1), resident(11));
+    assert!(after < before + GROWTH_KB_MAX, "{before} kB after 100,000 requests, {after} kB after 1,100,000");
+}
+
+#[test]
+#[ignore = "takes 10 minutes: run it with `make memcheck`"]
+fn valgrind_finds_no_errors() {
+    let Some(valgrind) = installed("valgrind", "valgrind") else { return };
+    let seconds = std::env::var("SECONDS").map_or(600, |text| text.parse().expect("SECONDS is a number"));
+    let options = ["--quiet", "--error-exitcode=9", "--leak-check=full", "--show-leak-kinds=definite"];
+    let wrapper: Vec<&str> = std::iter::once(valgrind.to_str().unwrap()).chain(options).collect();
+    run(&wrapper, [2_000, 3, seconds]);
+}
