@@ -84,11 +84,12 @@ fn lua(options: EnvoyOptions) -> EnvoyOptions {
 }
 
 /// A dynamic module of Envoy.
-fn native(options: EnvoyOptions, module: &str) -> EnvoyOptions {
+fn native(options: EnvoyOptions, module: &str, configuration: Value) -> EnvoyOptions {
     let filter = json!({"name": "native", "typed_config": {
         "@type": "type.googleapis.com/envoy.extensions.filters.http.dynamic_modules.v3.DynamicModuleFilter",
         "dynamic_module_config": {"module": {"local": {"filename": root(module)}}},
-        "filter_name": "demo"}});
+        "filter_name": "demo",
+        "filter_config": {"@type": "type.googleapis.com/google.protobuf.Struct", "value": configuration}}});
     with_filter(options, filter)
 }
 
@@ -258,7 +259,9 @@ fn heat(origin: &Origin, collector: &Collector, queue: &Origin, rounds: u64, nex
         ("Lua, five experiments", lua(plain())),
         ("Edgesplit, events off", wasm(plain(), "dist/edgesplit.wasm", edgesplit(false))),
         ("Edgesplit, events on", wasm(plain(), "dist/edgesplit.wasm", edgesplit(true))),
-        ("bare native module", native(plain(), "dist/bench/libbare.so")),
+        ("bare native module", native(plain(), "dist/bench/libbare.so", json!({}))),
+        ("native Edgesplit, events off", native(plain(), "dist/libedgesplit.so", edgesplit(false))),
+        ("native Edgesplit, events on", native(plain(), "dist/libedgesplit.so", edgesplit(true))),
     ];
     let mut contenders: Vec<Contender> = contenders
         .into_iter()
