@@ -137,11 +137,11 @@ impl Counts {
         [
             ("spool.durable_events", self.durable_events),
             ("spool.recovered_events", self.recovered_events),
+            ("spool.locked_folders", self.locked),
             ("errors.spool_torn", self.torn),
             ("errors.spool_full", self.full),
             ("errors.spool_disk", self.disk),
             ("errors.spool_version", self.version),
-            ("errors.spool_locked", self.locked),
         ]
     }
 }

@@ -83,7 +83,7 @@ impl Totals {
             (&mut self.durable, "spool.durable_events"),
             (&mut self.torn, "errors.spool_torn"),
             (&mut self.full, "errors.spool_full"),
-            (&mut self.locked, "errors.spool_locked"),
+            (&mut self.locked, "spool.locked_folders"),
         ] {
             *total += process.count(name);
         }
