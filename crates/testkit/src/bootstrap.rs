@@ -130,6 +130,9 @@ impl EnvoyOptions {
             "static_resources": {"listeners": [self.listener()], "clusters": clusters.collect::<Vec<_>>()},
         });
         (self.adjust)(&mut bootstrap);
+        if is_native() {
+            use_native(&mut bootstrap);
+        }
         if let Some(allowed) = capabilities() {
             restrict(&mut bootstrap, &allowed);
         }
@@ -222,7 +225,8 @@ pub fn restrict(part: &mut Value, allowed: &Value) {
         Value::Object(members) => {
             if members.contains_key("vm_config") {
                 let place = match members.get_mut("vm_config").and_then(Value::as_object_mut) {
-                    Some(vm_config) if *LIST_IS_IN_VM_CONFIG => vm_config,
+                    // Older versions know the list beside `vm_config` only.
+                    Some(vm_config) if *ENVOY_VERSION >= [1, 40] => vm_config,
                     _ => members,
                 };
                 place.entry("capability_restriction_config").or_insert_with(|| allowed.clone());
@@ -234,12 +238,13 @@ pub fn restrict(part: &mut Value, allowed: &Value) {
     }
 }
 
-/// Whether this Envoy has the list of capabilities in `vm_config`, as from 1.40 on. Older ones know it beside `vm_config` only.
-static LIST_IS_IN_VM_CONFIG: LazyLock<bool> = LazyLock::new(|| {
+/// The major and minor version of the Envoy under test.
+pub static ENVOY_VERSION: LazyLock<[u32; 2]> = LazyLock::new(|| {
     let envoy = find_binary().unwrap_or_else(|error| panic!("{error}"));
     let output = Command::new(&envoy).arg("--version").output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let version = text.split("version: ").nth(1).and_then(|text| text.split('/').nth(1));
     let version = version.unwrap_or_else(|| panic!("{}: no version in {text:?}", envoy.display()));
-    version.split('.').map_while(|part| part.parse::<u32>().ok()).ge([1, 40])
+    let mut numbers = version.split('.').map_while(|part| part.parse::<u32>().ok());
+    [numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default()]
 });

@@ -2,6 +2,7 @@
 //! holds of the other, so the checks are the same: [`check`].
 
 use super::client::{Client, Reply};
+use super::module_under_test::is_native;
 use super::{command, eventually, eventually_eq};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -287,10 +288,11 @@ fn metrics_have_their_labels(site: &impl Site, visits: &Visits) {
     let mega = exposures(visits)["navigation=mega"];
     let text = Client::new(visits.admin).get("/stats/prometheus").send().text();
     let line = text.lines().find(|line| {
-        line.starts_with("edgesplit_exposures{")
-            && [r#"plugin="demo""#, r#"experiment="navigation""#, r#"variant="mega""#]
-                .iter()
-                .all(|label| line.contains(label))
+        // A native module's metrics with labels have the plugin's name in theirs.
+        let (name, plugin) =
+            if is_native() { ("edgesplit_demo_exposures{", "") } else { ("edgesplit_exposures{", r#"plugin="demo""#) };
+        let labels = [plugin, r#"experiment="navigation""#, r#"variant="mega""#];
+        line.starts_with(name) && labels.iter().all(|label| line.contains(label))
     });
     assert!(line.is_some_and(|line| line.ends_with(&format!(" {mega}"))), "{line:?}: {mega}");
     let Some(prometheus) = site.port(Port::Prometheus) else { return };
