@@ -4,8 +4,8 @@
 
 use edgesplit_filter::spool::{Contents, read};
 use edgesplit_testkit::bootstrap::{EnvoyOptions, Plugin};
-use edgesplit_testkit::client::Outgoing;
-use edgesplit_testkit::envoy::{Directory, Envoy};
+use edgesplit_testkit::client::{Client, Outgoing};
+use edgesplit_testkit::envoy::{Directory, Envoy, find_binary};
 use edgesplit_testkit::load::{self, Pace};
 use edgesplit_testkit::module_under_test::{skips_native, use_native};
 use edgesplit_testkit::server::Behaviour;
@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
 use std::time::Duration;
 
 /// How many events are durable when the process is killed.
@@ -148,6 +149,80 @@ fn orderly_end_leaves_every_event_to_the_next_process() {
         recovered.to_vec()
     });
     assert!(services.collector.events().values().all(|received| received.times == 1), "none arrived twice");
+}
+
+/// An Envoy that can be restarted hot.
+struct HotEnvoy {
+    process: Child,
+    directory: Directory,
+}
+
+impl HotEnvoy {
+    fn start(options: &EnvoyOptions, generation: &[&str]) -> HotEnvoy {
+        let directory = Directory::new().unwrap();
+        fs::write(directory.file("envoy.json"), options.bootstrap().to_string()).unwrap();
+        let process = Command::new(find_binary().unwrap())
+            .arg("--config-path")
+            .arg(directory.file("envoy.json"))
+            .arg("--admin-address-path")
+            .arg(directory.file("admin"))
+            .args(["--concurrency", "1", "--drain-time-s", "1", "--parent-shutdown-time-s", "2", "--log-level", "off"])
+            .args(generation)
+            .spawn()
+            .unwrap();
+        HotEnvoy { process, directory }
+    }
+
+    /// A page of the admin interface, once there is one.
+    fn admin(&self, page: &str) -> String {
+        eventually(DEADLINE, "the admin interface answers", || {
+            let address = fs::read_to_string(self.directory.file("admin")).ok()?;
+            let port = address.rsplit(':').next()?.trim().parse().ok()?;
+            let reply = Client::new(port).get(page).try_send().ok()?;
+            (reply.status == 200 && !reply.text().is_empty()).then(|| reply.text())
+        })
+    }
+
+    fn counter(&self, name: &str) -> u64 {
+        let stats = self.admin("/stats");
+        let value = stats.lines().find_map(|line| line.strip_prefix("wasmcustom.edgesplit.demo.")?.strip_prefix(name));
+        value.and_then(|value| value.strip_prefix(": ")?.parse().ok()).unwrap_or(0)
+    }
+}
+
+impl Drop for HotEnvoy {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn hot_restart_delivers_the_events_of_the_parent_once() {
+    let directory = Directory::new().unwrap();
+    let (spool, base) = (directory.file("spool"), directory.file("base"));
+    let services = Services::start(&json!({}));
+    services.collector.server.set(Behaviour::Refuse);
+    let options = options(&services, &spool);
+    let mut parent = HotEnvoy::start(&options, &["--use-dynamic-base-id", "--base-id-path", base.to_str().unwrap()]);
+    let listeners = parent.admin("/listeners");
+    let port = listeners.lines().find(|line| line.starts_with("ingress")).and_then(|line| line.rsplit(':').next());
+    let mut client = Client::new(port.unwrap().trim().parse().unwrap());
+    for visitor in 0..30 {
+        assert_eq!(client.get("/").header("x-user-id", visitor.to_string()).send().status, 200);
+    }
+    eventually_eq("the events are durable", 30, || parent.counter("spool.durable_events"));
+    drop(client);
+
+    let base = fs::read_to_string(&base).unwrap();
+    let child = HotEnvoy::start(&options, &["--base-id", base.trim(), "--restart-epoch", "1"]);
+    eventually_eq("the child leaves its parent's folder alone", 1, || child.counter("spool.locked_folders"));
+    eventually(DEADLINE, "the parent ends", || parent.process.try_wait().unwrap());
+    services.collector.server.set(Behaviour::Respond);
+    eventually_eq("the child delivers the events", 30, || services.collector.events().len());
+    assert!(services.collector.events().values().all(|received| received.times == 1), "none arrived twice");
+    eventually_eq("they were recovered", 30, || child.counter("spool.recovered_events"));
+    eventually(DEADLINE, "the files are removed", || files(&spool).is_empty().then_some(()));
 }
 
 #[test]
