@@ -261,6 +261,50 @@ fn growthbook_cases() -> Vec<Case> {
     ]
 }
 
+/// Goals of a visitor who is assigned a variant of as many experiments as are decided for a goal, and of more.
+fn goal_cases() -> Vec<Case> {
+    let plugin = |format: &str| {
+        json!({"experiments": {"format": format}, "effects": {},
+            "visitor": {"id": [{"cookie": "uid"}]}, "request": {"sticky": {"cookie": "ab_sticky"}}})
+    };
+    let goals = list(256, |at| json!({"key": format!("g{at}")}));
+    let elsewhere = |count: usize, audience: &Value| {
+        let mut experiments = native(count, |_| audience.clone());
+        for (number, experiment) in experiments["experiments"].as_array_mut().unwrap().iter_mut().enumerate() {
+            experiment["route"] = json!({"paths": [format!("/p{number}")]});
+        }
+        experiments["goals"] = goals.clone();
+        experiments
+    };
+    let mut of_vendor = plugin("growthbook");
+    of_vendor["experiments"]["goals"] = goals.clone();
+    let uid = ("cookie", "uid=1");
+    let buckets: String = (0..200).map(|number| format!("~e{number}.0.control")).collect();
+    let slow = json!({"header.x-a": {"$regex": "[\\w.+-]{1,64}@example\\.com$"}});
+    vec![
+        case("goals", plugin("native"), elsewhere(1_000, &json!({})), &[uid]),
+        case("goals with more experiments", plugin("native"), elsewhere(4_000, &json!({})), &[uid]),
+        case(
+            "goals with a sticky cookie",
+            plugin("native"),
+            elsewhere(1_000, &json!({})),
+            &[("cookie", &format!("uid=1; ab_sticky=1{buckets}"))],
+        ),
+        case(
+            "goals with slow patterns",
+            plugin("native"),
+            elsewhere(1_000, &slow),
+            &[uid, ("x-a", &"a.".repeat(1_000))],
+        ),
+        case(
+            "goals of a vendor",
+            of_vendor,
+            growthbook(1_000, |at| json!({"header.x-a": {"$ne": at}})),
+            &[uid, ("x-1", "v")],
+        ),
+    ]
+}
+
 /// The instructions of a request and its response, the largest of two.
 fn instructions(module: &Compiled, case: &Case) -> u64 {
     let mut plugin = case.plugin.clone();
@@ -313,6 +357,11 @@ fn reading_headers_never_holds_a_worker() {
 #[test]
 fn conditions_never_hold_a_worker() {
     check(condition_cases());
+}
+
+#[test]
+fn goals_never_hold_a_worker() {
+    check(goal_cases());
 }
 
 #[test]

@@ -136,7 +136,7 @@ impl Lint<'_> {
             return true;
         }
         let members = check.as_object().into_iter().flatten();
-        let operators: Vec<&str> = OPERATORS.split([',', ' ']).filter_map(|name| name.strip_prefix('$')).collect();
+        let operators: Vec<&str> = OPERATORS.iter().filter_map(|name| name.strip_prefix('$')).collect();
         let bare = members.map(|(name, _)| name.as_str()).filter(|name| operators.contains(name));
         let bare: Vec<&str> = bare.collect();
         for name in &bare {

@@ -12,7 +12,7 @@ use std::fmt::{self, Write};
 
 /// How many errors of a document are listed, and how many warnings.
 const PROBLEMS_MAX: usize = 1_000;
-/// How many of them may have a hint, and how long a name with a hint may be: finding one takes long.
+/// How many of them name what is known and may have a hint, and how long a name with a hint may be: both take long.
 const HINTED_PROBLEMS_MAX: usize = 16;
 const HINTED_BYTES_MAX: usize = 128;
 
@@ -113,8 +113,9 @@ impl Problems {
         if self.count(severity) > PROBLEMS_MAX {
             return self.skip(severity);
         }
-        let found = if self.list.len() < HINTED_PROBLEMS_MAX { found } else { "" };
-        self.push(path, unknown(kind, found, known), severity);
+        let is_hinted = self.list.len() < HINTED_PROBLEMS_MAX;
+        let message = if is_hinted { unknown(kind, found, known) } else { format!("unknown {kind}") };
+        self.push(path, message, severity);
     }
 
     /// Adds all problems of `other`.
@@ -346,53 +347,4 @@ pub fn nearest<'a>(found: &str, known: &[&'a str]) -> Option<&'a str> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn path_syntax() {
-        let experiments = Path::Root.field("experiments").to_string();
-        assert_eq!(experiments, "experiments");
-        let root = Path::Root;
-        let list = root.field("experiments");
-        let third = list.index(3);
-        let odd = third.field("a.b");
-        assert_eq!(odd.index(0).to_string(), r#"experiments[3]["a.b"][0]"#);
-        assert_eq!(third.field("weight").to_string(), "experiments[3].weight");
-    }
-
-    #[test]
-    fn whole_numbers_may_be_doubles() {
-        let mut problems = Problems::new();
-        for (value, expected) in [
-            (json!(3), Some(3)),
-            (json!(3.0), Some(3)),
-            (json!(3.5), None),
-            (json!(-1), None),
-            (json!(11), None),
-            (json!("3"), None),
-        ] {
-            assert_eq!(Node::root(&value).integer(0..=10, &mut problems), expected, "{value}");
-        }
-        assert_eq!(problems.errors(), 4);
-        assert_eq!(
-            problems.iter().next().map(ToString::to_string).as_deref(),
-            Some("expected a whole number from 0 to 10, found the number 3.5")
-        );
-    }
-
-    #[test]
-    fn unknown_fields_name_the_known_ones() {
-        let mut problems = Problems::new();
-        let value = json!({"paths": 1, "path": 2, "b": 3});
-        Node::root(&value).unknown_fields(&["hosts", "paths"], Severity::Warning, &mut problems);
-        let shown: Vec<String> = problems.iter().map(ToString::to_string).collect();
-        let expected = [
-            "b: unknown field; known here: hosts, paths",
-            "path: unknown field, did you mean `paths`? known here: hosts, paths",
-        ];
-        assert_eq!(shown, expected);
-        assert_eq!(problems.errors(), 0);
-    }
-}
+mod tests;

@@ -151,14 +151,26 @@ impl NamedGauges {
 }
 
 fn name(kind: &str, labels: Labels<'_>) -> String {
-    labels.iter().fold(kind.to_owned(), |name, (label, value)| format!("{name}.{label}.{}", name_part(value)))
+    // One allocation: a goal may need thousands of names at once.
+    let bytes = labels.iter().map(|(label, value)| label.len() + value.len() + 3);
+    let mut name = String::with_capacity(kind.len() + bytes.sum::<usize>());
+    name.push_str(kind);
+    for (label, value) in labels {
+        [".", label, "."].into_iter().for_each(|part| name.push_str(part));
+        name.extend(plain(value));
+    }
+    name
 }
 
 /// `text` as one part of a metric's name: separators and characters that break exporters become `_`.
 pub fn name_part(text: &str) -> String {
+    plain(text).collect()
+}
+
+fn plain(text: &str) -> impl Iterator<Item = char> {
+    let text = if text.is_empty() { "_" } else { text };
     let plain = |char: char| if char.is_ascii_alphanumeric() || matches!(char, '_' | '-') { char } else { '_' };
-    let part: String = text.chars().take(NAME_PART_BYTES_MAX).map(plain).collect();
-    if part.is_empty() { "_".to_owned() } else { part }
+    text.chars().take(NAME_PART_BYTES_MAX).map(plain)
 }
 
 #[cfg(test)]

@@ -22,6 +22,10 @@ use std::fmt;
 /// are not counted by variant.
 pub const GOAL_EXPERIMENTS_MAX: usize = 1_000;
 
+/// The number of pairs of a goal and an experiment that a request may count: of many goals on a page, fewer experiments are
+/// decided.
+const GOAL_COUNTS_MAX: usize = 4_000;
+
 /// Defers the goals that the response may reach. Only a visitor who is known and not excluded can reach one.
 #[inline(never)]
 pub(super) fn defer(
@@ -59,7 +63,8 @@ fn assigned(
     let active =
         |(_, experiment): &(usize, &Experiment)| !matches!(experiment.state, State::Paused | State::Concluded(_));
     let mut active = snapshot.experiments.iter().enumerate().filter(active);
-    let decided = active.by_ref().take(GOAL_EXPERIMENTS_MAX);
+    let affordable = GOAL_COUNTS_MAX / context.plan.goals.len().max(1);
+    let decided = active.by_ref().take(affordable.min(GOAL_EXPERIMENTS_MAX));
     if let Some(evaluator) = snapshot.flag_evaluator.as_deref() {
         let numbers: Vec<u32> = decided.filter_map(|(number, _)| u32::try_from(number).ok()).collect();
         let cookie = |name: &str| request.cookies().get_encoded(name);

@@ -240,8 +240,7 @@ impl<'a> Compiler<'a> {
                 }
             },
             _ => {
-                let known: Vec<&str> = OPERATORS.split(", ").collect();
-                self.problems.unknown(node.path, "operator", name, &known, Severity::Error);
+                self.problems.unknown(node.path, "operator", name, &OPERATORS, Severity::Error);
                 Operator::Never
             }
         }
