@@ -324,6 +324,7 @@ fn full_plugin() -> Value {
             "outbox": {"max_bytes": 1 << 30, "max_batches": 7, "max_age": "2h", "on_full": "drop_newest"},
             "retry": {"backoff_min": "500ms", "backoff_max": "2h", "lease": "1h"}, "fallback": endpoint,
         })),
+        "$schema": "plugin.schema.json",
     })
 }
 

@@ -37,7 +37,7 @@ use edgesplit_engine::pattern::Pattern;
 use edgesplit_engine::snapshot::{Experiment, Snapshot, State};
 use edgesplit_formats::diagnostics::{Node, Path, Problems};
 use edgesplit_formats::document;
-use edgesplit_formats::document::{Kind, Nullable, strict};
+use edgesplit_formats::document::{Anything, Kind, Nullable, strict};
 use edgesplit_formats::effect_policy::{EffectPolicy, EffectRules};
 use edgesplit_formats::{FormatRef, Options};
 use serde_json::{Map, Value};
@@ -61,6 +61,8 @@ document! {
         pub response: Response = Response::default() => strict(),
         /// The service that gets exposures and goals; without this block there are no events.
         pub events: Option<Events> = None => Nullable(events::EVENTS),
+        /// The location of this schema, for editors.
+        pub editor as "$schema": () = () => Anything,
     }
 }
 

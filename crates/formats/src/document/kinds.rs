@@ -1,11 +1,36 @@
 //! The kinds of values that documents are made of.
 
-use super::kind::Kind;
+use super::kind::{Absent, Kind, MemberReader};
 use super::schema;
 use crate::diagnostics::{self, Node, Problems, found};
 use edgesplit_engine::number;
 use serde_json::{Value, json};
 use std::marker::PhantomData;
+
+/// Any value, which is ignored.
+#[derive(Debug)]
+pub struct Anything;
+
+impl Kind for Anything {
+    type Value = ();
+
+    fn expected(&self) -> String {
+        "any value".to_owned()
+    }
+
+    fn read(&self, _: Node<'_>, _: &mut Problems) -> Option<()> {
+        Some(())
+    }
+
+    fn member(&self, members: &mut MemberReader<'_>, name: &'static str, _: Absent<()>) -> Option<()> {
+        members.find(name, false);
+        Some(())
+    }
+
+    fn schema(&self) -> Value {
+        json!({})
+    }
+}
 
 /// A text.
 #[derive(Debug, Clone, Copy)]

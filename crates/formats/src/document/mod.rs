@@ -13,7 +13,7 @@ pub mod schema;
 
 pub use containers::{AnyObject, InPlace, List, Map, Nullable, Object, Then, in_place, lenient, open, strict};
 pub use kind::{Absent, Document, Kind, MemberReader, of};
-pub use kinds::{Choice, Flag, KEY, KEY_BYTES_MAX, Number, Parsed, TEXT, Text, Whole, number, whole};
+pub use kinds::{Anything, Choice, Flag, KEY, KEY_BYTES_MAX, Number, Parsed, TEXT, Text, Whole, number, whole};
 pub use pattern::{TOKEN, is_token};
 
 /// Declares an object of a document.

@@ -2,11 +2,11 @@
 
 use super::budget::RouteBudget;
 use super::experiment;
-use super::kinds::{Anything, SHARE};
+use super::kinds::SHARE;
 use super::route::Goals;
 use crate::conditions;
 use crate::diagnostics::{Node, Path, Problems};
-use crate::document::{Absent, KEY, Kind, List, MemberReader, Nullable, TEXT, lenient, schema, whole};
+use crate::document::{Absent, Anything, KEY, Kind, List, MemberReader, Nullable, TEXT, lenient, schema, whole};
 use crate::effect_policy::EffectPolicy;
 use crate::format::{Compiled, Options};
 use crate::request_headers::RequestHeaders;

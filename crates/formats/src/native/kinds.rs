@@ -42,25 +42,6 @@ pub(super) const SLOTS: Then<List<Whole<u32>>, (u32, u32)> = Then {
     },
 };
 
-/// Any value, which is ignored.
-pub(super) struct Anything;
-
-impl Kind for Anything {
-    type Value = ();
-
-    fn expected(&self) -> String {
-        "any value".to_owned()
-    }
-
-    fn read(&self, _: Node<'_>, _: &mut Problems) -> Option<()> {
-        Some(())
-    }
-
-    fn schema(&self) -> Value {
-        json!({})
-    }
-}
-
 /// A condition in GrowthBook's language.
 pub(super) struct Audience;
 

@@ -26,7 +26,7 @@ fn experiments() -> Experiments {
 
 #[test]
 fn cluster_alone_gets_the_defaults() {
-    let config = accepted(&json!({"experiments": {"cluster": "experiments"}}));
+    let config = accepted(&json!({"$schema": "./plugin.schema.json", "experiments": {"cluster": "experiments"}}));
     let expected = PluginConfig {
         experiments: Experiments {
             source: Some(Source {
@@ -67,6 +67,7 @@ fn cluster_alone_gets_the_defaults() {
         effects: None,
         response: Response { downstream_private: true, validators_per_variant: false, debug_header: None },
         events: None,
+        editor: (),
     };
     assert_eq!(config, expected);
 
@@ -271,6 +272,7 @@ fn every_field_is_read() {
             retry: Retry { backoff_min_ms: 10, backoff_max_ms: 10, lease_ms: 200 },
             fallback: None,
         }),
+        editor: (),
     };
     assert_eq!(config, expected);
     let preview = config.request.preview.as_ref().unwrap();
