@@ -6,13 +6,14 @@
 use edgesplit_testkit::browser::Browser;
 use edgesplit_testkit::client::Client;
 use edgesplit_testkit::command::program;
+use edgesplit_testkit::envoy::{Directory, find_binary};
 use edgesplit_testkit::page::has_curl;
 use edgesplit_testkit::{DEADLINE, eventually, installed, send_signal};
 use serde_json::Value;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 
@@ -33,6 +34,11 @@ impl Drop for Running {
 /// Demos look for the same ports: one at a time.
 static DEMO: Mutex<()> = Mutex::new(());
 
+/// The path of the Envoy, which is valid in any folder.
+fn envoy() -> PathBuf {
+    fs::canonicalize(find_binary().unwrap()).unwrap()
+}
+
 fn demo() -> Command {
     let mut demo = Command::new(program());
     demo.arg("demo").env_remove("EXPERIMENTS");
@@ -46,8 +52,7 @@ fn demo_runs_on_the_envoy_of_func_e_and_ends_by_itself() {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("func-e");
     fs::create_dir_all(&folder).unwrap();
     let (asked, launcher) = (folder.join("asked"), folder.join("func-e"));
-    let envoy = fs::canonicalize(edgesplit_testkit::envoy::find_binary().unwrap()).unwrap();
-    let script = format!("#!/bin/sh\necho \"$@ $ENVOY_VERSION\" >{}\necho {}\n", asked.display(), envoy.display());
+    let script = format!("#!/bin/sh\necho \"$@ $ENVOY_VERSION\" >{}\necho {}\n", asked.display(), envoy().display());
     fs::write(&launcher, script).unwrap();
     fs::set_permissions(&launcher, fs::Permissions::from_mode(0o755)).unwrap();
     let path = std::env::join_paths(
@@ -169,6 +174,52 @@ fn demos_that_start_at_once_share_no_port() {
     different.dedup();
     assert_eq!((ports.len(), different.len()), (14, 14), "{ports:?}");
     demos.into_iter().zip(introductions).for_each(|(demo, introduction)| end(demo, introduction));
+}
+
+/// The last line of the recipe of `make build`, for a command in `target/` of the present folder.
+fn replace_command() -> String {
+    let mut make = Command::new("make");
+    make.args(["--dry-run", "build", "CARGO_TARGET_DIR=target"]).current_dir(env!("CARGO_MANIFEST_DIR"));
+    let output = make.env_remove("MAKEFLAGS").output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let recipe = String::from_utf8_lossy(&output.stdout).into_owned();
+    recipe
+        .lines()
+        .next_back()
+        .filter(|line| line.contains("dist/edgesplit"))
+        .unwrap_or_else(|| panic!("{recipe}"))
+        .to_owned()
+}
+
+#[test]
+fn build_beside_a_running_demo_does_not_disturb_it() {
+    let _one = DEMO.lock().unwrap_or_else(PoisonError::into_inner);
+    let folder = Directory::new().unwrap();
+    let command = folder.file("dist/edgesplit");
+    for copy in [command.clone(), folder.file("target/release/edgesplit")] {
+        fs::create_dir_all(copy.parent().unwrap()).unwrap();
+        fs::copy(program(), copy).unwrap();
+    }
+    let demo = Command::new(&command)
+        .arg("demo")
+        .env_remove("EXPERIMENTS")
+        .env("ENVOY", envoy())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn();
+    let mut demo = Running(demo.unwrap());
+    let introduction = Introduction::of(&mut demo);
+    let inode = || fs::metadata(&command).unwrap().ino();
+    let before = inode();
+    let output = Command::new("sh").args(["-c", &replace_command()]).current_dir(folder.file("")).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_ne!(inode(), before, "the file is another one");
+    let proxy = introduction.port("through the filter");
+    eventually(DEADLINE, "the demo goes on", || {
+        let reply = Client::new(proxy).get("/checkout").header("x-user-id", "ben").send();
+        reply.text().contains("x-ab-assignments").then_some(())
+    });
+    end(demo, introduction);
 }
 
 #[test]
