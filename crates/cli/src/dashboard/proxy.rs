@@ -1,7 +1,7 @@
 //! The observations of one Envoy.
 
 use super::sample::{Counter, Name, Sample};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// How long a loss counts as recent.
 const RECENT_LOSS_MS: u64 = 60_000;
@@ -34,6 +34,8 @@ pub(super) struct Proxy {
     settled: BTreeMap<Name, u64>,
     /// When requests last passed without a config.
     no_config_ms: Option<u64>,
+    /// The experiments whose weights are others than in the answer before, as in the names of metrics.
+    pub(super) reweighted: BTreeSet<String>,
     /// Recent losses: when each was seen, and how many events.
     losses: VecDeque<(u64, u64)>,
 }
@@ -56,6 +58,7 @@ impl Proxy {
                 return None;
             }
         };
+        self.reweighted.clear();
         let mut gained = Vec::new();
         let delivered = |sample: &Sample| sample.event("delivered");
         let is_stuck = match &self.sample {
@@ -78,6 +81,9 @@ impl Proxy {
                     (counter, more)
                 };
                 gained.extend(sample.counters().map(more).filter(|(_, more)| *more > 0));
+                let is_other = |name, weights| before.weights.get(name).is_some_and(|before| before != weights);
+                let other = sample.weights.iter().filter(|(name, weights)| is_other(*name, *weights));
+                self.reweighted.extend(other.map(|((experiment, _), _)| experiment.clone()));
                 let passed = |sample: &Sample| sample.errors.get("no_config").copied().unwrap_or(0);
                 if since(passed(&sample), passed(before)) > 0 {
                     self.no_config_ms = Some(now_ms);

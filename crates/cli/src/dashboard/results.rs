@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 /// The most goals of an experiment that are shown.
 const GOALS_MAX: usize = 20;
 
-/// The decisions of an experiment by reason, the most frequent first.
+/// The decisions of an experiment by reason, the most frequent first. The reason of all decisions about an experiment that is
+/// paused or invalid is not counted.
 pub(super) fn reasons(view: &ExperimentView, sample: &Sample) -> Vec<Value> {
     let name = name_part(&view.key);
     let of_experiment = sample.reasons.range((name.clone(), String::new())..).take_while(|((key, _), _)| *key == name);
@@ -23,7 +24,15 @@ pub(super) fn reasons(view: &ExperimentView, sample: &Sample) -> Vec<Value> {
         let (is_in, meaning) = meaning(reason);
         json!({"reason": reason, "count": count, "share": share(count), "in_experiment": is_in, "meaning": meaning})
     };
-    counts.into_iter().map(reason).collect()
+    let current = match view.state {
+        "paused" => Some(("paused", "now the reason of every decision: no visitor is in it")),
+        "invalid" => Some(("disabled", "now the reason of every decision: the experiment is invalid")),
+        _ => None,
+    };
+    let current = current.map(|(reason, meaning)| {
+        json!({"reason": reason, "count": null, "share": null, "in_experiment": false, "meaning": meaning})
+    });
+    current.into_iter().chain(counts.into_iter().map(reason)).collect()
 }
 
 /// Whether a reason puts visitors into the experiment, and its meaning. Both are unknown for a vendor's own reasons.
@@ -125,6 +134,16 @@ mod tests {
                 ("of_a_vendor", &json!(0.1), &Value::Null)
             ]
         );
+    }
+
+    #[test]
+    fn state_is_the_reason_of_paused_and_invalid_experiments() {
+        let sample = sample(&[("decisions.experiment.nav.reason.bucketed", 60)]);
+        for (state, expected) in [("paused", "paused"), ("invalid", "disabled"), ("ended", "bucketed")] {
+            let found = reasons(&ExperimentView { state, ..view() }, &sample);
+            let count = if expected == "bucketed" { json!(60) } else { Value::Null };
+            assert_eq!((&found[0]["reason"], &found[0]["count"]), (&json!(expected), &count));
+        }
     }
 
     #[test]

@@ -56,6 +56,8 @@ pub(super) struct Sample {
     pub(super) responses: BTreeMap<Name, Responses>,
     /// Visitors of a variant who reached a goal, by the goal.
     pub(super) goals: BTreeMap<(Name, String), u64>,
+    /// The weights by which proxies decide, in 1/10,000.
+    pub(super) weights: BTreeMap<Name, BTreeSet<u64>>,
     /// Decisions by experiment and reason.
     pub(super) reasons: BTreeMap<(String, String), u64>,
     /// The number of proxies on which guardrails have switched a variant off.
@@ -124,6 +126,10 @@ impl Sample {
                 && self.reasons.len() < REASONS_MAX
             {
                 *self.reasons.entry((experiment.to_owned(), reason.to_owned())).or_insert(0) += value;
+            }
+        } else if let Some(rest) = name.strip_prefix("weights.experiment.") {
+            if let Some(name) = variant(rest).filter(|_| self.weights.len() < VARIANTS_MAX) {
+                self.weights.entry(name).or_default().insert(value);
             }
         } else if let Some(rest) = name.strip_prefix("guardrail.off.experiment.") {
             if let Some(name) = variant(rest).filter(|_| value > 0) {
@@ -210,6 +216,9 @@ impl Sample {
         add(&mut self.off, &other.off);
         add(&mut self.goals, &other.goals);
         add(&mut self.reasons, &other.reasons);
+        for (name, more) in &other.weights {
+            self.weights.entry(name.clone()).or_default().extend(more);
+        }
         for (name, more) in &other.responses {
             let sum = self.responses.entry(name.clone()).or_default();
             *sum = sum.plus(*more);

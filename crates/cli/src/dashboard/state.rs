@@ -23,7 +23,7 @@ pub(super) struct State {
     config_error: Option<ConfigError>,
     /// The names of revisions, the newest last.
     revisions: VecDeque<(u64, String)>,
-    /// When the weights of experiments were changed, by their keys.
+    /// When the weights of experiments were changed, in the config or on a proxy, by their keys.
     weights_changed_ms: BTreeMap<String, u64>,
     /// The first exposures of experiments that the config does not have, as in the names of metrics.
     unknown: BTreeSet<String>,
@@ -116,6 +116,9 @@ impl State {
                 gained.iter().map(|(((experiment, _), _), _)| experiment).filter(|name| !known.contains(*name));
             self.unknown.extend(unknown.cloned());
             self.history.add(at, gained);
+            let keys = self.config.experiments.iter().map(|one| &one.key);
+            let changed = keys.filter(|key| proxy.reweighted.contains(&name_part(key)));
+            self.weights_changed_ms.extend(changed.map(|key| (key.clone(), now_ms)));
         }
         let queued = self.proxies.iter().filter_map(|proxy| Some(proxy.current()?.queued_events));
         self.history.set_queued(queued.reduce(|sum, more| sum + more));

@@ -49,6 +49,6 @@ function reasons(node, list) {
   setHidden(node, list.length === 0);
   const cells = () => [element("th", { scope: "row" }), element("td", { class: "n" }), element("td", { class: "n" }), element("td")];
   rows(node.querySelector("tbody"), list, cells, (line, { reason, count, share, meaning }) => {
-    [reason, number.format(count), percent(share), meaning].forEach((text, at) => setText(line.children[at], text));
+    [reason, shown(count), percent(share), meaning].forEach((text, at) => setText(line.children[at], text));
   });
 }

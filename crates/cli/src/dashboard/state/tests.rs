@@ -14,7 +14,7 @@ fn stats(pairs: &[(&str, u64)]) -> BTreeMap<String, u64> {
 }
 
 fn sample_with(control: u64, green: u64, queued: u64, more: &[(&str, u64)]) -> Sample {
-    let all = [
+    let mut all = BTreeMap::from([
         ("exposures.experiment.nav.variant.control", control),
         ("exposures.experiment.nav.variant.green", green),
         ("events.emitted", control + green),
@@ -25,8 +25,7 @@ fn sample_with(control: u64, green: u64, queued: u64, more: &[(&str, u64)]) -> S
         ("config.revision_hash", revision_hash(Some("r1"))),
         ("wasm.envoy.wasm.runtime.v8.created", 4),
         ("wasm.envoy.wasm.runtime.v8.active", 4),
-    ];
-    let mut all: BTreeMap<&str, u64> = all.into();
+    ]);
     all.extend(more.iter().copied());
     Sample::new(&stats(&all.into_iter().collect::<Vec<_>>()))
 }
@@ -303,12 +302,16 @@ fn mismatch_has_its_causes_and_changed_weights_are_the_first() {
     }
     watched.0.set_config(Ok(changed));
     let seen = watched.then(Ok(sample(900, 400, 0)), Ok(sample(400, 590, 0)));
-    assert_eq!(
-        causes(&seen)[0],
-        json!({"cause": "changed weights", "support": "likely", "evidence": "The weights were changed 1 s ago: the shares mix both."})
-    );
+    let evidence = "The weights were changed 1 s ago: the shares mix both.";
+    assert_eq!(causes(&seen)[0], json!({"cause": "changed weights", "support": "likely", "evidence": evidence}));
     let seen = watched.then(Ok(sample(1_000_000, 1_500_000, 0)), Ok(sample(400, 590, 0)));
     assert_eq!(causes(&seen), json!([]), "a plausible split needs no cause");
+    let mut watched = Watched::new();
+    for (weight, expected) in [(6_000, "A proxy gives green to 60.0 %"), (5_000, "The weights were changed 0 s ago")] {
+        let proxy = sample_with(900, 400, 0, &[("weights.experiment.nav.variant.green", weight)]);
+        let seen = watched.then(Ok(proxy), Ok(sample(400, 590, 0)));
+        assert!(causes(&seen)[0]["evidence"].to_string().contains(expected), "{seen}");
+    }
 }
 
 #[test]

@@ -77,11 +77,27 @@ impl Evidence<'_> {
     }
 
     fn weights(&self) -> Cause {
-        let (support, evidence) = match self.weights_changed_s {
-            Some(ago_s) => (Support::Likely, format!("The weights were changed {ago_s} s ago: the shares mix both.")),
-            None => (Support::Unlikely, "The weights have not changed since the dashboard started.".to_owned()),
+        let (support, evidence) = match (self.weights_changed_s, self.other_weight()) {
+            (Some(ago_s), _) => {
+                (Support::Likely, format!("The weights were changed {ago_s} s ago: the shares mix both."))
+            }
+            (None, Some((variant, weight))) => {
+                let text = "of the visitors, which is not its weight in the config here.";
+                (Support::Likely, format!("A proxy gives {variant} to {} {text}", percent(weight as f64 / 10_000.0)))
+            }
+            (None, None) => (Support::Unlikely, "The weights have not changed since the dashboard started.".to_owned()),
         };
         Cause { name: "changed weights", support, evidence }
+    }
+
+    /// The first variant with another weight on a proxy, and that weight.
+    fn other_weight(&self) -> Option<(&str, u64)> {
+        self.experiment.variants.iter().find_map(|variant| {
+            let name = (name_part(&self.experiment.key), name_part(&variant.key));
+            let own = u64::from(variant.weight?);
+            let other = self.sum.weights.get(&name)?.iter().find(|weight| **weight != own)?;
+            Some((variant.key.as_str(), *other))
+        })
     }
 
     fn responses(&self, at: usize) -> Responses {
@@ -262,6 +278,11 @@ mod tests {
         assert_eq!(first(&ids, private), ("refused ids", Support::Possible));
         assert_eq!(first(&[("events.rejected", 3)], private), ("losses", Support::Possible));
         assert_eq!(causes(&[], None, Some(5))[0], ("changed weights", Support::Likely));
+        let weight = |of: u64| {
+            let gauge = [("weights.experiment.nav.variant.green", of)];
+            first(&[&responses(errors)[..], &gauge].concat(), private).0
+        };
+        assert_eq!((weight(7_000), weight(5_000)), ("changed weights", "server errors"));
     }
 
     #[test]
