@@ -72,9 +72,15 @@ plain-module: setup ## build the module with cargo alone, and run end-to-end tes
 	cargo build --locked --release --target $(WASM_TARGET) --target-dir $(PLAIN)
 	EDGESPLIT_MODULE=$(PLAIN)/$(WASM_TARGET)/release/edgesplit.wasm cargo test --locked --test e2e_decisions --test e2e_events --test e2e_request
 
-conformance: build tests/conformance/node_modules ## compare decisions with the vendors' SDKs (needs node): PAYLOADS=2000 SEED=1
+conformance: build tests/conformance/node_modules tests/conformance/venv ## compare decisions with the vendors' SDKs (needs node): PAYLOADS=2000 SEED=1
 	cargo build --locked --release --package edgesplit-formats --example reports
 	node tests/conformance/compare.mjs dist/edgesplit $(CARGO_TARGET_DIR)/release/examples/reports $(PAYLOADS) $(or $(SEED),1)
+	tests/conformance/venv/bin/python tests/conformance/compare_posthog.py dist/edgesplit $(PAYLOADS) $(or $(SEED),1)
+
+tests/conformance/venv: tests/conformance/requirements.txt
+	python3 -m venv --clear $@
+	$@/bin/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: --requirement $<
+	touch $@
 
 tests/conformance/node_modules: tests/conformance/package-lock.json
 	npm ci --prefix tests/conformance --ignore-scripts --no-audit --no-fund --silent

@@ -106,7 +106,9 @@ install_node() {
   local missing=()
   has node || missing+=(nodejs)
   has npm || missing+=(npm)
-  install_packages "node and npm" "${missing[@]}"
+  # For the SDK of PostHog.
+  python3 -c "import ensurepip, venv" 2>/dev/null || missing+=(python3-venv)
+  install_packages "node, npm and python3-venv" "${missing[@]}"
 }
 
 install_valgrind() {

@@ -74,9 +74,11 @@ export function reported(visitor) {
   return visitor;
 }
 
-function reason(flag, key, { variationKey, shards }) {
+/** The reason that `libdd-ffe` gives for a split of an allocation. */
+export function reason(flag, key, variationKey) {
   const { rules, startAt, endAt, splits } = flag.allocations.find((allocation) => allocation.key === key);
-  const isFull = ({ ranges }) => ranges.some(({ start, end }) => start === 0 && end === flag.totalShards);
+  const { shards } = splits.find((split) => split.variationKey === variationKey);
+  const isFull = ({ ranges, totalShards = flag.totalShards }) => ranges.some(({ start, end }) => start === 0 && end === totalShards);
   if (rules?.length) return "targeting_match";
   if (splits.length > 1) return "split";
   if ((startAt || endAt) && shards.every(isFull)) return "default";
@@ -98,8 +100,7 @@ export function sdk({ flags }) {
       const experiment = `${key}-${allocation}`;
       if (found.doLog) events.push({ featureFlag: key, allocation, experiment, variation: variant, subject: id, ...found.extraLogging });
       const value = flag.variationType === "JSON" ? JSON.parse(found.variation.value) : found.variation.value;
-      const split = flag.allocations.find((other) => other.key === allocation).splits.find((other) => other.variationKey === variant);
-      const kind = reason(flag, allocation, split);
+      const kind = reason(flag, allocation, variant);
       return [key, { kind, variant, experiment, value, in_experiment: found.doLog, reason: kind }];
     });
     return { decisions: Object.fromEntries(decisions), reports: { events }, count: decisions.length };
