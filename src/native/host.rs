@@ -6,7 +6,7 @@ use super::abi::{
     RESPONSE_CODE_DETAILS, RESPONSE_HEADERS,
 };
 use super::links::Links;
-use super::response::LocalResponse;
+use super::response::{LocalResponse, has_controls};
 use edgesplit_engine::printable::printable;
 use edgesplit_filter::host::{
     CODE_DETAILS, Call, DispatchError, Headers, Host, HostError, MetricKind, Reply, SetError, Shared, StreamHost,
@@ -30,18 +30,28 @@ const FEW_HEADERS: usize = 64;
 unsafe fn header_map(headers: &[Header]) -> HeaderMap {
     // Each has two lengths of 4 bytes, and a NUL behind each text.
     let bytes = headers.iter().map(|header| header.name.len + header.value.len + 10);
-    let mut block = Vec::with_capacity(4 + bytes.sum::<usize>());
-    block.extend_from_slice(&(headers.len() as u32).to_le_bytes());
+    let mut block = vec![0; 4 + bytes.sum::<usize>()];
+    let mut rest = block.as_mut_slice();
+    put(&mut rest, &(headers.len() as u32).to_le_bytes());
     for Header { name, value } in headers {
-        block.extend_from_slice(&(name.len as u32).to_le_bytes());
-        block.extend_from_slice(&(value.len as u32).to_le_bytes());
+        put(&mut rest, &(name.len as u64 | (value.len as u64) << 32).to_le_bytes());
     }
-    for text in headers.iter().flat_map(|header| [header.name, header.value]) {
-        // SAFETY: as the caller promises.
-        block.extend_from_slice(unsafe { text.as_slice() });
-        block.push(0);
+    for Header { name, value } in headers {
+        for text in [name, value] {
+            // SAFETY: as the caller promises.
+            put(&mut rest, unsafe { text.as_slice() });
+            rest = rest.get_mut(1..).unwrap_or_default();
+        }
     }
     HeaderMap::from_block(block)
+}
+
+/// Copies bytes to the beginning of the free part of a block. Checks of a growing vector's room would take longer than the copies.
+fn put(rest: &mut &mut [u8], bytes: &[u8]) {
+    if let Some((place, after)) = std::mem::take(rest).split_at_mut_checked(bytes.len()) {
+        place.copy_from_slice(bytes);
+        *rest = after;
+    }
 }
 
 /// Envoy, as one hook reaches it.
@@ -97,8 +107,7 @@ impl<'a> Proxy<'a> {
             return answer.change(name, value, is_added);
         }
         let Some(stream) = self.stream else { return };
-        // Envoy checks no value, and a line break would split the response.
-        if value.is_some_and(|value| value.iter().any(|byte| byte.is_ascii_control() && *byte != b'\t')) {
+        if value.is_some_and(has_controls) {
             return self.log(log::Level::Warn, &format!("the value of {name} has control characters, and is left out"));
         }
         let (set, add) = (self.links.callbacks.http_set_header, self.links.callbacks.http_add_header);

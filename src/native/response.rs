@@ -7,6 +7,12 @@ use edgesplit_filter::http::headers::HeaderMap;
 /// The details of such responses in Envoy's access log.
 const DETAILS: &str = "edgesplit";
 
+/// Whether the value of a header has control characters. Envoy checks no value, and a line break would split the response.
+pub(crate) fn has_controls(value: &[u8]) -> bool {
+    // Without an early end, the compiler compares many bytes at once.
+    value.iter().fold(false, |found, byte| found | (byte.is_ascii_control() & (*byte != b'\t')))
+}
+
 /// A response that is not sent yet.
 #[derive(Debug)]
 pub(crate) struct LocalResponse {
@@ -38,9 +44,7 @@ impl LocalResponse {
     /// Sends it. Envoy calls further hooks of the stream meanwhile.
     #[allow(unsafe_code, reason = "the host is reached through foreign functions")]
     pub(crate) fn send(self, callbacks: &Callbacks, stream: Opaque) {
-        // Envoy checks no value, and a line break would split the response.
-        let is_valid = |value: &[u8]| !value.iter().any(|byte| byte.is_ascii_control() && *byte != b'\t');
-        let valid = self.headers.iter().filter(|(_, value)| is_valid(value));
+        let valid = self.headers.iter().filter(|(_, value)| !has_controls(value));
         let headers: Vec<Header> =
             valid.map(|(name, value)| Header { name: Bytes::of(name.as_bytes()), value: Bytes::of(value) }).collect();
         let (status, details) = (u32::from(self.status), Bytes::of(DETAILS.as_bytes()));
