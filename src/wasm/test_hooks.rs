@@ -1,7 +1,7 @@
 //! Hooks of the module for tests: a crash on request, and a count of allocations.
 #![allow(unsafe_code, reason = "an allocator is unsafe")]
 
-use crate::abi::Proxy;
+use super::abi::Proxy;
 use edgesplit_filter::host::{Headers, StreamHost};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicU64, Ordering};
