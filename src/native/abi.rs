@@ -57,10 +57,6 @@ pub(crate) struct Header {
     pub(crate) value: Bytes,
 }
 
-impl Header {
-    pub(crate) const EMPTY: Header = Header { name: Bytes::EMPTY, value: Bytes::EMPTY };
-}
-
 /// Header maps.
 pub(crate) const REQUEST_HEADERS: u32 = 0;
 pub(crate) const RESPONSE_HEADERS: u32 = 2;

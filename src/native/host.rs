@@ -14,6 +14,7 @@ use edgesplit_filter::host::{
 };
 use edgesplit_filter::http::headers::HeaderMap;
 use std::cell::{Cell, RefCell};
+use std::mem::MaybeUninit;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The request header that names the leg before, after an internal redirect. No property of the old stream survives one, but
@@ -241,20 +242,20 @@ impl StreamHost for Proxy<'_> {
         let callbacks = self.links.callbacks;
         // SAFETY: the stream is valid during its hook.
         let count = unsafe { (callbacks.http_get_headers_size)(stream, map) };
-        let (mut few, mut many) = ([Header::EMPTY; FEW_HEADERS], Vec::new());
-        let headers = match few.get_mut(..count) {
-            Some(few) => few,
-            None => {
-                many.resize(count, Header::EMPTY);
-                many.as_mut_slice()
-            }
+        // Neither is filled with anything first: that would take longer than reading the headers.
+        let (mut few, mut many) = ([const { MaybeUninit::<Header>::uninit() }; FEW_HEADERS], Vec::new());
+        let room: *mut Header = if count <= FEW_HEADERS {
+            few.as_mut_ptr().cast()
+        } else {
+            many.reserve_exact(count);
+            many.as_mut_ptr()
         };
         // SAFETY: there is room for as many headers as Envoy has.
-        if !unsafe { (callbacks.http_get_headers)(stream, map, headers.as_mut_ptr()) } {
+        if !unsafe { (callbacks.http_get_headers)(stream, map, room) } {
             return HeaderMap::default();
         }
-        // SAFETY: Envoy's bytes are valid until a header changes.
-        unsafe { header_map(headers) }
+        // SAFETY: Envoy has written all of them, and its bytes are valid until a header changes.
+        unsafe { header_map(std::slice::from_raw_parts(room, count)) }
     }
 
     fn response_status(&self) -> Option<u16> {

@@ -36,6 +36,7 @@ unsafe extern "C" {
     fn envoy_dynamic_module_callback_http_get_headers(envoy: *mut c_void, map: u32, headers: *mut Header) -> bool;
     fn envoy_dynamic_module_callback_http_add_header(envoy: *mut c_void, map: u32, name: Buffer, value: Buffer)
     -> bool;
+    fn envoy_dynamic_module_callback_http_clear_route_cache(envoy: *mut c_void);
 }
 
 fn read(envoy: *mut c_void, map: u32) {
@@ -79,6 +80,9 @@ extern "C" fn envoy_dynamic_module_on_http_filter_request_headers(
     read(envoy, REQUEST);
     add(envoy, REQUEST, "x-ab-assignments", crate::ASSIGNMENTS);
     add(envoy, REQUEST, "x-ab-cache-key", crate::CACHE_KEY);
+    // In wasm, Envoy does so by itself: routes may match the new headers.
+    // SAFETY: the stream is valid during its hook.
+    unsafe { envoy_dynamic_module_callback_http_clear_route_cache(envoy) };
     CONTINUE
 }
 
