@@ -115,7 +115,8 @@ impl Registry {
 
     /// Makes the changes that waited for a request.
     pub(crate) fn flush(&self, callbacks: &Callbacks, stream: Opaque) {
-        if !self.waits.swap(false, Ordering::Relaxed) {
+        // Read first: every request looks, and a write would take the value from the other workers.
+        if !self.waits.load(Ordering::Relaxed) || !self.waits.swap(false, Ordering::Relaxed) {
             return;
         }
         let known = &mut *self.known();

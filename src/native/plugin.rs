@@ -63,6 +63,10 @@ impl Plugin {
 
     /// The regular work of all workers, on Envoy's main thread.
     pub(crate) fn tick(&self) {
+        if let Some(ticks) = &self.ticks {
+            // Before anything can panic: the ticks go on.
+            ticks.arrived();
+        }
         let proxy = Proxy::main(&self.links);
         // First, because the counts of events are flushed before the events can be delivered.
         self.siblings.iter().for_each(|sibling| lock(sibling).tick(&proxy));
@@ -86,7 +90,7 @@ impl Plugin {
     fn follow(&self, proxy: &Proxy<'_>, control: &Worker) {
         self.siblings.iter().for_each(|sibling| lock(sibling).follow(proxy, control));
         if let Some(ticks) = &self.ticks {
-            ticks.arrived(control.tick_period_ms());
+            ticks.set_period(control.tick_period_ms());
         }
     }
 

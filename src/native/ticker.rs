@@ -52,9 +52,13 @@ impl Ticks {
         Ok(ticks)
     }
 
-    /// Notes that a tick has arrived, and how long to wait for the next one.
-    pub(crate) fn arrived(&self, period_ms: u64) {
+    /// Notes that a tick has arrived.
+    pub(crate) fn arrived(&self) {
         self.is_due.store(false, Ordering::Relaxed);
+    }
+
+    /// Sets how long to wait for the next tick.
+    pub(crate) fn set_period(&self, period_ms: u64) {
         if self.period_ms.swap(period_ms, Ordering::Relaxed) > period_ms {
             CHANGED.notify_all();
         }

@@ -121,7 +121,8 @@ impl AssignmentSets {
         if let Some(count) = set.responses.get(class.wrapping_sub(1)) {
             // Only the thread of the worker counts, so nothing comes between.
             count.store(count.load(Relaxed).saturating_add(1), Relaxed);
-            if !set.is_counted.swap(true, Relaxed) {
+            if !set.is_counted.load(Relaxed) {
+                set.is_counted.store(true, Relaxed);
                 return self.note(set);
             }
         }
