@@ -2,7 +2,7 @@
 #![allow(missing_docs)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use edgesplit_testkit::bootstrap::{EnvoyOptions, Plugin};
+use edgesplit_testkit::bootstrap::{ENVOY_VERSION, EnvoyOptions, Plugin};
 use edgesplit_testkit::client::Client;
 use edgesplit_testkit::envoy::Envoy;
 use edgesplit_testkit::module_under_test::use_native;
@@ -79,4 +79,45 @@ fn invalid_configuration_is_refused_with_its_problem() {
     let options = native(services.proxy_options().plugin(Plugin::unchecked(invalid)));
     let log = Envoy::refuses_to_start(&options);
     assert!(log.contains("experiments.refresh") && log.contains("soon"), "{log}");
+}
+
+/// The options with `per_filter` as the filter's configuration of the route `/off`.
+fn with_route(options: EnvoyOptions, per_filter: Value) -> EnvoyOptions {
+    const ROUTES: &str = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/route_config\
+                          /virtual_hosts/0/routes";
+    options.adjust(move |bootstrap| {
+        let routes = bootstrap.pointer_mut(ROUTES).unwrap().as_array_mut().unwrap();
+        let mut off = routes[0].clone();
+        off["match"] = json!({"prefix": "/off"});
+        off["typed_per_filter_config"] = json!({"envoy.filters.http.wasm": per_filter});
+        routes.insert(0, off);
+        use_native(bootstrap);
+    })
+}
+
+#[test]
+fn routes_can_disable_the_filter_and_not_configure_it() {
+    let services = Services::start(&json!({}));
+    let inline = json!({"experiments": {"inline": document(&[experiment("nav", json!({}))])},
+                        "visitor": {"id": [{"header": "x-user-id"}]}});
+    let disabled = json!({"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "disabled": true});
+    let envoy = Envoy::start(&with_route(services.options(&inline), disabled));
+    for (path, expected) in [("/", vec!["nav=green"]), ("/off", vec![])] {
+        let reply = envoy.client().get(path).header("x-user-id", "u1").send();
+        assert_eq!(
+            (reply.status, echoed(&reply, "x-ab-assignments")),
+            (200, expected.into_iter().map(str::to_owned).collect())
+        );
+    }
+    if *ENVOY_VERSION < [1, 39] {
+        // That version finds modules of routes by their names only.
+        return;
+    }
+    let configured = json!({
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.dynamic_modules.v3.DynamicModuleFilterPerRoute",
+        "dynamic_module_config": {"module": {"local": {"filename": root().join("dist/libedgesplit.so")}}},
+        "filter_name": "demo",
+    });
+    let log = Envoy::refuses_to_start(&with_route(services.options(&inline), configured));
+    assert!(log.contains("routes have no configuration of their own"), "{log}");
 }

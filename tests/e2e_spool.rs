@@ -3,12 +3,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use edgesplit_filter::spool::{Contents, read};
-use edgesplit_testkit::bootstrap::{EnvoyOptions, Plugin};
+use edgesplit_testkit::bootstrap::{ENVOY_VERSION, EnvoyOptions, Plugin};
 use edgesplit_testkit::client::{Client, Outgoing};
 use edgesplit_testkit::envoy::{Directory, Envoy, find_binary};
 use edgesplit_testkit::load::{self, Pace};
 use edgesplit_testkit::module_under_test::{skips_native, use_native};
 use edgesplit_testkit::server::Behaviour;
+use edgesplit_testkit::skip::skip;
 use edgesplit_testkit::stack::{Accounts, Services, document, experiment};
 use edgesplit_testkit::{DEADLINE, eventually, eventually_eq};
 use serde_json::{Value, json};
@@ -208,6 +209,9 @@ impl Drop for HotEnvoy {
 
 #[test]
 fn hot_restart_delivers_the_events_of_the_parent_once() {
+    if *ENVOY_VERSION < [1, 39] {
+        return skip("Envoy 1.38 shows the metrics of a native module with its next request only");
+    }
     let directory = Directory::new().unwrap();
     let (spool, base) = (directory.file("spool"), directory.file("base"));
     let services = Services::start(&json!({}));

@@ -126,7 +126,7 @@ impl<'a> Replaceable<'a> {
             let listener = listeners.into_iter().find(|listener| listener["name"] == "replaced")?;
             u16::try_from(listener["local_address"]["socket_address"]["port_value"].as_u64()?).ok()
         });
-        Replaceable { services, file, envoy, port }
+        Replaceable { services, file, envoy: envoy.with_port(port), port }
     }
 
     /// Replaces the listener by one with this configuration of the filter.

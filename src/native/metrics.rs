@@ -8,7 +8,7 @@ use super::abi::{Bytes, Callbacks, METRIC_OK, Opaque};
 use edgesplit_filter::host::MetricKind;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 /// A metric with labels, of which each set of values is a metric for the filter.
 struct Family {
@@ -61,6 +61,9 @@ pub(crate) struct Registry {
     /// Whether changes wait for a request.
     waits: AtomicBool,
 }
+
+/// The counts by name that ended configs could not make any more: on Envoy 1.38, metrics change during requests only.
+static LEFT: LazyLock<Mutex<HashMap<String, u64>>> = LazyLock::new(Mutex::default);
 
 #[derive(Debug, Default)]
 struct Known {
@@ -127,9 +130,43 @@ impl Registry {
         }
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Leaves the counts that still wait for a request to the other configs of the plugin.
+    pub(crate) fn leave(&self) {
+        let known = self.known();
+        let mut left = lock(&LEFT);
+        for (name, number) in &known.by_name {
+            let is_counter =
+                known.metrics.get(*number as usize).is_some_and(|metric| metric.kind == MetricKind::Counter);
+            if let Some(value) = known.waiting.get(number).filter(|_| is_counter) {
+                *left.entry(name.clone()).or_default() += value;
+            }
+        }
     }
+
+    /// Takes over the counts that ended configs of the plugin have left.
+    pub(crate) fn take_over(&self) {
+        let mut left = lock(&LEFT);
+        if left.is_empty() {
+            return;
+        }
+        let Known { by_name, waiting, .. } = &mut *self.known();
+        left.retain(|name, value| {
+            let number = by_name.get(name);
+            if let Some(number) = number {
+                *waiting.entry(*number).or_default() += *value;
+                self.waits.store(true, Ordering::Relaxed);
+            }
+            number.is_none()
+        });
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        lock(&self.known)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Metric {

@@ -54,3 +54,35 @@ impl LocalResponse {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_with_control_characters_are_not_sent() {
+        for (value, expected) in [
+            (&b"a\tb \xff"[..], false),
+            (b"", false),
+            (b"a\r\nset-cookie: b", true),
+            (b"a\nb", true),
+            (b"\0", true),
+            (b"\x7f", true),
+        ] {
+            assert_eq!(has_controls(value), expected, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn headers_change_before_the_response_is_sent() {
+        let mut response = LocalResponse::new(302, &[("location", "/a")]);
+        response.change("set-cookie", Some(b"a=1"), true);
+        response.change("set-cookie", Some(b"b=2"), true);
+        response.change("location", Some(b"/b"), false);
+        response.change("cache-control", None, false);
+        let headers = response.headers();
+        assert_eq!(headers.get(":status"), Some(&b"302"[..]));
+        assert_eq!(headers.all("location").collect::<Vec<_>>(), [b"/b"]);
+        assert_eq!(headers.all("set-cookie").collect::<Vec<_>>(), [b"a=1", b"b=2"]);
+    }
+}

@@ -2,7 +2,6 @@
 
 use super::bootstrap::{ENVOY_VERSION, EnvoyOptions, adapted};
 use super::client::{Client, Outgoing, Reply};
-use super::module_under_test::is_native;
 use super::{DEADLINE, Failure};
 use edgesplit_cli::local::envoy::Process;
 pub use edgesplit_cli::local::envoy::{Directory, find_binary};
@@ -19,8 +18,6 @@ pub struct Envoy {
     process: Process,
     admin_port: u16,
     port: u16,
-    /// Whether it changes metrics of its module during requests only.
-    has_late_metrics: bool,
 }
 
 impl Envoy {
@@ -33,9 +30,7 @@ impl Envoy {
     pub fn try_start_with(bootstrap: &str, workers: usize) -> Result<Envoy, Failure> {
         let mut process = spawn(bootstrap, workers)?;
         let ports = process.wait_until_serving()?;
-        let is_native = is_native() || bootstrap.contains("DynamicModuleFilter");
-        let has_late_metrics = is_native && *ENVOY_VERSION < [1, 39];
-        Ok(Envoy { process, admin_port: ports.admin, port: ports.listener, has_late_metrics })
+        Ok(Envoy { process, admin_port: ports.admin, port: ports.listener })
     }
 
     /// Starts one and waits until it serves; panics when it does not.
@@ -55,6 +50,11 @@ impl Envoy {
         let status = process.wait(REFUSAL_DEADLINE).unwrap_or_else(|| panic!("Envoy started:\n{}", process.log_tail()));
         assert!(!status.success(), "Envoy ended well:\n{}", process.log_tail());
         process.log()
+    }
+
+    /// The same Envoy with another listener as its own.
+    pub fn with_port(self, port: u16) -> Envoy {
+        Envoy { port, ..self }
     }
 
     /// The port of its listener, on the loopback interface.
@@ -84,9 +84,8 @@ impl Envoy {
 
     /// The same where Envoy may be on its way out.
     pub fn try_stats(&self, filter: &str) -> Result<BTreeMap<String, u64>, Failure> {
-        if self.has_late_metrics && filter.contains("edgesplit") {
-            // This request is refused before the filter.
-            let _ = Client::new(self.port).send(&Outgoing::new("GET", "no-path"));
+        if filter.contains("edgesplit") {
+            flush_metrics(self.port);
         }
         let filter: String = filter.bytes().map(|byte| format!("%{byte:02X}")).collect();
         let reply = Client::new(self.admin_port).get(&format!("/stats?usedonly&filter={filter}")).try_send()?;
@@ -160,6 +159,14 @@ impl Envoy {
         let status = self.process.terminate(DEADLINE);
         let status = status.unwrap_or_else(|| panic!("no end within {DEADLINE:?} of SIGTERM:\n{}", self.log()));
         (status, self.process.log())
+    }
+}
+
+/// Lets a native module change its metrics, if Envoy is 1.38: it then can during requests only. This one is refused before the
+/// filter.
+pub fn flush_metrics(port: u16) {
+    if *ENVOY_VERSION < [1, 39] {
+        let _ = Client::new(port).send(&Outgoing::new("GET", "no-path"));
     }
 }
 

@@ -2,6 +2,7 @@
 //! holds of the other, so the checks are the same: [`check`].
 
 use super::client::{Client, Reply};
+use super::envoy::flush_metrics;
 use super::module_under_test::is_native;
 use super::{command, eventually, eventually_eq};
 use serde_json::{Value, json};
@@ -106,6 +107,7 @@ impl Visits {
 
     /// A counter or gauge of the filter's, such as `events.emitted`.
     fn stat(&self, name: &str) -> u64 {
+        flush_metrics(self.proxy);
         let path = format!("/stats?format=json&filter=%5Ewasmcustom.edgesplit.demo.{name}%24");
         let reply = Client::new(self.admin).get(&path).send();
         reply.json()["stats"][0]["value"].as_u64().unwrap_or(0)
@@ -209,6 +211,7 @@ fn decisions_are_those_of_the_command(visits: &Visits) {
 /// What the filter has emitted, by experiment and variant.
 fn exposures(visits: &Visits) -> BTreeMap<String, u64> {
     let prefix = "wasmcustom.edgesplit.demo.exposures.experiment.";
+    flush_metrics(visits.proxy);
     let reply = Client::new(visits.admin).get(&format!("/stats?filter=%5E{prefix}")).send();
     let text = reply.text();
     let variants = text.lines().filter_map(|line| {
