@@ -237,10 +237,9 @@ fn simulate_counts_the_same_as_evaluate_in_every_format() {
     const VISITORS: usize = 3_000;
     let visitors: String = (0..VISITORS).map(|number| format!("{{\"id\": \"visitor-{number}\"}}\n")).collect();
     let native = file("every-native.json", &config(|_| ()));
-    let example = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name);
-    for (format, config) in
-        [("native", native), ("optimizely", example("optimizely.json")), ("growthbook", example("growthbook.json"))]
-    {
+    let example = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("examples/{name}.json"));
+    let vendors = edgesplit_formats::formats().skip(1).map(|format| (format.name(), example(format.name())));
+    for (format, config) in [("native", native)].into_iter().chain(vendors) {
         let config = config.to_str().unwrap();
         let answers = command::edgesplit(&["evaluate", "--format", format, "--config", config], &visitors);
         let (mut expected, mut both) = (BTreeMap::<(String, String), u64>::new(), BTreeMap::<[String; 2], u64>::new());

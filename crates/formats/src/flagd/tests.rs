@@ -45,7 +45,7 @@ fn part_with_a_problem_is_disabled_alone() {
     let circle = json!({"x": {"$ref": "y"}, "y": {"!": {"$ref": "x"}}});
     for (targeting, evaluators, expected, problem) in [
         (json!({"if": [{"$ref": "x"}, "b"]}), json!({"x": true}), (Some("b"), "targeting_match"), None),
-        (json!({"if": [true, null]}), json!({}), (Some("a"), "default"), None),
+        (json!({"if": [true, null]}), json!({"unused": "text"}), (Some("a"), "default"), None),
         (json!({"!": [false]}), json!({}), (Some("true"), "targeting_match"), None),
         (json!({"if": [true, "c"]}), json!({}), (None, "error"), None),
         (json!({"if": [{"==": [1]}, "b"]}), json!({}), (None, "error"), None),
@@ -91,6 +91,10 @@ fn flag_of_another_shape_is_disabled() {
         assert_eq!((snapshot.experiments.len(), snapshot.disabled.len()), (2, 1), "{problems:?}");
         assert!(problems[0].starts_with(problem), "{problems:?}");
     }
+    let mut definitions = definitions(&json!({}), &json!({}));
+    definitions["flags"]["f"]["later"] = json!({"metadata": 1});
+    let (compiled, problems) = compile(&definitions);
+    assert_eq!((compiled.snapshot.unwrap().experiments.len(), problems), (3, vec![]), "an unknown field has no effect");
 }
 
 #[test]
