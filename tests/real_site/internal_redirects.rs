@@ -180,13 +180,13 @@ fn forged_leg_takes_nothing_over() {
     eventually_eq("exposures", vec!["forger new=green /new 200".to_owned()], || exposures(&services));
 }
 
-/// A filter in front may answer the next leg: the visitor was not shown the page.
+/// A filter in front may answer the next leg: the visitor was not shown the page. Its plan waits, and is no other request's.
 #[test]
-fn leg_that_another_filter_answers_is_counted_as_lost() {
+fn waiting_leg_is_taken_over_by_no_request_and_counted_as_lost() {
     let services = Services::start(&json!({}));
     services.origin.respond(site);
     let script = "function envoy_on_request(handle)
-        if handle:headers():get('x-envoy-original-url') then handle:respond({[':status'] = '451'}, '') end
+        if handle:headers():get(':path') == '/new' then handle:respond({[':status'] = '451'}, '') end
     end";
     let configuration = plugin(document(&[on("/old"), on("/page")]), json!({}));
     let envoy = Envoy::start(&services.options(&configuration).workers(1).adjust(move |bootstrap| {
@@ -197,9 +197,11 @@ fn leg_that_another_filter_answers_is_counted_as_lost() {
         filters.insert(0, json!({"name": "envoy.filters.http.lua", "typed_config": lua}));
     }));
     assert_eq!(get(&envoy, "/old").status, 451);
+    let mut client = envoy.client();
     eventually(DEADLINE, "the leg is given up", || {
-        get(&envoy, "/page");
+        let forged = client.get("/page").header("x-user-id", "forger").header("x-envoy-internal", "true");
+        forged.header("x-envoy-original-url", "http://shop.example/old").header("edgesplit.demo.leg", "1").send();
         (envoy.counter("edgesplit.demo.errors.legs_lost") == 1).then_some(())
     });
-    eventually_eq("exposures", vec!["u1 page=green /page 200".to_owned()], || exposures(&services));
+    eventually_eq("exposures", vec!["forger page=green /page 200".to_owned()], || exposures(&services));
 }
