@@ -59,14 +59,13 @@ struct ToyFlag {
 }
 
 struct ToySteps {
-    problems: Problems,
     flags: Vec<ToyFlag>,
     entries: FlagEntries,
 }
 
 impl ToySteps {
     fn new(options: &Options) -> ToySteps {
-        ToySteps { problems: Problems::new(), flags: Vec::new(), entries: FlagEntries::new(options) }
+        ToySteps { flags: Vec::new(), entries: FlagEntries::new(options) }
     }
 }
 
@@ -90,12 +89,11 @@ impl Steps for ToySteps {
     }
 
     fn report(&mut self, problems: Problems) {
-        self.problems.append(problems);
+        self.entries.problems.append(problems);
     }
 
     fn finish(self: Box<Self>) -> (Compiled, Leftovers) {
-        let compiled = self.entries.finish(None, Vec::new(), Box::new(ToyEvaluator(self.flags)));
-        (Compiled { problems: self.problems, ..compiled }, Leftovers::default())
+        (self.entries.finish(None, Box::new(ToyEvaluator(self.flags))), Leftovers::default())
     }
 }
 

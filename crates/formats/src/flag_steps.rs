@@ -8,7 +8,6 @@ use crate::format::{Compiled, Options};
 use crate::scope::Scope;
 use crate::stepwise::{KEYS_PER_STEP, Leftovers, Steps, size};
 use edgesplit_engine::flag::{FlagEvaluator, Outcome};
-use edgesplit_engine::snapshot::Disabled;
 use serde_json::{Map, Value};
 
 /// Compiles the flags of one vendor.
@@ -50,9 +49,7 @@ pub(crate) struct FlagSteps {
     patterns: SavedGroups,
     /// How many flags are stored.
     count: usize,
-    disabled: Vec<Disabled>,
     entries: FlagEntries,
-    problems: Problems,
 }
 
 #[derive(Clone, Copy)]
@@ -74,9 +71,7 @@ impl FlagSteps {
             keys: Vec::new(),
             patterns: SavedGroups::default(),
             count: 0,
-            disabled: Vec::new(),
             entries: FlagEntries::new(options),
-            problems: Problems::new(),
         })
     }
 
@@ -84,12 +79,12 @@ impl FlagSteps {
         let Some(flags) = flags(config) else {
             let path = config.path.field("flags");
             let value = config.value.get("flags").unwrap_or(&Value::Null);
-            Node { value, path: &path }.expected(&mut self.problems, "an object of flags");
+            Node { value, path: &path }.expected(&mut self.entries.problems, "an object of flags");
             return Stage::Refused;
         };
         self.keys.reserve_exact(flags.len());
         self.entries.reserve(flags.len());
-        if self.reader.head(config, flags.len(), &mut self.problems) { Stage::Keys(0) } else { Stage::Refused }
+        if self.reader.head(config, flags.len(), &mut self.entries.problems) { Stage::Keys(0) } else { Stage::Refused }
     }
 
     fn list(&mut self, config: Node<'_>, from: usize) -> Stage {
@@ -122,11 +117,10 @@ impl FlagSteps {
                 if matches!(unread, Unread::Refused) {
                     next = Stage::Refused;
                 }
-                let problem = scope.problems.first_error();
-                self.disabled.push(Disabled { key: Some(key.clone()), position, problem });
+                self.entries.disable(Some(key.clone()), position, &scope.problems);
             }
         }
-        self.problems.append(scope.problems);
+        self.entries.problems.append(scope.problems);
         (next, bytes + self.patterns.element_bytes())
     }
 }
@@ -148,16 +142,14 @@ impl Steps for FlagSteps {
     }
 
     fn report(&mut self, problems: Problems) {
-        self.problems.append(problems);
+        self.entries.problems.append(problems);
     }
 
-    fn finish(mut self: Box<Self>) -> (Compiled, Leftovers) {
+    fn finish(self: Box<Self>) -> (Compiled, Leftovers) {
         let (revision, evaluator, leftovers) = self.reader.finish();
         if !matches!(self.stage, Stage::Done) {
-            return (Compiled { snapshot: None, problems: self.problems }, leftovers);
+            return (Compiled { snapshot: None, problems: self.entries.problems }, leftovers);
         }
-        let compiled = self.entries.finish(revision, self.disabled, evaluator);
-        self.problems.append(compiled.problems);
-        (Compiled { problems: self.problems, ..compiled }, leftovers)
+        (self.entries.finish(revision, evaluator), leftovers)
     }
 }

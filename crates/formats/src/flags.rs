@@ -48,7 +48,10 @@ pub struct FlagEntries {
     budget: RouteBudget,
     /// Whether the rest is not checked against the budget.
     is_unbounded: bool,
-    problems: Problems,
+    /// All problems of the config.
+    pub problems: Problems,
+    /// The flags that could not be read.
+    pub disabled: Vec<Disabled>,
 }
 
 impl FlagEntries {
@@ -63,6 +66,7 @@ impl FlagEntries {
             budget: RouteBudget::new(options),
             is_unbounded: false,
             problems: Problems::new(),
+            disabled: Vec::new(),
         }
     }
 
@@ -87,13 +91,17 @@ impl FlagEntries {
         if own.errors() == 0 && self.owned.add(&entry, &flag.path, &mut own) {
             self.snapshot.experiments.push(entry);
         } else {
-            let (key, problem) = (Some(flag.key.to_owned()), own.first_error());
-            self.snapshot.disabled.push(Disabled { key, position: flag.position, problem });
+            self.disable(Some(flag.key.to_owned()), flag.position, &own);
         }
         self.problems.append(own);
         let effects = flag.outcomes.iter().filter_map(|outcome| outcome.value.get(EFFECTS)).map(size).sum::<usize>();
         let comparisons = (self.budget.comparisons() - before) as usize;
         OUTCOME_BYTES * (1 + flag.outcomes.len()) + effects + comparisons / COMPARISONS_PER_BYTE
+    }
+
+    /// Notes that the flag at `position` is disabled.
+    pub fn disable(&mut self, key: Option<String>, position: usize, problems: &Problems) {
+        self.disabled.push(Disabled { key, position, problem: problems.first_error() });
     }
 
     /// Disables a flag that exceeds a limit of the plugin configuration. A default that is exceeded is reported once.
@@ -194,15 +202,10 @@ impl FlagEntries {
         effects
     }
 
-    /// The snapshot, without indexes. `disabled` are the flags that could not be read.
-    pub fn finish(
-        mut self,
-        revision: Option<String>,
-        disabled: Vec<Disabled>,
-        evaluator: Box<dyn FlagEvaluator>,
-    ) -> Compiled {
+    /// The snapshot, without indexes.
+    pub fn finish(mut self, revision: Option<String>, evaluator: Box<dyn FlagEvaluator>) -> Compiled {
         self.snapshot.revision = revision;
-        self.snapshot.disabled.extend(disabled);
+        self.snapshot.disabled = self.disabled;
         self.snapshot.owned_request_headers = self.owned.into_names();
         self.snapshot.flag_evaluator = Some(evaluator);
         Compiled { snapshot: Some(self.snapshot), problems: self.problems }

@@ -64,7 +64,6 @@ impl Format for GrowthBook {
 
 /// Compiles a payload, then adds its features and redirect tests one by one.
 struct PayloadSteps {
-    problems: Problems,
     /// Becomes the payload.
     draft: Option<Draft>,
     payload: Option<Payload>,
@@ -78,15 +77,15 @@ impl PayloadSteps {
     fn new(options: &Options) -> PayloadSteps {
         let key = options.decryption_key.as_ref().map(|key| key.text());
         let entries = FlagEntries::new(options);
-        let (problems, leftovers) = Default::default();
-        PayloadSteps { problems, draft: Some(Draft::new(key)), payload: None, next: 0, entries, leftovers }
+        let leftovers = Leftovers::default();
+        PayloadSteps { draft: Some(Draft::new(key)), payload: None, next: 0, entries, leftovers }
     }
 }
 
 impl Steps for PayloadSteps {
     fn step(&mut self, config: Node<'_>) -> Option<usize> {
         if let Some(draft) = &mut self.draft {
-            if let Some(bytes) = draft.step(config, &mut self.problems) {
+            if let Some(bytes) = draft.step(config, &mut self.entries.problems) {
                 return Some(bytes);
             }
             (self.payload, self.leftovers) = self.draft.take().map(Draft::finish).unwrap_or_default();
@@ -115,18 +114,16 @@ impl Steps for PayloadSteps {
     }
 
     fn report(&mut self, problems: Problems) {
-        self.problems.append(problems);
+        self.entries.problems.append(problems);
     }
 
     fn finish(mut self: Box<Self>) -> (Compiled, Leftovers) {
         let Some(mut payload) = self.payload else {
-            return (Compiled { snapshot: None, problems: self.problems }, self.leftovers);
+            return (Compiled { snapshot: None, problems: self.entries.problems }, self.leftovers);
         };
         let revision = payload.revision().map(str::to_owned);
-        let disabled = std::mem::take(&mut payload.disabled);
-        let compiled = self.entries.finish(revision, disabled, Box::new(Evaluator(payload)));
-        self.problems.append(compiled.problems);
-        (Compiled { problems: self.problems, ..compiled }, self.leftovers)
+        self.entries.disabled.append(&mut payload.disabled);
+        (self.entries.finish(revision, Box::new(Evaluator(payload))), self.leftovers)
     }
 }
 

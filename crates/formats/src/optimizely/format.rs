@@ -70,7 +70,6 @@ fn audience_attributes(audience: Node<'_>, each: &mut dyn FnMut(&AttributeUse<'_
 
 /// Compiles a datafile, then adds its flags one by one.
 struct DatafileSteps {
-    problems: Problems,
     /// Becomes the datafile.
     draft: Option<Draft>,
     datafile: Option<Datafile>,
@@ -85,7 +84,6 @@ struct DatafileSteps {
 impl DatafileSteps {
     fn new(options: &Options) -> DatafileSteps {
         DatafileSteps {
-            problems: Problems::new(),
             draft: Some(Draft::default()),
             datafile: None,
             next: 0,
@@ -99,7 +97,7 @@ impl DatafileSteps {
 impl Steps for DatafileSteps {
     fn step(&mut self, config: Node<'_>) -> Option<usize> {
         if let Some(draft) = &mut self.draft {
-            if let Some(bytes) = draft.step(config, &mut self.problems) {
+            if let Some(bytes) = draft.step(config, &mut self.entries.problems) {
                 return Some(bytes);
             }
             (self.datafile, self.leftovers) = self.draft.take().map(Draft::finish).unwrap_or_default();
@@ -108,7 +106,7 @@ impl Steps for DatafileSteps {
             if datafile.project.is_eu && self.events_host.as_deref() != Some(EU_HOST) {
                 let message =
                     format!("events of this project belong to {EU_HOST}: set `events.cluster` and `authority`");
-                self.problems.warning(&config.path.field("region"), message);
+                self.entries.problems.warning(&config.path.field("region"), message);
             }
         }
         let flag = self.datafile.as_ref()?.flags.get(self.next)?;
@@ -123,18 +121,16 @@ impl Steps for DatafileSteps {
     }
 
     fn report(&mut self, problems: Problems) {
-        self.problems.append(problems);
+        self.entries.problems.append(problems);
     }
 
     fn finish(mut self: Box<Self>) -> (Compiled, Leftovers) {
         let Some(mut datafile) = self.datafile else {
-            return (Compiled { snapshot: None, problems: self.problems }, self.leftovers);
+            return (Compiled { snapshot: None, problems: self.entries.problems }, self.leftovers);
         };
         let revision = Some(datafile.project.revision.clone()).filter(|revision| !revision.is_empty());
-        let disabled = std::mem::take(&mut datafile.disabled);
-        let compiled = self.entries.finish(revision, disabled, Box::new(Evaluator(datafile)));
-        self.problems.append(compiled.problems);
-        (Compiled { problems: self.problems, ..compiled }, self.leftovers)
+        self.entries.disabled.append(&mut datafile.disabled);
+        (self.entries.finish(revision, Box::new(Evaluator(datafile))), self.leftovers)
     }
 }
 

@@ -14,7 +14,6 @@ use crate::stepwise::{self, KEYS_PER_STEP, Leftovers, Steps, size};
 #[cfg(not(target_arch = "wasm32"))]
 use edgesplit_engine::attribute::AttributeName;
 use edgesplit_engine::flag::FlagEvaluator;
-use edgesplit_engine::snapshot::Disabled;
 use serde_json::{Map, Value};
 
 /// PostHog's definitions for local evaluation.
@@ -76,13 +75,11 @@ enum Stage {
 /// Notes the keys of the flags, compiles cohorts, then flags, and then adds the flags.
 struct FlagSteps {
     stage: Stage,
-    problems: Problems,
     compiler: Compiler,
     /// The ids of the cohorts.
     ids: Vec<String>,
     rules: Rules,
     entries: FlagEntries,
-    disabled: Vec<Disabled>,
     is_refused: bool,
 }
 
@@ -90,22 +87,20 @@ impl FlagSteps {
     fn new(options: &Options) -> FlagSteps {
         FlagSteps {
             stage: Stage::Head,
-            problems: Problems::new(),
             compiler: Compiler::default(),
             ids: Vec::new(),
             rules: Rules { token: options.events_path.as_deref().and_then(token), ..Rules::default() },
             entries: FlagEntries::new(options),
-            disabled: Vec::new(),
             is_refused: false,
         }
     }
 
     fn read_head(&mut self, config: Node<'_>) {
-        elements(config, "flags", true, &mut self.problems);
+        elements(config, "flags", true, &mut self.entries.problems);
         self.is_refused = !config.value.get("flags").is_some_and(Value::is_array);
         for name in ["group_type_mapping", "cohorts"] {
             if let Some(value) = config.value.get(name).filter(|value| !value.is_null()) {
-                Node { value, path: &config.path.field(name) }.object(&mut self.problems);
+                Node { value, path: &config.path.field(name) }.object(&mut self.entries.problems);
             }
         }
         let group_types = config.value.get("group_type_mapping").and_then(Value::as_object);
@@ -124,10 +119,10 @@ impl FlagSteps {
             }
             None => {
                 let key = node.value.get("key").and_then(Value::as_str).map(str::to_owned);
-                self.disabled.push(Disabled { key, position, problem: own.first_error() });
+                self.entries.disable(key, position, &own);
             }
         }
-        self.problems.append(own);
+        self.entries.problems.append(own);
     }
 }
 
@@ -169,7 +164,7 @@ impl Steps for FlagSteps {
                 };
                 let list = config.path.field("cohorts");
                 self.compiler.patterns.begin_element();
-                let tree = self.compiler.tree(Node { value, path: &list.field(id) }, 0, &mut self.problems);
+                let tree = self.compiler.tree(Node { value, path: &list.field(id) }, 0, &mut self.entries.problems);
                 self.rules.cohorts.push(tree);
                 self.stage = Stage::Cohort(index + 1);
                 Some(size(value) + self.compiler.patterns.element_bytes())
@@ -197,19 +192,17 @@ impl Steps for FlagSteps {
     }
 
     fn report(&mut self, problems: Problems) {
-        self.problems.append(problems);
+        self.entries.problems.append(problems);
     }
 
-    fn finish(mut self: Box<Self>) -> (Compiled, Leftovers) {
+    fn finish(self: Box<Self>) -> (Compiled, Leftovers) {
         let Compiler { keys, cohort_ids, .. } = self.compiler;
         let ids = self.ids.into_iter().map(drop).chain(cohort_ids.into_iter().map(drop));
         let leftovers = Leftovers::new(keys.into_iter().map(drop).chain(ids));
         if self.is_refused {
-            return (Compiled { snapshot: None, problems: self.problems }, leftovers);
+            return (Compiled { snapshot: None, problems: self.entries.problems }, leftovers);
         }
-        let compiled = self.entries.finish(None, self.disabled, Box::new(self.rules));
-        self.problems.append(compiled.problems);
-        (Compiled { problems: self.problems, ..compiled }, leftovers)
+        (self.entries.finish(None, Box::new(self.rules)), leftovers)
     }
 }
 

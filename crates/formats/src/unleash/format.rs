@@ -71,13 +71,11 @@ enum Stage {
 /// Compiles segments, then features, and then adds the features.
 struct FeatureSteps {
     stage: Stage,
-    problems: Problems,
     compiler: Compiler,
     compiled: Features,
     /// The numbers of the features by their names.
     names: HashMap<String, usize>,
     entries: FlagEntries,
-    disabled: Vec<Disabled>,
     revision: Option<String>,
     is_refused: bool,
 }
@@ -86,12 +84,10 @@ impl FeatureSteps {
     fn new(options: &Options) -> FeatureSteps {
         FeatureSteps {
             stage: Stage::Segment(0),
-            problems: Problems::new(),
             compiler: Compiler::default(),
             compiled: Features::default(),
             names: HashMap::new(),
             entries: FlagEntries::new(options),
-            disabled: Vec::new(),
             revision: None,
             is_refused: false,
         }
@@ -103,14 +99,14 @@ impl FeatureSteps {
         let feature = self.compiler.feature(node, position, &mut own);
         let name = node.value.get("name").and_then(Value::as_str).map(str::to_owned);
         if feature.is_none() {
-            self.disabled.push(Disabled { key: name.clone(), position, problem: own.first_error() });
+            self.entries.disable(name.clone(), position, &own);
         }
         let number = if feature.is_some() { self.compiled.features.len() } else { NONE };
         if let Some(name) = name {
             self.names.entry(name).or_insert(number);
         }
         self.compiled.features.extend(feature);
-        self.problems.append(own);
+        self.entries.problems.append(own);
     }
 
     /// Looks up the parents of a feature. An error if one of them is disabled.
@@ -131,7 +127,7 @@ impl FeatureSteps {
                 disabled = Err(own.first_error());
             }
         }
-        self.problems.append(own);
+        self.entries.problems.append(own);
         disabled
     }
 
@@ -142,7 +138,7 @@ impl FeatureSteps {
         let tied = self.tie(number, Node { value: node.value, path: &path });
         let feature = self.compiled.features.get(number)?;
         if let Err(problem) = tied {
-            self.disabled.push(Disabled { key: Some(feature.name.clone()), position, problem });
+            self.entries.disabled.push(Disabled { key: Some(feature.name.clone()), position, problem });
             return Some(stepwise::OUTCOME_BYTES);
         }
         let (key, outcomes) = (&feature.name, &feature.outcomes);
@@ -154,12 +150,12 @@ impl Steps for FeatureSteps {
     fn step(&mut self, config: Node<'_>) -> Option<usize> {
         match self.stage {
             Stage::Segment(index) => {
-                if index == 0 && elements(config, "features", true, &mut self.problems).is_empty() {
+                if index == 0 && elements(config, "features", true, &mut self.entries.problems).is_empty() {
                     self.is_refused = !config.value.get("features").is_some_and(Value::is_array);
                     return None;
                 }
                 let no_problems = &mut Problems::new();
-                let problems = if index == 0 { &mut self.problems } else { no_problems };
+                let problems = if index == 0 { &mut self.entries.problems } else { no_problems };
                 let Some(value) = elements(config, "segments", false, problems).get(index) else {
                     self.stage = Stage::Feature(0);
                     return Some(0);
@@ -167,7 +163,7 @@ impl Steps for FeatureSteps {
                 let list = config.path.field("segments");
                 let node = Node { value, path: &list.index(index) };
                 self.compiler.patterns.begin_element();
-                let segment = self.compiler.segment(node, index, &mut self.problems);
+                let segment = self.compiler.segment(node, index, &mut self.entries.problems);
                 self.compiled.segments.push(segment);
                 self.stage = Stage::Segment(index + 1);
                 Some(size(value) + self.compiler.patterns.element_bytes())
@@ -193,18 +189,16 @@ impl Steps for FeatureSteps {
     }
 
     fn report(&mut self, problems: Problems) {
-        self.problems.append(problems);
+        self.entries.problems.append(problems);
     }
 
-    fn finish(mut self: Box<Self>) -> (Compiled, Leftovers) {
+    fn finish(self: Box<Self>) -> (Compiled, Leftovers) {
         let names = self.names.into_iter().map(drop);
         let leftovers = Leftovers::new(names.chain(self.compiler.segments.into_iter().map(drop)));
         if self.is_refused {
-            return (Compiled { snapshot: None, problems: self.problems }, leftovers);
+            return (Compiled { snapshot: None, problems: self.entries.problems }, leftovers);
         }
-        let compiled = self.entries.finish(self.revision, self.disabled, Box::new(self.compiled));
-        self.problems.append(compiled.problems);
-        (Compiled { problems: self.problems, ..compiled }, leftovers)
+        (self.entries.finish(self.revision, Box::new(self.compiled)), leftovers)
     }
 }
 
