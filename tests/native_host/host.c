@@ -17,7 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { WORKERS = 2, HEADERS_MAX = 64, METRICS_MAX = 4096, CALLS_MAX = 256, VISITORS = 50000 };
+enum { WORKERS = 2, HEADERS_MAX = 64, METRICS_MAX = 512, CALLS_MAX = 256, VISITORS = 50000 };
 
 typedef struct { const char *data; size_t len; } Bytes;
 typedef struct { Bytes name, value; } Header;
@@ -149,9 +149,11 @@ LENT(bool, http_filter_get_attribute_int)(Stream *stream, unsigned id, uint64_t 
 
 static int define(Bytes name, Bytes *labels, size_t count, size_t *id) {
   for (size_t at = 0; at < count; at++) touch(labels[at]);
+  // Every config defines the same ones again.
+  for (*id = 0; *id < metric_count; ++*id)
+    if (is_same(text(metric_names[*id]), name)) return 0;
   if (metric_count == METRICS_MAX) abort();
-  metric_names[metric_count] = strndup(name.data, name.len);
-  *id = metric_count++;
+  metric_names[metric_count++] = strndup(name.data, name.len);
   return 0;
 }
 LENT(int, http_filter_config_define_counter)(Config *config, Bytes name, Bytes *labels, size_t count, size_t *id) {
