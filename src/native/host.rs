@@ -62,6 +62,8 @@ pub(crate) struct Proxy<'a> {
     stream: Option<Opaque>,
     /// Whether calls can be made.
     may_call: bool,
+    /// Whether the stream has ended, without a response that the filter was shown.
+    has_ended: bool,
     /// The answer to the request, if the filter answers it. Envoy sends it when no lock is held any more.
     pub(crate) answer: RefCell<Option<LocalResponse>>,
     /// Whether headers of the request have changed: its route may be another one then.
@@ -71,7 +73,14 @@ pub(crate) struct Proxy<'a> {
 impl<'a> Proxy<'a> {
     /// Envoy on its main thread.
     pub(crate) fn main(links: &'a Links) -> Proxy<'a> {
-        Proxy { links, stream: None, may_call: true, answer: RefCell::default(), has_changed_request: Cell::new(false) }
+        Proxy {
+            links,
+            stream: None,
+            may_call: true,
+            has_ended: false,
+            answer: RefCell::default(),
+            has_changed_request: Cell::new(false),
+        }
     }
 
     /// Envoy at the end of a config: a call would crash it.
@@ -82,6 +91,11 @@ impl<'a> Proxy<'a> {
     /// Envoy during a hook of a stream.
     pub(crate) fn of_stream(links: &'a Links, stream: Opaque) -> Proxy<'a> {
         Proxy { stream: Some(stream), may_call: false, ..Proxy::main(links) }
+    }
+
+    /// Envoy at the end of a stream without a response.
+    pub(crate) fn of_ended_stream(links: &'a Links, stream: Opaque) -> Proxy<'a> {
+        Proxy { has_ended: true, ..Proxy::of_stream(links, stream) }
     }
 
     /// Lets Envoy choose the route anew, if headers of the request have changed.
@@ -128,12 +142,12 @@ impl<'a> Proxy<'a> {
         let callbacks = self.links.callbacks;
         let (stream, mut details, mut status) = (self.stream?, Bytes::EMPTY, 0);
         if callbacks.is_first() {
-            // It has no details. A stream that ends with the status of a redirect and without response headers was redirected.
+            // It has no details. A stream that has ended with the status of a redirect, which the filter was not shown, was
+            // redirected.
             // SAFETY: the pointer is valid for the call.
             let has_status =
                 unsafe { (callbacks.http_filter_get_attribute_int)(stream, RESPONSE_CODE, &raw mut status) };
-            return (has_status && status / 100 == 3 && self.header(RESPONSE_HEADERS, ":status").is_none())
-                .then(|| "internal_redirect".to_owned());
+            return (has_status && status / 100 == 3 && self.has_ended).then(|| "internal_redirect".to_owned());
         }
         // SAFETY: the pointer is valid for the call, and Envoy's bytes are valid until the hook ends.
         let details = unsafe {

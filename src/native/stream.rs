@@ -62,7 +62,7 @@ impl<'a> Stream<'a> {
         if let Some(plan) = self.plan.take()
             && let Some(mut worker) = self.plugin.worker(self.worker)
         {
-            worker.end_without_response(&Proxy::of_stream(links, stream), plan);
+            worker.end_without_response(&Proxy::of_ended_stream(links, stream), plan);
         }
     }
 }

@@ -54,7 +54,7 @@ fn envoy_with(services: &Services, plugin: &Value, route: Value) -> Envoy {
 /// How many responses were counted for a variant, by their class.
 fn responses(envoy: &Envoy, experiment: &str, variant: &str) -> Vec<(String, u64)> {
     let name = format!("edgesplit.demo.responses.experiment.{experiment}.variant.{variant}.class.");
-    let counted = envoy.stats("responses").into_iter();
+    let counted = envoy.stats(r"edgesplit\..*\.responses\.").into_iter();
     counted.filter_map(|(counter, count)| Some((counter.strip_prefix(&name)?.to_owned(), count))).collect()
 }
 
