@@ -6,9 +6,9 @@
 
 use super::abi::{Bytes, Callbacks, METRIC_OK, Opaque};
 use edgesplit_filter::host::MetricKind;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// A metric with labels, of which each set of values is a metric for the filter.
 struct Family {
@@ -46,6 +46,7 @@ impl Family {
 /// A metric of the filter.
 #[derive(Debug, Clone)]
 struct Metric {
+    name: String,
     kind: MetricKind,
     id: usize,
     values: Vec<String>,
@@ -58,19 +59,19 @@ pub(crate) struct Registry {
     /// The ids of the families, where Envoy gave one.
     families: Vec<Option<usize>>,
     known: Mutex<Known>,
-    /// Whether changes wait for a request.
-    waits: AtomicBool,
 }
 
-/// The counts by name that ended configs could not make any more: on Envoy 1.38, metrics change during requests only.
-static LEFT: LazyLock<Mutex<HashMap<String, u64>>> = LazyLock::new(Mutex::default);
+/// The changes that wait for a request, by the names of their metrics: on Envoy 1.38, metrics change during requests only. The
+/// next request makes them, of whichever config of the plugin it is: others may have ended by then.
+static WAITING: Mutex<BTreeMap<String, (MetricKind, u64)>> = Mutex::new(BTreeMap::new());
+
+/// Whether there are any.
+static ARE_WAITING: AtomicBool = AtomicBool::new(false);
 
 #[derive(Debug, Default)]
 struct Known {
     metrics: Vec<Metric>,
     by_name: HashMap<String, u32>,
-    /// Changes that wait for a request, by metric.
-    waiting: HashMap<u32, u64>,
 }
 
 impl Registry {
@@ -80,7 +81,7 @@ impl Registry {
             let labels: Vec<Bytes> = labels.iter().map(|label| Bytes::of(label.as_bytes())).collect();
             define(callbacks, config, *kind, &format!("{prefix}{name}"), &labels)
         });
-        Registry { config, families: families.collect(), known: Mutex::default(), waits: AtomicBool::new(false) }
+        Registry { config, families: families.collect(), known: Mutex::default() }
     }
 
     /// The number of the metric `name` of the plugin whose metrics begin with `prefix`. Metrics without labels can only be
@@ -98,66 +99,39 @@ impl Registry {
             None => (Vec::new(), define(callbacks, self.config, kind, name, &[])?),
         };
         let number = u32::try_from(known.metrics.len()).ok()?;
-        known.metrics.push(Metric { kind, id, values });
+        known.metrics.push(Metric { name: name.to_owned(), kind, id, values });
         known.by_name.insert(name.to_owned(), number);
         Some(number)
     }
 
     /// Adds to a counter, or sets a gauge. `stream` is the request in progress, if there is one.
     pub(crate) fn change(&self, callbacks: &Callbacks, stream: Option<Opaque>, number: u32, value: u64) {
-        let known = &mut *self.known();
-        let Known { metrics, waiting, .. } = known;
-        let Some(metric) = metrics.get(number as usize) else { return };
+        let known = self.known();
+        let Some(metric) = known.metrics.get(number as usize) else { return };
         if metric.change(callbacks, self.config, stream, value) {
             return;
         }
-        let waits = waiting.entry(number).or_default();
+        let mut waiting = lock(&WAITING);
+        let (_, waits) = waiting.entry(metric.name.clone()).or_insert((metric.kind, 0));
         *waits = if metric.kind == MetricKind::Counter { waits.saturating_add(value) } else { value };
-        self.waits.store(true, Ordering::Relaxed);
+        ARE_WAITING.store(true, Ordering::Relaxed);
     }
 
-    /// Makes the changes that waited for a request.
-    pub(crate) fn flush(&self, callbacks: &Callbacks, stream: Opaque) {
-        // Read first: every request looks, and a write would take the value from the other workers.
-        if !self.waits.load(Ordering::Relaxed) || !self.waits.swap(false, Ordering::Relaxed) {
+    /// Makes the changes that waited for a request of the plugin whose metrics begin with `prefix`.
+    pub(crate) fn flush(&self, callbacks: &Callbacks, stream: Opaque, prefix: &str) {
+        // Every request looks.
+        if !ARE_WAITING.load(Ordering::Relaxed) {
             return;
         }
-        let known = &mut *self.known();
-        for (number, value) in known.waiting.drain() {
-            if let Some(metric) = known.metrics.get(number as usize) {
-                metric.change(callbacks, self.config, Some(stream), value);
+        let mut waiting = lock(&WAITING);
+        let own: Vec<_> = waiting.extract_if(.., |name, _| name.starts_with(prefix)).collect();
+        ARE_WAITING.store(!waiting.is_empty(), Ordering::Relaxed);
+        drop(waiting);
+        for (name, (kind, value)) in own {
+            if let Some(number) = self.define(callbacks, kind, &name, prefix) {
+                self.change(callbacks, Some(stream), number, value);
             }
         }
-    }
-
-    /// Leaves the counts that still wait for a request to the other configs of the plugin.
-    pub(crate) fn leave(&self) {
-        let known = self.known();
-        let mut left = lock(&LEFT);
-        for (name, number) in &known.by_name {
-            let is_counter =
-                known.metrics.get(*number as usize).is_some_and(|metric| metric.kind == MetricKind::Counter);
-            if let Some(value) = known.waiting.get(number).filter(|_| is_counter) {
-                *left.entry(name.clone()).or_default() += value;
-            }
-        }
-    }
-
-    /// Takes over the counts that ended configs of the plugin have left.
-    pub(crate) fn take_over(&self) {
-        let mut left = lock(&LEFT);
-        if left.is_empty() {
-            return;
-        }
-        let Known { by_name, waiting, .. } = &mut *self.known();
-        left.retain(|name, value| {
-            let number = by_name.get(name);
-            if let Some(number) = number {
-                *waiting.entry(*number).or_default() += *value;
-                self.waits.store(true, Ordering::Relaxed);
-            }
-            number.is_none()
-        });
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {

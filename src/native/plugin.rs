@@ -67,7 +67,6 @@ impl Plugin {
             // Before anything can panic: the ticks go on.
             ticks.arrived();
         }
-        self.links.metrics.take_over();
         let proxy = Proxy::main(&self.links);
         // First, because the counts of events are flushed before the events can be delivered.
         self.siblings.iter().for_each(|sibling| lock(sibling).tick(&proxy));
@@ -103,7 +102,6 @@ impl Plugin {
         let proxy = Proxy::ending(&self.links);
         self.siblings.iter().for_each(|sibling| lock(sibling).shut_down(&proxy));
         lock(&self.control).shut_down(&proxy);
-        self.links.metrics.leave();
     }
 
     /// Counts a panic that a hook has caught.

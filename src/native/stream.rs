@@ -26,7 +26,7 @@ impl<'a> Stream<'a> {
     /// Handles the headers of the request.
     pub(crate) fn on_request_headers(&self, stream: Opaque) -> i32 {
         let links = &self.plugin.links;
-        links.metrics.flush(links.callbacks, stream);
+        links.metrics.flush(links.callbacks, stream, &links.metrics_prefix);
         let proxy = Proxy::of_stream(links, stream);
         #[cfg(feature = "test-hooks")]
         super::test_hooks::crash_if_asked(&proxy);
@@ -58,7 +58,7 @@ impl<'a> Stream<'a> {
     /// The stream has ended, perhaps before it had response headers.
     pub(crate) fn on_complete(&self, stream: Opaque) {
         let links = &self.plugin.links;
-        links.metrics.flush(links.callbacks, stream);
+        links.metrics.flush(links.callbacks, stream, &links.metrics_prefix);
         if let Some(plan) = self.plan.take()
             && let Some(mut worker) = self.plugin.worker(self.worker)
         {
