@@ -116,7 +116,8 @@ function swap(format, body, isCompressed) {
   return [fetched, shares, freed];
 }
 
-const EMPTY = {native: {schema: 1, experiments: []}, growthbook: {features: {}}, optimizely: optimizely({})[1]};
+const EMPTY = {native: {schema: 1, experiments: []}, growthbook: {features: {}}, optimizely: optimizely({})[1], eppo: {flags: {}},
+  flagd: {flags: {}}, posthog: {flags: []}, unleash: {version: 2, features: []}};
 
 console.log('| config | MB | callbacks | longest, ms | all, ms | from shared data: longest, ms | freed: longest, ms |');
 console.log('|---|--:|--:|--:|--:|--:|--:|');
