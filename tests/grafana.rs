@@ -8,6 +8,7 @@ use edgesplit_engine::sample_ratio::SampleRatio;
 use edgesplit_testkit::caches::{on_port, start_envoy};
 use edgesplit_testkit::client::Client;
 use edgesplit_testkit::envoy::Directory;
+use edgesplit_testkit::module_under_test::is_native;
 use edgesplit_testkit::roles::{Collector, Origin};
 use edgesplit_testkit::{DEADLINE, eventually, installed, root};
 use serde_json::{Value, json};
@@ -120,7 +121,9 @@ fn every_query_returns_data_in_a_real_prometheus() {
     let prometheus = Prometheus::start(&prometheus, envoy.admin_port());
     let mut client = envoy.client();
     let mut visitor = 0;
-    for query in dashboard.iter().chain(&alerts) {
+    // The native module has no VMs to count.
+    let is_about_vms = |query: &&String| query.contains("wasm_runtime");
+    for query in dashboard.iter().chain(&alerts).filter(|query| !is_native() || !is_about_vms(query)) {
         eventually(4 * DEADLINE, query, || {
             visitor += 1;
             let id = format!("visitor-{visitor}");
