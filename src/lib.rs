@@ -3,9 +3,12 @@
 //!
 //! - `wasm`: proxy-wasm, for the wasm target.
 //! - `native`: Envoy's dynamic modules, for other targets.
+//!
+//! Both take random bits from `random`.
 #![allow(missing_docs, reason = "the SDK's macro declares the one public function")]
 
 #[cfg(not(target_arch = "wasm32"))]
 mod native;
+mod random;
 #[cfg(target_arch = "wasm32")]
 mod wasm;

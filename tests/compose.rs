@@ -1,7 +1,7 @@
 //! `envoy/docker-compose.yaml` in a real engine, from a fresh copy of the project and the build of its images on, with the checks
 //! that the stack has to pass without containers too (`tests/e2e_site.rs`). `make compose-test` runs it: building takes minutes.
-//! Where the engine can pull no images, `envoy/stand-in-images.sh` makes them of what the machine has. With `MODULE=native` it is
-//! the stack of `envoy/docker-compose.native.yaml`.
+//! Where the engine can pull no images, `envoy/stand-in-images.sh` makes them from the programs of the machine. With
+//! `MODULE=native` it is the stack of `envoy/docker-compose.native.yaml`.
 #![allow(missing_docs)]
 // Helpers of tests fail as tests do: by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]

@@ -254,7 +254,7 @@ fn datadog_gets_exposures() {
     assert_eq!((found, count), (expected, delivered));
 }
 
-/// What the vendors' services answer, and what becomes of the events.
+/// The answers of the vendors' services, and the accounts of the events.
 #[test]
 fn vendor_replies_are_handled_by_status() {
     for (format, answers) in [

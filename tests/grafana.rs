@@ -33,7 +33,7 @@ impl Prometheus {
     fn start(program: &Path, admin: u16) -> Prometheus {
         let directory = Directory::new().unwrap();
         let config = directory.file("prometheus.yml");
-        // That of the containers has the rules by which the native module's metrics get the names of the wasm module's.
+        // The configuration of the containers has rules that give the native module's metrics the names of the wasm module's.
         let text = std::fs::read_to_string(root().join("envoy/compose/prometheus.yml")).unwrap();
         let text = text
             .replace("scrape_interval: 2s, evaluation_interval: 5s", "scrape_interval: 1s, evaluation_interval: 1s");

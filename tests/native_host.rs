@@ -55,7 +55,7 @@ fn module_serves_requests_of_several_threads() {
 #[test]
 #[ignore = "takes a minute: run it with `make memcheck`"]
 fn memory_stays_flat_over_a_million_requests() {
-    // Arenas of many threads would add the fragments of each to what is in use.
+    // With an arena for each thread, the peak would include the fragments of all arenas.
     let output = run(&["env", "MALLOC_ARENA_MAX=1"], [20_000, 50, 0]);
     let kb = |line: &str| line.strip_suffix(" kB resident")?.rsplit(' ').next()?.parse::<u64>().ok();
     let rounds: Vec<u64> = output.lines().filter_map(kb).collect();

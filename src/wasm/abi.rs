@@ -143,13 +143,7 @@ impl Host for Proxy {
     }
 
     fn random(&self) -> u128 {
-        let mut bytes = [0; 16];
-        if getrandom::fill(&mut bytes).is_err() {
-            // Such ids can be guessed, but they are still unique.
-            let now = self.now_ms().to_le_bytes();
-            return edgesplit_engine::hash::fingerprint(&[&now, &(&raw const bytes as usize).to_le_bytes()]);
-        }
-        u128::from_le_bytes(bytes)
+        crate::random::random(|| self.now_ms())
     }
 
     fn log(&self, level: log::Level, message: &str) {

@@ -202,7 +202,7 @@ impl Sim {
         self.some_time(self.scenario.jump_ms, Event::Jump);
     }
 
-    /// A VM is about to call its host: what becomes of it there, and what is scheduled for that.
+    /// A VM is about to call its host: the fate of the VM there, and the events that are scheduled for it.
     pub fn host_call(&mut self, vm: u64) -> Fate {
         self.steps += 1;
         let Some(account) = self.ledger.vms.get_mut(&vm) else { return Fate::Crash };

@@ -5,7 +5,7 @@ use anyhow::{Context, Result};
 use std::path::Path;
 use std::process::Command;
 
-/// What a shared library needs.
+/// The needs of a shared library.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Needs {
     /// The other libraries, such as `libc.so.6`.

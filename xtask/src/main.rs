@@ -2,7 +2,7 @@
 //!
 //! - [`module`]: builds the plugin's module, and the modules that tests and benchmarks compare it with.
 //! - [`exports`]: removes the callbacks that a module exports and does not use.
-//! - [`image`], [`release`]: an OCI image of the module, and the files of a release. [`elf`]: what the native module needs.
+//! - [`image`], [`release`]: an OCI image of the module, and the files of a release. [`elf`]: the needs of the native module.
 //! - [`suite`]: runs all tests and lists the skipped ones.
 //! - [`tools`]: checks dependencies and fuzzes, with pinned tools.
 //! - [`reproduce`]: compares two builds. [`matrix`]: runs the end-to-end tests on several versions of Envoy.

@@ -16,7 +16,7 @@ use std::process::Command;
 /// A crate that is compiled in: its name and version.
 type Crate = (String, String);
 
-/// What was built: three files, and the folder of the image's layout.
+/// The files that were built, and the folder of the image's layout.
 pub(crate) struct Built<'a> {
     pub(crate) module: &'a Path,
     pub(crate) native: &'a Path,

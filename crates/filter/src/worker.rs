@@ -182,7 +182,7 @@ impl Worker {
     }
 
     /// Takes over the experiments of `control`, the worker that fetches them, if they have changed. The control worker frees
-    /// what is replaced.
+    /// the replaced ones.
     pub fn follow(&mut self, host: &impl Host, control: &Worker) {
         let Some(snapshot) = &control.snapshot else { return };
         if !self.snapshot.as_ref().is_some_and(|current| Arc::ptr_eq(current, snapshot)) {

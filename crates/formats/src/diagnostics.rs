@@ -12,7 +12,7 @@ use std::fmt::{self, Write};
 
 /// How many errors of a document are listed, and how many warnings.
 const PROBLEMS_MAX: usize = 1_000;
-/// How many of them name what is known and may have a hint, and how long a name with a hint may be: both take long.
+/// How many of them list the known names and may have a hint, and how long a name with a hint may be: both take time.
 const HINTED_PROBLEMS_MAX: usize = 16;
 const HINTED_BYTES_MAX: usize = 128;
 

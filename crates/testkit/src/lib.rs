@@ -16,7 +16,7 @@
 //! - [`fixture`]: checks of the documents that tests use;
 //! - [`skip`]: the list of skipped tests; [`conformance`]: tests over the vendors' own cases;
 //! - [`site`]: the stack that users are given, and what has to hold of it;
-//! - [`stack`]: all services around one filter, and what became of its events; [`vendors`]: the samples of vendors.
+//! - [`stack`]: all services around one filter, and its events at each of them; [`vendors`]: the samples of vendors.
 //!
 //! Plain threads, no async runtime. Every port is chosen by the system. Nothing waits for a fixed time: what has to
 //! become true is polled for, with a deadline ([`eventually`]).

@@ -140,7 +140,7 @@ fn thread_keeps_files_up_to_the_outbox() {
     assert_eq!(folder.events().len(), 2);
     queue(store, 2, &["{\"n\":2}"]);
     drop(thread);
-    assert_eq!(folder.events().len(), 3, "the end of the thread commits what is left");
+    assert_eq!(folder.events().len(), 3, "the end of the thread commits the last batch");
 
     let store = new_store();
     let thread = folder.thread(store);
@@ -357,7 +357,8 @@ fn durable_events_survive_a_kill() {
     };
     let store = new_store();
     let (thread, mut durable) = (folder.thread(store), 0);
-    for event in 0..4_000_u64 {
+    // Few enough that a process on a busy machine takes them all in within the deadline.
+    for event in 0..1_000_u64 {
         queue(store, u128::from(event) + 1, &[&event.to_string()]);
         std::thread::sleep(Duration::from_millis(1));
         let more = thread.take_report().counts.durable_events;

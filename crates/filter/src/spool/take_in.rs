@@ -117,7 +117,7 @@ impl<F: Files> Spool<F> {
         let (id, holder) = (batch.events.id, self.holder);
         let header = BatchHeader { id, events: batch.events.len() as u32, bytes: batch.events.bytes() as u32 };
         let lease = Lease { holder, since_ms: now_ms, until_ms: now_ms.saturating_add(LEASE_MS) };
-        // What waits on disk never displaces what is in the outbox.
+        // A batch on disk never displaces one in the outbox.
         let limits = OutboxLimits { on_full: OnFull::DropNewest, ..self.limits.clone() };
         let mut was_there = false;
         let slot = self.update(values, |outbox| {
