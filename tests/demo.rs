@@ -176,19 +176,15 @@ fn demos_that_start_at_once_share_no_port() {
     demos.into_iter().zip(introductions).for_each(|(demo, introduction)| end(demo, introduction));
 }
 
-/// The last line of the recipe of `make build`, for a command in `target/` of the present folder.
+/// The line of the recipe of `make build` that replaces the command, for a command in `target/` of the present folder.
 fn replace_command() -> String {
     let mut make = Command::new("make");
-    make.args(["--dry-run", "build", "CARGO_TARGET_DIR=target"]).current_dir(env!("CARGO_MANIFEST_DIR"));
+    make.args(["--dry-run", "--no-print-directory", "build", "CARGO_TARGET_DIR=target"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"));
     let output = make.env_remove("MAKEFLAGS").output().unwrap();
     assert!(output.status.success(), "{output:?}");
     let recipe = String::from_utf8_lossy(&output.stdout).into_owned();
-    recipe
-        .lines()
-        .next_back()
-        .filter(|line| line.contains("dist/edgesplit"))
-        .unwrap_or_else(|| panic!("{recipe}"))
-        .to_owned()
+    recipe.lines().find(|line| line.contains("dist/edgesplit")).unwrap_or_else(|| panic!("{recipe}")).to_owned()
 }
 
 #[test]
