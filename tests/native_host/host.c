@@ -25,7 +25,7 @@ typedef struct { Header list[HEADERS_MAX]; size_t count; } Map;
 typedef struct { Map request, response; unsigned worker; uint64_t status; bool is_answered; void *filter; } Stream;
 typedef struct { uint64_t id; bool is_fetch; } Call;
 typedef struct { void *plugin; unsigned worker, requests; } Task;
-typedef struct { bool is_due; Call calls[CALLS_MAX]; size_t call_count; void *plugin; } Config;
+typedef struct { bool is_due, has_ticked; Call calls[CALLS_MAX]; size_t call_count; void *plugin; } Config;
 
 // The module's hooks.
 static void *module;
@@ -215,7 +215,7 @@ static void serve(Config *config) {
   bool is_due = config->is_due;
   config->is_due = false;
   pthread_mutex_unlock(&lock);
-  if (is_due) config_scheduled(config, config->plugin, 0), ticks++;
+  if (is_due) config_scheduled(config, config->plugin, 0), config->has_ticked = true, ticks++;
   static const char *const STATUSES[] = {"200", "200", "200", "503", "413", "429", "400"};
   Call calls[CALLS_MAX];
   size_t count = config->call_count;
@@ -344,7 +344,8 @@ int main(int count, char **arguments) {
       tasks[worker] = (Task){config->plugin, worker, requests};
       if (pthread_create(&threads[worker], NULL, work, &tasks[worker])) abort();
     }
-    while (__atomic_load_n(&streams, __ATOMIC_RELAXED) < end) {
+    // Each config ticks at least once, even if its requests take less time than that.
+    while (__atomic_load_n(&streams, __ATOMIC_RELAXED) < end || !config->has_ticked) {
       usleep(1000);
       serve(config);
       // The config before it drains meanwhile.
