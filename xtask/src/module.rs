@@ -19,7 +19,7 @@ pub(crate) fn target_dir() -> PathBuf {
 }
 
 /// The packages that are optimized for size, to keep the module below 1 MB. `*` are all that are not the project's.
-const SMALL_PACKAGES: [&str; 4] = ["*", "edgesplit-filter", "edgesplit-formats", "js-regex"];
+const SMALL_PACKAGES: [&str; 3] = ["*", "edgesplit-formats", "js-regex"];
 
 /// Builds the module that ships.
 pub(crate) fn build_plugin() -> Result<()> {
