@@ -47,6 +47,14 @@ fn condition(node: Node<'_>, parse: fn(&str) -> AttributeName, each: &mut dyn Fn
     }
 }
 
+/// Passes the attribute in the member `member` of the object at `node`, a condition in another language, to `each`.
+pub(crate) fn of_member(node: Node<'_>, member: &str, each: &mut dyn FnMut(&AttributeUse<'_>)) {
+    if let Some(written) = node.value.get(member).and_then(Value::as_str) {
+        let (name, check) = (AttributeName::parse_exact(written), Some(&Value::Null));
+        each(&AttributeUse { path: &node.path.field(member), written, name, check });
+    }
+}
+
 /// Passes the attribute in the member `member` of the object at `node`, whose value is bucketed, to `each`.
 pub(crate) fn of_unit(
     node: Node<'_>,

@@ -1,4 +1,4 @@
-//! Compiles payloads that hold flags by their keys in the member `flags`, flag by flag.
+//! Compiles payloads that hold flags in the member `flags`, flag by flag: by their keys in an object, or in a list.
 
 use crate::conditions::SavedGroups;
 use crate::diagnostics::{Node, Problems};
@@ -6,17 +6,28 @@ use crate::document::KEY_BYTES_MAX;
 use crate::flags::{Flag, FlagEntries};
 use crate::format::{Compiled, Options};
 use crate::scope::Scope;
+use crate::shape::text;
 use crate::stepwise::{KEYS_PER_STEP, Leftovers, Steps, size};
 use edgesplit_engine::flag::{FlagEvaluator, Outcome};
 use serde_json::{Map, Value};
 
 /// Compiles the flags of one vendor.
 pub(crate) trait FlagReader: Send {
+    /// Whether the flags are a list: each has its key in the member `key`, which the reader checks.
+    fn has_list(&self) -> bool {
+        false
+    }
+
     /// Reads the members beside the `count` flags. False, and a problem, if the payload is refused.
     fn head(&mut self, config: Node<'_>, count: usize, problems: &mut Problems) -> bool;
 
     /// Sees each flag before the first is compiled.
     fn see(&mut self, _flag: &Value) {}
+
+    /// Compiles the next part of the config that flags refer to, and gives its bytes; none if no part is left.
+    fn read_part(&mut self, _scope: &mut Scope<'_>, _config: Node<'_>) -> Option<usize> {
+        None
+    }
 
     /// Compiles the flag at `node`, and stores it. Adds the bytes of other parts of the config that it read to `bytes`.
     fn read(
@@ -57,6 +68,8 @@ enum Stage {
     Head,
     /// Lists the flags from this number on.
     Keys(usize),
+    /// Compiles the parts that flags refer to.
+    Parts,
     /// Compiles the flag with this number.
     Flag(usize),
     Refused,
@@ -76,33 +89,57 @@ impl FlagSteps {
     }
 
     fn head(&mut self, config: Node<'_>) -> Stage {
-        let Some(flags) = flags(config) else {
+        let value = flags(config);
+        let (count, expected) = match self.reader.has_list() {
+            true => (value.as_array().map(Vec::len), "a list of flags"),
+            false => (value.as_object().map(Map::len), "an object of flags"),
+        };
+        let Some(count) = count else {
             let path = config.path.field("flags");
-            let value = config.value.get("flags").unwrap_or(&Value::Null);
-            Node { value, path: &path }.expected(&mut self.entries.problems, "an object of flags");
+            Node { value, path: &path }.expected(&mut self.entries.problems, expected);
             return Stage::Refused;
         };
-        self.keys.reserve_exact(flags.len());
-        self.entries.reserve(flags.len());
-        if self.reader.head(config, flags.len(), &mut self.entries.problems) { Stage::Keys(0) } else { Stage::Refused }
+        self.keys.reserve_exact(count);
+        self.entries.reserve(count);
+        if self.reader.head(config, count, &mut self.entries.problems) { Stage::Keys(0) } else { Stage::Refused }
     }
 
     fn list(&mut self, config: Node<'_>, from: usize) -> Stage {
-        for (key, flag) in flags(config).into_iter().flatten().skip(from).take(KEYS_PER_STEP) {
+        let mut see = |(key, flag): (&str, &Value)| {
             self.reader.see(flag);
-            self.keys.push(key.clone());
+            self.keys.push(key.to_owned());
+        };
+        match flags(config) {
+            Value::Array(list) => {
+                let flags = list.iter().skip(from).take(KEYS_PER_STEP);
+                flags.for_each(|flag| see((text(flag, "key").unwrap_or_default(), flag)));
+            }
+            value => {
+                let flags = value.as_object().into_iter().flatten().skip(from).take(KEYS_PER_STEP);
+                flags.for_each(|(key, flag)| see((key, flag)));
+            }
         }
-        if self.keys.len() > from { Stage::Keys(self.keys.len()) } else { Stage::Flag(0) }
+        if self.keys.len() > from { Stage::Keys(self.keys.len()) } else { Stage::Parts }
+    }
+
+    fn part(&mut self, config: Node<'_>) -> (Stage, usize) {
+        let mut scope = Scope::new(&mut self.patterns);
+        let bytes = self.reader.read_part(&mut scope, config);
+        self.entries.problems.append(scope.problems);
+        bytes.map_or((Stage::Flag(0), 0), |bytes| (Stage::Parts, bytes + self.patterns.element_bytes()))
     }
 
     /// Compiles the flag with this number, and gives the bytes of config that are compiled in the same time.
     fn flag(&mut self, config: Node<'_>, position: usize) -> (Stage, usize) {
         let Some(key) = self.keys.get_mut(position).map(std::mem::take) else { return (Stage::Done, 0) };
-        let Some(value) = flags(config).and_then(|flags| flags.get(&key)) else { return (Stage::Done, 0) };
-        let list = config.path.field("flags");
-        let path = list.field(&key);
+        let (list, flags) = (config.path.field("flags"), flags(config));
+        let (value, path) = match flags {
+            Value::Array(elements) => (elements.get(position), list.index(position)),
+            members => (members.get(&key), list.field(&key)),
+        };
+        let Some(value) = value else { return (Stage::Done, 0) };
         let mut scope = Scope::new(&mut self.patterns);
-        if !(1..=KEY_BYTES_MAX).contains(&key.len()) {
+        if flags.is_object() && !(1..=KEY_BYTES_MAX).contains(&key.len()) {
             scope.problems.error(&path, format!("expected a key of 1 to {KEY_BYTES_MAX} bytes"));
         }
         let mut bytes = size(value);
@@ -117,7 +154,8 @@ impl FlagSteps {
                 if matches!(unread, Unread::Refused) {
                     next = Stage::Refused;
                 }
-                self.entries.disable(Some(key.clone()), position, &scope.problems);
+                let name = Some(key.clone()).filter(|key| flags.is_object() || !key.is_empty());
+                self.entries.disable(name, position, &scope.problems);
             }
         }
         self.entries.problems.append(scope.problems);
@@ -125,8 +163,8 @@ impl FlagSteps {
     }
 }
 
-fn flags(config: Node<'_>) -> Option<&Map<String, Value>> {
-    config.value.get("flags")?.as_object()
+fn flags(config: Node<'_>) -> &Value {
+    config.value.get("flags").unwrap_or(&Value::Null)
 }
 
 impl Steps for FlagSteps {
@@ -134,6 +172,7 @@ impl Steps for FlagSteps {
         let (next, bytes) = match self.stage {
             Stage::Head => (self.head(config), 1),
             Stage::Keys(from) => (self.list(config, from), KEYS_PER_STEP),
+            Stage::Parts => self.part(config),
             Stage::Flag(number) => self.flag(config, number),
             Stage::Refused | Stage::Done => return None,
         };

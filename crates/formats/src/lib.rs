@@ -10,7 +10,7 @@
 //! | [`events`] | vendors' event formats |
 //! | [`compilation`], [`stepwise`] | compiling a vendor's config in steps |
 //! | [`flags`] | a vendor's flags as experiments of a snapshot |
-//! | `flag_steps` | compiling a payload whose flags are the members of an object |
+//! | `flag_steps` | compiling a payload, flag by flag |
 //! | `report` | reporting the decision about a flag |
 //! | `metered` | a visitor's attributes, whose look-ups are counted |
 //! | `attribute_use` | the attributes that a config reads, for the command |
@@ -28,7 +28,6 @@ pub mod attribute_use;
 pub mod compilation;
 pub mod conditions;
 pub mod diagnostics;
-#[allow(dead_code, reason = "for the formats that follow")]
 mod digest;
 pub mod document;
 pub mod effect_policy;

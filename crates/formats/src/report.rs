@@ -1,5 +1,6 @@
 //! Reports the decisions about flags.
 
+use edgesplit_engine::attribute::AttributeValue;
 use edgesplit_engine::flag::{FlagExposure, FlagSink, Outcome};
 use edgesplit_engine::reason::Reason;
 
@@ -25,4 +26,13 @@ pub(crate) fn report(
 pub(crate) fn report_limit(sink: &mut dyn FlagSink, number: usize) {
     sink.check("limit", false, format_args!("deciding the flag exceeds the limit of work"));
     sink.decided(number, None, Reason::Limit);
+}
+
+/// The value that a condition saw, for a person.
+pub(crate) fn shown(actual: &AttributeValue<'_>) -> String {
+    match actual {
+        AttributeValue::Missing => "missing".to_owned(),
+        AttributeValue::Text(text) => format!("{text:?}"),
+        AttributeValue::Json(value) => value.to_string(),
+    }
 }

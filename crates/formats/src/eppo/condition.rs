@@ -3,6 +3,8 @@
 use crate::conditions::PatternError;
 use crate::diagnostics::{Node, found};
 use crate::re2;
+#[cfg(not(target_arch = "wasm32"))]
+use crate::report::shown;
 use crate::scope::Scope;
 use crate::semver::{self, Version};
 use edgesplit_engine::attribute::{AttributeName, AttributeValue};
@@ -116,11 +118,7 @@ impl Condition {
     /// The condition with the value that it sees, for a person.
     #[cfg(not(target_arch = "wasm32"))]
     pub(super) fn unmet(&self, visitor: &FlagVisitor<'_>) -> String {
-        let actual = match self.actual(visitor) {
-            AttributeValue::Missing => "missing".to_owned(),
-            AttributeValue::Text(text) => format!("{text:?}"),
-            AttributeValue::Json(value) => value.to_string(),
-        };
+        let actual = shown(&self.actual(visitor));
         format!("{} is {actual}, expected {}", self.attribute.written(), self.written)
     }
 }

@@ -3,7 +3,7 @@
 use super::compile::Reader;
 use super::flag::Flag;
 #[cfg(not(target_arch = "wasm32"))]
-use crate::attribute_use::{AttributeUse, elements};
+use crate::attribute_use::{AttributeUse, elements, of_member};
 use crate::diagnostics::{Node, Problems};
 use crate::events::EventWire;
 use crate::flag_steps::{FlagReader, FlagSteps, Unread};
@@ -11,8 +11,6 @@ use crate::format::{Format, Options};
 use crate::report::{report, report_limit};
 use crate::scope::Scope;
 use crate::stepwise::{CONFIG_OUTCOME_BYTES_MAX, Leftovers, Steps};
-#[cfg(not(target_arch = "wasm32"))]
-use edgesplit_engine::attribute::AttributeName;
 use edgesplit_engine::condition::flag_steps;
 use edgesplit_engine::flag::{FlagEvaluator, FlagSink, FlagVisitor, Outcome};
 use edgesplit_engine::free::free_from;
@@ -41,12 +39,7 @@ impl Format for Eppo {
         for (key, value) in config.value.get("flags").and_then(Value::as_object).into_iter().flatten() {
             elements(Node { value, path: &flags.field(key) }, "allocations", |allocation| {
                 elements(allocation, "rules", |rule| {
-                    elements(rule, "conditions", |condition: Node<'_>| {
-                        let Some(written) = condition.value.get("attribute").and_then(Value::as_str) else { return };
-                        let name = AttributeName::parse_exact(written);
-                        let path = condition.path.field("attribute");
-                        each(&AttributeUse { path: &path, written, name, check: Some(&Value::Null) });
-                    });
+                    elements(rule, "conditions", |condition| of_member(condition, "attribute", each));
                 });
             });
         }

@@ -1,9 +1,10 @@
 //! Compiles flags and cohorts, element by element.
 
 use super::filter::{Filter, plain_text};
-use super::rules::{Aggregation, Condition, Flag, Group, Holdout, ON, Tree};
-use crate::conditions::SavedGroups;
-use crate::diagnostics::{Node, Problems};
+use super::rules::{Aggregation, Condition, Flag, Group, Holdout, ON};
+use super::verdict::{Cause, Undecided};
+use crate::diagnostics::Node;
+use crate::scope::Scope;
 use crate::shape::{self, Shape, is_true, list, number, text};
 use edgesplit_engine::condition::CONDITION_DEPTH_MAX;
 use edgesplit_engine::flag::Outcome;
@@ -11,19 +12,15 @@ use edgesplit_engine::json;
 use serde_json::{Map, Value};
 use std::collections::{HashMap, HashSet};
 
-/// Compiles the flags and cohorts of one payload.
-#[derive(Default)]
-pub(super) struct Compiler {
-    /// The positions of the cohorts by their ids.
-    pub(super) cohort_ids: HashMap<String, usize>,
-    /// The keys of all flags.
-    pub(super) keys: HashSet<String>,
-    /// The version of comparisons.
-    pub(super) matching_version: u64,
-    /// The types of groups by their numbers.
-    pub(super) group_types: Map<String, Value>,
-    /// The patterns of all filters.
-    pub(super) patterns: SavedGroups,
+/// Compiles a flag or a cohort.
+pub(super) struct Compiler<'a, 'g> {
+    /// The payload.
+    pub(super) payload: &'a Value,
+    /// The ids of its cohorts, in order.
+    pub(super) cohort_ids: &'a [String],
+    /// The keys of its flags.
+    pub(super) keys: &'a HashSet<String>,
+    pub(super) scope: &'a mut Scope<'g>,
 }
 
 const FLAG: Shape = Shape::Object(&[
@@ -62,10 +59,10 @@ const CONDITION: Shape = Shape::Object(&[("key", false, Shape::Text), ("operator
 
 const GROUP_TYPE: &str = "aggregation_group_type_index";
 
-impl Compiler {
+impl Compiler<'_, '_> {
     /// Compiles the flag at `node`. None if it has another shape.
-    pub(super) fn flag(&mut self, node: Node<'_>, position: usize, problems: &mut Problems) -> Option<Flag> {
-        if !shape::check(node, &FLAG, problems) {
+    pub(super) fn flag(&mut self, node: Node<'_>) -> Option<Flag> {
+        if !shape::check(node, &FLAG, &mut self.scope.problems) {
             return None;
         }
         let path = node.path.field("filters");
@@ -93,10 +90,11 @@ impl Compiler {
         }
         let groups = list(filters.value, "groups");
         let groups = Node { path: &path.field("groups"), ..filters }
-            .read_all(groups, |group| self.group(group, filters.value, &by_name, problems))?;
+            .read_all(groups, |group| self.group(group, filters.value, &by_name))?;
         let aggregation = self.aggregation(filters.value.get(GROUP_TYPE).unwrap_or(&Value::Null));
         if matches!(aggregation, Aggregation::Unknown) {
-            problems.error(&path.field(GROUP_TYPE), "an unknown type of groups: the flag is undecided");
+            let path = path.field(GROUP_TYPE);
+            self.scope.problems.error(&path, "an unknown type of groups: the flag is undecided");
         }
         let holdout = filters.value.get("holdout").and_then(|holdout| {
             let id = holdout.get("id").filter(|id| !id.is_null())?;
@@ -108,7 +106,6 @@ impl Compiler {
         let bucketing = text(node.value, "bucketing_identifier").filter(|name| !name.is_empty());
         Some(Flag {
             key: text(node.value, "key").unwrap_or_default().to_owned(),
-            position,
             active: is_true(node.value, "active"),
             continuity: is_true(node.value, "ensure_experience_continuity"),
             by_device: bucketing.or(text(filters.value, "bucketing_identifier")) == Some("device_id"),
@@ -122,66 +119,65 @@ impl Compiler {
         })
     }
 
-    fn group(
-        &mut self,
-        node: Node<'_>,
-        filters: &Value,
-        variants: &HashMap<String, usize>,
-        problems: &mut Problems,
-    ) -> Option<Group> {
+    fn group(&mut self, node: Node<'_>, filters: &Value, variants: &HashMap<String, usize>) -> Option<Group> {
         let path = node.path.field("properties");
         let conditions = Node { path: &path, ..node }
-            .read_all(list(node.value, "properties"), |condition| self.condition(condition, problems))?;
+            .read_all(list(node.value, "properties"), |condition| self.condition(condition))?;
         let share = number(node.value, "rollout_percentage").map(|share| share / 100.0);
         let variant = text(node.value, "variant").and_then(|name| variants.get(name).copied());
         // Null is a type of its own: persons.
         let own = node.value.get(GROUP_TYPE).filter(|own| *own != filters.get(GROUP_TYPE).unwrap_or(&Value::Null));
-        Some(Group { conditions, share, variant, aggregation: own.map(|own| self.aggregation(own)) })
+        Some(Group { conditions, share, variant, aggregation: self.aggregation(own.unwrap_or(&Value::Null)) })
     }
 
     fn aggregation(&self, group_type: &Value) -> Aggregation {
         if group_type.is_null() {
             return Aggregation::Persons;
         }
-        match self.group_types.get(&group_type.to_string()).and_then(Value::as_str).filter(|name| !name.is_empty()) {
-            Some(name) => Aggregation::Groups(name.to_owned()),
-            None => Aggregation::Unknown,
-        }
+        let names = self.payload.get("group_type_mapping");
+        let name = names.and_then(|names| text(names, &group_type.to_string())).filter(|name| !name.is_empty());
+        name.map_or(Aggregation::Unknown, |name| Aggregation::Groups(name.to_owned()))
     }
 
     /// Compiles the condition at `node`. None if it has another shape.
-    fn condition(&mut self, node: Node<'_>, problems: &mut Problems) -> Option<Condition> {
-        if !shape::check(node, &CONDITION, problems) {
+    fn condition(&mut self, node: Node<'_>) -> Option<Condition> {
+        if !shape::check(node, &CONDITION, &mut self.scope.problems) {
             return None;
         }
-        let text = |name: &str| text(node.value, name).filter(|text| !text.is_empty());
-        match text("type") {
-            Some("cohort") => {
-                let value = node.value.get("value").unwrap_or(&Value::Null);
-                let position = self.cohort_ids.get(&*plain_text(value)).copied();
-                if position.is_none() {
-                    let message = format!("there is no cohort {value}: the flag is undecided");
-                    problems.error(&node.path.field("value"), message);
-                }
-                let is_in = match text("operator") {
-                    None | Some("exact" | "in") => Some(true),
-                    Some("not_in") => Some(false),
-                    Some(_) => {
-                        problems.error(&node.path.field("operator"), "unknown for cohorts: the flag may be undecided");
-                        None
-                    }
-                };
-                Some(Condition::Cohort { position, is_in })
-            }
-            Some("flag") => Some(self.dependency(node, problems)),
+        match text(node.value, "type") {
+            Some("cohort") => Some(self.cohort(node)),
+            Some("flag") => Some(self.dependency(node)),
             _ => {
-                let filter = Filter::compile(node, self.matching_version, &mut self.patterns, problems)?;
-                Some(Condition::Property(filter))
+                let version = self.payload.get("property_matching_version").and_then(Value::as_u64).unwrap_or(1);
+                Filter::compile(node, version, self.scope).map(Condition::Property)
             }
         }
     }
 
-    fn dependency(&self, node: Node<'_>, problems: &mut Problems) -> Condition {
+    fn cohort(&mut self, node: Node<'_>) -> Condition {
+        let problems = &mut self.scope.problems;
+        let value = node.value.get("value").unwrap_or(&Value::Null);
+        let position = self.cohort_ids.binary_search_by(|id| id.as_str().cmp(&plain_text(value)));
+        if position.is_err() {
+            problems.error(&node.path.field("value"), format!("there is no cohort {value}: the flag is undecided"));
+        }
+        let is_in = match text(node.value, "operator") {
+            None | Some("" | "exact" | "in") => Some(true),
+            Some("not_in") => Some(false),
+            Some(_) => {
+                problems.error(&node.path.field("operator"), "unknown for cohorts: the flag may be undecided");
+                None
+            }
+        };
+        match (position, is_in) {
+            (Ok(position), Some(is_in)) => Condition::Cohort { position, is_in },
+            (Ok(_), None) => Condition::Undecided(Cause::Definition.into()),
+            (Err(_), _) => Condition::Undecided(Undecided::AT_ONCE),
+        }
+    }
+
+    fn dependency(&mut self, node: Node<'_>) -> Condition {
+        let problems = &mut self.scope.problems;
         let key = text(node.value, "key").filter(|key| !key.is_empty());
         let value = node.value.get("value").filter(|value| !value.is_null());
         let (Some(key), Some(value), Some("flag_evaluates_to")) = (key, value, text(node.value, "operator")) else {
@@ -201,33 +197,32 @@ impl Compiler {
     }
 
     /// Compiles the tree of a cohort.
-    pub(super) fn tree(&mut self, node: Node<'_>, depth: usize, problems: &mut Problems) -> Tree {
+    pub(super) fn tree(&mut self, node: Node<'_>, depth: usize) -> Condition {
         if node.value.as_object().is_some_and(Map::is_empty) {
-            return Tree::Entries { all: true, entries: Vec::new() };
+            return Condition::Entries { all: true, entries: Vec::new() };
         }
         let values = node.value.get("values").and_then(Value::as_array);
         let (all, list) = match (text(node.value, "type"), values) {
             (Some(name @ ("AND" | "OR")), Some(list)) if depth < CONDITION_DEPTH_MAX => (name == "AND", list),
             _ => {
-                node.expected(problems, "an object with the type AND or OR, and a list of values");
-                return Tree::Malformed;
+                node.expected(&mut self.scope.problems, "an object with the type AND or OR, and a list of values");
+                return Condition::Undecided(Undecided::AT_ONCE);
             }
         };
-        let path = node.path.field("values");
-        let mut entries = Vec::new();
-        for (index, value) in list.iter().enumerate() {
-            let path = path.index(index);
-            let node = Node { value, path: &path };
-            let is_group = value.get("values").is_some()
-                || matches!(value.get("type").and_then(Value::as_str), Some("AND" | "OR"));
-            entries.push(if is_group || value.as_object().is_some_and(Map::is_empty) {
-                self.tree(node, depth + 1, problems)
-            } else {
-                let negated = value.get("negation").and_then(Value::as_bool).unwrap_or(false);
-                self.condition(node, problems).map_or(Tree::Malformed, |condition| Tree::Condition(condition, negated))
-            });
+        let node = Node { path: &node.path.field("values"), ..node };
+        let entries = node.read_all(list, |node| Some(self.entry(node, depth + 1))).unwrap_or_default();
+        Condition::Entries { all, entries }
+    }
+
+    fn entry(&mut self, node: Node<'_>, depth: usize) -> Condition {
+        let is_group = node.value.get("values").is_some() || matches!(text(node.value, "type"), Some("AND" | "OR"));
+        if is_group || node.value.as_object().is_some_and(Map::is_empty) {
+            return self.tree(node, depth);
         }
-        Tree::Entries { all, entries }
+        match self.condition(node) {
+            Some(condition) if is_true(node.value, "negation") => Condition::Not(Box::new(condition)),
+            condition => condition.unwrap_or(Condition::Undecided(Undecided::AT_ONCE)),
+        }
     }
 }
 

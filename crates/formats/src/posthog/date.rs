@@ -55,21 +55,17 @@ fn months_ago(now: i64, months: i32) -> Option<i64> {
     let mut at = index;
     while at > target && day > 28 {
         at -= step;
-        day = day.min(days(at));
+        let (month, year) = month(at)?;
+        day = day.min(month.length(year));
     }
-    let month = Month::try_from((target % 12 + 1) as u8).ok()?;
-    let then = Date::from_calendar_date(target / 12, month, day).ok()?;
+    let (month, year) = month(target)?;
+    let then = Date::from_calendar_date(year, month, day).ok()?;
     Some(now - i64::from(date.to_julian_day() - then.to_julian_day()) * DAY_US)
 }
 
-fn days(month_index: i32) -> u8 {
-    let year = month_index / 12;
-    match month_index % 12 {
-        1 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
-        1 => 28,
-        3 | 5 | 8 | 10 => 30,
-        _ => 31,
-    }
+/// The month with this number since the year 0, and its year.
+fn month(index: i32) -> Option<(Month, i32)> {
+    Some((Month::try_from((index % 12 + 1) as u8).ok()?, index / 12))
 }
 
 /// A date in ISO 8601, in microseconds since the epoch. Without an offset it is in UTC.

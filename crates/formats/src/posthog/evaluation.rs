@@ -1,10 +1,12 @@
 //! The requirements of flags on one visitor.
 
 use super::filter::Filter;
-use super::rules::{Aggregation, Condition, Flag, Group, OFF, ON, Rules, Tree};
+use super::rules::{Aggregation, Condition, Flag, Group, OFF, ON, Rules};
 use super::verdict::{Cause, Undecided, Verdict};
 use crate::digest::sha1_start;
 use crate::metered::Metered;
+#[cfg(not(target_arch = "wasm32"))]
+use crate::report::shown;
 use edgesplit_engine::attribute::{AttributeName, AttributeValue, Attributes};
 use edgesplit_engine::condition::CONDITION_DEPTH_MAX;
 use edgesplit_engine::observer::{IS_OBSERVABLE, Observer};
@@ -70,16 +72,14 @@ impl<'a> Evaluation<'a> {
     ) -> Result<Decided, Undecided> {
         let decided = |outcome, out_of_share| Ok(Decided { outcome, out_of_share });
         if flag.enrolls {
-            return self
-                .enrollment(flag, subject)
-                .map(|is_on| Decided { outcome: usize::from(is_on), out_of_share: false });
+            return decided(usize::from(self.enrollment(flag, subject)?), false);
         }
         if let Some(holdout) = &flag.holdout
             && (holdout.share >= 1.0 || bucket(&["holdout-", subject.unit]) <= holdout.share)
         {
             return decided(holdout.outcome, false);
         }
-        let (mut out_of_share, mut undecided) = (false, None::<Cause>);
+        let (mut out_of_share, mut undecided) = (false, None);
         for (position, group) in flag.groups.iter().enumerate() {
             let result = self.group(flag, group, subject, is_parent);
             if IS_OBSERVABLE && observer.is_active() {
@@ -98,10 +98,10 @@ impl<'a> Evaluation<'a> {
                     let cause = if self.is_undecidable(flag) { Cause::Definition } else { error.cause };
                     return Err(Undecided { cause, at_once: true });
                 }
-                Err(error) => undecided = Some(undecided.map_or(error.cause, |cause| cause.min(error.cause))),
+                Err(error) => undecided = Some(error.after(undecided)),
             }
         }
-        undecided.map_or(decided(OFF, out_of_share), |cause| Err(cause.into()))
+        undecided.map_or(decided(OFF, out_of_share), Err)
     }
 
     /// Whether the visitor has enrolled in the feature.
@@ -120,31 +120,25 @@ impl<'a> Evaluation<'a> {
     fn group(&self, flag: &Flag, group: &Group, subject: Subject<'_>, is_parent: bool) -> Result<Held, Undecided> {
         let key;
         let subject = match &group.aggregation {
-            None | Some(Aggregation::Persons) => subject,
+            Aggregation::Persons => subject,
             // The groups of a visitor are not known to the flags that others depend on.
-            Some(Aggregation::Groups(_)) if is_parent => return Ok(Held::No),
-            Some(Aggregation::Unknown) => return Ok(Held::No),
-            Some(Aggregation::Groups(name)) => match self.group_key(name) {
-                Some(found) => {
-                    key = found;
-                    Subject { group: Some(name), unit: &key }
-                }
-                None => return Ok(Held::No),
-            },
+            Aggregation::Groups(name) if !is_parent => {
+                let Some(found) = self.group_key(name) else { return Ok(Held::No) };
+                key = found;
+                Subject { group: Some(name), unit: &key }
+            }
+            Aggregation::Groups(_) | Aggregation::Unknown => return Ok(Held::No),
         };
         self.context.spend(subject.unit.len() + flag.variants.len());
-        let mut first = None::<Undecided>;
+        let mut undecided = None;
         for condition in &group.conditions {
             match self.condition(condition, subject) {
                 Ok(true) => {}
                 Ok(false) => return Ok(Held::No),
-                Err(error) => {
-                    let cause = first.map_or(error.cause, |first| first.cause.min(error.cause));
-                    first = Some(Undecided { cause, at_once: first.map_or(error.at_once, |first| first.at_once) });
-                }
+                Err(error) => undecided = Some(error.after(undecided)),
             }
         }
-        if let Some(error) = first {
+        if let Some(error) = undecided {
             return Err(error);
         }
         if group.share.is_some_and(|share| bucket(&[&flag.key, ".", subject.unit]) > share) {
@@ -160,7 +154,7 @@ impl<'a> Evaluation<'a> {
     fn nested(&self, inner: impl FnOnce() -> Verdict) -> Verdict {
         let depth = self.depth.get();
         if depth >= DEPTH_MAX || !self.context.spend(0) {
-            return Err(Undecided { cause: Cause::Definition, at_once: true });
+            return Err(Undecided::AT_ONCE);
         }
         self.depth.set(depth + 1);
         let verdict = inner();
@@ -175,34 +169,30 @@ impl<'a> Evaluation<'a> {
                 self.with_property(filter, subject, &mut |value| filter.passes(value, self.context))
             }
             Condition::Cohort { position, is_in } => {
-                let unknown = Undecided { cause: Cause::Definition, at_once: true };
-                let tree = position.and_then(|position| self.rules.cohorts.get(position)).ok_or(unknown)?;
-                let is_in = is_in.ok_or(Cause::Definition)?;
-                Ok(self.tree(tree, subject)? == is_in)
+                let cohort = self.rules.cohorts.get(*position).ok_or(Undecided::AT_ONCE)?;
+                Ok(self.condition(cohort, subject)? == *is_in)
             }
             Condition::Flag { key, value, chain } => self.nested(|| self.dependency(key, value, chain, subject)),
+            Condition::Entries { all, entries } => self.nested(|| self.entries(*all, entries, subject)),
+            Condition::Not(condition) => Ok(!self.condition(condition, subject)?),
+            Condition::Undecided(undecided) => Err(*undecided),
         }
     }
 
-    fn tree(&self, tree: &Tree, subject: Subject<'_>) -> Verdict {
-        self.nested(|| match tree {
-            Tree::Malformed => Err(Undecided { cause: Cause::Definition, at_once: true }),
-            Tree::Condition(condition, negated) => Ok(self.condition(condition, subject)? != *negated),
-            Tree::Entries { all, entries } => {
-                let (mut is_decided, mut undecided) = (false, None::<Cause>);
-                for entry in entries {
-                    match self.tree(entry, subject) {
-                        Ok(holds) => is_decided |= holds != *all,
-                        Err(error) if error.at_once => return Err(error),
-                        Err(error) => undecided = Some(undecided.map_or(error.cause, |cause| cause.min(error.cause))),
-                    }
-                }
-                match undecided {
-                    Some(cause) if !is_decided => Err(cause.into()),
-                    _ => Ok(is_decided != *all || entries.is_empty()),
-                }
+    /// Whether all of these conditions hold, or one of them.
+    fn entries(&self, all: bool, entries: &[Condition], subject: Subject<'_>) -> Verdict {
+        let (mut is_decided, mut undecided) = (false, None);
+        for entry in entries {
+            match self.condition(entry, subject) {
+                Ok(holds) => is_decided |= holds != all,
+                Err(error) if error.at_once => return Err(error),
+                Err(error) => undecided = Some(error.after(undecided)),
             }
-        })
+        }
+        match undecided {
+            Some(undecided) if !is_decided => Err(undecided),
+            _ => Ok(is_decided != all || entries.is_empty()),
+        }
     }
 
     /// Calls `each` with the property that `filter` is about.
@@ -236,11 +226,7 @@ impl<'a> Evaluation<'a> {
         }
         let Some(flag) = self.rules.by_key.get(key) else { return Err(Cause::Definition.into()) };
         let known = self.known.borrow().iter().find(|(known, _)| known == flag).map(|(_, outcome)| *outcome);
-        let outcome = match known {
-            Some(Some(outcome)) => outcome,
-            Some(None) => return Err(Cause::Dependency.into()),
-            None => return Err(Cause::Definition.into()),
-        };
+        let outcome = known.ok_or(Cause::Definition)?.ok_or(Cause::Dependency)?;
         let variant = self.rules.flags.get(*flag).and_then(|flag| flag.outcomes.get(outcome)?.variant.as_deref());
         Ok(match (variant, expected) {
             (Some(_), Value::Bool(expected)) => *expected,
@@ -252,30 +238,26 @@ impl<'a> Evaluation<'a> {
     /// Decides the flag with this number, which another one depends on.
     fn parent(&self, number: usize, subject: Subject<'_>) -> Result<(), Undecided> {
         let Some(flag) = self.rules.flags.get(number) else { return Err(Cause::Definition.into()) };
-        let decided = if !flag.active {
-            Ok(OFF)
-        } else if flag.continuity {
-            Err(Cause::Continuity.into())
-        } else {
-            let device = if flag.by_device && matches!(flag.aggregation, Aggregation::Persons) {
-                Some(self.device())
-            } else {
-                None
-            };
-            match device {
-                Some(None) => Err(Undecided::from(Cause::Context)),
-                device => {
-                    let device = device.flatten();
-                    let subject = Subject { unit: device.as_deref().unwrap_or(self.distinct), ..subject };
-                    self.flag(flag, subject, true, &mut ()).map(|decided| decided.outcome)
-                }
-            }
-        };
-        let error = decided.as_ref().err().map(|error| Undecided { cause: Cause::Dependency, at_once: error.at_once });
-        if error.is_none_or(|error| !error.at_once) {
+        let decided = self.parent_outcome(flag, subject);
+        if !decided.is_err_and(|error| error.at_once) {
             self.known.borrow_mut().push((number, decided.ok()));
         }
-        error.map_or(Ok(()), Err)
+        decided.map(drop).map_err(|error| Undecided { cause: Cause::Dependency, ..error })
+    }
+
+    fn parent_outcome(&self, flag: &Flag, subject: Subject<'_>) -> Result<usize, Undecided> {
+        if !flag.active {
+            return Ok(OFF);
+        }
+        if flag.continuity {
+            return Err(Cause::Continuity.into());
+        }
+        let device = match flag.aggregation {
+            Aggregation::Persons if flag.by_device => Some(self.device().ok_or(Cause::Context)?),
+            _ => None,
+        };
+        let subject = Subject { unit: device.as_deref().unwrap_or(self.distinct), ..subject };
+        Ok(self.flag(flag, subject, true, &mut ())?.outcome)
     }
 
     /// The id of the visitor's device.
@@ -293,31 +275,21 @@ impl<'a> Evaluation<'a> {
     }
 
     fn is_unsupported(&self, condition: &Condition, visited: &mut Vec<usize>) -> bool {
+        self.context.spend(0);
         match condition {
             Condition::Never => false,
+            Condition::Undecided(_) => true,
             Condition::Property(filter) => filter.is_unusable(),
             Condition::Flag { chain, .. } => {
                 chain.is_empty() || chain.iter().any(|key| !self.rules.by_key.contains_key(key))
             }
-            Condition::Cohort { position, is_in } => match position {
-                Some(_) if is_in.is_none() => true,
-                Some(position) if visited.contains(position) => false,
-                Some(position) => {
-                    visited.push(*position);
-                    let tree = self.rules.cohorts.get(*position);
-                    tree.is_none_or(|tree| self.is_unsupported_tree(tree, visited))
-                }
-                None => true,
-            },
-        }
-    }
-
-    fn is_unsupported_tree(&self, tree: &Tree, visited: &mut Vec<usize>) -> bool {
-        self.context.spend(0);
-        match tree {
-            Tree::Malformed => true,
-            Tree::Condition(condition, _) => self.is_unsupported(condition, visited),
-            Tree::Entries { entries, .. } => entries.iter().any(|entry| self.is_unsupported_tree(entry, visited)),
+            Condition::Cohort { position, .. } if visited.contains(position) => false,
+            Condition::Cohort { position, .. } => {
+                visited.push(*position);
+                self.rules.cohorts.get(*position).is_none_or(|cohort| self.is_unsupported(cohort, visited))
+            }
+            Condition::Not(condition) => self.is_unsupported(condition, visited),
+            Condition::Entries { entries, .. } => entries.iter().any(|entry| self.is_unsupported(entry, visited)),
         }
     }
 
@@ -353,18 +325,14 @@ impl<'a> Evaluation<'a> {
             Condition::Property(filter) => {
                 let mut value = String::new();
                 let _ = self.with_property(filter, subject, &mut |found| {
-                    value = match found {
-                        AttributeValue::Missing => "missing".to_owned(),
-                        AttributeValue::Text(text) => format!("{text:?}"),
-                        AttributeValue::Json(value) => value.to_string(),
-                    };
+                    value = shown(found);
                     Ok(true)
                 });
                 format!("{} is {value}, expected {}", filter.key, filter.shown)
             }
-            Condition::Cohort { .. } => "the cohort".to_owned(),
             Condition::Flag { key, value, .. } => format!("the flag {key:?} is not {value}"),
             Condition::Never => "never".to_owned(),
+            _ => "the cohort".to_owned(),
         }
     }
 }

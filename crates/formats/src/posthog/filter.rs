@@ -4,8 +4,9 @@ use super::date::{self, Bound};
 use super::pattern::Pattern;
 use super::verdict::{Cause, Verdict};
 use crate::conditions::SavedGroups;
-use crate::diagnostics::{Node, Problems};
+use crate::diagnostics::Node;
 use crate::metered::Metered;
+use crate::scope::Scope;
 use crate::shape::text;
 use edgesplit_engine::attribute::{AttributeName, AttributeValue};
 use edgesplit_engine::condition::Accepts;
@@ -38,8 +39,9 @@ enum Test {
         text: String,
         negated: bool,
     },
+    /// None if the pattern is invalid: nothing passes then, not even if it is negated.
     Pattern {
-        pattern: Pattern,
+        pattern: Option<Pattern>,
         negated: bool,
     },
     Number(Accepts, f64),
@@ -64,26 +66,18 @@ type Version = [u64; 3];
 
 impl Filter {
     /// Compiles the filter at `node`. `version` is the payload's `property_matching_version`.
-    pub(super) fn compile(
-        node: Node<'_>,
-        version: u64,
-        patterns: &mut SavedGroups,
-        problems: &mut Problems,
-    ) -> Option<Filter> {
-        let Some(key) = text(node.value, "key") else {
-            problems.error(&node.path.field("key"), "missing");
-            return None;
-        };
+    pub(super) fn compile(node: Node<'_>, version: u64, scope: &mut Scope<'_>) -> Option<Filter> {
+        let key = scope.required_text(node, "key")?;
         let operator = text(node.value, "operator").filter(|operator| !operator.is_empty()).unwrap_or("exact");
         let value = node.value.get("value").unwrap_or(&Value::Null);
-        let test = test(operator, value, version, patterns).unwrap_or_else(|| {
-            let path = node.path.field(if is_known(operator) { "value" } else { "operator" });
-            problems.error(&path, format!("{operator} {value} cannot be decided here: the flag may be undecided"));
+        let test = test(operator, value, version, scope.groups).unwrap_or_else(|member| {
+            let message = format!("{operator} {value} cannot be decided here: the flag may be undecided");
+            scope.problems.error(&node.path.field(member), message);
             Test::Unusable { fails_null: operator.starts_with("is_date_") || operator.starts_with("semver_") }
         });
         Some(Filter {
-            key: key.to_owned(),
-            name: AttributeName::parse_exact(key),
+            name: AttributeName::parse_exact(&key),
+            key,
             test,
             #[cfg(not(target_arch = "wasm32"))]
             shown: format!("{operator} {value}"),
@@ -92,18 +86,13 @@ impl Filter {
 
     /// Whether it cannot be used, whichever the visitor is.
     pub(super) fn is_unusable(&self) -> bool {
-        match &self.test {
-            Test::Unusable { .. } => true,
-            Test::Pattern { pattern, .. } => pattern.is_unsupported(),
-            _ => false,
-        }
+        matches!(self.test, Test::Unusable { .. })
     }
 
     /// Whether `actual` passes.
     pub(super) fn passes(&self, actual: &AttributeValue<'_>, context: &Metered<'_>) -> Verdict {
-        let missing = || if self.is_unusable() { Cause::Definition } else { Cause::Context };
         if matches!(actual, AttributeValue::Missing) {
-            return Err(missing().into());
+            return Err(if self.is_unusable() { Cause::Definition } else { Cause::Context }.into());
         }
         if let AttributeValue::Json(value) = actual {
             context.spend(JsValue::from(*value).size());
@@ -122,13 +111,9 @@ impl Filter {
                 passes != *negated
             }
             Test::Part { is_part, text, negated } => is_part(&text_of(actual).to_ascii_lowercase(), text) != *negated,
-            Test::Pattern { pattern, negated } => {
-                let text = text_of(actual);
-                match pattern.matches(&text, context) {
-                    Ok(Some(matches)) => matches != *negated,
-                    Ok(None) => false,
-                    Err(cause) => return Err(cause.into()),
-                }
+            Test::Pattern { pattern: None, .. } => false,
+            Test::Pattern { pattern: Some(pattern), negated } => {
+                pattern.matches(&text_of(actual), context)? != *negated
             }
             Test::Date(..) | Test::Version(..) | Test::Versions(..) if is_null => false,
             Test::Unusable { fails_null: true } if is_null => false,
@@ -164,22 +149,23 @@ const ORDERS: [(&str, Accepts); 6] = [
     ("neq", Ordering::is_ne),
 ];
 
-fn order(name: &str) -> Option<Accepts> {
-    ORDERS.iter().find(|(known, _)| *known == name).map(|(_, accepts)| *accepts)
+fn order(name: &str) -> Result<Accepts, &'static str> {
+    ORDERS.iter().find(|(known, _)| *known == name).map(|(_, accepts)| *accepts).ok_or("operator")
 }
 
-fn is_known(operator: &str) -> bool {
-    let name = operator.strip_prefix("not_").unwrap_or(operator);
-    name == "regex" || order(name).is_some() || operator.starts_with("is_date_") || operator.starts_with("semver_")
-}
-
-/// The test of an operator. None if it is unknown, or its value is of no use to it.
-fn test(operator: &str, value: &Value, version_of_matching: u64, patterns: &mut SavedGroups) -> Option<Test> {
+/// The test of an operator. An error with the wrong member: the operator is unknown, or its value is of no use to it.
+fn test(
+    operator: &str,
+    value: &Value,
+    version_of_matching: u64,
+    patterns: &mut SavedGroups,
+) -> Result<Test, &'static str> {
     let (name, negated) = operator.strip_prefix("not_").map_or((operator, false), |name| (name, true));
     if let Some((_, is_part)) = PARTS.iter().find(|(known, _)| *known == name) {
-        return Some(Test::Part { is_part: *is_part, text: plain_text(value).to_ascii_lowercase(), negated });
+        return Ok(Test::Part { is_part: *is_part, text: plain_text(value).to_ascii_lowercase(), negated });
     }
-    Some(match operator {
+    let (text, invalid) = (plain_text(value), "value");
+    Ok(match operator {
         "is_set" | "is_not_set" => Test::Set(operator == "is_set"),
         "exact" | "is_not" => {
             let is_empty = value.as_array().is_some_and(Vec::is_empty);
@@ -194,30 +180,28 @@ fn test(operator: &str, value: &Value, version_of_matching: u64, patterns: &mut 
             };
             Test::Exact { exact, negated: operator == "is_not" }
         }
-        "regex" | "not_regex" => Test::Pattern { pattern: Pattern::compile(&plain_text(value), patterns), negated },
-        "gt" | "gte" | "lt" | "lte" => Test::Number(order(operator)?, number_of(&AttributeValue::Json(value))?),
-        "is_date_before" => Test::Date(Ordering::is_lt, Bound::parse(&plain_text(value))?),
-        "is_date_after" => Test::Date(Ordering::is_gt, Bound::parse(&plain_text(value))?),
-        _ => {
-            let text = plain_text(value);
-            match operator.strip_prefix("semver_")? {
-                "tilde" => {
-                    let [major, minor, patch] = version(&text)?;
-                    Test::Versions([major, minor, patch], [major, minor + 1, 0])
-                }
-                "caret" => {
-                    let from = version(&text)?;
-                    let to = match from {
-                        [0, 0, patch] => [0, 0, patch + 1],
-                        [0, minor, _] => [0, minor + 1, 0],
-                        [major, ..] => [major + 1, 0, 0],
-                    };
-                    Test::Versions(from, to)
-                }
-                "wildcard" => wildcard(&text)?,
-                name => Test::Version(order(name)?, version(&text)?),
-            }
+        "regex" | "not_regex" => {
+            Test::Pattern { pattern: Pattern::compile(&text, patterns).map_err(|_| invalid)?, negated }
         }
+        "gt" | "gte" | "lt" | "lte" => {
+            Test::Number(order(operator)?, number_of(&AttributeValue::Json(value)).ok_or(invalid)?)
+        }
+        "is_date_before" => Test::Date(Ordering::is_lt, Bound::parse(&text).ok_or(invalid)?),
+        "is_date_after" => Test::Date(Ordering::is_gt, Bound::parse(&text).ok_or(invalid)?),
+        _ => match operator.strip_prefix("semver_").ok_or("operator")? {
+            "wildcard" => wildcard(&text).ok_or(invalid)?,
+            name => {
+                let version = version(&text).ok_or(invalid);
+                match name {
+                    "tilde" => up_to_next(version?, 1),
+                    "caret" => {
+                        let version = version?;
+                        up_to_next(version, version.iter().position(|number| *number > 0).unwrap_or(2))
+                    }
+                    name => Test::Version(order(name)?, version?),
+                }
+            }
+        },
     })
 }
 
@@ -289,19 +273,21 @@ fn version(text: &str) -> Option<Version> {
     Some([major, next()?, next()?])
 }
 
+/// The versions from `from` to the next one at the place.
+fn up_to_next(from: Version, place: usize) -> Test {
+    let [major, minor, patch] = from;
+    let to = match place {
+        0 => [major + 1, 0, 0],
+        1 => [major, minor + 1, 0],
+        _ => [major, minor, patch + 1],
+    };
+    Test::Versions(from, to)
+}
+
 fn wildcard(text: &str) -> Option<Test> {
     let text = without_v(text).replace('*', "");
-    let mut parts = text.split('.').filter(|part| !part.is_empty());
-    let major = component(parts.next()?)?;
-    Some(match (parts.next(), parts.next()) {
-        (None, _) => Test::Versions([major, 0, 0], [major + 1, 0, 0]),
-        (Some(minor), None) => {
-            let minor = component(minor)?;
-            Test::Versions([major, minor, 0], [major, minor + 1, 0])
-        }
-        (Some(minor), Some(patch)) => {
-            let (minor, patch) = (component(minor)?, component(patch)?);
-            Test::Versions([major, minor, patch], [major, minor, patch + 1])
-        }
-    })
+    let parts = text.split('.').filter(|part| !part.is_empty()).take(3);
+    let numbers = parts.map(component).collect::<Option<Vec<u64>>>()?;
+    let number = |place: usize| numbers.get(place).copied().unwrap_or(0);
+    Some(up_to_next([number(0), number(1), number(2)], numbers.len().checked_sub(1)?))
 }

@@ -6,15 +6,15 @@ use super::rules::Rules;
 #[cfg(not(target_arch = "wasm32"))]
 use crate::attribute_use::{self, AttributeUse};
 use crate::diagnostics::{Node, Problems};
-use crate::element::elements;
 use crate::events::{EventWire, VendorEvent, write_joined};
-use crate::flags::{Flag, FlagEntries};
-use crate::format::{Compiled, Format, Options};
-use crate::stepwise::{self, KEYS_PER_STEP, Leftovers, Steps, size};
-#[cfg(not(target_arch = "wasm32"))]
-use edgesplit_engine::attribute::AttributeName;
-use edgesplit_engine::flag::FlagEvaluator;
-use serde_json::{Map, Value};
+use crate::flag_steps::{FlagReader, FlagSteps, Unread};
+use crate::format::{Format, Options};
+use crate::scope::Scope;
+use crate::shape::{self, Shape, text};
+use crate::stepwise::{KEYS_PER_STEP, Leftovers, Steps, size};
+use edgesplit_engine::flag::{FlagEvaluator, Outcome};
+use serde_json::Value;
+use std::collections::HashSet;
 
 /// PostHog's definitions for local evaluation.
 #[derive(Debug)]
@@ -30,7 +30,9 @@ impl Format for PostHog {
     }
 
     fn steps(&self, options: &Options) -> Box<dyn Steps> {
-        Box::new(FlagSteps::new(options))
+        let token = options.events_path.as_deref().and_then(token);
+        let reader = PayloadReader { rules: Rules { token, ..Rules::default() }, ..PayloadReader::default() };
+        FlagSteps::begin(Box::new(reader), options)
     }
 
     #[cfg(not(target_arch = "wasm32"))]
@@ -43,11 +45,9 @@ impl Format for PostHog {
             }
             attribute_use::elements(node, "groups", |group| {
                 attribute_use::elements(group, "properties", |node| {
-                    let text = |name: &str| node.value.get(name).and_then(Value::as_str);
-                    let Some(written) = text("key").filter(|key| *key != "distinct_id") else { return };
-                    if text("type").is_none_or(|name| name == "person") {
-                        let (name, check) = (AttributeName::parse_exact(written), Some(&Value::Null));
-                        each(&AttributeUse { path: &node.path.field("key"), written, name, check });
+                    let is_of_person = text(node.value, "type").is_none_or(|name| name == "person");
+                    if is_of_person && text(node.value, "key") != Some("distinct_id") {
+                        attribute_use::of_member(node, "key", each);
                     }
                 });
             });
@@ -59,150 +59,72 @@ impl Format for PostHog {
     }
 }
 
-/// The part of a payload that is compiled next.
-enum Stage {
-    Head,
-    /// The key of the flag at this position.
-    Key(usize),
-    /// The next ids of cohorts.
-    CohortIds,
-    Cohort(usize),
-    Flag(usize),
-    /// A compiled flag is added.
-    Entry(usize),
-}
-
-/// Notes the keys of the flags, compiles cohorts, then flags, and then adds the flags.
-struct FlagSteps {
-    stage: Stage,
-    compiler: Compiler,
-    /// The ids of the cohorts.
-    ids: Vec<String>,
+/// A payload that is being compiled.
+#[derive(Default)]
+struct PayloadReader {
     rules: Rules,
-    entries: FlagEntries,
-    is_refused: bool,
+    /// The keys of the flags.
+    keys: HashSet<String>,
+    /// The ids of the cohorts, in order.
+    cohort_ids: Vec<String>,
 }
 
-impl FlagSteps {
-    fn new(options: &Options) -> FlagSteps {
-        FlagSteps {
-            stage: Stage::Head,
-            compiler: Compiler::default(),
-            ids: Vec::new(),
-            rules: Rules { token: options.events_path.as_deref().and_then(token), ..Rules::default() },
-            entries: FlagEntries::new(options),
-            is_refused: false,
-        }
-    }
+const PAYLOAD: Shape =
+    Shape::Object(&[("group_type_mapping", false, Shape::Object(&[])), ("cohorts", false, Shape::Object(&[]))]);
 
-    fn read_head(&mut self, config: Node<'_>) {
-        elements(config, "flags", true, &mut self.entries.problems);
-        self.is_refused = !config.value.get("flags").is_some_and(Value::is_array);
-        for name in ["group_type_mapping", "cohorts"] {
-            if let Some(value) = config.value.get(name).filter(|value| !value.is_null()) {
-                Node { value, path: &config.path.field(name) }.object(&mut self.entries.problems);
-            }
-        }
-        let group_types = config.value.get("group_type_mapping").and_then(Value::as_object);
-        self.compiler.group_types = group_types.cloned().unwrap_or_default();
-        let version = config.value.get("property_matching_version").and_then(Value::as_u64);
-        self.compiler.matching_version = version.unwrap_or(1);
-    }
-
-    fn read_flag(&mut self, node: Node<'_>, position: usize) {
-        let mut own = Problems::new();
-        self.compiler.patterns.begin_element();
-        match self.compiler.flag(node, position, &mut own) {
-            Some(flag) => {
-                self.rules.by_key.insert(flag.key.clone(), self.rules.flags.len());
-                self.rules.flags.push(flag);
-            }
-            None => {
-                let key = node.value.get("key").and_then(Value::as_str).map(str::to_owned);
-                self.entries.disable(key, position, &own);
-            }
-        }
-        self.entries.problems.append(own);
+impl PayloadReader {
+    fn compiler<'a, 'g>(&'a self, config: Node<'a>, scope: &'a mut Scope<'g>) -> Compiler<'a, 'g> {
+        Compiler { payload: config.value, cohort_ids: &self.cohort_ids, keys: &self.keys, scope }
     }
 }
 
-impl Steps for FlagSteps {
-    fn step(&mut self, config: Node<'_>) -> Option<usize> {
-        let flags = config.value.get("flags").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-        let cohorts = config.value.get("cohorts").and_then(Value::as_object);
-        match self.stage {
-            Stage::Head => {
-                self.read_head(config);
-                self.stage = Stage::Key(0);
-                (!self.is_refused).then_some(size(config.value.get("group_type_mapping").unwrap_or(&Value::Null)))
-            }
-            Stage::Key(index) => {
-                let Some(flag) = flags.get(index) else {
-                    self.stage = Stage::CohortIds;
-                    return Some(0);
-                };
-                self.compiler.keys.extend(flag.get("key").and_then(Value::as_str).map(str::to_owned));
-                self.stage = Stage::Key(index + 1);
-                Some(stepwise::OUTCOME_BYTES)
-            }
-            Stage::CohortIds => {
-                let from = self.ids.len();
-                self.ids.extend(cohorts.into_iter().flat_map(Map::keys).skip(from).take(KEYS_PER_STEP).cloned());
-                let added = (from..).zip(self.ids.iter().skip(from));
-                self.compiler.cohort_ids.extend(added.map(|(position, id)| (id.clone(), position)));
-                if self.ids.len() == from {
-                    self.stage = Stage::Cohort(0);
-                }
-                // The earlier ones are stepped over.
-                Some(from / 8 + KEYS_PER_STEP)
-            }
-            Stage::Cohort(index) => {
-                let id = self.ids.get(index).map(String::as_str);
-                let Some((id, value)) = id.and_then(|id| Some((id, cohorts?.get(id)?))) else {
-                    self.stage = Stage::Flag(0);
-                    return Some(0);
-                };
-                let list = config.path.field("cohorts");
-                self.compiler.patterns.begin_element();
-                let tree = self.compiler.tree(Node { value, path: &list.field(id) }, 0, &mut self.entries.problems);
-                self.rules.cohorts.push(tree);
-                self.stage = Stage::Cohort(index + 1);
-                Some(size(value) + self.compiler.patterns.element_bytes())
-            }
-            Stage::Flag(index) => {
-                let Some(value) = flags.get(index) else {
-                    self.entries.reserve(self.rules.flags.len());
-                    self.stage = Stage::Entry(0);
-                    return Some(0);
-                };
-                let list = config.path.field("flags");
-                self.read_flag(Node { value, path: &list.index(index) }, index);
-                self.stage = Stage::Flag(index + 1);
-                Some(size(value) + self.compiler.patterns.element_bytes())
-            }
-            Stage::Entry(number) => {
-                self.stage = Stage::Entry(number + 1);
-                let flag = self.rules.flags.get(number)?;
-                let (key, position, outcomes, list) =
-                    (&flag.key, flag.position, &flag.outcomes, config.path.field("flags"));
-                let path = list.index(position);
-                Some(self.entries.add(&Flag { key, position, number, outcomes, path, shares_key: false }))
-            }
-        }
+impl FlagReader for PayloadReader {
+    fn has_list(&self) -> bool {
+        true
     }
 
-    fn report(&mut self, problems: Problems) {
-        self.entries.problems.append(problems);
+    fn head(&mut self, config: Node<'_>, count: usize, problems: &mut Problems) -> bool {
+        self.rules.flags.reserve_exact(count);
+        shape::check(config, &PAYLOAD, problems);
+        true
     }
 
-    fn finish(self: Box<Self>) -> (Compiled, Leftovers) {
-        let Compiler { keys, cohort_ids, .. } = self.compiler;
-        let ids = self.ids.into_iter().map(drop).chain(cohort_ids.into_iter().map(drop));
-        let leftovers = Leftovers::new(keys.into_iter().map(drop).chain(ids));
-        if self.is_refused {
-            return (Compiled { snapshot: None, problems: self.entries.problems }, leftovers);
+    fn see(&mut self, flag: &Value) {
+        self.keys.extend(text(flag, "key").map(str::to_owned));
+    }
+
+    fn read_part(&mut self, scope: &mut Scope<'_>, config: Node<'_>) -> Option<usize> {
+        let cohorts = config.value.get("cohorts")?.as_object()?;
+        let listed = self.cohort_ids.len();
+        if listed < cohorts.len() {
+            self.cohort_ids.extend(cohorts.keys().skip(listed).take(KEYS_PER_STEP).cloned());
+            // The earlier ones are stepped over.
+            return Some(listed / 8 + KEYS_PER_STEP);
         }
-        (self.entries.finish(None, Box::new(self.rules)), leftovers)
+        let id = self.cohort_ids.get(self.rules.cohorts.len())?;
+        let (value, list) = (cohorts.get(id)?, config.path.field("cohorts"));
+        let cohort = self.compiler(config, scope).tree(Node { value, path: &list.field(id) }, 0);
+        self.rules.cohorts.push(cohort);
+        Some(size(value))
+    }
+
+    fn read(
+        &mut self,
+        scope: &mut Scope<'_>,
+        config: Node<'_>,
+        node: Node<'_>,
+        key: &str,
+        _bytes: &mut usize,
+    ) -> Result<&[Outcome], Unread> {
+        let flag = self.compiler(config, scope).flag(node).ok_or(Unread::Disabled)?;
+        self.rules.by_key.insert(key.to_owned(), self.rules.flags.len());
+        self.rules.flags.push(flag);
+        Ok(self.rules.flags.last().map_or(&[], |flag| &flag.outcomes))
+    }
+
+    fn finish(self: Box<Self>) -> (Option<String>, Box<dyn FlagEvaluator>, Leftovers) {
+        let texts = self.keys.into_iter().chain(self.cohort_ids);
+        (None, Box::new(self.rules), Leftovers::new(texts.map(drop)))
     }
 }
 

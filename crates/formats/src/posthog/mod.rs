@@ -10,7 +10,7 @@
 //!
 //! | module | purpose |
 //! |---|---|
-//! | `format` | the entry in the table of formats, and the steps of compiling |
+//! | `format` | the entry in the table of formats, and compiling a payload |
 //! | `compile` | flags and cohorts |
 //! | `filter` | filters on properties, and their values |
 //! | `date` | their dates |

@@ -5,21 +5,15 @@ use crate::conditions::{PatternError, SavedGroups};
 use crate::metered::Metered;
 use js_regex::{CompileError, JsRegex};
 
-pub(super) enum Pattern {
-    Empty,
-    /// It matches nothing, not even if it is negated.
-    Invalid,
-    /// Only the server decides it.
-    Unsupported,
-    Regex {
-        regex: JsRegex,
-        has_words: bool,
-        has_spaces: bool,
-        ends_repetition: bool,
-    },
+pub(super) struct Pattern {
+    regex: JsRegex,
+    scan: Scan,
 }
 
-/// The features of a pattern that matter.
+/// Only the server decides a pattern.
+pub(super) struct Unsupported;
+
+/// The translation of a pattern, and the features that matter.
 #[derive(Default)]
 struct Scan {
     out: String,
@@ -30,45 +24,30 @@ struct Scan {
 }
 
 impl Pattern {
-    pub(super) fn compile(pattern: &str, patterns: &mut SavedGroups) -> Pattern {
-        if pattern.is_empty() {
-            return Pattern::Empty;
-        }
+    /// Compiles a pattern. None if it is invalid.
+    pub(super) fn compile(pattern: &str, patterns: &mut SavedGroups) -> Result<Option<Pattern>, Unsupported> {
         let mut scan = Scan::default();
-        if scan.run(pattern).is_none() {
-            return Pattern::Unsupported;
-        }
-        let Scan { out, has_words, has_spaces, has_end, has_repetition } = scan;
-        match patterns.pattern(&out, false) {
-            Ok(regex) => Pattern::Regex { regex, has_words, has_spaces, ends_repetition: has_end && has_repetition },
-            Err(PatternError::Compile(CompileError::Invalid(_))) => Pattern::Invalid,
-            Err(_) => Pattern::Unsupported,
+        scan.run(pattern).ok_or(Unsupported)?;
+        match patterns.pattern(&std::mem::take(&mut scan.out), false) {
+            Ok(regex) => Ok(Some(Pattern { regex, scan })),
+            Err(PatternError::Compile(CompileError::Invalid(_))) => Ok(None),
+            Err(_) => Err(Unsupported),
         }
     }
 
-    pub(super) fn is_unsupported(&self) -> bool {
-        matches!(self, Pattern::Unsupported)
-    }
-
-    /// Whether `text` matches; none if nothing does.
-    pub(super) fn matches(&self, text: &str, context: &Metered<'_>) -> Result<Option<bool>, Cause> {
-        match self {
-            Pattern::Empty => Ok(Some(true)),
-            Pattern::Invalid => Ok(None),
-            Pattern::Unsupported => Err(Cause::Definition),
-            Pattern::Regex { regex, has_words, has_spaces, ends_repetition } => {
-                // Classes differ beyond ASCII. Letters and digits there are in each of them.
-                let is_odd_word = |ch: char| !ch.is_ascii() && !ch.is_alphanumeric();
-                let is_odd_space = |ch: char| ('\u{1c}'..='\u{1f}').contains(&ch);
-                if *ends_repetition && text.ends_with('\n')
-                    || *has_words && text.contains(is_odd_word)
-                    || *has_spaces && text.contains(is_odd_space)
-                {
-                    return Err(Cause::Definition);
-                }
-                Ok(Some(context.within(regex.is_match(text, context.visitor.steps))))
-            }
+    /// Whether `text` matches.
+    pub(super) fn matches(&self, text: &str, context: &Metered<'_>) -> Result<bool, Cause> {
+        let Scan { has_words, has_spaces, has_end, has_repetition, .. } = self.scan;
+        // Classes differ beyond ASCII. Letters and digits there are in each of them.
+        let is_odd_word = |ch: char| !ch.is_ascii() && !ch.is_alphanumeric();
+        let is_odd_space = |ch: char| ('\u{1c}'..='\u{1f}').contains(&ch);
+        if has_end && has_repetition && text.ends_with('\n')
+            || has_words && text.contains(is_odd_word)
+            || has_spaces && text.contains(is_odd_space)
+        {
+            return Err(Cause::Definition);
         }
+        Ok(context.within(self.regex.is_match(text, context.visitor.steps)))
     }
 }
 

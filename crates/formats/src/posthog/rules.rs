@@ -1,6 +1,7 @@
 //! The compiled flags and cohorts: immutable, replaced whole, only read on the request path.
 
 use super::filter::Filter;
+use super::verdict::Undecided;
 use edgesplit_engine::flag::Outcome;
 use serde_json::Value;
 use std::collections::HashMap;
@@ -15,15 +16,13 @@ pub(super) struct Rules {
     pub(super) flags: Vec<Flag>,
     /// Their numbers by their keys.
     pub(super) by_key: HashMap<String, usize>,
-    pub(super) cohorts: Vec<Tree>,
+    pub(super) cohorts: Vec<Condition>,
     /// The project's key, which events carry.
     pub(super) token: Option<String>,
 }
 
 pub(super) struct Flag {
     pub(super) key: String,
-    /// Its position in the payload.
-    pub(super) position: usize,
     pub(super) active: bool,
     pub(super) continuity: bool,
     pub(super) by_device: bool,
@@ -52,8 +51,8 @@ pub(super) struct Group {
     pub(super) share: Option<f64>,
     /// The outcome of a variant that is given.
     pub(super) variant: Option<usize>,
-    /// The groups that the conditions are about, if not those of the flag.
-    pub(super) aggregation: Option<Aggregation>,
+    /// The groups that the conditions are about. Persons stand for the subject of the flag.
+    pub(super) aggregation: Aggregation,
 }
 
 pub(super) struct Holdout {
@@ -65,10 +64,10 @@ pub(super) struct Holdout {
 /// A requirement on a visitor.
 pub(super) enum Condition {
     Property(Filter),
-    /// The position of a cohort, none if it is not in the payload. `is_in` is none for an unknown operator.
+    /// The visitor is in the cohort at this position, or is not.
     Cohort {
-        position: Option<usize>,
-        is_in: Option<bool>,
+        position: usize,
+        is_in: bool,
     },
     /// The decision about the flag `key` is `value`. `chain` has the flags that are decided before, and is empty if the
     /// payload does not name them.
@@ -77,15 +76,13 @@ pub(super) enum Condition {
         value: Value,
         chain: Vec<String>,
     },
-    Never,
-}
-
-/// The conditions of a cohort.
-pub(super) enum Tree {
     /// All of these hold, or one of them.
-    Entries { all: bool, entries: Vec<Tree> },
-    /// A condition, and whether it is negated.
-    Condition(Condition, bool),
+    Entries {
+        all: bool,
+        entries: Vec<Condition>,
+    },
+    Not(Box<Condition>),
+    Never,
     /// It is not understood.
-    Malformed,
+    Undecided(Undecided),
 }

@@ -28,6 +28,16 @@ pub(super) struct Undecided {
     pub(super) at_once: bool,
 }
 
+impl Undecided {
+    /// A definition that the SDK stops at.
+    pub(super) const AT_ONCE: Undecided = Undecided { cause: Cause::Definition, at_once: true };
+
+    /// This one and an earlier one together.
+    pub(super) fn after(self, earlier: Option<Undecided>) -> Undecided {
+        earlier.map_or(self, |earlier| Undecided { cause: earlier.cause.min(self.cause), ..earlier })
+    }
+}
+
 impl From<Cause> for Undecided {
     fn from(cause: Cause) -> Undecided {
         Undecided { cause, at_once: false }

@@ -11,8 +11,6 @@ use crate::events::{EventKind, EventWire, VendorEvent};
 use crate::flags::{Flag, FlagEntries};
 use crate::format::{Compiled, Format, Options};
 use crate::stepwise::{self, Leftovers, Steps, size};
-#[cfg(not(target_arch = "wasm32"))]
-use edgesplit_engine::attribute::AttributeName;
 use edgesplit_engine::flag::FlagEvaluator;
 use edgesplit_engine::snapshot::Disabled;
 use serde_json::Value;
@@ -38,11 +36,9 @@ impl Format for Unleash {
     #[cfg(not(target_arch = "wasm32"))]
     fn attribute_uses(&self, config: Node<'_>, each: &mut dyn FnMut(&AttributeUse<'_>)) {
         let mut constraint = |node: Node<'_>| {
-            let path = node.path.field("contextName");
-            let name = node.value.get("contextName").and_then(Value::as_str).unwrap_or("userId");
-            if !["userId", "currentTime"].contains(&name) {
-                let (written, name, check) = (name, AttributeName::parse_exact(name), Some(&Value::Null));
-                each(&AttributeUse { path: &path, written, name, check });
+            let name = node.value.get("contextName").and_then(Value::as_str);
+            if !matches!(name, Some("userId" | "currentTime")) {
+                attribute_use::of_member(node, "contextName", each);
             }
         };
         attribute_use::elements(config, "segments", |node| {

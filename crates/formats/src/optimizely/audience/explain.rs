@@ -1,7 +1,8 @@
 //! Names the conditions that keep a visitor out of an audience, with the values that they saw.
 
 use super::{Accepts, Check, Tree};
-use edgesplit_engine::attribute::{AttributeValue, Attributes};
+use crate::report::shown;
+use edgesplit_engine::attribute::Attributes;
 use serde_json::Value;
 use std::fmt;
 
@@ -33,11 +34,7 @@ fn collect(tree: &Tree, wanted: bool, audiences: &[Tree], attributes: &impl Attr
         },
         Tree::Attribute(name, check) => {
             let not = if wanted { "" } else { "not " };
-            let value = match attributes.attribute(name) {
-                AttributeValue::Missing => "missing".to_owned(),
-                AttributeValue::Text(text) => format!("{text:?}"),
-                AttributeValue::Json(value) => value.to_string(),
-            };
+            let value = shown(&attributes.attribute(name));
             found.push(format!("{} is {value}, expected {not}{check}", name.written()));
         }
         Tree::Always(_) => found.push("a condition that is not understood".to_owned()),
