@@ -21,29 +21,23 @@ pub(super) struct Filter {
     /// The attribute with the property of a person.
     pub(super) name: AttributeName,
     test: Test,
+    negated: bool,
     /// For a person.
     #[cfg(not(target_arch = "wasm32"))]
     pub(super) shown: String,
 }
 
 enum Test {
-    /// `is_set`, or `is_not_set`: of a property that is not there nothing is known.
-    Set(bool),
-    Exact {
-        exact: Exact,
-        negated: bool,
-    },
+    /// The property is there. Nothing is known of one that is not there, not even by `is_not_set`.
+    Set,
+    /// The value is as true as this.
+    Truth(bool),
+    /// One of these, in lower case.
+    Texts(ValueSet),
     /// A part of the text, without the case of ASCII's letters.
-    Part {
-        is_part: IsPart,
-        text: String,
-        negated: bool,
-    },
+    Part(fn(&str, &str) -> bool, String),
     /// None if the pattern is invalid: nothing passes then, not even if it is negated.
-    Pattern {
-        pattern: Option<Pattern>,
-        negated: bool,
-    },
+    Pattern(Option<Pattern>),
     Number(Accepts, f64),
     Date(Accepts, Bound),
     Version(Accepts, Version),
@@ -55,13 +49,6 @@ enum Test {
     },
 }
 
-enum Exact {
-    /// The value is as true as this.
-    Truth(bool),
-    /// One of these, in lower case.
-    Texts(ValueSet),
-}
-
 type Version = [u64; 3];
 
 impl Filter {
@@ -70,7 +57,9 @@ impl Filter {
         let key = scope.required_text(node, "key")?;
         let operator = text(node.value, "operator").filter(|operator| !operator.is_empty()).unwrap_or("exact");
         let value = node.value.get("value").unwrap_or(&Value::Null);
-        let test = test(operator, value, version, scope.groups).unwrap_or_else(|member| {
+        let negation = NEGATIONS.iter().find(|(negation, _)| *negation == operator);
+        let name = negation.map_or(operator, |(_, name)| name);
+        let test = test(name, value, version, scope.groups).unwrap_or_else(|member| {
             let message = format!("{operator} {value} cannot be decided here: the flag may be undecided");
             scope.problems.error(&node.path.field(member), message);
             Test::Unusable { fails_null: operator.starts_with("is_date_") || operator.starts_with("semver_") }
@@ -79,6 +68,7 @@ impl Filter {
             name: AttributeName::parse_exact(&key),
             key,
             test,
+            negated: negation.is_some(),
             #[cfg(not(target_arch = "wasm32"))]
             shown: format!("{operator} {value}"),
         })
@@ -98,22 +88,15 @@ impl Filter {
             context.spend(JsValue::from(*value).size());
         }
         let is_null = matches!(actual, AttributeValue::Json(Value::Null));
-        Ok(match &self.test {
-            Test::Set(is_set) => *is_set,
+        let passes = match &self.test {
+            Test::Set => true,
+            Test::Truth(truth) => is_true(actual) == *truth,
+            Test::Texts(texts) => texts.intersects(JsValue::Text(&lower_case(&text_of(actual)))),
+            Test::Part(is_part, part) => is_part(&text_of(actual).to_ascii_lowercase(), part),
+            Test::Pattern(None) => return Ok(false),
+            Test::Pattern(Some(pattern)) => pattern.matches(&text_of(actual), context)?,
             Test::Number(accepts, bound) => {
                 number_of(actual).and_then(|number| number.partial_cmp(bound)).is_some_and(accepts)
-            }
-            Test::Exact { exact, negated } => {
-                let passes = match exact {
-                    Exact::Truth(truth) => is_true(actual) == *truth,
-                    Exact::Texts(texts) => texts.intersects(JsValue::Text(&lower_case(&text_of(actual)))),
-                };
-                passes != *negated
-            }
-            Test::Part { is_part, text, negated } => is_part(&text_of(actual).to_ascii_lowercase(), text) != *negated,
-            Test::Pattern { pattern: None, .. } => false,
-            Test::Pattern { pattern: Some(pattern), negated } => {
-                pattern.matches(&text_of(actual), context)? != *negated
             }
             Test::Date(..) | Test::Version(..) | Test::Versions(..) if is_null => false,
             Test::Unusable { fails_null: true } if is_null => false,
@@ -128,16 +111,19 @@ impl Filter {
                 let version = version(&text_of(actual)).ok_or(Cause::Context)?;
                 *from <= version && version < *to
             }
-        })
+        };
+        Ok(passes != self.negated)
     }
 }
 
-type IsPart = fn(&str, &str) -> bool;
-
-const PARTS: [(&str, IsPart); 3] = [
-    ("icontains", |text, part| text.contains(part)),
-    ("starts_with", |text, part| text.starts_with(part)),
-    ("ends_with", |text, part| text.ends_with(part)),
+/// The operators that negate others.
+const NEGATIONS: [(&str, &str); 6] = [
+    ("is_not", "exact"),
+    ("is_not_set", "is_set"),
+    ("not_icontains", "icontains"),
+    ("not_starts_with", "starts_with"),
+    ("not_ends_with", "ends_with"),
+    ("not_regex", "regex"),
 ];
 
 const ORDERS: [(&str, Accepts); 6] = [
@@ -160,29 +146,24 @@ fn test(
     version_of_matching: u64,
     patterns: &mut SavedGroups,
 ) -> Result<Test, &'static str> {
-    let (name, negated) = operator.strip_prefix("not_").map_or((operator, false), |name| (name, true));
-    if let Some((_, is_part)) = PARTS.iter().find(|(known, _)| *known == name) {
-        return Ok(Test::Part { is_part: *is_part, text: plain_text(value).to_ascii_lowercase(), negated });
-    }
     let (text, invalid) = (plain_text(value), "value");
+    let part = |is_part| Test::Part(is_part, text.to_ascii_lowercase());
     Ok(match operator {
-        "is_set" | "is_not_set" => Test::Set(operator == "is_set"),
-        "exact" | "is_not" => {
-            let is_empty = value.as_array().is_some_and(Vec::is_empty);
-            let exact = if is_empty || version_of_matching != 2 && is_truth(value) {
-                Exact::Truth(is_empty || is_true(&AttributeValue::Json(value)))
+        "is_set" => Test::Set,
+        "exact" => {
+            let one = std::slice::from_ref(value);
+            let candidates = value.as_array().map_or(one, Vec::as_slice);
+            if candidates.is_empty() || version_of_matching != 2 && is_truth(value) {
+                Test::Truth(is_true(&AttributeValue::Json(value)))
             } else {
-                let one = std::slice::from_ref(value);
-                let candidates = value.as_array().map_or(one, Vec::as_slice);
-                let texts: Vec<Value> =
-                    candidates.iter().map(|value| lower_case(&plain_text(value)).into_owned().into()).collect();
-                Exact::Texts(ValueSet::new(&texts, false))
-            };
-            Test::Exact { exact, negated: operator == "is_not" }
+                let texts = candidates.iter().map(|value| lower_case(&plain_text(value)).into_owned().into());
+                Test::Texts(ValueSet::new(&texts.collect::<Vec<Value>>(), false))
+            }
         }
-        "regex" | "not_regex" => {
-            Test::Pattern { pattern: Pattern::compile(&text, patterns).map_err(|_| invalid)?, negated }
-        }
+        "icontains" => part(|text, part| text.contains(part)),
+        "starts_with" => part(|text, part| text.starts_with(part)),
+        "ends_with" => part(|text, part| text.ends_with(part)),
+        "regex" => Test::Pattern(Pattern::compile(&text, patterns).map_err(|_| invalid)?),
         "gt" | "gte" | "lt" | "lte" => {
             Test::Number(order(operator)?, number_of(&AttributeValue::Json(value)).ok_or(invalid)?)
         }

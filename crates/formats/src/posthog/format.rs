@@ -1,12 +1,11 @@
 //! PostHog in the table of formats.
 
-use super::capture;
 use super::compile::Compiler;
 use super::rules::Rules;
 #[cfg(not(target_arch = "wasm32"))]
 use crate::attribute_use::{self, AttributeUse};
 use crate::diagnostics::{Node, Problems};
-use crate::events::{EventWire, VendorEvent, write_joined};
+use crate::events::EventWire;
 use crate::flag_steps::{FlagReader, FlagSteps, Unread};
 use crate::format::{Format, Options};
 use crate::scope::Scope;
@@ -133,27 +132,4 @@ fn token(path: &str) -> Option<String> {
     let (_, query) = path.split_once('?')?;
     let mut parameters = query.split('&').filter_map(|parameter| parameter.split_once('='));
     parameters.find(|(name, _)| ["token", "api_key"].contains(name)).map(|(_, token)| token.to_owned())
-}
-
-impl EventWire for PostHog {
-    fn content_type(&self) -> &'static str {
-        "application/json"
-    }
-
-    fn write(&self, event: &VendorEvent<'_>, _evaluator: Option<&dyn FlagEvaluator>, out: &mut Vec<u8>) -> bool {
-        capture::write(event, out)
-    }
-
-    fn head(&self, evaluator: &dyn FlagEvaluator) -> Vec<u8> {
-        let rules = evaluator.as_any().downcast_ref::<Rules>();
-        capture::head(rules.and_then(|rules| rules.token.as_deref()).unwrap_or_default())
-    }
-
-    fn write_body(&self, head: &[u8], events: &mut dyn Iterator<Item = &[u8]>, out: &mut Vec<u8>) {
-        write_joined(head, events, b"]}", out);
-    }
-
-    fn needs_own_config(&self) -> bool {
-        true
-    }
 }

@@ -2,16 +2,14 @@
 
 use super::compile::{Compiler, NONE};
 use super::feature::Features;
-use super::metrics;
 #[cfg(not(target_arch = "wasm32"))]
 use crate::attribute_use::{self, AttributeUse};
 use crate::diagnostics::{Node, Problems};
 use crate::element::elements;
-use crate::events::{EventKind, EventWire, VendorEvent};
+use crate::events::EventWire;
 use crate::flags::{Flag, FlagEntries};
 use crate::format::{Compiled, Format, Options};
 use crate::stepwise::{self, Leftovers, Steps, size};
-use edgesplit_engine::flag::FlagEvaluator;
 use edgesplit_engine::snapshot::Disabled;
 use serde_json::Value;
 use std::collections::HashMap;
@@ -195,29 +193,5 @@ impl Steps for FeatureSteps {
             return (Compiled { snapshot: None, problems: self.entries.problems }, leftovers);
         }
         (self.entries.finish(self.revision, Box::new(self.compiled)), leftovers)
-    }
-}
-
-impl EventWire for Unleash {
-    fn content_type(&self) -> &'static str {
-        "application/json"
-    }
-
-    fn write(&self, event: &VendorEvent<'_>, _evaluator: Option<&dyn FlagEvaluator>, out: &mut Vec<u8>) -> bool {
-        let EventKind::Exposure(exposure) = event.kind else { return false };
-        metrics::write(exposure.experiment, exposure.variant.unwrap_or_default(), event.time_ms, out);
-        true
-    }
-
-    fn head(&self, _evaluator: &dyn FlagEvaluator) -> Vec<u8> {
-        metrics::HEAD.to_vec()
-    }
-
-    fn write_body(&self, head: &[u8], events: &mut dyn Iterator<Item = &[u8]>, out: &mut Vec<u8>) {
-        metrics::write_body(head, events, out);
-    }
-
-    fn needs_own_config(&self) -> bool {
-        true
     }
 }
