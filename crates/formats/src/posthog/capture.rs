@@ -1,6 +1,6 @@
 //! Events as PostHog takes them: `POST /batch/`, with `$feature_flag_called`.
 
-use super::evaluate::GROUPS;
+use super::evaluation::GROUPS;
 use super::format::PostHog;
 use super::rules::Rules;
 use crate::events::{EventKind, EventWire, VendorEvent, write_joined, write_text};

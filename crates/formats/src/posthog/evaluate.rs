@@ -1,6 +1,6 @@
 //! Decides flags.
 
-use super::evaluation::{Decided, Evaluation, Subject};
+use super::evaluation::{Decided, Evaluation, GROUPS, Subject};
 use super::rules::{Aggregation, Flag, ON, Rules};
 use super::verdict::{Cause, Undecided};
 use crate::metered::Metered;
@@ -9,9 +9,6 @@ use edgesplit_engine::flag::{FlagEvaluator, FlagSink, FlagVisitor, Outcome};
 use edgesplit_engine::free::free_from;
 use edgesplit_engine::reason::Reason;
 use std::any::Any;
-
-/// The start of the name of the attribute with the key of a group.
-pub(super) const GROUPS: &str = "$groups.";
 
 impl FlagEvaluator for Rules {
     fn decide(&self, flags: &[usize], visitor: &FlagVisitor<'_>, sink: &mut dyn FlagSink) {

@@ -17,6 +17,9 @@ use std::cell::{Cell, RefCell};
 /// How many flags and cohorts may be nested in each other.
 const DEPTH_MAX: usize = CONDITION_DEPTH_MAX;
 
+/// The start of the name of the attribute with the key of a group.
+pub(super) const GROUPS: &str = "$groups.";
+
 /// A decision about a flag: its outcome, and whether some group of conditions held for more visitors than its share.
 #[derive(Clone, Copy)]
 pub(super) struct Decided {
@@ -59,7 +62,7 @@ impl<'a> Evaluation<'a> {
 
     /// The key of the visitor's group of a type.
     pub(super) fn group_key(&self, group: &str) -> Option<String> {
-        self.context.text(&AttributeName::Named(format!("$groups.{group}"))).map(Cow::into_owned)
+        self.context.text(&AttributeName::Named(format!("{GROUPS}{group}"))).map(Cow::into_owned)
     }
 
     /// Decides by the holdout and the groups of conditions of `flag`. A flag that another one depends on `is_parent`.
@@ -150,7 +153,7 @@ impl<'a> Evaluation<'a> {
         })))
     }
 
-    /// Runs `inner` one level deeper. What is nested too deep is undecided.
+    /// Runs `inner` one level deeper. Conditions that are nested too deep are undecided.
     fn nested(&self, inner: impl FnOnce() -> Verdict) -> Verdict {
         let depth = self.depth.get();
         if depth >= DEPTH_MAX || !self.context.spend(0) {
@@ -215,19 +218,19 @@ impl<'a> Evaluation<'a> {
 
     /// Whether the decision about the flag `key` is `expected`.
     fn dependency(&self, key: &str, expected: &Value, chain: &[String], subject: Subject<'_>) -> Verdict {
-        let number = |key: &String| self.rules.by_key.get(key).copied();
+        let number = |key: &str| self.rules.by_key.get(key).copied();
         if chain.is_empty() || chain.iter().any(|key| number(key).is_none()) {
             return Err(Cause::Definition.into());
         }
-        for parent in chain.iter().filter_map(number) {
-            if !self.known.borrow().iter().any(|(known, _)| *known == parent) {
+        let known = |flag: usize| self.known.borrow().iter().find(|(known, _)| *known == flag).map(|known| known.1);
+        for parent in chain.iter().filter_map(|key| number(key)) {
+            if known(parent).is_none() {
                 self.parent(parent, subject)?;
             }
         }
-        let Some(flag) = self.rules.by_key.get(key) else { return Err(Cause::Definition.into()) };
-        let known = self.known.borrow().iter().find(|(known, _)| known == flag).map(|(_, outcome)| *outcome);
-        let outcome = known.ok_or(Cause::Definition)?.ok_or(Cause::Dependency)?;
-        let variant = self.rules.flags.get(*flag).and_then(|flag| flag.outcomes.get(outcome)?.variant.as_deref());
+        let flag = number(key).ok_or(Cause::Definition)?;
+        let outcome = known(flag).ok_or(Cause::Definition)?.ok_or(Cause::Dependency)?;
+        let variant = self.rules.flags.get(flag).and_then(|flag| flag.outcomes.get(outcome)?.variant.as_deref());
         Ok(match (variant, expected) {
             (Some(_), Value::Bool(expected)) => *expected,
             (Some(variant), expected) => expected.as_str() == Some(variant),
@@ -237,7 +240,7 @@ impl<'a> Evaluation<'a> {
 
     /// Decides the flag with this number, which another one depends on.
     fn parent(&self, number: usize, subject: Subject<'_>) -> Result<(), Undecided> {
-        let Some(flag) = self.rules.flags.get(number) else { return Err(Cause::Definition.into()) };
+        let flag = self.rules.flags.get(number).ok_or(Cause::Definition)?;
         let decided = self.parent_outcome(flag, subject);
         if !decided.is_err_and(|error| error.at_once) {
             self.known.borrow_mut().push((number, decided.ok()));
@@ -263,15 +266,14 @@ impl<'a> Evaluation<'a> {
     /// The id of the visitor's device.
     pub(super) fn device(&self) -> Option<String> {
         let name = AttributeName::Exact("$device_id".to_owned());
-        let device = self.context.text(&name)?;
-        (!device.is_empty()).then(|| device.into_owned())
+        self.context.text(&name).filter(|device| !device.is_empty()).map(Cow::into_owned)
     }
 
     /// Whether no visitor can make every condition of `flag` decidable.
     pub(super) fn is_undecidable(&self, flag: &Flag) -> bool {
         let mut conditions = flag.groups.iter().flat_map(|group| &group.conditions);
-        let is_undecidable = conditions.any(|condition| self.is_unsupported(condition, &mut Vec::new()));
-        is_undecidable || matches!(flag.aggregation, Aggregation::Unknown)
+        matches!(flag.aggregation, Aggregation::Unknown)
+            || conditions.any(|condition| self.is_unsupported(condition, &mut Vec::new()))
     }
 
     fn is_unsupported(&self, condition: &Condition, visited: &mut Vec<usize>) -> bool {

@@ -51,6 +51,8 @@ impl Pattern {
     }
 }
 
+type Characters<'a> = std::iter::Peekable<std::str::Chars<'a>>;
+
 impl Scan {
     /// Translates `pattern` to JavaScript. None if the SDK leaves it to the server.
     fn run(&mut self, pattern: &str) -> Option<()> {
@@ -58,9 +60,11 @@ impl Scan {
         // Whether each open group has a repetition, the last closed one, and the character before.
         let (mut groups, mut closed, mut previous) = (Vec::new(), false, '\0');
         while let Some(ch) = rest.next() {
+            self.has_end |= ch == '$';
+            self.has_repetition |= matches!(ch, '*' | '+' | '?' | '{' | '|');
             match ch {
                 '\\' => match rest.next() {
-                    Some('b' | 'B' | '<' | '>') => return None,
+                    Some('<' | '>') => return None,
                     Some('x') => {
                         let digits: String = rest.by_ref().take(2).collect();
                         if digits.len() != 2 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
@@ -92,22 +96,12 @@ impl Scan {
                     if previous == ')' && closed || matches!(previous, '^' | '$') {
                         return None;
                     }
-                    self.has_repetition = true;
                     if let Some(group) = groups.last_mut() {
                         *group = true;
                     }
                     self.out.push(ch);
                     if ch == '{' {
-                        let bounds: String = std::iter::from_fn(|| rest.next_if(|ch| *ch != '}')).collect();
-                        let (min, max) = bounds.split_once(',').unwrap_or((&bounds, ""));
-                        let is_number = |text: &str| text.len() <= 10 && text.bytes().all(|byte| byte.is_ascii_digit());
-                        let is_placed = !matches!(previous, '\0' | '|' | '(' | '*' | '+' | '?' | '}');
-                        if min.is_empty() || !is_number(min) || !is_number(max) || !is_placed {
-                            return None;
-                        }
-                        rest.next_if_eq(&'}')?;
-                        self.out.push_str(&bounds);
-                        self.out.push('}');
+                        self.bounds(&mut rest, previous)?;
                     }
                     if matches!(rest.peek(), Some('+' | '{')) {
                         return None;
@@ -115,21 +109,28 @@ impl Scan {
                     previous = if ch == '{' { '}' } else { ch };
                     continue;
                 }
-                '|' => {
-                    self.has_repetition = true;
-                    self.out.push(ch);
-                }
                 '.' => self.out.push_str("[^\\n]"),
-                '$' => {
-                    self.has_end = true;
-                    self.out.push(ch);
-                }
                 ']' | '}' => self.out.extend(['\\', ch]),
                 ch => self.out.push(ch),
             }
             // Escapes, classes and literals are alike.
             previous = if matches!(ch, '(' | ')' | '|' | '^' | '$') { ch } else { 'x' };
         }
+        Some(())
+    }
+
+    /// Translates the bounds of a repetition behind their brace. `previous` stands before it.
+    fn bounds(&mut self, rest: &mut Characters<'_>, previous: char) -> Option<()> {
+        let bounds: String = std::iter::from_fn(|| rest.next_if(|ch| *ch != '}')).collect();
+        let (min, max) = bounds.split_once(',').unwrap_or((&bounds, ""));
+        let is_number = |text: &str| text.len() <= 10 && text.bytes().all(|byte| byte.is_ascii_digit());
+        let is_placed = !matches!(previous, '\0' | '|' | '(' | '*' | '+' | '?' | '}');
+        if min.is_empty() || !is_number(min) || !is_number(max) || !is_placed {
+            return None;
+        }
+        rest.next_if_eq(&'}')?;
+        self.out.push_str(&bounds);
+        self.out.push('}');
         Some(())
     }
 
@@ -152,7 +153,7 @@ impl Scan {
     }
 
     /// Translates a class behind its bracket.
-    fn class(&mut self, rest: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Option<()> {
+    fn class(&mut self, rest: &mut Characters<'_>) -> Option<()> {
         self.out.push('[');
         if rest.next_if_eq(&'^').is_some() {
             self.out.push('^');
@@ -160,35 +161,27 @@ impl Scan {
         if rest.peek() == Some(&']') {
             return None;
         }
-        // Whether the element before is a class of characters, which cannot begin a range.
-        let mut after_class = false;
+        // Neither end of a range is a class of characters.
+        let (mut after_class, mut after_dash) = (false, false);
         loop {
             let Some(ch) = rest.next() else { return Some(()) };
+            let mut is_class = false;
             match ch {
                 ']' => break,
                 '[' => return None,
                 '&' | '~' | '-' if rest.peek() == Some(&ch) => return None,
                 '-' if after_class && rest.peek() != Some(&']') => return None,
-                '-' => {
-                    self.out.push('-');
-                    if rest.next_if_eq(&'\\').is_some() {
-                        let escaped = rest.next()?;
-                        if matches!(escaped, 'd' | 'D' | 's' | 'S' | 'w' | 'W') {
-                            return None;
-                        }
-                        self.escape(escaped, true)?;
-                    }
-                    continue;
-                }
                 '\\' => {
                     let escaped = rest.next()?;
+                    is_class = matches!(escaped, 'd' | 'D' | 's' | 'S' | 'w' | 'W');
+                    if is_class && after_dash {
+                        return None;
+                    }
                     self.escape(escaped, true)?;
-                    after_class = matches!(escaped, 'd' | 'D' | 's' | 'S' | 'w' | 'W');
-                    continue;
                 }
                 ch => self.out.push(ch),
             }
-            after_class = false;
+            (after_class, after_dash) = (is_class, ch == '-');
         }
         self.out.push(']');
         Some(())
