@@ -4,7 +4,7 @@
 #![allow(missing_docs)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use edgesplit_filter::http::headers::HeaderMap;
+use edgesplit_filter::http::headers::HeaderBlock;
 use edgesplit_testkit::module::recording_host::RecordingHost;
 use edgesplit_testkit::module::{Compiled, ModuleVm, Work};
 use serde_json::{Value, json};
@@ -47,8 +47,8 @@ fn plugin(matching: usize, all: usize, events: bool) -> Value {
 }
 
 /// What a browser sends: 13 headers.
-fn request(path: &str, cookie: &str) -> HeaderMap {
-    HeaderMap::from_pairs(&[
+fn request(path: &str, cookie: &str) -> HeaderBlock {
+    HeaderBlock::from_pairs(&[
         (":authority", "shop.example"),
         (":path", path),
         (":method", "GET"),
@@ -65,8 +65,8 @@ fn request(path: &str, cookie: &str) -> HeaderMap {
     ])
 }
 
-fn response() -> HeaderMap {
-    HeaderMap::from_pairs(&[
+fn response() -> HeaderBlock {
+    HeaderBlock::from_pairs(&[
         (":status", "200"),
         ("content-type", "text/html; charset=utf-8"),
         ("content-length", "5124"),
@@ -274,7 +274,7 @@ fn new_experiments_never_block_a_worker() {
     for (revision, token) in [("r1", 1), ("r2", 2)] {
         let mut steps = Vec::new();
         vm.work();
-        vm.reply(&host, token, HeaderMap::from_pairs(&[(":status", "200")]), large_config(revision)).unwrap();
+        vm.reply(&host, token, HeaderBlock::from_pairs(&[(":status", "200")]), large_config(revision)).unwrap();
         steps.push(vm.work().instructions);
         while vm.tick_period_ms() < 100 {
             vm.tick(&host).unwrap();
@@ -318,7 +318,7 @@ fn memory_over(requests: u32) -> (usize, usize) {
             vm.tick(&host).unwrap();
             // All calls are answered.
             for token in host.take_calls() {
-                vm.reply(&host, token, HeaderMap::from_pairs(&[(":status", "204")]), Vec::new()).unwrap();
+                vm.reply(&host, token, HeaderBlock::from_pairs(&[(":status", "204")]), Vec::new()).unwrap();
             }
             host.written.take();
         }

@@ -2,7 +2,7 @@
 #![allow(missing_docs)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use edgesplit_filter::http::headers::HeaderMap;
+use edgesplit_filter::http::headers::HeaderBlock;
 use edgesplit_filter::request::{Flow, handle_request};
 use edgesplit_filter::response::handle_response;
 use edgesplit_filter::worker::Worker;
@@ -37,8 +37,8 @@ impl Vm {
     fn request(&mut self, path: &str, uid: &str, country: &str, status: &str) {
         let cookie = format!("uid={uid}");
         let headers = [(":path", path), (":method", "GET"), ("cookie", &cookie), ("x-country", country)];
-        self.host.request = HeaderMap::from_pairs(&headers);
-        self.host.response = HeaderMap::from_pairs(&[(":status", status)]);
+        self.host.request = HeaderBlock::from_pairs(&headers);
+        self.host.response = HeaderBlock::from_pairs(&[(":status", status)]);
         let Flow::Continue(plan) = handle_request(&mut self.worker, &self.host) else { panic!("answered") };
         handle_response(&mut self.worker, &self.host, plan);
     }

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use edgesplit_filter::host::Reply;
-use edgesplit_filter::http::headers::HeaderMap;
+use edgesplit_filter::http::headers::HeaderBlock;
 use edgesplit_filter::request::{Flow, handle_request};
 use edgesplit_filter::response::handle_response;
 use edgesplit_filter::worker::Worker;
@@ -13,8 +13,8 @@ use serde_json::json;
 struct Accepted;
 
 impl Reply for Accepted {
-    fn headers(&self) -> HeaderMap {
-        HeaderMap::from_pairs(&[(":status", "204")])
+    fn headers(&self) -> HeaderBlock {
+        HeaderBlock::from_pairs(&[(":status", "204")])
     }
 
     fn body_len(&self) -> usize {
@@ -36,8 +36,8 @@ fn nothing_waits_any_more_as_soon_as_the_last_batch_is_delivered() {
         "events": {"cluster": "collector"},
     });
     let host = RecordingHost {
-        request: HeaderMap::from_pairs(&[(":path", "/"), ("cookie", "uid=visitor-1")]),
-        response: HeaderMap::from_pairs(&[(":status", "200")]),
+        request: HeaderBlock::from_pairs(&[(":path", "/"), ("cookie", "uid=visitor-1")]),
+        response: HeaderBlock::from_pairs(&[(":status", "200")]),
         ..RecordingHost::default()
     };
     let mut worker = Worker::configure(&host, "test", plugin.to_string().as_bytes()).unwrap();

@@ -3,7 +3,7 @@
 #![allow(missing_docs, unreachable_pub, dead_code, reason = "the host is shared with other tests")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use edgesplit_filter::http::headers::HeaderMap;
+use edgesplit_filter::http::headers::HeaderBlock;
 use edgesplit_filter::request::{Flow, handle_request};
 use edgesplit_filter::response::handle_response;
 use edgesplit_filter::worker::Worker;
@@ -63,14 +63,14 @@ impl Proxy {
         self.visits += 1;
         let at = self.visits as usize % WORKERS;
         let headers = [(":authority", "h"), (":path", path), (":method", "GET"), ("x-user-id", id)];
-        self.host.request = HeaderMap::from_pairs(&headers);
+        self.host.request = HeaderBlock::from_pairs(&headers);
         self.host.written.borrow_mut().clear();
         self.host.asked.borrow_mut().clear();
         self.host.clock_ms.set(self.host.clock_ms.get() + 100);
         let Flow::Continue(pending) = handle_request(&mut self.workers[at], &self.host) else { panic!("answered") };
         let variant = assigned(&self.host);
         let status = if self.random.fraction() < errors(variant) { "503" } else { "200" };
-        self.host.response = HeaderMap::from_pairs(&[(":status", status)]);
+        self.host.response = HeaderBlock::from_pairs(&[(":status", status)]);
         handle_response(&mut self.workers[at], &self.host, pending);
         for worker in &mut self.workers {
             worker.tick(&self.host);

@@ -3,7 +3,7 @@
 // Helpers of tests fail as tests do: by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use edgesplit_filter::http::headers::HeaderMap;
+use edgesplit_filter::http::headers::HeaderBlock;
 use edgesplit_testkit::module::recording_host::RecordingHost;
 use edgesplit_testkit::module::{Compiled, Death, ModuleVm, NoHost};
 use std::path::{Path, PathBuf};
@@ -47,8 +47,8 @@ fn module_with_all_exports_works_the_same() {
 fn decides_and_reports_at_shutdown(module: &Compiled) {
     let request = [(":path", "/"), (":authority", "h"), (":method", "GET"), ("x-user-id", "u1")];
     let host = RecordingHost {
-        request: HeaderMap::from_pairs(&request),
-        response: HeaderMap::from_pairs(&[(":status", "200")]),
+        request: HeaderBlock::from_pairs(&request),
+        response: HeaderBlock::from_pairs(&[(":status", "200")]),
         ..RecordingHost::default()
     };
     let mut vm = ModuleVm::start(module, &host, "demo").unwrap();

@@ -3,7 +3,7 @@
 // Helpers of tests fail as tests do: by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use edgesplit_filter::http::headers::HeaderMap;
+use edgesplit_filter::http::headers::HeaderBlock;
 use edgesplit_filter::request::{Flow, handle_request};
 use edgesplit_filter::response::handle_response;
 use edgesplit_filter::worker::Worker;
@@ -35,8 +35,8 @@ impl Site {
         let mut all: Vec<(&str, &str)> =
             standard.into_iter().filter(|(name, _)| headers.iter().all(|(given, _)| given != name)).collect();
         all.extend(headers);
-        self.host.request = HeaderMap::from_pairs(&all);
-        self.host.response = HeaderMap::from_pairs(response);
+        self.host.request = HeaderBlock::from_pairs(&all);
+        self.host.response = HeaderBlock::from_pairs(response);
         self.host.written.take();
         let (Flow::Continue(plan) | Flow::Answered(plan)) = handle_request(&mut self.worker, &self.host);
         let request = self.host.written.take();

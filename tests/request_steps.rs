@@ -7,7 +7,7 @@
 mod attributes;
 
 use attributes::{attribute_cases, many_flags};
-use edgesplit_filter::http::headers::HeaderMap;
+use edgesplit_filter::http::headers::HeaderBlock;
 use edgesplit_testkit::module::recording_host::RecordingHost;
 use edgesplit_testkit::module::{Compiled, ModuleVm};
 use serde_json::{Value, json};
@@ -322,8 +322,8 @@ fn instructions(module: &Compiled, case: &Case) -> u64 {
     }
     let own: Vec<(&str, &str)> = case.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let rest = line.into_iter().filter(|(name, _)| own.iter().all(|(known, _)| known != name));
-    let request = HeaderMap::from_pairs(&rest.chain(own.iter().copied()).collect::<Vec<_>>());
-    let response = HeaderMap::from_pairs(&[(":status", "200")]);
+    let request = HeaderBlock::from_pairs(&rest.chain(own.iter().copied()).collect::<Vec<_>>());
+    let response = HeaderBlock::from_pairs(&[(":status", "200")]);
     let host = RecordingHost { request, response, ..RecordingHost::default() };
     let mut vm = ModuleVm::start(module, &host, "bench").unwrap();
     assert!(vm.configure(&host, plugin.to_string().as_bytes()).unwrap(), "{}: {:?}", case.name, host.log.borrow());

@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use edgesplit_engine::assignments::assignment_pair;
-use edgesplit_filter::http::headers::HeaderMap;
+use edgesplit_filter::http::headers::HeaderBlock;
 use edgesplit_testkit::conformance::{self, CaseTest};
 use edgesplit_testkit::module::recording_host::RecordingHost;
 use edgesplit_testkit::module::{Compiled, ModuleVm};
@@ -60,7 +60,8 @@ impl Vm {
             "experiments": {"inline": payload, "format": format},
             "visitor": {"id": [{"header": "x-id"}], "attributes": aliases, "bots": "include"},
         });
-        let host = RecordingHost { response: HeaderMap::from_pairs(&[(":status", "200")]), ..RecordingHost::default() };
+        let host =
+            RecordingHost { response: HeaderBlock::from_pairs(&[(":status", "200")]), ..RecordingHost::default() };
         host.clock_ms.set(now_ms - CLOCK_START_MS);
         let mut vm = ModuleVm::start(&MODULE, &host, "demo").unwrap();
         assert!(vm.configure(&host, plugin.to_string().as_bytes()).unwrap(), "{:?}", host.log.borrow());
@@ -73,7 +74,7 @@ impl Vm {
         for (name, value) in attributes {
             pairs.push((&self.headers[name], value.as_str().unwrap()));
         }
-        self.host.request = HeaderMap::from_pairs(&pairs);
+        self.host.request = HeaderBlock::from_pairs(&pairs);
         self.stream += 1;
         self.host.written.borrow_mut().clear();
         self.vm.request(&self.host, self.stream).unwrap();

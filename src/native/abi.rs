@@ -57,6 +57,17 @@ pub(crate) struct Header {
     pub(crate) value: Bytes,
 }
 
+impl Header {
+    /// Its name and value.
+    ///
+    /// # Safety
+    /// The other side gave them, and they are still valid.
+    pub(crate) unsafe fn texts<'a>(self) -> (&'a [u8], &'a [u8]) {
+        // SAFETY: as the caller promises.
+        unsafe { (self.name.as_slice(), self.value.as_slice()) }
+    }
+}
+
 /// Header maps.
 pub(crate) const REQUEST_HEADERS: u32 = 0;
 pub(crate) const RESPONSE_HEADERS: u32 = 2;

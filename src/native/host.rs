@@ -5,6 +5,7 @@ use super::abi::{
     Bytes, CALL_ANSWERED, CALL_NO_CLUSTER, CALL_OK, Header, Opaque, REQUEST_HEADERS, RESPONSE_CODE,
     RESPONSE_CODE_DETAILS, RESPONSE_HEADERS,
 };
+use super::changes::HeaderChanges;
 use super::links::Links;
 use super::response::{LocalResponse, has_controls};
 use edgesplit_engine::printable::printable;
@@ -12,46 +13,18 @@ use edgesplit_filter::host::{
     CODE_DETAILS, Call, DispatchError, Headers, Host, HostError, MetricKind, Reply, SetError, Shared, StreamHost,
     status_of,
 };
-use edgesplit_filter::http::headers::HeaderMap;
-use std::cell::{Cell, RefCell};
-use std::mem::MaybeUninit;
+use edgesplit_filter::http::headers::{HeaderBlock, HeaderMap};
+use std::cell::RefCell;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The request header that names the leg before, after an internal redirect. No property of the old stream survives one, but
 /// its headers do. The filter removes the header at once, and its value cannot be guessed.
 const LEG: &str = "x-edgesplit-leg";
 
-/// The number of headers that need no memory of their own to be read. Requests of browsers have about 15.
-const FEW_HEADERS: usize = 64;
-
-/// Copies headers into the filter's encoding.
-///
-/// # Safety
-/// Envoy gave the headers, and they are still valid.
-unsafe fn header_map(headers: &[Header]) -> HeaderMap {
-    // Each has two lengths of 4 bytes, and a NUL behind each text.
-    let bytes = headers.iter().map(|header| header.name.len + header.value.len + 10);
-    let mut block = vec![0; 4 + bytes.sum::<usize>()];
-    let mut rest = block.as_mut_slice();
-    put(&mut rest, &(headers.len() as u32).to_le_bytes());
-    for Header { name, value } in headers {
-        put(&mut rest, &(name.len as u64 | (value.len as u64) << 32).to_le_bytes());
-    }
-    for Header { name, value } in headers {
-        for text in [name, value] {
-            // SAFETY: as the caller promises.
-            put(&mut rest, unsafe { text.as_slice() });
-            rest = rest.get_mut(1..).unwrap_or_default();
-        }
-    }
-    HeaderMap::from_block(block)
-}
-
-/// Copies bytes to the beginning of the free part of a block. Checks of a growing vector's room would take longer than the copies.
-fn put(rest: &mut &mut [u8], bytes: &[u8]) {
-    if let Some((place, after)) = std::mem::take(rest).split_at_mut_checked(bytes.len()) {
-        place.copy_from_slice(bytes);
-        *rest = after;
+fn map_of(which: Headers) -> u32 {
+    match which {
+        Headers::Request => REQUEST_HEADERS,
+        Headers::Response => RESPONSE_HEADERS,
     }
 }
 
@@ -64,10 +37,10 @@ pub(crate) struct Proxy<'a> {
     may_call: bool,
     /// Whether the stream has ended, without a response that the filter was shown.
     has_ended: bool,
-    /// The answer to the request, if the filter answers it. Envoy sends it when no lock is held any more.
-    pub(crate) answer: RefCell<Option<LocalResponse>>,
-    /// Whether headers of the request have changed: its route may be another one then.
-    has_changed_request: Cell<bool>,
+    /// The answer to the request, if the filter answers it. It is sent at the end of the hook, when no lock is held any more.
+    answer: RefCell<Option<LocalResponse>>,
+    /// The changes of headers, made at the end of the hook.
+    changes: RefCell<HeaderChanges>,
 }
 
 impl<'a> Proxy<'a> {
@@ -79,7 +52,7 @@ impl<'a> Proxy<'a> {
             may_call: true,
             has_ended: false,
             answer: RefCell::default(),
-            has_changed_request: Cell::new(false),
+            changes: RefCell::default(),
         }
     }
 
@@ -98,12 +71,21 @@ impl<'a> Proxy<'a> {
         Proxy { has_ended: true, ..Proxy::of_stream(links, stream) }
     }
 
-    /// Lets Envoy choose the route anew, if headers of the request have changed.
-    pub(crate) fn refresh_route(&self) {
-        if let (true, Some(stream)) = (self.has_changed_request.take(), self.stream) {
-            // SAFETY: the stream is valid during its hook.
-            unsafe { (self.links.callbacks.http_clear_route_cache)(stream) }
+    /// Ends the hook of a stream: makes the changes, and sends the answer. True if there is one.
+    pub(crate) fn finish(self) -> bool {
+        let (callbacks, changes) = (self.links.callbacks, self.changes.into_inner());
+        let Some(stream) = self.stream else { return false };
+        changes.make(callbacks, stream);
+        if let Some(answer) = self.answer.into_inner() {
+            answer.send(callbacks, stream);
+            return true;
         }
+        if changes.has_request && !self.has_ended {
+            // Its route may be another one now.
+            // SAFETY: the stream is valid during its hook.
+            unsafe { (callbacks.http_clear_route_cache)(stream) }
+        }
+        false
     }
 
     /// The first header of this name.
@@ -121,21 +103,10 @@ impl<'a> Proxy<'a> {
         if let (Headers::Response, Some(answer)) = (which, &mut *self.answer.borrow_mut()) {
             return answer.change(name, value, is_added);
         }
-        let Some(stream) = self.stream else { return };
         if value.is_some_and(has_controls) {
             return self.log(log::Level::Warn, &format!("the value of {name} has control characters, and is left out"));
         }
-        let (set, add) = (self.links.callbacks.http_set_header, self.links.callbacks.http_add_header);
-        let change = if is_added { add } else { set };
-        let map = match which {
-            Headers::Request => REQUEST_HEADERS,
-            Headers::Response => RESPONSE_HEADERS,
-        };
-        // SAFETY: both texts are valid for the call; Envoy copies them. Null stands for no header.
-        let _ = unsafe { change(stream, map, Bytes::of(name.as_bytes()), value.map_or(Bytes::EMPTY, Bytes::of)) };
-        if which == Headers::Request {
-            self.has_changed_request.set(true);
-        }
+        self.changes.borrow_mut().push(map_of(which), name, value, is_added);
     }
 
     fn details(&self) -> Option<String> {
@@ -238,32 +209,27 @@ pub(crate) fn token_of(id: u64) -> u32 {
 }
 
 impl StreamHost for Proxy<'_> {
-    fn headers(&self, which: Headers) -> HeaderMap {
+    fn headers<'a>(&'a self, which: Headers, block: &'a mut HeaderBlock) -> HeaderMap<'a> {
         if let (Headers::Response, Some(answer)) = (which, &*self.answer.borrow()) {
-            return answer.headers();
+            *block = answer.headers();
+            return block.map();
         }
-        let Some(stream) = self.stream else { return HeaderMap::default() };
-        let map = match which {
-            Headers::Request => REQUEST_HEADERS,
-            Headers::Response => RESPONSE_HEADERS,
-        };
+        let Some(stream) = self.stream else { return block.map() };
+        let map = map_of(which);
         let callbacks = self.links.callbacks;
         // SAFETY: the stream is valid during its hook.
         let count = unsafe { (callbacks.http_get_headers_size)(stream, map) };
-        // Neither is filled with anything first: that would take longer than reading the headers.
-        let (mut few, mut many) = ([const { MaybeUninit::<Header>::uninit() }; FEW_HEADERS], Vec::new());
-        let room: *mut Header = if count <= FEW_HEADERS {
-            few.as_mut_ptr().cast()
-        } else {
-            many.reserve_exact(count);
-            many.as_mut_ptr()
-        };
-        // SAFETY: there is room for as many headers as Envoy has.
-        if !unsafe { (callbacks.http_get_headers)(stream, map, room) } {
-            return HeaderMap::default();
+        let mut headers: Vec<Header> = Vec::with_capacity(count);
+        // SAFETY: there is room for as many headers as Envoy has, and it writes all of them.
+        unsafe {
+            if !(callbacks.http_get_headers)(stream, map, headers.as_mut_ptr()) {
+                return block.map();
+            }
+            headers.set_len(count);
         }
-        // SAFETY: Envoy has written all of them, and its bytes are valid until a header changes.
-        unsafe { header_map(std::slice::from_raw_parts(room, count)) }
+        // SAFETY: Envoy's bytes are valid until a header changes, which none does before `finish` takes the proxy that they are
+        // borrowed from.
+        headers.into_iter().map(|header| unsafe { header.texts() }).collect()
     }
 
     fn response_status(&self) -> Option<u16> {
@@ -325,13 +291,14 @@ impl<'a> CallReply<'a> {
 }
 
 impl Reply for CallReply<'_> {
-    fn headers(&self) -> HeaderMap {
+    fn headers(&self) -> HeaderBlock {
         if !self.is_answered {
             // A reply that was cut off is none.
-            return HeaderMap::default();
+            return HeaderBlock::default();
         }
         // SAFETY: Envoy's bytes are valid until the hook ends.
-        unsafe { header_map(self.headers) }
+        let pairs = self.headers.iter().map(|header| unsafe { header.texts() });
+        HeaderBlock::from_pairs(&pairs.collect::<Vec<_>>())
     }
 
     fn body_len(&self) -> usize {

@@ -2,15 +2,20 @@
 //! headers before it is sent.
 
 use super::abi::{Bytes, Callbacks, Header, Opaque};
-use edgesplit_filter::http::headers::HeaderMap;
+use edgesplit_filter::http::headers::HeaderBlock;
 
 /// The details of such responses in Envoy's access log.
 const DETAILS: &str = "edgesplit";
 
 /// Whether the value of a header has control characters. Envoy checks no value, and a line break would split the response.
 pub(crate) fn has_controls(value: &[u8]) -> bool {
-    // Without an early end, the compiler compares many bytes at once.
-    value.iter().fold(false, |found, byte| found | (byte.is_ascii_control() & (*byte != b'\t')))
+    let has =
+        |bytes: &[u8]| bytes.iter().fold(false, |found, byte| found | (byte.is_ascii_control() & (*byte != b'\t')));
+    // The compiler compares all bytes of a block at once. The last block may overlap with the one before.
+    match value.last_chunk::<16>() {
+        Some(last) => value.as_chunks::<16>().0.iter().any(|block| has(block)) || has(last),
+        None => has(value),
+    }
 }
 
 /// A response that is not sent yet.
@@ -27,10 +32,10 @@ impl LocalResponse {
     }
 
     /// The headers, as those of any response.
-    pub(crate) fn headers(&self) -> HeaderMap {
+    pub(crate) fn headers(&self) -> HeaderBlock {
         let status = self.status.to_string();
         let pairs = self.headers.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
-        HeaderMap::from_pairs(&[(":status", status.as_bytes())].into_iter().chain(pairs).collect::<Vec<_>>())
+        HeaderBlock::from_pairs(&[(":status", status.as_bytes())].into_iter().chain(pairs).collect::<Vec<_>>())
     }
 
     /// Adds a header, replaces those of its name, or removes them.
@@ -68,6 +73,9 @@ mod tests {
             (b"a\nb", true),
             (b"\0", true),
             (b"\x7f", true),
+            (b"seventeen bytes: \n", true),
+            (b"sixteen bytes and one: \x01 and others", true),
+            (b"sixteen bytes and one: \t and others", false),
         ] {
             assert_eq!(has_controls(value), expected, "{value:?}");
         }
@@ -81,6 +89,7 @@ mod tests {
         response.change("location", Some(b"/b"), false);
         response.change("cache-control", None, false);
         let headers = response.headers();
+        let headers = headers.map();
         assert_eq!(headers.get(":status"), Some(&b"302"[..]));
         assert_eq!(headers.all("location").collect::<Vec<_>>(), [b"/b"]);
         assert_eq!(headers.all("set-cookie").collect::<Vec<_>>(), [b"a=1", b"b=2"]);

@@ -37,12 +37,7 @@ impl<'a> Stream<'a> {
             Flow::Answered(plan) => handle_response(&mut worker, &proxy, plan),
         }
         drop(worker);
-        if let Some(answer) = proxy.answer.take() {
-            answer.send(links.callbacks, stream);
-            return STOP;
-        }
-        proxy.refresh_route();
-        CONTINUE
+        if proxy.finish() { STOP } else { CONTINUE }
     }
 
     /// Handles the headers of the response.
@@ -50,7 +45,10 @@ impl<'a> Stream<'a> {
         if let Some(plan) = self.plan.take()
             && let Some(mut worker) = self.plugin.worker(self.worker)
         {
-            handle_response(&mut worker, &Proxy::of_stream(&self.plugin.links, stream), plan);
+            let proxy = Proxy::of_stream(&self.plugin.links, stream);
+            handle_response(&mut worker, &proxy, plan);
+            drop(worker);
+            proxy.finish();
         }
         CONTINUE
     }
@@ -62,7 +60,10 @@ impl<'a> Stream<'a> {
         if let Some(plan) = self.plan.take()
             && let Some(mut worker) = self.plugin.worker(self.worker)
         {
-            worker.end_without_response(&Proxy::of_ended_stream(links, stream), plan);
+            let proxy = Proxy::of_ended_stream(links, stream);
+            worker.end_without_response(&proxy, plan);
+            drop(worker);
+            proxy.finish();
         }
     }
 }

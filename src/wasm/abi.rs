@@ -8,7 +8,7 @@ use edgesplit_engine::printable::printable;
 use edgesplit_filter::host::{
     Call, DispatchError, Headers, Host, HostError, MetricKind, Reply, SetError, Shared, StreamHost, status_of,
 };
-use edgesplit_filter::http::headers::HeaderMap;
+use edgesplit_filter::http::headers::{HeaderBlock, HeaderMap};
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::Status;
 use std::ptr::{null, null_mut};
@@ -84,10 +84,10 @@ unsafe fn into_vec(data: *mut u8, len: usize) -> Vec<u8> {
     unsafe { Vec::from_raw_parts(data, len, len) }
 }
 
-fn headers(map: u32) -> HeaderMap {
+fn headers(map: u32) -> HeaderBlock {
     let (mut data, mut len) = (null_mut(), 0);
     // SAFETY: both pointers are valid for the call, and the host gives away the bytes that they then name.
-    HeaderMap::from_block(unsafe {
+    HeaderBlock::new(unsafe {
         match proxy_get_header_map_pairs(map, &raw mut data, &raw mut len) {
             OK => into_vec(data, len),
             _ => Vec::new(),
@@ -240,8 +240,9 @@ fn map_of(which: Headers) -> u32 {
 
 /// A header change fails only if the host no longer has the headers. It is ignored then.
 impl StreamHost for Proxy {
-    fn headers(&self, which: Headers) -> HeaderMap {
-        headers(map_of(which))
+    fn headers<'a>(&'a self, which: Headers, block: &'a mut HeaderBlock) -> HeaderMap<'a> {
+        *block = headers(map_of(which));
+        block.map()
     }
 
     fn response_status(&self) -> Option<u16> {
@@ -281,8 +282,8 @@ impl StreamHost for Proxy {
     }
 
     fn respond(&self, status: u32, headers: &[(&str, &str)]) -> bool {
-        let headers = HeaderMap::from_pairs(headers);
-        let block = headers.block();
+        let headers = HeaderBlock::from_pairs(headers);
+        let block = headers.bytes();
         // SAFETY: the block is valid for the call; absent texts are null with length 0.
         let status =
             unsafe { proxy_send_local_response(status, null(), 0, null(), 0, block.as_ptr(), block.len(), -1) };
@@ -308,9 +309,9 @@ pub(crate) struct CallReply {
 }
 
 impl Reply for CallReply {
-    fn headers(&self) -> HeaderMap {
+    fn headers(&self) -> HeaderBlock {
         // A reset comes without headers: asking for them then is an error on some hosts.
-        if self.headers == 0 { HeaderMap::default() } else { headers(MAP_CALL_RESPONSE_HEADERS) }
+        if self.headers == 0 { HeaderBlock::default() } else { headers(MAP_CALL_RESPONSE_HEADERS) }
     }
 
     fn body_len(&self) -> usize {

@@ -3,13 +3,14 @@
 
 use super::abi::Proxy;
 use edgesplit_filter::host::{Headers, StreamHost};
+use edgesplit_filter::http::headers::HeaderBlock;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Crashes the VM if the request asks for it.
 pub(crate) fn crash_if_asked() {
-    let headers = Proxy.headers(Headers::Request);
-    if headers.get("x-edgesplit-crash").is_some() {
+    let mut block = HeaderBlock::default();
+    if Proxy.headers(Headers::Request, &mut block).get("x-edgesplit-crash").is_some() {
         core::arch::wasm32::unreachable();
     }
 }

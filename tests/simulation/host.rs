@@ -9,7 +9,7 @@ use corosensei::Yielder;
 use edgesplit_filter::host::{
     Call, DispatchError, Headers, Host, HostError, MetricKind, Reply, SetError, Shared, StreamHost,
 };
-use edgesplit_filter::http::headers::HeaderMap;
+use edgesplit_filter::http::headers::{HeaderBlock, HeaderMap};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
@@ -240,13 +240,14 @@ impl Host for SimHost<'_> {
 }
 
 impl StreamHost for SimHost<'_> {
-    fn headers(&self, _which: Headers) -> HeaderMap {
+    fn headers<'a>(&'a self, _which: Headers, block: &'a mut HeaderBlock) -> HeaderMap<'a> {
         self.point();
-        HeaderMap::from_pairs(&self.headers)
+        *block = HeaderBlock::from_pairs(&self.headers);
+        block.map()
     }
 
     fn response_status(&self) -> Option<u16> {
-        edgesplit_filter::host::status(&self.headers(Headers::Response))
+        edgesplit_filter::host::status(&self.headers(Headers::Response, &mut HeaderBlock::default()))
     }
 
     fn set_header(&self, which: Headers, name: &str, value: &[u8]) {
@@ -277,14 +278,14 @@ pub struct SimReply<'a> {
 }
 
 impl Reply for SimReply<'_> {
-    fn headers(&self) -> HeaderMap {
+    fn headers(&self) -> HeaderBlock {
         self.host.point();
         let mut headers = self.answer.headers.clone();
         if let Some(mutant) = self.host.mutant() {
             fault_injection::reply(mutant, self.answer.is_events, &mut headers);
         }
         // A reset has no headers, not even a count of them.
-        if headers.is_empty() { HeaderMap::default() } else { HeaderMap::from_pairs(&headers) }
+        if headers.is_empty() { HeaderBlock::default() } else { HeaderBlock::from_pairs(&headers) }
     }
 
     fn body_len(&self) -> usize {

@@ -3,7 +3,7 @@
 
 use crate::host::SimHost;
 use edgesplit_filter::host::{Call, DispatchError, Headers, Host, HostError, MetricKind, SetError, Shared, StreamHost};
-use edgesplit_filter::http::headers::HeaderMap;
+use edgesplit_filter::http::headers::{HeaderBlock, HeaderMap};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 
@@ -53,7 +53,7 @@ enum Answer {
     Set(Result<(), SetError>),
     Token(Result<u32, DispatchError>),
     Metric(Option<u32>),
-    Headers(HeaderMap),
+    Headers(HeaderBlock),
     Status(Option<u16>),
     Flag(bool),
 }
@@ -134,9 +134,10 @@ impl Host for Recorder<'_, '_> {
 }
 
 impl StreamHost for Recorder<'_, '_> {
-    fn headers(&self, which: Headers) -> HeaderMap {
-        let headers = self.host.headers(which);
-        self.record_call(HostCall::Headers(which), Answer::Headers(headers.clone()));
+    fn headers<'a>(&'a self, which: Headers, block: &'a mut HeaderBlock) -> HeaderMap<'a> {
+        let headers = self.host.headers(which, block);
+        let copy = HeaderBlock::from_pairs(&headers.iter().collect::<Vec<_>>());
+        self.record_call(HostCall::Headers(which), Answer::Headers(copy));
         headers
     }
 
@@ -254,8 +255,9 @@ impl Host for Tape {
 }
 
 impl StreamHost for Tape {
-    fn headers(&self, which: Headers) -> HeaderMap {
-        answered!(self, Headers, HostCall::Headers(which))
+    fn headers<'a>(&'a self, which: Headers, block: &'a mut HeaderBlock) -> HeaderMap<'a> {
+        *block = answered!(self, Headers, HostCall::Headers(which));
+        block.map()
     }
 
     fn response_status(&self) -> Option<u16> {

@@ -14,7 +14,7 @@ use crate::scenario::PLUGIN;
 use crate::tape::{Recorder, Tape};
 use crate::vm::{Job, Memory, check_request, check_response, repeats_left_out};
 use edgesplit_filter::host::Reply;
-use edgesplit_filter::http::headers::HeaderMap;
+use edgesplit_filter::http::headers::HeaderBlock;
 use edgesplit_filter::request::{Flow, handle_request};
 use edgesplit_filter::response::handle_response;
 use edgesplit_filter::worker::Worker;
@@ -164,12 +164,12 @@ fn look_after(host: &SimHost<'_>, module: &ModuleVm, memory: &Memory) {
 
 /// A reply as the module received it.
 struct OwnedReply {
-    headers: HeaderMap,
+    headers: HeaderBlock,
     body: Vec<u8>,
 }
 
 impl Reply for OwnedReply {
-    fn headers(&self) -> HeaderMap {
+    fn headers(&self) -> HeaderBlock {
         self.headers.clone()
     }
 

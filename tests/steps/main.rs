@@ -6,7 +6,7 @@
 
 mod flags;
 
-use edgesplit_filter::http::headers::HeaderMap;
+use edgesplit_filter::http::headers::HeaderBlock;
 use edgesplit_testkit::module::recording_host::RecordingHost;
 use edgesplit_testkit::module::{Compiled, ModuleVm};
 use serde_json::{Map, Value, json};
@@ -295,7 +295,8 @@ fn callbacks(module: &Compiled, format: &str, config: &Value) -> Vec<u64> {
     };
     let fetched = |vm: &mut ModuleVm, work: &mut Vec<u64>, token: u32, config: &Value| {
         vm.work();
-        vm.reply(&host, token, HeaderMap::from_pairs(&[(":status", "200")]), config.to_string().into_bytes()).unwrap();
+        vm.reply(&host, token, HeaderBlock::from_pairs(&[(":status", "200")]), config.to_string().into_bytes())
+            .unwrap();
         work.push(vm.work().instructions);
         settle(vm, work);
     };

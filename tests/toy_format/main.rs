@@ -5,7 +5,7 @@
 
 mod toy;
 
-use edgesplit_filter::http::headers::HeaderMap;
+use edgesplit_filter::http::headers::HeaderBlock;
 use edgesplit_filter::request::{Flow, handle_request};
 use edgesplit_filter::response::handle_response;
 use edgesplit_filter::worker::Worker;
@@ -56,9 +56,9 @@ fn request_is_decided_and_its_exposures_are_sent() {
     for number in 0..20 {
         let id = format!("u{number}");
         let request = [(":authority", "h"), (":path", "/play"), (":method", "GET"), ("x-user-id", &id)];
-        let host = RecordingHost { request: HeaderMap::from_pairs(&request), ..RecordingHost::default() };
+        let host = RecordingHost { request: HeaderBlock::from_pairs(&request), ..RecordingHost::default() };
         let Flow::Continue(pending) = handle_request(&mut worker, &host) else { panic!("answered") };
-        let host = RecordingHost { response: HeaderMap::from_pairs(&[(":status", "200")]), ..host };
+        let host = RecordingHost { response: HeaderBlock::from_pairs(&[(":status", "200")]), ..host };
         handle_response(&mut worker, &host, pending);
         let written = host.written.borrow();
         let header = written.iter().find_map(|line| line.strip_prefix("x-ab-assignments: ")).unwrap();

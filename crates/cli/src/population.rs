@@ -106,9 +106,10 @@ impl Population {
     ) {
         let visitor = Visitor::default();
         let requests: Vec<Request<'_>> = self.requests.iter().filter_map(|value| Request::read(value).ok()).collect();
-        let views: Vec<(RequestContext<'_>, bool)> = (requests.iter())
-            .map(|request| {
-                let mut view = RequestContext::new(&request.headers, &visitor);
+        let headers: Vec<_> = requests.iter().map(|request| request.headers.map()).collect();
+        let views: Vec<(RequestContext<'_>, bool)> = (requests.iter().zip(&headers))
+            .map(|(request, headers)| {
+                let mut view = RequestContext::new(headers, &visitor);
                 view.typed = request.attributes;
                 (view, request.has_path)
             })

@@ -42,7 +42,7 @@ impl From<DispatchError> for CallFailure {
 impl CallFailure {
     /// The failure of a call with this reply. The proxy answers with texts of its own if the service does not.
     pub fn of(reply: &impl Reply) -> CallFailure {
-        let Some(status) = status(&reply.headers()) else { return CallFailure::Reset };
+        let Some(status) = status(&reply.headers().map()) else { return CallFailure::Reset };
         if !matches!(status, 503 | 504) {
             return CallFailure::Status(status);
         }

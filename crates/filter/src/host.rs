@@ -1,7 +1,7 @@
 //! The port: all calls of the filter to its proxy. The adapter implements it over proxy-wasm; tests implement
 //! it over a simulated proxy.
 
-use crate::http::headers::HeaderMap;
+use crate::http::headers::{HeaderBlock, HeaderMap};
 
 /// The calls of a VM that need no request.
 pub trait Host {
@@ -51,8 +51,8 @@ pub const CODE_DETAILS: &str = "response\0code_details";
 
 /// The calls that belong to a request or response in progress.
 pub trait StreamHost {
-    /// All headers of the request or of the response, in one call.
-    fn headers(&self, which: Headers) -> HeaderMap;
+    /// All headers of the request or of the response, in one call. A host that gives a copy of them puts it into `block`.
+    fn headers<'a>(&'a self, which: Headers, block: &'a mut HeaderBlock) -> HeaderMap<'a>;
     /// The status of the response, without its other headers.
     fn response_status(&self) -> Option<u16>;
     /// Replaces the first header of this name, or adds one.
@@ -151,7 +151,7 @@ pub struct Call<'a> {
 /// connection, 504 for a timeout.
 pub trait Reply {
     /// The headers; empty if the call was reset.
-    fn headers(&self) -> HeaderMap;
+    fn headers(&self) -> HeaderBlock;
     /// The body's size in bytes.
     fn body_len(&self) -> usize;
     /// The body, cut at `max` bytes.
@@ -159,7 +159,7 @@ pub trait Reply {
 }
 
 /// The status of a reply, if it has one.
-pub fn status(headers: &HeaderMap) -> Option<u16> {
+pub fn status(headers: &HeaderMap<'_>) -> Option<u16> {
     status_of(headers.get(":status")?)
 }
 

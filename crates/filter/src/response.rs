@@ -6,7 +6,7 @@ use super::worker::Worker;
 use crate::events::event::{Event, EventContext, EventKind, derived_id, random_id};
 use crate::host::{CODE_DETAILS, Headers, Host, StreamHost, status as status_in, status_of};
 use crate::http::cache_control::{OVERRIDING_LENGTHS, made_private, overrides_cache_control};
-use crate::http::headers::{HeaderLengthMask, HeaderMap, is_name};
+use crate::http::headers::{HeaderBlock, HeaderLengthMask, HeaderMap, is_name};
 use crate::http::validators;
 use crate::location::restored;
 use edgesplit_engine::hash::hash64_seeded;
@@ -22,12 +22,13 @@ const LAST_MODIFIED: &str = "last-modified";
 /// Handles the headers of a response.
 pub fn handle_response(worker: &mut Worker, host: &(impl Host + StreamHost), mut plan: ResponsePlan) {
     let (caching, validator_mark) = (plan.caching(), plan.validator_mark);
+    let mut block = HeaderBlock::default();
     let status = if caching != Caching::Unchanged {
-        let headers = host.headers(Headers::Response);
+        let headers = host.headers(Headers::Response, &mut block);
         mark_validators(host, &headers, validator_mark);
         keep_from_others(host, &headers, caching)
     } else if validator_mark.is_some() {
-        let headers = host.headers(Headers::Response);
+        let headers = host.headers(Headers::Response, &mut block);
         mark_validators(host, &headers, validator_mark);
         status_in(&headers)
     } else {
@@ -57,7 +58,8 @@ fn is_shown(host: &impl StreamHost, status: Option<u16>) -> bool {
 #[cold]
 #[inline(never)]
 fn restore_location(worker: &Worker, host: &impl StreamHost, actions: Option<&DeferredActions>) {
-    let headers = host.headers(Headers::Response);
+    let mut block = HeaderBlock::default();
+    let headers = host.headers(Headers::Response, &mut block);
     let Some(location) = headers.get(LOCATION) else { return };
     let rewrite = actions.and_then(|actions| actions.rewrite.as_ref());
     let rewrite = rewrite.filter(|_| host.property(CODE_DETAILS).as_deref() == Some("direct_response"));
@@ -127,7 +129,7 @@ fn is_reserved(name: &str, caching: Caching) -> bool {
 }
 
 /// Marks the validators of a variant's page. Without an `etag`, the page must not be validated at all.
-fn mark_validators(host: &impl StreamHost, headers: &HeaderMap, mark: Option<u64>) {
+fn mark_validators(host: &impl StreamHost, headers: &HeaderMap<'_>, mark: Option<u64>) {
     let Some(mark) = mark else { return };
     match headers.get(ETAG) {
         Some(etag) => host.set_header(Headers::Response, ETAG, &validators::marked(etag, mark)),
@@ -138,7 +140,7 @@ fn mark_validators(host: &impl StreamHost, headers: &HeaderMap, mark: Option<u64
 
 /// Keeps caches in front of the proxy from serving one visitor's variant to others. Returns the response's status.
 #[inline(always)]
-fn keep_from_others(host: &impl StreamHost, headers: &HeaderMap, caching: Caching) -> Option<u16> {
+fn keep_from_others(host: &impl StreamHost, headers: &HeaderMap<'_>, caching: Caching) -> Option<u16> {
     let (mut status, mut cache_controls, mut overriding) = (None, 0, Vec::new());
     const WANTED: HeaderLengthMask = HeaderLengthMask::of(&[STATUS.len(), CACHE_CONTROL.len()]).or(OVERRIDING_LENGTHS);
     headers.each_with(WANTED, |name, value| match name.len() {
@@ -160,7 +162,7 @@ fn keep_from_others(host: &impl StreamHost, headers: &HeaderMap, caching: Cachin
 
 /// Replaces the origin's instruction for caches.
 #[inline(never)]
-fn overrule_caching(host: &impl StreamHost, headers: &HeaderMap, caching: Caching, cache_controls: usize) {
+fn overrule_caching(host: &impl StreamHost, headers: &HeaderMap<'_>, caching: Caching, cache_controls: usize) {
     let value = match caching {
         Caching::Unchanged => None,
         Caching::Private => made_private(headers.all(CACHE_CONTROL)).map(Cow::Owned),

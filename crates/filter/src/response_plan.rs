@@ -273,7 +273,7 @@ impl DeferredActions {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::headers::HeaderMap;
+    use crate::http::headers::HeaderBlock;
     use edgesplit_engine::condition::EVENT_STEPS_MAX;
     use serde_json::json;
 
@@ -286,7 +286,8 @@ mod tests {
         for (length, expected, is_omitted) in [(10, 64, false), (1_000, 12, true), (60_000, 0, true)] {
             let value = "v".repeat(length);
             let headers: Vec<_> = attributes.iter().map(|name| (format!("x-{name}"), &value)).collect();
-            let headers = HeaderMap::from_pairs(&headers);
+            let headers = HeaderBlock::from_pairs(&headers);
+            let headers = headers.map();
             let request = RequestContext::new(&headers, &config.visitor);
             let (mut plan, steps) = (ResponsePlan::default(), StepBudget::new(EVENT_STEPS_MAX));
             let actions = plan.actions(&Arc::new(Snapshot::default()));

@@ -1,7 +1,7 @@
 //! A host for unit tests: shared data, a clock that tests set, and records of calls, counters and the log.
 
 use crate::host::{Call, DispatchError, Host, HostError, MetricKind, Reply, SetError, Shared};
-use crate::http::headers::HeaderMap;
+use crate::http::headers::HeaderBlock;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 
@@ -101,8 +101,8 @@ pub(crate) struct TestReply {
 }
 
 impl Reply for TestReply {
-    fn headers(&self) -> HeaderMap {
-        HeaderMap::from_pairs(&self.headers)
+    fn headers(&self) -> HeaderBlock {
+        HeaderBlock::from_pairs(&self.headers)
     }
 
     fn body_len(&self) -> usize {

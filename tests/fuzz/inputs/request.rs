@@ -1,7 +1,8 @@
 //! Requests of a client: header blocks with lying lengths, cookies, URLs, user agents, `cache-control` values.
 
 use edgesplit_engine::attribute::{AttributeName, Attributes};
-use edgesplit_filter::http::{cache_control, cookies, headers::HeaderMap, url};
+use edgesplit_filter::http::headers::{HeaderBlock, HeaderMap};
+use edgesplit_filter::http::{cache_control, cookies, url};
 use edgesplit_filter::plugin_config::PluginConfig;
 use edgesplit_filter::request_context::{self, RequestContext};
 use std::cell::OnceCell;
@@ -18,12 +19,12 @@ static CONFIG: LazyLock<PluginConfig> = LazyLock::new(|| {
 /// Takes one input.
 pub(crate) fn run(data: &[u8]) {
     // Once as the whole block, with the lengths that it claims, and once as values of the headers that are read.
-    let block = HeaderMap::from_block(data.to_vec());
+    let block = HeaderBlock::new(data.to_vec());
     let values: Vec<&[u8]> = data.split(|&byte| byte == b'\n').collect();
     let names =
         [":path", ":authority", ":method", "cookie", "cookie", "user-agent", "x-user-id", "sec-gpc", "x-country"];
     let pairs: Vec<(&str, &[u8])> = names.into_iter().zip(values).collect();
-    for headers in [block, HeaderMap::from_pairs(&pairs)] {
+    for headers in [block.map(), HeaderMap::of(&pairs)] {
         let visitor = &CONFIG.visitor;
         let mut view = RequestContext::new(&headers, visitor);
         let text = OnceCell::new();

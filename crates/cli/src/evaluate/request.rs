@@ -2,7 +2,7 @@
 
 use edgesplit_engine::condition::request_budget;
 use edgesplit_engine::decide::DecisionInput;
-use edgesplit_filter::http::headers::HeaderMap;
+use edgesplit_filter::http::headers::HeaderBlock;
 use edgesplit_filter::plugin_config::{self, PluginConfig, Visitor};
 use edgesplit_filter::request_context::own_cookies::sticky_buckets;
 use edgesplit_filter::request_context::preview::{NotValid, Preview};
@@ -24,7 +24,8 @@ pub(super) fn with_input<T>(
     let (default_visitor, default_request) = (Visitor::default(), plugin_config::Request::default());
     let visitor = plugin.map_or(&default_visitor, |plugin| &plugin.visitor);
     let config = plugin.map_or(&default_request, |plugin| &plugin.request);
-    let mut context = RequestContext::new(&request.headers, visitor);
+    let headers = request.headers.map();
+    let mut context = RequestContext::new(&headers, visitor);
     context.typed = request.attributes;
     let token = request_context::preview_token(&context, config);
     let unowned_target = request_context::target_without_owned(&context, config);
@@ -54,7 +55,7 @@ pub(super) fn with_input<T>(
 pub(crate) struct Request<'a> {
     pub(crate) id: Option<String>,
     pub(crate) attributes: Option<&'a Value>,
-    pub(crate) headers: HeaderMap,
+    pub(crate) headers: HeaderBlock,
     /// Whether the line has a host, a path and a method.
     pub(super) has_host: bool,
     pub(crate) has_path: bool,
@@ -102,7 +103,7 @@ impl<'a> Request<'a> {
         Some(Request {
             id,
             attributes: object.get("attributes").filter(|value| value.is_object()),
-            headers: HeaderMap::from_pairs(&pairs),
+            headers: HeaderBlock::from_pairs(&pairs),
             has_host,
             has_path,
             has_method,

@@ -2,7 +2,7 @@
 
 use crate::evaluate::Request;
 use edgesplit_engine::decide::is_unit;
-use edgesplit_filter::http::headers::HeaderMap;
+use edgesplit_filter::http::headers::HeaderBlock;
 use edgesplit_filter::plugin_config::{IdSource, TokenSource, Visitor};
 use edgesplit_filter::request_context::{self, RequestContext};
 use std::cell::OnceCell;
@@ -21,7 +21,8 @@ impl Identity {
         if let Some(id) = &request.id {
             return given(id, visitor);
         }
-        let context = RequestContext::new(&request.headers, visitor);
+        let headers = request.headers.map();
+        let context = RequestContext::new(&headers, visitor);
         let text = OnceCell::new();
         let from_source = |source: &IdSource| Some((request_context::id_from(&context, source, &text)?, name(source)));
         let minted = || {
@@ -69,7 +70,8 @@ fn can_supply(source: &IdSource, id: &str) -> bool {
         // A token encodes its claims, so they can have any characters.
         IdSource::JwtClaim { .. } => return is_unit(id.as_bytes()) && id.trim_ascii() == id,
     };
-    let headers = HeaderMap::from_pairs(&[(name, value)]);
+    let headers = HeaderBlock::from_pairs(&[(name, value)]);
+    let headers = headers.map();
     let visitor = Visitor::default();
     let context = RequestContext::new(&headers, &visitor);
     let text = OnceCell::new();

@@ -67,6 +67,7 @@ pub(super) fn dispatch(host: &impl Host, source: &Source, validator: Option<&Val
 /// Reads a reply with a config of at most `bytes_max` bytes.
 pub(super) fn answer(reply: &impl Reply, bytes_max: usize) -> Result<Answer, FetchFailure> {
     let headers = reply.headers();
+    let headers = headers.map();
     match status(&headers) {
         Some(304) => return Ok(Answer::NotModified),
         Some(200) => {}

@@ -78,7 +78,7 @@ pub enum Validator {
 
 impl Validator {
     /// The validator in the headers of a reply.
-    pub fn of(headers: &HeaderMap) -> Option<Validator> {
+    pub fn of(headers: &HeaderMap<'_>) -> Option<Validator> {
         let text = |name: &str| {
             let text = std::str::from_utf8(headers.get(name)?).ok()?;
             (1..=VALIDATOR_BYTES_MAX).contains(&text.len()).then(|| text.to_owned())

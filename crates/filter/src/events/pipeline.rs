@@ -138,6 +138,7 @@ impl Pipeline {
     ) -> bool {
         let env = &mut Env::new(host, now_ms, metrics);
         let headers = reply.headers();
+        let headers = headers.map();
         let outcome = outcome(status(&headers));
         if let Some(at) = self.diversions.iter().position(|diversion| *diversion == token) {
             self.diversions.swap_remove(at);

@@ -11,12 +11,12 @@ use std::fmt::Write;
 pub const COOKIES_MAX: usize = 1_024;
 
 /// The value of the cookie `name`, as the client sent it.
-pub fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
+pub fn cookie<'a>(headers: &HeaderMap<'a>, name: &str) -> Option<&'a [u8]> {
     find(headers, name, |_| true)
 }
 
 /// The first value of the cookie `name` that is `wanted`.
-pub fn find<'a>(headers: &'a HeaderMap, name: &str, mut wanted: impl FnMut(&[u8]) -> bool) -> Option<&'a [u8]> {
+pub fn find<'a>(headers: &HeaderMap<'a>, name: &str, mut wanted: impl FnMut(&[u8]) -> bool) -> Option<&'a [u8]> {
     let mut left = COOKIES_MAX;
     headers.all("cookie").find_map(|header| find_in(header, name, &mut left, &mut wanted))
 }
@@ -81,7 +81,7 @@ fn position(bytes: &[u8], wanted: u8) -> Option<usize> {
 }
 
 /// The cookies with their names and values, as the client sent them.
-pub fn pairs(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
+pub fn pairs<'a>(headers: &HeaderMap<'a>) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
     let pairs = headers.all("cookie").flat_map(|header| header.split(|&byte| byte == b';'));
     pairs.take(COOKIES_MAX).filter_map(|pair| {
         let (name, value) = pair.split_at_checked(position(pair, b'=')?)?;
@@ -99,7 +99,7 @@ pub struct Cookies<'a> {
 
 impl<'a> Cookies<'a> {
     /// Reads the cookies in `headers`.
-    pub fn read(headers: &'a HeaderMap) -> Cookies<'a> {
+    pub fn read(headers: &HeaderMap<'a>) -> Cookies<'a> {
         Cookies { all: pairs(headers).collect(), names: OnceCell::new() }
     }
 
@@ -151,13 +151,13 @@ mod tests {
             "gbStickyBuckets__id%7C%7Ca%40b%20c=%7B%22a%22%3A%221%22%7D",
             r#"gb=0;gbStickyBuckets__id||a@b c="%7B%22a%22:%221%22%7D""#,
         ] {
-            let headers = HeaderMap::from_pairs(&[("cookie", "first=0"), ("cookie", written)]);
+            let headers = HeaderMap::of(&[("cookie", "first=0"), ("cookie", written)]);
             let cookies = Cookies::read(&headers);
             assert_eq!(cookies.get_encoded(name).as_deref(), Some(r#"{"a":"1"}"#), "{written}");
             assert_eq!(cookies.get_encoded("gbStickyBuckets__id||a"), None);
         }
         assert_eq!(encoded_name(name), "gbStickyBuckets__id||a%40b%20c");
-        assert_eq!(Cookies::read(&HeaderMap::from_pairs(&[("cookie", "a=%ff")])).get_encoded("a"), None);
+        assert_eq!(Cookies::read(&HeaderMap::of(&[("cookie", "a=%ff")])).get_encoded("a"), None);
     }
 
     #[test]
@@ -165,7 +165,7 @@ mod tests {
         for (before, expected) in [(COOKIES_MAX - 1, Some(&b"1"[..])), (COOKIES_MAX, None)] {
             let [half, rest] = [before / 2, before - before / 2].map(|count| "a=0; ".repeat(count));
             let (half, rest) = (half.trim_end_matches("; "), format!("{rest}b=1"));
-            let headers = HeaderMap::from_pairs(&[("cookie", half), ("cookie", &rest)]);
+            let headers = HeaderMap::of(&[("cookie", half), ("cookie", &rest)]);
             assert_eq!(cookie(&headers, "b"), expected, "behind {before}");
             assert_eq!(Cookies::read(&headers).get("b"), expected, "behind {before}");
         }
@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn first_cookie_of_a_name_wins_over_all_headers() {
-        let headers = HeaderMap::from_pairs(&[
+        let headers = HeaderMap::of(&[
             ("cookie", &b"a=1; b = 2 ;c"[..]),
             ("host", b"c=9"),
             ("cookie", b"b=3; uid=\xff; d=x=y;; =z; e="),

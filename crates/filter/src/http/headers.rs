@@ -1,77 +1,61 @@
-//! A header map in the proxy's encoding: one block of bytes, which is read in place and not copied. Invalid lengths end the
-//! map early; reads never pass the end of the block.
+//! Headers of a request or response. The native module borrows them from the proxy. The wasm module gets a copy, which is one
+//! block of bytes in the proxy's encoding.
 
 pub use edgesplit_engine::header_name::{HeaderLengthMask, NameSet, folded, is_name};
 
+/// A header's name and value.
+pub type Header<'a> = (&'a [u8], &'a [u8]);
+
 /// Header names and values in their order. Values are arbitrary bytes.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct HeaderMap {
-    /// Little-endian u32 numbers: the number of pairs, then each pair's two lengths. Then each name and value, followed by a
-    /// NUL.
-    block: Vec<u8>,
-    /// The position of the last byte before the first name.
-    before_texts: usize,
+#[derive(Debug, Clone)]
+pub struct HeaderMap<'a> {
+    form: Form<'a>,
 }
 
-impl HeaderMap {
-    /// Takes over a block in the proxy's encoding.
-    #[inline(always)]
-    pub fn from_block(block: Vec<u8>) -> HeaderMap {
-        let claimed = block.first_chunk().map_or(0, |count| u32::from_le_bytes(*count)) as usize;
-        // A count that exceeds the block is invalid: the map is empty then.
-        let before_texts = claimed.checked_mul(8).and_then(|lengths| lengths.checked_add(3));
-        HeaderMap { before_texts: before_texts.filter(|before| *before < block.len()).unwrap_or(3), block }
+#[derive(Debug, Clone)]
+enum Form<'a> {
+    /// In a block.
+    Copied(&'a HeaderBlock),
+    /// Each in a place of its own.
+    Borrowed(Vec<Header<'a>>),
+}
+
+impl<'a> FromIterator<Header<'a>> for HeaderMap<'a> {
+    fn from_iter<I: IntoIterator<Item = Header<'a>>>(headers: I) -> HeaderMap<'a> {
+        HeaderMap { form: Form::Borrowed(headers.into_iter().collect()) }
+    }
+}
+
+impl<'a> HeaderMap<'a> {
+    /// These names and values.
+    pub fn of<V: AsRef<[u8]> + ?Sized>(pairs: &[(&'a str, &'a V)]) -> HeaderMap<'a> {
+        pairs.iter().map(|&(name, value)| (name.as_bytes(), value.as_ref())).collect()
     }
 
-    /// Encodes pairs as the proxy would.
-    pub fn from_pairs<N: AsRef<[u8]>, V: AsRef<[u8]>>(pairs: &[(N, V)]) -> HeaderMap {
-        let mut block = Vec::new();
-        block.extend_from_slice(&(pairs.len() as u32).to_le_bytes());
-        for (name, value) in pairs {
-            block.extend_from_slice(&(name.as_ref().len() as u32).to_le_bytes());
-            block.extend_from_slice(&(value.as_ref().len() as u32).to_le_bytes());
-        }
-        for (name, value) in pairs {
-            for text in [name.as_ref(), value.as_ref()] {
-                block.extend_from_slice(text);
-                block.push(0);
-            }
-        }
-        HeaderMap::from_block(block)
-    }
-
-    /// The same headers behind one more.
-    pub fn with_first(&self, name: &str, value: &str) -> HeaderMap {
-        let (lengths, texts) = self.block.split_at_checked(self.before_texts + 1).unwrap_or_default();
-        let lengths = lengths.get(4..).unwrap_or_default();
-        let number = |length: usize| (length as u32).to_le_bytes();
-        let [count, name_len, value_len] = [lengths.len() / 8 + 1, name.len(), value.len()].map(number);
-        let first = [name.as_bytes(), b"\0", value.as_bytes(), b"\0"].concat();
-        HeaderMap::from_block([&count, &name_len, &value_len, lengths, &first, texts].concat())
-    }
-
-    /// The block in the proxy's encoding.
-    pub fn block(&self) -> &[u8] {
-        &self.block
+    /// A copy of the headers behind one more.
+    pub fn with_first(&self, name: &str, value: &str) -> HeaderBlock {
+        let first = (name.as_bytes(), value.as_bytes());
+        HeaderBlock::from_pairs(&[first].into_iter().chain(self.iter()).collect::<Vec<_>>())
     }
 
     /// Every header in order.
-    pub fn iter(&self) -> Iter<'_> {
+    pub fn iter(&self) -> Iter<'_, 'a> {
         self.iter_with(HeaderLengthMask::ANY)
     }
 
     /// The headers whose names have one of these lengths, in order. Others cost next to nothing, and most headers of a
     /// request have other lengths.
     #[inline(always)]
-    pub fn iter_with(&self, wanted: HeaderLengthMask) -> Iter<'_> {
-        let lengths = self.block.get(4..=self.before_texts).unwrap_or_default().as_chunks().0;
-        let texts = self.block.get(self.before_texts..).unwrap_or_default();
-        Iter { lengths: lengths.iter(), texts, wanted }
+    pub fn iter_with(&self, wanted: HeaderLengthMask) -> Iter<'_, 'a> {
+        match &self.form {
+            Form::Copied(block) => Iter::Copied(block.walk(), wanted),
+            Form::Borrowed(headers) => Iter::Borrowed(headers.iter(), wanted),
+        }
     }
 
     /// Passes the headers whose names have one of these lengths to `visit`, in the order of [`HeaderMap::iter_with`].
     #[inline(always)]
-    pub fn each_with<'a>(&'a self, wanted: HeaderLengthMask, mut visit: impl FnMut(&'a [u8], &'a [u8])) {
+    pub fn each_with(&self, wanted: HeaderLengthMask, mut visit: impl FnMut(&'a [u8], &'a [u8])) {
         let mut headers = self.iter_with(wanted);
         while let Some((name, value)) = headers.advance() {
             visit(name, value);
@@ -79,45 +63,119 @@ impl HeaderMap {
     }
 
     /// The first header called `name`, which is in lower case.
-    pub fn get(&self, name: &str) -> Option<&[u8]> {
+    pub fn get(&self, name: &str) -> Option<&'a [u8]> {
         let mut called = self.iter_with(HeaderLengthMask::of(&[name.len()]));
         called.find(|(found, _)| is_name(found, name.as_bytes())).map(|(_, value)| value)
     }
 
     /// Every header called `name`, which is in lower case.
-    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> + 'a {
+    pub fn all(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
         let called = self.iter_with(HeaderLengthMask::of(&[name.len()]));
-        called.filter(|(found, _)| is_name(found, name.as_bytes())).map(|(_, value)| value)
+        called.filter(move |(found, _)| is_name(found, name.as_bytes())).map(|(_, value)| value)
     }
 }
 
-/// The elements of a header that is a list, with the blanks around them. A comma in quotes does not separate.
-pub fn list_elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut is_quoted = false;
-    value.split(move |byte| {
-        is_quoted ^= *byte == b'"';
-        *byte == b',' && !is_quoted
-    })
+/// Walks the headers of a [`HeaderMap`] whose names have one of these lengths.
+#[derive(Debug, Clone)]
+pub enum Iter<'m, 'a> {
+    /// Through a block.
+    Copied(BlockWalk<'a>, HeaderLengthMask),
+    /// From place to place.
+    Borrowed(std::slice::Iter<'m, Header<'a>>, HeaderLengthMask),
 }
 
-/// Walks a [`HeaderMap`].
+impl<'a> Iter<'_, 'a> {
+    #[inline(always)]
+    fn advance(&mut self) -> Option<Header<'a>> {
+        match self {
+            Iter::Copied(walk, wanted) => walk.advance(*wanted),
+            Iter::Borrowed(headers, wanted) => headers.find(|(name, _)| wanted.contains(name.len())).copied(),
+        }
+    }
+}
+
+impl<'a> Iterator for Iter<'_, 'a> {
+    type Item = Header<'a>;
+
+    fn next(&mut self) -> Option<Header<'a>> {
+        self.advance()
+    }
+}
+
+/// A copy of headers in the proxy's encoding, which is read in place. Invalid lengths end the headers early; reads never pass
+/// the end of the block.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HeaderBlock {
+    /// Little-endian u32 numbers: the number of pairs, then each pair's two lengths. Then each name and value, followed by a
+    /// NUL.
+    bytes: Vec<u8>,
+    /// The position of the last byte before the first name.
+    before_texts: usize,
+}
+
+impl HeaderBlock {
+    /// Takes over a block in the proxy's encoding.
+    #[inline(always)]
+    pub fn new(bytes: Vec<u8>) -> HeaderBlock {
+        let claimed = bytes.first_chunk().map_or(0, |count| u32::from_le_bytes(*count)) as usize;
+        // A count that exceeds the block is invalid: there are no headers then.
+        let before_texts = claimed.checked_mul(8).and_then(|lengths| lengths.checked_add(3));
+        HeaderBlock { before_texts: before_texts.filter(|before| *before < bytes.len()).unwrap_or(3), bytes }
+    }
+
+    /// Encodes pairs as the proxy would.
+    pub fn from_pairs<N: AsRef<[u8]>, V: AsRef<[u8]>>(pairs: &[(N, V)]) -> HeaderBlock {
+        let mut bytes = Vec::new();
+        bytes.extend_from_slice(&(pairs.len() as u32).to_le_bytes());
+        for (name, value) in pairs {
+            bytes.extend_from_slice(&(name.as_ref().len() as u32).to_le_bytes());
+            bytes.extend_from_slice(&(value.as_ref().len() as u32).to_le_bytes());
+        }
+        for (name, value) in pairs {
+            for text in [name.as_ref(), value.as_ref()] {
+                bytes.extend_from_slice(text);
+                bytes.push(0);
+            }
+        }
+        HeaderBlock::new(bytes)
+    }
+
+    /// The block in the proxy's encoding.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The headers in the block.
+    #[inline(always)]
+    pub fn map(&self) -> HeaderMap<'_> {
+        HeaderMap { form: Form::Copied(self) }
+    }
+
+    #[inline(always)]
+    fn walk(&self) -> BlockWalk<'_> {
+        let lengths = self.bytes.get(4..=self.before_texts).unwrap_or_default().as_chunks().0;
+        let texts = self.bytes.get(self.before_texts..).unwrap_or_default();
+        BlockWalk { lengths: lengths.iter(), texts }
+    }
+}
+
+/// Walks a block.
 #[derive(Debug, Clone)]
-pub struct Iter<'a> {
+pub struct BlockWalk<'a> {
     lengths: std::slice::Iter<'a, [u8; 8]>,
     /// The names and values that are left, and the byte before them.
     texts: &'a [u8],
-    wanted: HeaderLengthMask,
 }
 
-impl<'a> Iter<'a> {
+impl<'a> BlockWalk<'a> {
     #[inline(always)]
-    fn advance(&mut self) -> Option<(&'a [u8], &'a [u8])> {
+    fn advance(&mut self, wanted: HeaderLengthMask) -> Option<Header<'a>> {
         for lengths in self.lengths.by_ref() {
             let both = u64::from_le_bytes(*lengths);
             let (name, texts) = split_text(self.texts, both as u32 as usize)?;
             let (value, texts) = split_text(texts, (both >> 32) as usize)?;
             self.texts = texts;
-            if self.wanted.contains(name.len()) {
+            if wanted.contains(name.len()) {
                 return Some((name, value));
             }
         }
@@ -131,12 +189,13 @@ fn split_text(texts: &[u8], length: usize) -> Option<(&[u8], &[u8])> {
     texts.get(1..)?.split_at_checked(length)
 }
 
-impl<'a> Iterator for Iter<'a> {
-    type Item = (&'a [u8], &'a [u8]);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.advance()
-    }
+/// The elements of a header that is a list, with the blanks around them. A comma in quotes does not separate.
+pub fn list_elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut is_quoted = false;
+    value.split(move |byte| {
+        is_quoted ^= *byte == b'"';
+        *byte == b',' && !is_quoted
+    })
 }
 
 #[cfg(test)]
@@ -146,35 +205,37 @@ mod tests {
     #[test]
     fn pairs_come_back_in_order_with_their_bytes() {
         let pairs: [(&str, &[u8]); 4] = [(":path", b"/"), ("cookie", b"a=1"), ("X-Odd", b"\xff\x00"), ("cookie", b"")];
-        let map = HeaderMap::from_pairs(&pairs);
-        let read: Vec<_> = map.iter().collect();
-        assert_eq!(read, pairs.map(|(name, value)| (name.as_bytes(), value)));
-        assert_eq!(map.get("x-odd"), Some(&b"\xff\x00"[..]));
-        assert_eq!(map.all("cookie").collect::<Vec<_>>(), [&b"a=1"[..], b""]);
-        assert_eq!(map.get("host"), None);
+        let block = HeaderBlock::from_pairs(&pairs);
+        for map in [block.map(), HeaderMap::of(&pairs)] {
+            assert_eq!(map.iter().collect::<Vec<_>>(), pairs.map(|(name, value)| (name.as_bytes(), value)));
+            assert_eq!(map.iter_with(HeaderLengthMask::of(&[6])).count(), 2);
+            assert_eq!(map.get("x-odd"), Some(&b"\xff\x00"[..]));
+            assert_eq!(map.all("cookie").collect::<Vec<_>>(), [&b"a=1"[..], b""]);
+            assert_eq!(map.get("host"), None);
+        }
     }
 
     #[test]
     fn first_header_stands_before_the_others() {
-        let pairs = [(":path", "/"), ("cookie", "a=1")];
-        let first = [("cookie", "b=2"), (":path", "/"), ("cookie", "a=1")];
-        assert_eq!(HeaderMap::from_pairs(&pairs).with_first("cookie", "b=2"), HeaderMap::from_pairs(&first));
-        assert_eq!(HeaderMap::default().with_first("a", ""), HeaderMap::from_pairs(&[("a", "")]));
+        let block = HeaderBlock::from_pairs(&[(":path", "/"), ("cookie", "a=1")]);
+        let first = HeaderBlock::from_pairs(&[("cookie", "b=2"), (":path", "/"), ("cookie", "a=1")]);
+        assert_eq!(block.map().with_first("cookie", "b=2"), first);
+        assert_eq!(HeaderBlock::default().map().with_first("a", ""), HeaderBlock::from_pairs(&[("a", "")]));
     }
 
     #[test]
     fn malformed_block_ends_early() {
-        let whole = HeaderMap::from_pairs(&[("a", "1"), ("b", "2")]).block;
+        let whole = HeaderBlock::from_pairs(&[("a", "1"), ("b", "2")]).bytes;
         for end in 0..whole.len() {
-            let cut = HeaderMap::from_block(whole[..end].to_vec());
-            assert!(cut.iter().count() <= 2);
+            let cut = HeaderBlock::new(whole[..end].to_vec());
+            assert!(cut.map().iter().count() <= 2, "{end} bytes");
         }
         for at in 0..12 {
             let mut lying = whole.clone();
             lying[at] = 0xff;
             lying[at.min(8) + 3] = 0xff;
-            assert!(HeaderMap::from_block(lying).iter().count() <= 2, "byte {at}");
+            assert!(HeaderBlock::new(lying).map().iter().count() <= 2, "byte {at}");
         }
-        assert_eq!(HeaderMap::default().iter().count(), 0);
+        assert_eq!(HeaderBlock::default().map().iter().count(), 0);
     }
 }

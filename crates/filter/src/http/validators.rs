@@ -31,7 +31,7 @@ pub fn marked(etag: &[u8], mark: u64) -> Vec<u8> {
 
 /// The conditions of a request to change for the origin, for the variant with this mark.
 #[inline(never)]
-pub fn conditions(headers: &HeaderMap, mark: Option<u64>) -> Vec<Condition> {
+pub fn conditions(headers: &HeaderMap<'_>, mark: Option<u64>) -> Vec<Condition> {
     let mark = text(mark);
     let mut changes = Vec::new();
     let (mut is_dropped, mut has_tags) = (false, false);
@@ -61,7 +61,7 @@ pub fn conditions(headers: &HeaderMap, mark: Option<u64>) -> Vec<Condition> {
 }
 
 /// The entity tags in the headers called `name`, if there is one.
-fn listed<'a>(headers: &'a HeaderMap, name: &'a str) -> Option<Vec<&'a [u8]>> {
+fn listed<'a>(headers: &HeaderMap<'a>, name: &str) -> Option<Vec<&'a [u8]>> {
     headers.get(name)?;
     let tags = headers.all(name).flat_map(list_elements).map(<[u8]>::trim_ascii);
     Some(tags.filter(|tag| !tag.is_empty()).collect())
@@ -153,7 +153,7 @@ mod tests {
             ),
             (&[("etag", "x")], &[], &[]),
         ] {
-            let headers = HeaderMap::from_pairs(sent);
+            let headers = HeaderMap::of(sent);
             for (mark, expected) in [(Some(0xb0), of_b), (None, of_baseline)] {
                 let changes = conditions(&headers, mark);
                 let changes: Vec<_> = changes.iter().map(|(name, value)| (*name, value.as_deref())).collect();

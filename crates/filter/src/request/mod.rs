@@ -27,7 +27,7 @@ pub use goals::GOAL_EXPERIMENTS_MAX;
 pub use scratch::RequestScratch;
 
 use crate::host::{Headers, Host, StreamHost};
-use crate::http::headers::HeaderMap;
+use crate::http::headers::{HeaderBlock, HeaderMap};
 use crate::metrics::Counter;
 use crate::plugin_config::PluginConfig;
 use crate::request_context::RequestContext;
@@ -41,10 +41,12 @@ use read::{RequestTexts, take_parameters};
 
 /// Handles the headers of a request.
 pub fn handle_request(worker: &mut Worker, host: &(impl Host + StreamHost)) -> Flow {
-    let Some(before) = worker.legs.resume(host, worker.now_ms, &mut worker.metrics) else {
-        return handle_leg(worker, host.headers(Headers::Request), host);
-    };
-    let mut flow = handle_leg(worker, host.headers(Headers::Request).with_first("cookie", &before.cookies()), host);
+    let before = worker.legs.resume(host, worker.now_ms, &mut worker.metrics);
+    let mut block = HeaderBlock::default();
+    let headers = host.headers(Headers::Request, &mut block);
+    let Some(before) = before else { return handle_leg(worker, &headers, host) };
+    let with_cookies = headers.with_first("cookie", &before.cookies());
+    let mut flow = handle_leg(worker, &with_cookies.map(), host);
     let (Flow::Continue(plan) | Flow::Answered(plan)) = &mut flow;
     plan.follow(before);
     flow
@@ -52,13 +54,13 @@ pub fn handle_request(worker: &mut Worker, host: &(impl Host + StreamHost)) -> F
 
 /// Handles a request, or the next leg of one that the proxy has redirected. The visitor then has the cookies that the response
 /// to the leg before would have set.
-fn handle_leg(worker: &mut Worker, headers: HeaderMap, host: &(impl Host + StreamHost)) -> Flow {
+fn handle_leg(worker: &mut Worker, headers: &HeaderMap<'_>, host: &(impl Host + StreamHost)) -> Flow {
     let Worker { config, snapshot, owned, metrics, recorder, guardrails, assignment_sets, scratch, now_ms, .. } =
         worker;
     let (identification, decisions) = (&mut worker.identification, &mut worker.decisions);
     let RequestScratch { experiments, goals, choices, exposed } = scratch;
     let texts = RequestTexts::default();
-    let mut request = RequestContext::unread(&headers, &config.visitor);
+    let mut request = RequestContext::unread(headers, &config.visitor);
     request.read(owned);
     let mut mutations = HeaderMutations::new(&config.request, owned, &request);
     let token = take_parameters(config, &mut request, &texts, &mut mutations);

@@ -19,7 +19,7 @@ pub(super) struct HeaderMutations<'a> {
     /// The names that clients may not send.
     owned: &'a OwnedNames,
     /// The headers as the client sent them.
-    pub(super) headers: &'a HeaderMap,
+    pub(super) headers: &'a HeaderMap<'a>,
     /// Whether an owned name is among them.
     has_owned: bool,
     /// Whether `connection` is among them.

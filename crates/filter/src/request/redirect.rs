@@ -135,7 +135,7 @@ mod tests {
     #[test]
     fn redirect_is_skipped_at_its_target_only() {
         let at = |scheme: &str, authority: &str, path: &str, to: &str| {
-            let headers = HeaderMap::from_pairs(&[(":scheme", scheme), (":authority", authority), (":path", path)]);
+            let headers = HeaderMap::of(&[(":scheme", scheme), (":authority", authority), (":path", path)]);
             location(to, None, &RequestContext::new(&headers, &Visitor::default())).is_none()
         };
         for (scheme, authority, path, to, expected) in [
@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn redirects_lead_to_allowed_hosts_only() {
-        let headers = HeaderMap::from_pairs(&[(":authority", "shop.example:8443")]);
+        let headers = HeaderMap::of(&[(":authority", "shop.example:8443")]);
         let visitor = Visitor::default();
         let request = RequestContext::new(&headers, &visitor);
         for (to, expected) in [
@@ -181,8 +181,7 @@ mod tests {
 
     #[test]
     fn token_stays_on_the_site() {
-        let headers =
-            HeaderMap::from_pairs(&[(":scheme", "https"), (":authority", "shop.example"), (":path", "/old?a=1")]);
+        let headers = HeaderMap::of(&[(":scheme", "https"), (":authority", "shop.example"), (":path", "/old?a=1")]);
         let visitor = Visitor::default();
         let (request, sent) = (&RequestContext::new(&headers, &visitor), Some(&b"a=1&token=x"[..]));
         for (to, expected) in [

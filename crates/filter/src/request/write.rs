@@ -79,7 +79,7 @@ pub(super) fn write_unplanned(config: &PluginConfig, mutations: HeaderMutations<
 
 /// The conditions of the request that change, if validators are per variant.
 #[inline(always)]
-fn conditions(config: &PluginConfig, headers: &HeaderMap, mark: Option<u64>) -> Vec<Condition> {
+fn conditions(config: &PluginConfig, headers: &HeaderMap<'_>, mark: Option<u64>) -> Vec<Condition> {
     if config.response.validators_per_variant { validators::conditions(headers, mark) } else { Vec::new() }
 }
 

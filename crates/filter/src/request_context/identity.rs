@@ -110,10 +110,6 @@ mod tests {
         PluginConfig::from_value(&json!({"experiments": {"cluster": "c"}, "visitor": block})).unwrap().visitor
     }
 
-    fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
-        HeaderMap::from_pairs(pairs)
-    }
-
     #[test]
     fn first_usable_id_wins() {
         let visitor = visitor(json!({"id": [{"header": "x-user-id"}, {"cookie": "uid"}], "mint": {"cookie": "ab"}}));
@@ -131,10 +127,10 @@ mod tests {
             (vec![("cookie", &forged_first)], Some(minted_id.as_str())),
             (vec![], None),
         ] {
-            let (headers, text) = (headers(&pairs), OnceCell::new());
+            let (headers, text) = (HeaderMap::of(&pairs), OnceCell::new());
             assert_eq!(id(&RequestContext::new(&headers, &visitor), &visitor, &text), expected, "{pairs:?}");
         }
-        let not_text = HeaderMap::from_pairs(&[("x-user-id", b"\xff")]);
+        let not_text = HeaderMap::of(&[("x-user-id", b"\xff")]);
         assert_eq!(id(&RequestContext::new(&not_text, &visitor), &visitor, &OnceCell::new()), None);
     }
 
@@ -150,7 +146,7 @@ mod tests {
             (vec![("authorization", "Bearer e30.eyJzdWIiOiIgIn0.c2ln"), ("cookie", "uid=u2")], Some("u2")),
             (vec![], None),
         ] {
-            let (headers, text) = (headers(&pairs), OnceCell::new());
+            let (headers, text) = (HeaderMap::of(&pairs), OnceCell::new());
             assert_eq!(id(&RequestContext::new(&headers, &visitor), &visitor, &text), expected, "{pairs:?}");
         }
     }
@@ -177,13 +173,17 @@ mod tests {
             (vec![("cookie", "consent=experiments"), ("dnt", "1")], false),
             (vec![("cookie", "consent=experiments"), ("dnt", "0")], true),
         ] {
-            assert_eq!(has_consent(&RequestContext::new(&headers(&pairs), &asked), &asked), expected, "{pairs:?}");
+            assert_eq!(
+                has_consent(&RequestContext::new(&HeaderMap::of(&pairs), &asked), &asked),
+                expected,
+                "{pairs:?}"
+            );
         }
         let default = visitor(json!({}));
         assert!(
-            has_consent(&RequestContext::new(&headers(&[("dnt", "1")]), &default), &default),
+            has_consent(&RequestContext::new(&HeaderMap::of(&[("dnt", "1")]), &default), &default),
             "dnt is honoured only where it is configured"
         );
-        assert!(!has_consent(&RequestContext::new(&headers(&[("sec-gpc", "1")]), &default), &default));
+        assert!(!has_consent(&RequestContext::new(&HeaderMap::of(&[("sec-gpc", "1")]), &default), &default));
     }
 }

@@ -29,7 +29,7 @@ use std::cell::OnceCell;
 #[derive(Debug)]
 pub struct RequestContext<'a> {
     /// All headers.
-    pub headers: &'a HeaderMap,
+    pub headers: &'a HeaderMap<'a>,
     known: KnownHeaders<'a>,
     /// All cookies, for attributes: conditions, units and events can name any number of cookies.
     cookies: OnceCell<Cookies<'a>>,
@@ -62,7 +62,7 @@ fn names_prefetch(purpose: &[u8]) -> bool {
 
 impl<'a> RequestContext<'a> {
     /// Reads `headers`.
-    pub fn new(headers: &'a HeaderMap, visitor: &'a Visitor) -> RequestContext<'a> {
+    pub fn new(headers: &'a HeaderMap<'a>, visitor: &'a Visitor) -> RequestContext<'a> {
         let mut request = RequestContext::unread(headers, visitor);
         request.read(&OwnedNames::default());
         request
@@ -70,7 +70,7 @@ impl<'a> RequestContext<'a> {
 
     /// The context of a request whose `headers` are still to be read.
     #[inline(always)]
-    pub fn unread(headers: &'a HeaderMap, visitor: &'a Visitor) -> RequestContext<'a> {
+    pub fn unread(headers: &'a HeaderMap<'a>, visitor: &'a Visitor) -> RequestContext<'a> {
         RequestContext {
             headers,
             known: KnownHeaders::default(),

@@ -6,15 +6,11 @@ fn visitor(block: Value) -> Visitor {
     PluginConfig::from_value(&json!({"experiments": {"cluster": "c"}, "visitor": block})).unwrap().visitor
 }
 
-fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
-    HeaderMap::from_pairs(pairs)
-}
-
 #[test]
 fn look_ups_of_long_headers_take_their_time() {
     let visitor = visitor(json!({"attributes": {"plan": "cookie.plan"}}));
     let (cookies, target) = ("a=b; ".repeat(100), format!("/?{}", "a=b&".repeat(15_000)));
-    let map = headers(&[(":path", &target), ("cookie", &cookies)]);
+    let map = HeaderMap::of(&[(":path", &target), ("cookie", &cookies)]);
     let view = RequestContext::new(&map, &visitor);
     for (name, expected) in [("cookie.x", 1_600), ("plan", 1_616), ("query.x", 60_000), ("header.x", 128), ("id", 0)] {
         assert_eq!(view.look_up_bytes(&AttributeName::parse(name)), expected, "{name}");
@@ -24,7 +20,7 @@ fn look_ups_of_long_headers_take_their_time() {
 #[test]
 fn attributes_come_from_the_request() {
     let visitor = visitor(json!({"attributes": {"country": "header.x-country", "utm": "query.utm_source"}}));
-    let map = headers(&[
+    let map = HeaderMap::of(&[
         (":authority", "Shop.example:8443"),
         (":path", "/a?utm_source=mail%20x&b=2"),
         (":method", "GET"),

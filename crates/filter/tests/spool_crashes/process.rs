@@ -5,7 +5,7 @@ use crate::{Rng, World};
 use edgesplit_filter::events::outbox::Outbox;
 use edgesplit_filter::events::pipeline::Pipeline;
 use edgesplit_filter::host::{Call, DispatchError, Host, HostError, MetricKind, Reply, SetError, Shared};
-use edgesplit_filter::http::headers::HeaderMap;
+use edgesplit_filter::http::headers::HeaderBlock;
 use edgesplit_filter::metrics::Metrics;
 use edgesplit_filter::plugin_config::{Events, PluginConfig};
 use edgesplit_filter::shared_data::Record;
@@ -124,8 +124,8 @@ impl Host for ProcessHost {
 struct Status(&'static str);
 
 impl Reply for Status {
-    fn headers(&self) -> HeaderMap {
-        HeaderMap::from_pairs(&[(":status", self.0.to_owned())])
+    fn headers(&self) -> HeaderBlock {
+        HeaderBlock::from_pairs(&[(":status", self.0.to_owned())])
     }
 
     fn body_len(&self) -> usize {

@@ -2,7 +2,7 @@
 
 use super::state::{ModuleHost, State};
 use edgesplit_filter::host::{Call, DispatchError, Headers, HostError, MetricKind, SetError};
-use edgesplit_filter::http::headers::HeaderMap;
+use edgesplit_filter::http::headers::{HeaderBlock, HeaderMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use wasmi::{AsContext, AsContextMut, Caller, Engine, Error, Linker, Memory, Module};
 
@@ -72,10 +72,15 @@ fn which(map: u32) -> Option<Headers> {
     }
 }
 
+/// Headers in the ABI's encoding.
+fn copied(headers: &HeaderMap<'_>) -> HeaderBlock {
+    HeaderBlock::from_pairs(&headers.iter().collect::<Vec<_>>())
+}
+
 /// Pairs in the ABI's encoding, as texts.
 fn pairs(block: Vec<u8>) -> Vec<(String, String)> {
     let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    HeaderMap::from_block(block).iter().map(|(name, value)| (lossy(name), lossy(value))).collect()
+    HeaderBlock::new(block).map().iter().map(|(name, value)| (lossy(name), lossy(value))).collect()
 }
 
 /// All imports of the module.
@@ -167,14 +172,16 @@ fn define_header_functions(linker: &mut Linker<State>) {
     linker
         .func_wrap(ENV, "proxy_get_header_map_pairs", |mut caller: Env<'_>, map: u32, data: u32, len: u32| {
             let headers = match which(map) {
-                Some(which) => with_host(&mut caller, |host| host.headers(which))?,
+                Some(which) => {
+                    with_host(&mut caller, |host| copied(&host.headers(which, &mut HeaderBlock::default())))?
+                }
                 // A reset has no headers: the SDK's own host call would panic here.
                 None if map == 6 => {
                     caller.data().reply.as_ref().map(|(headers, _)| headers.clone()).unwrap_or_default()
                 }
                 None => return Ok::<u32, Error>(BAD_ARGUMENT),
             };
-            give(&mut caller, headers.block(), data, len)?;
+            give(&mut caller, headers.bytes(), data, len)?;
             Ok(OK)
         })
         .unwrap()

@@ -16,7 +16,7 @@ pub use state::{ModuleHost, NoHost};
 
 use crate::project::{MODULE_SOURCES, check_current};
 use edgesplit_filter::host::Reply;
-use edgesplit_filter::http::headers::HeaderMap;
+use edgesplit_filter::http::headers::HeaderBlock;
 use state::{State, lend};
 use std::any::Any;
 use std::path::Path;
@@ -109,8 +109,14 @@ impl ModuleVm {
     }
 
     /// Hands a reply over; a reset has no headers.
-    pub fn reply(&mut self, host: &dyn ModuleHost, token: u32, headers: HeaderMap, body: Vec<u8>) -> Result<(), Death> {
-        let sizes = [headers.iter().count() as u32, body.len() as u32];
+    pub fn reply(
+        &mut self,
+        host: &dyn ModuleHost,
+        token: u32,
+        headers: HeaderBlock,
+        body: Vec<u8>,
+    ) -> Result<(), Death> {
+        let sizes = [headers.map().iter().count() as u32, body.len() as u32];
         self.store.data_mut().reply = Some((headers, body));
         let done = self.call(host, "proxy_on_http_call_response", &[ROOT, token, sizes[0], sizes[1], 0]);
         self.store.data_mut().reply = None;
@@ -189,6 +195,6 @@ impl ModuleVm {
 }
 
 /// A reply as the module gets it, from one as the port has it.
-pub fn taken_apart(reply: &impl Reply) -> (HeaderMap, Vec<u8>) {
+pub fn taken_apart(reply: &impl Reply) -> (HeaderBlock, Vec<u8>) {
     (reply.headers(), reply.body(usize::MAX))
 }

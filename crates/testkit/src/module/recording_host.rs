@@ -1,15 +1,15 @@
 //! A host for one VM of the built module. It records every host call, and nothing happens in it by itself.
 
 use edgesplit_filter::host::{Call, DispatchError, Headers, Host, HostError, MetricKind, SetError, Shared, StreamHost};
-use edgesplit_filter::http::headers::HeaderMap;
+use edgesplit_filter::http::headers::{HeaderBlock, HeaderMap};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
 /// Records the host calls of one VM.
 #[derive(Default)]
 pub struct RecordingHost {
-    pub request: HeaderMap,
-    pub response: HeaderMap,
+    pub request: HeaderBlock,
+    pub response: HeaderBlock,
     /// The purposes of all host calls, in order.
     pub asked: RefCell<Vec<&'static str>>,
     /// The headers that were written.
@@ -96,16 +96,16 @@ impl Host for RecordingHost {
 }
 
 impl StreamHost for RecordingHost {
-    fn headers(&self, which: Headers) -> HeaderMap {
+    fn headers<'a>(&'a self, which: Headers, _block: &'a mut HeaderBlock) -> HeaderMap<'a> {
         self.asked("read headers");
         match which {
-            Headers::Request => self.request.clone(),
-            Headers::Response => self.response.clone(),
+            Headers::Request => self.request.map(),
+            Headers::Response => self.response.map(),
         }
     }
     fn response_status(&self) -> Option<u16> {
         self.asked("read header");
-        edgesplit_filter::host::status(&self.response)
+        edgesplit_filter::host::status(&self.response.map())
     }
     fn set_header(&self, _which: Headers, name: &str, value: &[u8]) {
         self.asked("replace header");

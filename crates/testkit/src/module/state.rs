@@ -2,7 +2,7 @@
 #![allow(unsafe_code, reason = "host functions have to reach a host that lives only as long as one callback")]
 
 use edgesplit_filter::host::{Call, DispatchError, Headers, Host, HostError, MetricKind, SetError, StreamHost};
-use edgesplit_filter::http::headers::HeaderMap;
+use edgesplit_filter::http::headers::{HeaderBlock, HeaderMap};
 use std::any::Any;
 use wasmi::{Memory, Store};
 
@@ -17,7 +17,7 @@ pub struct State {
     host: *const dyn ModuleHost,
     pub plugin: String,
     pub configuration: Vec<u8>,
-    pub reply: Option<(HeaderMap, Vec<u8>)>,
+    pub reply: Option<(HeaderBlock, Vec<u8>)>,
     pub memory: Option<Memory>,
     pub unwound: Option<Box<dyn Any + Send>>,
     pub last_log: String,
@@ -94,7 +94,7 @@ impl Host for NoHost {
 }
 
 impl StreamHost for NoHost {
-    fn headers(&self, _which: Headers) -> HeaderMap {
+    fn headers<'a>(&'a self, _which: Headers, _block: &'a mut HeaderBlock) -> HeaderMap<'a> {
         gone()
     }
     fn response_status(&self) -> Option<u16> {
