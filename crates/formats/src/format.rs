@@ -59,6 +59,11 @@ pub trait Format: Sync {
     #[cfg(not(target_arch = "wasm32"))]
     fn attribute_uses(&self, _config: Node<'_>, _each: &mut dyn FnMut(&AttributeUse<'_>)) {}
 
+    /// The config that an answer with this status stands for, if the vendor's SDKs see one in it.
+    fn config_of_status(&self, _status: u16) -> Option<&'static str> {
+        None
+    }
+
     /// The format of the vendor's events, if it takes any.
     fn event_wire(&self) -> Option<&dyn EventWire> {
         None

@@ -6,6 +6,7 @@ use crate::call_failure::CallFailure;
 use crate::host::{Call, DispatchError, Host, Reply, status};
 use crate::metrics::Counter;
 use crate::plugin_config::Source;
+use edgesplit_formats::FormatRef;
 
 /// A usable answer.
 pub(super) enum Answer {
@@ -64,11 +65,15 @@ pub(super) fn dispatch(host: &impl Host, source: &Source, validator: Option<&Val
     host.dispatch(&Call { cluster: &endpoint.cluster, headers, body: &[], timeout_ms: source.timeout_ms })
 }
 
-/// Reads a reply with a config of at most `bytes_max` bytes.
-pub(super) fn answer(reply: &impl Reply, bytes_max: usize) -> Result<Answer, FetchFailure> {
+/// Reads a reply with a config of at most `bytes_max` bytes in this format.
+pub(super) fn answer(reply: &impl Reply, bytes_max: usize, format: FormatRef) -> Result<Answer, FetchFailure> {
     let headers = reply.headers();
     let headers = headers.map();
-    match status(&headers) {
+    let status = status(&headers);
+    if let Some(config) = status.and_then(|status| format.config_of_status(status)) {
+        return Ok(Answer::Config(Decoder::plain(config.into()), None));
+    }
+    match status {
         Some(304) => return Ok(Answer::NotModified),
         Some(200) => {}
         _ => return Err(FetchFailure::Call(CallFailure::of(reply))),

@@ -248,7 +248,7 @@ impl ConfigSync {
     ) -> Option<Option<Snapshot>> {
         let env = &mut Env::new(host, now_ms, metrics);
         self.call.take_if(|call| *call == token)?;
-        match fetch::answer(reply, self.source.max_bytes) {
+        match fetch::answer(reply, self.source.max_bytes, self.options.format) {
             Ok(Answer::NotModified) if self.validator.is_some() => {
                 env.metrics.add(Counter::FetchNotModified, 1);
                 self.confirm(env, None);

@@ -46,6 +46,11 @@ impl Vm {
 
     /// Handles the reply to the last call, and ticks until the config is in force or refused. Gives its revision.
     fn reply(&mut self, host: &TestHost, headers: &[(&'static str, String)], body: &[u8]) -> Option<String> {
+        self.snapshot(host, headers, body).and_then(|snapshot| snapshot.revision)
+    }
+
+    /// The same for the snapshot.
+    fn snapshot(&mut self, host: &TestHost, headers: &[(&'static str, String)], body: &[u8]) -> Option<Snapshot> {
         let token = host.calls.borrow().len() as u32 - 1;
         let reply = TestReply { headers: headers.to_vec(), body: body.to_vec() };
         let mut snapshot = self.sync.on_reply(host, host.now_ms.get(), token, &reply, &mut self.metrics).unwrap();
@@ -53,7 +58,7 @@ impl Vm {
             snapshot = self.sync.tick(host, host.now_ms.get(), &mut self.metrics);
         }
         self.metrics.flush(host);
-        snapshot.and_then(|snapshot| snapshot.revision)
+        snapshot
     }
 
     /// Ticks after `wait_ms`. True if that started a fetch.
@@ -104,6 +109,30 @@ fn failed_fetch_is_retried_at_the_refresh_interval() {
     }
     assert_eq!(vm.reply(&host, &[status(200)], &config("r1", 0)).as_deref(), Some("r1"));
     assert_eq!((host.count("config.fetch_failure"), host.count("config.rejected")), (4, 2));
+}
+
+#[test]
+fn exceeded_quota_turns_all_flags_of_posthog_off_until_a_fetch_succeeds() {
+    let flag = |key: &str| json!({"key": key, "active": true, "filters": {"groups": [{"properties": []}]}});
+    let posthog = json!({"flags": [flag("a"), flag("b")]}).to_string();
+    let unleash = r#"{"version": 2, "features": [{"name": "a", "enabled": true, "strategies": []}]}"#;
+    for (format, payload, failure, flags) in [
+        ("posthog", posthog.as_str(), 402, [Some(2), Some(0), Some(2)]),
+        ("posthog", posthog.as_str(), 403, [Some(2), None, None]),
+        ("unleash", unleash, 402, [Some(1), None, None]),
+    ] {
+        let host = TestHost::default();
+        let mut vm = Vm::with(&host, &json!({"format": format}), None);
+        vm.sync.start(&host, 0, &mut vm.metrics);
+        let found = [(200, payload), (failure, ""), (200, payload)].map(|(code, body)| {
+            let snapshot = vm.snapshot(&host, &[status(code)], body.as_bytes());
+            assert!(vm.tick_after(&host, REFRESH_MS));
+            snapshot.map(|snapshot| snapshot.experiments.len())
+        });
+        assert_eq!(found, flags, "{format} {failure}");
+        let is_logged = host.log.borrow().iter().any(|line| line.contains("quota"));
+        assert_eq!(is_logged, flags[1].is_some(), "{:?}", host.log);
+    }
 }
 
 #[test]

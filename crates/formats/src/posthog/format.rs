@@ -53,6 +53,11 @@ impl Format for PostHog {
         });
     }
 
+    /// 402 means that the project's quota is exceeded.
+    fn config_of_status(&self, status: u16) -> Option<&'static str> {
+        (status == 402).then_some(r#"{"flags": [], "quota_limited": ["feature_flags"]}"#)
+    }
+
     fn event_wire(&self) -> Option<&dyn EventWire> {
         Some(self)
     }
@@ -85,6 +90,10 @@ impl FlagReader for PayloadReader {
     fn head(&mut self, config: Node<'_>, count: usize, problems: &mut Problems) -> bool {
         self.rules.flags.reserve_exact(count);
         shape::check(config, &PAYLOAD, problems);
+        if config.value.get("quota_limited").is_some() {
+            let path = config.path.field("quota_limited");
+            problems.warning(&path, "the project's quota is exceeded: PostHog evaluates no flag");
+        }
         true
     }
 
