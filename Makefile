@@ -141,7 +141,7 @@ release: image ## write the files of a release to dist/release: modules, command
 deny: ## check licences, sources and advisories of all crates (advisories come from github.com)
 	cargo xtask deny
 
-fuzz: ## fuzz TARGET (request visit plugin_config native vendors readers gzip effects effect_policy shared_data reply js_regex) for SECONDS
+fuzz: ## fuzz TARGET (request visit plugin_config native vendors damage readers gzip effects effect_policy shared_data reply js_regex) for SECONDS; vendors and damage take FORMAT=posthog
 	cargo xtask fuzz $(TARGET) $(SECONDS)
 
 clean: ## remove built and installed files

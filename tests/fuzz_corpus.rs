@@ -3,6 +3,8 @@
 // Helpers of tests fail as tests do: by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+#[path = "fuzz/inputs/damage.rs"]
+mod damage;
 #[path = "fuzz/inputs/effect_policy.rs"]
 mod effect_policy;
 #[path = "fuzz/inputs/effects.rs"]
@@ -74,6 +76,11 @@ fn replies() {
 #[test]
 fn vendors_payloads() {
     run_all("vendors", vendors::run);
+}
+
+#[test]
+fn damaged_payloads() {
+    run_all("damage", damage::run);
 }
 
 #[test]

@@ -1,10 +1,11 @@
-//! Payloads of vendors' services. Those that compile are also decided. The first byte selects the vendor.
+//! Payloads of vendors' services. Those that compile are also decided. The first byte selects the vendor, unless the
+//! environment has `FORMAT=posthog`.
 
 use edgesplit_engine::condition::request_budget;
 use edgesplit_engine::decide::DecisionInput;
 use edgesplit_engine::decide_flags;
 use edgesplit_engine::flag::{FlagDecisions, FlagVisitor};
-use edgesplit_formats::{Options, compile_bytes, formats};
+use edgesplit_formats::{Options, compile_bytes, find, formats};
 use serde_json::json;
 
 /// The time of the decisions.
@@ -13,8 +14,12 @@ const NOW_MS: i64 = 1_795_392_000_000;
 /// Takes one input.
 pub(crate) fn run(data: &[u8]) {
     let Some((which, payload)) = data.split_first() else { return };
-    // The first format is Edgesplit's own.
-    let Some(format) = formats().nth(1 + usize::from(which % 16)) else { return };
+    let format = match std::env::var("FORMAT") {
+        Ok(name) => find(&name),
+        // The first format is Edgesplit's own.
+        Err(_) => formats().nth(1 + usize::from(which % 16)),
+    };
+    let Some(format) = format else { return };
     let compiled = compile_bytes(payload, &Options::new(format, 64));
     let Some(snapshot) = compiled.snapshot else {
         assert!(compiled.problems.errors() > 0, "refused without a reason");

@@ -1,0 +1,266 @@
+//! Payloads of vendors' services with damaged parts: members that are unknown, missing or of another type, and references to
+//! something that is not there. A damaged flag changes nothing about the others, and every problem has the path of the part.
+//!
+//! `FORMAT=posthog` damages payloads of this format only. Without it, the first byte selects the format.
+
+use edgesplit_engine::condition::request_budget;
+use edgesplit_engine::decide::DecisionInput;
+use edgesplit_engine::decide_flags;
+use edgesplit_engine::flag::{FlagDecisions, FlagVisitor};
+use edgesplit_formats::diagnostics::Problem;
+use edgesplit_formats::{Compiled, Options, compile_bytes, find};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+/// The time of the decisions.
+const NOW_MS: i64 = 1_795_392_000_000;
+
+/// A payload in a format.
+struct Sample {
+    format: &'static str,
+    payload: Value,
+    /// The member that holds the flags, as an object or as a list.
+    flags: &'static str,
+    /// The member that names a flag in a list.
+    key: &'static str,
+    /// Whether a wrong flag refuses the payload, as it does in the vendor's SDKs.
+    is_refused_whole: bool,
+    /// The problems and decisions before anything is damaged.
+    problems: Vec<Problem>,
+    decisions: Decisions,
+}
+
+/// The variant and the reason of every visitor, by the flag's key.
+type Decisions = BTreeMap<String, Vec<(Option<String>, &'static str)>>;
+
+static SAMPLES: LazyLock<Vec<Sample>> = LazyLock::new(|| {
+    [
+        ("eppo", include_str!("../../../examples/eppo.json"), "flags", "", false),
+        ("eppo", include_str!("../corpus/vendors/seed-datadog").split_at(1).1, "flags", "", false),
+        ("unleash", include_str!("../../../examples/unleash.json"), "features", "name", false),
+        ("flagd", include_str!("../../../examples/flagd.json"), "flags", "", true),
+        ("posthog", include_str!("../../../examples/posthog.json"), "flags", "key", false),
+    ]
+    .into_iter()
+    .map(|(format, text, flags, key, is_refused_whole)| {
+        let payload: Value = serde_json::from_str(text).expect("a sample");
+        let compiled = compile(format, &payload);
+        let problems = compiled.problems.iter().cloned().collect();
+        let decisions = decisions(&compiled);
+        Sample { format, payload, flags, key, is_refused_whole, problems, decisions }
+    })
+    .collect()
+});
+
+fn compile(format: &str, payload: &Value) -> Compiled {
+    let format = find(format).expect("a registered format");
+    compile_bytes(payload.to_string().as_bytes(), &Options::new(format, 64))
+}
+
+/// The decisions of all flags for a few visitors, with and without attributes.
+fn decisions(compiled: &Compiled) -> Decisions {
+    let mut decisions = Decisions::new();
+    let Some(snapshot) = &compiled.snapshot else { return decisions };
+    let rules = snapshot.flag_evaluator.as_deref().expect("a vendor's format has rules");
+    for number in 0..8 {
+        let id = if number == 0 { "qa-1".to_owned() } else { format!("visitor-{number}") };
+        let attributes = match number % 4 {
+            0 => json!({}),
+            1 => json!({"country": "DE", "plan": "pro", "app_version": "2.1.0"}),
+            2 => json!({"country": "FR", "plan": "free", "app_version": "3.0.0-beta"}),
+            _ => json!({"country": "CH", "plan": "professional", "app_version": "10.2"}),
+        };
+        let steps = request_budget();
+        let visitor = FlagVisitor::new(Some(&id), &attributes, &steps, NOW_MS);
+        let candidates: Vec<u32> = (0..).take(snapshot.experiments.len()).collect();
+        let mut found = FlagDecisions::default();
+        let input = DecisionInput::unrestricted(NOW_MS, &steps);
+        decide_flags(snapshot, rules, &candidates, &input, &visitor, &mut found);
+        for (flag, outcome, reason) in &found.decided {
+            let variant = outcome.and_then(|outcome| rules.outcomes(*flag)[outcome].variant.clone());
+            let key = snapshot.experiments[*flag].key.clone();
+            decisions.entry(key).or_default().push((variant, reason.name()));
+        }
+    }
+    decisions
+}
+
+/// Takes one input.
+pub(crate) fn run(data: &[u8]) {
+    let mut bytes = Bytes(data);
+    let samples: Vec<&Sample> = match std::env::var("FORMAT") {
+        Ok(format) => SAMPLES.iter().filter(|sample| sample.format == format).collect(),
+        Err(_) => SAMPLES.iter().collect(),
+    };
+    let sample = samples[bytes.below(samples.len())];
+    let mut payload = sample.payload.clone();
+    let mut damaged = Vec::new();
+    for _ in 0..=bytes.below(3) {
+        damaged.extend(damage_flag(sample, &mut payload, &mut bytes));
+    }
+    let is_elsewhere_damaged = bytes.below(4) == 1;
+    if is_elsewhere_damaged {
+        damage_elsewhere(sample, &mut payload, &mut bytes);
+    }
+    let compiled = compile(sample.format, &payload);
+    let context = || format!("{payload:#}\n{:?}", compiled.problems);
+    if compiled.snapshot.is_none() {
+        assert!(compiled.problems.errors() > 0, "refused without a reason: {}", context());
+        assert!(sample.is_refused_whole || is_elsewhere_damaged, "refused as a whole: {}", context());
+    }
+    if is_elsewhere_damaged {
+        return;
+    }
+    let affected = with_dependents(sample, damaged.clone());
+    for problem in compiled.problems.iter().filter(|problem| !sample.problems.contains(problem)) {
+        let is_inside = affected.iter().any(|flag| problem.path.starts_with(&flag.path));
+        assert!(is_inside, "a problem elsewhere: {problem}: {}", context());
+    }
+    let Some(snapshot) = &compiled.snapshot else { return };
+    for flag in &snapshot.disabled {
+        let is_damaged = damaged.iter().any(|damaged| damaged.position == flag.position);
+        assert!(is_damaged && !flag.problem.is_empty(), "{flag:?}: {}", context());
+    }
+    let decisions = decisions(&compiled);
+    for (key, expected) in sample.decisions.iter().filter(|(key, _)| affected.iter().all(|flag| flag.key != **key)) {
+        assert_eq!(decisions.get(key), Some(expected), "{key}: {}", context());
+    }
+}
+
+/// A flag of a sample.
+#[derive(Debug, Clone, PartialEq)]
+struct SampleFlag {
+    key: String,
+    position: usize,
+    path: String,
+}
+
+impl SampleFlag {
+    fn named(sample: &Sample, key: &str, position: usize) -> SampleFlag {
+        SampleFlag { key: key.to_owned(), position, path: format!("{}.{key}", sample.flags) }
+    }
+
+    fn listed(sample: &Sample, position: usize) -> SampleFlag {
+        let key = sample.payload[sample.flags][position][sample.key].as_str().expect("a key");
+        SampleFlag { key: key.to_owned(), position, path: format!("{}[{position}]", sample.flags) }
+    }
+}
+
+/// The bytes of an input. After its end, there are zeros.
+struct Bytes<'a>(&'a [u8]);
+
+impl Bytes<'_> {
+    /// A number below `end`, which is at most 256.
+    fn below(&mut self, end: usize) -> usize {
+        let byte = self.0.split_off_first().copied().unwrap_or_default();
+        usize::from(byte) % end.max(1)
+    }
+
+    /// A short text.
+    fn text(&mut self) -> String {
+        let count = self.below(16).min(self.0.len());
+        String::from_utf8_lossy(self.0.split_off(..count).unwrap_or_default()).into_owned()
+    }
+}
+
+/// Damages one flag, and gives it. It does not get the key of another one.
+fn damage_flag(sample: &Sample, payload: &mut Value, bytes: &mut Bytes<'_>) -> Option<SampleFlag> {
+    let position = bytes.below(sample.decisions.len());
+    let (found, flag) = match &mut payload[sample.flags] {
+        Value::Object(flags) => {
+            let (key, flag) = flags.iter_mut().nth(position)?;
+            (SampleFlag::named(sample, key, position), flag)
+        }
+        flags => (SampleFlag::listed(sample, position), &mut flags[position]),
+    };
+    damage(flag, bytes);
+    let is_taken = |key: &str| key != found.key && sample.decisions.contains_key(key);
+    if flag[sample.key].as_str().is_some_and(is_taken) {
+        flag[sample.key] = Value::Null;
+    }
+    Some(found)
+}
+
+/// Damages a part that is no flag, such as a segment.
+fn damage_elsewhere(sample: &Sample, payload: &mut Value, bytes: &mut Bytes<'_>) {
+    let parts: Vec<String> = payload.as_object().into_iter().flat_map(Map::keys).cloned().collect();
+    let part = &parts[bytes.below(parts.len())];
+    if part != sample.flags {
+        damage(&mut payload[part], bytes);
+    }
+}
+
+/// Damages `node`, or something in it.
+fn damage(node: &mut Value, bytes: &mut Bytes<'_>) {
+    let count = match node {
+        Value::Object(members) => members.len(),
+        Value::Array(elements) => elements.len(),
+        _ => 0,
+    };
+    let choice = bytes.below(8);
+    if choice < 5 && count > 0 {
+        let child = bytes.below(count);
+        match node {
+            Value::Object(members) => {
+                members.values_mut().nth(child).into_iter().for_each(|child| damage(child, bytes))
+            }
+            node => damage(&mut node[child], bytes),
+        }
+        return;
+    }
+    match (choice, node) {
+        (0 | 5, Value::Object(members)) => {
+            members.insert(format!("unknown{}", bytes.text()), value(bytes));
+        }
+        (1 | 6, Value::Object(members)) if count > 0 => {
+            let name = members.keys().nth(bytes.below(count)).cloned().unwrap_or_default();
+            members.remove(&name);
+        }
+        (1 | 6, Value::Array(elements)) if count > 0 => drop(elements.remove(bytes.below(count))),
+        // It refers to something that is not there.
+        (0 | 1 | 5, Value::String(text)) => text.push_str("-missing"),
+        (_, node) => *node = value(bytes),
+    }
+}
+
+/// A value of any type.
+fn value(bytes: &mut Bytes<'_>) -> Value {
+    match bytes.below(12) {
+        0 => Value::Null,
+        1 => true.into(),
+        2 => false.into(),
+        3 => 0.into(),
+        4 => (-1).into(),
+        5 => 0.5.into(),
+        6 => u64::MAX.into(),
+        7 => 1e300.into(),
+        8 => json!([]),
+        9 => json!({}),
+        10 => json!([[value(bytes)], {"": value(bytes)}]),
+        _ => bytes.text().into(),
+    }
+}
+
+/// The damaged flags, and those that depend on them: their text names one of them.
+fn with_dependents(sample: &Sample, mut found: Vec<SampleFlag>) -> Vec<SampleFlag> {
+    let flags: Vec<(SampleFlag, String)> = match &sample.payload[sample.flags] {
+        Value::Object(flags) => {
+            let flags = flags.iter().enumerate();
+            flags.map(|(position, (key, flag))| (SampleFlag::named(sample, key, position), flag.to_string())).collect()
+        }
+        flags => {
+            let flags = flags.as_array().into_iter().flatten().enumerate();
+            flags.map(|(position, flag)| (SampleFlag::listed(sample, position), flag.to_string())).collect()
+        }
+    };
+    for _ in &flags {
+        for (flag, text) in &flags {
+            let is_dependent = found.iter().any(|known| text.contains(&format!("\"{}\"", known.key)));
+            if is_dependent && !found.contains(flag) {
+                found.push(flag.clone());
+            }
+        }
+    }
+    found
+}
