@@ -50,11 +50,13 @@ bench-modules: setup
 	cargo xtask bench-modules
 
 # A rename replaces the command while it runs. Link-time optimization, which the module needs, would take half of the time.
-build: module native-module ## build the modules and the command into dist/
+command: module
 	CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 cargo build --locked --release --package edgesplit-cli --features module
 	@cp $(CARGO_TARGET_DIR)/release/edgesplit dist/.edgesplit.new && mv -f dist/.edgesplit.new dist/edgesplit
 
-run: build ## start Envoy with the filter and all services around it on loopback (MODULE=native, ENVOY_RUNNER=func-e)
+build: module native-module command ## build the modules and the command into dist/
+
+run: command $(if $(filter native,$(MODULE)),native-module) ## start Envoy with the filter and all services around it on loopback (MODULE=native, ENVOY_RUNNER=func-e)
 	@dist/edgesplit demo --config examples/experiments.json $(if $(filter native,$(MODULE)),--module dist/libedgesplit.so)
 
 test: build test-module ## run all tests, including those in a real Envoy
