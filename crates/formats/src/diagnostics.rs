@@ -12,6 +12,8 @@ use std::fmt::{self, Write};
 
 /// How many errors of a document are listed, and how many warnings.
 const PROBLEMS_MAX: usize = 1_000;
+/// How much of a message is kept. Some repeat texts of the document.
+const MESSAGE_BYTES_MAX: usize = 2_000;
 /// How many of them list the known names and may have a hint, and how long a name with a hint may be: both take time.
 const HINTED_PROBLEMS_MAX: usize = 16;
 const HINTED_BYTES_MAX: usize = 128;
@@ -80,7 +82,11 @@ impl Problems {
 
     #[cold]
     #[inline(never)]
-    fn push(&mut self, path: &Path<'_>, message: String, severity: Severity) {
+    fn push(&mut self, path: &Path<'_>, mut message: String, severity: Severity) {
+        if message.len() > MESSAGE_BYTES_MAX {
+            message.truncate(message.floor_char_boundary(MESSAGE_BYTES_MAX));
+            message.push('…');
+        }
         self.add(Problem { path: path.to_string(), message, severity });
     }
 

@@ -58,3 +58,13 @@ fn further_unknown_fields_are_listed_without_hints() {
     assert_eq!(shown[HINTED_PROBLEMS_MAX], "path0016: unknown field");
     assert_eq!(shown[PROBLEMS_MAX], "there are more problems, which are not listed");
 }
+
+#[test]
+fn long_messages_are_cut_between_characters() {
+    let mut problems = Problems::new();
+    problems.error(&Path::Root, "ü".repeat(1_000));
+    problems.error(&Path::Root, "aü".repeat(1_000));
+    let lengths: Vec<_> = problems.iter().map(|problem| problem.message.chars().count()).collect();
+    assert_eq!(lengths, [1_000, 1_334]);
+    assert!(problems.iter().last().is_some_and(|problem| problem.message.ends_with("a…")));
+}

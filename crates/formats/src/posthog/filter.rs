@@ -4,7 +4,7 @@ use super::date::{self, Bound};
 use super::pattern::Pattern;
 use super::verdict::{Cause, Verdict};
 use crate::conditions::SavedGroups;
-use crate::diagnostics::Node;
+use crate::diagnostics::{Node, found};
 use crate::metered::Metered;
 use crate::scope::Scope;
 use crate::shape::text;
@@ -60,7 +60,7 @@ impl Filter {
         let negation = NEGATIONS.iter().find(|(negation, _)| *negation == operator);
         let name = negation.map_or(operator, |(_, name)| name);
         let test = test(name, value, version, scope.groups).unwrap_or_else(|member| {
-            let message = format!("{operator} {value} cannot be decided here: the flag may be undecided");
+            let message = format!("{operator} {} cannot be decided here: the flag may be undecided", found(value));
             scope.problems.error(&node.path.field(member), message);
             Test::Unusable { fails_null: operator.starts_with("is_date_") || operator.starts_with("semver_") }
         });
