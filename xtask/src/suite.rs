@@ -56,6 +56,8 @@ pub(crate) fn run(args: &[&str]) -> Result<()> {
     let skipped = if list.exists() { std::fs::read_to_string(&list)? } else { String::new() };
     let mut skipped: Vec<&str> = skipped.lines().collect();
     skipped.sort_unstable();
+    // A test that asks twice is skipped once.
+    skipped.dedup();
     if !skipped.is_empty() {
         writeln!(terminal, "\nskipped, because something is missing here:")?;
         for line in &skipped {
