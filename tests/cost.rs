@@ -1,12 +1,16 @@
-//! The counted cost of a request: calls of the host, callbacks, instructions and allocations of the built module in an
-//! interpreter. The counts are the same on every machine, so a change that raises the cost fails here. `benches/budget.json`
-//! is the budget; `UPDATE_BUDGET=1` writes it anew.
+//! The counted cost of a request: calls of the host, callbacks, instructions and allocations of the wasm module in an
+//! interpreter, and calls of the host and allocations of the native module in a host of its own. The counts are the same on
+//! every machine, so a change that raises the cost fails here. `benches/budget.json` is the budget; `UPDATE_BUDGET=1` writes
+//! it anew.
 #![allow(missing_docs)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use edgesplit_filter::http::headers::HeaderBlock;
+use edgesplit_testkit::envoy::Directory;
 use edgesplit_testkit::module::recording_host::RecordingHost;
 use edgesplit_testkit::module::{Compiled, ModuleVm, Work};
+use edgesplit_testkit::module_under_test::native_module;
+use edgesplit_testkit::native_process::{NativeProcess, StepCost, compile};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -99,15 +103,47 @@ fn one(vm: &mut ModuleVm, host: &RecordingHost, stream: u32) -> [Phase; 2] {
     [request, phase(vm)]
 }
 
-/// What one kind of request costs once everything is warm.
-fn cost(
-    compiled: &[Compiled; 2],
+/// The modules under test.
+struct Modules {
+    /// The module that ships, and the one that counts allocations.
+    wasm: [Compiled; 2],
+    native: PathBuf,
+    /// The program that plays the native module's requests.
+    player: PathBuf,
+}
+
+/// The cost of the same request in the native module.
+fn native_cost(
+    modules: &Modules,
     plugin: &Value,
     path: &str,
     cookie: &dyn Fn(u32) -> String,
 ) -> BTreeMap<String, Value> {
+    let mut process = NativeProcess::start(&modules.player, &modules.native);
+    process.configure(plugin.to_string().as_bytes()).unwrap();
+    let one = |process: &mut NativeProcess, number: u32| {
+        let (stream, worker) = (u64::from(number), 0);
+        let request = process.request(stream, worker, &request(path, &cookie(number))).unwrap();
+        [request, process.response(stream, &response()).unwrap()]
+    };
+    for number in 2..WARM_UP {
+        one(&mut process, number);
+    }
+    process.tick().unwrap();
     let mut figures = BTreeMap::new();
-    for (compiled, counts_allocations) in compiled.iter().zip([false, true]) {
+    for (phase, StepCost { host_calls, allocations }) in
+        ["request", "response"].into_iter().zip(one(&mut process, WARM_UP))
+    {
+        figures.insert(format!("native.{phase}.host_calls"), json!(host_calls));
+        figures.insert(format!("native.{phase}.allocations"), json!(allocations));
+    }
+    figures
+}
+
+/// What one kind of request costs once everything is warm.
+fn cost(modules: &Modules, plugin: &Value, path: &str, cookie: &dyn Fn(u32) -> String) -> BTreeMap<String, Value> {
+    let mut figures = native_cost(modules, plugin, path, cookie);
+    for (compiled, counts_allocations) in modules.wasm.iter().zip([false, true]) {
         let mut host = RecordingHost { response: response(), ..RecordingHost::default() };
         let mut vm = ModuleVm::start(compiled, &host, "bench").unwrap();
         assert!(vm.configure(&host, plugin.to_string().as_bytes()).unwrap(), "{:?}", host.log.borrow());
@@ -137,7 +173,9 @@ type Kind<'a> = (&'static str, (usize, usize), bool, &'a str, &'a dyn Fn(u32) ->
 
 /// The kinds of requests, by their names.
 fn costs() -> BTreeMap<&'static str, BTreeMap<String, Value>> {
-    let compiled = ["dist/edgesplit.wasm", "dist/test/edgesplit-hooks.wasm"].map(|file| Compiled::load(&root(file)));
+    let wasm = ["dist/edgesplit.wasm", "dist/test/edgesplit-hooks.wasm"].map(|file| Compiled::load(&root(file)));
+    let folder = Directory::new().unwrap();
+    let modules = Modules { wasm, native: native_module(), player: compile("player", &folder) };
     let known = |_: u32| "session=8f14e45fceea167a5a36dedd4bea2543; uid=visitor-4711; theme=dark".to_owned();
     let always_new =
         |number: u32| format!("session=8f14e45fceea167a5a36dedd4bea2543; uid=visitor-{number}; theme=dark");
@@ -153,7 +191,7 @@ fn costs() -> BTreeMap<&'static str, BTreeMap<String, Value>> {
         ("minted visitor, 5 of 5", (5, 5), true, "/shop/1?ref=1", &unidentified),
     ];
     let rows = rows.map(|(name, (matching, all), events, path, cookie)| {
-        (name, cost(&compiled, &plugin(matching, all, events), path, cookie))
+        (name, cost(&modules, &plugin(matching, all, events), path, cookie))
     });
     let mut sticky = plugin(5, 5, true);
     sticky["request"] = json!({"sticky": {}});
@@ -172,8 +210,8 @@ fn costs() -> BTreeMap<&'static str, BTreeMap<String, Value>> {
     );
     let link = format!("/shop/1?__ab_preview={}", token.unwrap());
     let more = [
-        ("known visitor, 5 of 5, sticky", cost(&compiled, &sticky, "/shop/1?ref=1", &remembered)),
-        ("preview, 5 of 5", cost(&compiled, &preview, &link, &known)),
+        ("known visitor, 5 of 5, sticky", cost(&modules, &sticky, "/shop/1?ref=1", &remembered)),
+        ("preview, 5 of 5", cost(&modules, &preview, &link, &known)),
     ];
     rows.into_iter().chain(more).collect()
 }
@@ -187,16 +225,18 @@ fn requests_cost_no_more_than_their_budget() {
     }
     let budget: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
     let mut over = Vec::new();
-    println!("{:36} {:>12} {:>10} {:>14} {:>12}", "", "host calls", "callbacks", "instructions", "allocations");
+    let columns = ["host_calls", "callbacks", "instructions", "allocations", "native host_calls", "native allocations"];
+    println!("{:44} {}", "", columns.join("  "));
     for (name, figures) in &costs {
         for phase in ["request", "response"] {
-            let shown = |what: &str| figures[&format!("{phase}.{what}")].to_string();
-            let [calls, callbacks, instructions, allocations] =
-                ["host_calls", "callbacks", "instructions", "allocations"].map(shown);
-            println!(
-                "{:36} {calls:>12} {callbacks:>10} {instructions:>14} {allocations:>12}",
-                format!("{name}: {phase}")
-            );
+            let shown = columns.map(|column| {
+                let figure = match column.split_once(' ') {
+                    Some((module, count)) => format!("{module}.{phase}.{count}"),
+                    None => format!("{phase}.{column}"),
+                };
+                format!("{:>width$}", figures[&figure].to_string(), width = column.len())
+            });
+            println!("{:44} {}", format!("{name}: {phase}"), shown.join("  "));
         }
         for (figure, found) in figures {
             let allowed = budget[name][figure].as_f64().unwrap_or_else(|| panic!("the budget has no {name}.{figure}"));

@@ -1,4 +1,4 @@
-//! The native module in a host that stands in for Envoy (`tests/native_host/host.c`): requests of many visitors, hostile ones
+//! The native module in a host that stands in for Envoy (`tests/native_host/stress.c`): requests of many visitors, hostile ones
 //! among them, from several threads, with a new config every few seconds. It shows memory that grows, and with valgrind
 //! every invalid access. `make memcheck` runs the long ones.
 #![allow(missing_docs)]
@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use edgesplit_testkit::envoy::Directory;
+use edgesplit_testkit::native_process::compile;
 use edgesplit_testkit::{installed, root};
 use serde_json::json;
 use std::process::Command;
@@ -17,12 +18,7 @@ const GROWTH_KB_MAX: u64 = 512;
 /// seconds at least.
 fn run(wrapper: &[&str], extent: [u64; 3]) -> String {
     let folder = Directory::new().unwrap();
-    let (host, plugin) = (folder.file("host"), folder.file("plugin.json"));
-    let flags = ["-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-rdynamic", "tests/native_host/host.c"];
-    let mut compiler = Command::new("cc");
-    compiler.args(flags).arg("-o").arg(&host).args(["-ldl", "-lpthread"]);
-    let output = compiler.current_dir(root()).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let (host, plugin) = (compile("stress", &folder), folder.file("plugin.json"));
     let configuration = json!({
         "experiments": {"cluster": "experiments", "refresh": "1s"},
         "visitor": {"id": [{"header": "x-user-id"}, {"cookie": "uid"}], "mint": {"cookie": "ab_visitor"},

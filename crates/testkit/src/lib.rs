@@ -6,6 +6,7 @@
 //! - [`roles`]: the three services the filter meets: origin, config service, collector;
 //! - [`bootstrap`]: what an Envoy is started with;
 //! - [`module_under_test`]: the filter as wasm, or with `MODULE=native` as a native module;
+//! - [`native_process`]: the native module in a host that stands in for Envoy;
 //! - [`envoy`]: an Envoy process, its log and its stats;
 //! - [`dashboard`]: the dashboard of the built command, and [`browser`]: a Chromium that is driven over a pipe;
 //! - [`caches`]: Varnish and nginx between an Envoy and the origin, where the machine has them;
@@ -37,6 +38,7 @@ pub mod http2;
 pub mod load;
 pub mod module;
 pub mod module_under_test;
+pub mod native_process;
 pub mod page;
 pub mod project;
 pub mod random;

@@ -40,7 +40,8 @@ pub fn built_module() -> PathBuf {
     }
 }
 
-fn native_module() -> PathBuf {
+/// The native module that `make build` writes, which must be newer than its sources.
+pub fn native_module() -> PathBuf {
     static NATIVE: LazyLock<Result<PathBuf, String>> = LazyLock::new(|| current("dist/libedgesplit.so"));
     NATIVE.clone().unwrap_or_else(|error| panic!("{error}"))
 }
