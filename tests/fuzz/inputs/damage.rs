@@ -1,5 +1,6 @@
 //! Payloads of vendors' services with damaged parts: members that are unknown, missing or of another type, and references to
-//! something that is not there. A damaged flag changes nothing about the others, and every problem has the path of the part.
+//! something that is not there. A damaged flag changes nothing about the others, and a damaged segment, evaluator or cohort
+//! nothing about flags that do not name it. Every problem has the path of the damaged part or of a flag that names it.
 //!
 //! `FORMAT=posthog` damages payloads of this format only. Without it, the first byte selects the format.
 
@@ -27,31 +28,67 @@ struct Sample {
     flags: &'static str,
     /// The member that names a flag in a list.
     key: &'static str,
-    /// Whether a wrong flag refuses the payload, as it does in the vendor's SDKs.
-    is_refused_whole: bool,
+    /// The members that every flag must have.
+    required: &'static [&'static str],
+    /// A part that flags share, if there is one.
+    shared: Option<SharedPart>,
     /// The problems and decisions before anything is damaged.
     problems: Vec<Problem>,
     decisions: Decisions,
 }
+
+/// A segment, an evaluator or a cohort.
+#[derive(Clone, Copy)]
+struct SharedPart {
+    /// The JSON pointer to it.
+    pointer: &'static str,
+    path: &'static str,
+    /// The text in flags that name it.
+    reference: &'static str,
+}
+
+impl SharedPart {
+    /// Removes it from its list or object.
+    fn remove(self, payload: &mut Value) {
+        let (parts, name) = self.pointer.rsplit_once('/').expect("a pointer");
+        match payload.pointer_mut(parts).expect("the shared parts") {
+            Value::Object(parts) => drop(parts.remove(name)),
+            parts => drop(parts.as_array_mut().expect("a list").remove(name.parse().expect("a position"))),
+        }
+    }
+}
+
+const SEGMENT: SharedPart = SharedPart { pointer: "/segments/0", path: "segments[0]", reference: r#""segments":[1]"# };
+const EVALUATOR: SharedPart =
+    SharedPart { pointer: "/$evaluators/isDach", path: "$evaluators.isDach", reference: r#""$ref":"isDach""# };
+const COHORT: SharedPart = SharedPart { pointer: "/cohorts/1", path: "cohorts.1", reference: r#""type":"cohort""# };
+
+const EPPO: &[&str] = &["key", "enabled", "variationType", "variations", "allocations"];
 
 /// The variant and the reason of every visitor, by the flag's key.
 type Decisions = BTreeMap<String, Vec<Option<(Option<String>, &'static str)>>>;
 
 static SAMPLES: LazyLock<Vec<Sample>> = LazyLock::new(|| {
     [
-        ("eppo", include_str!("../../../examples/eppo.json"), "flags", "", false),
-        ("eppo", include_str!("../corpus/vendors/seed-datadog").split_at(1).1, "flags", "", false),
-        ("unleash", include_str!("../../../examples/unleash.json"), "features", "name", false),
-        ("flagd", include_str!("../../../examples/flagd.json"), "flags", "", true),
-        ("posthog", include_str!("../../../examples/posthog.json"), "flags", "key", false),
+        ("eppo", include_str!("../../../examples/eppo.json"), ("flags", ""), EPPO, None),
+        ("eppo", include_str!("../corpus/vendors/seed-datadog").split_at(1).1, ("flags", ""), EPPO, None),
+        (
+            "unleash",
+            include_str!("../../../examples/unleash.json"),
+            ("features", "name"),
+            &["name", "enabled"],
+            Some(SEGMENT),
+        ),
+        ("flagd", include_str!("../../../examples/flagd.json"), ("flags", ""), &["state", "variants"], Some(EVALUATOR)),
+        ("posthog", include_str!("../../../examples/posthog.json"), ("flags", "key"), &["key"], Some(COHORT)),
     ]
     .into_iter()
-    .map(|(format, text, flags, key, is_refused_whole)| {
+    .map(|(format, text, (flags, key), required, shared)| {
         let payload: Value = serde_json::from_str(text).expect("a sample");
         let compiled = compile(format, &payload);
         let problems = compiled.problems.iter().cloned().collect();
         let decisions = decisions(&compiled);
-        Sample { format, payload, flags, key, is_refused_whole, problems, decisions }
+        Sample { format, payload, flags, key, required, shared, problems, decisions }
     })
     .collect()
 });
@@ -100,26 +137,46 @@ pub(crate) fn run(data: &[u8]) {
     let sample = samples[bytes.below(samples.len())];
     let mut payload = sample.payload.clone();
     let mut damaged = Vec::new();
-    for _ in 0..=bytes.below(3) {
+    for _ in 0..bytes.below(4) {
         damaged.extend(damage_flag(sample, &mut payload, &mut bytes));
     }
-    let is_elsewhere_damaged = bytes.below(4) == 1;
+    let choice = bytes.below(5);
+    let is_elsewhere_damaged = choice == 1;
     if is_elsewhere_damaged {
         damage_elsewhere(sample, &mut payload, &mut bytes);
+    }
+    let shared = sample.shared.filter(|_| choice > 1);
+    let is_missing = choice == 4;
+    if let Some(part) = shared {
+        match is_missing {
+            true => part.remove(&mut payload),
+            false => damage(payload.pointer_mut(part.pointer).expect("a shared part"), &mut bytes),
+        }
     }
     let compiled = compile(sample.format, &payload);
     let context = || format!("{payload:#}\n{:?}", compiled.problems);
     if compiled.snapshot.is_none() {
         assert!(compiled.problems.errors() > 0, "refused without a reason: {}", context());
-        assert!(sample.is_refused_whole || is_elsewhere_damaged, "refused as a whole: {}", context());
+        let is_of_sdk = compiled.problems.iter().any(|problem| problem.path.ends_with(".defaultVariant"));
+        assert!(is_of_sdk || is_elsewhere_damaged, "refused as a whole: {}", context());
     }
     if is_elsewhere_damaged || has_total_shards(&payload) != has_total_shards(&sample.payload) {
         return;
     }
-    let affected = with_dependents(sample, damaged);
+    let lacks_member = |flag: &&SampleFlag| {
+        let value = flag.value(&payload[sample.flags]);
+        sample.required.iter().any(|name| value.get(name).is_none_or(Value::is_null))
+    };
+    let lacking: Vec<SampleFlag> = damaged.iter().filter(lacks_member).cloned().collect();
+    let affected = with_dependents(sample, damaged, shared);
     for problem in compiled.problems.iter().filter(|problem| !sample.problems.contains(problem)) {
-        let is_inside = affected.iter().any(|flag| problem.path.starts_with(&flag.path));
+        let mut paths = affected.iter().map(|flag| flag.path.as_str()).chain(shared.map(|part| part.path));
+        let is_inside = paths.any(|path| problem.path.starts_with(path));
         assert!(is_inside, "a problem elsewhere: {problem}: {}", context());
+    }
+    if let Some(part) = shared.filter(|part| is_missing && payload[sample.flags].to_string().contains(part.reference)) {
+        let has_problem = compiled.problems.iter().any(|problem| !sample.problems.contains(problem));
+        assert!(has_problem, "no problem, but there is no {}: {}", part.path, context());
     }
     let Some(snapshot) = &compiled.snapshot else { return };
     for flag in &snapshot.disabled {
@@ -127,6 +184,14 @@ pub(crate) fn run(data: &[u8]) {
         assert!(is_affected && !flag.problem.is_empty(), "{flag:?}: {}", context());
     }
     let decisions = decisions(&compiled);
+    for flag in lacking {
+        let has_problem = compiled.problems.iter().any(|problem| problem.path.starts_with(&flag.path));
+        assert!(has_problem, "no problem, but {flag:?} lacks a member: {}", context());
+        // A flag of Datadog is not disabled: its SDKs decide it without a variant.
+        let decided = decisions.get(&flag.key).into_iter().flatten().flatten();
+        let variants: Vec<&String> = decided.filter_map(|(variant, _)| variant.as_ref()).collect();
+        assert!(variants.is_empty(), "{flag:?} lacks a member, but gives {variants:?}: {}", context());
+    }
     for (key, expected) in sample.decisions.iter().filter(|(key, _)| affected.iter().all(|flag| flag.key != **key)) {
         assert_eq!(decisions.get(key), Some(expected), "{key}: {}", context());
     }
@@ -148,6 +213,11 @@ impl SampleFlag {
     fn listed(sample: &Sample, position: usize) -> SampleFlag {
         let key = sample.payload[sample.flags][position][sample.key].as_str().expect("a key");
         SampleFlag { key: key.to_owned(), position, path: format!("{}[{position}]", sample.flags) }
+    }
+
+    /// The flag among these.
+    fn value<'a>(&self, flags: &'a Value) -> &'a Value {
+        if flags.is_object() { &flags[&self.key] } else { &flags[self.position] }
     }
 }
 
@@ -252,8 +322,8 @@ fn value(bytes: &mut Bytes<'_>) -> Value {
     }
 }
 
-/// The damaged flags, and those that depend on them: their text names one of them.
-fn with_dependents(sample: &Sample, mut found: Vec<SampleFlag>) -> Vec<SampleFlag> {
+/// The damaged flags, and those that depend on them or on the shared part: their text names one of them.
+fn with_dependents(sample: &Sample, mut found: Vec<SampleFlag>, shared: Option<SharedPart>) -> Vec<SampleFlag> {
     let flags: Vec<(SampleFlag, String)> = match &sample.payload[sample.flags] {
         Value::Object(flags) => {
             let flags = flags.iter().enumerate();
@@ -267,7 +337,8 @@ fn with_dependents(sample: &Sample, mut found: Vec<SampleFlag>) -> Vec<SampleFla
     for _ in &flags {
         for (flag, text) in &flags {
             let is_dependent = found.iter().any(|known| text.contains(&format!("\"{}\"", known.key)));
-            if is_dependent && !found.contains(flag) {
+            let names_shared = shared.is_some_and(|part| text.contains(part.reference));
+            if (is_dependent || names_shared) && !found.contains(flag) {
                 found.push(flag.clone());
             }
         }
