@@ -59,7 +59,8 @@ fn has_number_form(digits: &str) -> bool {
     !digits.is_empty() && (digits == "0" || !digits.starts_with('0'))
 }
 
-fn number(part: &str) -> Option<u64> {
+/// The number that `part` is, without zeros in front.
+pub(crate) fn number(part: &str) -> Option<u64> {
     if is_digits(part) && has_number_form(part) { part.parse().ok() } else { None }
 }
 

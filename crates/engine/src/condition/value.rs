@@ -134,6 +134,15 @@ impl<'a> JsValue<'a> {
         }
     }
 
+    /// A number, or a text of digits that is one.
+    pub fn decimal(self) -> Option<f64> {
+        match self {
+            JsValue::Number(number) => Some(number),
+            JsValue::Text(text) => number::read(text),
+            _ => None,
+        }
+    }
+
     /// GrowthBook's reading as a version: a text or a number, else `0`.
     pub fn version(self) -> Cow<'a, str> {
         match self {

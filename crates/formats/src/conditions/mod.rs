@@ -11,6 +11,7 @@ use edgesplit_engine::condition::Condition;
 pub(crate) use groups::PatternError;
 pub use groups::SavedGroups;
 pub use operators::OPERATORS;
+pub(crate) use operators::order;
 use scope::Scope;
 use serde_json::Value;
 

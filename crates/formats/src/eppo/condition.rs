@@ -1,6 +1,6 @@
 //! The conditions of a rule.
 
-use crate::conditions::PatternError;
+use crate::conditions::{PatternError, order};
 use crate::diagnostics::{Node, found};
 use crate::re2;
 #[cfg(not(target_arch = "wasm32"))]
@@ -15,7 +15,6 @@ use edgesplit_engine::number;
 use js_regex::{CompileError, JsRegex};
 use serde_json::Value;
 use std::borrow::Cow;
-use std::cmp::Ordering;
 
 /// A requirement on an attribute. All but `IS_NULL` fail for an attribute that is null or missing.
 #[derive(Debug)]
@@ -86,7 +85,7 @@ impl Condition {
         Ok(match &self.check {
             Check::Null(expected) => is_null(&actual) == *expected,
             Check::Number(accepts, bound) => {
-                as_number(&actual).and_then(|number| number.partial_cmp(bound)).is_some_and(accepts)
+                JsValue::of(&actual).decimal().and_then(|number| number.partial_cmp(bound)).is_some_and(accepts)
             }
             Check::Version(accepts, version, is_extended) => {
                 let parts = if *is_extended { EXTENDED } else { semver::STRICT };
@@ -136,6 +135,7 @@ fn check(scope: &mut Scope<'_>, node: Node<'_>, operator: &str, is_datadog: bool
     });
     let single = single.unwrap_or(value);
     let (plain, expected) = operator.strip_prefix("NOT_").map_or((operator, true), |operator| (operator, false));
+    let version = operator.strip_prefix("SEMVER_").filter(|_| is_datadog);
     let (check, wanted) = match plain {
         "ONE_OF" => {
             let list = value.as_array().filter(|list| list.iter().all(Value::is_string));
@@ -146,7 +146,7 @@ fn check(scope: &mut Scope<'_>, node: Node<'_>, operator: &str, is_datadog: bool
             None => (None, "a string"),
         },
         "IS_NULL" if expected => (single.as_bool().map(Check::Null), "true or false"),
-        _ => match (order(operator), operator.strip_prefix("SEMVER_").filter(|_| is_datadog).and_then(version_order)) {
+        _ => match (order(&ORDERS[..4], operator), version.and_then(|name| order(&ORDERS, name))) {
             (Some(accepts), _) if is_datadog => {
                 (single.as_f64().map(|bound| Check::Number(accepts, bound)), "a number")
             }
@@ -167,23 +167,8 @@ fn check(scope: &mut Scope<'_>, node: Node<'_>, operator: &str, is_datadog: bool
     })
 }
 
-fn order(operator: &str) -> Option<Accepts> {
-    Some(match operator {
-        "GTE" => Ordering::is_ge,
-        "GT" => Ordering::is_gt,
-        "LTE" => Ordering::is_le,
-        "LT" => Ordering::is_lt,
-        _ => return None,
-    })
-}
-
-fn version_order(operator: &str) -> Option<Accepts> {
-    match operator {
-        "EQ" => Some(Ordering::is_eq),
-        "NEQ" => Some(Ordering::is_ne),
-        operator => order(operator),
-    }
-}
+/// The names of the orders that versions may have; numbers have the first four.
+const ORDERS: [&str; 6] = ["GT", "GTE", "LT", "LTE", "EQ", "NEQ"];
 
 /// Eppo compares versions if the operand is one, else numbers.
 fn eppo_order(accepts: Accepts, value: &Value) -> Option<Check> {
@@ -224,14 +209,5 @@ fn as_text<'a>(actual: &'a AttributeValue<'_>) -> Option<Cow<'a, str>> {
     match JsValue::of(actual) {
         JsValue::Null | JsValue::List(_) | JsValue::Object(_) => None,
         value => Some(value.text()),
-    }
-}
-
-/// A number, or a text that is one.
-fn as_number(actual: &AttributeValue<'_>) -> Option<f64> {
-    match JsValue::of(actual) {
-        JsValue::Number(number) => Some(number),
-        JsValue::Text(text) => number::read(text),
-        _ => None,
     }
 }

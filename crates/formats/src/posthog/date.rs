@@ -30,69 +30,41 @@ impl Bound {
         let now = now_ms * 1_000;
         match *self {
             Bound::At(micros) => Some(micros),
-            Bound::Ago(number, unit) => match unit {
-                'h' => Some(now - i64::from(number) * HOUR_US),
-                'd' => Some(now - i64::from(number) * DAY_US),
-                'w' => Some(now - i64::from(number) * 7 * DAY_US),
-                'm' => months_ago(now, number as i32),
-                _ => months_ago(now, 12 * number as i32),
-            },
+            Bound::Ago(number, 'h') => Some(now - i64::from(number) * HOUR_US),
+            Bound::Ago(number, 'd') => Some(now - i64::from(number) * DAY_US),
+            Bound::Ago(number, 'w') => Some(now - i64::from(number) * 7 * DAY_US),
+            Bound::Ago(number, unit) => months_ago(now, number, if unit == 'm' { 1 } else { 12 }),
         }
     }
 }
 
-/// The same time of the day some months before. Every month on the way has the day, or the last one it has.
-fn months_ago(now: i64, months: i32) -> Option<i64> {
-    let date = OffsetDateTime::from_unix_timestamp(now.div_euclid(1_000_000)).ok()?.date();
-    let index = date.year() * 12 + i32::from(u8::from(date.month())) - 1;
-    let target = index - months;
-    if target < 12 {
-        return None;
+/// The same time of the day, `count` steps of some months before. After each step, the day is at most the month's last one.
+fn months_ago(now: i64, count: u32, step: u32) -> Option<i64> {
+    let today = OffsetDateTime::from_unix_timestamp(now.div_euclid(1_000_000)).ok()?.date();
+    let (mut date, mut left) = (today, count * step);
+    while left > 0 {
+        // Every month has 28 days.
+        let months = if date.day() > 28 { step } else { left };
+        left -= months;
+        let index = date.year() * 12 + i32::from(u8::from(date.month())) - 1 - months as i32;
+        let (month, year) = (Month::try_from((index.rem_euclid(12) + 1) as u8).ok()?, index / 12);
+        date = Date::from_calendar_date(year, month, date.day().min(month.length(year))).ok().filter(|_| year > 0)?;
     }
-    let mut day = date.day();
-    // A year at a time, only the last month counts: no other is on the way.
-    let step = if months % 12 == 0 { 12 } else { 1 };
-    let mut at = index;
-    while at > target && day > 28 {
-        at -= step;
-        let (month, year) = month(at)?;
-        day = day.min(month.length(year));
-    }
-    let (month, year) = month(target)?;
-    let then = Date::from_calendar_date(year, month, day).ok()?;
-    Some(now - i64::from(date.to_julian_day() - then.to_julian_day()) * DAY_US)
-}
-
-/// The month with this number since the year 0, and its year.
-fn month(index: i32) -> Option<(Month, i32)> {
-    Some((Month::try_from((index % 12 + 1) as u8).ok()?, index / 12))
+    Some(now - i64::from(today.to_julian_day() - date.to_julian_day()) * DAY_US)
 }
 
 /// A date in ISO 8601, in microseconds since the epoch. Without an offset it is in UTC.
 pub(super) fn parse(text: &str) -> Option<i64> {
     let text = text.trim();
-    let (text, zone) = match text.strip_suffix('Z').or_else(|| text.strip_suffix(" UTC").or(text.strip_suffix(" utc")))
-    {
-        Some(text) => (text, "+00:00"),
-        None => (text, ""),
-    };
-    let (date, rest) = text.split_at_checked(10)?;
+    let zones = ["Z", " UTC", " utc"].iter().find_map(|zone| text.strip_suffix(zone));
+    let (date, rest) = zones.unwrap_or(text).split_at_checked(10)?;
     let mut rest = rest.chars();
-    let Some(_separator) = rest.next() else {
-        return moment::micros(&format!("{date}T00:00:00+00:00"));
-    };
-    let rest = rest.as_str();
+    // Any character separates the date from the time.
+    let rest = rest.next().map_or("00", |_separator| rest.as_str());
     let (time, offset) = rest.split_at(rest.find(['+', '-']).unwrap_or(rest.len()));
-    let offset = match (zone, offset) {
-        ("", "") => "+00:00",
-        ("", offset) => offset,
-        (zone, "") => zone,
-        _ => return None,
-    };
-    let seconds = match time.trim_end().split(':').count() {
-        1 => ":00:00",
-        2 => ":00",
-        _ => "",
-    };
-    moment::micros(&format!("{date}T{}{seconds}{offset}", time.trim_end()))
+    // An offset beside a zone is one too many.
+    let zone = if zones.is_some() || offset.is_empty() { "+00:00" } else { "" };
+    let time = time.trim_end();
+    let seconds = [":00:00", ":00"].get(time.matches(':').count()).unwrap_or(&"");
+    moment::micros(&format!("{date}T{time}{seconds}{offset}{zone}"))
 }

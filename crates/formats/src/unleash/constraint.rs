@@ -1,6 +1,6 @@
 //! Constraints on the context of a visitor.
 
-use crate::conditions::{PatternError, SavedGroups};
+use crate::conditions::{PatternError, SavedGroups, order};
 use crate::diagnostics::{Path, Problems};
 use crate::metered::Metered;
 use crate::moment;
@@ -14,7 +14,6 @@ use edgesplit_engine::number;
 use js_regex::{CompileError, JsRegex};
 use serde_json::Value;
 use std::borrow::Cow;
-use std::cmp::Ordering;
 use std::net::IpAddr;
 
 /// A field of the context.
@@ -167,15 +166,11 @@ impl Constraint {
 
 /// The check of a constraint, or the field that is not understood, and why.
 fn check(wire: &Value, operator: &str, patterns: &mut SavedGroups) -> Result<Check, (&'static str, String)> {
-    let accepts = |name: &str| -> Result<Accepts, (&'static str, String)> {
-        Ok(match name {
-            "EQ" => Ordering::is_eq,
-            "GT" | "AFTER" => Ordering::is_gt,
-            "GTE" => Ordering::is_ge,
-            "LT" | "BEFORE" => Ordering::is_lt,
-            "LTE" => Ordering::is_le,
-            _ => return Err(("operator", format!("unknown operator {operator:?}"))),
-        })
+    let accepts = |name: &str| {
+        let name =
+            [("AFTER", "GT"), ("BEFORE", "LT")].iter().find(|(date, _)| *date == name).map_or(name, |(_, order)| order);
+        order(&["GT", "GTE", "LT", "LTE", "EQ"], name)
+            .ok_or_else(|| ("operator", format!("unknown operator {operator:?}")))
     };
     let (value, values) = (text(wire, "value"), list(wire, "values"));
     let invalid = || ("value", format!("{operator} cannot read {:?}", value.unwrap_or_default()));
