@@ -11,7 +11,6 @@ use edgesplit_formats::flags::{Flag, FlagEntries};
 use edgesplit_formats::stepwise::{Leftovers, Steps};
 use edgesplit_formats::{Compiled, Format, Options};
 use serde_json::{Value, json};
-use std::any::Any;
 
 pub(crate) struct Toy;
 
@@ -121,9 +120,5 @@ impl FlagEvaluator for ToyEvaluator {
 
     fn outcomes(&self, flag: usize) -> &[Outcome] {
         &self.0[flag].outcomes
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }

@@ -138,7 +138,7 @@ impl FlagSink for FlagDecisions {
 }
 
 /// The compiled rules of a vendor's config.
-pub trait FlagEvaluator: Send + Sync {
+pub trait FlagEvaluator: Any + Send + Sync {
     /// Decides `flags`, given by their numbers in rising order, for one visitor. Each is reported to `sink` once, after
     /// the checks that led to it.
     fn decide(&self, flags: &[usize], visitor: &FlagVisitor<'_>, sink: &mut dyn FlagSink);
@@ -146,11 +146,16 @@ pub trait FlagEvaluator: Send + Sync {
     /// All outcomes of the flag `flag`.
     fn outcomes(&self, flag: usize) -> &[Outcome];
 
-    /// The vendor's own type, for the code that writes its events.
-    fn as_any(&self) -> &dyn Any;
-
     /// Frees the next parts of an evaluator that is no longer used, and takes their number from `left`.
     fn free(&mut self, _left: &mut usize) {}
+}
+
+impl dyn FlagEvaluator {
+    /// The vendor's own type, for the code that writes its events.
+    pub fn downcast_ref<T: Any>(&self) -> Option<&T> {
+        let evaluator: &dyn Any = self;
+        evaluator.downcast_ref()
+    }
 }
 
 // A `Debug` bound on the trait would bring the code that prints a whole compiled config into the module.

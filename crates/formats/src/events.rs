@@ -10,7 +10,9 @@ use std::fmt;
 /// The events of a vendor's format.
 pub trait EventWire: Sync {
     /// The `content-type` of a body.
-    fn content_type(&self) -> &'static str;
+    fn content_type(&self) -> &'static str {
+        "application/json"
+    }
 
     /// Appends `event` as one JSON text without line breaks. False if the vendor takes no such event. `evaluator` decides the
     /// config in force, if that is a vendor's.

@@ -15,7 +15,6 @@ use edgesplit_engine::condition::flag_steps;
 use edgesplit_engine::flag::{FlagEvaluator, FlagSink, FlagVisitor, Outcome};
 use edgesplit_engine::free::free_from;
 use serde_json::Value;
-use std::any::Any;
 
 /// Eppo's universal flag configuration, and Datadog's.
 #[derive(Debug)]
@@ -130,10 +129,6 @@ impl FlagEvaluator for Payload {
 
     fn outcomes(&self, flag: usize) -> &[Outcome] {
         self.flags.get(flag).map_or(&[], |flag| &flag.outcomes)
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 
     fn free(&mut self, left: &mut usize) {

@@ -8,19 +8,15 @@ use edgesplit_engine::flag::FlagEvaluator;
 use serde_json::{Map, Value};
 
 impl EventWire for Eppo {
-    fn content_type(&self) -> &'static str {
-        "application/json"
-    }
-
     fn write(&self, event: &VendorEvent<'_>, evaluator: Option<&dyn FlagEvaluator>, out: &mut Vec<u8>) -> bool {
-        let report = evaluator.and_then(|evaluator| report(event, evaluator.as_any().downcast_ref()?));
+        let report = evaluator.and_then(|evaluator| report(event, evaluator.downcast_ref()?));
         let Some(report) = report else { return false };
         let _ = serde_json::to_writer(out, &report); // writing to memory cannot fail
         true
     }
 
     fn head(&self, evaluator: &dyn FlagEvaluator) -> Vec<u8> {
-        match evaluator.as_any().downcast_ref::<Payload>() {
+        match evaluator.downcast_ref::<Payload>() {
             Some(payload) if payload.is_datadog => {
                 let context = object(vec![
                     ("service", "edgesplit".into()),

@@ -211,7 +211,7 @@ fn dialect_follows_from_any_flag() {
     let flags = json!({"a": flag(|_| {}), "b": datadog(|_| {})});
     let (compiled, problems) = compile(&json!({"createdAt": "r", "flags": flags}));
     let snapshot = compiled.snapshot.unwrap();
-    let payload: &Payload = snapshot.flag_evaluator.as_deref().unwrap().as_any().downcast_ref().unwrap();
+    let payload: &Payload = snapshot.flag_evaluator.as_deref().unwrap().downcast_ref().unwrap();
     assert!(payload.is_datadog);
     let missing = "flags.a.allocations[0].splits[0].shards[0].totalShards: missing";
     assert_eq!(problems[0], missing);

@@ -19,7 +19,6 @@ use edgesplit_engine::free::free_from;
 use edgesplit_engine::observer::{Check, IS_OBSERVABLE};
 use edgesplit_engine::reason::Reason;
 use serde_json::{Map, Value};
-use std::any::Any;
 use std::cell::RefCell;
 
 const DEFAULT: Reason = Reason::Vendor("default");
@@ -275,10 +274,6 @@ impl FlagEvaluator for Definitions {
 
     fn outcomes(&self, flag: usize) -> &[Outcome] {
         self.flags.get(flag).map_or(&[], |flag| &flag.outcomes)
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 
     fn free(&mut self, left: &mut usize) {

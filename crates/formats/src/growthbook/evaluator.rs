@@ -10,7 +10,6 @@ use edgesplit_engine::free::free_from;
 use edgesplit_engine::json;
 use edgesplit_engine::observer::Check;
 use serde_json::Value;
-use std::any::Any;
 use std::borrow::Cow;
 
 /// The evaluator of a payload.
@@ -67,10 +66,6 @@ impl FlagEvaluator for Evaluator {
             Some(feature) => feature.outcomes(),
             None => self.0.redirects().get(flag - features.len()).map_or(&[], |test| test.outcomes()),
         }
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 
     fn free(&mut self, left: &mut usize) {

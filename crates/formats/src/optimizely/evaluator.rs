@@ -6,7 +6,6 @@ use crate::report::report_limit;
 use edgesplit_engine::flag::{FlagDecision, FlagEvaluator, FlagExposure, FlagSink, FlagVisitor, Outcome};
 use edgesplit_engine::free::free_from;
 use edgesplit_engine::reason::Reason;
-use std::any::Any;
 
 /// The name of the bucketed attribute in exposures: the visitor's id.
 const UNIT_NAME: &str = "id";
@@ -37,10 +36,6 @@ impl FlagEvaluator for Evaluator {
 
     fn outcomes(&self, flag: usize) -> &[Outcome] {
         self.0.flags.get(flag).map_or(&[], |flag| flag.outcomes())
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 
     fn free(&mut self, left: &mut usize) {

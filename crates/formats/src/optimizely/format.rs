@@ -135,12 +135,8 @@ impl Steps for DatafileSteps {
 }
 
 impl EventWire for Optimizely {
-    fn content_type(&self) -> &'static str {
-        "application/json"
-    }
-
     fn write(&self, event: &VendorEvent<'_>, evaluator: Option<&dyn FlagEvaluator>, out: &mut Vec<u8>) -> bool {
-        let Some(Evaluator(datafile)) = evaluator.and_then(|evaluator| evaluator.as_any().downcast_ref()) else {
+        let Some(Evaluator(datafile)) = evaluator.and_then(|evaluator| evaluator.downcast_ref()) else {
             return false;
         };
         let project = &datafile.project;
@@ -167,7 +163,7 @@ impl EventWire for Optimizely {
 
     fn head(&self, evaluator: &dyn FlagEvaluator) -> Vec<u8> {
         let mut head = Vec::new();
-        if let Some(Evaluator(datafile)) = evaluator.as_any().downcast_ref() {
+        if let Some(Evaluator(datafile)) = evaluator.downcast_ref() {
             datafile.project.write_batch_head(CLIENT, &mut head);
         }
         head

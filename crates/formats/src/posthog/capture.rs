@@ -9,10 +9,6 @@ use edgesplit_engine::attribute::AttributeName;
 use edgesplit_engine::flag::{FlagEvaluator, FlagExposure};
 
 impl EventWire for PostHog {
-    fn content_type(&self) -> &'static str {
-        "application/json"
-    }
-
     fn write(&self, event: &VendorEvent<'_>, _evaluator: Option<&dyn FlagEvaluator>, out: &mut Vec<u8>) -> bool {
         let EventKind::Exposure(FlagExposure { experiment, variant, attribute, unit, .. }) = event.kind else {
             return false;
@@ -43,7 +39,7 @@ impl EventWire for PostHog {
 
     /// The start of a body, with the key of the project.
     fn head(&self, evaluator: &dyn FlagEvaluator) -> Vec<u8> {
-        let token = evaluator.as_any().downcast_ref::<Rules>().and_then(|rules| rules.token.as_deref());
+        let token = evaluator.downcast_ref::<Rules>().and_then(|rules| rules.token.as_deref());
         let mut head = br#"{"api_key":"#.to_vec();
         write_text(token.unwrap_or_default(), &mut head);
         head.extend_from_slice(br#","batch":["#);

@@ -8,7 +8,6 @@ use crate::report::{report, report_limit};
 use edgesplit_engine::flag::{FlagEvaluator, FlagSink, FlagVisitor, Outcome};
 use edgesplit_engine::free::free_from;
 use edgesplit_engine::reason::Reason;
-use std::any::Any;
 
 impl FlagEvaluator for Rules {
     fn decide(&self, flags: &[usize], visitor: &FlagVisitor<'_>, sink: &mut dyn FlagSink) {
@@ -38,10 +37,6 @@ impl FlagEvaluator for Rules {
 
     fn outcomes(&self, flag: usize) -> &[Outcome] {
         self.flags.get(flag).map_or(&[], |flag| &flag.outcomes)
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 
     fn free(&mut self, left: &mut usize) {

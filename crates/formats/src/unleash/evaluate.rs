@@ -9,7 +9,6 @@ use edgesplit_engine::free::free_from;
 use edgesplit_engine::hash::murmur3;
 use edgesplit_engine::observer::IS_OBSERVABLE;
 use edgesplit_engine::reason::Reason;
-use std::any::Any;
 use std::borrow::Cow;
 
 /// The seed of variants' hashes. Rollouts have the seed 0.
@@ -36,10 +35,6 @@ impl FlagEvaluator for Features {
 
     fn outcomes(&self, flag: usize) -> &[Outcome] {
         self.features.get(flag).map_or(&[], |feature| &feature.outcomes)
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 
     fn free(&mut self, left: &mut usize) {

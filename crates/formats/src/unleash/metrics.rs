@@ -24,10 +24,6 @@ pub(super) fn write(feature: &str, variant: &str, time_ms: i64, out: &mut Vec<u8
 }
 
 impl EventWire for Unleash {
-    fn content_type(&self) -> &'static str {
-        "application/json"
-    }
-
     fn write(&self, event: &VendorEvent<'_>, _evaluator: Option<&dyn FlagEvaluator>, out: &mut Vec<u8>) -> bool {
         let EventKind::Exposure(exposure) = event.kind else { return false };
         write(exposure.experiment, exposure.variant.unwrap_or_default(), event.time_ms, out);
