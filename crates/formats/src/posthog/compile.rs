@@ -1,7 +1,8 @@
 //! Compiles flags and cohorts, element by element.
 
+use super::evaluation::{DEVICE, GROUPS as GROUP_KEYS};
 use super::filter::{Filter, plain_text};
-use super::rules::{Aggregation, Condition, Flag, Group, Holdout, ON};
+use super::rules::{Condition, Flag, Group, GroupType};
 use super::verdict::{Cause, Undecided};
 use crate::diagnostics::Node;
 use crate::scope::Scope;
@@ -29,20 +30,18 @@ const FLAG: Shape = Shape::Object(&[
     ("ensure_experience_continuity", false, Shape::Flag),
     ("bucketing_identifier", false, Shape::Text),
     ("has_experiment", false, Shape::Flag),
-    (
-        "filters",
-        false,
-        Shape::Object(&[
-            ("groups", false, GROUPS),
-            ("multivariate", false, Shape::Object(&[("variants", false, VARIANTS)])),
-            ("payloads", false, Shape::Object(&[])),
-            (GROUP_TYPE, false, Shape::Whole),
-            ("early_exit", false, Shape::Flag),
-            ("holdout", false, Shape::Object(&[("exclusion_percentage", false, Shape::Number)])),
-            ("feature_enrollment", false, Shape::Flag),
-            ("bucketing_identifier", false, Shape::Text),
-        ]),
-    ),
+    ("filters", false, FILTERS),
+]);
+
+const FILTERS: Shape = Shape::Object(&[
+    ("groups", false, GROUPS),
+    ("multivariate", false, Shape::Object(&[("variants", false, VARIANTS)])),
+    ("payloads", false, Shape::Object(&[])),
+    (GROUP_TYPE, false, Shape::Whole),
+    ("early_exit", false, Shape::Flag),
+    ("holdout", false, Shape::Object(&[("exclusion_percentage", false, Shape::Number)])),
+    ("feature_enrollment", false, Shape::Flag),
+    ("bucketing_identifier", false, Shape::Text),
 ]);
 
 const GROUPS: Shape = Shape::List(&Shape::Object(&[
@@ -65,53 +64,55 @@ impl Compiler<'_, '_> {
         if !shape::check(node, &FLAG, &mut self.scope.problems) {
             return None;
         }
-        let path = node.path.field("filters");
-        let filters = Node { value: node.value.get("filters").unwrap_or(&Value::Null), path: &path };
+        let (path, filters) = (node.path.field("filters"), node.value.get("filters").unwrap_or(&Value::Null));
+        let key = text(node.value, "key").unwrap_or_default().to_owned();
         let has_experiment = node.value.get("has_experiment").and_then(Value::as_bool).unwrap_or(true);
-        let payloads = filters.value.get("payloads");
-        let outcome = |variant: Option<&str>, name: &str, result: Value| Outcome {
-            variant: variant.map(str::to_owned),
-            experiment: None,
-            value: payloads.and_then(|payloads| payloads.get(name)).map_or(result, payload),
-            in_experiment: variant.is_some() && has_experiment,
+        let outcome = |variant: Option<&str>, value| {
+            let in_experiment = variant.is_some() && has_experiment;
+            Outcome { variant: variant.map(str::to_owned), experiment: None, value, in_experiment }
         };
-        let off = Outcome { variant: None, experiment: None, value: Value::Bool(false), in_experiment: false };
-        let mut outcomes = vec![off, outcome(None, "true", Value::Bool(true))];
+        let on = |variant: Option<&str>| {
+            let payload = filters.get("payloads").and_then(|payloads| payloads.get(variant.unwrap_or("true")));
+            outcome(variant, payload.map_or_else(|| variant.map_or(true.into(), Value::from), read_payload))
+        };
+        let mut outcomes = vec![outcome(None, false.into()), on(None)];
         let (mut end, mut variants, mut by_name) = (0.0, Vec::new(), HashMap::new());
-        for variant in filters.value.get("multivariate").map(|all| list(all, "variants")).unwrap_or_default() {
+        for variant in filters.get("multivariate").map(|all| list(all, "variants")).unwrap_or_default() {
             let name = text(variant, "key").unwrap_or_default();
             end += number(variant, "rollout_percentage").unwrap_or_default() / 100.0;
             // A payload may be long, so two variants of one name share it.
-            if !by_name.contains_key(name) {
-                by_name.insert(name.to_owned(), outcomes.len());
-                outcomes.push(outcome(Some(name), name, name.into()));
-            }
-            variants.push((end, by_name.get(name).copied().unwrap_or(ON)));
+            let outcome = *by_name.entry(name.to_owned()).or_insert_with(|| {
+                outcomes.push(on(Some(name)));
+                outcomes.len() - 1
+            });
+            variants.push((end, outcome));
         }
-        let groups = list(filters.value, "groups");
-        let groups = Node { path: &path.field("groups"), ..filters }
-            .read_all(groups, |group| self.group(group, filters.value, &by_name))?;
-        let aggregation = self.aggregation(filters.value.get(GROUP_TYPE).unwrap_or(&Value::Null));
-        if matches!(aggregation, Aggregation::Unknown) {
+        let groups = Node { value: filters, path: &path.field("groups") }
+            .read_all(list(filters, "groups"), |group| self.group(group, filters, &by_name))?;
+        let group_type = self.group_type(filters.get(GROUP_TYPE));
+        if group_type.is_err() {
             let path = path.field(GROUP_TYPE);
             self.scope.problems.error(&path, "an unknown type of groups: the flag is undecided");
         }
-        let holdout = filters.value.get("holdout").and_then(|holdout| {
+        let holdout = filters.get("holdout").and_then(|holdout| {
             let id = holdout.get("id").filter(|id| !id.is_null())?;
             let share = number(holdout, "exclusion_percentage")?.clamp(0.0, 100.0) / 100.0;
-            let name = format!("holdout-{}", plain_text(id));
-            outcomes.push(outcome(Some(&name), &name, name.as_str().into()));
-            Some(Holdout { share, outcome: outcomes.len() - 1 })
+            outcomes.push(on(Some(&format!("holdout-{}", plain_text(id)))));
+            Some((share, outcomes.len() - 1))
         });
         let bucketing = text(node.value, "bucketing_identifier").filter(|name| !name.is_empty());
+        let is_by_device = bucketing.or(text(filters, "bucketing_identifier")) == Some("device_id");
         Some(Flag {
-            key: text(node.value, "key").unwrap_or_default().to_owned(),
             active: is_true(node.value, "active"),
             continuity: is_true(node.value, "ensure_experience_continuity"),
-            by_device: bucketing.or(text(filters.value, "bucketing_identifier")) == Some("device_id"),
-            enrolls: is_true(filters.value, "feature_enrollment"),
-            early_exit: is_true(filters.value, "early_exit"),
-            aggregation,
+            enrolls: is_true(filters, "feature_enrollment"),
+            early_exit: is_true(filters, "early_exit"),
+            attribute: match &group_type {
+                Ok(Some(name)) => format!("{GROUP_KEYS}{name}"),
+                _ => if is_by_device { DEVICE } else { "id" }.to_owned(),
+            },
+            key,
+            group_type,
             groups,
             variants,
             holdout,
@@ -127,16 +128,14 @@ impl Compiler<'_, '_> {
         let variant = text(node.value, "variant").and_then(|name| variants.get(name).copied());
         // Null is a type of its own: persons.
         let own = node.value.get(GROUP_TYPE).filter(|own| *own != filters.get(GROUP_TYPE).unwrap_or(&Value::Null));
-        Some(Group { conditions, share, variant, aggregation: self.aggregation(own.unwrap_or(&Value::Null)) })
+        Some(Group { conditions, share, variant, group_type: self.group_type(own) })
     }
 
-    fn aggregation(&self, group_type: &Value) -> Aggregation {
-        if group_type.is_null() {
-            return Aggregation::Persons;
-        }
+    fn group_type(&self, index: Option<&Value>) -> GroupType {
+        let Some(index) = index.filter(|index| !index.is_null()) else { return Ok(None) };
         let names = self.payload.get("group_type_mapping");
-        let name = names.and_then(|names| text(names, &group_type.to_string())).filter(|name| !name.is_empty());
-        name.map_or(Aggregation::Unknown, |name| Aggregation::Groups(name.to_owned()))
+        let name = names.and_then(|names| text(names, &index.to_string())).filter(|name| !name.is_empty());
+        name.map(|name| Some(name.to_owned())).ok_or(Cause::Definition.into())
     }
 
     /// Compiles the condition at `node`. None if it has another shape.
@@ -161,18 +160,14 @@ impl Compiler<'_, '_> {
         if position.is_err() {
             problems.error(&node.path.field("value"), format!("there is no cohort {value}: the flag is undecided"));
         }
-        let is_in = match text(node.value, "operator") {
-            None | Some("" | "exact" | "in") => Some(true),
-            Some("not_in") => Some(false),
+        let cohort = position.map_or(Condition::Fixed(Err(Undecided::AT_ONCE)), Condition::Cohort);
+        match text(node.value, "operator") {
+            None | Some("" | "exact" | "in") => cohort,
+            Some("not_in") => Condition::Not(Box::new(cohort)),
             Some(_) => {
                 problems.error(&node.path.field("operator"), "unknown for cohorts: the flag may be undecided");
-                None
+                if position.is_ok() { Condition::Fixed(Err(Cause::Definition.into())) } else { cohort }
             }
-        };
-        match (position, is_in) {
-            (Ok(position), Some(is_in)) => Condition::Cohort { position, is_in },
-            (Ok(_), None) => Condition::Undecided(Cause::Definition.into()),
-            (Err(_), _) => Condition::Undecided(Undecided::AT_ONCE),
         }
     }
 
@@ -182,7 +177,7 @@ impl Compiler<'_, '_> {
         let value = node.value.get("value").filter(|value| !value.is_null());
         let (Some(key), Some(value), Some("flag_evaluates_to")) = (key, value, text(node.value, "operator")) else {
             problems.error(node.path, "expected a key, a value and the operator flag_evaluates_to: no visitor matches");
-            return Condition::Never;
+            return Condition::Fixed(Ok(false));
         };
         let path = node.path.field("dependency_chain");
         let chain: Vec<String> =
@@ -199,19 +194,19 @@ impl Compiler<'_, '_> {
     /// Compiles the tree of a cohort.
     pub(super) fn tree(&mut self, node: Node<'_>, depth: usize) -> Condition {
         if node.value.as_object().is_some_and(Map::is_empty) {
-            return Condition::Entries { all: true, entries: Vec::new() };
+            return Condition::Fixed(Ok(true));
         }
         let values = node.value.get("values").and_then(Value::as_array);
         let (all, list) = match (text(node.value, "type"), values) {
             (Some(name @ ("AND" | "OR")), Some(list)) if depth < CONDITION_DEPTH_MAX => (name == "AND", list),
             _ => {
                 node.expected(&mut self.scope.problems, "an object with the type AND or OR, and a list of values");
-                return Condition::Undecided(Undecided::AT_ONCE);
+                return Condition::Fixed(Err(Undecided::AT_ONCE));
             }
         };
         let node = Node { path: &node.path.field("values"), ..node };
         let entries = node.read_all(list, |node| Some(self.entry(node, depth + 1))).unwrap_or_default();
-        Condition::Entries { all, entries }
+        Condition::Entries { all: all || entries.is_empty(), entries }
     }
 
     fn entry(&mut self, node: Node<'_>, depth: usize) -> Condition {
@@ -219,14 +214,12 @@ impl Compiler<'_, '_> {
         if is_group || node.value.as_object().is_some_and(Map::is_empty) {
             return self.tree(node, depth);
         }
-        match self.condition(node) {
-            Some(condition) if is_true(node.value, "negation") => Condition::Not(Box::new(condition)),
-            condition => condition.unwrap_or(Condition::Undecided(Undecided::AT_ONCE)),
-        }
+        let condition = self.condition(node).unwrap_or(Condition::Fixed(Err(Undecided::AT_ONCE)));
+        if is_true(node.value, "negation") { Condition::Not(Box::new(condition)) } else { condition }
     }
 }
 
 /// The value of a payload: the JSON in its text.
-fn payload(payload: &Value) -> Value {
+fn read_payload(payload: &Value) -> Value {
     payload.as_str().and_then(|text| json::read(text.as_bytes()).ok()).unwrap_or_else(|| payload.clone())
 }

@@ -1,18 +1,21 @@
-//! The requirements of flags on one visitor.
+//! Decides flags for a visitor.
 
 use super::filter::Filter;
-use super::rules::{Aggregation, Condition, Flag, Group, OFF, ON, Rules};
+use super::rules::{Condition, Flag, Group, OFF, ON, Rules};
 use super::verdict::{Cause, Undecided, Verdict};
 use crate::digest::sha1_start;
 use crate::metered::Metered;
 #[cfg(not(target_arch = "wasm32"))]
 use crate::report::shown;
+use crate::report::{report, report_limit};
 use edgesplit_engine::attribute::{AttributeName, AttributeValue, Attributes};
 use edgesplit_engine::condition::CONDITION_DEPTH_MAX;
+use edgesplit_engine::flag::{FlagEvaluator, FlagSink, FlagVisitor, Outcome};
+use edgesplit_engine::free::free_from;
 use edgesplit_engine::observer::{IS_OBSERVABLE, Observer};
+use edgesplit_engine::reason::Reason;
 use serde_json::Value;
-use std::borrow::Cow;
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 
 /// How many flags and cohorts may be nested in each other.
 const DEPTH_MAX: usize = CONDITION_DEPTH_MAX;
@@ -20,33 +23,78 @@ const DEPTH_MAX: usize = CONDITION_DEPTH_MAX;
 /// The start of the name of the attribute with the key of a group.
 pub(super) const GROUPS: &str = "$groups.";
 
-/// A decision about a flag: its outcome, and whether some group of conditions held for more visitors than its share.
-#[derive(Clone, Copy)]
-pub(super) struct Decided {
-    pub(super) outcome: usize,
-    pub(super) out_of_share: bool,
+/// The attribute with the id of the visitor's device.
+pub(super) const DEVICE: &str = "$device_id";
+
+impl FlagEvaluator for Rules {
+    fn decide(&self, flags: &[usize], visitor: &FlagVisitor<'_>, sink: &mut dyn FlagSink) {
+        for &number in flags {
+            let Some(flag) = self.flags.get(number) else { continue };
+            let Some(id) = visitor.id else {
+                sink.decided(number, None, Reason::NoUnit);
+                continue;
+            };
+            let context = Metered::new(visitor, &flag.outcomes);
+            let evaluation = Evaluation { rules: self, context: &context, id, known: RefCell::default() };
+            match evaluation.flag(flag, None, sink) {
+                _ if context.is_exceeded() => report_limit(sink, number),
+                Err(error) => sink.decided(number, None, Reason::Vendor(error.cause.name())),
+                Ok(Decided { outcome, reason, unit }) => {
+                    let (decided, unit) = ((outcome, Reason::Vendor(reason)), Some((&*flag.attribute, &*unit)));
+                    report(sink, (number, &flag.key), &flag.outcomes, decided, unit);
+                }
+            }
+        }
+    }
+
+    fn outcomes(&self, flag: usize) -> &[Outcome] {
+        self.flags.get(flag).map_or(&[], |flag| &flag.outcomes)
+    }
+
+    fn free(&mut self, left: &mut usize) {
+        free_from(&mut self.flags, left, |flag| {
+            flag.outcomes.len() + flag.groups.iter().map(|group| 1 + group.conditions.len()).sum::<usize>()
+        });
+        free_from(&mut self.cohorts, left, |_| 1);
+    }
+}
+
+/// A decision, with the value that was bucketed.
+struct Decided {
+    outcome: usize,
+    reason: &'static str,
+    unit: String,
+}
+
+/// The result of a group of conditions.
+enum Held {
+    /// The outcome.
+    Yes(usize),
+    No,
+    OutOfShare,
 }
 
 /// The subject of a flag: a person, or the group of a type.
 #[derive(Clone, Copy)]
-pub(super) struct Subject<'a> {
+struct Subject<'a> {
     /// The type of the group.
-    pub(super) group: Option<&'a str>,
+    group: Option<&'a str>,
     /// The value that is bucketed.
-    pub(super) unit: &'a str,
+    unit: &'a str,
+    /// The value that is bucketed by the flags that this one depends on: the id, or the key of the group.
+    distinct: &'a str,
+    /// How many flags and cohorts it is nested in.
+    depth: usize,
 }
 
-/// Decides the requirements of one flag, and those of the flags that it depends on.
-pub(super) struct Evaluation<'a> {
-    pub(super) rules: &'a Rules,
-    pub(super) context: &'a Metered<'a>,
+/// The decision of one flag, with those that it depends on.
+struct Evaluation<'a> {
+    rules: &'a Rules,
+    context: &'a Metered<'a>,
     /// The id of the visitor.
-    pub(super) id: &'a str,
-    /// The id, or the key of the group that the flag is about: the value that is bucketed by flags that it depends on.
-    pub(super) distinct: &'a str,
+    id: &'a str,
     /// The outcomes of the flags that were decided on the way, none for undecided ones, by their numbers.
     known: RefCell<Vec<(usize, Option<usize>)>>,
-    depth: Cell<usize>,
 }
 
 /// The bucket of a value, from 0 to 1.
@@ -55,44 +103,64 @@ pub(super) fn bucket(parts: &[&str]) -> f64 {
     (sha1_start(parts) >> 4) as f64 / END
 }
 
-impl<'a> Evaluation<'a> {
-    pub(super) fn new(rules: &'a Rules, context: &'a Metered<'a>, id: &'a str, distinct: &'a str) -> Evaluation<'a> {
-        Evaluation { rules, context, id, distinct, known: RefCell::default(), depth: Cell::new(0) }
+impl Evaluation<'_> {
+    /// Decides `flag`. The flag of the subject `child` depends on it.
+    fn flag(&self, flag: &Flag, child: Option<Subject<'_>>, observer: &mut dyn Observer) -> Result<Decided, Undecided> {
+        let off = |reason| Ok(Decided { outcome: OFF, reason, unit: String::new() });
+        observer.check("active", flag.active, format_args!(""));
+        if !flag.active {
+            return off("flag_disabled");
+        }
+        if flag.continuity {
+            return Err(Cause::Continuity.into());
+        }
+        let (group, unit) = match (&flag.group_type, child) {
+            (Ok(None), _) if flag.attribute == DEVICE => {
+                let cause = || if self.is_undecidable(flag) { Cause::Definition } else { Cause::Context };
+                let device = self.text(AttributeName::Exact(DEVICE.to_owned()));
+                (None, device.filter(|device| !device.is_empty()).ok_or_else(cause)?)
+            }
+            (_, Some(child)) => (None, child.distinct.to_owned()),
+            (Ok(None), None) => (None, self.id.to_owned()),
+            (Ok(Some(name)), None) => match self.group_key(name) {
+                Some(key) => (Some(name.as_str()), key),
+                None => return off("no_group_type"),
+            },
+            (Err(error), None) => return Err(*error),
+        };
+        let distinct = if group.is_some() { &unit } else { self.id };
+        let subject = Subject { unit: &unit, ..child.unwrap_or(Subject { group, unit: &unit, distinct, depth: 0 }) };
+        let (outcome, reason) = self.outcome(flag, subject, observer)?;
+        Ok(Decided { outcome, reason, unit })
     }
 
-    /// The key of the visitor's group of a type.
-    pub(super) fn group_key(&self, group: &str) -> Option<String> {
-        self.context.text(&AttributeName::Named(format!("{GROUPS}{group}"))).map(Cow::into_owned)
-    }
-
-    /// Decides by the holdout and the groups of conditions of `flag`. A flag that another one depends on `is_parent`.
-    pub(super) fn flag(
+    /// Decides by the holdout and the groups of conditions.
+    fn outcome(
         &self,
         flag: &Flag,
         subject: Subject<'_>,
-        is_parent: bool,
         observer: &mut dyn Observer,
-    ) -> Result<Decided, Undecided> {
-        let decided = |outcome, out_of_share| Ok(Decided { outcome, out_of_share });
+    ) -> Result<(usize, &'static str), Undecided> {
         if flag.enrolls {
-            return decided(usize::from(self.enrollment(flag, subject)?), false);
+            let has_enrolled = self.has_enrolled(flag, subject)?;
+            return Ok(if has_enrolled { (ON, "condition_match") } else { (OFF, "no_condition_match") });
         }
-        if let Some(holdout) = &flag.holdout
-            && (holdout.share >= 1.0 || bucket(&["holdout-", subject.unit]) <= holdout.share)
+        if let Some((share, outcome)) = flag.holdout
+            && (share >= 1.0 || bucket(&["holdout-", subject.unit]) <= share)
         {
-            return decided(holdout.outcome, false);
+            return Ok((outcome, "holdout_condition_value"));
         }
-        let (mut out_of_share, mut undecided) = (false, None);
+        let (mut reason, mut undecided) = ("no_condition_match", None);
         for (position, group) in flag.groups.iter().enumerate() {
-            let result = self.group(flag, group, subject, is_parent);
+            let result = self.group(flag, group, subject);
             if IS_OBSERVABLE && observer.is_active() {
                 self.explain(position, group, subject, &result, observer);
             }
             match result {
-                Ok(Held::Yes(outcome)) => return decided(outcome, out_of_share),
+                Ok(Held::Yes(outcome)) => return Ok((outcome, "condition_match")),
                 Ok(Held::No) => {}
                 Ok(Held::OutOfShare) => {
-                    out_of_share = true;
+                    reason = "out_of_rollout_bound";
                     if flag.early_exit {
                         break;
                     }
@@ -104,35 +172,36 @@ impl<'a> Evaluation<'a> {
                 Err(error) => undecided = Some(error.after(undecided)),
             }
         }
-        undecided.map_or(decided(OFF, out_of_share), Err)
+        undecided.map_or(Ok((OFF, reason)), Err)
     }
 
-    /// Whether the visitor has enrolled in the feature.
-    fn enrollment(&self, flag: &Flag, subject: Subject<'_>) -> Verdict {
-        if subject.group.is_some() {
+    /// Whether the person has enrolled in the feature.
+    fn has_enrolled(&self, flag: &Flag, subject: Subject<'_>) -> Verdict {
+        if subject.group.is_some() || flag.group_type != Ok(None) {
             return Err(Cause::Definition.into());
         }
-        let name = AttributeName::Exact(format!("$feature_enrollment/{}", flag.key));
-        match self.context.attribute(&name) {
+        match self.context.attribute(&AttributeName::Exact(format!("$feature_enrollment/{}", flag.key))) {
             AttributeValue::Missing => Err(Cause::Context.into()),
             AttributeValue::Text(text) => Ok(text == "true"),
-            AttributeValue::Json(value) => Ok(*value == Value::Bool(true) || value.as_str() == Some("true")),
+            AttributeValue::Json(value) => Ok(*value == true || value == "true"),
         }
     }
 
-    fn group(&self, flag: &Flag, group: &Group, subject: Subject<'_>, is_parent: bool) -> Result<Held, Undecided> {
+    fn group(&self, flag: &Flag, group: &Group, subject: Subject<'_>) -> Result<Held, Undecided> {
         let key;
-        let subject = match &group.aggregation {
-            Aggregation::Persons => subject,
+        let subject = match &group.group_type {
+            Ok(None) => subject,
             // The groups of a visitor are not known to the flags that others depend on.
-            Aggregation::Groups(name) if !is_parent => {
+            Ok(Some(name)) if subject.depth == 0 => {
                 let Some(found) = self.group_key(name) else { return Ok(Held::No) };
                 key = found;
-                Subject { group: Some(name), unit: &key }
+                Subject { group: Some(name), unit: &key, ..subject }
             }
-            Aggregation::Groups(_) | Aggregation::Unknown => return Ok(Held::No),
+            _ => return Ok(Held::No),
         };
-        self.context.spend(subject.unit.len() + flag.variants.len());
+        if !self.context.spend(subject.unit.len() + flag.variants.len()) {
+            return Ok(Held::No);
+        }
         let mut undecided = None;
         for condition in &group.conditions {
             match self.condition(condition, subject) {
@@ -141,9 +210,7 @@ impl<'a> Evaluation<'a> {
                 Err(error) => undecided = Some(error.after(undecided)),
             }
         }
-        if let Some(error) = undecided {
-            return Err(error);
-        }
+        undecided.map_or(Ok(()), Err)?;
         if group.share.is_some_and(|share| bucket(&[&flag.key, ".", subject.unit]) > share) {
             return Ok(Held::OutOfShare);
         }
@@ -153,33 +220,26 @@ impl<'a> Evaluation<'a> {
         })))
     }
 
-    /// Runs `inner` one level deeper. Conditions that are nested too deep are undecided.
-    fn nested(&self, inner: impl FnOnce() -> Verdict) -> Verdict {
-        let depth = self.depth.get();
-        if depth >= DEPTH_MAX || !self.context.spend(0) {
-            return Err(Undecided::AT_ONCE);
-        }
-        self.depth.set(depth + 1);
-        let verdict = inner();
-        self.depth.set(depth);
-        verdict
-    }
-
     fn condition(&self, condition: &Condition, subject: Subject<'_>) -> Verdict {
         match condition {
-            Condition::Never => Ok(false),
+            Condition::Fixed(verdict) => *verdict,
             Condition::Property(filter) => {
-                self.with_property(filter, subject, &mut |value| filter.passes(value, self.context))
+                filter.passes(&self.property(filter, subject, &mut AttributeName::Id), self.context)
             }
-            Condition::Cohort { position, is_in } => {
-                let cohort = self.rules.cohorts.get(*position).ok_or(Undecided::AT_ONCE)?;
-                Ok(self.condition(cohort, subject)? == *is_in)
-            }
-            Condition::Flag { key, value, chain } => self.nested(|| self.dependency(key, value, chain, subject)),
-            Condition::Entries { all, entries } => self.nested(|| self.entries(*all, entries, subject)),
+            Condition::Cohort(position) => match self.rules.cohorts.get(*position) {
+                Some(cohort) => self.condition(cohort, subject),
+                None => Err(Undecided::AT_ONCE),
+            },
+            Condition::Flag { key, value, chain } => self.dependency(key, value, chain, self.nested(subject)?),
+            Condition::Entries { all, entries } => self.entries(*all, entries, self.nested(subject)?),
             Condition::Not(condition) => Ok(!self.condition(condition, subject)?),
-            Condition::Undecided(undecided) => Err(*undecided),
         }
+    }
+
+    /// The subject one level deeper. Conditions that are nested too deep are undecided.
+    fn nested<'s>(&self, subject: Subject<'s>) -> Result<Subject<'s>, Undecided> {
+        let is_allowed = subject.depth < DEPTH_MAX && self.context.spend(0);
+        is_allowed.then_some(Subject { depth: subject.depth + 1, ..subject }).ok_or(Undecided::AT_ONCE)
     }
 
     /// Whether all of these conditions hold, or one of them.
@@ -192,110 +252,87 @@ impl<'a> Evaluation<'a> {
                 Err(error) => undecided = Some(error.after(undecided)),
             }
         }
-        match undecided {
-            Some(undecided) if !is_decided => Err(undecided),
-            _ => Ok(is_decided != all || entries.is_empty()),
-        }
+        undecided.filter(|_| !is_decided).map_or(Ok(is_decided != all), Err)
     }
 
-    /// Calls `each` with the property that `filter` is about.
-    fn with_property(
-        &self,
-        filter: &Filter,
-        subject: Subject<'_>,
-        each: &mut dyn FnMut(&AttributeValue<'_>) -> Verdict,
-    ) -> Verdict {
+    /// The property that `filter` is about. Its attribute may be given a `name`.
+    fn property<'s>(
+        &'s self,
+        filter: &'s Filter,
+        subject: Subject<'s>,
+        name: &'s mut AttributeName,
+    ) -> AttributeValue<'s> {
         match subject.group {
-            None if filter.key == "distinct_id" => each(&AttributeValue::Text(self.id.into())),
-            None => each(&self.context.attribute(&filter.name)),
-            Some(_) if filter.key == "$group_key" => each(&AttributeValue::Text(subject.unit.into())),
+            None if filter.key == "distinct_id" => AttributeValue::Text(self.id.into()),
+            None => self.context.attribute(&filter.name),
+            Some(_) if filter.key == "$group_key" => AttributeValue::Text(subject.unit.into()),
             Some(group) => {
-                let name = AttributeName::Named(format!("$group_properties.{group}.{}", filter.key));
-                each(&self.context.attribute(&name))
+                *name = AttributeName::Named(format!("$group_properties.{group}.{}", filter.key));
+                self.context.attribute(name)
             }
         }
     }
 
-    /// Whether the decision about the flag `key` is `expected`.
+    /// Whether the decision about the flag `key` is `expected`. The flags of `chain` are decided before.
     fn dependency(&self, key: &str, expected: &Value, chain: &[String], subject: Subject<'_>) -> Verdict {
-        let number = |key: &str| self.rules.by_key.get(key).copied();
-        if chain.is_empty() || chain.iter().any(|key| number(key).is_none()) {
-            return Err(Cause::Definition.into());
-        }
         let known = |flag: usize| self.known.borrow().iter().find(|(known, _)| *known == flag).map(|known| known.1);
-        for parent in chain.iter().filter_map(|key| number(key)) {
+        for parent in self.rules.numbers(chain).ok_or(Cause::Definition)? {
             if known(parent).is_none() {
                 self.parent(parent, subject)?;
             }
         }
-        let flag = number(key).ok_or(Cause::Definition)?;
+        let flag = *self.rules.by_key.get(key).ok_or(Cause::Definition)?;
         let outcome = known(flag).ok_or(Cause::Definition)?.ok_or(Cause::Dependency)?;
         let variant = self.rules.flags.get(flag).and_then(|flag| flag.outcomes.get(outcome)?.variant.as_deref());
-        Ok(match (variant, expected) {
-            (Some(_), Value::Bool(expected)) => *expected,
-            (Some(variant), expected) => expected.as_str() == Some(variant),
-            (None, expected) => expected.as_bool() == Some(outcome == ON),
+        Ok(match variant {
+            Some(variant) => expected.as_bool().unwrap_or(expected == variant),
+            None => expected.as_bool() == Some(outcome == ON),
         })
     }
 
-    /// Decides the flag with this number, which another one depends on.
-    fn parent(&self, number: usize, subject: Subject<'_>) -> Result<(), Undecided> {
+    /// Decides the flag with this number, which the flag of `child` depends on.
+    fn parent(&self, number: usize, child: Subject<'_>) -> Result<(), Undecided> {
         let flag = self.rules.flags.get(number).ok_or(Cause::Definition)?;
-        let decided = self.parent_outcome(flag, subject);
+        let decided = self.flag(flag, Some(child), &mut ()).map(|decided| decided.outcome);
         if !decided.is_err_and(|error| error.at_once) {
             self.known.borrow_mut().push((number, decided.ok()));
         }
         decided.map(drop).map_err(|error| Undecided { cause: Cause::Dependency, ..error })
     }
 
-    fn parent_outcome(&self, flag: &Flag, subject: Subject<'_>) -> Result<usize, Undecided> {
-        if !flag.active {
-            return Ok(OFF);
-        }
-        if flag.continuity {
-            return Err(Cause::Continuity.into());
-        }
-        let device = match flag.aggregation {
-            Aggregation::Persons if flag.by_device => Some(self.device().ok_or(Cause::Context)?),
-            _ => None,
-        };
-        let subject = Subject { unit: device.as_deref().unwrap_or(self.distinct), ..subject };
-        Ok(self.flag(flag, subject, true, &mut ())?.outcome)
+    /// The key of the visitor's group of a type.
+    fn group_key(&self, group: &str) -> Option<String> {
+        self.text(AttributeName::Named(format!("{GROUPS}{group}")))
     }
 
-    /// The id of the visitor's device.
-    pub(super) fn device(&self) -> Option<String> {
-        let name = AttributeName::Exact("$device_id".to_owned());
-        self.context.text(&name).filter(|device| !device.is_empty()).map(Cow::into_owned)
+    fn text(&self, name: AttributeName) -> Option<String> {
+        self.context.text(&name).map(|text| text.into_owned())
     }
 
     /// Whether no visitor can make every condition of `flag` decidable.
-    pub(super) fn is_undecidable(&self, flag: &Flag) -> bool {
+    fn is_undecidable(&self, flag: &Flag) -> bool {
         let mut conditions = flag.groups.iter().flat_map(|group| &group.conditions);
-        matches!(flag.aggregation, Aggregation::Unknown)
-            || conditions.any(|condition| self.is_unsupported(condition, &mut Vec::new()))
+        flag.group_type.is_err() || conditions.any(|condition| self.is_unsupported(condition, &mut Vec::new()))
     }
 
     fn is_unsupported(&self, condition: &Condition, visited: &mut Vec<usize>) -> bool {
-        self.context.spend(0);
+        let mut is_any = |conditions: &[Condition]| conditions.iter().any(|one| self.is_unsupported(one, visited));
         match condition {
-            Condition::Never => false,
-            Condition::Undecided(_) => true,
+            _ if !self.context.spend(0) => true,
+            Condition::Fixed(verdict) => verdict.is_err(),
             Condition::Property(filter) => filter.is_unusable(),
-            Condition::Flag { chain, .. } => {
-                chain.is_empty() || chain.iter().any(|key| !self.rules.by_key.contains_key(key))
-            }
-            Condition::Cohort { position, .. } if visited.contains(position) => false,
-            Condition::Cohort { position, .. } => {
+            Condition::Flag { chain, .. } => self.rules.numbers(chain).is_none(),
+            Condition::Not(condition) => is_any(std::slice::from_ref(condition)),
+            Condition::Entries { entries, .. } => is_any(entries),
+            Condition::Cohort(position) if visited.contains(position) => false,
+            Condition::Cohort(position) => {
                 visited.push(*position);
                 self.rules.cohorts.get(*position).is_none_or(|cohort| self.is_unsupported(cohort, visited))
             }
-            Condition::Not(condition) => self.is_unsupported(condition, visited),
-            Condition::Entries { entries, .. } => entries.iter().any(|entry| self.is_unsupported(entry, visited)),
         }
     }
 
-    /// Reports the result of a group of conditions.
+    /// Reports the result of a group of conditions, with the first that does not hold and the value that it saw.
     #[cfg(not(target_arch = "wasm32"))]
     fn explain(
         &self,
@@ -305,44 +342,25 @@ impl<'a> Evaluation<'a> {
         result: &Result<Held, Undecided>,
         observer: &mut dyn Observer,
     ) {
-        let (passed, detail) = match result {
-            Ok(Held::Yes(_)) => (true, String::new()),
-            Ok(Held::OutOfShare) => (false, format!(": outside the share of {}", group.share.unwrap_or_default())),
-            Ok(Held::No) => (false, format!(": {}", self.failed(group, subject))),
-            Err(error) => (false, format!(": {}; {}", self.failed(group, subject), error.cause.name())),
+        let failed = || match group.conditions.iter().find(|one| self.condition(one, subject) != Ok(true)) {
+            None => "about groups that the visitor is not in".to_owned(),
+            Some(Condition::Property(filter)) => {
+                let value = shown(&self.property(filter, subject, &mut AttributeName::Id));
+                format!("{} is {value}, expected {}", filter.key, filter.shown)
+            }
+            Some(Condition::Flag { key, value, .. }) => format!("the flag {key:?} is not {value}"),
+            Some(Condition::Fixed(Ok(_))) => "never".to_owned(),
+            Some(_) => "the cohort".to_owned(),
         };
-        observer.check("group", passed, format_args!("groups[{position}]{detail}"));
+        let detail = match result {
+            Ok(Held::Yes(_)) => String::new(),
+            Ok(Held::OutOfShare) => format!(": outside the share of {}", group.share.unwrap_or_default()),
+            Ok(Held::No) => format!(": {}", failed()),
+            Err(error) => format!(": {}; {}", failed(), error.cause.name()),
+        };
+        observer.check("group", matches!(result, Ok(Held::Yes(_))), format_args!("groups[{position}]{detail}"));
     }
 
     #[cfg(target_arch = "wasm32")]
     fn explain(&self, _: usize, _: &Group, _: Subject<'_>, _: &Result<Held, Undecided>, _: &mut dyn Observer) {}
-
-    /// The first condition that does not hold, with the value that it saw.
-    #[cfg(not(target_arch = "wasm32"))]
-    fn failed(&self, group: &Group, subject: Subject<'_>) -> String {
-        let mut conditions = group.conditions.iter();
-        let failed = conditions.find(|condition| !matches!(self.condition(condition, subject), Ok(true)));
-        let Some(failed) = failed else { return "about groups that the visitor is not in".to_owned() };
-        match failed {
-            Condition::Property(filter) => {
-                let mut value = String::new();
-                let _ = self.with_property(filter, subject, &mut |found| {
-                    value = shown(found);
-                    Ok(true)
-                });
-                format!("{} is {value}, expected {}", filter.key, filter.shown)
-            }
-            Condition::Flag { key, value, .. } => format!("the flag {key:?} is not {value}"),
-            Condition::Never => "never".to_owned(),
-            _ => "the cohort".to_owned(),
-        }
-    }
-}
-
-/// The result of a group of conditions.
-enum Held {
-    /// The outcome.
-    Yes(usize),
-    No,
-    OutOfShare,
 }

@@ -17,14 +17,12 @@
 //! | `pattern` | their regular expressions |
 //! | `rules` | the compiled flags and cohorts |
 //! | `verdict` | the results of requirements |
-//! | `evaluate` | the decisions about flags |
-//! | `evaluation` | the filters of one visitor |
+//! | `evaluation` | the decisions about flags |
 //! | `capture` | the events |
 
 mod capture;
 mod compile;
 mod date;
-mod evaluate;
 mod evaluation;
 mod filter;
 mod format;

@@ -21,7 +21,7 @@ impl Cause {
 }
 
 /// No decision.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Undecided {
     pub(super) cause: Cause,
     /// Whether no later group of conditions counts.
