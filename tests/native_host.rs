@@ -8,7 +8,7 @@
 use edgesplit_testkit::envoy::Directory;
 use edgesplit_testkit::native_process::compile;
 use edgesplit_testkit::{installed, root};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::process::Command;
 
 /// Memory that a million requests may add after the first million, by when the memory of exposures and the outbox are full.
@@ -19,16 +19,9 @@ const GROWTH_KB_MAX: u64 = 512;
 fn run(wrapper: &[&str], extent: [u64; 3]) -> String {
     let folder = Directory::new().unwrap();
     let (host, plugin) = (compile("stress", &folder), folder.file("plugin.json"));
-    let configuration = json!({
-        "experiments": {"cluster": "experiments", "refresh": "1s"},
-        "visitor": {"id": [{"header": "x-user-id"}, {"cookie": "uid"}], "mint": {"cookie": "ab_visitor"},
-                    "attributes": {"country": "header.x-country"}},
-        "request": {"sticky": {}},
-        "events": {"cluster": "collector", "batch": {"max_age": "100ms"},
-                   "outbox": {"max_bytes": 1 << 20, "spool": folder.file("spool")},
-                   "dedupe": {"max_entries": 20_000},
-                   "retry": {"backoff_min": "100ms", "backoff_max": "1s"}},
-    });
+    let text = std::fs::read(root().join("tests/native_host/plugin.json")).unwrap();
+    let mut configuration: Value = serde_json::from_slice(&text).unwrap();
+    configuration["events"]["outbox"]["spool"] = json!(folder.file("spool"));
     std::fs::write(&plugin, configuration.to_string()).unwrap();
     let module = std::env::var("EDGESPLIT_MODULE").unwrap_or_else(|_| "dist/libedgesplit.so".to_owned());
     // `env` runs the host as it is.

@@ -1,6 +1,6 @@
 // Drives the native module's hooks with requests of many visitors, hostile ones among them, from several threads, in a host that
 // stands in for Envoy (envoy.h). tests/native_host.rs runs it, with valgrind too: every text of the host's is a block of its own
-// and is freed as soon as Envoy's rules allow it.
+// and is freed as soon as Envoy's rules allow it. `make build` counts the branches of these requests (xtask/src/native.rs).
 //
 //     stress MODULE PLUGIN EXPERIMENTS REQUESTS ROUNDS SECONDS
 //
@@ -90,13 +90,23 @@ static void request(Stream *stream, unsigned *seed, unsigned number) {
   static const char *const PATHS[] = {"/checkout?ref=1", "/", "/api/orders", "/shop/1?a=%2&b", "//..%2f/checkout"};
   Map *map = &stream->request;
   char cookie[96], id[32];
-  snprintf(cookie, sizeof cookie, "session=8f14e45f; uid=visitor-%d; theme=dark", rand_r(seed) % VISITORS);
-  snprintf(id, sizeof id, "visitor-%d", rand_r(seed) % VISITORS);
+  // A visitor sends a few requests, one after the other.
+  unsigned long visitor = __atomic_load_n(&streams, __ATOMIC_RELAXED) / 10 % VISITORS;
+  snprintf(cookie, sizeof cookie, "session=8f14e45f; uid=visitor-%lu; theme=dark", visitor);
+  snprintf(id, sizeof id, "user-%lu", visitor);
   header(map, ":method", number % 7 ? "GET" : "POST");
   header(map, ":path", PATHS[number % 5]);
   header(map, ":authority", "shop.example");
   header(map, ":scheme", "https");
   header(map, "user-agent", number % 11 ? "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Firefox/145.0" : "Googlebot/2.1");
+  header(map, "accept", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8");
+  header(map, "accept-language", "en-US,en;q=0.5");
+  header(map, "accept-encoding", "gzip, deflate, br, zstd");
+  header(map, "referer", "https://shop.example/");
+  header(map, "upgrade-insecure-requests", "1");
+  header(map, "sec-fetch-dest", "document");
+  header(map, "sec-fetch-mode", "navigate");
+  header(map, "x-request-id", "c2f0e1a0-7d0b-4a39-9f5e-5a2b6b1d6f3a");
   header(map, "cookie", cookie);
   if (number % 3) header(map, "x-user-id", id);
   if (number % 5 == 0) header(map, "x-ab-assignments", "forged=yes"), header(map, "x_ab_cache_key", "forged");
@@ -118,6 +128,9 @@ static void *work(void *argument) {
     if (!is_stopped && number % 23) {
       stream.status = number % 29 ? 200 : 503;
       header(&stream.response, ":status", number % 29 ? "200" : "503");
+      header(&stream.response, "content-type", "text/html");
+      header(&stream.response, "date", "Sat, 28 Nov 2026 00:00:00 GMT");
+      header(&stream.response, "server", "envoy");
       header(&stream.response, "cache-control", "public, max-age=60");
       response_headers(&stream, stream.filter, false);
     }
