@@ -18,7 +18,7 @@
 //! | [`effect_policy`] | the effects that experiments may have |
 //! | [`document`](mod@document) | documents that people write: declared objects, their readers and schemas |
 //! | [`diagnostics`] | problems in a document, with their paths |
-//! | `digest`, `semver`, `moment`, `re2` | digests, semantic versions, times and patterns that several vendors use |
+//! | `digest`, `semver`, `moment`, `re2`, `portable_re` | digests, semantic versions, times and patterns that several vendors use |
 //!
 //! Vendors' formats have no routes and no baselines. The plugin configuration has them, as
 //! [`FlagRoute`]s.
@@ -43,6 +43,7 @@ mod metered;
 pub mod moment;
 pub mod native;
 pub mod optimizely;
+mod portable_re;
 pub mod posthog;
 mod re2;
 mod reading;

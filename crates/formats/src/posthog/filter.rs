@@ -1,17 +1,18 @@
 //! Filters on a property, as PostHog's SDK for Python compares values.
 
 use super::date::{self, Bound};
-use super::pattern::Pattern;
 use super::verdict::{Cause, Verdict};
-use crate::conditions::{SavedGroups, order};
+use crate::conditions::{PatternError, SavedGroups, order};
 use crate::diagnostics::{Node, found};
 use crate::metered::Metered;
+use crate::portable_re::Translation;
 use crate::scope::Scope;
 use crate::semver;
 use crate::shape::text;
 use edgesplit_engine::attribute::{AttributeName, AttributeValue};
 use edgesplit_engine::condition::Accepts;
 use edgesplit_engine::condition::value::{JsValue, ValueSet, lower_case};
+use js_regex::{CompileError, JsRegex};
 use serde_json::Value;
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -39,7 +40,7 @@ enum Test {
     /// A part of the text, without the case of ASCII's letters.
     Part(fn(&str, &str) -> bool, String),
     /// None if the pattern is invalid: nothing passes then, not even if it is negated.
-    Pattern(Option<Pattern>),
+    Pattern(Option<(JsRegex, Translation)>),
     Number(Accepts, f64),
     Date(Accepts, Bound),
     /// A version whose first numbers, as many as this, are the same.
@@ -98,7 +99,13 @@ impl Filter {
             Test::Texts(texts) => texts.intersects(JsValue::Text(&text())),
             Test::Part(is_part, part) => is_part(&text().to_ascii_lowercase(), part),
             Test::Pattern(None) => return Ok(false),
-            Test::Pattern(Some(pattern)) => pattern.matches(&text(), context)?,
+            Test::Pattern(Some((regex, translation))) => {
+                let text = text();
+                if !translation.supports(&text) {
+                    return Err(Cause::Definition.into());
+                }
+                context.within(regex.is_match(&text, context.visitor.steps))
+            }
             Test::Number(accepts, bound) => {
                 finite(value).and_then(|number| number.partial_cmp(bound)).is_some_and(accepts)
             }
@@ -148,7 +155,14 @@ fn test(
         "icontains" | "not_icontains" => part(|text, part| text.contains(part)),
         "starts_with" | "not_starts_with" => part(|text, part| text.starts_with(part)),
         "ends_with" | "not_ends_with" => part(|text, part| text.ends_with(part)),
-        "regex" | "not_regex" => Test::Pattern(Pattern::compile(&text(), patterns).map_err(|_| invalid)?),
+        "regex" | "not_regex" => {
+            let mut translation = Translation::new(&text()).ok_or(invalid)?;
+            match patterns.pattern(&std::mem::take(&mut translation.pattern), false) {
+                Ok(regex) => Test::Pattern(Some((regex, translation))),
+                Err(PatternError::Compile(CompileError::Invalid(_))) => Test::Pattern(None),
+                Err(_) => return Err(invalid),
+            }
+        }
         "is_date_before" => date(Ordering::is_lt)?,
         "is_date_after" => date(Ordering::is_gt)?,
         _ => match (operator.strip_prefix("semver_"), order(&ORDERS[..4], operator)) {

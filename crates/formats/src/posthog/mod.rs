@@ -14,7 +14,6 @@
 //! | `compile` | flags and cohorts |
 //! | `filter` | filters on properties, and their values |
 //! | `date` | their dates |
-//! | `pattern` | their regular expressions |
 //! | `rules` | the compiled flags and cohorts |
 //! | `verdict` | the results of requirements |
 //! | `evaluation` | the decisions about flags |
@@ -26,7 +25,6 @@ mod date;
 mod evaluation;
 mod filter;
 mod format;
-mod pattern;
 mod rules;
 mod verdict;
 
