@@ -29,18 +29,21 @@ pub(crate) trait FlagReader: Send {
         None
     }
 
-    /// Compiles the flag at `node`, and stores it. Adds the bytes of other parts of the config that it read to `bytes`.
-    fn read(
-        &mut self,
-        scope: &mut Scope<'_>,
-        config: Node<'_>,
-        node: Node<'_>,
-        key: &str,
-        bytes: &mut usize,
-    ) -> Result<&[Outcome], Unread>;
+    /// Compiles a flag, and stores it.
+    fn read(&mut self, element: &mut Element<'_, '_>) -> Result<&[Outcome], Unread>;
 
     /// The revision of the payload, its evaluator, and the entries that only its compilation needed.
     fn finish(self: Box<Self>) -> (Option<String>, Box<dyn FlagEvaluator>, Leftovers);
+}
+
+/// A flag that is being compiled.
+pub(crate) struct Element<'a, 'g> {
+    pub(crate) scope: Scope<'g>,
+    pub(crate) config: Node<'a>,
+    pub(crate) node: Node<'a>,
+    pub(crate) key: &'a str,
+    /// The bytes of the config that were read for it.
+    pub(crate) bytes: usize,
 }
 
 /// The reason why a flag is not stored.
@@ -142,9 +145,12 @@ impl FlagSteps {
         if flags.is_object() && !(1..=KEY_BYTES_MAX).contains(&key.len()) {
             scope.problems.error(&path, format!("expected a key of 1 to {KEY_BYTES_MAX} bytes"));
         }
-        let mut bytes = size(value);
         let mut next = Stage::Flag(position + 1);
-        match self.reader.read(&mut scope, config, Node { value, path: &path }, &key, &mut bytes) {
+        let node = Node { value, path: &path };
+        let mut element = Element { scope, config, node, key: &key, bytes: size(value) };
+        let result = self.reader.read(&mut element);
+        let Element { scope, mut bytes, .. } = element;
+        match result {
             Ok(outcomes) => {
                 let number = self.count;
                 self.count += 1;

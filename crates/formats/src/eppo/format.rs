@@ -6,10 +6,9 @@ use super::flag::Flag;
 use crate::attribute_use::{AttributeUse, elements, of_member};
 use crate::diagnostics::{Node, Problems};
 use crate::events::EventWire;
-use crate::flag_steps::{FlagReader, FlagSteps, Unread};
+use crate::flag_steps::{Element, FlagReader, FlagSteps, Unread};
 use crate::format::{Format, Options};
 use crate::report::{report, report_limit};
-use crate::scope::Scope;
 use crate::stepwise::{CONFIG_OUTCOME_BYTES_MAX, Leftovers, Steps};
 use edgesplit_engine::condition::flag_steps;
 use edgesplit_engine::flag::{FlagEvaluator, FlagSink, FlagVisitor, Outcome};
@@ -86,16 +85,10 @@ impl FlagReader for PayloadReader {
         self.payload.is_datadog |= flag.is_object() && flag.get("totalShards").is_none();
     }
 
-    fn read(
-        &mut self,
-        scope: &mut Scope<'_>,
-        _config: Node<'_>,
-        node: Node<'_>,
-        key: &str,
-        _bytes: &mut usize,
-    ) -> Result<&[Outcome], Unread> {
+    fn read(&mut self, element: &mut Element<'_, '_>) -> Result<&[Outcome], Unread> {
+        let Element { scope, node, key, .. } = element;
         let reader = Reader::new(self.payload.is_datadog, &mut self.outcome_bytes_left);
-        self.payload.flags.push(reader.flag(scope, node, key).ok_or(Unread::Disabled)?);
+        self.payload.flags.push(reader.flag(scope, *node, key).ok_or(Unread::Disabled)?);
         Ok(self.payload.flags.last().map_or(&[], |flag| &flag.outcomes))
     }
 

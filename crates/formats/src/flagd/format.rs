@@ -5,11 +5,11 @@ use super::logic::{Evaluators, Logic, Reader};
 #[cfg(not(target_arch = "wasm32"))]
 use crate::attribute_use::AttributeUse;
 use crate::diagnostics::{Node, Problems};
-use crate::flag_steps::{FlagReader, FlagSteps, Unread};
+use crate::flag_steps::{Element, FlagReader, FlagSteps, Unread};
 use crate::format::{Format, Options};
 use crate::metered::Metered;
 use crate::report::{report, report_limit};
-use crate::scope::{Scope, text};
+use crate::scope::text;
 use crate::stepwise::{Leftovers, Steps};
 #[cfg(not(target_arch = "wasm32"))]
 use edgesplit_engine::attribute::AttributeName;
@@ -119,13 +119,9 @@ impl DefinitionReader {
         FlagSteps::begin(Box::new(DefinitionReader { definitions, evaluators, is_refused: false }), options)
     }
 
-    fn flag(
-        &mut self,
-        scope: &mut Scope<'_>,
-        config: Node<'_>,
-        (node, key): (Node<'_>, &str),
-        bytes: &mut usize,
-    ) -> Option<Flag> {
+    fn flag(&mut self, element: &mut Element<'_, '_>) -> Option<Flag> {
+        let Element { scope, config, node, key, bytes } = element;
+        let (root, node) = (*config, *node);
         node.object(&mut scope.problems)?;
         let state = scope.required_text(node, "state")?;
         if state != "ENABLED" && state != "DISABLED" {
@@ -155,7 +151,7 @@ impl DefinitionReader {
                 Some(members) if members.is_empty() => return None,
                 Some(_) => {
                     let (evaluators, problems) = (&mut self.evaluators, &mut scope.problems);
-                    let mut reader = Reader { root: config, evaluators, problems, bytes: 0, depth: 0 };
+                    let mut reader = Reader { root, evaluators, problems, bytes: 0, depth: 0 };
                     let logic = reader.read_whole(node);
                     *bytes += reader.bytes;
                     logic
@@ -172,7 +168,7 @@ impl DefinitionReader {
             outcomes.extend(variants.collect::<Vec<_>>());
         }
         let is_enabled = state == "ENABLED";
-        let flag = Flag { key: key.to_owned(), is_enabled, targeting, names, default, outcomes };
+        let flag = Flag { key: (*key).to_owned(), is_enabled, targeting, names, default, outcomes };
         Some(flag).filter(|_| !scope.is_disabled())
     }
 }
@@ -183,15 +179,8 @@ impl FlagReader for DefinitionReader {
         true
     }
 
-    fn read(
-        &mut self,
-        scope: &mut Scope<'_>,
-        config: Node<'_>,
-        node: Node<'_>,
-        key: &str,
-        bytes: &mut usize,
-    ) -> Result<&[Outcome], Unread> {
-        match self.flag(scope, config, (node, key), bytes) {
+    fn read(&mut self, element: &mut Element<'_, '_>) -> Result<&[Outcome], Unread> {
+        match self.flag(element) {
             Some(flag) => self.definitions.flags.push(flag),
             None if self.is_refused => return Err(Unread::Refused),
             None => return Err(Unread::Disabled),

@@ -15,13 +15,18 @@ use std::collections::{HashMap, HashSet};
 
 /// Compiles a flag or a cohort.
 pub(super) struct Compiler<'a, 'g> {
-    /// The payload.
     pub(super) payload: &'a Value,
-    /// The ids of its cohorts, in order.
-    pub(super) cohort_ids: &'a [String],
-    /// The keys of its flags.
-    pub(super) keys: &'a HashSet<String>,
+    pub(super) names: &'a Names,
     pub(super) scope: &'a mut Scope<'g>,
+}
+
+/// The names that conditions refer to.
+#[derive(Default)]
+pub(super) struct Names {
+    /// The keys of the flags.
+    pub(super) flags: HashSet<String>,
+    /// The ids of the cohorts, in order.
+    pub(super) cohorts: Vec<String>,
 }
 
 const FLAG: Shape = Shape::Object(&[
@@ -156,7 +161,7 @@ impl Compiler<'_, '_> {
     fn cohort(&mut self, node: Node<'_>) -> Condition {
         let problems = &mut self.scope.problems;
         let value = node.value.get("value").unwrap_or(&Value::Null);
-        let position = self.cohort_ids.binary_search_by(|id| id.as_str().cmp(&plain_text(value)));
+        let position = self.names.cohorts.binary_search_by(|id| id.as_str().cmp(&plain_text(value)));
         if position.is_err() {
             problems.error(&node.path.field("value"), format!("there is no cohort {value}: the flag is undecided"));
         }
@@ -185,7 +190,7 @@ impl Compiler<'_, '_> {
         if chain.is_empty() {
             problems.error(&path, "expected a list of flags: the flag is undecided");
         }
-        for (index, key) in chain.iter().enumerate().filter(|(_, key)| !self.keys.contains(*key)) {
+        for (index, key) in chain.iter().enumerate().filter(|(_, key)| !self.names.flags.contains(*key)) {
             problems.error(&path.index(index), format!("there is no flag {key:?}: the flag is undecided"));
         }
         Condition::Flag { key: key.to_owned(), value: value.clone(), chain }

@@ -10,6 +10,7 @@ use crate::report::shown;
 use crate::report::{report, report_limit};
 use edgesplit_engine::attribute::{AttributeName, AttributeValue, Attributes};
 use edgesplit_engine::condition::CONDITION_DEPTH_MAX;
+use edgesplit_engine::condition::value::JsValue;
 use edgesplit_engine::flag::{FlagEvaluator, FlagSink, FlagVisitor, Outcome};
 use edgesplit_engine::free::free_from;
 use edgesplit_engine::observer::{IS_OBSERVABLE, Observer};
@@ -182,8 +183,7 @@ impl Evaluation<'_> {
         }
         match self.context.attribute(&AttributeName::Exact(format!("$feature_enrollment/{}", flag.key))) {
             AttributeValue::Missing => Err(Cause::Context.into()),
-            AttributeValue::Text(text) => Ok(text == "true"),
-            AttributeValue::Json(value) => Ok(*value == true || value == "true"),
+            actual => Ok(matches!(JsValue::of(&actual), JsValue::Bool(true) | JsValue::Text("true"))),
         }
     }
 

@@ -1,19 +1,18 @@
 //! PostHog in the table of formats.
 
-use super::compile::Compiler;
+use super::compile::{Compiler, Names};
 use super::rules::Rules;
 #[cfg(not(target_arch = "wasm32"))]
 use crate::attribute_use::{self, AttributeUse};
 use crate::diagnostics::{Node, Problems};
 use crate::events::EventWire;
-use crate::flag_steps::{FlagReader, FlagSteps, Unread};
+use crate::flag_steps::{Element, FlagReader, FlagSteps, Unread};
 use crate::format::{Format, Options};
 use crate::scope::Scope;
 use crate::shape::{self, Shape, text};
 use crate::stepwise::{KEYS_PER_STEP, Leftovers, Steps, size};
 use edgesplit_engine::flag::{FlagEvaluator, Outcome};
 use serde_json::Value;
-use std::collections::HashSet;
 
 /// PostHog's definitions for local evaluation.
 #[derive(Debug)]
@@ -67,20 +66,11 @@ impl Format for PostHog {
 #[derive(Default)]
 struct PayloadReader {
     rules: Rules,
-    /// The keys of the flags.
-    keys: HashSet<String>,
-    /// The ids of the cohorts, in order.
-    cohort_ids: Vec<String>,
+    names: Names,
 }
 
 const PAYLOAD: Shape =
     Shape::Object(&[("group_type_mapping", false, Shape::Object(&[])), ("cohorts", false, Shape::Object(&[]))]);
-
-impl PayloadReader {
-    fn compiler<'a, 'g>(&'a self, config: Node<'a>, scope: &'a mut Scope<'g>) -> Compiler<'a, 'g> {
-        Compiler { payload: config.value, cohort_ids: &self.cohort_ids, keys: &self.keys, scope }
-    }
-}
 
 impl FlagReader for PayloadReader {
     fn has_list(&self) -> bool {
@@ -98,40 +88,36 @@ impl FlagReader for PayloadReader {
     }
 
     fn see(&mut self, flag: &Value) {
-        self.keys.extend(text(flag, "key").map(str::to_owned));
+        self.names.flags.extend(text(flag, "key").map(str::to_owned));
     }
 
     fn read_part(&mut self, scope: &mut Scope<'_>, config: Node<'_>) -> Option<usize> {
         let cohorts = config.value.get("cohorts")?.as_object()?;
-        let listed = self.cohort_ids.len();
+        let listed = self.names.cohorts.len();
         if listed < cohorts.len() {
-            self.cohort_ids.extend(cohorts.keys().skip(listed).take(KEYS_PER_STEP).cloned());
+            self.names.cohorts.extend(cohorts.keys().skip(listed).take(KEYS_PER_STEP).cloned());
             // The earlier ones are stepped over.
             return Some(listed / 8 + KEYS_PER_STEP);
         }
-        let id = self.cohort_ids.get(self.rules.cohorts.len())?;
+        let id = self.names.cohorts.get(self.rules.cohorts.len())?;
         let (value, list) = (cohorts.get(id)?, config.path.field("cohorts"));
-        let cohort = self.compiler(config, scope).tree(Node { value, path: &list.field(id) }, 0);
+        let mut compiler = Compiler { payload: config.value, names: &self.names, scope };
+        let cohort = compiler.tree(Node { value, path: &list.field(id) }, 0);
         self.rules.cohorts.push(cohort);
         Some(size(value))
     }
 
-    fn read(
-        &mut self,
-        scope: &mut Scope<'_>,
-        config: Node<'_>,
-        node: Node<'_>,
-        key: &str,
-        _bytes: &mut usize,
-    ) -> Result<&[Outcome], Unread> {
-        let flag = self.compiler(config, scope).flag(node).ok_or(Unread::Disabled)?;
-        self.rules.by_key.insert(key.to_owned(), self.rules.flags.len());
+    fn read(&mut self, element: &mut Element<'_, '_>) -> Result<&[Outcome], Unread> {
+        let Element { scope, config, node, .. } = element;
+        let mut compiler = Compiler { payload: config.value, names: &self.names, scope };
+        let flag = compiler.flag(*node).ok_or(Unread::Disabled)?;
+        self.rules.by_key.insert(flag.key.clone(), self.rules.flags.len());
         self.rules.flags.push(flag);
         Ok(self.rules.flags.last().map_or(&[], |flag| &flag.outcomes))
     }
 
     fn finish(self: Box<Self>) -> (Option<String>, Box<dyn FlagEvaluator>, Leftovers) {
-        let texts = self.keys.into_iter().chain(self.cohort_ids);
+        let texts = self.names.flags.into_iter().chain(self.names.cohorts);
         (None, Box::new(self.rules), Leftovers::new(texts.map(drop)))
     }
 }
