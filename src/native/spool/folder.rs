@@ -32,6 +32,8 @@ pub(super) struct Folder {
     own: String,
     /// The lock on it, once it exists.
     own_lock: Option<File>,
+    /// Whether its name is on disk.
+    is_own_synced: bool,
     /// The folders of processes that ended, with the locks on them.
     claimed: BTreeMap<String, File>,
     /// Folders of live processes that were counted.
@@ -41,7 +43,7 @@ pub(super) struct Folder {
 impl Folder {
     /// The folder at `root` for the process called `own`. It is created with the first batch.
     pub(super) fn new(root: PathBuf, own: String) -> Folder {
-        Folder { root, own, own_lock: None, claimed: BTreeMap::new(), counted: HashSet::new() }
+        Folder { root, own, own_lock: None, is_own_synced: false, claimed: BTreeMap::new(), counted: HashSet::new() }
     }
 
     fn create_root(&self) -> Result<(), FileError> {
@@ -53,15 +55,18 @@ impl Folder {
     fn create_own(&mut self) -> Result<(), FileError> {
         self.create_root()?;
         let (hidden, folder) = (self.root.join(format!(".{}", self.own)), self.root.join(&self.own));
-        let create = || -> Result<File, Error> {
-            DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(&hidden)?;
-            let lock = open_lock(&hidden)?;
-            lock.try_lock()?;
-            fs::rename(&hidden, &folder)?;
-            sync_folder(&self.root)?;
-            Ok(lock)
+        let mut create = || -> Result<(), Error> {
+            if self.own_lock.is_none() {
+                DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(&hidden)?;
+                let lock = open_lock(&hidden)?;
+                lock.try_lock()?;
+                fs::rename(&hidden, &folder)?;
+                self.own_lock = Some(lock);
+            }
+            sync_folder(&self.root)
         };
-        self.own_lock = Some(create().map_err(|error| failed("create", &folder, &error))?);
+        create().map_err(|error| failed("create", &folder, &error))?;
+        self.is_own_synced = true;
         Ok(())
     }
 
@@ -148,13 +153,13 @@ impl Files for Folder {
 
     fn write(&mut self, name: &str, at: u64, bytes: &[u8]) -> Result<(), FileError> {
         let is_own = name.split('/').next() == Some(&self.own);
-        if is_own && self.own_lock.is_none() {
+        if is_own && !self.is_own_synced {
             self.create_own()?;
         }
         self.write_file(name, at, bytes).map_err(|error| {
             if is_own && error.kind() == ErrorKind::NotFound && !self.root.join(&self.own).exists() {
                 // It was removed: the next write creates it again.
-                self.own_lock = None;
+                (self.own_lock, self.is_own_synced) = (None, false);
             }
             failed("write", &self.root.join(name), &error)
         })
