@@ -1,7 +1,7 @@
 //! From the disk into the outbox: the batches of processes that ended.
 
 use super::{
-    CLAIM_EVERY_MS, Contents, FileErrorKind, Filed, Files, Spool, Spooled, TAKE_INS_PER_COMMIT_MAX, Values,
+    CLAIM_EVERY_MS, Contents, FileError, FileErrorKind, Filed, Files, Spool, Spooled, TAKE_INS_PER_COMMIT_MAX, Values,
     WAITING_FILES_MAX, read,
 };
 use crate::events::outbox::{BatchHeader, Lease, Outbox, SendPolicy, Settlement};
@@ -36,7 +36,7 @@ impl<F: Files> Spool<F> {
         while new < TAKE_INS_PER_COMMIT_MAX
             && let Some(name) = self.waiting.pop_front()
         {
-            match self.files.read(&name).map(|bytes| self.take_in_file(values, &name, &bytes, now_ms)) {
+            match self.files.read(&name).and_then(|bytes| self.take_in_file(values, &name, &bytes, now_ms)) {
                 Ok(TakenIn::Yes) => new += 1,
                 Ok(TakenIn::Settled) => {}
                 Ok(TakenIn::NotNow) => {
@@ -72,43 +72,47 @@ impl<F: Files> Spool<F> {
         });
     }
 
-    fn take_in_file(&mut self, values: &impl Values, name: &str, bytes: &[u8], now_ms: i64) -> TakenIn {
+    /// Takes in one file.
+    ///
+    /// # Errors
+    /// It needs no more work, and could not be removed.
+    fn take_in_file(
+        &mut self,
+        values: &impl Values,
+        name: &str,
+        bytes: &[u8],
+        now_ms: i64,
+    ) -> Result<TakenIn, FileError> {
         let (batch, len) = match read(bytes) {
             Contents::Foreign => {
                 self.counts.version += 1;
                 self.problem = Some(format!("{name} has another version, and is left alone"));
-                return TakenIn::Settled;
+                return Ok(TakenIn::Settled);
             }
             Contents::Nothing => {
+                self.files.remove(&[name.to_owned()])?;
                 self.counts.torn += 1;
-                self.remove(name, now_ms);
-                return TakenIn::Settled;
+                return Ok(TakenIn::Settled);
             }
             Contents::Batch { batch, len } => (batch, len),
         };
         if left(&batch) == 0 || self.filed.contains_key(&batch.events.id) {
             // It was settled, or this process has a file of it.
-            self.remove(name, now_ms);
-            return TakenIn::Settled;
+            self.files.remove(&[name.to_owned()])?;
+            return Ok(TakenIn::Settled);
         }
         if batch.events.bytes() > self.limits.max_bytes {
             self.counts.full += 1;
             self.problem = Some(format!("{name} is larger than events.outbox.max_bytes, and is left alone"));
-            return TakenIn::Settled;
+            return Ok(TakenIn::Settled);
         }
-        let Some(is_new) = self.put(values, &batch, now_ms) else { return TakenIn::NotNow };
+        let Some(is_new) = self.put(values, &batch, now_ms) else { return Ok(TakenIn::NotNow) };
         self.counts.recovered_events += if is_new { u64::from(left(&batch)) } else { 0 };
         self.counts.torn += u64::from(len < bytes.len() as u64);
         let Spooled { next, part_max, events, .. } = *batch;
         let filed = Filed { name: name.to_owned(), len, events: events.len() as u32, next, part_max };
         self.filed.insert(events.id, filed);
-        if is_new { TakenIn::Yes } else { TakenIn::Settled }
-    }
-
-    fn remove(&mut self, name: &str, now_ms: i64) {
-        if let Err(error) = self.files.remove(&[name.to_owned()]) {
-            self.fail(error, now_ms);
-        }
+        Ok(if is_new { TakenIn::Yes } else { TakenIn::Settled })
     }
 
     /// Puts a batch into the outbox by the steps that a VM takes for a fresh one. False if it was there: this process had a
