@@ -87,13 +87,10 @@ tests/conformance/venv: tests/conformance/requirements.txt
 tests/conformance/node_modules: tests/conformance/package-lock.json
 	npm ci --prefix tests/conformance --ignore-scripts --no-audit --no-fund --silent
 
-sim: ## simulate faults: SEEDS=1000 from START=1, or SEED=4711 step by step
+sim: $(if $(filter native,$(MODULE)),native-module) $(if $(filter wasm,$(MODULE)),module) ## simulate faults: SEEDS=1000 from START=1, or SEED=4711 step by step, also of the built module (MODULE=wasm, MODULE=native)
 	SEEDS=$(or $(SEEDS),1000) $(SIMULATE)
 
-sim-module: build ## simulate faults with the built module: SEEDS=300 from START=1, or SEED=4711 step by step
-	MODULE=1 SEEDS=$(or $(SEEDS),300) $(SIMULATE)
-
-sim-mutants: ## plant bugs, and check that the simulation finds each
+sim-mutants: native-module ## plant bugs, and check that the simulation finds each
 	MUTANTS=1 $(SIMULATE)
 
 memcheck: build ## check the native module's memory in a host of its own: a million requests, and SECONDS=600 under valgrind

@@ -10,7 +10,7 @@ use edgesplit_testkit::envoy::Directory;
 use edgesplit_testkit::module::recording_host::RecordingHost;
 use edgesplit_testkit::module::{Compiled, ModuleVm, Work};
 use edgesplit_testkit::module_under_test::native_module;
-use edgesplit_testkit::native_process::{NativeProcess, StepCost, compile};
+use edgesplit_testkit::native_process::{NativeProcess, StepCost, compile, lines};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -119,21 +119,22 @@ fn native_cost(
     path: &str,
     cookie: &dyn Fn(u32) -> String,
 ) -> BTreeMap<String, Value> {
-    let mut process = NativeProcess::start(&modules.player, &modules.native);
-    process.configure(plugin.to_string().as_bytes()).unwrap();
-    let one = |process: &mut NativeProcess, number: u32| {
-        let (stream, worker) = (u64::from(number), 0);
-        let request = process.request(stream, worker, &request(path, &cookie(number))).unwrap();
-        [request, process.response(stream, &response()).unwrap()]
+    let mut process = NativeProcess::start(&modules.player, &modules.native, 1, 1);
+    let mut play = |command: &str, numbers: &[u64], text: &[u8]| {
+        // Every call of a service starts, as number 1.
+        process.play(command, numbers, text, &mut |_| 1).unwrap()
     };
-    for number in 2..WARM_UP {
-        one(&mut process, number);
+    play("config", &[0], plugin.to_string().as_bytes());
+    let mut phases = Vec::new();
+    for number in 2..=WARM_UP {
+        if number == WARM_UP {
+            play("tick", &[0], b"");
+        }
+        let request = play("request", &[0, number.into(), 0], &lines(&request(path, &cookie(number))));
+        phases = vec![request, play("response", &[0, number.into(), 200], &lines(&response()))];
     }
-    process.tick().unwrap();
     let mut figures = BTreeMap::new();
-    for (phase, StepCost { host_calls, allocations }) in
-        ["request", "response"].into_iter().zip(one(&mut process, WARM_UP))
-    {
+    for (phase, StepCost { host_calls, allocations }) in ["request", "response"].into_iter().zip(phases) {
         figures.insert(format!("native.{phase}.host_calls"), json!(host_calls));
         figures.insert(format!("native.{phase}.allocations"), json!(allocations));
     }

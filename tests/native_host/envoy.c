@@ -163,27 +163,25 @@ LENT(int, http_filter_config_define_gauge)(Config *config, Bytes name, Bytes *la
   (void)config;
   return define(name, labels, count, id);
 }
-static int change(size_t id, Bytes *values, size_t count, uint64_t by, bool is_gauge) {
+static int change(Config *config, size_t id, Bytes *values, size_t count, uint64_t by, bool is_gauge) {
   lent_calls++;
   for (size_t at = 0; at < count; at++) touch(values[at]);
-  on_metric(id, values, count, by, is_gauge);
+  on_metric(config, id, values, count, by, is_gauge);
   return 0;
 }
 LENT(int, http_filter_increment_counter)(void *stream, size_t id, Bytes *values, size_t count, uint64_t by) {
   (void)stream;
-  return change(id, values, count, by, false);
+  return change(NULL, id, values, count, by, false);
 }
 LENT(int, http_filter_set_gauge)(void *stream, size_t id, Bytes *values, size_t count, uint64_t value) {
   (void)stream;
-  return change(id, values, count, value, true);
+  return change(NULL, id, values, count, value, true);
 }
-LENT(int, http_filter_config_increment_counter)(void *config, size_t id, Bytes *values, size_t count, uint64_t by) {
-  (void)config;
-  return change(id, values, count, by, false);
+LENT(int, http_filter_config_increment_counter)(Config *config, size_t id, Bytes *values, size_t count, uint64_t by) {
+  return change(config, id, values, count, by, false);
 }
-LENT(int, http_filter_config_set_gauge)(void *config, size_t id, Bytes *values, size_t count, uint64_t value) {
-  (void)config;
-  return change(id, values, count, value, true);
+LENT(int, http_filter_config_set_gauge)(Config *config, size_t id, Bytes *values, size_t count, uint64_t value) {
+  return change(config, id, values, count, value, true);
 }
 
 LENT(int, http_filter_config_http_callout)(Config *config, uint64_t *id, Bytes cluster, Header *headers, size_t count, Bytes body,

@@ -52,7 +52,7 @@ unsigned touch(Bytes bytes);
 // The parts of the host that differ between programs.
 void on_log(unsigned level, Bytes line);
 void on_header(Stream *stream, unsigned kind, Bytes name, Bytes value);
-void on_metric(size_t id, Bytes *values, size_t count, uint64_t by, bool is_gauge);
+void on_metric(Config *config, size_t id, Bytes *values, size_t count, uint64_t by, bool is_gauge);
 // Starts a call. 0 if it has started.
 int on_call(const Call *call, uint64_t *id);
 // Asks for a tick of the config, on any thread.

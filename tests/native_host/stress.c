@@ -28,8 +28,8 @@ void on_log(unsigned level, Bytes line) {
   if (level >= 4) fprintf(stderr, "%.*s\n", (int)line.len, line.data);
 }
 void on_header(Stream *stream, unsigned kind, Bytes name, Bytes value) { (void)stream, (void)kind, (void)name, (void)value; }
-void on_metric(size_t id, Bytes *values, size_t count, uint64_t by, bool is_gauge) {
-  (void)values, (void)count, (void)is_gauge;
+void on_metric(Config *config, size_t id, Bytes *values, size_t count, uint64_t by, bool is_gauge) {
+  (void)config, (void)values, (void)count, (void)is_gauge;
   pthread_mutex_lock(&lock);
   if (strstr(metric_names[id], ".errors.panic")) panics += by;
   if (strstr(metric_names[id], ".events.emitted")) events_emitted += by;

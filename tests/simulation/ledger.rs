@@ -3,7 +3,7 @@
 
 use crate::fault_injection;
 use crate::host::Process;
-use crate::network::Answer;
+use crate::network::{Answer, check_body};
 use crate::scenario::Scenario;
 use edgesplit_filter::config_sync::state::State;
 use edgesplit_filter::events::outbox::Outbox;
@@ -42,7 +42,8 @@ pub enum Meaning {
     Keep,
 }
 
-fn meaning(status: Option<u16>, events: usize) -> Meaning {
+/// The meaning of a status for a call with so many events.
+pub fn meaning(status: Option<u16>, events: usize) -> Meaning {
     match status {
         Some(200..=299) => Meaning::Delivered,
         Some(413) if events > 1 => Meaning::Split,
@@ -328,13 +329,7 @@ impl Ledger {
 
     /// The service took a body.
     pub fn accepted(&mut self, ndjson: bool, key: u128, body: &[u8]) -> Result<(), String> {
-        let whole = match ndjson {
-            true => body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).all(is_json),
-            false => is_json(body) && body.starts_with(b"{\"batch\":\"") && id(&body[10..46]) == key,
-        };
-        if !whole {
-            return Err(format!("the body of {key:x} is not what it should be"));
-        }
+        check_body(ndjson, key, body)?;
         let ids = event_ids(body);
         if let Some(unknown) = ids.iter().find(|id| !self.known.contains(id)) {
             return Err(format!("the service got the event {unknown:x}, which no worker emitted"));
@@ -392,8 +387,4 @@ impl Ledger {
             ..Ledger::default()
         };
     }
-}
-
-fn is_json(text: &[u8]) -> bool {
-    serde_json::from_slice::<serde_json::Value>(text).is_ok()
 }

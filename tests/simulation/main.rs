@@ -6,7 +6,8 @@
 //! make sim SEEDS=10000      more of them
 //! make sim SEED=4711        one of them, step by step
 //! make sim-mutants          planted bugs, each of which has to be found
-//! make sim-module           the built module in an interpreter: SEEDS=300, SEED=4711 as above
+//! make sim MODULE=wasm      the wasm module in an interpreter: SEEDS=300, SEED=4711 as above
+//! make sim MODULE=native    the native module in processes that crash, with a spool
 //! ```
 
 #![allow(unreachable_pub, missing_docs, reason = "only this test can reach it")]
@@ -23,6 +24,7 @@ mod fault_injection;
 mod host;
 mod ledger;
 mod mutants;
+mod native;
 mod network;
 mod outbox;
 mod scenario;
@@ -34,16 +36,21 @@ mod workload;
 mod world;
 
 use edgesplit_testkit::module::Compiled;
+use edgesplit_testkit::module_under_test::native_module;
+use edgesplit_testkit::root;
 use mutants::Mutant;
+use native::Program;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
+use world::Outcome;
 
 /// The number of seeds by default, as in `cargo test`.
 const SEEDS_DEFAULT: u64 = 200;
 
-/// Those of them that also run in the module.
-const MODULE_SEEDS: u64 = 10;
+/// Those of them that also run in each of the modules.
+const WASM_SEEDS: u64 = 10;
+const NATIVE_SEEDS: u64 = 100;
 
 /// Seeds within which a planted bug has to be found.
 const MUTANT_SEEDS_MAX: u64 = 1_000;
@@ -59,44 +66,90 @@ fn number(name: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
 }
 
-fn main() {
-    let seeds = number("SEEDS");
-    let start = number("START").unwrap_or(1);
-    let module = number("MODULE")
-        .map(|_| wasm_vm::compiled().unwrap_or_else(|| panic!("dist/edgesplit.wasm is missing: run `make build`")));
-    if let Some(seed) = number("SEED") {
-        replay(seed, module);
-    } else if number("MUTANTS").is_some() {
-        hunt();
-    } else if module.is_some() {
-        sweep(start, seeds.unwrap_or(MODULE_SEEDS), module);
-    } else {
-        sweep(start, seeds.unwrap_or(SEEDS_DEFAULT), None);
-        if seeds.is_some() {
-            return;
-        }
-        match wasm_vm::compiled() {
-            Some(module) => sweep(start, MODULE_SEEDS, Some(module)),
-            None => println!("the module is not simulated: dist/edgesplit.wasm is missing, `make build` makes it"),
+/// The form of the filter that runs.
+#[derive(Clone, Copy)]
+enum Subject {
+    /// Workers, linked into this program.
+    Workers,
+    Wasm(&'static Compiled),
+    Native(&'static Program),
+}
+
+impl Subject {
+    /// The one that `MODULE` names, whose module must be built.
+    fn named(name: &str) -> Subject {
+        let built = match name {
+            "" => Some(Subject::Workers),
+            "wasm" => Subject::wasm(),
+            "native" => Subject::native(),
+            other => panic!("MODULE={other}: expected wasm or native"),
+        };
+        built.unwrap_or_else(|| panic!("the {name} module is missing in dist/: run `make build`"))
+    }
+
+    fn wasm() -> Option<Subject> {
+        wasm_vm::compiled().map(Subject::Wasm)
+    }
+
+    fn native() -> Option<Subject> {
+        let is_built = root().join("dist/libedgesplit.so").exists();
+        is_built.then(|| Subject::Native(Box::leak(Box::new(Program::new(native_module())))))
+    }
+
+    fn run(self, seed: u64, mutant: Option<Mutant>, tracing: bool) -> Outcome {
+        match self {
+            Subject::Workers => world::run(seed, mutant, None, tracing),
+            Subject::Wasm(module) => world::run(seed, mutant, Some(module), tracing),
+            Subject::Native(program) => native::run(seed, mutant, program, tracing),
         }
     }
 }
 
+fn main() {
+    let seeds = number("SEEDS");
+    let start = number("START").unwrap_or(1);
+    let name = std::env::var("MODULE").unwrap_or_default();
+    let subject = Subject::named(&name);
+    if let Some(seed) = number("SEED") {
+        replay(seed, subject);
+    } else if number("MUTANTS").is_some() {
+        hunt(subject);
+        if let (true, Some(native)) = (name.is_empty(), Subject::native()) {
+            hunt(native);
+        }
+    } else if let Some(seeds) = seeds {
+        sweep(start, seeds, subject);
+    } else if name.is_empty() {
+        sweep(start, SEEDS_DEFAULT, Subject::Workers);
+        for (name, module, seeds) in
+            [("wasm", Subject::wasm(), WASM_SEEDS), ("native", Subject::native(), NATIVE_SEEDS)]
+        {
+            match module {
+                Some(module) => sweep(start, seeds, module),
+                None => println!("the {name} module is not simulated: `make build` makes it"),
+            }
+        }
+    } else {
+        sweep(start, if name == "wasm" { WASM_SEEDS } else { NATIVE_SEEDS }, subject);
+    }
+}
+
 /// One seed, step by step.
-fn replay(seed: u64, module: Option<&'static Compiled>) {
+fn replay(seed: u64, subject: Subject) {
     let mutant = std::env::var("MUTANT").ok();
-    let mutant = mutant.and_then(|name| Mutant::ALL.into_iter().find(|mutant| format!("{mutant:?}") == name));
-    let outcome = world::run(seed, mutant, module, true);
+    let mut all = Mutant::VMS.into_iter().chain(Mutant::NATIVE);
+    let mutant = mutant.and_then(|name| all.find(|mutant| format!("{mutant:?}") == name));
+    let outcome = subject.run(seed, mutant, true);
     println!("{outcome:#?}");
     assert!(outcome.violation.is_none(), "seed {seed} found a violation");
 }
 
 /// The seeds from `start` on; ends with the first violation.
-fn sweep(start: u64, seeds: u64, module: Option<&'static Compiled>) {
+fn sweep(start: u64, seeds: u64, subject: Subject) {
     let began = Instant::now();
     let next = AtomicU64::new(start);
     let found = Mutex::new(Vec::new());
-    let totals = Mutex::new((0_u64, 0_u64, [0_i64; ledger::NAMES.len()], 0_usize));
+    let totals = Mutex::new(Totals::default());
     std::thread::scope(|scope| {
         for _ in 0..THREADS {
             scope.spawn(|| {
@@ -105,19 +158,12 @@ fn sweep(start: u64, seeds: u64, module: Option<&'static Compiled>) {
                     if seed >= start + seeds || found.lock().unwrap().len() >= 5 {
                         return;
                     }
-                    let outcome = world::run(seed, None, module, false);
+                    let outcome = subject.run(seed, None, false);
                     if seed.is_multiple_of(REPEAT_EVERY) {
-                        let again = world::run(seed, None, module, false);
+                        let again = subject.run(seed, None, false);
                         assert_eq!(outcome.hash, again.hash, "seed {seed} is not the same twice");
                     }
-                    let mut totals = totals.lock().unwrap();
-                    totals.0 += outcome.steps;
-                    totals.1 += outcome.simulated_ms;
-                    totals.3 = totals.3.max(outcome.memory_bytes);
-                    for (total, events) in totals.2.iter_mut().zip(outcome.totals) {
-                        *total += events;
-                    }
-                    drop(totals);
+                    totals.lock().unwrap().add(&outcome);
                     if let Some(violation) = outcome.violation {
                         println!("seed {seed}: {violation}");
                         found.lock().unwrap().push(seed);
@@ -130,35 +176,60 @@ fn sweep(start: u64, seeds: u64, module: Option<&'static Compiled>) {
             });
         }
     });
-    let (steps, simulated_ms, totals, memory_bytes) = totals.into_inner().unwrap();
+    let Totals { steps, simulated_ms, events, memory_bytes, crashes, spool } = totals.into_inner().unwrap();
     let (hours, took) = (simulated_ms as f64 / 3_600_000.0, began.elapsed().as_secs_f64());
     let mut found = found.into_inner().unwrap();
     found.sort_unstable();
-    let runs = if module.is_some() { "the built module" } else { "native workers" };
+    let (runs, option) = match subject {
+        Subject::Workers => ("workers", ""),
+        Subject::Wasm(_) => ("the wasm module", "MODULE=wasm "),
+        Subject::Native(_) => ("the native module", "MODULE=native "),
+    };
     println!("{runs}: {seeds} seeds from {start} on: {hours:.1} simulated hours, {steps} steps in {took:.1} s");
-    println!("{:?} = {totals:?}", ledger::NAMES);
-    if module.is_some() {
-        println!("linear memory of a VM: {memory_bytes} bytes at most, {} are allowed", wasm_vm::MEMORY_BYTES_MAX);
+    println!("{:?} = {events:?}", ledger::NAMES);
+    match subject {
+        Subject::Workers => {}
+        Subject::Wasm(_) => {
+            println!("linear memory of a VM: {memory_bytes} bytes at most, {} are allowed", wasm_vm::MEMORY_BYTES_MAX);
+        }
+        Subject::Native(_) => println!("{crashes} crashes, {:?} = {spool:?}", native::SPOOL_NAMES),
     }
-    assert!(
-        found.is_empty(),
-        "violations: replay with make {} SEED={}",
-        if module.is_some() { "sim-module" } else { "sim" },
-        found.first().unwrap_or(&0)
-    );
+    assert!(found.is_empty(), "violations: replay with make sim {option}SEED={}", found.first().unwrap_or(&0));
+}
+
+/// The sums over all seeds.
+#[derive(Default)]
+struct Totals {
+    steps: u64,
+    simulated_ms: u64,
+    events: [i64; ledger::NAMES.len()],
+    memory_bytes: usize,
+    crashes: u64,
+    spool: [u64; native::SPOOL_NAMES.len()],
+}
+
+impl Totals {
+    fn add(&mut self, outcome: &Outcome) {
+        self.steps += outcome.steps;
+        self.simulated_ms += outcome.simulated_ms;
+        self.memory_bytes = self.memory_bytes.max(outcome.memory_bytes);
+        self.crashes += outcome.crashes;
+        self.events.iter_mut().zip(outcome.totals).for_each(|(total, events)| *total += events);
+        self.spool.iter_mut().zip(outcome.spool).for_each(|(total, count)| *total += count);
+    }
 }
 
 /// Every planted bug, with the seed that found it.
-fn hunt() {
+fn hunt(subject: Subject) {
+    let mutants: &[Mutant] = if matches!(subject, Subject::Native(_)) { &Mutant::NATIVE } else { &Mutant::VMS };
     let missed = Mutex::new(Vec::new());
     let next = AtomicU64::new(0);
     std::thread::scope(|scope| {
         for _ in 0..THREADS {
             scope.spawn(|| {
-                while let Some(mutant) = Mutant::ALL.get(next.fetch_add(1, Ordering::Relaxed) as usize) {
-                    let found = (1..=MUTANT_SEEDS_MAX).find_map(|seed| {
-                        world::run(seed, Some(*mutant), None, false).violation.map(|what| (seed, what))
-                    });
+                while let Some(mutant) = mutants.get(next.fetch_add(1, Ordering::Relaxed) as usize) {
+                    let found = (1..=MUTANT_SEEDS_MAX)
+                        .find_map(|seed| subject.run(seed, Some(*mutant), false).violation.map(|what| (seed, what)));
                     match found {
                         Some((seed, what)) => println!("{:<20} after {seed:>3} seeds: {what}", format!("{mutant:?}")),
                         None => missed.lock().unwrap().push(*mutant),

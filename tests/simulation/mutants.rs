@@ -44,11 +44,29 @@ pub enum Mutant {
     RetriesRefused,
     /// A failed call never ends the lease.
     DropsReplies,
+    /// Files count as synced, and are not.
+    SyncsNothing,
+    /// Files of batches that left the outbox are not removed.
+    KeepsFiles,
 }
 
 impl Mutant {
-    /// All of them.
-    pub const ALL: [Mutant; 20] = [
+    /// Those of native processes.
+    pub const NATIVE: [Mutant; 10] = [
+        Mutant::AlwaysAcknowledged,
+        Mutant::FreesBeforeReply,
+        Mutant::ReusesIds,
+        Mutant::CountsTwice,
+        Mutant::LosesCounts,
+        Mutant::GivesUpLarge,
+        Mutant::ForgetsVisitors,
+        Mutant::RetriesRefused,
+        Mutant::SyncsNothing,
+        Mutant::KeepsFiles,
+    ];
+
+    /// Those of VMs.
+    pub const VMS: [Mutant; 20] = [
         Mutant::IgnoresStale,
         Mutant::StaleIsDone,
         Mutant::AlwaysAcknowledged,

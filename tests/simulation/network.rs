@@ -119,10 +119,13 @@ impl Sim {
         let header = |name: &str| call.headers.iter().find(|(found, _)| *found == name).map(|(_, value)| *value);
         let key = crate::ledger::id(header("idempotency-key").unwrap_or_default().as_bytes());
         let token = self.network.last_call as u32 + 1;
-        let result = match service {
-            COLLECTOR => self.ledger.dispatched(vm, started.then_some(token), key, call.body),
-            BACKUP => self.ledger.diverted(vm, started, call.body),
-            _ => self.ledger.fetched(vm),
+        let result = match (service, &mut self.native) {
+            (COLLECTOR, Some(native)) => native.dispatched(vm, started.then_some(token), key, call.body),
+            (BACKUP, Some(native)) => native.diverted(started, call.body),
+            (_, Some(_)) => Ok(()),
+            (COLLECTOR, None) => self.ledger.dispatched(vm, started.then_some(token), key, call.body),
+            (BACKUP, None) => self.ledger.diverted(vm, started, call.body),
+            (_, None) => self.ledger.fetched(vm),
         };
         self.check(result);
         self.note("dispatch", vm, || format!("{} {key:x} {} bytes, {health:?}", call.cluster, call.body.len()));
@@ -208,7 +211,10 @@ impl Sim {
         let mut answer = Answer::new(status, b"{}");
         if service == COLLECTOR {
             if (200..300).contains(&status) {
-                let result = self.ledger.accepted(self.scenario.ndjson, key, body);
+                let result = match &mut self.native {
+                    Some(native) => native.accepted(self.scenario.ndjson, key, body),
+                    None => self.ledger.accepted(self.scenario.ndjson, key, body),
+                };
                 self.check(result);
             }
             if matches!(status, 429 | 503) && self.rng.chance(700_000) {
@@ -294,4 +300,17 @@ impl Sim {
         self.note("shift", 0, || format!("service {service} is {health:?}"));
         self.some_time(self.scenario.shift_ms, Event::Shift(service));
     }
+}
+
+/// Checks the form of a body with events.
+pub fn check_body(ndjson: bool, key: u128, body: &[u8]) -> Result<(), String> {
+    let is_whole = match ndjson {
+        true => body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).all(is_json),
+        false => is_json(body) && body.starts_with(b"{\"batch\":\"") && crate::ledger::id(&body[10..46]) == key,
+    };
+    if is_whole { Ok(()) } else { Err(format!("the body of {key:x} is not what it should be")) }
+}
+
+fn is_json(text: &[u8]) -> bool {
+    serde_json::from_slice::<serde_json::Value>(text).is_ok()
 }

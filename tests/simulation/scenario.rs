@@ -3,6 +3,7 @@
 use crate::mutants::Mutant;
 use edgesplit_testkit::random::Random;
 use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
 
 /// The name of the plugin in every run.
 pub const PLUGIN: &str = "sim";
@@ -74,6 +75,12 @@ pub struct Scenario {
     pub window_ms: u64,
     /// `events.dedupe.max_entries`.
     pub dedupe_entries: usize,
+    /// `events.outbox.spool`, for native processes. Others have no disk.
+    pub spool: Option<PathBuf>,
+    /// Changes of the disk that fail, per million.
+    pub disk_errors: u32,
+    /// Mean microseconds that a change of the disk takes.
+    pub disk_us: u64,
 }
 
 impl Scenario {
@@ -113,7 +120,21 @@ impl Scenario {
             lease_ms: timeout_ms + rng.pick(&[1, 500, 5_000]),
             window_ms: rng.pick(&[2_000, 60_000, 1_800_000]),
             dedupe_entries: rng.pick(&[2, 100, 100_000]),
+            spool: None,
+            disk_errors: 0,
+            disk_us: 0,
         }
+    }
+
+    /// Changes the scenario into one of native processes: they crash often, in changes of the disk too, and have a spool.
+    pub fn use_native(&mut self, rng: &mut Random, spool: &Path) {
+        self.spool = Some(spool.to_owned());
+        self.restart_ms = rng.pick(&[3_000, 8_000, 20_000]);
+        self.crashes = rng.pick(&[0, 2_000, 20_000]);
+        self.disk_errors = rng.pick(&[0, 0, 5_000, 100_000]);
+        self.disk_us = rng.pick(&[200, 3_000, 60_000]);
+        // The ledger does not calculate the exposures that a full memory forgets.
+        self.dedupe_entries = 100_000;
     }
 
     /// Whether nothing but the services and the network misbehaves.
@@ -147,6 +168,7 @@ impl Scenario {
                 "outbox": {
                     "max_bytes": self.outbox_bytes, "max_batches": batches, "max_age": ms(max_age_ms),
                     "on_full": if self.drop_newest { "drop_newest" } else { "drop_oldest" },
+                    "spool": self.spool,
                 },
                 "retry": {
                     "backoff_min": ms(self.backoff_min_ms), "backoff_max": ms(self.backoff_max_ms),

@@ -3,6 +3,7 @@
 use crate::host::Process;
 use crate::ledger::Ledger;
 use crate::mutants::Mutant;
+use crate::native::NativeLedger;
 use crate::network::Network;
 use crate::scenario::Scenario;
 use crate::workload::Doc;
@@ -86,6 +87,8 @@ pub struct Sim {
     pub network: Network,
     /// What the checks know.
     pub ledger: Ledger,
+    /// The same for native processes.
+    pub native: Option<NativeLedger>,
     /// Every document of experiments there was, by revision.
     pub docs: BTreeMap<String, Doc>,
     /// The first thing that was wrong.
@@ -111,6 +114,7 @@ impl Sim {
             network: Network::new(first.clone()),
             docs: BTreeMap::from([(first.revision.clone(), first)]),
             ledger: Ledger::default(),
+            native: None,
             process: Process::default(),
             rng,
             scenario,

@@ -73,10 +73,20 @@ impl Doc {
 
     /// The assignments header that a visitor's request has to carry to the origin.
     pub fn assignments(&self, visitor: &str, path: &str) -> Option<String> {
-        if !path.starts_with("/checkout") {
-            return None;
-        }
-        let variants = self.experiments.iter().filter(|one| !one.broken).filter_map(|one| {
+        let variants = self.variants(visitor, path).map(|(one, variant)| format!("{}={variant}", one.key));
+        let variants: Vec<String> = variants.collect();
+        (!variants.is_empty()).then(|| variants.join(", "))
+    }
+
+    /// The experiments of a request that are reported, with the variants.
+    pub fn exposures(&self, visitor: &str, path: &str) -> Vec<(String, &'static str)> {
+        let running = self.variants(visitor, path).filter(|(one, _)| one.state == "running");
+        running.map(|(one, variant)| (one.key.clone(), variant)).collect()
+    }
+
+    fn variants(&self, visitor: &str, path: &str) -> impl Iterator<Item = (&Exp, &'static str)> {
+        let is_matched = path.starts_with("/checkout");
+        self.experiments.iter().filter(move |one| is_matched && !one.broken).filter_map(move |one| {
             let variant = match one.state {
                 "concluded" => "green",
                 "paused" => return None,
@@ -84,10 +94,8 @@ impl Doc {
                 _ if bucket(&format!("{}/variant/{visitor}", one.key)) < one.weight => "control",
                 _ => "green",
             };
-            Some(format!("{}={variant}", one.key))
-        });
-        let variants: Vec<String> = variants.collect();
-        (!variants.is_empty()).then(|| variants.join(", "))
+            Some((one, variant))
+        })
     }
 }
 

@@ -4,6 +4,7 @@ use crate::checks::{FRESH_MS, recovery_ms};
 use crate::host::{Go, Process};
 use crate::ledger::NAMES;
 use crate::mutants::Mutant;
+use crate::native::SPOOL_NAMES;
 use crate::network::Health;
 use crate::sim::{Event, Sim};
 use crate::vm::{End, Job, Stacks, Vm};
@@ -28,6 +29,10 @@ pub struct Outcome {
     pub totals: [i64; NAMES.len()],
     /// The largest linear memory that a VM had, in bytes; 0 where VMs are native.
     pub memory_bytes: usize,
+    /// Crashes of native processes.
+    pub crashes: u64,
+    /// The metrics of their spools: see [`crate::native::SPOOL_NAMES`].
+    pub spool: [u64; SPOOL_NAMES.len()],
 }
 
 struct World {
@@ -73,6 +78,8 @@ pub fn run(seed: u64, mutant: Option<Mutant>, module: Option<&'static Compiled>,
         simulated_ms: sim.now_us / 1_000,
         totals: sim.ledger.totals,
         memory_bytes: sim.memory_bytes,
+        crashes: 0,
+        spool: Default::default(),
     }
 }
 
