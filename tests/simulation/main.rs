@@ -40,6 +40,7 @@ use edgesplit_testkit::module_under_test::native_module;
 use edgesplit_testkit::root;
 use mutants::Mutant;
 use native::Program;
+use std::cell::LazyCell;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -66,34 +67,36 @@ fn number(name: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
 }
 
+/// The native module in its host, if it is built. Its host is compiled when it is first used.
+type Native = LazyCell<Option<Program>>;
+
 /// The form of the filter that runs.
 #[derive(Clone, Copy)]
-enum Subject {
+enum Subject<'a> {
     /// Workers, linked into this program.
     Workers,
     Wasm(&'static Compiled),
-    Native(&'static Program),
+    Native(&'a Program),
 }
 
-impl Subject {
+impl<'a> Subject<'a> {
     /// The one that `MODULE` names, whose module must be built.
-    fn named(name: &str) -> Subject {
+    fn named(name: &str, native: &'a Native) -> Subject<'a> {
         let built = match name {
             "" => Some(Subject::Workers),
             "wasm" => Subject::wasm(),
-            "native" => Subject::native(),
+            "native" => Subject::native(native),
             other => panic!("MODULE={other}: expected wasm or native"),
         };
         built.unwrap_or_else(|| panic!("the {name} module is missing in dist/: run `make build`"))
     }
 
-    fn wasm() -> Option<Subject> {
+    fn wasm() -> Option<Subject<'a>> {
         wasm_vm::compiled().map(Subject::Wasm)
     }
 
-    fn native() -> Option<Subject> {
-        let is_built = root().join("dist/libedgesplit.so").exists();
-        is_built.then(|| Subject::Native(Box::leak(Box::new(Program::new(native_module())))))
+    fn native(native: &'a Native) -> Option<Subject<'a>> {
+        native.as_ref().map(Subject::Native)
     }
 
     fn run(self, seed: u64, mutant: Option<Mutant>, tracing: bool) -> Outcome {
@@ -109,12 +112,16 @@ fn main() {
     let seeds = number("SEEDS");
     let start = number("START").unwrap_or(1);
     let name = std::env::var("MODULE").unwrap_or_default();
-    let subject = Subject::named(&name);
+    let native: Native = LazyCell::new(|| {
+        let is_built = root().join("dist/libedgesplit.so").exists();
+        is_built.then(|| Program::new(native_module()))
+    });
+    let subject = Subject::named(&name, &native);
     if let Some(seed) = number("SEED") {
         replay(seed, subject);
     } else if number("MUTANTS").is_some() {
         hunt(subject);
-        if let (true, Some(native)) = (name.is_empty(), Subject::native()) {
+        if let (true, Some(native)) = (name.is_empty(), Subject::native(&native)) {
             hunt(native);
         }
     } else if let Some(seeds) = seeds {
@@ -122,7 +129,7 @@ fn main() {
     } else if name.is_empty() {
         sweep(start, SEEDS_DEFAULT, Subject::Workers);
         for (name, module, seeds) in
-            [("wasm", Subject::wasm(), WASM_SEEDS), ("native", Subject::native(), NATIVE_SEEDS)]
+            [("wasm", Subject::wasm(), WASM_SEEDS), ("native", Subject::native(&native), NATIVE_SEEDS)]
         {
             match module {
                 Some(module) => sweep(start, seeds, module),
@@ -135,7 +142,7 @@ fn main() {
 }
 
 /// One seed, step by step.
-fn replay(seed: u64, subject: Subject) {
+fn replay(seed: u64, subject: Subject<'_>) {
     let mutant = std::env::var("MUTANT").ok();
     let mut all = Mutant::VMS.into_iter().chain(Mutant::NATIVE);
     let mutant = mutant.and_then(|name| all.find(|mutant| format!("{mutant:?}") == name));
@@ -145,7 +152,7 @@ fn replay(seed: u64, subject: Subject) {
 }
 
 /// The seeds from `start` on; ends with the first violation.
-fn sweep(start: u64, seeds: u64, subject: Subject) {
+fn sweep(start: u64, seeds: u64, subject: Subject<'_>) {
     let began = Instant::now();
     let next = AtomicU64::new(start);
     let found = Mutex::new(Vec::new());
@@ -220,7 +227,7 @@ impl Totals {
 }
 
 /// Every planted bug, with the seed that found it.
-fn hunt(subject: Subject) {
+fn hunt(subject: Subject<'_>) {
     let mutants: &[Mutant] = if matches!(subject, Subject::Native(_)) { &Mutant::NATIVE } else { &Mutant::VMS };
     let missed = Mutex::new(Vec::new());
     let next = AtomicU64::new(0);

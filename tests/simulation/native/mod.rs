@@ -49,7 +49,7 @@ impl Program {
 }
 
 /// Runs a seed from its beginning to its end.
-pub fn run(seed: u64, mutant: Option<Mutant>, program: &'static Program, tracing: bool) -> Outcome {
+pub fn run(seed: u64, mutant: Option<Mutant>, program: &Program, tracing: bool) -> Outcome {
     let folder = Directory::new().unwrap();
     let spool = folder.file("spool");
     let mut sim = Sim::new(seed, mutant, tracing);

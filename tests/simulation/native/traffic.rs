@@ -23,7 +23,7 @@ pub struct Stream {
     has_goals: bool,
 }
 
-impl World {
+impl World<'_> {
     /// A visitor's request, at the newest config.
     pub fn request(&mut self) {
         let wait_us = self.sim.rng.exponential(self.sim.scenario.request_ms * 1_000);

@@ -52,9 +52,9 @@ struct Process {
 }
 
 /// All processes over one disk.
-pub struct World {
+pub struct World<'a> {
     pub sim: Sim,
-    program: &'static Program,
+    program: &'a Program,
     spool: PathBuf,
     disk: Disk,
     processes: BTreeMap<u64, Process>,
@@ -66,8 +66,8 @@ pub struct World {
     pub crashes: u64,
 }
 
-impl World {
-    pub fn new(sim: Sim, program: &'static Program, spool: PathBuf) -> World {
+impl<'a> World<'a> {
+    pub fn new(sim: Sim, program: &'a Program, spool: PathBuf) -> World<'a> {
         World {
             sim,
             program,
