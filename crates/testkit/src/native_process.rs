@@ -84,7 +84,7 @@ pub enum HostCall {
 pub struct NativeProcess {
     process: Child,
     commands: ChildStdin,
-    answers: BufReader<ChildStdout>,
+    output: BufReader<ChildStdout>,
     /// The wall clock of the process.
     pub wall_ms: i64,
 }
@@ -95,8 +95,8 @@ impl NativeProcess {
         let mut command = Command::new(player);
         command.arg(module).args([seed.to_string(), number.to_string()]).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut process = command.spawn().unwrap();
-        let (commands, answers) = (process.stdin.take().unwrap(), process.stdout.take().unwrap());
-        NativeProcess { process, commands, answers: BufReader::new(answers), wall_ms: 1_795_392_000_000 }
+        let (commands, output) = (process.stdin.take().unwrap(), process.stdout.take().unwrap());
+        NativeProcess { process, commands, output: BufReader::new(output), wall_ms: 1_795_392_000_000 }
     }
 
     /// Plays a step. `on` gets the calls of the host, and gives the number of a call of a service.
@@ -107,21 +107,21 @@ impl NativeProcess {
         text: &[u8],
         on: &mut dyn FnMut(HostCall) -> u64,
     ) -> Result<StepCost, Failure> {
-        self.exchange(command, numbers, text, on).map_err(|error| format!("{command}: {error}"))
+        self.send_step(command, numbers, text)
+            .and_then(|()| self.answers(on))
+            .map_err(|error| format!("{command}: {error}"))
     }
 
-    fn exchange(
-        &mut self,
-        command: &str,
-        numbers: &[u64],
-        text: &[u8],
-        on: &mut dyn FnMut(HostCall) -> u64,
-    ) -> Result<StepCost, Failure> {
+    fn send_step(&mut self, command: &str, numbers: &[u64], text: &[u8]) -> Result<(), Failure> {
         let numbers = numbers.iter().map(|number| format!(" {number}")).collect::<String>();
-        self.send(&[format!("{command} {} {}{numbers}\n", text.len(), self.wall_ms).as_bytes(), text].concat())?;
+        self.send(&[format!("{command} {} {}{numbers}\n", text.len(), self.wall_ms).as_bytes(), text].concat())
+    }
+
+    /// Reads the answers to a step, up to its cost.
+    fn answers(&mut self, on: &mut dyn FnMut(HostCall) -> u64) -> Result<StepCost, Failure> {
         loop {
             let mut line = String::new();
-            self.answers.read_line(&mut line).map_err(|error| error.to_string())?;
+            self.output.read_line(&mut line).map_err(|error| error.to_string())?;
             let (name, numbers) = line.trim_end().split_once(' ').ok_or("the process ended")?;
             let numbers: Vec<u64> = numbers.split(' ').map(|number| number.parse().unwrap()).collect();
             if name == "done" {
@@ -142,7 +142,7 @@ impl NativeProcess {
 
     fn text(&mut self, len: u64) -> Result<Vec<u8>, Failure> {
         let mut text = vec![0; len as usize];
-        self.answers.read_exact(&mut text).map_err(|error| error.to_string())?;
+        self.output.read_exact(&mut text).map_err(|error| error.to_string())?;
         Ok(text)
     }
 }
