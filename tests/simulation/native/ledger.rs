@@ -304,7 +304,6 @@ impl NativeLedger {
         let lost: Vec<&u128> = kept.iter().filter(|id| !is_over(id) && !self.goals.contains_key(id)).collect();
         let lost_goals: i64 = goals.values().map(|left| *left.max(&0)).sum();
         if lost.len() as u64 + lost_goals as u64 > dropped {
-            let lost_goals = lost_goals.max(0);
             return Err(format!(
                 "{} exposures and {lost_goals} goals are lost, {dropped} dropped: {lost:x?}",
                 lost.len()
