@@ -18,6 +18,13 @@ pub(crate) fn target_dir() -> PathBuf {
     root().join(std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()))
 }
 
+/// The target of the machine that builds.
+pub(crate) fn host_target() -> Result<String> {
+    let version = output(Command::new("rustc").arg("-vV").current_dir(root()))?;
+    let host = version.lines().find_map(|line| line.strip_prefix("host: "));
+    host.map(str::to_owned).context("`rustc -vV` names no host")
+}
+
 /// The packages that are optimized for size, to keep the module below 1 MB. `*` are all that are not the project's.
 const SMALL_PACKAGES: [&str; 3] = ["*", "edgesplit-formats", "js-regex"];
 
@@ -56,7 +63,7 @@ fn build(options: &[&str], target_dir: &Path, output: &str) -> Result<()> {
 }
 
 /// Whether `file` was written after all of `sources`.
-fn is_newer(file: &Path, sources: &[&Path]) -> bool {
+pub(crate) fn is_newer(file: &Path, sources: &[&Path]) -> bool {
     let modified = |file: &Path| std::fs::metadata(file).and_then(|metadata| metadata.modified()).ok();
     modified(file).is_some_and(|written| sources.iter().all(|source| modified(source).is_some_and(|at| at < written)))
 }

@@ -4,13 +4,21 @@
 //! `tests/native_host`. With these counts, the compiler places the code of requests together, apart from rare code. This is
 //! known as profile-guided optimization.
 
-use crate::module::{cargo, output, root, run, target_dir};
+use crate::module::{cargo, host_target, is_newer, output, root, run, target_dir};
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The requests that are counted: how many each of the host's threads sends in a round, rounds, and seconds at least.
 const COUNTED: [&str; 3] = ["20000", "3", "0"];
+
+/// The sources of the host, its plugin configuration and its experiments.
+const INPUTS: [&str; 4] = [
+    "tests/native_host/stress.c",
+    "tests/native_host/envoy.c",
+    "tests/native_host/plugin.json",
+    "examples/experiments.json",
+];
 
 /// Builds the native module that ships.
 pub(crate) fn build() -> Result<()> {
@@ -30,16 +38,15 @@ pub(crate) fn build() -> Result<()> {
 
 /// Builds the native module for tests: it panics on request.
 pub(crate) fn build_with_test_hooks() -> Result<()> {
-    let built = build_as(None, &["--features", "test-hooks"], &target_dir())?;
+    let built = build_as(None, &["--features", "test-hooks"], &target_dir().join("hooks"))?;
     replace(&built, &root().join("dist/test/libedgesplit-hooks.so"))
 }
 
 /// Builds the native module with a flag of the compiler. Build scripts do not get it, because a target is named.
 fn build_as(flag: Option<&str>, options: &[&str], target_dir: &Path) -> Result<PathBuf> {
-    let version = output(Command::new("rustc").arg("-vV").current_dir(root()))?;
-    let target = version.lines().find_map(|line| line.strip_prefix("host: ")).context("`rustc -vV` names no host")?;
+    let target = host_target()?;
     let mut cargo = cargo();
-    cargo.args(["build", "--locked", "--release", "--package", "edgesplit", "--lib", "--target", target]);
+    cargo.args(["build", "--locked", "--release", "--package", "edgesplit", "--lib", "--target", &target]);
     cargo.args(options).arg("--target-dir").arg(target_dir).env("CARGO_ENCODED_RUSTFLAGS", flag.unwrap_or_default());
     run(&mut cargo)?;
     Ok(target_dir.join(target).join("release/libedgesplit.so"))
@@ -73,11 +80,18 @@ fn profile(tool: &Path) -> Result<PathBuf> {
     let [host, counts, profile] = ["host", "counts.profraw", "native.profdata"].map(|name| folder.join(name));
     eprintln!("xtask: building the native module a first time, to count how often requests take each branch");
     let module = build_as(Some("-Cprofile-generate"), &[], &folder)?;
+    let inputs = INPUTS.map(|name| root().join(name));
+    let sources: Vec<&Path> = inputs.iter().chain([&module]).map(PathBuf::as_path).collect();
+    if is_newer(&profile, &sources) {
+        // A file that was written again would have cargo build the module again.
+        return Ok(profile);
+    }
     let mut compiler = Command::new("cc");
-    compiler.args(["-std=gnu11", "-O1", "-rdynamic", "tests/native_host/stress.c", "tests/native_host/envoy.c", "-o"]);
-    run(compiler.arg(&host).args(["-ldl", "-lpthread"]).current_dir(root()))?;
+    let [stress, envoy, plugin, experiments] = &inputs;
+    compiler.args(["-std=gnu11", "-O1", "-rdynamic", "-o"]).arg(&host).args([stress, envoy]);
+    run(compiler.args(["-ldl", "-lpthread"]).current_dir(root()))?;
     let mut requests = Command::new(host);
-    requests.arg(module).args(["tests/native_host/plugin.json", "examples/experiments.json"]).args(COUNTED);
+    requests.args([&module, plugin, experiments]).args(COUNTED);
     output(requests.env("LLVM_PROFILE_FILE", &counts).current_dir(root()))?;
     run(Command::new(tool).args(["merge", "-o"]).args([&profile, &counts]))?;
     Ok(profile)

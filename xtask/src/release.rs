@@ -6,12 +6,11 @@
 
 use crate::elf::{self, Needs};
 use crate::image::{sha256, tar_of};
-use crate::module::{TARGET, cargo, output, root};
+use crate::module::{TARGET, cargo, host_target, output, root};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// A crate that is compiled in: its name and version.
 type Crate = (String, String);
@@ -122,14 +121,13 @@ fn checksums() -> Result<BTreeMap<Crate, String>> {
 }
 
 fn bill_of_materials(version: &str, names: &Names, needs: &Needs) -> Result<Value> {
-    let host = output(Command::new("rustc").arg("-vV"))?;
-    let host = host.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc names no host")?;
+    let host = host_target()?;
     let checksums = checksums()?;
     let mut crates: BTreeMap<Crate, (String, BTreeSet<&String>)> = BTreeMap::new();
     let artefacts = [
         (&names.module, "edgesplit", TARGET),
-        (&names.native, "edgesplit", host),
-        (&names.command, "edgesplit-cli", host),
+        (&names.native, "edgesplit", &host),
+        (&names.command, "edgesplit-cli", &host),
     ];
     for (artefact, package, target) in artefacts {
         for (krate, licence) in compiled_in(package, target)? {
