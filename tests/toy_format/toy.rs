@@ -105,13 +105,13 @@ impl FlagEvaluator for ToyEvaluator {
                 sink.decided(number, None, Reason::NoUnit);
                 continue;
             };
-            let flag = &self.0[number];
+            let Some(flag) = self.0.get(number) else { continue };
             let bucket = u64::from(flag.salt.bucket(unit));
             let outcome = flag.ends.iter().position(|end| bucket < *end);
             sink.check("bucket", outcome.is_some(), format_args!("{bucket}"));
             sink.decided(number, outcome, Reason::Vendor("played"));
             if let Some(outcome) = outcome {
-                let variant = flag.outcomes[outcome].variant.as_deref();
+                let variant = flag.outcomes.get(outcome).and_then(|outcome| outcome.variant.as_deref());
                 let (experiment, outcome) = (flag.key.as_str(), Some((number, outcome)));
                 sink.exposed(&FlagExposure { experiment, variant, attribute: "id", unit, typed_unit: None, outcome });
             }
@@ -119,6 +119,6 @@ impl FlagEvaluator for ToyEvaluator {
     }
 
     fn outcomes(&self, flag: usize) -> &[Outcome] {
-        &self.0[flag].outcomes
+        self.0.get(flag).map(|flag| flag.outcomes.as_slice()).unwrap_or_default()
     }
 }

@@ -16,7 +16,7 @@ pub const NATIVE: FormatRef = &Native;
 
 /// The built-in formats, Edgesplit's own first. New ones are added at the end, because stored events name the format of
 /// their batch by its position here.
-const BUILT_IN: [FormatRef; 7] = [NATIVE, &Optimizely, &GrowthBook, &Unleash, &Eppo, &Flagd, &PostHog];
+const BUILT_IN: &[FormatRef] = &[NATIVE, &Optimizely, &GrowthBook, &Unleash, &Eppo, &Flagd, &PostHog];
 
 static ADDED: OnceLock<&'static [FormatRef]> = OnceLock::new();
 
@@ -29,7 +29,7 @@ pub fn add(formats: &'static [FormatRef]) {
 /// All formats. The order never changes.
 pub fn formats() -> impl Iterator<Item = FormatRef> {
     let added = ADDED.get().copied().unwrap_or_default();
-    BUILT_IN.into_iter().chain(added.iter().copied())
+    BUILT_IN.iter().chain(added).copied()
 }
 
 /// The format with this name.
