@@ -72,7 +72,10 @@ fn allowed(field: &Value) -> String {
         return choices.iter().map(|choice| format!("`{choice}`")).collect::<Vec<_>>().join(", ");
     }
     let kind = |kind: &str| match kind {
-        "integer" => format!("a whole number{}", range(field)),
+        "integer" => match field.get("minimum").filter(|min| field.get("maximum") == Some(min)) {
+            Some(one) => format!("the number {one}"),
+            None => format!("a whole number{}", range(field)),
+        },
         "number" => format!("a number{}", range(field)),
         "boolean" => "`true` or `false`".to_owned(),
         "string" => "a string".to_owned(),

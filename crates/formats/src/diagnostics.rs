@@ -213,6 +213,11 @@ pub struct Node<'a> {
     pub path: &'a Path<'a>,
 }
 
+/// The whole numbers that are allowed, in words.
+pub(crate) fn whole_number(min: u64, max: u64) -> String {
+    if min == max { format!("the number {min}") } else { format!("a whole number from {min} to {max}") }
+}
+
 /// A value as messages show it: short, on one line.
 pub fn found(value: &Value) -> String {
     const SHOWN_CHARS_MAX: usize = 60;
@@ -309,7 +314,7 @@ impl<'a> Node<'a> {
         match integer.filter(|integer| range.contains(integer)) {
             Some(integer) => Some(integer),
             None => {
-                self.expected(problems, &format!("a whole number from {} to {}", range.start(), range.end()));
+                self.expected(problems, &whole_number(*range.start(), *range.end()));
                 None
             }
         }

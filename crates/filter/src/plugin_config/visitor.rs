@@ -213,7 +213,7 @@ const ID_SOURCE: Then<Object<IdSourceBlock>, IdSource> = Then {
                 let is_known = |name: &String| ["header", "cookie", "jwt_claim"].contains(&name.as_str());
                 if node.value.as_object().is_some_and(|members| members.keys().all(is_known)) {
                     let expected =
-                        r#"either {"header": NAME} or {"cookie": NAME}, and "jwt_claim" where a token is there"#;
+                        r#"either {"header": NAME} or {"cookie": NAME}, with "jwt_claim" if it holds a token"#;
                     node.expected(problems, expected);
                 }
                 return None;

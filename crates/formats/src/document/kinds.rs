@@ -2,7 +2,7 @@
 
 use super::kind::{Absent, Kind, MemberReader};
 use super::schema;
-use crate::diagnostics::{self, Node, Problems, found};
+use crate::diagnostics::{self, Node, Problems, found, whole_number};
 use edgesplit_engine::number;
 use serde_json::{Value, json};
 use std::marker::PhantomData;
@@ -217,7 +217,7 @@ impl<N: TryFrom<u64> + Copy + TryInto<u64>> Kind for Whole<N> {
     type Value = N;
 
     fn expected(&self) -> String {
-        format!("a whole number from {} to {}", self.min, self.max)
+        whole_number(self.min, self.max)
     }
 
     fn read(&self, node: Node<'_>, problems: &mut Problems) -> Option<N> {

@@ -104,7 +104,7 @@ fn invalid_document_is_refused() {
         (b"", "not JSON: EOF"),
         (b"{\"schema\": 1, \"experiments\": [", "not JSON: EOF"),
         (b"[]", "expected an object, found the list []"),
-        (b"{\"schema\": 2, \"experiments\": []}", "schema: expected a whole number from 1 to 1, found the number 2"),
+        (b"{\"schema\": 2, \"experiments\": []}", "schema: expected the number 1, found the number 2"),
         (b"{\"schema\": \"1\", \"experiments\": []}", "schema: "),
         (b"{\"schema\": 1}", "experiments: missing"),
         (b"{\"schema\": 1, \"experiments\": {}}", "experiments: expected a list"),
