@@ -42,6 +42,8 @@ struct Report {
     findings: Vec<Finding>,
     /// None for a plugin configuration without experiments.
     contents: Option<Contents>,
+    /// Whether it is a plugin configuration with which the filter does not start.
+    is_plugin_refused: bool,
     /// Whether only the native module accepts it.
     needs_native: bool,
 }
@@ -76,7 +78,8 @@ pub(super) fn run(args: &Arguments) -> Result<u8, String> {
         }
         let findings = findings(&compilation, &document.value, &setting, false);
         let contents = Some(Contents::of(&compilation));
-        reports.push(Report { document: Arc::new(document), findings, contents, needs_native: false });
+        let document = Arc::new(document);
+        reports.push(Report { document, findings, contents, is_plugin_refused: false, needs_native: false });
     }
     let is_bad = |report: &Report| report.has_error() || args.strict && !report.findings.is_empty();
     let code = if plugin.iter().chain(&reports).any(is_bad) { EXIT_PROBLEMS } else { EXIT_OK };
@@ -160,7 +163,8 @@ impl Report {
         }
         let events = plugin.config.as_ref().and_then(|config| config.events.as_ref());
         let needs_native = events.is_some_and(|events| events.outbox.spool.is_some());
-        Report { document: Arc::clone(&plugin.document), findings, contents, needs_native }
+        let is_plugin_refused = plugin.config.is_none() || contents.as_ref().is_some_and(|inline| inline.is_refused);
+        Report { document: Arc::clone(&plugin.document), findings, contents, is_plugin_refused, needs_native }
     }
 
     fn has_error(&self) -> bool {
@@ -181,8 +185,11 @@ impl Report {
         }
         let style = if self.has_error() { BAD } else { GOOD };
         match &self.contents {
-            None if self.has_error() => {
+            _ if self.is_plugin_refused => {
                 anstream::eprintln!("{name}: {style}plugin configuration refused{style:#}: the filter would not start");
+            }
+            None if self.has_error() => {
+                anstream::eprintln!("{name}: {style}plugin configuration with errors{style:#}: the filter would start");
             }
             None => anstream::eprintln!("{name}: {style}plugin configuration accepted{style:#}"),
             Some(Contents { is_refused: true, .. }) => {
@@ -214,7 +221,7 @@ impl Report {
         json!({
             "problems": self.findings_json(),
             "plugin_problems": plugin_problems,
-            "refused": contents.map_or_else(|| self.has_error(), |contents| contents.is_refused),
+            "refused": self.is_plugin_refused || contents.is_some_and(|contents| contents.is_refused),
             "experiments": contents.map_or(0, |contents| contents.experiments),
             "disabled": contents.map_or(0, |contents| contents.disabled),
             "goals": contents.map_or(0, |contents| contents.goals),
