@@ -4,11 +4,12 @@
 
 use edgesplit_testkit::bootstrap::{ENVOY_VERSION, EnvoyOptions, Plugin};
 use edgesplit_testkit::client::Client;
-use edgesplit_testkit::envoy::Envoy;
+use edgesplit_testkit::envoy::{Directory, Envoy};
 use edgesplit_testkit::module_under_test::use_native;
 use edgesplit_testkit::stack::{Accounts, Services, document, echoed, experiment};
 use edgesplit_testkit::{eventually, eventually_eq, root};
 use serde_json::{Value, json};
+use std::fs;
 
 fn plugin() -> Value {
     json!({
@@ -120,4 +121,26 @@ fn routes_can_disable_the_filter_and_not_configure_it() {
     });
     let log = Envoy::refuses_to_start(&with_route(services.options(&inline), configured));
     assert!(log.contains("routes have no configuration of their own"), "{log}");
+}
+
+/// The wasm module has no metric that the native one lacks.
+#[test]
+fn metrics_are_documented() {
+    let spool = Directory::new().unwrap();
+    let services = Services::start(&document(&[experiment("nav", json!({}))]));
+    let mut plugin = plugin();
+    plugin["events"]["outbox"] = json!({"spool": spool.file("spool")});
+    let envoy = Envoy::start(&native(services.options(&plugin)));
+    let docs = ["events", "native"].map(|page| fs::read_to_string(root().join(format!("docs/{page}.md"))).unwrap());
+    let reply = Client::new(envoy.admin_port()).get("/stats?filter=edgesplit").send().text();
+    let names = reply.lines().filter_map(|line| Some(line.split_once(".edgesplit.demo.")?.1.split_once(": ")?.0));
+    // Parts that a config names are in `<>` there.
+    let mut names: Vec<&str> =
+        names.filter(|name| !name.contains(".experiment.") && !name.contains(".reason.")).collect();
+    names.retain(|name| {
+        let row = name.strip_prefix("errors.").unwrap_or(name);
+        !docs.iter().any(|page| page.contains(&format!("`{row}`")))
+    });
+    assert!(reply.contains("errors.panic") && reply.contains("spool.durable_events"), "{reply}");
+    assert_eq!(names, [""; 0]);
 }

@@ -225,6 +225,9 @@ fn error_meaning(kind: &str) -> &'static str {
         "dispatch" => "A call did not start. Check that the cluster exists.",
         "fallback_failed" => "The fallback did not accept a batch. Check the fallback.",
         "stale_reply" => "An answer came too late. Check that retry.lease is long enough.",
+        "owned_names" => {
+            "Configs named so many headers that earlier names are no longer owned. Set request.owned_headers."
+        }
         "respond" => "The proxy refused a redirect. Check its log.",
         "effect_refused" => {
             "Path rewrites or redirects led elsewhere and were left out. Check them, and effects.redirect_hosts."
@@ -238,6 +241,11 @@ fn error_meaning(kind: &str) -> &'static str {
             "More variants than metrics have names for were counted as _other. Remove ended experiments."
         }
         "legs_lost" => "Another filter answered after an internal redirect. Place this filter in front of it.",
+        "panic" => "The native module caught a bug of its own, and the request continued. Report it.",
+        "spool_torn" => "A file of the spool ended in the middle of a write. Normal after a kill or a loss of power.",
+        "spool_full" => "The spool found no room on its disk. Make room: events stay in memory meanwhile.",
+        "spool_disk" => "The spool's disk failed. Check the proxy's log, and the permissions of the folder.",
+        "spool_version" => "The spool has a file of another version. Start the version that wrote it, or remove it.",
         _ => "See docs/events.md.",
     }
 }
@@ -253,5 +261,18 @@ mod tests {
         assert_eq!(Page::of_query("open=").open, Some(BTreeSet::new()));
         let page = Page::of_query("proxy=all&opened=3");
         assert_eq!((page.proxy, page.open), (None, None));
+    }
+
+    #[test]
+    fn documented_errors_have_a_meaning() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/events.md");
+        let page = std::fs::read_to_string(path).unwrap();
+        let (_, table) = page.split_once("The kinds of errors:").unwrap();
+        let kinds: Vec<&str> =
+            table.lines().filter_map(|row| row.strip_prefix("| `")?.split_once('`')).map(|(kind, _)| kind).collect();
+        assert!(kinds.len() > 20, "{kinds:?}");
+        for kind in kinds {
+            assert_ne!(error_meaning(kind), error_meaning("another"), "{kind}");
+        }
     }
 }
