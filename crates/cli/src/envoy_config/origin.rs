@@ -48,7 +48,13 @@ impl Origin {
             return Err(format!("expected a URL without a path, found {text:?}: requests keep their own paths"));
         }
         let host = url.host().filter(|host| !host.is_empty()).ok_or_else(expected)?.to_owned();
-        Ok(Origin { host, port: url.port_u16().unwrap_or(if is_https { 443 } else { 80 }), is_https })
+        let port = url.port_u16().filter(|port| *port != 0);
+        // Neither a user nor a port that is no port.
+        let written = port.map_or_else(|| host.clone(), |port| format!("{host}:{port}"));
+        if url.authority().is_none_or(|authority| *authority != written) {
+            return Err(expected());
+        }
+        Ok(Origin { host, port: port.unwrap_or(if is_https { 443 } else { 80 }), is_https })
     }
 
     /// The host as an address to connect to: without the brackets of IPv6.
@@ -137,7 +143,9 @@ mod tests {
         ] {
             assert_eq!(Origin::parse(text).map(|origin| origin.to_string()), Ok(expected.to_owned()));
         }
-        for text in ["", "ftp://a", "http://a/b", "http://", "a b"] {
+        for text in
+            ["", "ftp://a", "http://a/b", "http://", "a b", "http://a:99999", "http://a:0", "http://a:", "http://b@a"]
+        {
             assert!(Origin::parse(text).is_err(), "{text}");
         }
     }
