@@ -75,6 +75,25 @@ fn explain_names_the_failed_clause() {
 }
 
 #[test]
+fn explain_shows_the_result_of_each_check_of_a_vendor() {
+    for format in ["eppo", "flagd", "growthbook", "optimizely", "posthog", "unleash"] {
+        let config = format!("{}/examples/{format}.json", env!("CARGO_MANIFEST_DIR"));
+        let printed =
+            edgesplit(&["explain", &config, "--id", "u1", "--attributes", r#"{"country": "DE"}"#, "--now", NOW]);
+        let checks: Vec<&str> = printed
+            .out
+            .lines()
+            .filter(|line| line.starts_with("  ") && !line.starts_with("  value") && !line.starts_with("  experiment "))
+            .collect();
+        let of = |result: &str| checks.iter().filter(|line| line.ends_with(result)).count();
+        assert_eq!(of(" passed") + of(" failed"), checks.len(), "{format}: {}", printed.out);
+        assert!(of(" passed") > 0 && of(" failed") > 0, "{format}: {}", printed.out);
+        let doubled = |line: &&&str| line.split_whitespace().zip(line.split_whitespace().skip(1)).any(|(a, b)| a == b);
+        assert_eq!(checks.iter().find(doubled), None, "{format}");
+    }
+}
+
+#[test]
 fn explain_shows_how_the_visitor_is_identified() {
     let config = file("explain-identity.json", &experiments());
     let ask = |visitor: Value, more: &[&str]| {

@@ -97,7 +97,14 @@ fn write_row(text: &mut String, row: &Row, is_flag: bool) {
     };
     let _ = writeln!(text, "{STRONG}{key}{STRONG:#}: {outcome} ({})", row.reason.name());
     for check in &row.checks {
-        let _ = writeln!(text, "  {QUIET}{:<9}{QUIET:#} {}", check.name, printable(&check.detail));
+        let _ = write!(text, "  {QUIET}{:<9}{QUIET:#} {}", check.name, printable(&check.detail));
+        if is_flag {
+            // Details of vendors' checks show the values, and not the result.
+            let (style, result) = if check.passed { (GOOD, "passed") } else { (BAD, "failed") };
+            let separator = if check.detail.is_empty() { "" } else { ": " };
+            let _ = write!(text, "{separator}{style}{result}{style:#}");
+        }
+        text.push('\n');
     }
     if is_flag {
         let value = match &row.value {

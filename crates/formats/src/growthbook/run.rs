@@ -178,7 +178,7 @@ impl<'a, A: Attributes> Evaluation<'a, A> {
                 self.trace.check("bucket", variation.is_some(), || {
                     let result =
                         variation.map_or("no variation".to_owned(), |variation| format!("variation {variation}"));
-                    format!("{}: {result}", shown_bucket(Some(bucket), attribute))
+                    format!("{bucket} of {attribute}: {result}")
                 });
                 match variation {
                     Some(variation) => variation,
