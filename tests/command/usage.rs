@@ -57,6 +57,19 @@ fn spool_is_accepted_with_a_note() {
 }
 
 #[test]
+fn port_that_is_none_is_refused() {
+    for port in ["99999", "0", "x", ""] {
+        let url = format!("http://127.0.0.1:{port}/x.json");
+        for arguments in
+            [&["validate", &url][..], &["dashboard", "--json", "--envoy", &url], &["init", "--origin", &url]]
+        {
+            let printed = edgesplit(arguments);
+            assert_eq!((printed.code, printed.err.contains("expected a")), (2, true), "{arguments:?}: {}", printed.err);
+        }
+    }
+}
+
+#[test]
 fn closed_pipe_is_no_error() {
     let config = file("pipe.json", &experiments());
     for arguments in [

@@ -52,12 +52,23 @@ fn is_address(text: &str) -> bool {
 
 /// Parses a URL. Without a scheme, it gets `http://`.
 pub(crate) fn url(text: &str) -> Result<String, String> {
-    if text.starts_with("http://") || text.starts_with("https://") {
-        return Ok(text.to_owned());
-    }
-    match text.split_once("://") {
-        Some((scheme, _)) => Err(format!("expected a URL with http:// or https://, found {scheme}://")),
-        None => Ok(format!("http://{text}")),
+    let url = match text.split_once("://") {
+        Some(("http" | "https", _)) => text.to_owned(),
+        Some((scheme, _)) => return Err(format!("expected a URL with http:// or https://, found {scheme}://")),
+        None => format!("http://{text}"),
+    };
+    check_port(&url).map(|()| url)
+}
+
+/// Refuses a port that is none: the client would use the scheme's own.
+fn check_port(url: &str) -> Result<(), String> {
+    let (_, rest) = url.split_once("://").unwrap_or(("", url));
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let (_, address) = authority.rsplit_once('@').unwrap_or(("", authority));
+    match address.rsplit_once(':').filter(|(_, port)| !port.ends_with(']')) {
+        Some((_, port)) if port.parse::<u16>().is_ok_and(|port| port != 0) => Ok(()),
+        Some((_, port)) => Err(format!("expected a port from 1 to 65535, found {port:?}")),
+        None => Ok(()),
     }
 }
 
@@ -110,6 +121,7 @@ pub(crate) fn agent(timeout: Duration) -> ureq::Agent {
 
 /// The body at `url`.
 pub(crate) fn get(agent: &ureq::Agent, url: &str, bytes_max: u64) -> Result<Vec<u8>, String> {
+    check_port(url)?;
     let mut response = agent.get(url).call().map_err(|error| error.to_string())?;
     let body = response.body_mut().with_config().limit(bytes_max).read_to_vec();
     body.map_err(|error| error.to_string())
