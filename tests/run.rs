@@ -162,3 +162,15 @@ fn mistakes_end_it_before_envoy_starts() {
     let output = edgesplit(&folder, &["run", "--origin", "http://a/b", "--config", "experiments.json"]);
     assert!(output.status.code() == Some(2) && text(&output).contains("without a path"), "{}", text(&output));
 }
+
+#[test]
+fn envoy_that_does_not_start_shows_its_log() {
+    let folder = initialized("localhost:1");
+    fs::write(folder.file("broken.wasm"), "broken").unwrap();
+    let arguments =
+        ["run", "--origin", "http://localhost:1", "--config", "experiments.json", "--module", "broken.wasm"];
+    let output = edgesplit(&folder, &arguments);
+    let text = text(&output);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains(" at its start:\n  [") && !text.contains("\\u{"), "{text}");
+}

@@ -187,7 +187,9 @@ pub fn run() -> ExitCode {
         }
     };
     ExitCode::from(code.unwrap_or_else(|error| {
-        anstream::eprintln!("{BAD}edgesplit{BAD:#}: {}", printable(&error));
+        // The log of an Envoy has several lines. Indented, none can pass for a message of the command's own.
+        let lines: Vec<_> = error.lines().map(printable).collect();
+        anstream::eprintln!("{BAD}edgesplit{BAD:#}: {}", lines.join("\n  "));
         EXIT_USAGE
     }))
 }
