@@ -305,7 +305,7 @@ fn inline_snapshot(host: &impl Host, inline: &serde_json::Value, options: &Optio
     let compiled = edgesplit_formats::compile_at(Node { value: inline, path: &experiments.field("inline") }, options);
     match compiled.snapshot {
         Some(snapshot) => {
-            log_problems(host, "plugin configuration", &compiled.problems);
+            log_problems(host, "plugin configuration", &compiled.problems, snapshot.disabled.len());
             Ok(snapshot)
         }
         None => Err(compiled.problems),

@@ -32,7 +32,7 @@ impl ConfigSync {
             return None;
         }
         env.metrics.add(Counter::FetchSuccess, 1);
-        log_problems(env.host, "the config that was fetched", &compiled.problems);
+        log_problems(env.host, "the config that was fetched", &compiled.problems, snapshot.disabled.len());
         // A version is a name, not a number: two VMs that both publish must not use the same one.
         let version = (env.host.random() as u64).max(1);
         let revision = if self.source.monotonic { snapshot.revision.clone() } else { None };

@@ -303,6 +303,22 @@ fn byte_order_mark_is_ignored() {
 }
 
 #[test]
+fn disabled_experiments_are_logged_with_their_number() {
+    let host = TestHost::default();
+    let mut vm = Vm::start(&host);
+    let experiment =
+        |key: &str, weight: u32| json!({"key": key, "state": "running", "variants": [{"key": "a", "weight": weight}]});
+    let document =
+        json!({"schema": 1, "revision": "r1", "experiments": [experiment("good", 10_000), experiment("bad", 1)]});
+    assert_eq!(vm.reply(&host, &[status(200)], document.to_string().as_bytes()).as_deref(), Some("r1"));
+    let log = host.log.borrow();
+    let lines: Vec<&str> =
+        log.iter().filter_map(|line| line.split_once("the config that was fetched: ")).map(|(_, rest)| rest).collect();
+    let expected = "disabled experiments or flags: 1; the others are in force";
+    assert_eq!(lines, ["experiments[1].variants: weights add up to 1, not to 10000", expected]);
+}
+
+#[test]
 fn failed_fetches_name_their_cause() {
     for (headers, body, expected) in [
         (vec![status(503)], "no healthy upstream", "cluster \"experiments\" has no healthy host"),
