@@ -19,11 +19,12 @@ fn project() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// README and docs, each with its name.
+/// The pages of the project and of its examples, each with its name.
 fn documents() -> Vec<(PathBuf, String)> {
-    let docs = fs::read_dir(project().join("docs")).unwrap().map(|entry| entry.unwrap().path());
-    let pages = docs.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
-    let files = pages.chain([project().join("README.md"), project().join("CHANGELOG.md")]);
+    let list = |folder: PathBuf| fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path());
+    let examples = list(project().join("examples")).flat_map(list);
+    let files = list(project().to_owned()).chain(list(project().join("docs"))).chain(examples);
+    let files = files.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
     files.map(|file| (file.clone(), fs::read_to_string(file).unwrap())).collect()
 }
 
@@ -117,6 +118,19 @@ fn example_experiments_are_valid() {
         .unwrap();
     assert!(output.status.success(), "{output:?}");
     assert_eq!(String::from_utf8_lossy(&output.stdout), "", "neither problems nor warnings");
+}
+
+#[test]
+fn example_payloads_fit_the_envoy_configurations_of_their_vendors() {
+    for vendor in ["eppo", "flagd", "growthbook", "optimizely", "posthog", "unleash"] {
+        let (plugin, payload) = (format!("envoy/{vendor}.yaml"), format!("examples/{vendor}.json"));
+        let output = Command::new(edgesplit_testkit::command::program())
+            .args(["validate", "--strict", "--plugin", &plugin, &payload])
+            .current_dir(project())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
 }
 
 #[test]
