@@ -94,7 +94,7 @@ impl Setting {
         if let Some(recognised) = recognised.filter(|recognised| self.format.is_none() && *recognised != configured) {
             let (name, configured) = (recognised.name(), configured.name());
             let message = format!(
-                "is a config of the format {name}, but experiments.format of the plugin configuration is {configured}"
+                "this is a config of the format {name}, but experiments.format of the plugin configuration is {configured}"
             );
             if plugin.names_format() {
                 problems.error(&Path::Root, message);
