@@ -9,7 +9,6 @@ use super::observer::Observer;
 use super::reason::Reason;
 use serde_json::Value;
 use std::any::Any;
-use std::borrow::Cow;
 use std::fmt;
 
 /// An outcome of a flag.
@@ -23,21 +22,6 @@ pub struct Outcome {
     pub value: Value,
     /// Whether this is a variant of an experiment, not of a rollout or a default.
     pub in_experiment: bool,
-}
-
-/// The decision about a flag for a visitor.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FlagDecision<'a> {
-    /// The position among the flag's outcomes.
-    pub outcome: usize,
-    /// The reason.
-    pub reason: Reason,
-    /// Whether the vendor's SDK would report it.
-    pub exposure: bool,
-    /// The unit of the report.
-    pub unit: Option<Cow<'a, str>>,
-    /// The outcome of a holdout that is reported too: the visitor is held out, though not from this decision.
-    pub holdout: Option<usize>,
 }
 
 /// Looks up the sticky buckets that the visitor's browser stores under a name.

@@ -2,64 +2,25 @@
 
 use super::experiment::Experiment;
 use edgesplit_engine::condition::StepBudget;
-use edgesplit_engine::reason;
+use edgesplit_engine::reason::Reason;
 use serde_json::Value;
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-/// The reason of a decision: GrowthBook's sources.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Reason {
-    /// No rule was for the visitor.
-    DefaultValue,
-    /// A rule forces a value.
-    Force,
-    /// The visitor is in an experiment.
-    Experiment,
-    /// A prerequisite that gates the whole feature was not met.
-    Prerequisite,
-    /// The prerequisites form a cycle.
-    CyclicPrerequisite,
-    /// The payload has no such feature.
-    UnknownFeature,
-    /// An override set the outcome.
-    Override,
-    /// Deciding exceeded a limit of work, so the visitor is not in the feature's experiments.
-    Limit,
-}
-
-impl Reason {
-    /// Every reason.
-    pub const ALL: &'static [Reason] = &[
-        Reason::DefaultValue,
-        Reason::Force,
-        Reason::Experiment,
-        Reason::Prerequisite,
-        Reason::CyclicPrerequisite,
-        Reason::UnknownFeature,
-        Reason::Override,
-        Reason::Limit,
-    ];
-
-    /// The same among the reasons of all formats.
-    pub const fn reason(self) -> reason::Reason {
-        match self {
-            Reason::DefaultValue => reason::Reason::Vendor("default_value"),
-            Reason::Force => reason::Reason::Vendor("force"),
-            Reason::Experiment => reason::Reason::Vendor("experiment"),
-            Reason::Prerequisite => reason::Reason::Vendor("prerequisite"),
-            Reason::CyclicPrerequisite => reason::Reason::Vendor("cyclic_prerequisite"),
-            Reason::UnknownFeature => reason::Reason::Vendor("unknown_feature"),
-            Reason::Override => reason::Reason::Vendor("override"),
-            Reason::Limit => reason::Reason::Limit,
-        }
-    }
-
-    /// The name in results and metrics.
-    pub const fn name(self) -> &'static str {
-        self.reason().name()
-    }
-}
+/// No rule was for the visitor.
+pub(super) const NO_RULE: Reason = Reason::Vendor("default_value");
+/// A rule forces a value.
+pub(super) const FORCE: Reason = Reason::Vendor("force");
+/// The visitor is in an experiment.
+pub(super) const EXPERIMENT: Reason = Reason::Vendor("experiment");
+/// A prerequisite that gates the whole feature was not met.
+pub(super) const PREREQUISITE: Reason = Reason::Vendor("prerequisite");
+/// The prerequisites form a cycle.
+pub(super) const CYCLIC_PREREQUISITE: Reason = Reason::Vendor("cyclic_prerequisite");
+/// The payload has no such feature.
+pub(super) const UNKNOWN_FEATURE: Reason = Reason::Vendor("unknown_feature");
+/// An override set the outcome.
+pub(super) const OVERRIDE: Reason = Reason::Vendor("override");
 
 /// The visitor and the request.
 #[derive(Debug)]

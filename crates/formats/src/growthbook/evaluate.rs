@@ -1,6 +1,8 @@
 //! Deciding a feature by its rules, as GrowthBook's JavaScript SDK does (spec 0.8.0, SDK 1.8.0: `core.ts`).
 
-use super::decision::{Exposure, FeatureDecision, Reason};
+use super::decision::{
+    CYCLIC_PREREQUISITE, EXPERIMENT, Exposure, FORCE, FeatureDecision, NO_RULE, OVERRIDE, PREREQUISITE, UNKNOWN_FEATURE,
+};
 use super::evaluation::{Evaluation, Parents, Progress};
 use super::experiment::Parent;
 use super::feature::{DEFAULT_VALUE, Force, NO_VALUE, Rule, RuleKind, Share};
@@ -8,24 +10,11 @@ use super::hash::in_range;
 use super::prerequisites::PREREQUISITE_DEPTH_MAX;
 use edgesplit_engine::attribute::Attributes;
 use edgesplit_engine::condition::{FLAG_STEPS, LimitExceeded, RULE_STEPS};
-use edgesplit_engine::flag::FlagDecision;
+use edgesplit_engine::reason::Reason;
 use serde_json::Value;
 use std::borrow::Cow;
 
 impl<'a, A: Attributes> Evaluation<'a, A> {
-    /// Decides the feature at the position `feature`, in the shape that all vendors share.
-    pub fn flag(&mut self, feature: usize) -> FlagDecision<'a> {
-        let decision = self.feature(feature);
-        let result = decision.result.as_ref();
-        FlagDecision {
-            outcome: decision.outcome,
-            reason: decision.reason.reason(),
-            exposure: result.is_some_and(|result| result.hash_used),
-            unit: result.and_then(|result| result.unit.clone()),
-            holdout: None,
-        }
-    }
-
     /// Decides the feature at the position `feature`.
     ///
     /// Each feature is decided once, also as a prerequisite of others. This does not change results: a cycle is found from
@@ -33,7 +22,7 @@ impl<'a, A: Attributes> Evaluation<'a, A> {
     pub fn feature(&mut self, feature: usize) -> FeatureDecision<'a> {
         match self.decided.get(feature).and_then(Option::as_deref) {
             None => {}
-            Some(Progress::Begun) => return FeatureDecision::without_rule(NO_VALUE, Reason::CyclicPrerequisite),
+            Some(Progress::Begun) => return FeatureDecision::without_rule(NO_VALUE, CYCLIC_PREREQUISITE),
             Some(Progress::Done(decision)) => return decision.clone(),
         }
         // Features are decided on demand: a request only needs those of its routes.
@@ -41,7 +30,7 @@ impl<'a, A: Attributes> Evaluation<'a, A> {
         self.depth += 1;
         let decision = if self.depth > PREREQUISITE_DEPTH_MAX {
             // Only a cycle gets here: longer chains are disabled when they are compiled.
-            FeatureDecision::without_rule(NO_VALUE, Reason::CyclicPrerequisite)
+            FeatureDecision::without_rule(NO_VALUE, CYCLIC_PREREQUISITE)
         } else {
             let exposures = self.exposures.len();
             self.decide(feature).unwrap_or_else(|LimitExceeded| {
@@ -64,11 +53,11 @@ impl<'a, A: Attributes> Evaluation<'a, A> {
     fn decide(&mut self, at: usize) -> Result<FeatureDecision<'a>, LimitExceeded> {
         let without_rule = |outcome, reason| Ok(FeatureDecision::without_rule(outcome, reason));
         if let Some(&(_, outcome)) = self.context.overrides.outcomes.iter().find(|(feature, _)| *feature == at) {
-            return without_rule(outcome, Reason::Override);
+            return without_rule(outcome, OVERRIDE);
         }
         let payload = self.payload;
         let Some(feature) = payload.features.get(at) else {
-            return without_rule(NO_VALUE, Reason::UnknownFeature);
+            return without_rule(NO_VALUE, UNKNOWN_FEATURE);
         };
         self.context.steps.spend(FLAG_STEPS)?;
         for (number, rule) in (1..).zip(&feature.rules) {
@@ -80,7 +69,7 @@ impl<'a, A: Attributes> Evaluation<'a, A> {
                 return Ok(decision);
             }
         }
-        without_rule(DEFAULT_VALUE, Reason::DefaultValue)
+        without_rule(DEFAULT_VALUE, NO_RULE)
     }
 
     /// The decision of `rule`; none if the next rule has to decide.
@@ -89,8 +78,8 @@ impl<'a, A: Attributes> Evaluation<'a, A> {
         match self.parents_pass(&rule.parents)? {
             Parents::Pass => self.rule(rule),
             Parents::Fail { gate: false } => Ok(None),
-            Parents::Fail { gate: true } => without_value(Reason::Prerequisite),
-            Parents::Cyclic => without_value(Reason::CyclicPrerequisite),
+            Parents::Fail { gate: true } => without_value(PREREQUISITE),
+            Parents::Cyclic => without_value(CYCLIC_PREREQUISITE),
         }
     }
 
@@ -117,7 +106,7 @@ impl<'a, A: Attributes> Evaluation<'a, A> {
                         number: track.number,
                     });
                 }
-                Some(FeatureDecision { outcome: force.outcome, reason: Reason::Force, rule: &rule.id, result: None })
+                Some(FeatureDecision { outcome: force.outcome, reason: FORCE, rule: &rule.id, result: None })
             }
             RuleKind::Experiment(experiment, first) => {
                 let result = self.run(experiment)?;
@@ -126,7 +115,7 @@ impl<'a, A: Attributes> Evaluation<'a, A> {
                     return Ok(None);
                 }
                 let outcome = first + result.variation;
-                Some(FeatureDecision { outcome, reason: Reason::Experiment, rule: &rule.id, result: Some(result) })
+                Some(FeatureDecision { outcome, reason: EXPERIMENT, rule: &rule.id, result: Some(result) })
             }
         })
     }
@@ -163,7 +152,7 @@ impl<'a, A: Attributes> Evaluation<'a, A> {
                     let decision = self.feature(feature);
                     self.trace.leave();
                     match decision.reason {
-                        Reason::CyclicPrerequisite => return Ok(Parents::Cyclic),
+                        CYCLIC_PREREQUISITE => return Ok(Parents::Cyclic),
                         Reason::Limit => return Err(LimitExceeded),
                         _ => decision.outcome,
                     }

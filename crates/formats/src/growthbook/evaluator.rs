@@ -1,6 +1,6 @@
 //! Decides flags by a payload: its features first, then its URL redirect tests.
 
-use super::decision::{Context, Overrides, Reason};
+use super::decision::{Context, EXPERIMENT, NO_RULE, Overrides};
 use super::evaluation::Evaluation;
 use super::payload::Payload;
 use super::sticky::{COOKIE_PREFIX, StickyDocument, StickyDocuments};
@@ -9,6 +9,7 @@ use edgesplit_engine::flag::{FlagEvaluator, FlagExposure, FlagSink, FlagVisitor,
 use edgesplit_engine::free::free_from;
 use edgesplit_engine::json;
 use edgesplit_engine::observer::Check;
+use edgesplit_engine::reason::Reason;
 use serde_json::Value;
 use std::borrow::Cow;
 
@@ -39,7 +40,7 @@ impl FlagEvaluator for Evaluator {
             let decision = evaluation.feature(number);
             report_checks(&evaluation.take_checks(), sink);
             let outcome = Some(decision.outcome).filter(|_| decision.reason != Reason::Limit);
-            sink.decided(number, outcome, decision.reason.reason());
+            sink.decided(number, outcome, decision.reason);
         }
         if !tests.is_empty() {
             self.redirect(tests, &mut evaluation, sink);
@@ -84,11 +85,11 @@ impl Evaluator {
         for &number in tests {
             let own = found.as_ref().filter(|redirect| first + redirect.test == number);
             match own {
-                Some(redirect) => sink.decided(number, Some(redirect.result.variation), Reason::Experiment.reason()),
+                Some(redirect) => sink.decided(number, Some(redirect.result.variation), EXPERIMENT),
                 None if evaluation.is_limited(number - first) => {
-                    sink.decided(number, None, Reason::Limit.reason());
+                    sink.decided(number, None, Reason::Limit);
                 }
-                None => sink.decided(number, None, Reason::DefaultValue.reason()),
+                None => sink.decided(number, None, NO_RULE),
             }
         }
         if let Some(redirect) = found

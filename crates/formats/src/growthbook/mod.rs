@@ -30,7 +30,7 @@ pub mod url;
 mod wire;
 
 pub use compile::{Compiled, compile};
-pub use decision::{BanditResult, Context, ExperimentResult, Exposure, FeatureDecision, Overrides, Reason};
+pub use decision::{BanditResult, Context, ExperimentResult, Exposure, FeatureDecision, Overrides};
 pub use evaluation::Evaluation;
 pub use experiment::{Experiment, FALLBACK_LEAF};
 pub use feature::{DEFAULT_VALUE, Feature, NO_VALUE};

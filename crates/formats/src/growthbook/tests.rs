@@ -9,7 +9,7 @@ use super::sticky::{StickyDocument, StickyDocuments};
 use super::*;
 use crate::events::{EventKind, EventWire};
 use edgesplit_engine::condition::request_budget;
-use edgesplit_engine::flag::{FlagDecision, FlagExposure};
+use edgesplit_engine::flag::FlagExposure;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 
@@ -30,7 +30,7 @@ fn context<'a>(attributes: &'a Value, url: &'a str) -> Context<'a, Value> {
 fn decided(payload: &Payload, key: &str, attributes: &Value) -> (Value, &'static str) {
     let at = payload.feature(key).expect("a feature");
     let context = context(attributes, "");
-    let decision = Evaluation::new(payload, &context, None).flag(at);
+    let decision = Evaluation::new(payload, &context, None).feature(at);
     (payload.features()[at].outcomes()[decision.outcome].value.clone(), decision.reason.name())
 }
 
@@ -102,8 +102,8 @@ fn exposures_are_those_that_the_sdk_reports() {
         let context = context(&attributes, "");
         let mut evaluation = Evaluation::new(&payload, &context, None);
         for feature in 0..payload.features().len() {
-            evaluation.flag(feature);
-            evaluation.flag(feature);
+            evaluation.feature(feature);
+            evaluation.feature(feature);
         }
         let exposed: Value = evaluation.exposures().iter().map(|exposure| exposure.experiment).collect();
         assert_eq!(exposed, expected, "{attributes}");
@@ -111,10 +111,9 @@ fn exposures_are_those_that_the_sdk_reports() {
     let attributes = json!({"id": "u1", "plan": "pro"});
     let context = context(&attributes, "");
     let child = payload.feature("child").unwrap();
-    let decision = Evaluation::new(&payload, &context, None).flag(child);
-    assert!(
-        matches!(decision, FlagDecision { reason: edgesplit_engine::reason::Reason::Vendor("experiment"), exposure: true, unit: Some(unit), .. } if unit == "u1")
-    );
+    let decision = Evaluation::new(&payload, &context, None).feature(child);
+    let result = decision.result.unwrap();
+    assert_eq!((decision.reason.name(), result.hash_used, result.unit.as_deref()), ("experiment", true, Some("u1")));
 }
 
 #[test]
@@ -134,9 +133,10 @@ fn overrides_apply_only_where_allowed() {
     ] {
         let context = Context { overrides, ..context(&attributes, url) };
         let mut evaluation = Evaluation::new(&payload, &context, None);
-        let decision = evaluation.flag(0);
+        let decision = evaluation.feature(0);
         let value = &payload.features()[0].outcomes()[decision.outcome].value;
-        assert_eq!((value, decision.reason.name(), decision.exposure), (&json!(expected), reason, exposure));
+        let hash_used = decision.result.is_some_and(|result| result.hash_used);
+        assert_eq!((value, decision.reason.name(), hash_used), (&json!(expected), reason, exposure));
         assert_eq!(evaluation.exposures().len(), usize::from(exposure));
     }
 }

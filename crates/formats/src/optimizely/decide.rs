@@ -5,15 +5,30 @@
 
 use super::audience::explain::unmet;
 use super::datafile::{Datafile, Flag, Range, Rule, Step};
-use super::reason::Reason;
 use edgesplit_engine::attribute::{AttributeValue, Attributes};
-use edgesplit_engine::flag::FlagDecision;
 use edgesplit_engine::hash::seeded_bucket;
 use edgesplit_engine::observer::{IS_OBSERVABLE, Observer};
+use edgesplit_engine::reason::Reason;
 use serde_json::Value;
 
 /// The seed of the SDKs' murmur3.
 const HASH_SEED: u32 = 1;
+
+/// Bucketed into a variation of one of the flag's experiments.
+const FEATURE_TEST: Reason = Reason::Vendor("feature_test");
+/// Bucketed into a variation of an experiment that no flag uses.
+const EXPERIMENT: Reason = Reason::Vendor("experiment");
+/// Bucketed into one of the rules of the flag's rollout.
+const ROLLOUT: Reason = Reason::Vendor("rollout");
+/// The last rule is a contextual bandit: it chooses by a call to Optimizely for each decision, and no request waits for
+/// one.
+const CMAB: Reason = Reason::Vendor("cmab");
+/// There is no rule to decide by.
+const NO_RULE: Reason = Reason::Vendor("no_rule");
+/// The last rule's experiment does not run.
+const NOT_RUNNING: Reason = Reason::Vendor("not_running");
+/// Another experiment of the group has the user, or none of them.
+const GROUP: Reason = Reason::Vendor("group");
 
 /// The outcome of a flag that no rule decides.
 const NO_RULE_OUTCOME: usize = 0;
@@ -36,41 +51,40 @@ impl<A> Visitor<'_, A> {
     }
 }
 
-/// The decision about a flag.
-struct Decided {
+/// The decision about a flag for a visitor.
+#[derive(Debug)]
+pub struct Decision {
     /// The position among the flag's outcomes.
-    outcome: usize,
-    reason: Reason,
-    /// The outcome of the holdout that the visitor is in beside this decision.
-    holdout: Option<usize>,
+    pub outcome: usize,
+    /// The reason.
+    pub reason: Reason,
+    /// Whether the SDKs would report it.
+    pub exposure: bool,
+    /// The outcome of a holdout that is reported too: the visitor is held out, though not from this decision.
+    pub holdout: Option<usize>,
 }
 
-/// A variation's position, or the reason for none.
+/// The position of a variation or an outcome, or the reason for none.
 type Variation = Result<(usize, Reason), Reason>;
 
 impl Datafile {
     /// Decides `flag`, which is one of [`Datafile::flags`]. `observer` receives the checks.
-    pub fn decide<'a>(
+    pub fn decide(
         &self,
         flag: &Flag,
-        user_id: &'a str,
+        user_id: &str,
         attributes: &impl Attributes,
         observer: &mut dyn Observer,
-    ) -> FlagDecision<'a> {
+    ) -> Decision {
         let decide = |visitor: &mut Visitor<'_, _>| self.outcome(flag, visitor);
-        let Decided { outcome, reason, holdout } = self.with_visitor(user_id, attributes, observer, decide);
-        FlagDecision {
-            outcome,
-            reason: reason.reason(),
-            exposure: match reason {
-                Reason::Rollout => self.project.send_flag_decisions,
-                // Optimizely also counts visitors who get a flag's default; an experiment that no flag uses has none.
-                _ if outcome == NO_RULE_OUTCOME => self.project.send_flag_decisions && !flag.is_experiment,
-                _ => true,
-            },
-            unit: Some(user_id.into()),
-            holdout,
-        }
+        let (outcome, reason, holdout) = self.with_visitor(user_id, attributes, observer, decide);
+        let exposure = match reason {
+            ROLLOUT => self.project.send_flag_decisions,
+            // Optimizely also counts visitors who get a flag's default; an experiment that no flag uses has none.
+            _ if outcome == NO_RULE_OUTCOME => self.project.send_flag_decisions && !flag.is_experiment,
+            _ => true,
+        };
+        Decision { outcome, reason, exposure, holdout }
     }
 
     /// The key of the variation of the experiment `key`, as the SDKs' `getVariation` gives it. Flags and holdouts have no
@@ -108,10 +122,11 @@ impl Datafile {
         decide(&mut Visitor { user_id, bucketing_id, attributes, observer })
     }
 
-    fn outcome(&self, flag: &Flag, visitor: &mut Visitor<'_, impl Attributes>) -> Decided {
+    /// The outcome and its reason, and the outcome of a holdout that the visitor is in beside it.
+    fn outcome(&self, flag: &Flag, visitor: &mut Visitor<'_, impl Attributes>) -> (usize, Reason, Option<usize>) {
         let held = self.held_out(&flag.holdouts, visitor);
         if let Some((outcome, false)) = held {
-            return Decided { outcome, reason: Reason::Holdout, holdout: None };
+            return (outcome, Reason::Holdout, None);
         }
         // A visitor who is held out, but not from deliveries, gets the rollout's variation, and both are reported.
         let tested = match held {
@@ -121,20 +136,20 @@ impl Datafile {
         let decided = tested.or_else(|missed| self.rollout(&flag.rollout, missed, visitor));
         let missed = |missed| (NO_RULE_OUTCOME, if held.is_some() { Reason::Holdout } else { missed });
         let (outcome, reason) = decided.unwrap_or_else(missed);
-        Decided { outcome, reason, holdout: held.map(|(outcome, _)| outcome) }
+        (outcome, reason, held.map(|(outcome, _)| outcome))
     }
 
     /// The outcome of the flag's experiments, else the reason why they have none.
-    fn test(&self, flag: &Flag, visitor: &mut Visitor<'_, impl Attributes>) -> Result<(usize, Reason), Reason> {
-        let mut missed = Reason::NoRule;
+    fn test(&self, flag: &Flag, visitor: &mut Visitor<'_, impl Attributes>) -> Variation {
+        let mut missed = NO_RULE;
         for step in &flag.experiments {
             if let Some((outcome, _)) = self.held_out(&step.holdouts, visitor) {
                 return Ok((outcome, Reason::Holdout));
             }
             let Some(rule) = self.rules.get(step.rule) else { continue };
             match self.experiment(rule, visitor) {
-                Ok((position, Reason::FeatureTest)) if flag.is_experiment => {
-                    return Ok((step.outcomes_from + position, Reason::Experiment));
+                Ok((position, FEATURE_TEST)) if flag.is_experiment => {
+                    return Ok((step.outcomes_from + position, EXPERIMENT));
                 }
                 Ok((position, reason)) => return Ok((step.outcomes_from + position, reason)),
                 Err(reason) => missed = reason,
@@ -165,7 +180,7 @@ impl Datafile {
     fn experiment(&self, rule: &Rule, visitor: &mut Visitor<'_, impl Attributes>) -> Variation {
         visitor.check(rule, "running", rule.is_running, String::new);
         if !rule.is_running {
-            return Err(Reason::NotRunning);
+            return Err(NOT_RUNNING);
         }
         if let Some(forced) = rule.forced.get(visitor.user_id).and_then(|key| rule.variation_of_key(key)) {
             visitor.check(rule, "forced variation", true, || variation_key(rule, forced));
@@ -174,16 +189,11 @@ impl Datafile {
         if !self.is_in_audience(rule, visitor) {
             return Err(Reason::Audience);
         }
-        self.bucket(rule, visitor).map(|position| (position, Reason::FeatureTest))
+        self.bucket(rule, visitor).map(|position| (position, FEATURE_TEST))
     }
 
     /// The outcome of a rollout, else the reason why it has none; `missed` if it has no rules.
-    fn rollout(
-        &self,
-        steps: &[Step],
-        mut missed: Reason,
-        visitor: &mut Visitor<'_, impl Attributes>,
-    ) -> Result<(usize, Reason), Reason> {
+    fn rollout(&self, steps: &[Step], mut missed: Reason, visitor: &mut Visitor<'_, impl Attributes>) -> Variation {
         let mut rest = steps;
         while let [step, after @ ..] = rest {
             rest = after;
@@ -196,7 +206,7 @@ impl Datafile {
                 continue;
             }
             match self.bucket(rule, visitor) {
-                Ok(position) => return Ok((step.outcomes_from + position, Reason::Rollout)),
+                Ok(position) => return Ok((step.outcomes_from + position, ROLLOUT)),
                 Err(reason) => missed = reason,
             }
             // A visitor in the audience of a rule but not in its traffic goes on to the last rule, which is for everyone else.
@@ -218,7 +228,7 @@ impl Datafile {
     fn bucket(&self, rule: &Rule, visitor: &mut Visitor<'_, impl Attributes>) -> Result<usize, Reason> {
         if rule.is_cmab {
             visitor.check(rule, "contextual bandit", false, String::new);
-            return Err(Reason::Cmab);
+            return Err(CMAB);
         }
         if let Some(group) = rule.group.and_then(|group| self.groups.get(group)) {
             let bucket = seeded_bucket(HASH_SEED, visitor.bucketing_id, &group.id);
@@ -229,7 +239,7 @@ impl Datafile {
                 None => format!("bucket {bucket} of group {} belongs to no experiment", group.id),
             });
             if !is_own {
-                return Err(Reason::Group);
+                return Err(GROUP);
             }
         }
         let bucket = seeded_bucket(HASH_SEED, visitor.bucketing_id, &rule.id);

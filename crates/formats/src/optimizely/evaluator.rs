@@ -1,9 +1,10 @@
 //! Decides flags by a datafile.
 
 use super::datafile::{Datafile, Flag};
+use super::decide::Decision;
 use crate::metered::Metered;
 use crate::report::report_limit;
-use edgesplit_engine::flag::{FlagDecision, FlagEvaluator, FlagExposure, FlagSink, FlagVisitor, Outcome};
+use edgesplit_engine::flag::{FlagEvaluator, FlagExposure, FlagSink, FlagVisitor, Outcome};
 use edgesplit_engine::free::free_from;
 use edgesplit_engine::reason::Reason;
 
@@ -47,7 +48,7 @@ impl FlagEvaluator for Evaluator {
 
 impl Evaluator {
     /// Reports the decision about the flag with this number.
-    fn report(&self, number: usize, flag: &Flag, decision: &FlagDecision<'_>, id: &str, sink: &mut dyn FlagSink) {
+    fn report(&self, number: usize, flag: &Flag, decision: &Decision, id: &str, sink: &mut dyn FlagSink) {
         sink.decided(number, Some(decision.outcome), decision.reason);
         let reported = [decision.exposure.then_some(decision.outcome), decision.holdout];
         for position in reported.into_iter().flatten() {

@@ -30,14 +30,13 @@ mod evaluator;
 mod format;
 mod impression;
 mod project;
-mod reason;
 
 pub use audience::AUDIENCE_DEPTH_MAX;
 pub use datafile::{Datafile, Flag, VERSION};
+pub use decide::Decision;
 pub use format::Optimizely;
 pub use impression::{BATCH_TAIL, Client, Event, EventKind, Impression, RuleType};
 pub use project::{Project, ReportedAttribute};
-pub use reason::Reason;
 
 use crate::diagnostics::{Node, Problems};
 use compile::draft::Draft;

@@ -67,16 +67,14 @@ fn decided<'a>(datafile: &'a Datafile, position: usize, attributes: &impl Attrib
     let flag = &datafile.flags[position];
     let decision = datafile.decide(flag, "user", attributes, &mut ());
     let outcome = &flag.outcomes()[decision.outcome];
-    let reason = Reason::ALL.iter().map(|reason| reason.name()).find(|name| *name == decision.reason.name());
-    [outcome.experiment.as_deref(), outcome.variant.as_deref(), reason]
+    [outcome.experiment.as_deref(), outcome.variant.as_deref(), Some(decision.reason.name())]
 }
 
 /// The variation's key and the reason for the flag of `document`.
 fn outcome(document: &Value) -> (Option<String>, &'static str) {
     let datafile = compiled(document);
-    let [_, variant, reason] = decided(&datafile, 0, &json!({}));
-    let reason = Reason::ALL.iter().map(|known| known.name()).find(|name| reason == Some(*name)).unwrap();
-    (variant.map(str::to_owned), reason)
+    let decision = datafile.decide(&datafile.flags[0], "user", &json!({}), &mut ());
+    (datafile.flags[0].outcomes()[decision.outcome].variant.clone(), decision.reason.name())
 }
 
 #[test]

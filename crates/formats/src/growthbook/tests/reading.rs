@@ -187,7 +187,7 @@ fn invalid_value_disables_its_feature_alone() {
             let Some(payload) = compile(&document, None).payload else { continue };
             let mut evaluation = Evaluation::new(&payload, &context, Some(StickyDocuments::default()));
             let features = payload.features().iter().enumerate();
-            let kept = features.filter(|(at, _)| evaluation.feature(*at).reason == Reason::DefaultValue).count();
+            let kept = features.filter(|(at, _)| evaluation.feature(*at).reason.name() == "default_value").count();
             evaluation.redirect();
             // The features stand first, and the last of them is no part of the others.
             let is_features = document["features"]["untouched"]["defaultValue"] != json!(true);
