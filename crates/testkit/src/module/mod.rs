@@ -12,7 +12,7 @@ mod host_functions;
 pub mod recording_host;
 mod state;
 
-pub use state::{ModuleHost, NoHost};
+pub use state::ModuleHost;
 
 use crate::project::{MODULE_SOURCES, check_current};
 use edgesplit_filter::host::Reply;
