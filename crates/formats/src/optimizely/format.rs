@@ -5,7 +5,7 @@ use super::audience::attribute_name;
 use super::compile::draft::Draft;
 use super::datafile::{Datafile, VERSION};
 use super::evaluator::Evaluator;
-use super::impression::{self, BATCH_TAIL, Client, EU_HOST, Event, HOST};
+use super::impression::{self, BATCH_TAIL, EU_HOST, Event, HOST};
 #[cfg(not(target_arch = "wasm32"))]
 use crate::attribute_use::{self, AttributeUse};
 use crate::diagnostics::{Node, Problems};
@@ -14,10 +14,7 @@ use crate::flags::{Flag, FlagEntries};
 use crate::format::{Compiled, Format, Options};
 use crate::stepwise::{Leftovers, Steps};
 use edgesplit_engine::flag::FlagEvaluator;
-use serde_json::{Map, Value};
-
-/// The sender of events.
-const CLIENT: Client<'_> = Client { name: "edgesplit", version: env!("CARGO_PKG_VERSION") };
+use serde_json::Value;
 
 /// Optimizely datafiles, version 4.
 #[derive(Debug)]
@@ -140,18 +137,11 @@ impl EventWire for Optimizely {
             return false;
         };
         let project = &datafile.project;
-        let tags = Map::new();
         let kind = match event.kind {
             EventKind::Exposure(exposure) => exposure.outcome.and_then(|(flag, outcome)| {
                 datafile.flags.get(flag)?.impression(outcome).map(impression::EventKind::Impression)
             }),
-            EventKind::Goal(key) => project.conversion_id(key).map(|id| impression::EventKind::Conversion {
-                id,
-                key,
-                revenue: None,
-                value: None,
-                tags: &tags,
-            }),
+            EventKind::Goal(key) => project.conversion_id(key).map(|id| impression::EventKind::Conversion { id, key }),
         };
         let Some(kind) = kind else { return false };
         let names = event.aliases.iter().map(|(alias, _)| alias.as_str());
@@ -164,7 +154,7 @@ impl EventWire for Optimizely {
     fn head(&self, evaluator: &dyn FlagEvaluator) -> Vec<u8> {
         let mut head = Vec::new();
         if let Some(Evaluator(datafile)) = evaluator.downcast_ref() {
-            datafile.project.write_batch_head(CLIENT, &mut head);
+            datafile.project.write_batch_head(&mut head);
         }
         head
     }

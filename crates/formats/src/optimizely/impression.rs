@@ -83,12 +83,6 @@ pub enum EventKind<'a> {
         id: &'a str,
         /// The event's key.
         key: &'a str,
-        /// The revenue, in cents.
-        revenue: Option<i64>,
-        /// Its value.
-        value: Option<f64>,
-        /// Further tags.
-        tags: &'a Map<String, Value>,
     },
 }
 
@@ -107,49 +101,20 @@ pub struct Event<'a> {
     pub time_ms: i64,
 }
 
-/// The sender of events.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Client<'a> {
-    /// `client_name`
-    pub name: &'a str,
-    /// `client_version`
-    pub version: &'a str,
-}
-
 impl Event<'_> {
     /// Appends the event as one visitor of a batch, without line breaks.
     pub fn write(&self, out: &mut Vec<u8>) {
-        let mut event = Map::new();
-        let mut add = |name: &str, value: Value| event.insert(name.to_owned(), value);
-        add("uuid", self.uuid.into());
-        add("timestamp", self.time_ms.into());
         let mut snapshot = Map::new();
-        match self.kind {
+        let (id, key) = match self.kind {
             EventKind::Impression(impression) => {
-                add("entity_id", impression.campaign_id().into());
-                add("key", IMPRESSION_KEY.into());
                 snapshot.insert("decisions".to_owned(), vec![impression.decision()].into());
+                (impression.campaign_id(), IMPRESSION_KEY)
             }
-            EventKind::Conversion { id, key, revenue, value, tags } => {
-                add("entity_id", id.into());
-                add("key", key.into());
-                if let Some(revenue) = revenue {
-                    add("revenue", revenue.into());
-                }
-                if let Some(value) = value {
-                    add("value", value.into());
-                }
-                if !tags.is_empty() {
-                    add("tags", tags.clone().into());
-                }
-            }
-        }
-        snapshot.insert("events".to_owned(), vec![Value::Object(event)].into());
-        let visitor = json!({
-            "visitor_id": self.user_id,
-            "attributes": self.attributes,
-            "snapshots": [snapshot],
-        });
+            EventKind::Conversion { id, key } => (Some(id), key),
+        };
+        let event = json!({"entity_id": id, "key": key, "timestamp": self.time_ms, "uuid": self.uuid});
+        snapshot.insert("events".to_owned(), vec![event].into());
+        let visitor = json!({"visitor_id": self.user_id, "attributes": self.attributes, "snapshots": [snapshot]});
         let _ = serde_json::to_writer(out, &visitor); // writing to memory cannot fail
     }
 }
@@ -215,13 +180,13 @@ impl Project {
     }
 
     /// Appends the start of a batch, in front of its visitors, which commas separate.
-    pub fn write_batch_head(&self, client: Client<'_>, out: &mut Vec<u8>) {
+    pub fn write_batch_head(&self, out: &mut Vec<u8>) {
         let batch = json!({
             "account_id": self.account_id.as_str(),
             "project_id": self.project_id.as_str(),
             "revision": self.revision.as_str(),
-            "client_name": client.name,
-            "client_version": client.version,
+            "client_name": "edgesplit",
+            "client_version": env!("CARGO_PKG_VERSION"),
             "anonymize_ip": self.anonymize_ip,
             "enrich_decisions": true,
         });

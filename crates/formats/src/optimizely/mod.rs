@@ -35,7 +35,7 @@ pub use audience::AUDIENCE_DEPTH_MAX;
 pub use datafile::{Datafile, Flag, VERSION};
 pub use decide::Decision;
 pub use format::Optimizely;
-pub use impression::{BATCH_TAIL, Client, Event, EventKind, Impression, RuleType};
+pub use impression::{BATCH_TAIL, Event, EventKind, Impression, RuleType};
 pub use project::{Project, ReportedAttribute};
 
 use crate::diagnostics::{Node, Problems};

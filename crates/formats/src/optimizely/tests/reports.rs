@@ -72,7 +72,7 @@ fn batch_of_an_eu_project_names_its_host() {
     for (region, host) in [(json!("EU"), Some("eu.logx.optimizely.com")), (json!("US"), None), (json!(null), None)] {
         let document = document(json!({"region": region}));
         let mut head = Vec::new();
-        compiled(&document).project.write_batch_head(Client { name: "c", version: "1" }, &mut head);
+        compiled(&document).project.write_batch_head(&mut head);
         assert_eq!(Optimizely.host(&head, us_host), host, "{region}");
         assert_eq!(Optimizely.host(&head, "collector.internal"), None);
         for (events_host, is_reported) in [(None, true), (Some(us_host), true), (Some("eu.logx.optimizely.com"), false)]
