@@ -12,6 +12,7 @@ mod explain;
 pub mod value;
 
 use super::attribute::{AttributeName, AttributeValue, Attributes};
+pub use explain::sign;
 use js_regex::JsRegex;
 pub use js_regex::{LimitExceeded, StepBudget};
 use serde_json::Value;

@@ -154,7 +154,8 @@ impl fmt::Display for ValueSet {
     }
 }
 
-fn sign(accepts: Accepts) -> &'static str {
+/// The sign of a comparison, such as `<=`.
+pub fn sign(accepts: Accepts) -> &'static str {
     match [Ordering::Less, Ordering::Equal, Ordering::Greater].map(accepts) {
         [true, false, false] => "<",
         [true, true, false] => "<=",

@@ -11,9 +11,9 @@ mod version;
 pub(super) use compile::{Compiler, attribute_name};
 
 use edgesplit_engine::attribute::{AttributeName, AttributeValue, Attributes};
+use edgesplit_engine::condition::Accepts;
 use edgesplit_engine::number;
 use serde_json::{Number, Value};
-use std::cmp::Ordering;
 
 /// How many conditions may stand inside each other. It bounds the stack that compiling and matching take.
 pub const AUDIENCE_DEPTH_MAX: usize = 64;
@@ -22,7 +22,7 @@ pub const AUDIENCE_DEPTH_MAX: usize = 64;
 const NUMBER_MAX: u64 = 1 << 53;
 
 /// A tree of conditions.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub(super) enum Tree {
     /// All hold.
     And(Vec<Tree>),
@@ -39,7 +39,7 @@ pub(super) enum Tree {
 }
 
 /// A requirement on an attribute.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub(super) enum Check {
     /// There, and not null.
     Exists,
@@ -55,28 +55,6 @@ pub(super) enum Check {
     Order(Accepts, f64),
     /// A semantic version in this order to that one.
     Version(Accepts, String),
-}
-
-/// The orders that a comparison lets pass.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Accepts {
-    Equal,
-    Greater,
-    GreaterOrEqual,
-    Less,
-    LessOrEqual,
-}
-
-impl Accepts {
-    fn accepts(self, order: Ordering) -> bool {
-        match self {
-            Accepts::Equal => order.is_eq(),
-            Accepts::Greater => order.is_gt(),
-            Accepts::GreaterOrEqual => order.is_ge(),
-            Accepts::Less => order.is_lt(),
-            Accepts::LessOrEqual => order.is_le(),
-        }
-    }
 }
 
 impl Tree {
@@ -114,10 +92,8 @@ impl Check {
             Check::Substring(part) => text(actual).map(|actual| actual.contains(part.as_str())),
             Check::Truth(expected) => truth(actual).map(|actual| actual == *expected),
             Check::Number(expected) => number(actual).map(|actual| actual == *expected),
-            Check::Order(accepts, bound) => number(actual)?.partial_cmp(bound).map(|order| accepts.accepts(order)),
-            Check::Version(accepts, target) => {
-                version::compare(text(actual)?, target).map(|order| accepts.accepts(order))
-            }
+            Check::Order(accepts, bound) => number(actual)?.partial_cmp(bound).map(accepts),
+            Check::Version(accepts, target) => version::compare(text(actual)?, target).map(accepts),
         }
     }
 }

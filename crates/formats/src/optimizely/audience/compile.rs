@@ -4,7 +4,8 @@
 //! leaves are ids of audiences in an experiment, and objects about one attribute in an audience. `audiences` hold them
 //! as JSON in a text, `typedAudiences` as they are.
 
-use super::{AUDIENCE_DEPTH_MAX, Accepts, Check, Tree, exact, version};
+use super::{AUDIENCE_DEPTH_MAX, Check, Tree, exact, version};
+use crate::conditions::order;
 use crate::diagnostics::{Node, Problems};
 use crate::document::{Nullable, TEXT};
 use crate::element::{read, required};
@@ -139,13 +140,6 @@ impl Compiler<'_> {
         if operator == "exists" {
             return Some(Check::Exists);
         }
-        let order = |operator: &str| match operator {
-            "gt" => Some(Accepts::Greater),
-            "ge" => Some(Accepts::GreaterOrEqual),
-            "lt" => Some(Accepts::Less),
-            "le" => Some(Accepts::LessOrEqual),
-            _ => None,
-        };
         let path = node.path.field("value");
         let value = Node { value: node.value.get("value").unwrap_or(&Value::Null), path: &path };
         let number = || value.value.as_number().and_then(exact);
@@ -161,12 +155,8 @@ impl Compiler<'_> {
             }
             "substring" => (text().map(Check::Substring), "a string"),
             _ => {
-                let version = match operator.strip_prefix("semver_") {
-                    Some("eq") => Some(Accepts::Equal),
-                    Some(operator) => order(operator),
-                    None => None,
-                };
-                match (order(operator), version) {
+                let of_versions = ["semver_gt", "semver_ge", "semver_lt", "semver_le", "semver_eq"];
+                match (order(&["gt", "ge", "lt", "le"], operator), order(&of_versions, operator)) {
                     (Some(accepts), _) => {
                         (number().map(|bound| Check::Order(accepts, bound)), "a number of at most 2^53")
                     }

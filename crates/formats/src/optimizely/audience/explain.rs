@@ -1,8 +1,9 @@
 //! Names the conditions that keep a visitor out of an audience, with the values that they saw.
 
-use super::{Accepts, Check, Tree};
+use super::{Check, Tree};
 use crate::report::shown;
 use edgesplit_engine::attribute::Attributes;
+use edgesplit_engine::condition::sign;
 use serde_json::Value;
 use std::fmt;
 
@@ -49,20 +50,8 @@ impl fmt::Display for Check {
             Check::Number(number) => write!(f, "{}", Value::from(*number)),
             Check::Truth(truth) => write!(f, "{truth}"),
             Check::Substring(part) => write!(f, "a text with {part:?}"),
-            Check::Order(accepts, bound) => write!(f, "a number {accepts} {}", Value::from(*bound)),
-            Check::Version(accepts, version) => write!(f, "a version {accepts} {version:?}"),
+            Check::Order(accepts, bound) => write!(f, "a number {} {}", sign(*accepts), Value::from(*bound)),
+            Check::Version(accepts, version) => write!(f, "a version {} {version:?}", sign(*accepts)),
         }
-    }
-}
-
-impl fmt::Display for Accepts {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Accepts::Equal => "=",
-            Accepts::Greater => ">",
-            Accepts::GreaterOrEqual => ">=",
-            Accepts::Less => "<",
-            Accepts::LessOrEqual => "<=",
-        })
     }
 }
