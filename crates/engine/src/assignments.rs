@@ -1,9 +1,9 @@
 //! The two texts that carry decisions to the origin and its caches.
 
 use super::snapshot::{Choice, Snapshot, Variant};
+use crate::percent;
 use crate::sort::sort_by;
 use std::borrow::Cow;
-use std::fmt::Write;
 
 /// The start of a preview's cache key. Without a `.`, it cannot be a variant's pair.
 pub const PREVIEW_MARKER: &str = "preview";
@@ -90,17 +90,7 @@ pub fn cache_pair(experiment: &str, variant: &str) -> String {
 
 /// `text` with every byte outside `[A-Za-z0-9_.~-]`, and those in `also`, as `%XX`.
 pub fn percent_encoded(text: &str, also: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        let plain = byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'~' | b'-');
-        if plain && !also.as_bytes().contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            // Writing to a string cannot fail.
-            let _ = write!(encoded, "%{byte:02X}");
-        }
-    }
-    encoded
+    percent::encoded(text, |byte| matches!(byte, b'_' | b'.' | b'~' | b'-') && !also.as_bytes().contains(&byte))
 }
 
 /// The pair in the cache key of a flag's outcome that has effects. The hash of the effects stands apart from the names, whose
@@ -111,27 +101,17 @@ pub fn outcome_pair(flag: &str, variant: &str, effects: u64) -> String {
 
 /// Undoes [`percent_encoded`]. `None` if `text` cannot come from it.
 pub fn percent_decoded(text: &str) -> Option<Cow<'_, str>> {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'~' | b'-');
-    if text.bytes().all(plain) {
-        return Some(Cow::Borrowed(text));
+    let decoded = percent::decoded(text.as_bytes());
+    let escapes = text.bytes().filter(|byte| *byte == b'%').count();
+    let is_known = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'~' | b'-' | b'%');
+    // Each escape takes two bytes more than its character.
+    if !text.bytes().all(is_known) || text.len() != decoded.len() + 2 * escapes {
+        return None;
     }
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, after @ ..] = rest {
-        rest = match (first, after) {
-            (b'%', [high, low, after @ ..]) => {
-                decoded.push((digit(*high)? << 4) | digit(*low)?);
-                after
-            }
-            (&byte, _) if plain(byte) => {
-                decoded.push(byte);
-                after
-            }
-            _ => return None,
-        };
+    match decoded {
+        Cow::Borrowed(_) => Some(Cow::Borrowed(text)),
+        Cow::Owned(bytes) => String::from_utf8(bytes).ok().map(Cow::Owned),
     }
-    String::from_utf8(decoded).ok().map(Cow::Owned)
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ pub mod number;
 pub mod observer;
 pub mod path_rewrite;
 pub mod pattern;
+pub mod percent;
 pub mod printable;
 pub mod reason;
 pub mod route;

@@ -1,5 +1,6 @@
 //! Rewrites of paths.
 
+use crate::percent;
 use std::borrow::Cow;
 
 /// How many layers of percent-encoding are taken off a segment. A segment with more is refused.
@@ -50,10 +51,8 @@ impl PathRewrite {
 fn has_escaping_segment(path: &[u8]) -> bool {
     let mut decoded = Cow::Borrowed(path);
     for _ in 0..ENCODING_LAYERS_MAX {
-        match percent_decoded(&decoded) {
-            Some(next) => decoded = Cow::Owned(next),
-            None => break,
-        }
+        let Cow::Owned(next) = percent::decoded(&decoded) else { break };
+        decoded = Cow::Owned(next);
     }
     let mut segments = decoded.split(|byte| matches!(byte, b'/' | b'\\')).peekable();
     while let Some(segment) = segments.next() {
@@ -63,26 +62,7 @@ fn has_escaping_segment(path: &[u8]) -> bool {
             return true;
         }
     }
-    percent_decoded(&decoded).is_some()
-}
-
-/// `text` with one layer of percent-encoding taken off. `None` if it has none.
-fn percent_decoded(text: &[u8]) -> Option<Vec<u8>> {
-    let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
-    let (mut decoded, mut rest, mut is_encoded) = (Vec::with_capacity(text.len()), text, false);
-    while let [first, after @ ..] = rest {
-        let escape = match (first, after) {
-            (b'%', [high, low, after @ ..]) => {
-                digit(*high).zip(digit(*low)).map(|(high, low)| (high << 4 | low, after))
-            }
-            _ => None,
-        };
-        is_encoded |= escape.is_some();
-        let (byte, after) = escape.unwrap_or((*first, after));
-        decoded.push(byte);
-        rest = after;
-    }
-    is_encoded.then_some(decoded)
+    percent::decoded(&decoded) != decoded
 }
 
 #[cfg(test)]

@@ -2,9 +2,9 @@
 
 use super::headers::HeaderMap;
 use super::url;
+use edgesplit_engine::percent;
 use std::borrow::Cow;
 use std::cell::OnceCell;
-use std::fmt::Write;
 
 /// How many cookies of a request are read. Chrome and Firefox keep 180 for a site. The others are ignored: every look-up then
 /// takes bounded time.
@@ -127,16 +127,7 @@ impl<'a> Cookies<'a> {
 
 /// A cookie's name, with invalid characters percent-encoded.
 pub fn encoded_name(name: &str) -> String {
-    let mut encoded = String::with_capacity(name.len());
-    for byte in name.bytes() {
-        if byte.is_ascii_alphanumeric() || b"!#$&'*+-.^_`|~".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            // Writing to a string cannot fail.
-            let _ = write!(encoded, "%{byte:02X}");
-        }
-    }
-    encoded
+    percent::encoded(name, |byte| b"!#$&'*+-.^_`|~".contains(&byte))
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Parts of URLs as the filter meets them: the host without its port, the path, the parameters of the query.
 
+pub use edgesplit_engine::percent::decoded as percent_decoded;
 use std::borrow::Cow;
 
 /// `authority` without its port, in lower case.
@@ -86,37 +87,11 @@ fn split_pair(pair: &[u8]) -> (&[u8], &[u8]) {
 
 /// Undoes percent-encoding and `+` for a space. Malformed encodings stay as they are.
 fn decoded(text: &[u8]) -> Cow<'_, [u8]> {
-    undone(text, b' ')
-}
-
-/// Undoes percent-encoding. Malformed encodings stay as they are.
-pub fn percent_decoded(text: &[u8]) -> Cow<'_, [u8]> {
-    undone(text, b'+')
-}
-
-/// Undoes percent-encoding, with `plus` for `+`.
-fn undone(text: &[u8], plus: u8) -> Cow<'_, [u8]> {
-    if !text.iter().any(|byte| matches!(byte, b'%' | b'+')) {
-        return Cow::Borrowed(text);
+    if !text.contains(&b'+') {
+        return percent_decoded(text);
     }
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let [first, after @ ..] = rest {
-        rest = after;
-        match (first, after) {
-            (b'%', [high, low, after @ ..]) if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
-                out.push((hex(*high) << 4) | hex(*low));
-                rest = after;
-            }
-            (b'+', _) => out.push(plus),
-            _ => out.push(*first),
-        }
-    }
-    Cow::Owned(out)
-}
-
-fn hex(digit: u8) -> u8 {
-    char::from(digit).to_digit(16).unwrap_or(0) as u8
+    let spaced: Vec<u8> = text.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect();
+    Cow::Owned(percent_decoded(&spaced).into_owned())
 }
 
 #[cfg(test)]

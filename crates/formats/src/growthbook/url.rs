@@ -2,7 +2,7 @@
 //!
 //! Only hosts in ASCII count: the filter sees no others.
 
-use edgesplit_engine::number;
+use edgesplit_engine::{number, percent};
 use std::borrow::Cow;
 
 /// A URL in its parts, each as a browser writes it.
@@ -223,15 +223,7 @@ fn normal_path(path: &str) -> String {
 }
 
 fn encoded(text: &str, plain: &[u8]) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || plain.contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    out
+    percent::encoded(text, |byte| plain.contains(&byte))
 }
 
 fn form_encoded(text: &str) -> String {
@@ -244,21 +236,5 @@ fn decoded(text: &str) -> String {
 }
 
 fn percent_decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, after @ ..] = rest {
-        rest = after;
-        let digit = |byte: &u8| char::from(*byte).to_digit(16);
-        match (first, after) {
-            (b'%', [high, low, after @ ..]) => match digit(high).zip(digit(low)) {
-                Some((high, low)) => {
-                    bytes.push((high * 16 + low) as u8);
-                    rest = after;
-                }
-                None => bytes.push(b'%'),
-            },
-            _ => bytes.push(*first),
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
+    String::from_utf8_lossy(&percent::decoded(text.as_bytes())).into_owned()
 }
