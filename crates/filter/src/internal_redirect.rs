@@ -2,8 +2,7 @@
 //! starts one for the page that the redirect leads to, the next **leg** of the request. The plan of a leg waits here for the
 //! response that the client gets.
 //!
-//! A property of the request, which the proxy keeps over its legs, names the plan that waits. Clients can neither read nor
-//! write it.
+//! A property of the request, which the proxy keeps over its legs, names the plan that waits. Clients cannot read it.
 
 use crate::host::{CODE_DETAILS, Host, StreamHost};
 use crate::metrics::{Counter, Metrics};
@@ -23,8 +22,6 @@ const LEGS_MAX: usize = 16;
 pub struct Legs {
     /// The property of requests that names their plan.
     property: String,
-    /// The number of the next plan. It begins with a random one, which makes it unique over VMs that follow each other.
-    next: u64,
     waiting: Vec<Leg>,
 }
 
@@ -37,16 +34,16 @@ struct Leg {
 
 impl Legs {
     /// No plan waits. `plugin` is the plugin's name.
-    pub fn new(host: &impl Host, plugin: &str, next: u64) -> Legs {
+    pub fn new(host: &impl Host, plugin: &str) -> Legs {
         let property = ["edgesplit.", plugin, ".leg"].concat();
         host.declare_request_property(&property);
-        Legs { property, next, waiting: Vec::new() }
+        Legs { property, waiting: Vec::new() }
     }
 
     /// Keeps the plan of a stream that has ended without response headers, if its request goes on. Any other stream that ends
     /// like this showed nothing.
     #[inline(never)]
-    pub fn end(&mut self, host: &impl StreamHost, plan: ResponsePlan, now_ms: i64, metrics: &mut Metrics) {
+    pub fn end(&mut self, host: &(impl Host + StreamHost), plan: ResponsePlan, now_ms: i64, metrics: &mut Metrics) {
         if host.property(CODE_DETAILS).as_deref() != Some("internal_redirect") {
             return;
         }
@@ -54,8 +51,8 @@ impl Legs {
             metrics.add(Counter::LegsLost, 1);
             return;
         }
-        self.next = self.next.wrapping_add(1);
-        let name = self.next.to_string();
+        // Unique over VMs that follow each other, and no client can guess it: the native module's property is a header.
+        let name = (host.random() as u64).to_string();
         host.set_property(&self.property, &name);
         self.waiting.push(Leg { name, since_ms: now_ms, plan: Box::new(plan) });
     }

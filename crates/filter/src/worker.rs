@@ -144,7 +144,7 @@ impl Worker {
             assignment_sets: AssignmentSets::default(),
             decisions: DecisionCounts::default(),
             guardrails: Guardrails::new(&prefix, vm),
-            legs: Legs::new(host, plugin, vm),
+            legs: Legs::new(host, plugin),
             configured_ms: now_ms,
             gauges_ms: i64::MIN,
             now_ms,
@@ -216,7 +216,7 @@ impl Worker {
     }
 
     /// Takes in the plan of a stream that has ended without response headers.
-    pub fn end_without_response(&mut self, host: &impl StreamHost, plan: ResponsePlan) {
+    pub fn end_without_response(&mut self, host: &(impl Host + StreamHost), plan: ResponsePlan) {
         self.legs.end(host, plan, self.now_ms, &mut self.metrics);
     }
 
