@@ -75,6 +75,24 @@ fn explain_names_the_failed_clause() {
 }
 
 #[test]
+fn explain_shows_the_operand_of_the_failed_clause() {
+    for (condition, value, expected) in [
+        (json!({"$vgte": "v2.1.0+build"}), json!("2.0.9"), r#""2.0.9", expected a version >= 2.1.0"#),
+        (json!({"$vlt": "1.0.0-beta.2"}), json!("1.0.0"), r#""1.0.0", expected a version < 1.0.0-beta.2"#),
+        (json!({"$veq": "10.4"}), json!("10.3"), r#""10.3", expected a version = 10.4"#),
+        (json!({"$all": ["a", "b"]}), json!(["a"]), r#"["a"], expected a list with "a" and "b""#),
+        (json!({"$gte": 18, "$lt": 30}), json!(35), "35, expected >= 18 and < 30"),
+    ] {
+        let variants = json!([{"key": "a", "weight": 10000}]);
+        let experiment = json!({"key": "nav", "state": "running", "audience": {"x": condition}, "variants": variants});
+        let config = file("explain-operand.json", &json!({"schema": 1, "experiments": [experiment]}).to_string());
+        let attributes = json!({"x": value}).to_string();
+        let printed = edgesplit(&["explain", &config, "--id", "u1", "--attributes", &attributes]);
+        assert!(printed.out.contains(&format!("  audience  x is {expected}\n")), "{expected}: {}", printed.out);
+    }
+}
+
+#[test]
 fn explain_shows_the_result_of_each_check_of_a_vendor() {
     for format in ["eppo", "flagd", "growthbook", "optimizely", "posthog", "unleash"] {
         let config = format!("{}/examples/{format}.json", env!("CARGO_MANIFEST_DIR"));

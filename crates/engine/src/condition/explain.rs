@@ -122,7 +122,7 @@ impl fmt::Display for Operator {
             Operator::Identical(value, true) => write!(f, "= {value}"),
             Operator::Identical(value, false) => write!(f, "!= {value}"),
             Operator::Order(accepts, value) => write!(f, "{} {value}", sign(*accepts)),
-            Operator::Version(accepts, _) => write!(f, "a version {} the condition's", sign(*accepts)),
+            Operator::Version(accepts, version) => write!(f, "a version {} {}", sign(*accepts), spelled(version)),
             Operator::Exists(true) => f.write_str("any value"),
             Operator::Exists(false) => f.write_str("no value"),
             Operator::In(values, true) => write!(f, "one of {values}"),
@@ -131,7 +131,10 @@ impl fmt::Display for Operator {
             Operator::Size(check) => write!(f, "a list with a length of {check}"),
             Operator::Element(check) => write!(f, "a list with an element {check}"),
             Operator::ElementMembers(_) => f.write_str("a list with an element that matches"),
-            Operator::Every(_) => f.write_str("a list with all of the values"),
+            Operator::Every(checks) => {
+                f.write_str("a list with ")?;
+                joined(f, checks, " and ")
+            }
             Operator::Regex(_) => f.write_str("a match of the pattern"),
             Operator::Type(name) => write!(f, "the type {name}"),
             Operator::Never => f.write_str("an operator that is not understood"),
@@ -152,6 +155,16 @@ impl fmt::Display for ValueSet {
         }
         f.write_str(if is_folded { " in any case" } else { "" })
     }
+}
+
+/// A version in its usual spelling, from that of `padded_version`.
+fn spelled(padded: &[u16]) -> String {
+    let text = String::from_utf16_lossy(padded);
+    let mut parts = text.split('-').map(str::trim_start).filter(|part| *part != "~");
+    let release: Vec<&str> = parts.by_ref().take(3).collect();
+    let rest: Vec<&str> = parts.collect();
+    let separator = if rest.is_empty() { "" } else { "-" };
+    [&release.join("."), separator, &rest.join(".")].concat()
 }
 
 /// The sign of a comparison, such as `<=`.
