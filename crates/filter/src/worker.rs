@@ -107,7 +107,7 @@ impl Worker {
         worker.own_names(host, &NameSet::default());
         let fetched = worker.sync.as_mut().and_then(|sync| sync.start(host, now_ms, &mut worker.metrics));
         if let Some(snapshot) = fetched.or(inline) {
-            worker.install(host, Arc::new(snapshot));
+            worker.install_new(host, snapshot);
         }
         worker.metrics.flush(host);
         Ok(worker)
@@ -152,6 +152,16 @@ impl Worker {
         }
     }
 
+    /// Puts a snapshot that this worker has compiled into force. If it is the first, reports that no request has an id.
+    fn install_new(&mut self, host: &impl Host, snapshot: Snapshot) {
+        if self.snapshot.is_none()
+            && let Some(problem) = self.config.identity_problem(&snapshot)
+        {
+            host.log(log::Level::Warn, &format!("{problem}, so no visitor is in an experiment"));
+        }
+        self.install(host, Arc::new(snapshot));
+    }
+
     /// Puts a snapshot into force. Requests in progress keep the one they began with.
     fn install(&mut self, host: &impl Host, snapshot: Arc<Snapshot>) {
         // Counts that are not flushed would keep the names of the previous snapshot.
@@ -162,11 +172,6 @@ impl Worker {
         if let (Some(pipeline), Some(rules)) = (&mut self.pipeline, &snapshot.flag_evaluator) {
             pipeline
                 .set_head(pipeline.recorder.format.vendor_wire().map(|wire| wire.head(&**rules)).unwrap_or_default());
-        }
-        if self.snapshot.is_none()
-            && let Some(problem) = self.config.identity_problem(&snapshot)
-        {
-            host.log(log::Level::Warn, &format!("{problem}, so no visitor is in an experiment"));
         }
         self.own_names(host, &snapshot.owned_request_headers);
         self.assignment_sets.clear();
@@ -239,7 +244,7 @@ impl Worker {
         self.identification.report(host, &self.config.visitor, self.snapshot.as_deref());
         self.free_retired();
         if let Some(snapshot) = self.sync.as_mut().and_then(|sync| sync.tick(host, self.now_ms, &mut self.metrics)) {
-            self.install(host, Arc::new(snapshot));
+            self.install_new(host, snapshot);
         }
         if let Some(pipeline) = &mut self.pipeline {
             pipeline.tick(host, self.now_ms, &mut self.metrics);
@@ -272,7 +277,7 @@ impl Worker {
         let fetched =
             (self.sync.as_mut()).and_then(|sync| sync.on_reply(host, self.now_ms, token, reply, &mut self.metrics));
         match fetched {
-            Some(Some(snapshot)) => self.install(host, Arc::new(snapshot)),
+            Some(Some(snapshot)) => self.install_new(host, snapshot),
             Some(None) => {}
             None => {
                 let sent = self.pipeline.as_mut();
@@ -352,6 +357,7 @@ mod tests {
         let host = TestHost::default();
         let mut control = Worker::configure(&host, "shop", config.as_bytes()).unwrap();
         let mut sibling = control.sibling(&host, "shop");
+        assert_eq!(host.log.borrow().len(), 1, "one line about the missing ids: {:?}", host.log.borrow());
         let share = |a: &Worker, b: &Worker| Arc::ptr_eq(a.snapshot.as_ref().unwrap(), b.snapshot.as_ref().unwrap());
         assert!(share(&control, &sibling));
         assert!(sibling.recorder.as_ref().unwrap().lock().exposures.remember(7, 1));
