@@ -39,6 +39,8 @@ pub(super) struct Arguments {
 /// The result for one document.
 struct Report {
     document: Arc<Document>,
+    /// The path of the plugin configuration, if its document has several.
+    place: Option<String>,
     findings: Vec<Finding>,
     /// None for a plugin configuration without experiments.
     contents: Option<Contents>,
@@ -66,9 +68,15 @@ pub(super) fn run(args: &Arguments) -> Result<u8, String> {
     let mut reports = Vec::new();
     for document in documents {
         if args.setting.format.is_none() && !is_config(&document) && Plugin::is_in(&document) {
-            reports.extend(Plugin::all(document).into_iter().filter_map(|plugin| {
+            let plugins = Plugin::all(document);
+            let several = plugins.len() > 1;
+            reports.extend(plugins.into_iter().filter_map(|plugin| {
                 let setting = Setting::new(None, Some(plugin));
-                setting.plugin.as_ref().map(|plugin| Report::of_plugin(plugin, &setting, true))
+                let plugin = setting.plugin.as_ref()?;
+                Some(Report {
+                    place: several.then(|| plugin.path.clone()),
+                    ..Report::of_plugin(plugin, &setting, true)
+                })
             }));
             continue;
         }
@@ -79,7 +87,8 @@ pub(super) fn run(args: &Arguments) -> Result<u8, String> {
         let findings = findings(&compilation, &document.value, &setting, false);
         let contents = Some(Contents::of(&compilation));
         let document = Arc::new(document);
-        reports.push(Report { document, findings, contents, is_plugin_refused: false, needs_native: false });
+        let place = None;
+        reports.push(Report { document, place, findings, contents, is_plugin_refused: false, needs_native: false });
     }
     let is_bad = |report: &Report| report.has_error() || args.strict && !report.findings.is_empty();
     let code = if plugin.iter().chain(&reports).any(is_bad) { EXIT_PROBLEMS } else { EXIT_OK };
@@ -164,7 +173,8 @@ impl Report {
         let events = plugin.config.as_ref().and_then(|config| config.events.as_ref());
         let needs_native = events.is_some_and(|events| events.outbox.spool.is_some());
         let is_plugin_refused = plugin.config.is_none() || contents.as_ref().is_some_and(|inline| inline.is_refused);
-        Report { document: Arc::clone(&plugin.document), findings, contents, is_plugin_refused, needs_native }
+        let document = Arc::clone(&plugin.document);
+        Report { document, place: None, findings, contents, is_plugin_refused, needs_native }
     }
 
     fn has_error(&self) -> bool {
@@ -183,6 +193,8 @@ impl Report {
             let lines = self.findings.iter().map(|finding| format!("{file}{}\n", printable(&finding.to_string())));
             output::print(&lines.collect::<String>())?;
         }
+        let place = self.place.as_deref().map(|path| format!(": {}", printable(path))).unwrap_or_default();
+        let name = format!("{name}{place}");
         let style = if self.has_error() { BAD } else { GOOD };
         match &self.contents {
             _ if self.is_plugin_refused => {

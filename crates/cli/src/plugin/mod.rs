@@ -40,7 +40,7 @@ pub(crate) const NOT_FOUND: &str = "expected a plugin configuration, which has t
 pub(crate) struct Plugin {
     pub(crate) document: Arc<Document>,
     /// The path of the plugin configuration in its document; empty if it is the document.
-    path: String,
+    pub(crate) path: String,
     pub(crate) value: Value,
     /// Every problem, with its path in the document.
     pub(crate) problems: Problems,
