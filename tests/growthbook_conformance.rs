@@ -193,8 +193,8 @@ impl Sdk {
 
     /// The value that a decision about the feature `key` stands for.
     fn value(&self, key: &str, decision: &FeatureDecision<'_>) -> Value {
-        let feature = self.payload.feature(key).map(|at| &self.payload.features()[at]);
-        feature.map_or(Value::Null, |feature| feature.outcomes()[decision.outcome].value.clone())
+        let feature = self.payload.feature(key).map(|at| &self.payload.features[at]);
+        feature.map_or(Value::Null, |feature| feature.outcomes[decision.outcome].value.clone())
     }
 }
 
@@ -222,7 +222,7 @@ fn feature(row: &[Value]) -> (Value, Value) {
         });
     }
     if let Some(result) = &decision.result {
-        actual["experiment"] = json!({"key": result.experiment.key()});
+        actual["experiment"] = json!({"key": result.experiment.key});
         if let Some(bandit) = bandit(result) {
             actual["experiment"]["weights"] = bandit["variationWeights"].clone();
             actual["experiment"]["contextualBandit"] = bandit;

@@ -20,7 +20,7 @@ pub(super) struct Evaluator(pub(super) Payload);
 impl FlagEvaluator for Evaluator {
     fn decide(&self, flags: &[usize], visitor: &FlagVisitor<'_>, sink: &mut dyn FlagSink) {
         let payload = &self.0;
-        let (features, tests) = flags.split_at(flags.partition_point(|flag| *flag < payload.features().len()));
+        let (features, tests) = flags.split_at(flags.partition_point(|flag| *flag < payload.features.len()));
         // Only redirect tests need the URL, which must be put together.
         let url = if tests.is_empty() { Cow::Borrowed("") } else { url(visitor) };
         let overrides = Overrides { outcomes: visitor.previewed, ..Overrides::default() };
@@ -62,23 +62,23 @@ impl FlagEvaluator for Evaluator {
     }
 
     fn outcomes(&self, flag: usize) -> &[Outcome] {
-        let features = self.0.features();
+        let features = &self.0.features;
         match features.get(flag) {
-            Some(feature) => feature.outcomes(),
-            None => self.0.redirects().get(flag - features.len()).map_or(&[], |test| test.outcomes()),
+            Some(feature) => &feature.outcomes,
+            None => self.0.redirects.get(flag - features.len()).map_or(&[], |test| &test.outcomes),
         }
     }
 
     fn free(&mut self, left: &mut usize) {
-        free_from(&mut self.0.features, left, |feature| 1 + feature.outcomes().len());
-        free_from(&mut self.0.redirects, left, |test| 1 + test.outcomes().len());
+        free_from(&mut self.0.features, left, |feature| 1 + feature.outcomes.len());
+        free_from(&mut self.0.redirects, left, |test| 1 + test.outcomes.len());
     }
 }
 
 impl Evaluator {
     /// Decides the redirect tests among `tests`, up to the first one that the visitor is in.
     fn redirect(&self, tests: &[usize], evaluation: &mut Evaluation<'_, &dyn Attributes>, sink: &mut dyn FlagSink) {
-        let first = self.0.features().len();
+        let first = self.0.features.len();
         let exposures = evaluation.exposures().len();
         let found = evaluation.redirect_among(&|test| tests.contains(&(first + test)));
         report_checks(&evaluation.take_checks(), sink);
@@ -96,7 +96,7 @@ impl Evaluator {
             && redirect.location.as_deref().is_some_and(|location| !sink.redirected(location))
         {
             // The visitor stays, and so is not shown the variation.
-            evaluation.withdraw(redirect.result.experiment.key(), exposures);
+            evaluation.withdraw(&redirect.result.experiment.key, exposures);
         }
     }
 }

@@ -19,7 +19,8 @@ pub const FALLBACK_LEAF: i64 = -1;
 /// An experiment, ready to be run.
 #[derive(Debug)]
 pub struct Experiment {
-    pub(super) key: String,
+    /// Its key.
+    pub key: String,
     pub(super) variations: Vec<Variation>,
     pub(super) ranges: Vec<Range>,
     pub(super) weights: Vec<f64>,
@@ -207,11 +208,6 @@ impl Experiment {
             Some((0..values.len()).find(|&variation| variation as f64 == number))
         });
         Some(experiment)
-    }
-
-    /// Its key.
-    pub fn key(&self) -> &str {
-        &self.key
     }
 
     /// The key of the variation of this number.

@@ -15,11 +15,13 @@ pub(super) type Bandits = Vec<(String, Option<Bandit>)>;
 /// A feature, ready to be decided.
 #[derive(Debug)]
 pub struct Feature {
-    pub(super) key: String,
+    /// Its key.
+    pub key: String,
     /// Its position among the payload's features, including invalid ones.
-    pub(super) position: usize,
+    pub position: usize,
     pub(super) rules: Vec<Rule>,
-    pub(super) outcomes: Vec<Outcome>,
+    /// Its outcomes.
+    pub outcomes: Vec<Outcome>,
 }
 
 /// The position of the outcome without a value in every feature's list.
@@ -146,21 +148,6 @@ impl Feature {
             })
         });
         Some(Feature { key: key.to_owned(), position, rules: rules.unwrap_or_default(), outcomes })
-    }
-
-    /// Its key.
-    pub fn key(&self) -> &str {
-        &self.key
-    }
-
-    /// Its outcomes.
-    pub fn outcomes(&self) -> &[Outcome] {
-        &self.outcomes
-    }
-
-    /// Its position among the payload's features, including invalid ones.
-    pub fn position(&self) -> usize {
-        self.position
     }
 }
 

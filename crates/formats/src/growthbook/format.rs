@@ -89,24 +89,24 @@ impl Steps for PayloadSteps {
                 return Some(bytes);
             }
             (self.payload, self.leftovers) = self.draft.take().map(Draft::finish).unwrap_or_default();
-            let flags = self.payload.as_ref().map_or(0, |payload| payload.features().len() + payload.redirects().len());
+            let flags = self.payload.as_ref().map_or(0, |payload| payload.features.len() + payload.redirects.len());
             self.entries.reserve(flags);
         }
         let payload = self.payload.as_ref()?;
         let number = self.next;
-        let features = payload.features().len();
+        let features = payload.features.len();
         let (in_features, in_experiments) = (config.path.field("features"), config.path.field("experiments"));
-        let flag = match payload.features().get(number) {
+        let flag = match payload.features.get(number) {
             Some(feature) => {
-                let (key, position, outcomes) = (feature.key(), feature.position(), feature.outcomes());
+                let (key, position, outcomes) = (&feature.key, feature.position, &feature.outcomes);
                 Flag { key, position, number, outcomes, path: in_features.field(key), shares_key: false }
             }
             None => {
-                let test = payload.redirects().get(number - features)?;
-                let position = payload.feature_count + test.position();
-                let (key, path) = (test.experiment().key(), in_experiments.index(test.position()));
+                let test = payload.redirects.get(number - features)?;
+                let position = payload.feature_count + test.position;
+                let (key, path) = (&test.experiment.key, in_experiments.index(test.position));
                 // An experiment may have several redirect tests, and a feature of its key.
-                Flag { key, position, number, outcomes: test.outcomes(), path, shares_key: true }
+                Flag { key, position, number, outcomes: &test.outcomes, path, shares_key: true }
             }
         };
         self.next += 1;
@@ -121,7 +121,7 @@ impl Steps for PayloadSteps {
         let Some(mut payload) = self.payload else {
             return (Compiled { snapshot: None, problems: self.entries.problems }, self.leftovers);
         };
-        let revision = payload.revision().map(str::to_owned);
+        let revision = payload.revision.take();
         self.entries.disabled.append(&mut payload.disabled);
         (self.entries.finish(revision, Box::new(Evaluator(payload))), self.leftovers)
     }

@@ -19,40 +19,24 @@ pub(super) const STICKY_ATTRIBUTES_MAX: usize = 32;
 /// A compiled payload.
 #[derive(Debug, Default)]
 pub struct Payload {
-    pub(super) revision: Option<String>,
-    pub(super) features: Vec<Feature>,
+    /// The time of its last change, which serves as its revision.
+    pub revision: Option<String>,
+    /// The valid features, sorted by key.
+    pub features: Vec<Feature>,
     /// How many features there are, disabled ones counted. Redirect tests come after them.
     pub(super) feature_count: usize,
     pub(super) by_key: HashMap<String, usize>,
-    pub(super) disabled: Vec<Disabled>,
-    pub(super) redirects: Vec<RedirectTest>,
+    /// The invalid features and experiments, each disabled alone. Experiments come after all features.
+    pub disabled: Vec<Disabled>,
+    /// The valid URL redirect tests, in the order of the payload.
+    pub redirects: Vec<RedirectTest>,
     pub(super) sticky_attributes: Vec<Attribute>,
 }
 
 impl Payload {
-    /// The time of its last change, which serves as its revision.
-    pub fn revision(&self) -> Option<&str> {
-        self.revision.as_deref()
-    }
-
-    /// The valid features, sorted by key.
-    pub fn features(&self) -> &[Feature] {
-        &self.features
-    }
-
     /// The place of the feature `key` among the valid ones.
     pub fn feature(&self, key: &str) -> Option<usize> {
         self.by_key.get(key).copied()
-    }
-
-    /// The invalid features and experiments, each disabled alone. Experiments come after all features.
-    pub fn disabled(&self) -> &[Disabled] {
-        &self.disabled
-    }
-
-    /// The valid URL redirect tests, in the order of the payload.
-    pub fn redirects(&self) -> &[RedirectTest] {
-        &self.redirects
     }
 
     /// The names of the attributes that sticky buckets are kept by, sorted.

@@ -12,12 +12,15 @@ use serde_json::Value;
 /// A URL redirect test, ready to be decided.
 #[derive(Debug)]
 pub struct RedirectTest {
-    pub(super) experiment: Experiment,
-    pub(super) outcomes: Vec<Outcome>,
+    /// Its experiment.
+    pub experiment: Experiment,
+    /// Its outcomes for visitors who are in it.
+    pub outcomes: Vec<Outcome>,
     /// Where each variation sends its visitors, if anywhere.
     pub(super) locations: Vec<Option<String>>,
     pub(super) persist_query: bool,
-    pub(super) position: usize,
+    /// Its position in the payload's list of experiments.
+    pub position: usize,
 }
 
 const FIELDS: &[&str] = &[
@@ -49,23 +52,6 @@ const FIELDS: &[&str] = &[
     "force",
     "metadata",
 ];
-
-impl RedirectTest {
-    /// Its experiment.
-    pub fn experiment(&self) -> &Experiment {
-        &self.experiment
-    }
-
-    /// Its position in the payload's list of experiments.
-    pub fn position(&self) -> usize {
-        self.position
-    }
-
-    /// Its outcomes for visitors who are in it.
-    pub fn outcomes(&self) -> &[Outcome] {
-        &self.outcomes
-    }
-}
 
 /// Reads one of the payload's experiments; none if it is no URL redirect test.
 pub(super) fn read(scope: &mut Scope<'_>, node: Node<'_>, position: usize) -> Option<RedirectTest> {

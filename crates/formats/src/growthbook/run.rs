@@ -49,7 +49,7 @@ impl<'a, A: Attributes> Evaluation<'a, A> {
         // Without a valid URL, no test applies.
         Url::parse(url, None)?;
         payload.redirects.iter().enumerate().filter(|(at, _)| may(*at)).find_map(|(at, test)| {
-            self.trace.enter(|| format!("redirect test {}", test.experiment.key()));
+            self.trace.enter(|| format!("redirect test {}", test.experiment.key));
             let result = self.run(&test.experiment);
             self.trace.leave();
             let Ok(result) = result else {

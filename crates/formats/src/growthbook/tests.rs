@@ -31,7 +31,7 @@ fn decided(payload: &Payload, key: &str, attributes: &Value) -> (Value, &'static
     let at = payload.feature(key).expect("a feature");
     let context = context(attributes, "");
     let decision = Evaluation::new(payload, &context, None).feature(at);
-    (payload.features()[at].outcomes()[decision.outcome].value.clone(), decision.reason.name())
+    (payload.features[at].outcomes[decision.outcome].value.clone(), decision.reason.name())
 }
 
 #[test]
@@ -51,7 +51,7 @@ fn prerequisites_end_however_they_are_tied() {
     let blocked = payload(&chain(3, json!({"defaultValue": false})));
     assert_eq!(decided(&blocked, "f001", &attributes), (Value::Null, "prerequisite"));
     let too_long = payload(&chain(max + 2, json!({"defaultValue": true})));
-    let disabled: Vec<_> = too_long.disabled().iter().filter_map(|disabled| disabled.key.as_deref()).collect();
+    let disabled: Vec<_> = too_long.disabled.iter().filter_map(|disabled| disabled.key.as_deref()).collect();
     assert_eq!(disabled, ["f001", "f002"]);
     // A circle ends, and so does a way into one that is longer than any chain may be.
     for length in [1, 2, 200] {
@@ -66,9 +66,9 @@ fn every_outcome_is_listed_in_advance() {
         {"force": "x"},
         {"key": "e", "variations": ["a", "b"], "meta": [{"key": "red"}, {}]},
     ]}}}));
-    let feature = &payload.features()[0];
+    let feature = &payload.features[0];
     let shown: Vec<Value> = feature
-        .outcomes()
+        .outcomes
         .iter()
         .map(|outcome| json!([outcome.value, outcome.experiment, outcome.variant, outcome.in_experiment]))
         .collect();
@@ -101,7 +101,7 @@ fn exposures_are_those_that_the_sdk_reports() {
     ] {
         let context = context(&attributes, "");
         let mut evaluation = Evaluation::new(&payload, &context, None);
-        for feature in 0..payload.features().len() {
+        for feature in 0..payload.features.len() {
             evaluation.feature(feature);
             evaluation.feature(feature);
         }
@@ -134,7 +134,7 @@ fn overrides_apply_only_where_allowed() {
         let context = Context { overrides, ..context(&attributes, url) };
         let mut evaluation = Evaluation::new(&payload, &context, None);
         let decision = evaluation.feature(0);
-        let value = &payload.features()[0].outcomes()[decision.outcome].value;
+        let value = &payload.features[0].outcomes[decision.outcome].value;
         let hash_used = decision.result.is_some_and(|result| result.hash_used);
         assert_eq!((value, decision.reason.name(), hash_used), (&json!(expected), reason, exposure));
         assert_eq!(evaluation.exposures().len(), usize::from(exposure));
@@ -172,7 +172,7 @@ fn sticky_buckets_are_read_changed_and_written() {
         let context = context(&attributes, "");
         let mut evaluation = Evaluation::new(&payload, &context, Some(documents));
         let decision = evaluation.feature(0);
-        let value = payload.features()[0].outcomes()[decision.outcome].value.as_str().unwrap_or_default();
+        let value = payload.features[0].outcomes[decision.outcome].value.as_str().unwrap_or_default();
         let changed = evaluation.sticky().unwrap().iter().find(|document| document.is_changed);
         let changed = changed.map_or(Value::Null, |document| document.to_json()["assignments"].clone());
         assert_eq!((value, changed), (expected, written));
@@ -197,10 +197,8 @@ fn redirect_is_the_first_test_with_the_visitor() {
         test("loop", "/loop*", "https://shop.example/loop/2"),
     ]});
     let payload = payload(&document);
-    assert_eq!(payload.disabled().len(), 1);
-    assert!(
-        payload.disabled()[0].problem.starts_with("experiments[2].variations[1].urlRedirect: expected a whole URL")
-    );
+    assert_eq!(payload.disabled.len(), 1);
+    assert!(payload.disabled[0].problem.starts_with("experiments[2].variations[1].urlRedirect: expected a whole URL"));
     assert!(problems(&document).iter().any(|problem| problem.starts_with("experiments[1]: not a URL redirect test")));
     let attributes = json!({"id": "u1"});
     for (url, expected) in [
@@ -212,7 +210,8 @@ fn redirect_is_the_first_test_with_the_visitor() {
         let context = context(&attributes, url);
         let mut evaluation = Evaluation::new(&payload, &context, None);
         let redirect = evaluation.redirect();
-        let shown = redirect.as_ref().map(|redirect| (redirect.result.experiment.key(), redirect.location.as_deref()));
+        let shown =
+            redirect.as_ref().map(|redirect| (redirect.result.experiment.key.as_str(), redirect.location.as_deref()));
         assert_eq!(shown, expected, "{url}");
         assert_eq!(evaluation.exposures().len(), usize::from(expected.is_some()), "{url}");
     }

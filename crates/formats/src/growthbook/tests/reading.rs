@@ -63,7 +63,7 @@ fn problem_has_its_path_and_disables_its_feature_alone() {
         let expected =
             if expected.starts_with(':') { format!("{path}{expected}") } else { format!("{path}.{expected}") };
         assert!(problems(&document)[0].starts_with(&expected), "{wrong}: {:?}", problems(&document));
-        let [disabled] = compiled.disabled() else { panic!("{wrong}") };
+        let [disabled] = &compiled.disabled[..] else { panic!("{wrong}") };
         assert_eq!((disabled.key.as_deref(), disabled.position), (Some("checkout"), 0));
         assert!(disabled.problem.starts_with(&expected), "{disabled:?}");
         assert_eq!(decided(&compiled, "other", &json!({})).0, 1);
@@ -113,13 +113,13 @@ fn invalid_bandit_disables_its_features() {
         },
     });
     let payload = payload(&document);
-    assert_eq!(payload.features().iter().map(Feature::key).collect::<Vec<_>>(), ["a"]);
+    assert_eq!(payload.features.iter().map(|feature| &feature.key).collect::<Vec<_>>(), ["a"]);
     assert_eq!(
         problems(&document)[0],
         "contextualBandits.bad.contexts[0].weights: expected a list, found the string \"x\""
     );
     assert_eq!(
-        payload.disabled()[0].problem,
+        payload.disabled[0].problem,
         "features.b.rules[0].contextualBanditRef: the contextual bandit \"bad\" is invalid"
     );
 }
@@ -186,7 +186,7 @@ fn invalid_value_disables_its_feature_alone() {
             }
             let Some(payload) = compile(&document, None).payload else { continue };
             let mut evaluation = Evaluation::new(&payload, &context, Some(StickyDocuments::default()));
-            let features = payload.features().iter().enumerate();
+            let features = payload.features.iter().enumerate();
             let kept = features.filter(|(at, _)| evaluation.feature(*at).reason.name() == "default_value").count();
             evaluation.redirect();
             // The features stand first, and the last of them is no part of the others.

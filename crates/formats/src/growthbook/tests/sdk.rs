@@ -23,7 +23,7 @@ fn disabled_feature_disables_all_that_depend_on_it() {
         "other": {"rules": [on("unknown")]},
     }, "experiments": [redirect("lost", "grandchild"), redirect("kept", "other")]});
     let payload = payload(&document);
-    let disabled: Vec<_> = payload.disabled().iter().filter_map(|disabled| disabled.key.as_deref()).collect();
+    let disabled: Vec<_> = payload.disabled.iter().filter_map(|disabled| disabled.key.as_deref()).collect();
     assert_eq!(disabled, ["broken", "child", "circle-a", "circle-b", "grandchild", "lost"]);
     assert_eq!(decided(&payload, "other", &json!({})), (Value::Null, "default_value"));
     let of_grandchild = "features.grandchild: depends on the feature \"child\", which is disabled";
@@ -40,8 +40,8 @@ fn pattern_over_a_limit_disables_its_part() {
     };
     let tests = [test(&large), test("("), test(r"\101")];
     let payload = payload(&json!({"features": {"f": feature}, "experiments": tests}));
-    assert_eq!((payload.features().len(), payload.redirects().len()), (0, 1));
-    assert_eq!(payload.redirects()[0].position(), 1);
+    assert_eq!((payload.features.len(), payload.redirects.len()), (0, 1));
+    assert_eq!(payload.redirects[0].position, 1);
 }
 
 #[test]
@@ -55,7 +55,7 @@ fn patterns_of_all_tests_share_a_limit() {
     for (tests, targets, expected) in [(20, 20, (16, 4)), (2, 100, (0, 2))] {
         let tests: Vec<Value> = (0..tests).map(|number| test(number, targets)).collect();
         let payload = payload(&json!({"features": {}, "experiments": tests}));
-        assert_eq!((payload.redirects().len(), payload.disabled().len()), expected, "{targets} each");
+        assert_eq!((payload.redirects.len(), payload.disabled.len()), expected, "{targets} each");
     }
 }
 
