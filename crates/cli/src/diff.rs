@@ -36,37 +36,54 @@ pub(super) struct Arguments {
     population: population::Arguments,
 }
 
-/// An experiment of either config, by its key, with its position in each.
+/// An experiment of either config, by its key.
 struct Pair<'a> {
     key: &'a str,
-    old: Option<usize>,
-    new: Option<usize>,
+    old: Option<Side>,
+    new: Option<Side>,
 }
 
-/// Positions of the old and the new variant; none if the visitor is not in the experiment.
-type Move = (Option<usize>, Option<usize>);
+/// The position of an experiment in a config, and the keys of its variants. Threads cannot share the config itself.
+struct Side {
+    position: usize,
+    variants: Vec<String>,
+}
+
+/// The keys of the old and the new variant; none if the visitor is not in the experiment.
+type Move<'a> = (Option<&'a str>, Option<&'a str>);
+
+/// The number of visitors for each move. A variant that only changed its position moves no visitor.
+type Moves<'a> = BTreeMap<Move<'a>, u64>;
 
 #[derive(Debug, Default)]
-struct Tally {
+struct Tally<'a> {
     /// By the experiment's position among all pairs.
-    moves: Vec<BTreeMap<Move, u64>>,
+    moves: Vec<Moves<'a>>,
     /// Visitors with another variant of some experiment than before.
     changed: u64,
-    /// Number of the visitor, position of the pair, and move. Only filled for `--list`.
-    listed: Vec<(u64, usize, Move)>,
+    /// Number of the visitor, key of the experiment, and move. Only filled for `--list`.
+    listed: Vec<(u64, &'a str, Move<'a>)>,
+}
+
+impl Side {
+    fn of(snapshot: &Snapshot, key: &str) -> Option<Side> {
+        let position = snapshot.experiments.iter().position(|one| one.key == key)?;
+        let variants = snapshot.experiments.get(position)?.variants.iter().map(|variant| variant.key.clone());
+        Some(Side { position, variants: variants.collect() })
+    }
+
+    fn variant<'a>(side: Option<&'a Side>, decisions: &[Decision]) -> Option<&'a str> {
+        let Side { position, variants } = side?;
+        variants.get(decisions.get(*position)?.variant?).map(String::as_str)
+    }
 }
 
 /// The experiments of both configs, those of the new one first.
 fn pairs<'a>(old: &'a Snapshot, new: &'a Snapshot) -> Vec<Pair<'a>> {
-    let at = |snapshot: &Snapshot, key: &str| snapshot.experiments.iter().position(|one| one.key == key);
-    let ours = new.experiments.iter().enumerate();
-    let ours = ours.map(|(number, one)| Pair { key: &one.key, old: at(old, &one.key), new: Some(number) });
-    let gone = old.experiments.iter().enumerate().filter(|(_, one)| at(new, &one.key).is_none());
-    ours.chain(gone.map(|(number, one)| Pair { key: &one.key, old: Some(number), new: None })).collect()
-}
-
-fn variant(snapshot: &Snapshot, experiment: Option<usize>, variant: Option<usize>) -> Option<&str> {
-    Some(snapshot.experiments.get(experiment?)?.variants.get(variant?)?.key.as_str())
+    let pair = |key: &'a str| Pair { key, old: Side::of(old, key), new: Side::of(new, key) };
+    let ours = new.experiments.iter().map(|one| pair(&one.key));
+    let theirs = old.experiments.iter().map(|one| pair(&one.key));
+    ours.chain(theirs.filter(|pair| pair.new.is_none())).collect()
 }
 
 pub(super) fn run(args: &Arguments) -> Result<u8, String> {
@@ -87,33 +104,19 @@ pub(crate) fn compare(
     is_json: bool,
 ) -> Result<(), String> {
     let pairs = pairs(&old.snapshot, &new.snapshot);
-    // A snapshot belongs to one thread, so the closure below uses copies of positions and keys.
-    let places: Vec<(Option<usize>, Option<usize>)> = pairs.iter().map(|pair| (pair.old, pair.new)).collect();
-    let keys = |snapshot: &Snapshot| -> Vec<Vec<String>> {
-        let variants =
-            |one: &edgesplit_engine::snapshot::Experiment| one.variants.iter().map(|one| one.key.clone()).collect();
-        snapshot.experiments.iter().map(variants).collect()
-    };
-    let (old_keys, new_keys) = (keys(&old.snapshot), keys(&new.snapshot));
-    let same = |(old, new): (Option<usize>, Option<usize>), (from, to): Move| {
-        let from = from.and_then(|from| old_keys.get(old?)?.get(from));
-        from == to.and_then(|to| new_keys.get(new?)?.get(to))
-    };
-    let variant_of = |decisions: &[Decision], at: Option<usize>| decisions.get(at?)?.variant;
-    let tallies = population.tally([old, new], |tally: &mut Tally, number, [before, after]| {
-        if tally.moves.len() < places.len() {
-            tally.moves.resize_with(places.len(), BTreeMap::new);
-        }
+    let tallies = population.tally([old, new], |tally: &mut Tally<'_>, number, [before, after]| {
+        tally.moves.resize_with(pairs.len(), Moves::new);
         let mut changed = false;
-        for (at, (moves, place)) in tally.moves.iter_mut().zip(&places).enumerate() {
-            let found = (variant_of(before, place.0), variant_of(after, place.1));
-            *moves.entry(found).or_insert(0) += 1;
-            if same(*place, found) {
+        for (moves, pair) in tally.moves.iter_mut().zip(&pairs) {
+            let from = Side::variant(pair.old.as_ref(), before);
+            let to = Side::variant(pair.new.as_ref(), after);
+            *moves.entry((from, to)).or_insert(0) += 1;
+            if from == to {
                 continue;
             }
             changed = true;
             if list.is_some() && tally.listed.len() <= LISTED_MAX {
-                tally.listed.push((number, at, found));
+                tally.listed.push((number, pair.key, (from, to)));
             }
         }
         tally.changed += u64::from(changed);
@@ -125,12 +128,10 @@ pub(crate) fn compare(
             return Err(format!("--list: more than {LISTED_MAX} moves: use fewer --visitors"));
         }
         let mut lines = String::new();
-        for (number, at, (from, to)) in listed() {
-            let Some(pair) = pairs.get(*at) else { continue };
+        for (number, key, (from, to)) in listed() {
             let mut id = String::new();
             population::write_id(&mut id, *number);
-            let (from, to) = (variant(&old.snapshot, pair.old, *from), variant(&new.snapshot, pair.new, *to));
-            let line = json!({"id": id, "experiment": pair.key, "from": from, "to": to});
+            let line = json!({"id": id, "experiment": key, "from": from, "to": to});
             // Writing to a string cannot fail.
             let _ = writeln!(lines, "{line}");
         }
@@ -140,15 +141,13 @@ pub(crate) fn compare(
     let changed = tallies.iter().map(|tally| tally.changed).sum();
     let mut report = Report { visitors: population.visitors, changed, experiments: Vec::new() };
     for (at, pair) in pairs.iter().enumerate() {
-        // Moves are compared by name: a variant that only changed its position moves no visitor.
         let mut moves = Moves::new();
-        for ((from, to), count) in tallies.iter().filter_map(|tally| tally.moves.get(at)).flatten() {
-            let names = (variant(&old.snapshot, pair.old, *from), variant(&new.snapshot, pair.new, *to));
-            *moves.entry(names).or_insert(0) += count;
+        for (names, count) in tallies.iter().filter_map(|tally| tally.moves.get(at)).flatten() {
+            *moves.entry(*names).or_insert(0) += count;
         }
         let is_disabled =
             |snapshot: &Snapshot| snapshot.disabled.iter().any(|disabled| disabled.key.as_deref() == Some(pair.key));
-        let what = match (pair.old, pair.new) {
+        let what = match (&pair.old, &pair.new) {
             (None, _) if is_disabled(&old.snapshot) => Some("enabled"),
             (None, _) => Some("added"),
             (_, None) if is_disabled(&new.snapshot) => Some("disabled"),
@@ -159,9 +158,6 @@ pub(crate) fn compare(
     }
     if is_json { output::print_json(&report.to_json()) } else { output::print(&report.to_text()) }
 }
-
-/// The number of visitors for each pair of old and new variant.
-type Moves<'a> = BTreeMap<(Option<&'a str>, Option<&'a str>), u64>;
 
 struct Report<'a> {
     visitors: u64,
