@@ -192,7 +192,7 @@ fn decide_one(
     let excluded: Vec<Option<Reason>> = snapshot.experiments.iter().map(excluded).collect();
     decisions.clear();
     let Some(rules) = snapshot.flag_evaluator.as_deref() else {
-        let units = Units::new(person);
+        let units = Units::new(snapshot, &input, person);
         decisions.extend(snapshot.experiments.iter().zip(excluded).map(|(experiment, excluded)| match excluded {
             Some(reason) => Decision::no(reason),
             None => evaluate_on_route(snapshot, experiment, &input, &units, &mut ()),

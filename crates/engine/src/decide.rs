@@ -28,7 +28,7 @@ pub fn evaluate(
 ) -> Decision {
     match check_request(experiment, line, input, observer) {
         Some(reason) => Decision::no(reason),
-        None => evaluate_on_route(snapshot, experiment, input, &Units::new(attributes), observer),
+        None => evaluate_on_route(snapshot, experiment, input, &Units::new(snapshot, input, attributes), observer),
     }
 }
 
@@ -37,13 +37,16 @@ pub fn evaluate(
 pub struct Units<'a, A> {
     attributes: &'a A,
     id: Option<Cow<'a, str>>,
+    /// Whether no check applies to the visitor beside those of an experiment itself.
+    is_unrestricted: bool,
 }
 
 impl<'a, A: Attributes> Units<'a, A> {
-    /// The units of the visitor with these attributes.
+    /// The units of the visitor with these attributes, for decisions with `input`.
     #[inline(always)]
-    pub fn new(attributes: &'a A) -> Units<'a, A> {
-        Units { attributes, id: text_unit(attributes.id()) }
+    pub fn new(snapshot: &Snapshot, input: &DecisionInput<'_>, attributes: &'a A) -> Units<'a, A> {
+        let is_unrestricted = snapshot.holdout.is_none() && !input.has_checks();
+        Units { attributes, id: text_unit(attributes.id()), is_unrestricted }
     }
 
     /// The value that `experiment` buckets by.
@@ -66,10 +69,10 @@ pub fn evaluate_on_route<O: Observer>(
     observer: &mut O,
 ) -> Decision {
     // Without any check, which most experiments are, a decision reads little data and no more code than this.
-    let is_plain = experiment.core.is_plain && snapshot.holdout.is_none() && !input.has_checks();
-    match units.id.as_deref() {
-        Some(id) if is_plain && !observer.is_active() => allocate(experiment, input, id, observer),
-        _ => check_all(snapshot, experiment, input, units, observer),
+    let is_plain = experiment.core.is_plain && units.is_unrestricted && !observer.is_active();
+    match units.id.as_deref().filter(|_| is_plain) {
+        Some(id) => allocate(experiment, input, id, observer),
+        None => check_all(snapshot, experiment, input, units, observer),
     }
 }
 
@@ -253,11 +256,8 @@ fn check_sticky(
         return None;
     }
     let Some(variant) = experiment.variant(key) else {
-        observer.check(
-            "sticky",
-            true,
-            format_args!("the browser remembers {key:?}, which the experiment does not have"),
-        );
+        let detail = format_args!("the browser remembers {key:?}, which the experiment does not have");
+        observer.check("sticky", true, detail);
         return None;
     };
     // Else a forged cookie would reach a variant that is off.

@@ -75,8 +75,7 @@ impl RouteIndex {
             && self.asks_more.is_empty()
             && nearest.is_none_or(|prefix| prefix.parent.is_none());
         if !is_one_list {
-            self.collect(path, nearest, &mut buffer.found);
-            let limited = self.check(line, route, steps, &mut buffer.found);
+            let limited = self.collect_and_check(path, nearest, (line, route), steps, &mut buffer.found);
             return (&buffer.found, limited);
         }
         let prefix = nearest.filter(|prefix| path.starts_with(&prefix.text));
@@ -98,6 +97,20 @@ impl RouteIndex {
         buffer.found.retain(|number| route(*number).is_some_and(Route::names_options));
         let limited = self.check(|| line.clone(), route, steps, &mut buffer.found);
         (&buffer.found, limited)
+    }
+
+    /// The routes that match a request for `path`, and the number of those that exceed the limit of work.
+    #[inline(never)]
+    fn collect_and_check<'a, 'b>(
+        &self,
+        path: &[u8],
+        nearest: Option<&Prefix>,
+        (line, route): (impl FnOnce() -> RequestLine<'b>, impl Fn(u32) -> Option<&'a Route>),
+        steps: &StepBudget,
+        found: &mut Vec<u32>,
+    ) -> usize {
+        self.collect(path, nearest, found);
+        self.check(line, route, steps, found)
     }
 
     /// The routes that may match a request for `path`.

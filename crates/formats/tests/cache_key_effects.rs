@@ -83,7 +83,7 @@ fn decided(snapshot: &Snapshot, visitor: &Visitor) -> Vec<Choice> {
     let input = DecisionInput::unrestricted(0, &steps);
     let numbers: Vec<u32> = (0..).take(snapshot.experiments.len()).collect();
     let Some(evaluator) = snapshot.flag_evaluator.as_deref() else {
-        let units = Units::new(visitor);
+        let units = Units::new(snapshot, &input, visitor);
         let decide = |(number, experiment)| {
             let variant = evaluate_on_route(snapshot, experiment, &input, &units, &mut ()).variant?;
             Some(Choice { experiment: number, variant })

@@ -74,7 +74,7 @@ fn decide_native(
     let excluded: Vec<_> = (snapshot.experiments.iter())
         .map(|experiment| (check_request(experiment, &context.line(), input, &mut log), log.take()))
         .collect();
-    let units = Units::new(context);
+    let units = Units::new(snapshot, input, context);
     for ((number, experiment), (excluded, mut checks)) in snapshot.experiments.iter().enumerate().zip(excluded) {
         let decision = match excluded {
             Some(reason) => Decision::no(reason),

@@ -1,4 +1,4 @@
-//! The facts and the parts of a worker that the decisions of a request share.
+//! The facts that the decisions of a request share, and everything that they change.
 
 use super::plan::RequestPlan;
 use crate::assignment_set::AssignmentSets;
@@ -8,6 +8,7 @@ use crate::guardrails::Guardrails;
 use crate::identification::Identification;
 use crate::metrics::Metrics;
 use crate::plugin_config::PluginConfig;
+use crate::response_plan::ResponsePlan;
 use edgesplit_engine::condition::StepBudget;
 use edgesplit_engine::snapshot::{Choice, Snapshot};
 use std::sync::Arc;
@@ -25,8 +26,9 @@ pub(super) struct DecisionContext<'a> {
     pub(super) now_ms: i64,
 }
 
-/// The parts of a worker that decisions change.
-pub(super) struct WorkerParts<'a> {
+/// The parts of a worker that decisions change, and the plan of the response.
+pub(super) struct Outputs<'a> {
+    pub(super) response: ResponsePlan,
     pub(super) metrics: &'a mut Metrics,
     pub(super) decisions: &'a mut DecisionCounts,
     pub(super) identification: &'a mut Identification,

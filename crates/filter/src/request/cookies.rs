@@ -1,10 +1,10 @@
 //! The cookies of the filter's own: minted ids and sticky buckets.
 
-use super::context::{DecisionContext, WorkerParts};
+use super::context::{DecisionContext, Outputs};
 use super::flags::FlagOutcomes;
 use crate::host::Host;
 use crate::http::cookies;
-use crate::metrics::{Counter, Metrics};
+use crate::metrics::Counter;
 use crate::plugin_config::{MintOn, OwnCookie, buckets_by_id};
 use crate::request_context::own_cookies::{
     REMOVALS_MAX, expired_cookies, has_other_minted_id, host as host_of, repeated_cookies, surplus_cookies,
@@ -26,9 +26,9 @@ pub(super) fn mint<'a>(
     context: &DecisionContext<'_>,
     input: &DecisionInput<'_>,
     request: &RequestContext<'_>,
-    (host, metrics): (&impl Host, &mut Metrics),
+    host: &impl Host,
     text: &'a OnceCell<String>,
-    response: &mut ResponsePlan,
+    outputs: &mut Outputs<'_>,
 ) -> Option<&'a str> {
     let mint = context.config.visitor.mint.as_ref()?;
     let uses_id =
@@ -39,16 +39,16 @@ pub(super) fn mint<'a>(
         return None;
     }
     if !shows_page(request, mint.on) {
-        metrics.add(Counter::MintRefusedNotNavigation, 1);
+        outputs.metrics.add(Counter::MintRefusedNotNavigation, 1);
         return None;
     }
     if mint.cookie.secure && !request.scheme().is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"https")) {
-        metrics.add(Counter::MintRefusedInsecure, 1);
+        outputs.metrics.add(Counter::MintRefusedInsecure, 1);
         return None;
     }
-    metrics.add(Counter::Minted, 1);
+    outputs.metrics.add(Counter::Minted, 1);
     let id = text.get_or_init(|| minted(host.random()));
-    response.actions(snapshot).id_cookie = Some(mint.cookie.set(id));
+    outputs.response.actions(snapshot).id_cookie = Some(mint.cookie.set(id));
     Some(id)
 }
 
@@ -73,11 +73,10 @@ pub(super) fn remember<'a>(
     request: &RequestContext<'_>,
     cookie: &OwnCookie,
     buckets: &mut StickyBuckets<'a>,
-    parts: &mut WorkerParts<'_>,
-    response: &mut ResponsePlan,
+    outputs: &mut Outputs<'_>,
 ) {
     let snapshot = context.snapshot;
-    for (experiment, variant) in parts.exposed.iter().filter_map(|choice| snapshot.choice(*choice)) {
+    for (experiment, variant) in outputs.exposed.iter().filter_map(|choice| snapshot.choice(*choice)) {
         if let Some(version) = experiment.sticky {
             buckets.remember(&experiment.key, version, &variant.key);
         }
@@ -87,9 +86,9 @@ pub(super) fn remember<'a>(
     let value = buckets.changed().then(|| buckets.value(cookie.other_bytes()));
     let is_sent = |value: &String| request.cookie(&cookie.cookie) == Some(value.as_bytes());
     let Some(value) = value.filter(|value| is_repeated || !is_sent(value)) else { return };
-    let actions = response.actions(snapshot);
+    let actions = outputs.response.actions(snapshot);
     if is_repeated {
-        parts.metrics.add(Counter::CookiesRemoved, 1);
+        outputs.metrics.add(Counter::CookiesRemoved, 1);
         actions.other_cookies.extend(cookie.expired_elsewhere(&host_of(request)));
     }
     if actions.id_cookie.is_none() {
@@ -102,16 +101,11 @@ pub(super) fn remember<'a>(
 
 /// Leaves the browser with the minted id that is in use. After a change of the cookie's domain it may have two.
 #[inline(always)]
-pub(super) fn unify_id(
-    context: &DecisionContext<'_>,
-    request: &RequestContext<'_>,
-    metrics: &mut Metrics,
-    response: &mut ResponsePlan,
-) {
+pub(super) fn unify_id(context: &DecisionContext<'_>, request: &RequestContext<'_>, outputs: &mut Outputs<'_>) {
     let (Some(mint), Some(id)) = (&context.config.visitor.mint, request.id) else { return };
     if has_other_minted_id(request, &mint.cookie, id) {
-        metrics.add(Counter::CookiesRemoved, 1);
-        let actions = response.actions(context.snapshot);
+        outputs.metrics.add(Counter::CookiesRemoved, 1);
+        let actions = outputs.response.actions(context.snapshot);
         // Old browsers take a cookie with the host as its domain for the one without a domain, which has to come last.
         actions.id_cookie = None;
         actions.other_cookies.extend(mint.cookie.expired_elsewhere(&host_of(request)));
@@ -125,8 +119,7 @@ pub(super) fn keep_for_vendor(
     context: &DecisionContext<'_>,
     request: &RequestContext<'_>,
     outcomes: &FlagOutcomes,
-    metrics: &mut Metrics,
-    response: &mut ResponsePlan,
+    outputs: &mut Outputs<'_>,
 ) {
     let config = context.config;
     let (Some(cookie), Some(prefix)) = (&config.request.sticky, config.experiments.format.sticky_cookie_prefix())
@@ -141,7 +134,7 @@ pub(super) fn keep_for_vendor(
         let text = cookie.named(&encoded).set(&value);
         // Browsers would not keep it.
         if text.len() > COOKIE_BYTES_MAX {
-            metrics.add(Counter::StickyOmitted, 1);
+            outputs.metrics.add(Counter::StickyOmitted, 1);
             continue;
         }
         set.push(text);
@@ -152,15 +145,15 @@ pub(super) fn keep_for_vendor(
         if !written.iter().any(|(known, _)| cookies::encoded_name(known) == name) {
             set.push(cookie.named(name).set(value));
         }
-        metrics.add(Counter::CookiesRemoved, 1);
+        outputs.metrics.add(Counter::CookiesRemoved, 1);
     }
     let surplus = surplus_cookies(&cookies, &outcomes.read, &written);
-    metrics.add(Counter::CookiesRemoved, surplus.len() as u64);
+    outputs.metrics.add(Counter::CookiesRemoved, surplus.len() as u64);
     removed.extend(surplus.iter().map(|name| cookie.named(name).expired()));
     removed.truncate(REMOVALS_MAX);
     removed.append(&mut set);
     if !removed.is_empty() {
-        response.actions(context.snapshot).other_cookies.append(&mut removed);
+        outputs.response.actions(context.snapshot).other_cookies.append(&mut removed);
     }
 }
 

@@ -1,6 +1,6 @@
 //! The third stage: the decisions, and the events and cookies that follow from them.
 
-use super::context::{DecisionContext, WorkerParts};
+use super::context::{DecisionContext, Outputs};
 use super::cookies;
 use super::debug::debug_text;
 use super::exposures::ExposureReporter;
@@ -14,7 +14,6 @@ use crate::metrics::Counter;
 use crate::request_context::own_cookies::sticky_buckets;
 use crate::request_context::sticky::StickyBuckets;
 use crate::request_context::{RequestContext, id, is_bot};
-use crate::response_plan::{Caching, ResponsePlan};
 use edgesplit_engine::assignments::mark_preview;
 use edgesplit_engine::decide::{Decision, DecisionInput, Units, evaluate_on_route};
 use edgesplit_engine::reason::Reason;
@@ -28,7 +27,6 @@ pub(super) struct Decided {
     pub(super) is_counted: bool,
     /// The target of a vendor's redirect.
     pub(super) redirect: Option<String>,
-    pub(super) response: ResponsePlan,
 }
 
 /// Decides the planned experiments.
@@ -38,19 +36,17 @@ pub(super) fn decide<'a>(
     request: &mut RequestContext<'a>,
     texts: &'a RequestTexts,
     host: &impl Host,
-    mut parts: WorkerParts<'_>,
+    outputs: &mut Outputs<'_>,
 ) -> Decided {
     let DecisionContext { config, snapshot, plan, guardrails, steps, event_steps, now_ms } = *context;
-    let mut response = ResponsePlan::new(caching(context));
     let bot = is_bot(request, &config.visitor);
     let off = guardrails.off();
     let mut input = DecisionInput { consent: plan.consent, bot, off, ..DecisionInput::unrestricted(now_ms, steps) };
     request.id = id(request, &config.visitor, &texts.id);
     if request.id.is_none() && config.visitor.mint.is_some() {
-        let counts = (host, &mut *parts.metrics);
-        request.id = cookies::mint(context, &input, request, counts, &texts.id, &mut response);
+        request.id = cookies::mint(context, &input, request, host, &texts.id, outputs);
     }
-    parts.identification.count(request.id.is_some());
+    outputs.identification.count(request.id.is_some());
     let is_excluded = input.exclusion_reason().is_some();
     let uses_sticky = plan.needs.contains(Needs::STICKY) && !is_excluded;
     let cookie = config.request.sticky.as_ref().filter(|_| uses_sticky);
@@ -58,116 +54,107 @@ pub(super) fn decide<'a>(
     input.preview = plan.preview.as_deref().unwrap_or_default();
     input.sticky = sticky.as_ref().map_or(&[], StickyBuckets::buckets);
 
-    let outcomes = evaluate_all(context, &input, request, &mut parts, &mut response);
+    let outcomes = evaluate_all(context, &input, request, outputs);
     if !plan.goals.is_empty() {
-        goals::defer(context, &input, request, host, &mut parts, &mut response);
+        goals::defer(context, &input, request, host, outputs);
     }
-    if response.has_events() {
-        response.actions(snapshot).describe(request, config, event_steps);
+    if outputs.response.has_events() {
+        outputs.response.actions(snapshot).describe(request, config, event_steps);
     }
     // Less is left than the next attribute or event needs.
-    parts.metrics.add(Counter::EventLimit, u64::from(event_steps.left() == 0));
+    outputs.metrics.add(Counter::EventLimit, u64::from(event_steps.left() == 0));
     if plan.preview.is_some() && config.response.debug_header.is_some() {
         let decided = outcomes.as_ref().map_or(&[][..], |outcomes| &outcomes.decided);
-        response.actions(snapshot).debug = debug_text(context, decided, &input, request);
+        outputs.response.actions(snapshot).debug = debug_text(context, decided, &input, request);
     }
-    let set = assignment_set(context, host, &mut parts);
+    let set = assignment_set(context, host, outputs);
     if plan.preview.is_none() {
         if let (Some(cookie), Some(sticky)) = (cookie, &mut sticky) {
-            cookies::remember(context, request, cookie, sticky, &mut parts, &mut response);
+            cookies::remember(context, request, cookie, sticky, outputs);
         }
         if !is_excluded {
             if let Some(outcomes) = &outcomes {
-                cookies::keep_for_vendor(context, request, outcomes, parts.metrics, &mut response);
+                cookies::keep_for_vendor(context, request, outcomes, outputs);
             }
-            cookies::unify_id(context, request, parts.metrics, &mut response);
+            cookies::unify_id(context, request, outputs);
         }
-        if let Some(guarded) = guardrails.visits(parts.choices, request) {
-            response.actions(snapshot).guarded = guarded;
+        if let Some(guarded) = guardrails.visits(outputs.choices, request) {
+            outputs.response.actions(snapshot).guarded = guarded;
         }
     }
     let is_counted = plan.is_visit && plan.preview.is_none() && !set.assignments.is_empty();
     if !plan.consent && config.visitor.expire_cookies {
-        cookies::expire(context, request, &mut response);
+        cookies::expire(context, request, &mut outputs.response);
     }
     if plan.needs.contains(Needs::RESPONSE_HEADERS) {
-        defer_headers(context, parts.choices, &mut response);
+        defer_headers(context, outputs);
     }
-    Decided { set, is_counted, redirect: outcomes.and_then(|outcomes| outcomes.redirect), response }
-}
-
-/// The instruction for caches between the proxy and the client.
-#[inline(always)]
-fn caching(context: &DecisionContext<'_>) -> Caching {
-    if context.plan.preview.is_some() {
-        Caching::NoStore
-    } else if context.config.response.downstream_private && !context.plan.experiments.is_empty() {
-        Caching::Private
-    } else {
-        Caching::Unchanged
-    }
+    Decided { set, is_counted, redirect: outcomes.and_then(|outcomes| outcomes.redirect) }
 }
 
 /// Decides every experiment, and defers the exposures to the response. Only a vendor's evaluator and previews have outcomes.
-#[inline(always)]
+#[inline(never)]
 fn evaluate_all(
     context: &DecisionContext<'_>,
     input: &DecisionInput<'_>,
     request: &RequestContext<'_>,
-    parts: &mut WorkerParts<'_>,
-    response: &mut ResponsePlan,
-) -> Option<FlagOutcomes> {
+    outputs: &mut Outputs<'_>,
+) -> Option<Box<FlagOutcomes>> {
     let DecisionContext { config, snapshot, plan, .. } = *context;
-    parts.choices.clear();
-    parts.exposed.clear();
+    outputs.choices.clear();
+    outputs.exposed.clear();
     if let Some(evaluator) = snapshot.flag_evaluator.as_deref() {
-        return Some(flags::decide(context, evaluator, input, request, parts, response));
+        return Some(Box::new(flags::decide(context, evaluator, input, request, outputs)));
     }
-    let units = Units::new(request);
-    let mut decided = Vec::new();
+    let units = Units::new(snapshot, input, request);
+    let mut outcomes: Option<Box<FlagOutcomes>> = plan.preview.is_some().then(Box::default);
+    let may_expose = outputs.recorder.is_some() || plan.needs.contains(Needs::STICKY);
     for number in plan.experiments.iter().map(|&number| number as usize) {
         let Some(experiment) = snapshot.experiments.get(number) else { continue };
         let Decision { variant, reason } = evaluate_on_route(snapshot, experiment, input, &units, &mut ());
-        match &plan.preview {
-            None => parts.decisions.add(number, reason),
-            Some(_) => decided.push((number, variant, reason)),
+        match &mut outcomes {
+            None => outputs.decisions.add(number, reason),
+            Some(outcomes) => outcomes.decided.push((number, variant, reason)),
         }
         let Some(variant) = variant else { continue };
         let choice = Choice { experiment: number, variant };
-        parts.choices.push(choice);
-        let is_skipped = plan.needs.contains(Needs::REQUEST_EFFECTS)
-            && is_redirect_skipped(snapshot, choice, request, config.redirect_hosts());
-        if matches!(reason, Reason::Bucketed | Reason::Sticky) && !is_skipped {
-            parts.exposed.push(choice);
+        outputs.choices.push(choice);
+        if may_expose && matches!(reason, Reason::Bucketed | Reason::Sticky) {
+            let is_skipped = plan.needs.contains(Needs::REQUEST_EFFECTS)
+                && is_redirect_skipped(snapshot, choice, request, config.redirect_hosts());
+            if !is_skipped {
+                outputs.exposed.push(choice);
+            }
         }
     }
-    if let Some(recorder) = parts.recorder {
-        ExposureReporter::new(recorder, context).report(snapshot, parts.exposed, request, response);
+    if let Some(recorder) = outputs.recorder {
+        ExposureReporter::new(recorder, context).report(snapshot, outputs.exposed, request, &mut outputs.response);
     }
-    plan.preview.is_some().then(|| FlagOutcomes { decided, ..FlagOutcomes::default() })
+    outcomes
 }
 
 /// Defers the response headers of the choices.
 #[inline(never)]
-fn defer_headers(context: &DecisionContext<'_>, choices: &[Choice], response: &mut ResponsePlan) {
+fn defer_headers(context: &DecisionContext<'_>, outputs: &mut Outputs<'_>) {
     let snapshot = context.snapshot;
     let sets_headers =
         |choice: &Choice| snapshot.choice(*choice).is_some_and(|(_, it)| !it.effects.response_headers.is_empty());
-    response.actions(snapshot).choices.extend(choices.iter().copied().filter(sets_headers));
+    let choices = outputs.choices.iter().copied().filter(sets_headers);
+    outputs.response.actions(snapshot).choices.extend(choices);
 }
 
 /// The set of the choices. No cache keeps an object of a preview.
 #[inline(always)]
-fn assignment_set(context: &DecisionContext<'_>, host: &impl Host, parts: &mut WorkerParts<'_>) -> Arc<AssignmentSet> {
+fn assignment_set(context: &DecisionContext<'_>, host: &impl Host, outputs: &mut Outputs<'_>) -> Arc<AssignmentSet> {
     if context.plan.preview.is_none() {
-        return parts.assignment_sets.get(context.snapshot, parts.choices);
+        return outputs.assignment_sets.get(context.snapshot, outputs.choices);
     }
-    preview_set(context, host, parts)
+    preview_set(context, host, outputs)
 }
 
 #[inline(never)]
-fn preview_set(context: &DecisionContext<'_>, host: &impl Host, parts: &mut WorkerParts<'_>) -> Arc<AssignmentSet> {
-    let mut set = AssignmentSet::new(context.snapshot, parts.choices);
+fn preview_set(context: &DecisionContext<'_>, host: &impl Host, outputs: &mut Outputs<'_>) -> Arc<AssignmentSet> {
+    let mut set = AssignmentSet::new(context.snapshot, outputs.choices);
     mark_preview(&mut set.cache_key, Some(host.random()));
     Arc::new(set)
 }

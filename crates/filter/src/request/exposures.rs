@@ -37,7 +37,7 @@ impl<'a> ExposureReporter<'a> {
 
     /// Defers the exposures of `exposed` to the response, unless they were reported already. A set whose exposures were all
     /// reported is remembered as a whole, and found by one look-up.
-    #[inline(always)]
+    #[inline(never)]
     pub(super) fn report(
         &mut self,
         snapshot: &Arc<Snapshot>,

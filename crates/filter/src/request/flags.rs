@@ -1,11 +1,11 @@
 //! The decisions of a vendor's flags.
 
-use super::context::{DecisionContext, WorkerParts};
+use super::context::{DecisionContext, Outputs};
 use super::exposures::ExposureReporter;
 use super::redirect::{is_redirect_skipped, leads_to_allowed_host};
 use crate::decision_counts::DecisionCounts;
 use crate::request_context::RequestContext;
-use crate::response_plan::{Exposure, ResponsePlan};
+use crate::response_plan::Exposure;
 use edgesplit_engine::decide::DecisionInput;
 use edgesplit_engine::decide_flags;
 use edgesplit_engine::flag::{FlagEvaluator, FlagExposure, FlagSink, FlagVisitor, StickyStore};
@@ -84,8 +84,7 @@ pub(super) fn decide(
     evaluator: &dyn FlagEvaluator,
     input: &DecisionInput<'_>,
     request: &RequestContext<'_>,
-    parts: &mut WorkerParts<'_>,
-    response: &mut ResponsePlan,
+    outputs: &mut Outputs<'_>,
 ) -> FlagOutcomes {
     let DecisionContext { config, snapshot, plan, now_ms, .. } = *context;
     let read = RefCell::new(Vec::new());
@@ -101,9 +100,9 @@ pub(super) fn decide(
         snapshot,
         request,
         redirect_hosts: config.redirect_hosts(),
-        reporter: parts.recorder.map(|recorder| ExposureReporter::new(recorder, context)),
-        decisions: plan.preview.is_none().then_some(&mut *parts.decisions),
-        choices: parts.choices,
+        reporter: outputs.recorder.map(|recorder| ExposureReporter::new(recorder, context)),
+        decisions: plan.preview.is_none().then_some(&mut *outputs.decisions),
+        choices: outputs.choices,
         exposures: Vec::new(),
         outcomes: FlagOutcomes::default(),
     };
@@ -111,7 +110,7 @@ pub(super) fn decide(
     let Sink { choices, exposures, outcomes, .. } = sink;
     sort_by(choices, |a, b| a.experiment < b.experiment);
     if !exposures.is_empty() {
-        response.actions(snapshot).exposures = exposures;
+        outputs.response.actions(snapshot).exposures = exposures;
     }
     FlagOutcomes { read: read.into_inner(), ..outcomes }
 }

@@ -1,6 +1,6 @@
 //! The goals of a request: their events, and the variants for which they count.
 
-use super::context::{DecisionContext, WorkerParts};
+use super::context::{DecisionContext, Outputs};
 use super::exposures::ExposureReporter;
 use crate::events::dedupe::Names;
 use crate::host::Host;
@@ -8,7 +8,7 @@ use crate::metrics::Metrics;
 use crate::request_context::RequestContext;
 use crate::request_context::own_cookies::sticky_buckets;
 use crate::request_context::sticky::StickyBuckets;
-use crate::response_plan::{ExposureSubject, ResponsePlan};
+use crate::response_plan::ExposureSubject;
 use edgesplit_engine::attribute::AttributeName;
 use edgesplit_engine::decide::{Decision, DecisionInput, Units, evaluate_on_route, unit};
 use edgesplit_engine::decide_flags;
@@ -33,16 +33,15 @@ pub(super) fn defer(
     input: &DecisionInput<'_>,
     request: &RequestContext<'_>,
     host: &impl Host,
-    parts: &mut WorkerParts<'_>,
-    response: &mut ResponsePlan,
+    outputs: &mut Outputs<'_>,
 ) {
     let DecisionContext { snapshot, plan, .. } = *context;
     let identified = input.exclusion_reason().is_none();
     let Some(unit) = identified.then(|| unit(&AttributeName::Id, request)).flatten() else { return };
-    let Some(recorder) = parts.recorder else { return };
-    let actions = response.actions(snapshot);
+    let Some(recorder) = outputs.recorder else { return };
+    let actions = outputs.response.actions(snapshot);
     actions.goals.extend_from_slice(plan.goals);
-    actions.assigned = assigned(context, input, request, &recorder.names, parts.metrics);
+    actions.assigned = assigned(context, input, request, &recorder.names, outputs.metrics);
     let reporter = ExposureReporter::new(recorder, context);
     actions.written_goals = reporter.goals(snapshot, plan.goals, &unit, request, || host.random());
     actions.goal_unit = unit.into_owned();
@@ -75,7 +74,7 @@ fn assigned(
     } else {
         let sticky = sticky_config.map(|cookie| sticky_buckets(request, cookie));
         let input = DecisionInput { sticky: sticky.as_ref().map_or(&[], StickyBuckets::buckets), ..*input };
-        let units = Units::new(request);
+        let units = Units::new(snapshot, &input, request);
         for (experiment, decided) in decided {
             let Decision { variant, reason } = evaluate_on_route(snapshot, decided, &input, &units, &mut ());
             assigned.limited += u64::from(reason == Reason::Limit);

@@ -33,7 +33,7 @@ use crate::plugin_config::PluginConfig;
 use crate::request_context::RequestContext;
 use crate::response_plan::ResponsePlan;
 use crate::worker::Worker;
-use context::{DecisionContext, WorkerParts};
+use context::{DecisionContext, Outputs};
 use edgesplit_engine::condition::{EVENT_STEPS_MAX, StepBudget, request_budget};
 use mutations::HeaderMutations;
 use plan::Planner;
@@ -62,31 +62,42 @@ fn handle_leg(worker: &mut Worker, headers: &HeaderMap<'_>, host: &(impl Host + 
     let texts = RequestTexts::default();
     let mut request = RequestContext::unread(headers, &config.visitor);
     request.read(owned);
-    let mut mutations = HeaderMutations::new(&config.request, owned, &request);
+    let mut mutations = HeaderMutations::new(&config.request, owned);
     let token = take_parameters(config, &mut request, &texts, &mut mutations);
 
     let Some(snapshot) = &*snapshot else {
         metrics.add(Counter::NoConfig, 1);
-        return pass_on(config, mutations, host);
+        return pass_on(config, &request, mutations, host);
     };
     let steps = request_budget();
     let planner = Planner { config, has_events: recorder.is_some(), now_ms: *now_ms, steps: &steps, metrics };
     let Some(plan) = planner.plan(snapshot, &request, token, (experiments, goals)) else {
-        return pass_on(config, mutations, host);
+        return pass_on(config, &request, mutations, host);
     };
 
     let recorder = recorder.as_ref().filter(|_| plan.preview.is_none() && plan.is_visit);
     let (plan, now_ms, event_steps) = (&plan, *now_ms, &StepBudget::new(EVENT_STEPS_MAX));
     let context = DecisionContext { config, snapshot, plan, guardrails, steps: &steps, event_steps, now_ms };
-    let parts = WorkerParts { metrics, decisions, identification, recorder, assignment_sets, choices, exposed };
-    let decided = decide::decide(&context, &mut request, &texts, host, parts);
+    let response = ResponsePlan::new(plan.caching(config));
+    let mut outputs =
+        Outputs { response, metrics, decisions, identification, recorder, assignment_sets, choices, exposed };
+    let decided = decide::decide(&context, &mut request, &texts, host, &mut outputs);
 
-    write::write(&context, &request, mutations, decided, (choices, metrics), host)
+    let is_answered = write::write(&context, &request, &mut mutations, decided, &mut outputs, host);
+    if is_answered { Flow::Answered(outputs.response) } else { Flow::Continue(outputs.response) }
 }
 
 /// Lets the request go on without experiments.
 #[inline(never)]
-fn pass_on(config: &PluginConfig, mutations: HeaderMutations<'_>, host: &impl StreamHost) -> Flow {
-    write::write_unplanned(config, mutations, host);
+fn pass_on(
+    config: &PluginConfig,
+    request: &RequestContext<'_>,
+    mut mutations: HeaderMutations<'_>,
+    host: &impl StreamHost,
+) -> Flow {
+    if config.response.validators_per_variant {
+        mutations.change_conditions(request.headers, None);
+    }
+    mutations.apply(request, ("", ""), host);
     Flow::Continue(ResponsePlan::default())
 }

@@ -3,6 +3,7 @@
 use crate::metrics::Metrics;
 use crate::plugin_config::PluginConfig;
 use crate::request_context::{RequestContext, has_consent, is_included, preview};
+use crate::response_plan::Caching;
 use edgesplit_engine::condition::StepBudget;
 use edgesplit_engine::reason::Reason;
 use edgesplit_engine::route::{OPTIONS, Route};
@@ -26,6 +27,20 @@ pub(super) struct RequestPlan<'a> {
     pub(super) consent: bool,
     /// Whether the response may be shown to a visitor, and so counts.
     pub(super) is_visit: bool,
+}
+
+impl RequestPlan<'_> {
+    /// The instruction for caches between the proxy and the client.
+    #[inline(always)]
+    pub(super) fn caching(&self, config: &PluginConfig) -> Caching {
+        if self.preview.is_some() {
+            Caching::NoStore
+        } else if config.response.downstream_private && !self.experiments.is_empty() {
+            Caching::Private
+        } else {
+            Caching::Unchanged
+        }
+    }
 }
 
 /// The parts of a worker that plan requests.
@@ -61,9 +76,9 @@ impl Planner<'_> {
             Some(token) => shown_by_link(&token, request, config, now_ms),
         };
         let (experiments, limited) = find_experiments(snapshot, request, steps, experiments);
-        let is_counted = preview.is_none();
+        let (has_goals, is_counted) = (has_events && !snapshot.goals.is_empty(), preview.is_none());
         let (goals, limited_goals): (&[u32], usize) =
-            if has_events && is_visit && is_counted { find_goals(snapshot, request, steps, goals) } else { (&[], 0) };
+            if has_goals && is_visit && is_counted { find_goals(snapshot, request, steps, goals) } else { (&[], 0) };
         if is_counted {
             count_others(snapshot, experiments.len(), limited, metrics);
             metrics.decided(Reason::Limit, limited_goals as u64);
@@ -105,16 +120,13 @@ fn find_experiments<'a>(
 }
 
 /// The goals whose routes match, by their numbers, and how many exceeded the limit of work.
-#[inline(always)]
+#[inline(never)]
 fn find_goals<'a>(
     snapshot: &'a Snapshot,
     request: &RequestContext<'_>,
     steps: &StepBudget,
     buffer: &'a mut RouteMatches,
 ) -> (&'a [u32], usize) {
-    if snapshot.goals.is_empty() {
-        return (&[], 0);
-    }
     let route = |number: u32| snapshot.goals.get(number as usize).map(|goal| &goal.route);
     find(&snapshot.goal_index, request, route, steps, buffer)
 }

@@ -37,7 +37,7 @@ pub struct RequestContext<'a> {
     pub has_owned: bool,
     /// Whether a browser only fetches the page in advance, and may never show it.
     pub is_prefetch: bool,
-    /// The request target as the client sent it.
+    /// The request target, without the parameters that the filter owns once they are taken from it.
     pub target: &'a [u8],
     /// Its path.
     pub path: &'a [u8],
@@ -97,7 +97,13 @@ impl<'a> RequestContext<'a> {
         self.has_owned = has_owned;
         let is_prefetch = |known| self.known.get(known).is_some_and(names_prefetch);
         self.is_prefetch = is_prefetch(Known::XMoz) || is_prefetch(Known::Purpose) || is_prefetch(Known::SecPurpose);
-        self.retarget(self.known.get(Known::Path).unwrap_or_default());
+        self.retarget(self.received_target());
+    }
+
+    /// The request target as the client sent it.
+    #[inline(always)]
+    pub fn received_target(&self) -> &'a [u8] {
+        self.known.get(Known::Path).unwrap_or_default()
     }
 
     /// The method.
@@ -125,7 +131,7 @@ impl<'a> RequestContext<'a> {
     }
 
     /// The value of the cookie `name`, as the client sent it.
-    #[inline(always)]
+    #[inline(never)]
     pub fn cookie(&self, name: &str) -> Option<&'a [u8]> {
         let header = self.known.get(Known::Cookie)?;
         if self.known.has_more_cookies { cookie(self.headers, name) } else { cookie_in(header, name) }
