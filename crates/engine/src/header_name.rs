@@ -107,6 +107,7 @@ impl NameSet {
     }
 
     /// Whether `name` is one of them, in any spelling.
+    #[inline(always)]
     pub fn contains(&self, name: &[u8]) -> bool {
         self.lengths.contains(name.len()) && self.first_letters & letter_bit(name) != 0 && self.find(name)
     }

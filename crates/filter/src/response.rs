@@ -25,11 +25,13 @@ pub fn handle_response(worker: &mut Worker, host: &(impl Host + StreamHost), mut
     let mut block = HeaderBlock::default();
     let status = if caching != Caching::Unchanged {
         let headers = host.headers(Headers::Response, &mut block);
-        mark_validators(host, &headers, validator_mark);
+        if let Some(mark) = validator_mark {
+            mark_validators(host, &headers, mark);
+        }
         keep_from_others(host, &headers, caching)
-    } else if validator_mark.is_some() {
+    } else if let Some(mark) = validator_mark {
         let headers = host.headers(Headers::Response, &mut block);
-        mark_validators(host, &headers, validator_mark);
+        mark_validators(host, &headers, mark);
         status_in(&headers)
     } else {
         host.response_status()
@@ -129,8 +131,8 @@ fn is_reserved(name: &str, caching: Caching) -> bool {
 }
 
 /// Marks the validators of a variant's page. Without an `etag`, the page must not be validated at all.
-fn mark_validators(host: &impl StreamHost, headers: &HeaderMap<'_>, mark: Option<u64>) {
-    let Some(mark) = mark else { return };
+#[inline(never)]
+fn mark_validators(host: &impl StreamHost, headers: &HeaderMap<'_>, mark: u64) {
     match headers.get(ETAG) {
         Some(etag) => host.set_header(Headers::Response, ETAG, &validators::marked(etag, mark)),
         None if headers.get(LAST_MODIFIED).is_some() => host.remove_header(Headers::Response, LAST_MODIFIED),

@@ -2,8 +2,7 @@
 
 use super::headers::{HeaderLengthMask, is_name, list_elements};
 
-/// The headers that some caches prefer to `cache-control`. So do those with a vendor's name in front of [`CDN`].
-const OVERRIDING: [&str; 4] = [CDN, "surrogate-control", "edge-control", "x-accel-expires"];
+/// A header that some caches prefer to `cache-control`. It may have a vendor's name in front.
 const CDN: &str = "cdn-cache-control";
 
 /// The lengths of their names.
@@ -12,9 +11,11 @@ pub const OVERRIDING_LENGTHS: HeaderLengthMask =
 
 /// Whether a cache may prefer the header `name` to `cache-control`.
 pub fn overrides_cache_control(name: &[u8]) -> bool {
-    let cdn = name.len().checked_sub(CDN.len()).and_then(|at| name.split_at_checked(at));
-    let is_vendors = cdn.is_some_and(|(vendor, rest)| vendor.ends_with(b"-") && is_name(rest, CDN.as_bytes()));
-    is_vendors || OVERRIDING.iter().any(|known| is_name(name, known.as_bytes()))
+    match name.len().checked_sub(CDN.len()).and_then(|at| name.split_at_checked(at)) {
+        None => is_name(name, b"edge-control") || is_name(name, b"x-accel-expires"),
+        Some((b"", _)) => is_name(name, CDN.as_bytes()) || is_name(name, b"surrogate-control"),
+        Some((vendor, cdn)) => vendor.ends_with(b"-") && is_name(cdn, CDN.as_bytes()),
+    }
 }
 
 /// Turns a response's `cache-control` values into one that no shared cache may store. `None` if they forbid it already.

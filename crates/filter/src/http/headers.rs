@@ -172,21 +172,16 @@ impl<'a> BlockWalk<'a> {
     fn advance(&mut self, wanted: HeaderLengthMask) -> Option<Header<'a>> {
         for lengths in self.lengths.by_ref() {
             let both = u64::from_le_bytes(*lengths);
-            let (name, texts) = split_text(self.texts, both as u32 as usize)?;
-            let (value, texts) = split_text(texts, (both >> 32) as usize)?;
+            let (name_len, value_len) = (both as u32 as usize, (both >> 32) as usize);
+            // A NUL precedes each text.
+            let (header, texts) = self.texts.split_at_checked(name_len.checked_add(value_len)?.checked_add(2)?)?;
             self.texts = texts;
-            if wanted.contains(name.len()) {
-                return Some((name, value));
+            if wanted.contains(name_len) {
+                return Some((header.get(1..=name_len)?, header.get(name_len + 2..)?));
             }
         }
         None
     }
-}
-
-/// The text of this length behind the first byte of `texts`, and the rest. The first byte is the NUL of the text before.
-#[inline(always)]
-fn split_text(texts: &[u8], length: usize) -> Option<(&[u8], &[u8])> {
-    texts.get(1..)?.split_at_checked(length)
 }
 
 /// The elements of a header that is a list, with the blanks around them. A comma in quotes does not separate.

@@ -33,6 +33,7 @@ impl OwnedNames {
     }
 
     /// Whether the filter owns `name`, in any spelling.
+    #[inline(always)]
     pub fn contains(&self, name: &[u8]) -> bool {
         self.names.contains(name) || (!self.starts.is_empty() && self.has_start_of(name))
     }

@@ -141,8 +141,14 @@ impl BotPatterns {
 
 /// Whether `user_agent` names a bot, by the patterns here.
 pub fn is_bot(user_agent: &[u8]) -> bool {
-    let pairs = user_agent.as_chunks().0.iter().enumerate();
-    pairs.filter(|(_, pair)| EITHER.contains(**pair)).any(|(number, _)| names_bot_near(user_agent, 2 * number))
+    let mut rest = user_agent;
+    while let [first, second, others @ ..] = rest {
+        if EITHER.contains([*first, *second]) && names_bot_near(user_agent, user_agent.len() - rest.len()) {
+            return true;
+        }
+        rest = others;
+    }
+    false
 }
 
 /// Whether a pattern begins at `at` or one byte before.
