@@ -82,6 +82,7 @@ fn explain_shows_the_operand_of_the_failed_clause() {
         (json!({"$veq": "10.4"}), json!("10.3"), r#""10.3", expected a version = 10.4"#),
         (json!({"$all": ["a", "b"]}), json!(["a"]), r#"["a"], expected a list with "a" and "b""#),
         (json!({"$gte": 18, "$lt": 30}), json!(35), "35, expected >= 18 and < 30"),
+        (json!({"$regex": "^/[a-z]+$"}), json!("/"), r#""/", expected a match of "^/[a-z]+$""#),
     ] {
         let variants = json!([{"key": "a", "weight": 10000}]);
         let experiment = json!({"key": "nav", "state": "running", "audience": {"x": condition}, "variants": variants});

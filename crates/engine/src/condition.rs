@@ -135,8 +135,8 @@ pub enum Operator {
     ElementMembers(Condition),
     /// `$all`, `$alli`: each of these passes for some element.
     Every(Vec<Check>),
-    /// `$regex`, `$regexi`
-    Regex(JsRegex),
+    /// `$regex`, `$regexi`, with the pattern's text where decisions can be observed.
+    Regex(JsRegex, Option<Box<str>>),
     /// `$type`
     Type(Box<str>),
     /// Stands for a part that is not understood. It matches nothing.
@@ -182,7 +182,7 @@ impl Check {
     fn instructions(&self) -> usize {
         let Check::Operators(operators) = self else { return 0 };
         let instructions = |operator: &Operator| match operator {
-            Operator::Regex(regex) => regex.instructions(),
+            Operator::Regex(regex, _) => regex.instructions(),
             Operator::Not(check) | Operator::Size(check) | Operator::Element(check) => check.instructions(),
             Operator::Every(checks) => checks.iter().map(Check::instructions).sum(),
             Operator::ElementMembers(condition) => condition.instructions(),
@@ -243,7 +243,7 @@ impl Operator {
                 }
                 None => false,
             },
-            Operator::Regex(regex) => regex.is_match(&actual.text(), steps)?,
+            Operator::Regex(regex, _) => regex.is_match(&actual.text(), steps)?,
             Operator::Type(name) => actual.type_name() == &**name,
             Operator::Never => false,
         })

@@ -135,7 +135,9 @@ impl fmt::Display for Operator {
                 f.write_str("a list with ")?;
                 joined(f, checks, " and ")
             }
-            Operator::Regex(_) => f.write_str("a match of the pattern"),
+            Operator::Regex(_, pattern) => {
+                write!(f, "a match of {:?}", shortened(pattern.as_deref().unwrap_or_default()))
+            }
             Operator::Type(name) => write!(f, "the type {name}"),
             Operator::Never => f.write_str("an operator that is not understood"),
         }

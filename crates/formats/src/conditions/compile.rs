@@ -8,6 +8,7 @@ use crate::diagnostics::{Node, Problems, Severity, found};
 use edgesplit_engine::condition::{
     Accepts, CONDITION_DEPTH_MAX, CONDITION_TESTS_MAX, Check, Condition, Operator, Test, value,
 };
+use edgesplit_engine::observer::IS_OBSERVABLE;
 use js_regex::CompileError;
 use serde_json::Value;
 use std::cmp::Ordering;
@@ -308,7 +309,7 @@ impl<'a> Compiler<'a> {
     fn regex(&mut self, node: &Node<'_>, folded: bool) -> Operator {
         let Some(pattern) = node.string(self.problems) else { return Operator::Never };
         match self.groups.pattern(pattern, folded) {
-            Ok(regex) => Operator::Regex(regex),
+            Ok(regex) => Operator::Regex(regex, IS_OBSERVABLE.then(|| pattern.into())),
             Err(PatternError::TooMany(message)) => {
                 self.limited = true;
                 if !std::mem::replace(&mut self.has_reported_limit, true) {
