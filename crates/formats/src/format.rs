@@ -4,10 +4,11 @@
 #[cfg(not(target_arch = "wasm32"))]
 use crate::attribute_use::AttributeUse;
 pub use crate::compilation::{Compilation, Compiled};
+#[cfg(not(target_arch = "wasm32"))]
 use crate::diagnostics::Node;
 use crate::effect_policy::EffectPolicy;
 use crate::events::EventWire;
-use crate::stepwise::{self, Steps, Stepwise};
+use crate::stepwise::{Steps, Stepwise};
 use edgesplit_engine::pattern::Pattern;
 use edgesplit_engine::route::Route;
 use edgesplit_engine::snapshot::Goal;
@@ -25,11 +26,6 @@ pub trait Format: Sync {
     /// Begins to compile the config in `text`.
     fn begin(&self, text: Vec<u8>, options: &Options) -> Box<dyn Compilation> {
         Stepwise::begin(text, self.steps(options))
-    }
-
-    /// Compiles a config that is a part of another document.
-    fn compile(&self, config: Node<'_>, options: &Options) -> Compiled {
-        stepwise::compile(config, self.steps(options))
     }
 
     /// The steps of compiling a config.

@@ -85,7 +85,7 @@ pub fn compile_bytes(bytes: &[u8], options: &Options) -> Compiled {
 
 /// Compiles the config at `node`, which may be a part of another document, at once.
 pub fn compile_at(node: Node<'_>, options: &Options) -> Compiled {
-    options.format.compile(node, options)
+    stepwise::compile(node, options.format.steps(options))
 }
 
 #[cfg(test)]

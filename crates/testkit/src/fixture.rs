@@ -33,7 +33,7 @@ const CACHE_KEYS_MAX: u64 = 64;
 
 #[track_caller]
 fn check(document: &Value, options: &Options) {
-    let compiled = options.format.compile(Node::root(document), options);
+    let compiled = edgesplit_formats::compile_at(Node::root(document), options);
     let unknown: Vec<String> = compiled
         .problems
         .iter()

@@ -5,12 +5,12 @@ use edgesplit_engine::condition::request_budget;
 use edgesplit_engine::decide::{DecisionInput, evaluate};
 use edgesplit_engine::route::RequestLine;
 use edgesplit_engine::snapshot::Choice;
-use edgesplit_formats::native::compile_bytes;
+use edgesplit_formats::{NATIVE, Options, compile_bytes};
 use serde_json::json;
 
 /// Takes one input.
 pub(crate) fn run(data: &[u8]) {
-    let compiled = compile_bytes(data, 64);
+    let compiled = compile_bytes(data, &Options::new(NATIVE, 64));
     let Some(snapshot) = compiled.snapshot else {
         assert!(compiled.problems.errors() > 0, "refused without a reason");
         return;

@@ -7,7 +7,7 @@ use crate::local::lock;
 use crate::local::port::Port;
 use crate::local::server::{Behaviour, Server};
 use edgesplit_filter::plugin_config;
-use edgesplit_formats::native;
+use edgesplit_formats::{NATIVE, Options, compile_bytes};
 use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::io;
@@ -175,7 +175,8 @@ fn control(request: &Request, experiments: &ConfigService, collector: &Server, f
 
 /// The filter's result for the document.
 fn verdict(document: &[u8]) -> String {
-    let compiled = native::compile_bytes(document, plugin_config::Request::default().cache_key.budget);
+    let options = Options::new(NATIVE, plugin_config::Request::default().cache_key.budget);
+    let compiled = compile_bytes(document, &options);
     let problems: String = compiled.problems.iter().map(|problem| format!("\n  {problem}")).collect();
     match compiled.snapshot {
         None => format!("the filter will refuse it and keep the last good one:{problems}"),

@@ -13,13 +13,9 @@ use edgesplit_engine::reason::Reason;
 use serde_json::Value;
 use std::borrow::Cow;
 
-/// The evaluator of a payload.
-#[derive(Debug)]
-pub(super) struct Evaluator(pub(super) Payload);
-
-impl FlagEvaluator for Evaluator {
+impl FlagEvaluator for Payload {
     fn decide(&self, flags: &[usize], visitor: &FlagVisitor<'_>, sink: &mut dyn FlagSink) {
-        let payload = &self.0;
+        let payload = self;
         let (features, tests) = flags.split_at(flags.partition_point(|flag| *flag < payload.features.len()));
         // Only redirect tests need the URL, which must be put together.
         let url = if tests.is_empty() { Cow::Borrowed("") } else { url(visitor) };
@@ -62,23 +58,23 @@ impl FlagEvaluator for Evaluator {
     }
 
     fn outcomes(&self, flag: usize) -> &[Outcome] {
-        let features = &self.0.features;
+        let features = &self.features;
         match features.get(flag) {
             Some(feature) => &feature.outcomes,
-            None => self.0.redirects.get(flag - features.len()).map_or(&[], |test| &test.outcomes),
+            None => self.redirects.get(flag - features.len()).map_or(&[], |test| &test.outcomes),
         }
     }
 
     fn free(&mut self, left: &mut usize) {
-        free_from(&mut self.0.features, left, |feature| 1 + feature.outcomes.len());
-        free_from(&mut self.0.redirects, left, |test| 1 + test.outcomes.len());
+        free_from(&mut self.features, left, |feature| 1 + feature.outcomes.len());
+        free_from(&mut self.redirects, left, |test| 1 + test.outcomes.len());
     }
 }
 
-impl Evaluator {
+impl Payload {
     /// Decides the redirect tests among `tests`, up to the first one that the visitor is in.
     fn redirect(&self, tests: &[usize], evaluation: &mut Evaluation<'_, &dyn Attributes>, sink: &mut dyn FlagSink) {
-        let first = self.0.features.len();
+        let first = self.features.len();
         let exposures = evaluation.exposures().len();
         let found = evaluation.redirect_among(&|test| tests.contains(&(first + test)));
         report_checks(&evaluation.take_checks(), sink);

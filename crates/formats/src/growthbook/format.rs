@@ -1,8 +1,7 @@
 //! GrowthBook in the table of formats.
 
 use super::compile::Draft;
-use super::evaluator::Evaluator;
-use super::ingest::IngestEvent;
+use super::ingest;
 use super::payload::Payload;
 use super::sticky::COOKIE_PREFIX;
 #[cfg(not(target_arch = "wasm32"))]
@@ -123,7 +122,7 @@ impl Steps for PayloadSteps {
         };
         let revision = payload.revision.take();
         self.entries.disabled.append(&mut payload.disabled);
-        (self.entries.finish(revision, Box::new(Evaluator(payload))), self.leftovers)
+        (self.entries.finish(revision, Box::new(payload)), self.leftovers)
     }
 }
 
@@ -145,7 +144,7 @@ impl EventWire for GrowthBook {
             add(alias, source);
         }
         let url = event.text(&AttributeName::Url).unwrap_or_default();
-        IngestEvent { kind: event.kind, attributes: &attributes, url: &url }.write(out);
+        ingest::write(event.kind, &attributes, &url, out);
         true
     }
 

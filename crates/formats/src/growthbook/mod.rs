@@ -17,7 +17,7 @@ mod experiment;
 mod feature;
 mod format;
 pub mod hash;
-pub mod ingest;
+mod ingest;
 pub mod payload;
 mod prerequisites;
 mod redirect;

@@ -4,7 +4,7 @@ mod checks;
 mod reading;
 mod sdk;
 
-use super::ingest::IngestEvent;
+use super::ingest;
 use super::sticky::{StickyDocument, StickyDocuments};
 use super::*;
 use crate::events::{EventKind, EventWire};
@@ -228,7 +228,7 @@ fn events_are_written_as_the_ingestor_takes_them() {
         FlagExposure { experiment: "e\"1", variant, attribute, unit, typed_unit: Some(&typed), outcome: None };
     let events = [EventKind::Exposure(exposure), EventKind::Goal("purchase")].map(|kind| {
         let mut out = Vec::new();
-        IngestEvent { kind, attributes: attributes.as_object().unwrap(), url }.write(&mut out);
+        ingest::write(kind, attributes.as_object().unwrap(), url, &mut out);
         out
     });
     let body = |events: &[Vec<u8>]| {

@@ -1,9 +1,9 @@
 //! Incremental compilation of a document. A worker compiles between its requests, and no request waits for a thousand
 //! experiments. At any time, the values of only one experiment are in memory.
 
-use super::document::{Experiments, compile_at, head, is_member};
+use super::document::{Experiments, WholeDocument, head, is_member};
 use crate::diagnostics::{Node, Path, Problems};
-use crate::format::{Compiled, Options};
+use crate::format::{self, Compiled, Options};
 use crate::reading::{ELEMENTS_MAX, MEMBERS_MAX};
 use crate::splitter::{ELEMENT_BYTES_MAX, Malformed, Part, Splitter};
 use crate::stepwise::{self, BYTES_PER_ITEM, COMPARISONS_PER_BYTE, ELEMENT_BYTES, Leftovers};
@@ -21,7 +21,7 @@ const EXPERIMENT_BYTES_MIN: usize = 48;
 
 /// The compilation of a document in the native format.
 #[derive(Debug)]
-pub struct Compilation {
+pub(super) struct Compilation {
     text: Vec<u8>,
     options: Options,
     stage: Stage,
@@ -49,16 +49,8 @@ struct Outline {
     in_experiments: bool,
 }
 
-impl Compilation {
-    /// Begins with the document in `text`.
-    pub fn new(text: Vec<u8>, options: &Options) -> Compilation {
-        let stage = Stage::Splitting(Box::default());
-        Compilation { text, options: options.clone(), stage, problems: Problems::new() }
-    }
-
-    /// Compiles the next part: at most about `bytes_max` bytes of the text, or the work that takes as long, and one element
-    /// at least. True once nothing is left to do.
-    pub fn advance(&mut self, bytes_max: usize) -> bool {
+impl format::Compilation for Compilation {
+    fn advance(&mut self, bytes_max: usize) -> bool {
         let next = match &mut self.stage {
             Stage::Splitting(outline) => {
                 match outline.advance(&self.text, bytes_max.saturating_mul(SPLIT_BYTES).max(1), &mut self.problems) {
@@ -83,6 +75,22 @@ impl Compilation {
         };
         self.stage = next;
         matches!(self.stage, Stage::Done(_))
+    }
+
+    fn finish(self: Box<Self>) -> (Compiled, Vec<u8>) {
+        let snapshot = match self.stage {
+            Stage::Done(snapshot) => snapshot.map(|snapshot| *snapshot),
+            _ => None,
+        };
+        (Compiled { snapshot, problems: self.problems }, self.text)
+    }
+}
+
+impl Compilation {
+    /// Begins with the document in `text`.
+    pub(super) fn new(text: Vec<u8>, options: &Options) -> Compilation {
+        let stage = Stage::Splitting(Box::default());
+        Compilation { text, options: options.clone(), stage, problems: Problems::new() }
     }
 
     /// Compiles everything but the experiments.
@@ -132,15 +140,6 @@ impl Compilation {
         let compiled = whole(&self.text, &self.options);
         self.problems = compiled.problems;
         Stage::Done(compiled.snapshot.map(Box::new))
-    }
-
-    /// The result, without a snapshot if something is left to do, and the text.
-    pub fn finish(self) -> (Compiled, Vec<u8>) {
-        let snapshot = match self.stage {
-            Stage::Done(snapshot) => snapshot.map(|snapshot| *snapshot),
-            _ => None,
-        };
-        (Compiled { snapshot, problems: self.problems }, self.text)
     }
 }
 
@@ -196,7 +195,7 @@ impl Outline {
 
 fn whole(text: &[u8], options: &Options) -> Compiled {
     match stepwise::whole(text) {
-        Ok(value) => compile_at(&value, &Path::Root, options),
+        Ok(value) => stepwise::compile(Node::root(&value), WholeDocument::begin(options)),
         Err(problems) => Compiled { snapshot: None, problems },
     }
 }
@@ -204,6 +203,7 @@ fn whole(text: &[u8], options: &Options) -> Compiled {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::Compilation as _;
     use serde_json::json;
 
     #[test]
@@ -225,7 +225,7 @@ mod tests {
         let options = Options::new(&crate::native::Native, 64);
         for text in texts.chain(odd.map(str::to_owned)) {
             let expected = whole(text.as_bytes(), &options);
-            let mut compilation = Compilation::new(text.clone().into_bytes(), &options);
+            let mut compilation = Box::new(Compilation::new(text.clone().into_bytes(), &options));
             let steps = (0..10_000).take_while(|_| !compilation.advance(0)).count();
             let (compiled, back) = compilation.finish();
             assert_eq!(back, text.as_bytes());

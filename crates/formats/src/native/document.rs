@@ -11,7 +11,7 @@ use crate::effect_policy::EffectPolicy;
 use crate::format::{Compiled, Options};
 use crate::request_headers::RequestHeaders;
 use crate::splitter::ELEMENT_BYTES_MAX;
-use crate::stepwise::{self, Leftovers, Steps};
+use crate::stepwise::{Leftovers, Steps};
 use edgesplit_engine::condition::{CONFIG_INSTRUCTIONS_MAX, Condition};
 use edgesplit_engine::guardrail::GUARDED_VARIANTS_MAX;
 use edgesplit_engine::hash::Salt;
@@ -102,11 +102,6 @@ impl Steps for WholeDocument {
     fn finish(self: Box<Self>) -> (Compiled, Leftovers) {
         (self.compiled, Leftovers::default())
     }
-}
-
-/// Compiles the document `value` that stands at `path` in another one.
-pub fn compile_at(value: &Value, path: &Path<'_>, options: &Options) -> Compiled {
-    stepwise::compile(Node { value, path }, WholeDocument::begin(options))
 }
 
 /// Compiles a whole document, without indexes.

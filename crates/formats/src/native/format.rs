@@ -1,12 +1,10 @@
 //! The native format in the table of formats.
 
 use super::compilation::Compilation;
-use super::document::{SCHEMA, WholeDocument, compile_at};
+use super::document::{SCHEMA, WholeDocument};
 #[cfg(not(target_arch = "wasm32"))]
 use crate::attribute_use::{self, AttributeUse};
-#[cfg(not(target_arch = "wasm32"))]
 use crate::diagnostics::Node;
-use crate::diagnostics::Path;
 use crate::format::{self, Compiled, Format, Options};
 use crate::stepwise::Steps;
 #[cfg(not(target_arch = "wasm32"))]
@@ -50,24 +48,7 @@ impl Format for Native {
     }
 }
 
-impl format::Compilation for Compilation {
-    fn advance(&mut self, bytes_max: usize) -> bool {
-        Compilation::advance(self, bytes_max)
-    }
-
-    fn finish(self: Box<Self>) -> (Compiled, Vec<u8>) {
-        Compilation::finish(*self)
-    }
-}
-
 /// Compiles the document `value` without a plugin configuration. `budget` bounds the cache-key combinations of a route.
 pub fn compile(value: &Value, budget: u64) -> Compiled {
-    compile_at(value, &Path::Root, &Options::new(&Native, budget))
-}
-
-/// Parses and compiles `bytes` without a plugin configuration. `budget` bounds the cache-key combinations of a route.
-pub fn compile_bytes(bytes: &[u8], budget: u64) -> Compiled {
-    let mut compilation = Compilation::new(bytes.to_vec(), &Options::new(&Native, budget));
-    while !compilation.advance(usize::MAX) {}
-    compilation.finish().0
+    crate::compile_at(Node::root(value), &Options::new(&Native, budget))
 }

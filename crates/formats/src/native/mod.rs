@@ -14,10 +14,8 @@ pub mod route;
 
 pub use crate::document::{KEY, KEY_BYTES_MAX};
 pub use crate::format::Compiled;
-pub use compilation::Compilation;
-pub use document::schema;
-pub use document::{SCHEMA, compile_at};
-pub use format::{Native, compile, compile_bytes};
+pub use document::{SCHEMA, schema};
+pub use format::{Native, compile};
 
 #[cfg(test)]
 mod tests;

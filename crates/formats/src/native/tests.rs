@@ -1,6 +1,7 @@
 //! The native format: valid, refused and disabled input.
 
 use super::*;
+use crate::format::Options;
 use edgesplit_engine::attribute::AttributeName;
 use edgesplit_engine::condition::request_budget;
 use edgesplit_engine::decide::{DecisionInput, evaluate};
@@ -111,7 +112,7 @@ fn invalid_document_is_refused() {
         (b"{\"schema\": 1, \"experiments\": [], \"holdout\": {\"key\": \"q4\"}}", "holdout.share: missing"),
         (b"{\"schema\": 1, \"experiments\": [], \"revision\": 7}", "revision: expected a string"),
     ] {
-        let compiled = compile_bytes(bytes, BUDGET);
+        let compiled = crate::compile_bytes(bytes, &Options::new(&Native, BUDGET));
         assert!(compiled.snapshot.is_none(), "{}", String::from_utf8_lossy(bytes));
         let found = problems(&compiled);
         assert!(found.iter().any(|problem| problem.starts_with(expected)), "{expected}: {found:?}");

@@ -11,21 +11,17 @@ use edgesplit_engine::reason::Reason;
 /// The name of the bucketed attribute in exposures: the visitor's id.
 const UNIT_NAME: &str = "id";
 
-/// The evaluator of a datafile.
-#[derive(Debug)]
-pub(super) struct Evaluator(pub(super) Datafile);
-
-impl FlagEvaluator for Evaluator {
+impl FlagEvaluator for Datafile {
     fn decide(&self, flags: &[usize], visitor: &FlagVisitor<'_>, sink: &mut dyn FlagSink) {
         for &number in flags {
-            let Some(flag) = self.0.flags.get(number) else { continue };
+            let Some(flag) = self.flags.get(number) else { continue };
             let Some(id) = visitor.id else {
                 sink.decided(number, None, Reason::NoUnit);
                 continue;
             };
             let attributes = Metered::new(visitor, flag.outcomes());
             if !attributes.is_exceeded() {
-                let decision = self.0.decide(flag, id, &attributes, sink);
+                let decision = self.decide(flag, id, &attributes, sink);
                 if !attributes.is_exceeded() {
                     self.report(number, flag, &decision, id, sink);
                     continue;
@@ -36,17 +32,17 @@ impl FlagEvaluator for Evaluator {
     }
 
     fn outcomes(&self, flag: usize) -> &[Outcome] {
-        self.0.flags.get(flag).map_or(&[], |flag| flag.outcomes())
+        self.flags.get(flag).map_or(&[], |flag| flag.outcomes())
     }
 
     fn free(&mut self, left: &mut usize) {
-        free_from(&mut self.0.flags, left, |flag| 1 + flag.outcomes().len());
-        free_from(&mut self.0.rules, left, |rule| 1 + rule.variations.len());
-        free_from(&mut self.0.audiences, left, |_| 1);
+        free_from(&mut self.flags, left, |flag| 1 + flag.outcomes().len());
+        free_from(&mut self.rules, left, |rule| 1 + rule.variations.len());
+        free_from(&mut self.audiences, left, |_| 1);
     }
 }
 
-impl Evaluator {
+impl Datafile {
     /// Reports the decision about the flag with this number.
     fn report(&self, number: usize, flag: &Flag, decision: &Decision, id: &str, sink: &mut dyn FlagSink) {
         sink.decided(number, Some(decision.outcome), decision.reason);

@@ -4,7 +4,6 @@
 use super::audience::attribute_name;
 use super::compile::draft::Draft;
 use super::datafile::{Datafile, VERSION};
-use super::evaluator::Evaluator;
 use super::impression::{self, BATCH_TAIL, EU_HOST, Event, HOST};
 #[cfg(not(target_arch = "wasm32"))]
 use crate::attribute_use::{self, AttributeUse};
@@ -127,13 +126,13 @@ impl Steps for DatafileSteps {
         };
         let revision = Some(datafile.project.revision.clone()).filter(|revision| !revision.is_empty());
         self.entries.disabled.append(&mut datafile.disabled);
-        (self.entries.finish(revision, Box::new(Evaluator(datafile))), self.leftovers)
+        (self.entries.finish(revision, Box::new(datafile)), self.leftovers)
     }
 }
 
 impl EventWire for Optimizely {
     fn write(&self, event: &VendorEvent<'_>, evaluator: Option<&dyn FlagEvaluator>, out: &mut Vec<u8>) -> bool {
-        let Some(Evaluator(datafile)) = evaluator.and_then(|evaluator| evaluator.downcast_ref()) else {
+        let Some(datafile) = evaluator.and_then(|evaluator| evaluator.downcast_ref::<Datafile>()) else {
             return false;
         };
         let project = &datafile.project;
@@ -153,7 +152,7 @@ impl EventWire for Optimizely {
 
     fn head(&self, evaluator: &dyn FlagEvaluator) -> Vec<u8> {
         let mut head = Vec::new();
-        if let Some(Evaluator(datafile)) = evaluator.downcast_ref() {
+        if let Some(datafile) = evaluator.downcast_ref::<Datafile>() {
             datafile.project.write_batch_head(&mut head);
         }
         head

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::diagnostics::Node;
-use crate::format::{Format, Options};
+use crate::format::Options;
 use edgesplit_engine::flag::{FlagEvaluator, FlagSink, FlagVisitor};
 use edgesplit_engine::observer::Observer;
 use std::fmt;
@@ -94,7 +94,7 @@ fn tests_of_one_experiment_are_all_in_force() {
     };
     let rule = json!({"key": "e", "variations": [1, 2], "weights": [0, 1]});
     let document = json!({"features": {"e": {"rules": [rule]}}, "experiments": [test("/a"), test("/b")]});
-    let compiled = GrowthBook.compile(Node::root(&document), &Options::new(&GrowthBook, 64));
+    let compiled = crate::compile_at(Node::root(&document), &Options::new(&GrowthBook, 64));
     assert_eq!(compiled.problems.errors(), 0, "{:?}", compiled.problems);
     let snapshot = compiled.snapshot.unwrap();
     let pairs = snapshot.experiments.iter().filter_map(|it| it.variants.last());
@@ -125,7 +125,7 @@ fn refused_redirect_is_not_reported() {
         {"key": "redirect", "variations": [{}, {"urlRedirect": "https://other.example/new"}], "weights": [0, 1],
          "urlPatterns": [{"type": "simple", "include": true, "pattern": "/"}]},
     ]});
-    let evaluator = evaluator::Evaluator(payload(&document));
+    let evaluator = payload(&document);
     let attributes = json!({"id": "u1", "url": "https://shop.example/"});
     for (allows, expected) in [(true, vec!["feature", "redirect"]), (false, vec!["feature"])] {
         let steps = &request_budget();

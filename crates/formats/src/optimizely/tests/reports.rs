@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::events::EventWire;
-use crate::format::{Format, Options};
+use crate::format::Options;
 
 #[test]
 fn impressions_equal_those_of_the_sdks() {
@@ -78,7 +78,7 @@ fn batch_of_an_eu_project_names_its_host() {
         for (events_host, is_reported) in [(None, true), (Some(us_host), true), (Some("eu.logx.optimizely.com"), false)]
         {
             let options = Options { events_host: events_host.map(str::to_owned), ..Options::new(&Optimizely, 64) };
-            let problems = Optimizely.compile(Node::root(&document), &options).problems;
+            let problems = crate::compile_at(Node::root(&document), &options).problems;
             let expected = is_reported && host.is_some();
             assert_eq!(problems.iter().any(|problem| problem.path == "region"), expected, "{region} {events_host:?}");
         }
