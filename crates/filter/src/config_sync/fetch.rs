@@ -33,8 +33,8 @@ impl FetchFailure {
         }
     }
 
-    /// The line for the log about a fetch from `cluster`.
-    pub(super) fn message(&self, cluster: &str) -> (log::Level, String) {
+    /// The line for the log about a fetch from `cluster`. `is_first` if no fetch before it gave experiments.
+    pub(super) fn message(&self, cluster: &str, is_first: bool) -> (log::Level, String) {
         let (level, message) = match self {
             FetchFailure::Call(failure) => {
                 (log::Level::Warn, format!("experiments could not be fetched ({})", failure.describe(cluster)))
@@ -43,7 +43,8 @@ impl FetchFailure {
                 (log::Level::Error, format!("the fetched experiments are refused: {problem}"))
             }
         };
-        (level, format!("{message}; the last good ones stay"))
+        let rest = if is_first { "none have been fetched before" } else { "the last good ones stay" };
+        (level, format!("{message}; {rest}"))
     }
 }
 

@@ -76,7 +76,7 @@ impl ConfigSync {
     /// Reports a failed fetch. The config in force stays.
     pub(super) fn fail(&self, env: &mut Env<'_, impl Host>, failure: &FetchFailure) {
         env.metrics.add(failure.counter(), 1);
-        let (level, message) = failure.message(&self.source.endpoint.cluster);
+        let (level, message) = failure.message(&self.source.endpoint.cluster, self.loaded == 0);
         env.host.log(level, &message);
         self.schedule_retry(env);
     }

@@ -223,9 +223,17 @@ fn other_encodings_are_refused_by_name() {
     let host = TestHost::default();
     let mut vm = Vm::start(&host);
     assert_eq!(vm.reply(&host, &encoded("br"), b"\x0b\x02\x80"), None);
-    let expected = "the fetched experiments are refused: the content-encoding \"br\" is not supported, only gzip is; the last \
-                    good ones stay";
-    assert_eq!(host.log.borrow().last().map(String::as_str), Some(expected));
+    let expected = |rest: &str| {
+        format!(
+            "the fetched experiments are refused: the content-encoding \"br\" is not supported, only gzip is; {rest}"
+        )
+    };
+    assert_eq!(host.log.borrow().last(), Some(&expected("none have been fetched before")));
+    assert!(vm.tick_after(&host, REFRESH_MS));
+    assert!(vm.reply(&host, &[status(200)], &config("r1", 0)).is_some());
+    assert!(vm.tick_after(&host, REFRESH_MS));
+    assert_eq!(vm.reply(&host, &encoded("br"), b"\x0b\x02\x80"), None);
+    assert_eq!(host.log.borrow().last(), Some(&expected("the last good ones stay")));
 }
 
 #[test]
