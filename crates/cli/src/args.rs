@@ -1,6 +1,7 @@
 //! Values of arguments that several subcommands take.
 
 use edgesplit_filter::plugin_config::parse_duration_ms;
+use edgesplit_formats::moment::millis;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A day, in milliseconds.
@@ -14,10 +15,7 @@ pub(crate) fn now_ms() -> i64 {
 
 /// Parses a time in RFC 3339, in milliseconds since the epoch.
 pub(crate) fn moment_ms(text: &str) -> Result<i64, String> {
-    let format = &time::format_description::well_known::Rfc3339;
-    let moment = time::OffsetDateTime::parse(text, format)
-        .map_err(|_| "expected a time in RFC 3339, such as 2026-12-01T00:00:00Z".to_owned())?;
-    i64::try_from(moment.unix_timestamp_nanos() / 1_000_000).map_err(|error| error.to_string())
+    millis(text).ok_or_else(|| "expected a time in RFC 3339, such as 2026-12-01T00:00:00Z".to_owned())
 }
 
 /// Parses a positive duration, in milliseconds: as in the plugin configuration, or in whole days.

@@ -35,7 +35,7 @@ impl Version {
         let orders = (0..self.core.len().max(other.core.len())).map(|at| numbers(self, at).cmp(&numbers(other, at)));
         let core = orders.fold(Ordering::Equal, Ordering::then);
         core.then_with(|| match (self.pre_release.is_empty(), other.pre_release.is_empty()) {
-            (false, false) => compare_pre_releases(&self.pre_release, &other.pre_release),
+            (false, false) => identifiers(&self.pre_release).cmp(identifiers(&other.pre_release)),
             (is_release, is_other_release) => is_release.cmp(&is_other_release),
         })
     }
@@ -64,23 +64,10 @@ pub(crate) fn number(part: &str) -> Option<u64> {
     if is_digits(part) && has_number_form(part) { part.parse().ok() } else { None }
 }
 
-fn compare_pre_releases(one: &str, other: &str) -> Ordering {
-    let (mut one, mut other) = (one.split('.'), other.split('.'));
-    loop {
-        let order = match (one.next(), other.next()) {
-            (None, None) => return Ordering::Equal,
-            (Some(one), Some(other)) => match (is_digits(one), is_digits(other)) {
-                // Longer numbers are larger: none has zeros in front.
-                (true, true) => one.len().cmp(&other.len()).then(one.cmp(other)),
-                (false, false) => one.cmp(other),
-                (is_number, is_other_number) => is_other_number.cmp(&is_number),
-            },
-            (one, other) => one.is_some().cmp(&other.is_some()),
-        };
-        if order.is_ne() {
-            return order;
-        }
-    }
+/// The precedences of the identifiers: numbers come before texts. Longer numbers are larger, since none has zeros in front.
+fn identifiers(pre_release: &str) -> impl Iterator<Item = (bool, usize, &str)> {
+    let precedence = |part| if is_digits(part) { (false, part.len(), part) } else { (true, 0, part) };
+    pre_release.split('.').map(precedence)
 }
 
 #[cfg(test)]

@@ -107,16 +107,11 @@ impl<'a> JsValue<'a> {
             JsValue::Number(number) => number::javascript(number).into(),
             JsValue::Text(text) => text.into(),
             JsValue::List(elements) => {
-                let mut joined = String::new();
-                for (index, element) in elements.iter().enumerate() {
-                    if index > 0 {
-                        joined.push(',');
-                    }
-                    if !element.is_null() {
-                        joined.push_str(&JsValue::from(element).text());
-                    }
-                }
-                joined.into()
+                let text = |element: &'a Value| match element {
+                    Value::Null => Cow::Borrowed(""),
+                    element => JsValue::from(element).text(),
+                };
+                elements.iter().map(text).collect::<Vec<_>>().join(",").into()
             }
             JsValue::Object(_) => "[object Object]".into(),
         }
