@@ -33,7 +33,7 @@ impl FetchFailure {
         }
     }
 
-    /// The line for the log about a fetch from `cluster`. `is_first` if no fetch before it gave experiments.
+    /// The line for the log about a fetch from `cluster`. `is_first` if no fetch before it succeeded.
     pub(super) fn message(&self, cluster: &str, is_first: bool) -> (log::Level, String) {
         let (level, message) = match self {
             FetchFailure::Call(failure) => {
@@ -43,7 +43,7 @@ impl FetchFailure {
                 (log::Level::Error, format!("the fetched experiments are refused: {problem}"))
             }
         };
-        let rest = if is_first { "none have been fetched before" } else { "the last good ones stay" };
+        let rest = if is_first { "no earlier fetch succeeded" } else { "the last good ones stay" };
         (level, format!("{message}; {rest}"))
     }
 }

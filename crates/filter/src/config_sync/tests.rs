@@ -228,7 +228,7 @@ fn other_encodings_are_refused_by_name() {
             "the fetched experiments are refused: the content-encoding \"br\" is not supported, only gzip is; {rest}"
         )
     };
-    assert_eq!(host.log.borrow().last(), Some(&expected("none have been fetched before")));
+    assert_eq!(host.log.borrow().last(), Some(&expected("no earlier fetch succeeded")));
     assert!(vm.tick_after(&host, REFRESH_MS));
     assert!(vm.reply(&host, &[status(200)], &config("r1", 0)).is_some());
     assert!(vm.tick_after(&host, REFRESH_MS));
