@@ -79,6 +79,19 @@ fn docs_have_valid_links() {
     assert!(checked >= 10, "the links are found");
 }
 
+/// Tables, images and code may be longer.
+#[test]
+fn docs_wrap_paragraphs_at_100_columns() {
+    let mut long = Vec::new();
+    for (file, text) in documents() {
+        // Every second piece stands inside a fence.
+        let pieces = text.split("```").step_by(2);
+        let lines = pieces.flat_map(str::lines).filter(|line| !line.trim_start().starts_with(['|', '!', '<', '#']));
+        long.extend(lines.filter(|line| line.chars().count() > 100).map(|line| format!("{}: {line}", relative(&file))));
+    }
+    assert!(long.is_empty(), "{}", long.join("\n"));
+}
+
 #[test]
 fn docs_show_the_output_of_their_commands() {
     let mut checked = 0;
