@@ -101,17 +101,18 @@ pub fn outcome_pair(flag: &str, variant: &str, effects: u64) -> String {
 
 /// Undoes [`percent_encoded`]. `None` if `text` cannot come from it.
 pub fn percent_decoded(text: &str) -> Option<Cow<'_, str>> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'~' | b'-');
+    // Most names are plain, and one pass over them is enough.
+    if text.bytes().all(is_plain) {
+        return Some(Cow::Borrowed(text));
+    }
     let decoded = percent::decoded(text.as_bytes());
     let escapes = text.bytes().filter(|byte| *byte == b'%').count();
-    let is_known = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'~' | b'-' | b'%');
     // Each escape takes two bytes more than its character.
-    if !text.bytes().all(is_known) || text.len() != decoded.len() + 2 * escapes {
+    if !text.bytes().all(|byte| is_plain(byte) || byte == b'%') || text.len() != decoded.len() + 2 * escapes {
         return None;
     }
-    match decoded {
-        Cow::Borrowed(_) => Some(Cow::Borrowed(text)),
-        Cow::Owned(bytes) => String::from_utf8(bytes).ok().map(Cow::Owned),
-    }
+    String::from_utf8(decoded.into_owned()).ok().map(Cow::Owned)
 }
 
 #[cfg(test)]
