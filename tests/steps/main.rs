@@ -4,6 +4,7 @@
 #![allow(missing_docs)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod elements;
 mod flags;
 
 use edgesplit_filter::http::headers::HeaderBlock;
@@ -353,34 +354,41 @@ fn check(configs: Vec<(&str, (&str, Value))>) {
 #[test]
 fn native_configs_never_hold_a_worker() {
     check(native_configs());
+    check(elements::native_elements());
 }
 
 #[test]
 fn growthbook_payloads_never_hold_a_worker() {
     check(growthbook_configs());
+    check(elements::growthbook_elements());
 }
 
 #[test]
 fn optimizely_datafiles_never_hold_a_worker() {
     check(optimizely_configs());
+    check(elements::optimizely_elements());
 }
 
 #[test]
 fn unleash_features_never_hold_a_worker() {
     check(flags::unleash_configs());
+    check(elements::unleash_elements());
 }
 
 #[test]
 fn posthog_flags_never_hold_a_worker() {
     check(flags::posthog_configs());
+    check(elements::posthog_elements());
 }
 
 #[test]
 fn eppo_payloads_never_hold_a_worker() {
     check(flags::eppo_configs());
+    check(elements::eppo_elements());
 }
 
 #[test]
 fn flagd_definitions_never_hold_a_worker() {
     check(flags::flagd_configs());
+    check(elements::flagd_elements());
 }

@@ -70,19 +70,25 @@ impl Problems {
 
     /// Adds an error at `path`.
     #[cold]
-    pub fn error(&mut self, path: &Path<'_>, message: impl Into<String>) {
-        self.push(path, message.into(), Severity::Error);
+    #[inline(never)]
+    pub fn error(&mut self, path: &Path<'_>, message: impl fmt::Display) {
+        self.push(path, &message, Severity::Error);
     }
 
     /// Adds a warning at `path`.
     #[cold]
-    pub fn warning(&mut self, path: &Path<'_>, message: impl Into<String>) {
-        self.push(path, message.into(), Severity::Warning);
+    #[inline(never)]
+    pub fn warning(&mut self, path: &Path<'_>, message: impl fmt::Display) {
+        self.push(path, &message, Severity::Warning);
     }
 
     #[cold]
     #[inline(never)]
-    fn push(&mut self, path: &Path<'_>, mut message: String, severity: Severity) {
+    fn push(&mut self, path: &Path<'_>, message: &dyn fmt::Display, severity: Severity) {
+        if self.count(severity) > PROBLEMS_MAX {
+            return self.skip(severity);
+        }
+        let mut message = message.to_string();
         if message.len() > MESSAGE_BYTES_MAX {
             message.truncate(message.floor_char_boundary(MESSAGE_BYTES_MAX));
             message.push('…');
@@ -121,7 +127,7 @@ impl Problems {
         }
         let is_hinted = self.list.len() < HINTED_PROBLEMS_MAX;
         let message = if is_hinted { unknown(kind, found, known) } else { format!("unknown {kind}") };
-        self.push(path, message, severity);
+        self.push(path, &message, severity);
     }
 
     /// Adds all problems of `other`.
@@ -264,7 +270,7 @@ impl<'a> Node<'a> {
         if problems.errors > PROBLEMS_MAX {
             return problems.skip(Severity::Error);
         }
-        problems.error(self.path, format!("expected {expected}, found {}", found(self.value)));
+        problems.error(self.path, format_args!("expected {expected}, found {}", found(self.value)));
     }
 
     /// The value that was read here. Without one, reports that `expected` was wanted.

@@ -175,7 +175,7 @@ impl EffectPolicy {
         let Some((_, rest)) = redirect.split_once("://") else { return };
         let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
         let Some(host) = host(authority) else {
-            problems.error(path, format!("expected a host, with or without a port, found {authority:?}"));
+            problems.error(path, format_args!("expected a host, with or without a port, found {authority:?}"));
             return;
         };
         let hosts = &self.rules.redirect_hosts;
@@ -183,7 +183,7 @@ impl EffectPolicy {
             return;
         }
         if !route.hosts.is_empty() && !route.hosts.iter().any(|pattern| pattern.matches(host.as_bytes())) {
-            problems.error(path, format!("{host}: {}", not_allowed("effects.redirect_hosts", hosts)));
+            problems.error(path, format_args!("{host}: {}", not_allowed("effects.redirect_hosts", hosts)));
         } else if !matches!(route.hosts.as_slice(), [own] if own.is_exact()) {
             let message = format!(
                 "{host} is not in `effects.redirect_hosts` of the plugin configuration: only requests to this host are \

@@ -52,6 +52,8 @@ pub(crate) enum Unread {
     Disabled,
     /// It refuses the payload.
     Refused,
+    /// Parts that it refers to are compiled first, and it is read again.
+    Waiting,
 }
 
 /// The steps of compiling a payload.
@@ -71,8 +73,8 @@ enum Stage {
     Head,
     /// Lists the flags from this number on.
     Keys(usize),
-    /// Compiles the parts that flags refer to.
-    Parts,
+    /// Compiles the parts that the flags from this number on refer to.
+    Parts(usize),
     /// Compiles the flag with this number.
     Flag(usize),
     Refused,
@@ -122,19 +124,19 @@ impl FlagSteps {
                 flags.for_each(|(key, flag)| see((key, flag)));
             }
         }
-        if self.keys.len() > from { Stage::Keys(self.keys.len()) } else { Stage::Parts }
+        if self.keys.len() > from { Stage::Keys(self.keys.len()) } else { Stage::Parts(0) }
     }
 
-    fn part(&mut self, config: Node<'_>) -> (Stage, usize) {
+    fn part(&mut self, config: Node<'_>, flag: usize) -> (Stage, usize) {
         let mut scope = Scope::new(&mut self.patterns);
         let bytes = self.reader.read_part(&mut scope, config);
         self.entries.problems.append(scope.problems);
-        bytes.map_or((Stage::Flag(0), 0), |bytes| (Stage::Parts, bytes + self.patterns.element_bytes()))
+        bytes.map_or((Stage::Flag(flag), 0), |bytes| (Stage::Parts(flag), bytes + self.patterns.element_bytes()))
     }
 
     /// Compiles the flag with this number, and gives the bytes of config that are compiled in the same time.
     fn flag(&mut self, config: Node<'_>, position: usize) -> (Stage, usize) {
-        let Some(key) = self.keys.get_mut(position).map(std::mem::take) else { return (Stage::Done, 0) };
+        let Some(mut key) = self.keys.get_mut(position).map(std::mem::take) else { return (Stage::Done, 0) };
         let (list, flags) = (config.path.field("flags"), flags(config));
         let (value, path) = match flags {
             Value::Array(elements) => (elements.get(position), list.index(position)),
@@ -143,7 +145,7 @@ impl FlagSteps {
         let Some(value) = value else { return (Stage::Done, 0) };
         let mut scope = Scope::new(&mut self.patterns);
         if flags.is_object() && !(1..=KEY_BYTES_MAX).contains(&key.len()) {
-            scope.problems.error(&path, format!("expected a key of 1 to {KEY_BYTES_MAX} bytes"));
+            scope.problems.error(&path, format_args!("expected a key of 1 to {KEY_BYTES_MAX} bytes"));
         }
         let mut next = Stage::Flag(position + 1);
         let node = Node { value, path: &path };
@@ -155,6 +157,11 @@ impl FlagSteps {
                 let number = self.count;
                 self.count += 1;
                 bytes += self.entries.add(&Flag { key: &key, position, number, outcomes, path, shares_key: false });
+            }
+            Err(Unread::Waiting) => {
+                bytes += self.patterns.element_bytes();
+                self.keys.get_mut(position).into_iter().for_each(|place| *place = std::mem::take(&mut key));
+                return (Stage::Parts(position), bytes);
             }
             Err(unread) => {
                 if matches!(unread, Unread::Refused) {
@@ -178,7 +185,7 @@ impl Steps for FlagSteps {
         let (next, bytes) = match self.stage {
             Stage::Head => (self.head(config), 1),
             Stage::Keys(from) => (self.list(config, from), KEYS_PER_STEP),
-            Stage::Parts => self.part(config),
+            Stage::Parts(flag) => self.part(config, flag),
             Stage::Flag(number) => self.flag(config, number),
             Stage::Refused | Stage::Done => return None,
         };

@@ -20,6 +20,10 @@ const EFFECTS: &str = "edgesplit";
 /// Follows the cache-key pairs of a flag whose key another one has too.
 const SHARED_KEY: &str = ".shared";
 
+/// How many outcomes a flag may have, and the flags of a config together.
+pub(crate) const FLAG_OUTCOMES_MAX: usize = 4_096;
+const CONFIG_OUTCOMES_MAX: usize = 262_144;
+
 /// A flag to be added.
 #[derive(Debug)]
 pub struct Flag<'a> {
@@ -46,6 +50,8 @@ pub struct FlagEntries {
     keys: HashSet<u128>,
     owned: RequestHeaders,
     budget: RouteBudget,
+    /// How many outcomes the other flags may have.
+    outcomes_left: usize,
     /// Whether the rest is not checked against the budget.
     is_unbounded: bool,
     /// All problems of the config.
@@ -64,6 +70,7 @@ impl FlagEntries {
             keys: HashSet::new(),
             owned: RequestHeaders::default(),
             budget: RouteBudget::new(options),
+            outcomes_left: CONFIG_OUTCOMES_MAX,
             is_unbounded: false,
             problems: Problems::new(),
             disabled: Vec::new(),
@@ -82,8 +89,16 @@ impl FlagEntries {
         let mut own = Problems::new();
         let is_taken = !self.keys.insert(fingerprint(&[flag.key.as_bytes()]));
         if is_taken && !flag.shares_key {
-            own.error(&flag.path, format!("another flag has the key {:?} too", flag.key));
+            own.error(&flag.path, format_args!("another flag has the key {:?} too", flag.key));
         }
+        let count = flag.outcomes.len();
+        if count > FLAG_OUTCOMES_MAX.min(self.outcomes_left) {
+            own.error(&flag.path, format_args!("{count} outcomes are too many: {FLAG_OUTCOMES_MAX} are allowed in a flag, and {CONFIG_OUTCOMES_MAX} in all"));
+            self.disable(Some(flag.key.to_owned()), flag.position, &own);
+            self.problems.append(own);
+            return OUTCOME_BYTES;
+        }
+        self.outcomes_left -= count;
         let entry = self.entry(flag, is_taken);
         if own.errors() == 0 && !self.is_unbounded {
             self.check_budget(&entry, &flag.path, &mut own);
@@ -116,7 +131,7 @@ impl FlagEntries {
         }
         self.is_unbounded = !self.budget.lift(exceeded.limit);
         let reason = "it is decided all the same, since it is in the vendor's SDKs, unless the limit is configured";
-        problems.warning(path, format!("{}; {reason}", exceeded.message));
+        problems.warning(path, format_args!("{}; {reason}", exceeded.message));
     }
 
     fn entry(&mut self, flag: &Flag<'_>, is_key_taken: bool) -> Experiment {

@@ -111,7 +111,7 @@ fn report_large(path: &Path<'_>, open: &[(String, Value)], name: Option<&str>, p
         ([(field, value)], name) => {
             let list = path.field(field);
             let path = name.map_or_else(|| list.index(value.as_array().map_or(0, Vec::len)), |name| list.field(name));
-            problems.error(&path, format!("takes more than {ELEMENT_BYTES_MAX} bytes, so it is not read"));
+            problems.error(&path, format_args!("takes more than {ELEMENT_BYTES_MAX} bytes, so it is not read"));
         }
         _ => {}
     }

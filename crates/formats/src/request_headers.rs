@@ -21,8 +21,10 @@ impl RequestHeaders {
         if fits {
             self.0.extend(new);
         } else {
-            problems
-                .error(path, format!("the config would set more than {REQUEST_HEADERS_MAX} different request headers"));
+            problems.error(
+                path,
+                format_args!("the config would set more than {REQUEST_HEADERS_MAX} different request headers"),
+            );
         }
         fits
     }

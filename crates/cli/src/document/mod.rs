@@ -124,7 +124,7 @@ pub(crate) fn below(prefix: &str, problems: &Problems) -> Problems {
 }
 
 /// The only problem of a document: an error at its root.
-pub(crate) fn refused(message: impl Into<String>) -> Problems {
+pub(crate) fn refused(message: impl std::fmt::Display) -> Problems {
     let mut problems = Problems::new();
     problems.error(&Path::Root, message);
     problems

@@ -67,6 +67,24 @@ impl Compiling {
 
     /// Compiles the next part, once the text is hashed. True once nothing is left to do.
     pub(super) fn advance(&mut self) -> bool {
+        reserve_memory();
         self.compilation.as_mut().is_some_and(|compilation| compilation.advance(COMPILED_BYTES_PER_STEP))
     }
 }
+
+/// From how many pages of 64 KiB on, a VM's memory grows by a quarter at a time.
+#[cfg(target_arch = "wasm32")]
+const SMALL_MEMORY_PAGES: usize = 160;
+
+/// Lets a large memory grow in few steps. The allocator asks for 64 KiB at a time, and each growth counts the whole memory as
+/// newly allocated to V8, which then collects its garbage.
+#[cfg(target_arch = "wasm32")]
+fn reserve_memory() {
+    let pages = core::arch::wasm32::memory_size::<0>();
+    if pages >= SMALL_MEMORY_PAGES {
+        drop(std::hint::black_box(Vec::<u8>::with_capacity(pages << 14)));
+    }
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+const fn reserve_memory() {}

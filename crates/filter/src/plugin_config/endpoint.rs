@@ -62,6 +62,7 @@ const HEADERS: Map<Text> = Map {
     pattern: "",
     refused: &HEADERS_REFUSED,
     value: Text::secret("a header value: visible ASCII, spaces and tabs", "^[\\t -~]*$", names::is_header_value),
+    members_max: usize::MAX,
 };
 
 document! {

@@ -257,6 +257,7 @@ const ATTRIBUTES: Map<Parsed<AttributeName>> = Map {
         parse: attribute_source,
         write: |name| name.written().into_owned(),
     },
+    members_max: usize::MAX,
 };
 
 fn alias(alias: &str) -> Result<String, String> {

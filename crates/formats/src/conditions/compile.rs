@@ -105,7 +105,7 @@ impl<'a> Compiler<'a> {
             return Test::Never;
         }
         if self.within.iter().any(|other| other == id) {
-            self.problems.error(&id_path, format!("the saved group {id:?} refers to itself"));
+            self.problems.error(&id_path, format_args!("the saved group {id:?} refers to itself"));
             return Test::Never;
         }
         match self.groups.get(id) {
@@ -116,7 +116,7 @@ impl<'a> Compiler<'a> {
                 }
                 None => {
                     self.problems
-                        .error(node.path, format!("neither this nor the saved group {id:?} names an attribute"));
+                        .error(node.path, format_args!("neither this nor the saved group {id:?} names an attribute"));
                     Test::Never
                 }
             },
@@ -127,12 +127,14 @@ impl<'a> Compiler<'a> {
                 Test::All(vec![condition])
             }
             Group::Absent => {
-                self.problems.warning(&id_path, format!("there is no saved group {id:?}"));
+                self.problems.warning(&id_path, format_args!("there is no saved group {id:?}"));
                 Test::Never
             }
             Group::Malformed | Group::Plain(_) => {
-                self.problems
-                    .error(&id_path, format!("the saved group {id:?} is neither a list with a type nor a condition"));
+                self.problems.error(
+                    &id_path,
+                    format_args!("the saved group {id:?} is neither a list with a type nor a condition"),
+                );
                 Test::Never
             }
         }
@@ -276,7 +278,7 @@ impl<'a> Compiler<'a> {
     fn members(&mut self, node: &Node<'_>, folded: bool, expected: bool) -> Operator {
         let Some(values) = node.array(self.problems) else { return Operator::Never };
         for (index, value) in values.iter().enumerate().filter(|(_, value)| value.is_array() || value.is_object()) {
-            self.problems.warning(&node.path.index(index), format!("{} equals no value", found(value)));
+            self.problems.warning(&node.path.index(index), format_args!("{} equals no value", found(value)));
         }
         Operator::In(Arc::new(ValueSet::new(values, folded)), expected)
     }
@@ -290,7 +292,7 @@ impl<'a> Compiler<'a> {
             Group::List(members, _) | Group::Plain(members) => Operator::In(members, expected),
             // An unreadable group matches no visitor, in either direction.
             Group::Condition(_) | Group::Malformed => {
-                self.problems.error(node.path, format!("the saved group {id:?} is not a list"));
+                self.problems.error(node.path, format_args!("the saved group {id:?} is not a list"));
                 Operator::Never
             }
             Group::Absent => {
@@ -320,7 +322,7 @@ impl<'a> Compiler<'a> {
             Err(PatternError::Compile(error)) => {
                 // JavaScript would run it: the condition differs from its author's intention.
                 self.limited |= !matches!(error, CompileError::Invalid(_));
-                self.problems.error(node.path, format!("as a pattern, {} {error}", found(node.value)));
+                self.problems.error(node.path, format_args!("as a pattern, {} {error}", found(node.value)));
                 Operator::Never
             }
         }
@@ -348,7 +350,7 @@ impl<'a> Compiler<'a> {
         let over = depth > CONDITION_DEPTH_MAX;
         if over {
             self.limited = true;
-            self.problems.error(node.path, format!("conditions may be nested at most {CONDITION_DEPTH_MAX} deep"));
+            self.problems.error(node.path, format_args!("conditions may be nested at most {CONDITION_DEPTH_MAX} deep"));
         }
         over
     }

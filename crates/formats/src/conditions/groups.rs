@@ -14,6 +14,9 @@ use std::sync::Arc;
 pub(super) const ELEMENT_INSTRUCTIONS_MAX: usize = 64_000;
 pub(super) const ELEMENT_TESTS_MAX: usize = 20_000;
 
+/// How many instructions are compiled in the time of refusing an invalid pattern.
+const INVALID_INSTRUCTIONS: usize = 64;
+
 /// How many tests the conditions of a config may have together. It bounds their memory: a saved group's tests count as often
 /// as it is named.
 pub(super) const CONFIG_TESTS_MAX: usize = 2_000_000;
@@ -159,7 +162,7 @@ impl SavedGroups {
         let instructions = match &compiled {
             Ok(regex) => regex.instructions(),
             Err(CompileError::TooLarge(_)) => INSTRUCTIONS_MAX,
-            Err(_) => 0,
+            Err(_) => INVALID_INSTRUCTIONS,
         };
         self.element.instructions += instructions;
         self.total.instructions += instructions;

@@ -7,6 +7,9 @@ use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::marker::PhantomData;
 
+/// How many elements a list may have.
+const ELEMENTS_MAX: usize = 10_000;
+
 /// A list.
 #[derive(Debug, Clone, Copy)]
 pub struct List<K>(pub K);
@@ -20,6 +23,10 @@ impl<K: Kind> Kind for List<K> {
 
     fn read(&self, node: Node<'_>, problems: &mut Problems) -> Option<Vec<K::Value>> {
         let list = node.array(problems)?;
+        if list.len() > ELEMENTS_MAX {
+            problems.error(node.path, format_args!("more than {ELEMENTS_MAX} elements"));
+            return None;
+        }
         node.read_all(list, |element| self.0.read(element, problems))
     }
 
@@ -43,6 +50,8 @@ pub struct Map<K> {
     pub refused: &'static [&'static str],
     /// The values.
     pub value: K,
+    /// How many members there may be.
+    pub members_max: usize,
 }
 
 impl<K: Kind> Kind for Map<K> {
@@ -55,11 +64,16 @@ impl<K: Kind> Kind for Map<K> {
     fn read(&self, node: Node<'_>, problems: &mut Problems) -> Option<Self::Value> {
         let (mut members, mut names): (Self::Value, HashSet<String>) = Default::default();
         let mut is_bad = false;
-        for (name, value) in node.object(problems)? {
+        let object = node.object(problems)?;
+        if object.len() > self.members_max {
+            problems.error(node.path, format_args!("more than {} members", self.members_max));
+            return None;
+        }
+        for (name, value) in object {
             let path = node.path.field(name);
             let name = (self.name)(name).map_err(|message| problems.error(&path, message)).ok();
             if let Some(name) = name.as_ref().filter(|name| !names.insert((*name).clone())) {
-                problems.error(&path, format!("{name} is given twice: its letters may be in any case"));
+                problems.error(&path, format_args!("{name} is given twice: its letters may be in any case"));
             }
             let value = self.value.read(Node { value, path: &path }, problems);
             is_bad |= name.is_none() || value.is_none();

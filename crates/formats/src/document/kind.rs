@@ -27,7 +27,7 @@ pub trait Kind {
             (Some(value), _) => self.read(Node { value, path: &path }, members.problems),
             (None, Absent::Default(default) | Absent::OrNull(default)) => Some(default()),
             (None, Absent::Required) => {
-                members.problems.error(&path, format!("missing; expected {}", self.expected()));
+                members.problems.error(&path, format_args!("missing; expected {}", self.expected()));
                 None
             }
         }

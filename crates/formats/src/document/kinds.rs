@@ -77,7 +77,7 @@ impl Kind for Text {
     fn read(&self, node: Node<'_>, problems: &mut Problems) -> Option<String> {
         match node.value.as_str() {
             Some(text) if (self.is_allowed)(text) => return Some(text.to_owned()),
-            _ if self.is_secret => problems.error(node.path, format!("expected {}", self.expected)),
+            _ if self.is_secret => problems.error(node.path, format_args!("expected {}", self.expected)),
             _ => node.expected(problems, self.expected),
         }
         None
@@ -171,7 +171,7 @@ fn position(node: Node<'_>, names: &[&str], problems: &mut Problems) -> Option<u
     if position.is_none() {
         let nearest = text.and_then(|text| diagnostics::nearest(text, names));
         let hint = nearest.map_or(String::new(), |name| format!("; did you mean `{name}`?"));
-        problems.error(node.path, format!("expected {}, found {}{hint}", one_of(names), found(node.value)));
+        problems.error(node.path, format_args!("expected {}, found {}{hint}", one_of(names), found(node.value)));
     }
     position
 }

@@ -10,6 +10,10 @@ use edgesplit_engine::flag::Outcome;
 use edgesplit_engine::json;
 use edgesplit_engine::reason::Reason;
 use serde_json::{Map, Value};
+use std::collections::HashMap;
+
+/// The variations with the values that are valid, and the sizes of those.
+type Variations = Vec<(String, Option<(usize, Value)>)>;
 
 /// The flag that is being read.
 pub(super) struct Reader<'r> {
@@ -19,8 +23,9 @@ pub(super) struct Reader<'r> {
     /// The flag's own key, which the keys of its experiments begin with.
     key: String,
     total_shards: u32,
-    /// The variations with the values that are valid.
-    variations: Vec<(String, Option<Value>)>,
+    variations: Variations,
+    /// Their positions by their keys.
+    by_key: HashMap<String, usize>,
     outcomes: Vec<Outcome>,
     reports: Vec<Report>,
     /// The bytes of the outcomes.
@@ -38,6 +43,7 @@ impl<'r> Reader<'r> {
             key: String::new(),
             total_shards: 0,
             variations: Vec::new(),
+            by_key: HashMap::new(),
             outcomes: vec![none],
             reports: Vec::new(),
             bytes: 0,
@@ -71,7 +77,7 @@ impl<'r> Reader<'r> {
         let enabled = scope.required(node, "enabled", |scope, node| node.boolean(&mut scope.problems))?;
         let kind = scope.required_text(node, "variationType")?;
         if !["STRING", "INTEGER", "NUMERIC", "BOOLEAN", "JSON"].contains(&kind.as_str()) {
-            scope.problems.error(&node.path.field("variationType"), format!("unknown type {kind:?}"));
+            scope.problems.error(&node.path.field("variationType"), format_args!("unknown type {kind:?}"));
             return None;
         }
         if !self.is_datadog {
@@ -93,12 +99,7 @@ impl<'r> Reader<'r> {
         Some((enabled, allocations))
     }
 
-    fn variations(
-        &mut self,
-        scope: &mut Scope<'_>,
-        node: Node<'_>,
-        kind: &str,
-    ) -> Option<Vec<(String, Option<Value>)>> {
+    fn variations(&mut self, scope: &mut Scope<'_>, node: Node<'_>, kind: &str) -> Option<Variations> {
         let mut variations = Vec::new();
         for (name, value) in node.object(&mut scope.problems)? {
             let path = node.path.field(name);
@@ -112,7 +113,8 @@ impl<'r> Reader<'r> {
             if read.is_none() {
                 self.tolerate(scope, Node { value, path: &path.field("value") }, kind);
             }
-            variations.push((key, read));
+            self.by_key.entry(key.clone()).or_insert(variations.len());
+            variations.push((key, read.map(|value| (size(&value), value))));
         }
         Some(variations)
     }
@@ -193,34 +195,36 @@ impl<'r> Reader<'r> {
             scope.required(node, "shards", |scope, node| scope.list(node, |scope, node| self.shard(scope, node)))?;
         let has_shards = !shards.is_empty();
         shards.retain(|shard| !shard.ranges.contains(&(0, shard.total)));
-        let found = self.variations.iter().find(|(key, _)| *key == variation).map(|(_, value)| value.clone());
+        let found = self.by_key.get(&variation).copied();
         if found.is_none() {
             let path = node.path.field("variationKey");
             let value = node.value.get("variationKey").unwrap_or(&Value::Null);
             self.tolerate(scope, Node { value, path: &path }, "a key of `variations`");
         }
-        let outcome = found.flatten().map(|value| self.outcome(variation, value, allocation, do_log, extra));
+        let outcome = found.and_then(|position| self.outcome(position, allocation, do_log, extra));
         Some((Split { shards, outcome, reason: DEFAULT }, has_shards))
     }
 
-    /// Adds an outcome, and gives its position.
+    /// Adds an outcome with the variation at `position`, and gives its own position. None if the variation has no valid value.
     fn outcome(
         &mut self,
-        variation: String,
-        value: Value,
+        position: usize,
         allocation: &str,
         in_experiment: bool,
         extra: Map<String, Value>,
-    ) -> usize {
-        self.bytes += OUTCOME_SIZE + size(&value);
+    ) -> Option<usize> {
+        let (variation, value) = self.variations.get(position)?;
+        let (bytes, value) = value.as_ref()?;
+        self.bytes += OUTCOME_SIZE + bytes;
         if self.bytes > FLAG_OUTCOME_BYTES_MAX {
             // The flag is disabled.
-            return 0;
+            return Some(0);
         }
+        let (variation, value) = (variation.clone(), value.clone());
         let experiment = Some(format!("{}-{allocation}", self.key));
         self.outcomes.push(Outcome { variant: Some(variation), experiment, value, in_experiment });
         self.reports.push(Report { allocation: allocation.to_owned(), extra });
-        self.outcomes.len() - 1
+        Some(self.outcomes.len() - 1)
     }
 
     fn shard(&self, scope: &mut Scope<'_>, node: Node<'_>) -> Option<Shard> {

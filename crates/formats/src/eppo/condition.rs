@@ -156,7 +156,7 @@ fn check(scope: &mut Scope<'_>, node: Node<'_>, operator: &str, is_datadog: bool
                 (version.map(|version| Check::Version(accepts, version, true)), "a version, such as \"1.2.3\"")
             }
             (None, None) => {
-                scope.problems.error(&node.path.field("operator"), format!("unknown operator {operator:?}"));
+                scope.problems.error(&node.path.field("operator"), format_args!("unknown operator {operator:?}"));
                 return Err(Unreadable::Invalid);
             }
         },
@@ -191,7 +191,7 @@ fn pattern_check(scope: &mut Scope<'_>, node: Node<'_>, pattern: &str, expected:
         Ok(None) => (Unreadable::Invalid, "is none".to_owned()),
         Err(message) => (Unreadable::Limit, message),
     };
-    scope.problems.error(node.path, format!("as a pattern, {} {message}", found(node.value)));
+    scope.problems.error(node.path, format_args!("as a pattern, {} {message}", found(node.value)));
     Err(error)
 }
 

@@ -1,7 +1,7 @@
 //! flagd in the table of formats.
 
 use super::evaluate::Evaluation;
-use super::logic::{Evaluators, Logic, Reader};
+use super::logic::{Evaluator, Evaluators, Logic, Reader};
 #[cfg(not(target_arch = "wasm32"))]
 use crate::attribute_use::AttributeUse;
 use crate::diagnostics::{Node, Problems};
@@ -9,7 +9,7 @@ use crate::flag_steps::{Element, FlagReader, FlagSteps, Unread};
 use crate::format::{Format, Options};
 use crate::metered::Metered;
 use crate::report::{report, report_limit};
-use crate::scope::text;
+use crate::scope::{Scope, text};
 use crate::stepwise::{Leftovers, Steps};
 #[cfg(not(target_arch = "wasm32"))]
 use edgesplit_engine::attribute::AttributeName;
@@ -20,6 +20,10 @@ use edgesplit_engine::observer::{Check, IS_OBSERVABLE};
 use edgesplit_engine::reason::Reason;
 use serde_json::{Map, Value};
 use std::cell::RefCell;
+use std::sync::Arc;
+
+/// How many bytes of an expression are freed in the time of freeing an outcome.
+const FREED_BYTES: usize = 16;
 
 const DEFAULT: Reason = Reason::Vendor("default");
 const ERROR: Reason = Reason::Vendor("error");
@@ -114,18 +118,20 @@ struct DefinitionReader {
 
 impl DefinitionReader {
     fn begin(options: &Options) -> Box<dyn Steps> {
-        let definitions = Definitions { flags: Vec::new(), is_cbor: options.generation > 2 };
-        let evaluators = Evaluators::new();
-        FlagSteps::begin(Box::new(DefinitionReader { definitions, evaluators, is_refused: false }), options)
+        let definitions = Definitions { is_cbor: options.generation > 2, ..Definitions::default() };
+        let reader = DefinitionReader { definitions, evaluators: Evaluators::default(), is_refused: false };
+        FlagSteps::begin(Box::new(reader), options)
     }
 
     fn flag(&mut self, element: &mut Element<'_, '_>) -> Option<Flag> {
-        let Element { scope, config, node, key, bytes } = element;
-        let (root, node) = (*config, *node);
+        let Element { scope, node, key, bytes, .. } = element;
+        let node = *node;
         node.object(&mut scope.problems)?;
         let state = scope.required_text(node, "state")?;
         if state != "ENABLED" && state != "DISABLED" {
-            scope.problems.error(&node.path.field("state"), format!("expected ENABLED or DISABLED, found {state:?}"));
+            scope
+                .problems
+                .error(&node.path.field("state"), format_args!("expected ENABLED or DISABLED, found {state:?}"));
             return None;
         }
         let variants = scope.required(node, "variants", |scope, node| node.object(&mut scope.problems).cloned())?;
@@ -151,10 +157,7 @@ impl DefinitionReader {
                 Some(members) if members.is_empty() => return None,
                 Some(_) => {
                     let (evaluators, problems) = (&mut self.evaluators, &mut scope.problems);
-                    let mut reader = Reader { root, evaluators, problems, bytes: 0, depth: 0 };
-                    let logic = reader.read_whole(node);
-                    *bytes += reader.bytes;
-                    logic
+                    Reader { evaluators, problems, waiting: 0 }.read_whole(node)
                 }
                 None => None,
             };
@@ -168,7 +171,7 @@ impl DefinitionReader {
             outcomes.extend(variants.collect::<Vec<_>>());
         }
         let is_enabled = state == "ENABLED";
-        let flag = Flag { key: (*key).to_owned(), is_enabled, targeting, names, default, outcomes };
+        let flag = Flag { key: (*key).to_owned(), is_enabled, targeting, names, default, outcomes, bytes: *bytes };
         Some(flag).filter(|_| !scope.is_disabled())
     }
 }
@@ -179,8 +182,16 @@ impl FlagReader for DefinitionReader {
         true
     }
 
+    fn read_part(&mut self, scope: &mut Scope<'_>, config: Node<'_>) -> Option<usize> {
+        self.evaluators.read_next(config, &mut scope.problems)
+    }
+
     fn read(&mut self, element: &mut Element<'_, '_>) -> Result<&[Outcome], Unread> {
-        match self.flag(element) {
+        let flag = self.flag(element);
+        if self.evaluators.are_waiting() {
+            return Err(Unread::Waiting);
+        }
+        match flag {
             Some(flag) => self.definitions.flags.push(flag),
             None if self.is_refused => return Err(Unread::Refused),
             None => return Err(Unread::Disabled),
@@ -188,15 +199,18 @@ impl FlagReader for DefinitionReader {
         Ok(self.definitions.flags.last().map_or(&[], |flag| &flag.outcomes))
     }
 
-    fn finish(self: Box<Self>) -> (Option<String>, Box<dyn FlagEvaluator>, Leftovers) {
-        (None, Box::new(self.definitions), Leftovers::new(self.evaluators.into_iter().map(drop)))
+    fn finish(mut self: Box<Self>) -> (Option<String>, Box<dyn FlagEvaluator>, Leftovers) {
+        self.definitions.evaluators = std::mem::take(&mut self.evaluators.usable);
+        (None, Box::new(self.definitions), Leftovers::new(self.evaluators.into_names().map(drop)))
     }
 }
 
 /// Compiled definitions.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Definitions {
     flags: Vec<Flag>,
+    /// The evaluators that they name. Each one follows those that it names.
+    evaluators: Vec<Arc<Evaluator>>,
     /// Whether keys are hashed as CBOR.
     is_cbor: bool,
 }
@@ -214,6 +228,8 @@ struct Flag {
     default: Option<usize>,
     /// No variant, each variant outside an experiment, and, if the targeting can give one, in it.
     outcomes: Vec<Outcome>,
+    /// Its size in the definitions.
+    bytes: usize,
 }
 
 impl Flag {
@@ -266,6 +282,8 @@ impl FlagEvaluator for Definitions {
     }
 
     fn free(&mut self, left: &mut usize) {
-        free_from(&mut self.flags, left, |flag| 1 + flag.outcomes.len());
+        // An evaluator is freed before those that it names, else it would free them all in one step.
+        free_from(&mut self.flags, left, |flag| 1 + flag.outcomes.len() + flag.bytes / FREED_BYTES);
+        free_from(&mut self.evaluators, left, |evaluator| 1 + evaluator.bytes / FREED_BYTES);
     }
 }

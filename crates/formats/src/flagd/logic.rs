@@ -1,8 +1,9 @@
 //! Targeting in JSONLogic: JSON to trees.
 
-use crate::diagnostics::{Node, Problems, unknown};
+use crate::diagnostics::{Node, Problems, Severity};
 use crate::stepwise::size;
 use serde_json::Value;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// An expression.
@@ -91,32 +92,120 @@ operators! {
     EndsWith = "ends_with",
 }
 
-/// The evaluators that flags share, as far as flags named them. None for one that cannot be read, or is being read.
-pub(super) type Evaluators = Vec<(String, Option<Arc<Evaluator>>)>;
-
 /// An expression that several flags may share. It is walked once, since others may name it often.
 #[derive(Debug)]
 pub(super) struct Evaluator {
     pub(super) logic: Logic,
     depth: usize,
     has_fractional: bool,
+    /// Its size in the definitions.
+    pub(super) bytes: usize,
 }
 
 /// How many evaluators flags may name.
 const EVALUATORS_MAX: usize = 1_000;
 
-/// How deep evaluators may name others. It bounds the work of reading one flag.
-const EVALUATOR_DEPTH_MAX: usize = 8;
+/// The evaluators that flags share, as far as flags named them. Each one is read in a step of its own.
+#[derive(Debug, Default)]
+pub(super) struct Evaluators {
+    named: Vec<(String, State)>,
+    /// Their positions by their names.
+    by_name: HashMap<String, usize>,
+    /// Those that are to be read, the next one last.
+    waiting: Vec<usize>,
+    /// Those that can be used. Each one follows those that it names.
+    pub(super) usable: Vec<Arc<Evaluator>>,
+}
 
-/// Reads expressions.
+#[derive(Debug)]
+enum State {
+    /// It waits at this position.
+    Waiting(usize),
+    /// Those that it names are read first. If one of them names it, they form a circle.
+    Open,
+    /// It is read; none if it cannot be used.
+    Read(Option<Arc<Evaluator>>),
+}
+
+impl Evaluators {
+    /// Whether some are to be read before the expression that was read last.
+    pub(super) fn are_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Reads the next one, and gives its size in bytes. None if none is waiting.
+    pub(super) fn read_next(&mut self, root: Node<'_>, problems: &mut Problems) -> Option<usize> {
+        let (count, number) = (self.waiting.len(), *self.waiting.last()?);
+        let (name, state) = self.named.get_mut(number)?;
+        if matches!(state, State::Read(_)) {
+            self.waiting.pop();
+            return Some(0);
+        }
+        *state = State::Open;
+        let (name, list, mut own) = (name.clone(), root.path.field("$evaluators"), Problems::new());
+        let value = root.value.get("$evaluators").and_then(|evaluators| evaluators.get(&name));
+        let bytes = value.map_or(0, size);
+        let logic = value.and_then(|value| {
+            let mut reader = Reader { evaluators: self, problems: &mut own, waiting: count };
+            reader.read_whole(Node { value, path: &list.field(&name) })
+        });
+        if self.waiting.len() == count {
+            self.waiting.pop();
+            problems.append(own);
+            let evaluator = logic.map(|logic| {
+                let (depth, has_fractional) = (logic.depth(), logic.has_fractional());
+                Arc::new(Evaluator { logic, depth, has_fractional, bytes })
+            });
+            self.usable.extend(evaluator.clone());
+            if let Some((_, state)) = self.named.get_mut(number) {
+                *state = State::Read(evaluator);
+            }
+        }
+        Some(bytes)
+    }
+
+    /// The evaluator `name` in an expression before which those from position `from` on are to be read. None if it cannot be
+    /// used. Null stands for one that is to be read before.
+    fn find(&mut self, name: &str, from: usize) -> Option<Logic> {
+        let number = match self.by_name.get(name) {
+            Some(number) => *number,
+            None if self.named.len() < EVALUATORS_MAX => {
+                let number = self.named.len();
+                self.by_name.insert(name.to_owned(), number);
+                self.named.push((name.to_owned(), State::Read(None)));
+                self.wait(number)
+            }
+            None => return None,
+        };
+        match &self.named.get(number)?.1 {
+            State::Read(evaluator) => return evaluator.clone().map(Logic::Shared),
+            State::Open => return None,
+            State::Waiting(position) if *position < from => drop(self.wait(number)),
+            State::Waiting(_) => {}
+        }
+        Some(Logic::Value(Value::Null))
+    }
+
+    fn wait(&mut self, number: usize) -> usize {
+        if let Some((_, state)) = self.named.get_mut(number) {
+            *state = State::Waiting(self.waiting.len());
+            self.waiting.push(number);
+        }
+        number
+    }
+
+    /// The names, which only reading needed.
+    pub(super) fn into_names(self) -> impl Iterator<Item = String> {
+        self.named.into_iter().map(|(name, _)| name).chain(self.by_name.into_keys())
+    }
+}
+
+/// Reads an expression. If evaluators are waiting behind it, it is read again after those.
 pub(super) struct Reader<'r> {
-    /// The definitions, which contain the evaluators.
-    pub(super) root: Node<'r>,
     pub(super) evaluators: &'r mut Evaluators,
     pub(super) problems: &'r mut Problems,
-    /// The bytes of the evaluators that were read.
-    pub(super) bytes: usize,
-    pub(super) depth: usize,
+    /// How many evaluators wait before it.
+    pub(super) waiting: usize,
 }
 
 impl Reader<'_> {
@@ -146,8 +235,8 @@ impl Reader<'_> {
                     return self.evaluator(arguments);
                 }
                 let Some((_, operator)) = OPERATORS.iter().find(|(known, _)| known == name) else {
-                    let names: Vec<&str> = OPERATORS.iter().map(|(name, _)| *name).collect();
-                    self.problems.error(&path, unknown("operator", name, &names));
+                    let names = OPERATORS.iter().map(|(name, _)| *name).collect::<Vec<_>>();
+                    self.problems.unknown(&path, "operator", name, &names, Severity::Error);
                     return None;
                 };
                 let arguments = match value {
@@ -167,30 +256,11 @@ impl Reader<'_> {
     /// The evaluator that is named here.
     fn evaluator(&mut self, node: Node<'_>) -> Option<Logic> {
         let name = node.string(self.problems)?;
-        let known = self.evaluators.iter().position(|(known, _)| known == name);
-        let number = known.unwrap_or(self.evaluators.len());
-        if known.is_none() && number < EVALUATORS_MAX {
-            self.evaluators.push((name.to_owned(), None));
-            let list = self.root.path.field("$evaluators");
-            let value = self.root.value.get("$evaluators").and_then(|evaluators| evaluators.get(name));
-            if let Some(value) = value.filter(|_| self.depth < EVALUATOR_DEPTH_MAX) {
-                self.bytes += size(value);
-                self.depth += 1;
-                let read = self.read_whole(Node { value, path: &list.field(name) });
-                self.depth -= 1;
-                let read = read.map(|logic| {
-                    Arc::new(Evaluator { depth: logic.depth(), has_fractional: logic.has_fractional(), logic })
-                });
-                if let Some((_, evaluator)) = self.evaluators.get_mut(number) {
-                    *evaluator = read;
-                }
-            }
-        }
-        let found = self.evaluators.get(number).and_then(|(_, evaluator)| evaluator.clone());
+        let found = self.evaluators.find(name, self.waiting);
         if found.is_none() {
             let message = format!("there is no usable evaluator {name:?}: decisions that need it are errors");
             self.problems.error(node.path, message);
         }
-        found.map(Logic::Shared)
+        found
     }
 }

@@ -98,6 +98,16 @@ fn flag_of_another_shape_is_disabled() {
 }
 
 #[test]
+fn flag_with_too_many_variants_is_disabled() {
+    let mut definitions = definitions(&json!({}), &json!({}));
+    let variants = (0..4_096).map(|at| (format!("v{at}"), json!(at)));
+    definitions["flags"]["f"]["variants"].as_object_mut().unwrap().extend(variants);
+    let (compiled, problems) = compile(&definitions);
+    assert_eq!(compiled.snapshot.unwrap().disabled.len(), 1);
+    assert!(problems[0].starts_with("flags.f: 4100 outcomes are too many"), "{problems:?}");
+}
+
+#[test]
 fn default_variant_that_is_none_refuses_all() {
     let mut definitions = definitions(&json!({}), &json!({}));
     definitions["flags"]["static"]["defaultVariant"] = "c".into();

@@ -286,7 +286,7 @@ impl Draft {
     fn read_feature(&mut self, node: Node<'_>, key: &str, position: usize, problems: &mut Problems) -> (usize, bool) {
         let mut scope = Scope::new(&mut self.groups);
         if !(1..=KEY_BYTES_MAX).contains(&key.len()) {
-            scope.problems.error(node.path, format!("expected a key of 1 to {KEY_BYTES_MAX} bytes"));
+            scope.problems.error(node.path, format_args!("expected a key of 1 to {KEY_BYTES_MAX} bytes"));
         }
         let feature = Feature::compile(&mut scope, node, key, position, &self.bandits);
         if let Some(feature) = &feature {

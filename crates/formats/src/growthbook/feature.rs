@@ -4,6 +4,7 @@ use super::experiment::{self, Bandit, DEFAULT_ATTRIBUTE, Experiment, Filter, Par
 use super::hash::{HashVersion, Hasher, Range};
 use super::wire::{self, Scope};
 use crate::diagnostics::{Node, Severity};
+use crate::flags::FLAG_OUTCOMES_MAX;
 use edgesplit_engine::condition::Condition;
 use edgesplit_engine::condition::value::JsValue;
 use edgesplit_engine::flag::Outcome;
@@ -232,7 +233,14 @@ fn experiment(
     feature: &str,
     bandits: &Bandits,
 ) -> Option<(Experiment, Vec<Value>)> {
-    let list = |scope: &mut Scope<'_>, node: Node<'_>| node.array(&mut scope.problems).map(<[Value]>::to_vec);
+    let list = |scope: &mut Scope<'_>, node: Node<'_>| {
+        let variations = node.array(&mut scope.problems)?;
+        if variations.len() > FLAG_OUTCOMES_MAX {
+            scope.problems.error(node.path, format_args!("more than {FLAG_OUTCOMES_MAX} variations"));
+            return None;
+        }
+        Some(variations.to_vec())
+    };
     let contextual = scope.member(node, "contextualVariations", list);
     let values = contextual.or_else(|| scope.member(node, "variations", list))?;
     let reference = scope.text(node, "contextualBanditRef");
@@ -242,7 +250,7 @@ fn experiment(
         match place.and_then(|place| bandits.get(place)) {
             Some((_, Some(bandit))) => Some(bandit),
             Some((_, None)) => {
-                scope.problems.error(&path, format!("the contextual bandit {reference:?} is invalid"));
+                scope.problems.error(&path, format_args!("the contextual bandit {reference:?} is invalid"));
                 None
             }
             None => {

@@ -106,7 +106,7 @@ fn target(scope: &mut Scope<'_>, node: Node<'_>) -> Option<UrlTarget> {
             _ => Err(format!("is of an unknown type: {kind:?}").into()),
         };
         if let Err(error) = &matcher {
-            scope.problems.error(node.path, format!("as a pattern, {} {error}", found(node.value)));
+            scope.problems.error(node.path, format_args!("as a pattern, {} {error}", found(node.value)));
             // The SDK matches nothing with an invalid pattern, but it knows no limits.
             scope.tolerated += usize::from(matches!(error, CompileError::Invalid(_)));
         }

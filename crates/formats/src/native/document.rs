@@ -129,7 +129,7 @@ pub(super) fn is_member(name: &str) -> bool {
 pub(super) fn head(node: Node<'_>, problems: &mut Problems) -> Option<Snapshot> {
     let Document { editor: (), schema, revision, holdout, experiments: (), goals } = lenient().read(node, problems)?;
     if schema.is_none() {
-        problems.warning(&node.path.field("schema"), format!("missing; read as schema {SCHEMA}"));
+        problems.warning(&node.path.field("schema"), format_args!("missing; read as schema {SCHEMA}"));
     }
     let holdout =
         holdout.map(|Holdout { key, share }| snapshot::Holdout { salt: Salt::new(format!("holdout/{key}/")), share });
@@ -176,7 +176,7 @@ impl Experiments {
         let key = value.get("key").and_then(Value::as_str).map(str::to_owned);
         let duplicate = key.as_ref().is_some_and(|key| keys.insert(key.clone(), position).is_some());
         if duplicate {
-            own.error(&path.field("key"), format!("duplicate key {:?}", key.as_deref().unwrap_or_default()));
+            own.error(&path.field("key"), format_args!("duplicate key {:?}", key.as_deref().unwrap_or_default()));
         }
         let experiment = experiment.filter(|_| own.errors() == 0).filter(|experiment| {
             beside_others(experiment, path, layers, &snapshot.experiments, &mut own);
@@ -210,7 +210,7 @@ impl Experiments {
     /// Disables an experiment that is too large to be read.
     pub(super) fn refuse_large(&mut self, path: &Path<'_>, position: usize, problems: &mut Problems) {
         let mut own = Problems::new();
-        own.error(path, format!("takes more than {ELEMENT_BYTES_MAX} bytes, so it is not read"));
+        own.error(path, format_args!("takes more than {ELEMENT_BYTES_MAX} bytes, so it is not read"));
         self.snapshot.disabled.push(Disabled { key: None, position, problem: own.first_error() });
         problems.append(own);
     }

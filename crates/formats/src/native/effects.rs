@@ -34,11 +34,15 @@ const REDIRECT: Text = Text::new(
     },
 );
 
+/// How many headers of a request or a response a variant may set. Envoy refuses messages with more than 100 by default.
+const HEADERS_MAX: usize = 256;
+
 const REQUEST_HEADERS: Map<Text> = Map {
     name: |name| header_name(name, REQUEST_HEADERS_REFUSED),
     pattern: "",
     refused: REQUEST_HEADERS_REFUSED,
     value: HEADER_VALUE,
+    members_max: HEADERS_MAX,
 };
 
 const RESPONSE_HEADERS: Map<Text> = Map {
@@ -46,6 +50,7 @@ const RESPONSE_HEADERS: Map<Text> = Map {
     pattern: "",
     refused: RESPONSE_HEADERS_REFUSED,
     value: HEADER_VALUE,
+    members_max: HEADERS_MAX,
 };
 
 crate::document! {

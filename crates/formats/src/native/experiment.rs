@@ -13,7 +13,7 @@ use edgesplit_engine::guardrail::{self, Guardrail};
 use edgesplit_engine::hash::{BUCKETS, Salt};
 use edgesplit_engine::route::Route;
 use edgesplit_engine::snapshot::{self, Effects, State, TrafficStep};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 crate::document! {
     /// An experiment as it is written.
@@ -66,7 +66,8 @@ enum Progress {
 const PROGRESS: Choice<Progress> =
     Choice(|| vec![("running", Progress::Running), ("paused", Progress::Paused), ("concluded", Progress::Concluded)]);
 
-const FORCED: Map<Text> = Map { name: |unit| Ok(unit.to_owned()), pattern: "", refused: &[], value: TEXT };
+const FORCED: Map<Text> =
+    Map { name: |unit| Ok(unit.to_owned()), pattern: "", refused: &[], value: TEXT, members_max: usize::MAX };
 
 crate::document! {
     /// The part of a layer that an experiment takes, as it is written.
@@ -129,14 +130,18 @@ const VARIANTS: Then<List<Object<Variant>>, Vec<Variant>> = Then {
     },
 };
 
+/// How many keys of variants a message lists.
+const KEYS_SHOWN_MAX: usize = 20;
+
 fn check_variants(variants: &[Variant], node: Node<'_>, problems: &mut Problems) {
     let before = problems.errors();
+    let (mut keys, mut has_baseline) = (HashSet::new(), false);
     for (at, variant) in variants.iter().enumerate() {
-        let (path, others) = (node.path.index(at), variants.get(..at).unwrap_or_default());
-        if others.iter().any(|other| other.key == variant.key) {
-            problems.error(&path.field("key"), format!("duplicate key {:?}", variant.key));
+        let path = node.path.index(at);
+        if !keys.insert(variant.key.clone()) {
+            problems.error(&path.field("key"), format_args!("duplicate key {:?}", variant.key));
         }
-        if variant.baseline && others.iter().any(|other| other.baseline) {
+        if variant.baseline && std::mem::replace(&mut has_baseline, true) {
             problems.error(&path.field("baseline"), "another variant is the baseline already");
         }
         if variant.baseline {
@@ -148,7 +153,7 @@ fn check_variants(variants: &[Variant], node: Node<'_>, problems: &mut Problems)
     if variants.is_empty() {
         node.expected(problems, "at least one variant");
     } else if problems.errors() == before && total != u64::from(BUCKETS) {
-        problems.error(node.path, format!("weights add up to {total}, not to {BUCKETS}"));
+        problems.error(node.path, format_args!("weights add up to {total}, not to {BUCKETS}"));
     }
 }
 
@@ -234,7 +239,7 @@ fn compile_variants(experiment: &str, variants: Vec<Variant>) -> Vec<snapshot::V
 fn state(experiment: &Experiment, path: &Path<'_>, problems: &mut Problems) -> Option<State> {
     let path = path.field("winner");
     let winner = match &experiment.winner {
-        Some(key) => Some(variant_at(experiment, key, &path, problems)?),
+        Some(key) => Some(variant_at(experiment, &positions(experiment), key, &path, problems)?),
         None => None,
     };
     match (experiment.state, winner) {
@@ -243,31 +248,42 @@ fn state(experiment: &Experiment, path: &Path<'_>, problems: &mut Problems) -> O
         (Progress::Concluded, Some(winner)) => Some(State::Concluded(winner)),
         (Progress::Concluded, None) => {
             let keys = keys(experiment);
-            problems.error(&path, format!("missing: a concluded experiment names the variant that won ({keys})"));
+            problems.error(&path, format_args!("missing: a concluded experiment names the variant that won ({keys})"));
             None
         }
     }
 }
 
 fn forced(experiment: &Experiment, path: &Path<'_>, problems: &mut Problems) -> HashMap<String, usize> {
-    let path = path.field("forced");
-    let positions = experiment
-        .forced
-        .iter()
-        .filter_map(|(unit, key)| Some((unit.clone(), variant_at(experiment, key, &path.field(unit), problems)?)));
-    positions.collect()
+    let (path, positions) = (path.field("forced"), positions(experiment));
+    let forced = experiment.forced.iter().filter_map(|(unit, key)| {
+        Some((unit.clone(), variant_at(experiment, &positions, key, &path.field(unit), problems)?))
+    });
+    forced.collect()
+}
+
+/// The positions of the variants by their keys.
+fn positions(experiment: &Experiment) -> HashMap<String, usize> {
+    experiment.variants.iter().enumerate().map(|(position, variant)| (variant.key.clone(), position)).collect()
 }
 
 /// The position of the variant `key`, which stands at `path`.
-fn variant_at(experiment: &Experiment, key: &str, path: &Path<'_>, problems: &mut Problems) -> Option<usize> {
-    let position = experiment.variants.iter().position(|variant| variant.key == key);
+fn variant_at(
+    experiment: &Experiment,
+    positions: &HashMap<String, usize>,
+    key: &str,
+    path: &Path<'_>,
+    problems: &mut Problems,
+) -> Option<usize> {
+    let position = positions.get(key).copied();
     if position.is_none() {
         let keys = keys(experiment);
-        problems.error(path, format!("expected the key of a variant ({keys}), found the string {key:?}"));
+        problems.error(path, format_args!("expected the key of a variant ({keys}), found the string {key:?}"));
     }
     position
 }
 
+/// The first keys of variants, for a message.
 fn keys(experiment: &Experiment) -> String {
-    experiment.variants.iter().map(|variant| variant.key.as_str()).collect::<Vec<_>>().join(", ")
+    experiment.variants.iter().take(KEYS_SHOWN_MAX).map(|variant| variant.key.as_str()).collect::<Vec<_>>().join(", ")
 }

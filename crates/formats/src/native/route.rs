@@ -85,13 +85,16 @@ impl Kind for Goals {
         for (position, value) in node.array(problems).unwrap_or_default().iter().enumerate() {
             let path = node.path.index(position);
             if position == GOALS_MAX {
-                problems.error(&path, format!("more than {GOALS_MAX} goals: this one and those after it are left out"));
+                problems.error(
+                    &path,
+                    format_args!("more than {GOALS_MAX} goals: this one and those after it are left out"),
+                );
                 break;
             }
             let before = problems.errors();
             let Some(goal) = self.0.read(Node { value, path: &path }, problems) else { continue };
             if !keys.insert(goal.key.clone()) {
-                problems.error(&path.field("key"), format!("duplicate key {:?}", goal.key));
+                problems.error(&path.field("key"), format_args!("duplicate key {:?}", goal.key));
             }
             if problems.errors() == before {
                 goals.push(goal);

@@ -330,7 +330,8 @@ impl Draft {
         let list = node.path.field("includedRules");
         for (index, id) in wire.included_rules.into_iter().enumerate() {
             if !self.rule_ids.contains(&id) {
-                problems.error(&list.index(index), format!("there is no rule {id:?}: no visitor is held out of it"));
+                problems
+                    .error(&list.index(index), format_args!("there is no rule {id:?}: no visitor is held out of it"));
             }
             self.rule_holdouts.entry(id).or_default().push(position);
         }

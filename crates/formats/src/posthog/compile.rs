@@ -163,7 +163,8 @@ impl Compiler<'_, '_> {
         let value = node.value.get("value").unwrap_or(&Value::Null);
         let position = self.names.cohorts.binary_search_by(|id| id.as_str().cmp(&plain_text(value)));
         if position.is_err() {
-            problems.error(&node.path.field("value"), format!("there is no cohort {value}: the flag is undecided"));
+            problems
+                .error(&node.path.field("value"), format_args!("there is no cohort {value}: the flag is undecided"));
         }
         let cohort = position.map_or(Condition::Fixed(Err(Undecided::AT_ONCE)), Condition::Cohort);
         match text(node.value, "operator") {
@@ -191,7 +192,7 @@ impl Compiler<'_, '_> {
             problems.error(&path, "expected a list of flags: the flag is undecided");
         }
         for (index, key) in chain.iter().enumerate().filter(|(_, key)| !self.names.flags.contains(*key)) {
-            problems.error(&path.index(index), format!("there is no flag {key:?}: the flag is undecided"));
+            problems.error(&path.index(index), format_args!("there is no flag {key:?}: the flag is undecided"));
         }
         Condition::Flag { key: key.to_owned(), value: value.clone(), chain }
     }

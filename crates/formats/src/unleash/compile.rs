@@ -133,7 +133,7 @@ impl Compiler {
         for (index, id) in list(node.value, "segments").iter().enumerate() {
             let position = self.segments.get(&id.to_string());
             if position.is_none() {
-                problems.error(&path.index(index), format!("there is no segment {id}; the feature is off"));
+                problems.error(&path.index(index), format_args!("there is no segment {id}; the feature is off"));
             }
             segments.push(position.copied().unwrap_or(NONE));
         }

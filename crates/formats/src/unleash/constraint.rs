@@ -99,7 +99,7 @@ impl Constraint {
         let check = match check(wire, operator, patterns) {
             Ok(check) => check,
             Err((field, message)) => {
-                problems.error(&path.field(field), format!("{message}; the feature is off"));
+                problems.error(&path.field(field), format_args!("{message}; the feature is off"));
                 return None;
             }
         };

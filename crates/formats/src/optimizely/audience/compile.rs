@@ -55,7 +55,7 @@ impl Compiler<'_> {
         match json::read(text.as_bytes()) {
             Ok(value) => self.tree(&Node { value: &value, path: node.path }, Leaves::Conditions, 1),
             Err(error) => {
-                self.problems.error(node.path, format!("not JSON in a string: {error}"));
+                self.problems.error(node.path, format_args!("not JSON in a string: {error}"));
                 UNKNOWN
             }
         }
@@ -95,7 +95,8 @@ impl Compiler<'_> {
         match self.ids.get(id) {
             Some(&position) => Tree::Audience(position),
             None => {
-                self.problems.error(node.path, format!("there is no audience {id:?}: whether it matches is unknown"));
+                self.problems
+                    .error(node.path, format_args!("there is no audience {id:?}: whether it matches is unknown"));
                 UNKNOWN
             }
         }

@@ -88,12 +88,12 @@ impl Draft {
     /// flag.
     fn flag_experiment(&self, id: &str, path: &Path<'_>, problems: &mut Problems) -> Option<Option<usize>> {
         let Some(&position) = self.experiment_ids.get(id) else {
-            problems.error(path, format!("there is no experiment {id:?}: the flag is decided without it"));
+            problems.error(path, format_args!("there is no experiment {id:?}: the flag is decided without it"));
             return Some(None);
         };
         match self.experiments.get(position).map(|experiment| &experiment.rule) {
             Some(Err(problem)) => {
-                problems.error(path, format!("the experiment {id:?} is disabled: {problem}"));
+                problems.error(path, format_args!("the experiment {id:?} is disabled: {problem}"));
                 None
             }
             _ => Some(Some(position)),
@@ -106,12 +106,12 @@ impl Draft {
         match position.and_then(|position| self.rollouts.get(position)) {
             Some(Ok(_)) => Some(position),
             Some(Err(problem)) => {
-                problems.error(path, format!("the rollout {id:?} is disabled: {problem}"));
+                problems.error(path, format_args!("the rollout {id:?} is disabled: {problem}"));
                 None
             }
             None => {
                 if !id.is_empty() {
-                    problems.error(path, format!("there is no rollout {id:?}: the flag is decided without it"));
+                    problems.error(path, format_args!("there is no rollout {id:?}: the flag is decided without it"));
                 }
                 Some(None)
             }

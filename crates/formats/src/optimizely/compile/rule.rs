@@ -209,7 +209,7 @@ fn forced(node: Node<'_>, rule: &Rule, problems: &mut Problems) -> Option<HashMa
         let Some(key) = (Node { value, path: &path }).string(problems) else { continue };
         forced.insert(user.clone(), key.to_owned());
         if rule.variation_of_key(key).is_none() {
-            problems.error(&path, format!("there is no variation {key:?}: this entry does not count"));
+            problems.error(&path, format_args!("there is no variation {key:?}: this entry does not count"));
         }
     }
     Some(forced)

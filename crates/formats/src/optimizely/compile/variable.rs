@@ -78,7 +78,7 @@ impl VariableTypes {
     pub(super) fn get(&self, id: &str, path: &Path<'_>, problems: &mut Problems) -> Option<VariableType> {
         let found = self.0.get(id).copied();
         if found.is_none() {
-            problems.error(path, format!("there is no variable {id:?}: this value is not read"));
+            problems.error(path, format_args!("there is no variable {id:?}: this value is not read"));
         }
         found
     }
