@@ -2,7 +2,6 @@
 
 use crate::plugin_config::EventFormat;
 use edgesplit_engine::hash::fingerprint;
-use edgesplit_formats::events::write_text;
 use edgesplit_formats::moment::{write_digits, write_rfc3339_ms};
 use uuid::Uuid;
 
@@ -72,9 +71,9 @@ impl EventContext<'_> {
         }
         for (at, (name, value)) in self.attributes.iter().enumerate() {
             end.extend_from_slice(if at == 0 { b",\"attributes\":{" } else { b"," });
-            write_text(name, &mut end);
+            write_json(&mut end, name);
             end.push(b':');
-            write_text(value, &mut end);
+            write_json(&mut end, value);
         }
         end.extend_from_slice(if self.attributes.is_empty() { b"}" } else { b"}}" });
         EncodedContext { time, end }
@@ -128,7 +127,7 @@ impl Event<'_> {
                 out.extend_from_slice(br#"","time":""#);
                 out.extend_from_slice(&self.context.time);
                 out.extend_from_slice(br#"","subject":"#);
-                write_text(self.unit, out);
+                write_json(out, self.unit);
                 out.extend_from_slice(br#","datacontenttype":"application/json","data":"#);
                 self.write(out);
                 out.push(b'}');
@@ -136,7 +135,7 @@ impl Event<'_> {
             EventFormat::KafkaRest => {
                 // The visitor as key keeps a visitor's events in order: in one partition.
                 out.extend_from_slice(br#"{"key":"#);
-                write_text(self.unit, out);
+                write_json(out, self.unit);
                 out.extend_from_slice(br#","value":"#);
                 self.write(out);
                 out.push(b'}');
@@ -171,9 +170,15 @@ impl Event<'_> {
 
 fn write_json_or_null(out: &mut Vec<u8>, text: Option<&str>) {
     match text {
-        Some(text) => write_text(text, out),
+        Some(text) => write_json(out, text),
         None => out.extend_from_slice(b"null"),
     }
+}
+
+/// Written here for speed: the formats, which have the same function, are optimized for size.
+fn write_json(out: &mut Vec<u8>, text: &str) {
+    // Writing to memory and encoding a text cannot fail.
+    let _ = serde_json::to_writer(out, text);
 }
 
 fn cut(path: &str) -> &str {
