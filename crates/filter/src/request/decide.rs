@@ -99,15 +99,15 @@ fn evaluate_all(
     input: &DecisionInput<'_>,
     request: &RequestContext<'_>,
     outputs: &mut Outputs<'_>,
-) -> Option<Box<FlagOutcomes>> {
+) -> Option<FlagOutcomes> {
     let DecisionContext { config, snapshot, plan, .. } = *context;
     outputs.choices.clear();
     outputs.exposed.clear();
     if let Some(evaluator) = snapshot.flag_evaluator.as_deref() {
-        return Some(Box::new(flags::decide(context, evaluator, input, request, outputs)));
+        return Some(flags::decide(context, evaluator, input, request, outputs));
     }
     let units = Units::new(snapshot, input, request);
-    let mut outcomes: Option<Box<FlagOutcomes>> = plan.preview.is_some().then(Box::default);
+    let mut outcomes: Option<FlagOutcomes> = plan.preview.is_some().then(FlagOutcomes::default);
     let may_expose = outputs.recorder.is_some() || plan.needs.contains(Needs::STICKY);
     for number in plan.experiments.iter().map(|&number| number as usize) {
         let Some(experiment) = snapshot.experiments.get(number) else { continue };
