@@ -305,6 +305,30 @@ fn removed_folder_is_created_again() {
 }
 
 #[test]
+fn lock_stays_while_its_folder_is_not_synced() {
+    let Some(folder) = in_child() else {
+        let folder = TestFolder::new("sync");
+        let name = "lock_stays_while_its_folder_is_not_synced";
+        assert!(child(name, &folder, "ulimit -n 64; exec \"$@\"").wait().unwrap().success());
+        return;
+    };
+    let (store, mut spool) = (Store::default(), folder.spool("1-a"));
+    queue(&store, 1, &["{}"]);
+    // One file descriptor is left: enough for the lock, too few for the sync of the folder around it.
+    let mut files: Vec<std::fs::File> = std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).collect();
+    files.pop();
+    spool.commit(&store, NOW_MS);
+    drop(files);
+    assert_eq!(spool.take_counts().disk, 1);
+    let mut other = folder.spool("2-b");
+    other.commit(&Store::default(), NOW_MS);
+    assert_eq!(other.take_counts().locked, 1, "no other process takes the folder");
+    spool.commit(&store, NOW_MS + RETRY_AFTER_MS);
+    assert_eq!(spool.take_counts().durable_events, 1);
+    std::process::exit(0);
+}
+
+#[test]
 fn full_disk_is_counted_and_the_batch_stays_in_memory() {
     let Some(folder) = in_child() else {
         let folder = TestFolder::new("full");

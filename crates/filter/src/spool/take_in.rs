@@ -166,3 +166,69 @@ impl<F: Files> Spool<F> {
 fn left(batch: &Spooled) -> u32 {
     (batch.events.len() as u32).saturating_sub(batch.next)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Claim, RETRY_AFTER_MS};
+    use super::*;
+    use crate::host::Shared;
+    use std::collections::BTreeMap;
+
+    /// The folder of a process that ended.
+    struct Orphan {
+        files: BTreeMap<String, Vec<u8>>,
+        can_remove: bool,
+    }
+
+    impl Files for Orphan {
+        fn own_name(&self, file: &str) -> String {
+            format!("2-own/{file}")
+        }
+
+        fn claim(&mut self) -> Claim {
+            Claim { names: self.files.keys().cloned().collect(), ..Claim::default() }
+        }
+
+        fn read(&self, name: &str) -> Result<Vec<u8>, FileError> {
+            let missing = FileError { kind: FileErrorKind::Missing, message: String::new() };
+            self.files.get(name).cloned().ok_or(missing)
+        }
+
+        fn write(&mut self, _name: &str, _at: u64, _bytes: &[u8]) -> Result<(), FileError> {
+            Ok(())
+        }
+
+        fn remove(&mut self, names: &[String]) -> Result<(), FileError> {
+            if !self.can_remove {
+                return Err(FileError { kind: FileErrorKind::Other, message: "cannot remove".to_owned() });
+            }
+            self.files.retain(|name, _| !names.contains(name));
+            Ok(())
+        }
+    }
+
+    /// An outbox without batches.
+    struct Empty;
+
+    impl Values for Empty {
+        fn get(&self, _key: &str) -> Shared {
+            Shared { value: Vec::new(), cas: 0 }
+        }
+
+        fn set(&self, _key: &str, _value: &[u8], _cas: u32) -> Result<(), SetError> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn torn_file_that_cannot_be_removed_is_tried_again() {
+        let files = BTreeMap::from([("1-ended/0-1".to_owned(), Vec::new())]);
+        let mut spool = Spool::new(Orphan { files, can_remove: false }, "edgesplit/p", OutboxLimits::default(), 1);
+        spool.commit(&Empty, 0);
+        assert_eq!((spool.counts.torn, spool.counts.disk), (0, 1), "it counts as torn once it is removed");
+        spool.files.can_remove = true;
+        spool.commit(&Empty, RETRY_AFTER_MS);
+        assert!(spool.files.files.is_empty());
+        assert_eq!((spool.counts.torn, spool.counts.disk), (1, 1));
+    }
+}
