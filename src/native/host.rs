@@ -8,7 +8,7 @@ use super::abi::{
 use super::changes::HeaderChanges;
 use super::links::Links;
 use super::response::{LocalResponse, has_controls};
-use edgesplit_engine::printable::printable;
+use crate::log_line::log_line;
 use edgesplit_filter::host::{
     CODE_DETAILS, Call, DispatchError, Headers, Host, HostError, MetricKind, Reply, SetError, Shared, StreamHost,
     status_of,
@@ -139,14 +139,8 @@ impl Host for Proxy<'_> {
     }
 
     fn log(&self, level: log::Level, message: &str) {
-        let severity = match level {
-            log::Level::Trace => 0,
-            log::Level::Debug => 1,
-            log::Level::Info => 2,
-            log::Level::Warn => 3,
-            log::Level::Error => 4,
-        };
-        self.links.callbacks.log_line(severity, &format!("edgesplit: {}", printable(message)));
+        let (severity, line) = log_line(level, message);
+        self.links.callbacks.log_line(severity, &line);
     }
 
     fn shared_get(&self, key: &str) -> Result<Shared, HostError> {

@@ -4,7 +4,7 @@
 //! declared here once more, and return the status as a number.
 #![allow(unsafe_code, reason = "the host is reached through foreign functions")]
 
-use edgesplit_engine::printable::printable;
+use crate::log_line::log_line;
 use edgesplit_filter::host::{
     Call, DispatchError, Headers, Host, HostError, MetricKind, Reply, SetError, Shared, StreamHost, status_of,
 };
@@ -147,16 +147,9 @@ impl Host for Proxy {
     }
 
     fn log(&self, level: log::Level, message: &str) {
-        let level = match level {
-            log::Level::Trace => 0,
-            log::Level::Debug => 1,
-            log::Level::Info => 2,
-            log::Level::Warn => 3,
-            log::Level::Error => 4,
-        };
-        let message = format!("edgesplit: {}", printable(message));
+        let (severity, line) = log_line(level, message);
         // SAFETY: the text is valid for the call. A failure to log cannot be reported anywhere.
-        let _ = unsafe { proxy_log(level, message.as_ptr(), message.len()) };
+        let _ = unsafe { proxy_log(severity, line.as_ptr(), line.len()) };
     }
 
     fn shared_get(&self, key: &str) -> Result<Shared, HostError> {
