@@ -5,7 +5,7 @@
 //!   disabled alone;
 //! - `evaluation` is one visitor's pass, in which [`evaluate`] decides features and `run` runs experiments;
 //! - [`hash`], [`sticky`], [`url`] and [`decrypt`] are their parts;
-//! - [`ingest`] writes events for GrowthBook's event ingestor.
+//! - `ingest` writes events for GrowthBook's event ingestor.
 
 mod compile;
 mod decision;
