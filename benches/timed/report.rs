@@ -114,7 +114,7 @@ fn summary(contenders: &[Contender]) -> String {
             let [none, wasm, native] = [&contenders[0], wasm, native].map(|proxy| last(proxy) / last(worker));
             let _ = writeln!(
                 text,
-                "- Events {events}: of the edge worker's CPU time, the whole proxy takes {wasm:.2} with the wasm module, \
+                "- Events {events}: of the edge worker's CPU time, the whole proxy takes {wasm:.2} with the wasm module,\n  \
                  {native:.2} with the native one, and {none:.2} without a filter."
             );
         }
