@@ -159,7 +159,7 @@ impl fmt::Display for ValueSet {
     }
 }
 
-/// A version in its usual spelling, from that of `padded_version`.
+/// A version in its usual spelling, made from the result of `padded_version`.
 fn spelled(padded: &[u16]) -> String {
     let text = String::from_utf16_lossy(padded);
     let mut parts = text.split('-').map(str::trim_start).filter(|part| *part != "~");

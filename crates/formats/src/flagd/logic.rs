@@ -165,7 +165,7 @@ impl Evaluators {
     }
 
     /// The evaluator `name` in an expression before which those from position `from` on are to be read. None if it cannot be
-    /// used. Null stands for one that is to be read before.
+    /// used. Null stands for one that waits.
     fn find(&mut self, name: &str, from: usize) -> Option<Logic> {
         let number = match self.by_name.get(name) {
             Some(number) => *number,
