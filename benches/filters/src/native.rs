@@ -36,7 +36,10 @@ unsafe extern "C" {
     fn envoy_dynamic_module_callback_http_get_headers(envoy: *mut c_void, map: u32, headers: *mut Header) -> bool;
     fn envoy_dynamic_module_callback_http_add_header(envoy: *mut c_void, map: u32, name: Buffer, value: Buffer)
     -> bool;
+    fn envoy_dynamic_module_callback_http_set_header(envoy: *mut c_void, map: u32, name: Buffer, value: Buffer)
+    -> bool;
     fn envoy_dynamic_module_callback_http_clear_route_cache(envoy: *mut c_void);
+    fn envoy_dynamic_module_callback_http_filter_get_worker_index(envoy: *mut c_void) -> u32;
 }
 
 fn read(envoy: *mut c_void, map: u32) {
@@ -47,9 +50,9 @@ fn read(envoy: *mut c_void, map: u32) {
     }
 }
 
-fn add(envoy: *mut c_void, map: u32, name: &str, value: &str) {
+fn add(envoy: *mut c_void, name: &str, value: &str) {
     // SAFETY: the host copies both texts.
-    unsafe { envoy_dynamic_module_callback_http_add_header(envoy, map, Buffer::of(name), Buffer::of(value)) };
+    unsafe { envoy_dynamic_module_callback_http_add_header(envoy, REQUEST, Buffer::of(name), Buffer::of(value)) };
 }
 
 #[unsafe(no_mangle)]
@@ -67,7 +70,9 @@ extern "C" fn envoy_dynamic_module_on_http_filter_config_new(_: *mut c_void, _: 
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn envoy_dynamic_module_on_http_filter_new(_: *const c_void, _: *mut c_void) -> *const u8 {
+extern "C" fn envoy_dynamic_module_on_http_filter_new(_: *const c_void, envoy: *mut c_void) -> *const u8 {
+    // SAFETY: the stream is valid during its hook.
+    unsafe { envoy_dynamic_module_callback_http_filter_get_worker_index(envoy) };
     &raw const NOTHING
 }
 
@@ -78,8 +83,8 @@ extern "C" fn envoy_dynamic_module_on_http_filter_request_headers(
     _: bool,
 ) -> u32 {
     read(envoy, REQUEST);
-    add(envoy, REQUEST, "x-ab-assignments", crate::ASSIGNMENTS);
-    add(envoy, REQUEST, "x-ab-cache-key", crate::CACHE_KEY);
+    add(envoy, "x-ab-assignments", crate::ASSIGNMENTS);
+    add(envoy, "x-ab-cache-key", crate::CACHE_KEY);
     // In wasm, Envoy does so by itself: routes may match the new headers.
     // SAFETY: the stream is valid during its hook.
     unsafe { envoy_dynamic_module_callback_http_clear_route_cache(envoy) };
@@ -93,7 +98,9 @@ extern "C" fn envoy_dynamic_module_on_http_filter_response_headers(
     _: bool,
 ) -> u32 {
     read(envoy, RESPONSE);
-    add(envoy, RESPONSE, "cache-control", "private");
+    let (name, value) = (Buffer::of("cache-control"), Buffer::of("private"));
+    // SAFETY: the host copies both texts.
+    unsafe { envoy_dynamic_module_callback_http_set_header(envoy, RESPONSE, name, value) };
     CONTINUE
 }
 

@@ -8,6 +8,8 @@ mod bare {
     unsafe extern "C" {
         fn proxy_get_header_map_pairs(map: u32, data: *mut *mut u8, len: *mut usize) -> u32;
         fn proxy_add_header_map_value(map: u32, name: *const u8, name_len: usize, value: *const u8, len: usize) -> u32;
+        fn proxy_replace_header_map_value(map: u32, name: *const u8, name_len: usize, value: *const u8, len: usize)
+        -> u32;
     }
 
     pub fn read(map: u32) {
@@ -24,6 +26,11 @@ mod bare {
     pub fn add(map: u32, name: &str, value: &str) {
         // SAFETY: both texts are valid for the call.
         unsafe { proxy_add_header_map_value(map, name.as_ptr(), name.len(), value.as_ptr(), value.len()) };
+    }
+
+    pub fn replace(map: u32, name: &str, value: &str) {
+        // SAFETY: both texts are valid for the call.
+        unsafe { proxy_replace_header_map_value(map, name.as_ptr(), name.len(), value.as_ptr(), value.len()) };
     }
 }
 
@@ -73,7 +80,7 @@ extern "C" fn proxy_on_response_headers(_context: u32, _headers: u32, _end: u32)
     #[cfg(feature = "bare")]
     {
         bare::read(2);
-        bare::add(2, "cache-control", "private");
+        bare::replace(2, "cache-control", "private");
     }
     0
 }
