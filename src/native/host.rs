@@ -9,6 +9,7 @@ use super::changes::HeaderChanges;
 use super::links::Links;
 use super::response::{LocalResponse, has_controls};
 use crate::log_line::log_line;
+use edgesplit_engine::hash::hash64_seeded;
 use edgesplit_filter::host::{
     CODE_DETAILS, Call, DispatchError, Headers, Host, HostError, MetricKind, Reply, SetError, Shared, StreamHost,
     status_of,
@@ -17,9 +18,12 @@ use edgesplit_filter::http::headers::{HeaderBlock, HeaderMap};
 use std::cell::RefCell;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// The request header that names the leg before, after an internal redirect. No property of the old stream survives one, but
-/// its headers do. The filter removes the header at once, and its value cannot be guessed.
-const LEG: &str = "x-edgesplit-leg";
+/// The request header that stands for the property `name`, which names the leg before after an internal redirect. No property
+/// of the old stream survives one, but its headers do. Every plugin of a chain has a header of its own. The filter removes the
+/// header at once, and its value cannot be guessed.
+fn header_of_property(name: &str) -> String {
+    format!("x-edgesplit-leg-{:016x}", hash64_seeded(0, name.as_bytes()))
+}
 
 fn map_of(which: Headers) -> u32 {
     match which {
@@ -255,13 +259,14 @@ impl StreamHost for Proxy<'_> {
             // An answer of the filter itself has none yet.
             return if self.answer.borrow().is_some() { None } else { self.details() };
         }
-        let leg = String::from_utf8(self.header(REQUEST_HEADERS, LEG)?.to_vec()).ok();
-        self.remove_header(Headers::Request, LEG);
+        let header = header_of_property(name);
+        let leg = String::from_utf8(self.header(REQUEST_HEADERS, &header)?.to_vec()).ok();
+        self.remove_header(Headers::Request, &header);
         leg
     }
 
-    fn set_property(&self, _name: &str, value: &str) {
-        self.set_header(Headers::Request, LEG, value.as_bytes());
+    fn set_property(&self, name: &str, value: &str) {
+        self.set_header(Headers::Request, &header_of_property(name), value.as_bytes());
     }
 }
 

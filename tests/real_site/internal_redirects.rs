@@ -76,6 +76,31 @@ fn every_leg_is_exposed_once_with_the_status_of_the_last() {
     );
 }
 
+/// Each plugin of a chain has legs of its own.
+#[test]
+fn every_plugin_of_a_chain_exposes_all_legs() {
+    let services = Services::start(&json!({}));
+    services.origin.respond(site);
+    let second = experiment("second", json!({"route": {"paths": ["/old"]}}));
+    let own_names = json!({"request": {"assignments_header": "x-second", "cache_key": {"header": "x-second-key"}}});
+    let second = plugin(document(&[second]), own_names).to_string();
+    let configuration = plugin(document(&[on("/old"), on("/new")]), json!({}));
+    let envoy = Envoy::start(&services.options(&configuration).adjust(move |bootstrap| {
+        routes(bootstrap)[0]["route"]["internal_redirect_policy"] = json!({});
+        let filters = http_manager(bootstrap)["http_filters"].as_array_mut().unwrap();
+        let mut filter = filters[0].clone();
+        filter["name"] = json!("second");
+        filter["typed_config"]["config"]["name"] = json!("second");
+        filter["typed_config"]["config"]["configuration"]["value"] = json!(second);
+        filters.insert(1, filter);
+    }));
+    assert_eq!(get(&envoy, "/old").status, 200);
+    let expected = ["new=green /new", "old=green /old", "second=green /old"].map(|leg| format!("u1 {leg} 200"));
+    eventually_eq("exposures", expected.to_vec(), || exposures(&services));
+    let last = services.origin.last_request();
+    assert!(last.headers.iter().all(|(name, _)| !name.starts_with(b"x-edgesplit-leg")), "{:?}", last.headers);
+}
+
 #[test]
 fn error_of_the_last_leg_counts_for_the_first() {
     let services = Services::start(&json!({}));
