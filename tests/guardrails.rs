@@ -60,10 +60,15 @@ impl Proxy {
 
     /// The next request, by the visitor with this id.
     fn visit_by(&mut self, id: &str, path: &str, errors: impl Fn(Option<&str>) -> f64) -> Option<&'static str> {
+        let headers = [(":authority", "h"), (":path", path), (":method", "GET"), ("x-user-id", id)];
+        self.request(&headers, errors)
+    }
+
+    /// The next request, with these headers.
+    fn request(&mut self, headers: &[(&str, &str)], errors: impl Fn(Option<&str>) -> f64) -> Option<&'static str> {
         self.visits += 1;
         let at = self.visits as usize % WORKERS;
-        let headers = [(":authority", "h"), (":path", path), (":method", "GET"), ("x-user-id", id)];
-        self.host.request = HeaderBlock::from_pairs(&headers);
+        self.host.request = HeaderBlock::from_pairs(headers);
         self.host.written.borrow_mut().clear();
         self.host.asked.borrow_mut().clear();
         self.host.clock_ms.set(self.host.clock_ms.get() + 100);
@@ -111,6 +116,20 @@ fn failing_variant_is_off_for_all_workers_until_the_next_revision() {
     }
     let given: Vec<_> = (0..1_000).map(|_| proxy.visit("/guarded", |_| 0.0)).collect();
     assert!(given.contains(&Some("green")) && !given.contains(&None), "another revision begins anew");
+}
+
+/// Their responses are shown to no visitor, and count for no variant: neither here nor in the metrics.
+#[test]
+fn requests_that_show_no_page_never_switch_a_variant_off() {
+    for more in [[(":authority", "h-shadow"), (":method", "GET")], [(":authority", "h"), (":method", "HEAD")]] {
+        let mut proxy = Proxy::new("r1", &json!({"min_exposures": 50}), 1);
+        let broken = |variant: Option<&str>| if variant == Some("green") { 1.0 } else { 0.0 };
+        for visit in 0..1_000 {
+            let id = format!("v{visit}");
+            let headers = [&more[..], &[(":path", "/guarded"), ("x-user-id", &id)]].concat();
+            assert!(proxy.request(&headers, broken).is_some(), "{more:?}: off after {visit} requests");
+        }
+    }
 }
 
 #[test]

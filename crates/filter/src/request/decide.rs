@@ -78,7 +78,9 @@ pub(super) fn decide<'a>(
             }
             cookies::unify_id(context, request, outputs);
         }
-        if let Some(guarded) = guardrails.visits(outputs.choices, request) {
+        if plan.is_visit
+            && let Some(guarded) = guardrails.visits(outputs.choices, request)
+        {
             outputs.response.actions(snapshot).guarded = guarded;
         }
     }
