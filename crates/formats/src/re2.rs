@@ -15,6 +15,10 @@ const CLASSES: [(&str, &str); 10] = [
     ("xdigit", "0-9A-Fa-f"),
 ];
 
+/// What `\s` matches in Rust's engine. JavaScript's white space has U+FEFF, and lacks U+0085.
+pub(crate) const UNICODE_SPACES: &str =
+    "\\t-\\r \u{85}\u{a0}\u{1680}\u{2000}-\u{200a}\u{2028}\u{2029}\u{202f}\u{205f}\u{3000}";
+
 /// `pattern` in JavaScript's syntax, and whether case is ignored. None if RE2 refuses it: it matches nothing. An error if it is
 /// not supported here.
 pub(crate) fn translate(pattern: &str, ignore_case: bool) -> Result<Option<(String, bool)>, String> {

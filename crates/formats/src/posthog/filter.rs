@@ -101,9 +101,7 @@ impl Filter {
             Test::Pattern(None) => return Ok(false),
             Test::Pattern(Some((regex, translation))) => {
                 let text = text();
-                if !translation.supports(&text) {
-                    return Err(Cause::Definition.into());
-                }
+                let text = translation.text(&text).ok_or(Cause::Definition)?;
                 context.within(regex.is_match(&text, context.visitor.steps))
             }
             Test::Number(accepts, bound) => {
