@@ -15,14 +15,22 @@ const CLASSES: [(&str, &str); 10] = [
     ("xdigit", "0-9A-Fa-f"),
 ];
 
+/// What `\s` matches in RE2.
+pub(crate) const SPACES: &str = "\\t\\n\\f\\r ";
+
 /// What `\s` matches in Rust's engine. JavaScript's white space has U+FEFF, and lacks U+0085.
 pub(crate) const UNICODE_SPACES: &str =
     "\\t-\\r \u{85}\u{a0}\u{1680}\u{2000}-\u{200a}\u{2028}\u{2029}\u{202f}\u{205f}\u{3000}";
 
 /// `pattern` in JavaScript's syntax, and whether case is ignored. None if RE2 refuses it: it matches nothing. An error if it is
 /// not supported here.
-pub(crate) fn translate(pattern: &str, ignore_case: bool) -> Result<Option<(String, bool)>, String> {
-    let mut translation = Translation { rest: pattern, out: String::new(), ignore_case, dot_all: false, lines: false };
+pub(crate) fn translate(
+    pattern: &str,
+    ignore_case: bool,
+    spaces: &'static str,
+) -> Result<Option<(String, bool)>, String> {
+    let mut translation =
+        Translation { rest: pattern, out: String::new(), spaces, ignore_case, dot_all: false, lines: false };
     match translation.run() {
         Err(Refusal::Invalid) => Ok(None),
         Err(Refusal::Unsupported) => Err("this form of a pattern is not supported".to_owned()),
@@ -38,6 +46,7 @@ enum Refusal {
 struct Translation<'a> {
     rest: &'a str,
     out: String,
+    spaces: &'static str,
     ignore_case: bool,
     /// The flags `s` and `m`.
     dot_all: bool,
@@ -78,9 +87,8 @@ impl<'a> Translation<'a> {
         match self.next() {
             Some('A') => self.out.push('^'),
             Some('z') => self.out.push('$'),
-            // JavaScript's white space has more characters.
-            Some('s') => self.out.push_str("[\\t\\n\\f\\r ]"),
-            Some('S') => self.out.push_str("[^\\t\\n\\f\\r ]"),
+            Some('s') => self.out.extend(["[", self.spaces, "]"]),
+            Some('S') => self.out.extend(["[^", self.spaces, "]"]),
             Some(ch @ ('b' | 'B' | 'd' | 'D' | 'w' | 'W' | 'f' | 'n' | 'r' | 't' | 'v')) => self.out.extend(['\\', ch]),
             Some('a' | 'C' | 'p' | 'P' | 'Q' | 'x' | '0'..='7') if !self.rest.is_empty() => {
                 return Err(Refusal::Unsupported);
@@ -111,7 +119,7 @@ impl<'a> Translation<'a> {
                 }
                 '[' => self.out.push_str("\\["),
                 '\\' => match self.next() {
-                    Some('s') => self.out.push_str("\\t\\n\\f\\r "),
+                    Some('s') => self.out.push_str(self.spaces),
                     Some(ch @ ('d' | 'D' | 'w' | 'W' | 'f' | 'n' | 'r' | 't' | 'v')) => self.out.extend(['\\', ch]),
                     Some(ch) if ch.is_alphanumeric() => return Err(Refusal::Unsupported),
                     Some(ch) => self.out.extend(['\\', ch]),

@@ -181,7 +181,7 @@ fn eppo_order(accepts: Accepts, value: &Value) -> Option<Check> {
 
 /// Patterns are those of Rust's `regex`, which reads what RE2 does.
 fn pattern_check(scope: &mut Scope<'_>, node: Node<'_>, pattern: &str, expected: bool) -> Result<Check, Unreadable> {
-    let (error, message) = match re2::translate(pattern, false) {
+    let (error, message) = match re2::translate(pattern, false, re2::UNICODE_SPACES) {
         Ok(Some((translated, ignore_case))) => match scope.groups.pattern(&translated, ignore_case) {
             Ok(regex) => return Ok(Check::Regex(regex, expected)),
             Err(PatternError::Compile(CompileError::Invalid(message))) => (Unreadable::Invalid, message),

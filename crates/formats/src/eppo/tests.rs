@@ -48,13 +48,18 @@ fn compile(payload: &Value) -> (Compiled, Vec<String>) {
 
 /// The variant of the flag `f` for visitors with the plan `pro`, with the reason, and the problems.
 fn decided(flag: &Value, steps: &StepBudget) -> (Option<String>, &'static str, Vec<String>) {
+    decided_with(flag, "pro", steps)
+}
+
+/// The same for visitors with this plan.
+fn decided_with(flag: &Value, plan: &str, steps: &StepBudget) -> (Option<String>, &'static str, Vec<String>) {
     let (compiled, problems) = compile(&json!({"createdAt": "r", "flags": {"f": flag}}));
     let snapshot = compiled.snapshot.unwrap();
     let evaluator = snapshot.flag_evaluator.as_deref().unwrap();
     if snapshot.experiments.is_empty() {
         return (None, Reason::Disabled.name(), problems);
     }
-    let attributes = json!({"plan": "pro"});
+    let attributes = json!({"plan": plan});
     let visitor = FlagVisitor::new(Some("u1"), &attributes, steps, 0);
     let mut found = FlagDecisions::default();
     evaluator.decide(&[0], &visitor, &mut found);
@@ -129,6 +134,23 @@ fn part_with_a_problem_is_disabled_alone() {
     }
     let wrong = flag(|flag| flag["variations"]["b"]["value"] = 5.into());
     assert_eq!(decided(&wrong, &request_budget()).1, "targeting_match", "Eppo's other splits work");
+}
+
+#[test]
+fn white_space_of_patterns_is_that_of_rusts_engine() {
+    for (pattern, text, expected) in [
+        (r"^\s+$", "\u{b}\u{85}\u{a0}\u{2003}\u{3000}", true),
+        (r"^[\s]$", "\u{a0}", true),
+        (r"\S", "\u{a0}", false),
+        (r"\s", "\u{feff}", false),
+    ] {
+        let flag = flag(|flag| {
+            let condition = json!({"attribute": "plan", "operator": "MATCHES", "value": pattern});
+            flag["allocations"][0]["rules"][0]["conditions"] = json!([condition]);
+        });
+        let (variant, ..) = decided_with(&flag, text, &request_budget());
+        assert_eq!(variant.is_some(), expected, "{pattern}");
+    }
 }
 
 #[test]

@@ -192,7 +192,8 @@ fn check(wire: &Value, operator: &str, patterns: &mut SavedGroups) -> Result<Che
             Ok(Check::Version(accepts(name)?, version.ok_or_else(invalid)?))
         }
         ("REGEX", "") => {
-            let translated = re2::translate(value.unwrap_or_default(), folded).map_err(|message| ("value", message))?;
+            let translated =
+                re2::translate(value.unwrap_or_default(), folded, re2::SPACES).map_err(|message| ("value", message))?;
             match translated.map(|(pattern, ignore_case)| patterns.pattern(&pattern, ignore_case)) {
                 Some(Ok(regex)) => Ok(Check::Regex(regex)),
                 None | Some(Err(PatternError::Compile(CompileError::Invalid(_)))) => Ok(Check::Never),

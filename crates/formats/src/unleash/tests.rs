@@ -138,16 +138,16 @@ fn patterns_are_those_of_re2() {
         (r"\s", "\u{a0}", false),
         ("[]a]", "]", true),
     ] {
-        let (translated, ignore_case) = re2::translate(pattern, false).unwrap().unwrap();
+        let (translated, ignore_case) = re2::translate(pattern, false, re2::SPACES).unwrap().unwrap();
         let regex = JsRegex::compile(&translated, ignore_case).unwrap();
         assert_eq!(regex.is_match(text, &steps), Ok(expected), "{pattern}");
     }
     for invalid in ["(", "(?=a)b", "(?<!a)b", r"(a)\1x", "a**", r"\y"] {
-        let translated = re2::translate(invalid, false).ok().flatten();
+        let translated = re2::translate(invalid, false, re2::SPACES).ok().flatten();
         assert!(translated.is_none_or(|(pattern, _)| JsRegex::compile(&pattern, false).is_err()), "{invalid}");
     }
     for unsupported in [r"\pL", "a(?i)b", "(?i:a)", "[[:none:]]"] {
-        assert!(re2::translate(unsupported, false).is_err(), "{unsupported}");
+        assert!(re2::translate(unsupported, false, re2::SPACES).is_err(), "{unsupported}");
     }
 }
 
