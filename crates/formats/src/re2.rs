@@ -15,8 +15,15 @@ const CLASSES: [(&str, &str); 10] = [
     ("xdigit", "0-9A-Fa-f"),
 ];
 
+/// The engine whose patterns are read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Engine {
+    Re2,
+    Rust,
+}
+
 /// What `\s` matches in RE2.
-pub(crate) const SPACES: &str = "\\t\\n\\f\\r ";
+const SPACES: &str = "\\t\\n\\f\\r ";
 
 /// What `\s` matches in Rust's engine. JavaScript's white space has U+FEFF, and lacks U+0085.
 pub(crate) const UNICODE_SPACES: &str =
@@ -24,13 +31,9 @@ pub(crate) const UNICODE_SPACES: &str =
 
 /// `pattern` in JavaScript's syntax, and whether case is ignored. None if RE2 refuses it: it matches nothing. An error if it is
 /// not supported here.
-pub(crate) fn translate(
-    pattern: &str,
-    ignore_case: bool,
-    spaces: &'static str,
-) -> Result<Option<(String, bool)>, String> {
+pub(crate) fn translate(pattern: &str, ignore_case: bool, engine: Engine) -> Result<Option<(String, bool)>, String> {
     let mut translation =
-        Translation { rest: pattern, out: String::new(), spaces, ignore_case, dot_all: false, lines: false };
+        Translation { rest: pattern, out: String::new(), engine, ignore_case, dot_all: false, lines: false };
     match translation.run() {
         Err(Refusal::Invalid) => Ok(None),
         Err(Refusal::Unsupported) => Err("this form of a pattern is not supported".to_owned()),
@@ -46,7 +49,7 @@ enum Refusal {
 struct Translation<'a> {
     rest: &'a str,
     out: String,
-    spaces: &'static str,
+    engine: Engine,
     ignore_case: bool,
     /// The flags `s` and `m`.
     dot_all: bool,
@@ -70,6 +73,13 @@ impl<'a> Translation<'a> {
         Ok(())
     }
 
+    fn spaces(&self) -> &'static str {
+        match self.engine {
+            Engine::Re2 => SPACES,
+            Engine::Rust => UNICODE_SPACES,
+        }
+    }
+
     fn next(&mut self) -> Option<char> {
         let mut chars = self.rest.chars();
         let ch = chars.next();
@@ -87,8 +97,8 @@ impl<'a> Translation<'a> {
         match self.next() {
             Some('A') => self.out.push('^'),
             Some('z') => self.out.push('$'),
-            Some('s') => self.out.extend(["[", self.spaces, "]"]),
-            Some('S') => self.out.extend(["[^", self.spaces, "]"]),
+            Some('s') => self.out.extend(["[", self.spaces(), "]"]),
+            Some('S') => self.out.extend(["[^", self.spaces(), "]"]),
             Some(ch @ ('b' | 'B' | 'd' | 'D' | 'w' | 'W' | 'f' | 'n' | 'r' | 't' | 'v')) => self.out.extend(['\\', ch]),
             Some('a' | 'C' | 'p' | 'P' | 'Q' | 'x' | '0'..='7') if !self.rest.is_empty() => {
                 return Err(Refusal::Unsupported);
@@ -117,9 +127,15 @@ impl<'a> Translation<'a> {
                     self.out.push_str(class);
                     self.rest = rest;
                 }
+                // Rust's engine reads classes in classes, and differences, intersections and the like of them.
+                ch @ ('[' | '&' | '-' | '~')
+                    if self.engine == Engine::Rust && (ch == '[' || self.rest.starts_with(ch)) =>
+                {
+                    return Err(Refusal::Unsupported);
+                }
                 '[' => self.out.push_str("\\["),
                 '\\' => match self.next() {
-                    Some('s') => self.out.push_str(self.spaces),
+                    Some('s') => self.out.push_str(self.spaces()),
                     Some(ch @ ('d' | 'D' | 'w' | 'W' | 'f' | 'n' | 'r' | 't' | 'v')) => self.out.extend(['\\', ch]),
                     Some(ch) if ch.is_alphanumeric() => return Err(Refusal::Unsupported),
                     Some(ch) => self.out.extend(['\\', ch]),

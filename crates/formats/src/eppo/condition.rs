@@ -2,7 +2,7 @@
 
 use crate::conditions::{PatternError, order};
 use crate::diagnostics::{Node, found};
-use crate::re2;
+use crate::re2::{self, Engine};
 #[cfg(not(target_arch = "wasm32"))]
 use crate::report::shown;
 use crate::scope::Scope;
@@ -181,7 +181,7 @@ fn eppo_order(accepts: Accepts, value: &Value) -> Option<Check> {
 
 /// Patterns are those of Rust's `regex`, which reads what RE2 does.
 fn pattern_check(scope: &mut Scope<'_>, node: Node<'_>, pattern: &str, expected: bool) -> Result<Check, Unreadable> {
-    let (error, message) = match re2::translate(pattern, false, re2::UNICODE_SPACES) {
+    let (error, message) = match re2::translate(pattern, false, Engine::Rust) {
         Ok(Some((translated, ignore_case))) => match scope.groups.pattern(&translated, ignore_case) {
             Ok(regex) => return Ok(Check::Regex(regex, expected)),
             Err(PatternError::Compile(CompileError::Invalid(message))) => (Unreadable::Invalid, message),

@@ -137,8 +137,10 @@ fn part_with_a_problem_is_disabled_alone() {
 }
 
 #[test]
-fn white_space_of_patterns_is_that_of_rusts_engine() {
+fn patterns_are_those_of_rusts_engine() {
     for (pattern, text, expected) in [
+        ("^[a&~-]+$", "a-&~", true),
+        ("^[[:alpha:]-]$", "-", true),
         (r"^\s+$", "\u{b}\u{85}\u{a0}\u{2003}\u{3000}", true),
         (r"^[\s]$", "\u{a0}", true),
         (r"\S", "\u{a0}", false),
@@ -150,6 +152,10 @@ fn white_space_of_patterns_is_that_of_rusts_engine() {
         });
         let (variant, ..) = decided_with(&flag, text, &request_budget());
         assert_eq!(variant.is_some(), expected, "{pattern}");
+    }
+    for unsupported in ["[a-z&&b-z]", "[a~~b]", "[a-z--b]", "[a[0-9]]"] {
+        let flag = flag(|flag| flag["allocations"][0]["rules"][0]["conditions"][0]["value"] = unsupported.into());
+        assert_eq!(decided(&flag, &request_budget()).1, "disabled", "{unsupported}");
     }
 }
 

@@ -4,7 +4,7 @@ use crate::conditions::{PatternError, SavedGroups, order};
 use crate::diagnostics::{Path, Problems};
 use crate::metered::Metered;
 use crate::moment;
-use crate::re2;
+use crate::re2::{self, Engine};
 use crate::semver::{STRICT, Version};
 use crate::shape::{is_true, list, text};
 use edgesplit_engine::attribute::AttributeName;
@@ -193,7 +193,7 @@ fn check(wire: &Value, operator: &str, patterns: &mut SavedGroups) -> Result<Che
         }
         ("REGEX", "") => {
             let translated =
-                re2::translate(value.unwrap_or_default(), folded, re2::SPACES).map_err(|message| ("value", message))?;
+                re2::translate(value.unwrap_or_default(), folded, Engine::Re2).map_err(|message| ("value", message))?;
             match translated.map(|(pattern, ignore_case)| patterns.pattern(&pattern, ignore_case)) {
                 Some(Ok(regex)) => Ok(Check::Regex(regex)),
                 None | Some(Err(PatternError::Compile(CompileError::Invalid(_)))) => Ok(Check::Never),

@@ -2,7 +2,8 @@
 
 use super::{Unleash, metrics};
 use crate::format::{Compiled, Options};
-use crate::{compile_bytes, find, re2};
+use crate::re2::{self, Engine};
+use crate::{compile_bytes, find};
 use edgesplit_engine::condition::request_budget;
 use edgesplit_engine::decide::DecisionInput;
 use edgesplit_engine::decide_flags;
@@ -138,16 +139,16 @@ fn patterns_are_those_of_re2() {
         (r"\s", "\u{a0}", false),
         ("[]a]", "]", true),
     ] {
-        let (translated, ignore_case) = re2::translate(pattern, false, re2::SPACES).unwrap().unwrap();
+        let (translated, ignore_case) = re2::translate(pattern, false, Engine::Re2).unwrap().unwrap();
         let regex = JsRegex::compile(&translated, ignore_case).unwrap();
         assert_eq!(regex.is_match(text, &steps), Ok(expected), "{pattern}");
     }
     for invalid in ["(", "(?=a)b", "(?<!a)b", r"(a)\1x", "a**", r"\y"] {
-        let translated = re2::translate(invalid, false, re2::SPACES).ok().flatten();
+        let translated = re2::translate(invalid, false, Engine::Re2).ok().flatten();
         assert!(translated.is_none_or(|(pattern, _)| JsRegex::compile(&pattern, false).is_err()), "{invalid}");
     }
     for unsupported in [r"\pL", "a(?i)b", "(?i:a)", "[[:none:]]"] {
-        assert!(re2::translate(unsupported, false, re2::SPACES).is_err(), "{unsupported}");
+        assert!(re2::translate(unsupported, false, Engine::Re2).is_err(), "{unsupported}");
     }
 }
 
