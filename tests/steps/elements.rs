@@ -82,11 +82,17 @@ pub(super) fn unleash_elements() -> Configs {
         ("unleash", json!({"features": list(ELEMENTS, feature), "segments": segments}))
     };
     let users = json!({"name": "userWithId", "parameters": {"userIds": long("1,")}});
+    let different: String = (0..25_000).map(|at| format!("{:x},", at * 7919 % 62_501)).collect();
+    let different = json!({"name": "userWithId", "parameters": {"userIds": different}});
+    let parents = filled(&json!({"feature": "x"}));
+    let child = |number: usize| json!({"name": format!("f{number}"), "enabled": true, "dependencies": parents});
     let addresses = json!({"name": "remoteAddress", "parameters": {"IPs": long("::,")}});
     vec![
         ("unknown segments", features(json!({"segments": filled(&json!(1))}), json!([]))),
         ("known segments", features(json!({"segments": filled(&json!(1))}), json!([{"id": 1}]))),
         ("users in one text", features(users, json!([]))),
+        ("different users in one text", features(different, json!([]))),
+        ("unknown parents", ("unleash", json!({"features": list(20, child)}))),
         ("addresses in one text", features(addresses, json!([]))),
     ]
 }
@@ -112,9 +118,18 @@ pub(super) fn growthbook_elements() -> Configs {
         ("growthbook", json!({"features": members("f", ELEMENTS, |_| feature.clone())}))
     };
     let patterns = json!({"$or": filled(&json!({"a": {"$regex": "("}}))});
+    let contexts = list(4_000, |_| json!({"leafId": 1, "weights": []}));
+    let bandit = |rules: usize, variations: usize| {
+        let rule = json!({"variations": list(variations, |_| json!(1)), "contextualBanditRef": "b"});
+        let feature = json!({"rules": list(rules, |_| rule.clone())});
+        ("growthbook", json!({"features": {"f": feature}, "contextualBandits": {"b": {"contexts": contexts}}}))
+    };
     vec![
         ("rules", features(filled(&json!({})))),
         ("experiments", features(filled(&json!({"variations": [0, 1]})))),
+        ("experiments without variations", features(filled(&json!({"variations": []})))),
+        ("contexts of many experiments", bandit(2_000, 2)),
+        ("contexts of many variations", bandit(1, 4_000)),
         ("variations", features(json!([{"variations": filled(&json!(1))}]))),
         ("invalid patterns", growthbook(ELEMENTS, |_| json!({"condition": patterns}), &json!({}))),
     ]
@@ -146,6 +161,7 @@ pub(super) fn native_elements() -> Configs {
     let set = json!([{"key": "a", "weight": 5000, "baseline": true}, {"key": "b", "weight": 5000, "set": headers}]);
     vec![
         ("variants", experiments(json!({"variants": variants}))),
+        ("variants without members", experiments(json!({"variants": list(10_000, |_| json!({}))}))),
         ("request headers of one variant", experiments(json!({"variants": set}))),
         ("forced visitors without a variant", experiments(json!({"forced": wide(&json!("x"))}))),
         ("invalid patterns", experiments(json!({"audience": {"$or": filled(&json!({"a": {"$regex": "("}}))}}))),

@@ -15,7 +15,7 @@ use std::path::Path;
 
 /// How many instructions one callback may take, counted as `Work` does, which counts branches that are not taken too. V8
 /// takes about 10 ms for 300 million.
-const INSTRUCTIONS_MAX: u64 = 400_000_000;
+const INSTRUCTIONS_MAX: u64 = 250_000_000;
 
 /// How many callbacks a config may take, to come into force and to be freed.
 const CALLBACKS_MAX: usize = 3_000;

@@ -149,6 +149,11 @@ impl Problems {
         self.errors
     }
 
+    /// Whether further errors are counted, and not listed.
+    pub(crate) fn is_full(&self) -> bool {
+        self.errors > PROBLEMS_MAX
+    }
+
     /// The first error as a text; empty if there is none.
     pub fn first_error(&self) -> String {
         let error = self.list.iter().find(|problem| problem.severity == Severity::Error);
@@ -224,21 +229,23 @@ pub(crate) fn whole_number(min: u64, max: u64) -> String {
     if min == max { format!("the number {min}") } else { format!("a whole number from {min} to {max}") }
 }
 
-/// A value as messages show it: short, on one line.
-pub fn found(value: &Value) -> String {
+/// A value as messages show it: short, on one line. Costs nothing until it is printed.
+pub fn found(value: &Value) -> impl fmt::Display {
     const SHOWN_CHARS_MAX: usize = 60;
-    let kind = match value {
-        Value::Null => return "null".to_owned(),
-        Value::Bool(_) => "",
-        Value::Number(_) => "the number ",
-        Value::String(_) => "the string ",
-        Value::Array(_) => "the list ",
-        Value::Object(_) => "the object ",
-    };
-    let mut text = Start { text: String::new(), chars_left: SHOWN_CHARS_MAX };
-    // Writing fails where the text is cut off.
-    let end = if write!(text, "{value}").is_ok() { "" } else { "…" };
-    format!("{kind}{}{end}", text.text)
+    fmt::from_fn(move |f| {
+        f.write_str(match value {
+            Value::Null | Value::Bool(_) => "",
+            Value::Number(_) => "the number ",
+            Value::String(_) => "the string ",
+            Value::Array(_) => "the list ",
+            Value::Object(_) => "the object ",
+        })?;
+        let mut text = Start { text: String::new(), chars_left: SHOWN_CHARS_MAX };
+        // Writing fails where the text is cut off.
+        let end = if write!(text, "{value}").is_ok() { "" } else { "…" };
+        f.write_str(&text.text)?;
+        f.write_str(end)
+    })
 }
 
 /// The first characters of a text.
@@ -267,9 +274,6 @@ impl<'a> Node<'a> {
     #[cold]
     #[inline(never)]
     pub fn expected(&self, problems: &mut Problems, expected: &str) {
-        if problems.errors > PROBLEMS_MAX {
-            return problems.skip(Severity::Error);
-        }
         problems.error(self.path, format_args!("expected {expected}, found {}", found(self.value)));
     }
 

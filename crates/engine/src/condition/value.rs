@@ -260,6 +260,14 @@ impl ValueSet {
         set
     }
 
+    /// The members in `texts`.
+    pub fn of_texts<'a>(texts: impl Iterator<Item = &'a str>) -> ValueSet {
+        let mut set = ValueSet::default();
+        texts.for_each(|text| set.add_text(text));
+        set.sort(usize::MAX);
+        set
+    }
+
     /// Adds members. The set must be sorted afterwards.
     pub fn extend(&mut self, values: &[Value]) {
         self.sorted = Default::default();

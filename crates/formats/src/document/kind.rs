@@ -3,6 +3,7 @@
 use super::schema;
 use crate::diagnostics::{Node, Problems, Severity};
 use serde_json::Value;
+use std::fmt;
 
 /// The values that a field may have.
 pub trait Kind {
@@ -27,7 +28,8 @@ pub trait Kind {
             (Some(value), _) => self.read(Node { value, path: &path }, members.problems),
             (None, Absent::Default(default) | Absent::OrNull(default)) => Some(default()),
             (None, Absent::Required) => {
-                members.problems.error(&path, format_args!("missing; expected {}", self.expected()));
+                let expected = fmt::from_fn(|f| f.write_str(&self.expected()));
+                members.problems.error(&path, format_args!("missing; expected {expected}"));
                 None
             }
         }
@@ -98,11 +100,13 @@ pub(super) fn read_object<T: Document>(
     problems: &mut Problems,
 ) -> Option<T> {
     node.object(problems)?;
+    // Unknown fields come first. Where errors are not listed any more, their order does not matter, nor do their texts.
     let mut own = Problems::new();
-    let mut members = MemberReader { node, problems: &mut own, names: Vec::new() };
-    let object = T::read(&mut members);
+    let own_or_all = if problems.is_full() { &mut *problems } else { &mut own };
+    let mut members = MemberReader { node, problems: own_or_all, names: Vec::new() };
+    let (object, names) = (T::read(&mut members), members.names);
     if let Some(unknown) = unknown {
-        node.unknown_fields(&members.names, unknown, problems);
+        node.unknown_fields(&names, unknown, problems);
     }
     problems.append(own);
     object

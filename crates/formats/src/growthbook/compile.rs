@@ -4,7 +4,7 @@ mod dependents;
 
 use super::decrypt::Decryption;
 use super::experiment;
-use super::feature::{Bandits, Feature, RuleKind};
+use super::feature::{Bandits, Feature, RULE_BYTES_PER_STEP, RuleKind};
 use super::payload::{Payload, STICKY_ATTRIBUTES_MAX};
 use super::prerequisites::Dependencies;
 use super::redirect::{self, RedirectTest};
@@ -19,6 +19,7 @@ use crate::stepwise::{KEYS_PER_STEP, Leftovers, size};
 use edgesplit_engine::snapshot::Disabled;
 use serde_json::{Map, Value};
 use std::collections::HashSet;
+use std::sync::Arc;
 
 /// How many bytes of config are compiled in the time of following a prerequisite, moving a feature and tying its
 /// prerequisites without any steps.
@@ -78,11 +79,20 @@ pub(super) struct Draft {
     disabled: HashSet<String>,
     groups: SavedGroups,
     bandits: Bandits,
+    part: Option<FeaturePart>,
     dependencies: Dependencies,
     /// The features and redirect tests that move to those in force, if some cannot be decided.
     moved: (std::vec::IntoIter<Feature>, std::vec::IntoIter<RedirectTest>),
     tie_steps: u32,
     payload: Payload,
+}
+
+/// A feature that is compiled up to its rule of the number `next`, and its problems so far.
+struct FeaturePart {
+    feature: Feature,
+    next: usize,
+    problems: Problems,
+    tolerated: usize,
 }
 
 /// The part of a payload that is compiled next.
@@ -279,16 +289,30 @@ impl Draft {
         let bandit = experiment::bandit(&mut scope, node);
         let bandit = bandit.filter(|_| !scope.is_disabled());
         problems.append(scope.problems);
-        self.bandits.push((key.to_owned(), bandit));
+        self.bandits.push((key.to_owned(), bandit.map(Arc::new)));
         (size(node.value) + self.groups.element_bytes(), true)
     }
 
     fn read_feature(&mut self, node: Node<'_>, key: &str, position: usize, problems: &mut Problems) -> (usize, bool) {
-        let mut scope = Scope::new(&mut self.groups);
-        if !(1..=KEY_BYTES_MAX).contains(&key.len()) {
-            scope.problems.error(node.path, format_args!("expected a key of 1 to {KEY_BYTES_MAX} bytes"));
+        let (mut feature, mut scope, mut next) = match self.part.take() {
+            Some(FeaturePart { feature, next, problems, tolerated }) => {
+                (Some(feature), Scope { problems, tolerated, groups: &mut self.groups }, next)
+            }
+            None => {
+                let mut scope = Scope::new(&mut self.groups);
+                if !(1..=KEY_BYTES_MAX).contains(&key.len()) {
+                    scope.problems.error(node.path, format_args!("expected a key of 1 to {KEY_BYTES_MAX} bytes"));
+                }
+                (Feature::compile(&mut scope, node, key, position), scope, 0)
+            }
+        };
+        if let Some(feature) =
+            feature.take_if(|feature| !feature.compile_rules(&mut scope, node, &mut next, &self.bandits))
+        {
+            let Scope { problems, tolerated, groups } = scope;
+            self.part = Some(FeaturePart { feature, next, problems, tolerated });
+            return (RULE_BYTES_PER_STEP + groups.element_bytes(), false);
         }
-        let feature = Feature::compile(&mut scope, node, key, position, &self.bandits);
         if let Some(feature) = &feature {
             for rule in &feature.rules {
                 if let RuleKind::Experiment(experiment, _) = &rule.kind

@@ -9,6 +9,8 @@ use edgesplit_engine::condition::Condition;
 use edgesplit_engine::flag::Outcome;
 use edgesplit_engine::number;
 use serde_json::Value;
+use std::borrow::Cow;
+use std::sync::Arc;
 
 /// The attribute that is hashed by default.
 pub(super) const DEFAULT_ATTRIBUTE: &str = "id";
@@ -23,6 +25,9 @@ pub struct Experiment {
     pub key: String,
     pub(super) variations: Vec<Variation>,
     pub(super) ranges: Vec<Range>,
+    /// The share that its variations cover, by which the contexts of its bandit have ranges; none if the payload gives the
+    /// ranges.
+    pub(super) coverage: Option<f64>,
     pub(super) weights: Vec<f64>,
     pub(super) hasher: Hasher,
     pub(super) unit: UnitName,
@@ -32,7 +37,7 @@ pub struct Experiment {
     pub(super) parents: Vec<Parent>,
     pub(super) targets: Option<UrlTargets>,
     pub(super) sticky: Option<Sticky>,
-    pub(super) bandit: Option<Bandit>,
+    pub(super) bandit: Option<Arc<Bandit>>,
     /// Whether it is a draft or switched off.
     pub(super) inactive: bool,
     pub(super) stopped: bool,
@@ -99,7 +104,8 @@ pub(super) struct Parent {
     pub(super) passes: Vec<bool>,
 }
 
-/// The contexts of a contextual bandit. The payload defines it once for all experiments, without ranges.
+/// The contexts of a contextual bandit. The payload defines it once for all experiments, which share it: there may be
+/// thousands of both.
 #[derive(Debug)]
 pub(super) struct Bandit {
     pub(super) version: Option<Value>,
@@ -107,12 +113,11 @@ pub(super) struct Bandit {
 }
 
 /// A context of a bandit, with its own weights.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Leaf {
     pub(super) id: i64,
     pub(super) condition: Option<Condition>,
     pub(super) weights: Vec<f64>,
-    pub(super) ranges: Vec<Range>,
 }
 
 impl Attribute {
@@ -141,11 +146,11 @@ impl Experiment {
         node: Node<'_>,
         default_key: &str,
         values: &[Value],
-        bandit: Option<&Bandit>,
+        bandit: Option<Arc<Bandit>>,
     ) -> Experiment {
         let count = values.len();
         let key = scope.text(node, "key").unwrap_or_else(|| default_key.to_owned());
-        let coverage = scope.coverage(node);
+        let coverage = scope.coverage(node).unwrap_or(1.0);
         let weights = scope.member(node, "weights", |scope, node| {
             let weights = wire::numbers(scope, node)?;
             if !are_weights_usable(&weights, count) {
@@ -155,15 +160,6 @@ impl Experiment {
             Some(weights)
         });
         let own_ranges = scope.member(node, "ranges", wire::ranges);
-        let ranges_with = |weights: Option<&[f64]>| match &own_ranges {
-            Some(ranges) => ranges.clone(),
-            None => bucket_ranges(count, coverage.unwrap_or(1.0), weights),
-        };
-        let with_ranges = |leaf: &Leaf| Leaf { ranges: ranges_with(Some(&leaf.weights)), ..leaf.clone() };
-        let bandit = bandit.map(|bandit| Bandit {
-            version: bandit.version.clone(),
-            leaves: bandit.leaves.iter().map(with_ranges).collect(),
-        });
         let unit = UnitName::compile(scope, node);
         let fallback = unit.fallback.clone().unwrap_or_else(|| Attribute::of(None));
         let bucket_version = scope.version(node, "bucketVersion");
@@ -177,7 +173,8 @@ impl Experiment {
         Experiment {
             hasher: Hasher::new(seed.as_deref().unwrap_or(&key), version),
             variations: variations(scope, node, count),
-            ranges: ranges_with(weights.as_deref()),
+            coverage: own_ranges.is_none().then_some(coverage),
+            ranges: own_ranges.unwrap_or_else(|| bucket_ranges(count, coverage, weights.as_deref())),
             weights: weights.unwrap_or_else(|| equal_weights(count)),
             unit,
             filters: scope.member(node, "filters", filters),
@@ -218,6 +215,14 @@ impl Experiment {
     /// The name of the variation of this number, if it has one.
     pub fn variation_name(&self, variation: usize) -> Option<&str> {
         self.variations.get(variation)?.name.as_deref()
+    }
+
+    /// The ranges of its variations with these weights of a bandit's context.
+    pub(super) fn ranges_with(&self, weights: &[f64]) -> Cow<'_, [Range]> {
+        match self.coverage {
+            Some(coverage) => bucket_ranges(self.variations.len(), coverage, Some(weights)).into(),
+            None => (&self.ranges).into(),
+        }
     }
 
     /// Its outcomes for visitors who are in it.
@@ -322,7 +327,7 @@ pub(super) fn bandit(scope: &mut Scope<'_>, node: Node<'_>) -> Option<Bandit> {
             let id = scope.required(node, "leafId", wire::number);
             let condition = scope.condition(node, "condition");
             let weights = scope.required(node, "weights", wire::numbers);
-            Some(Leaf { id: id? as i64, condition, weights: weights?, ranges: Vec::new() })
+            Some(Leaf { id: id? as i64, condition, weights: weights? })
         })
     });
     Some(Bandit { version, leaves: leaves.unwrap_or_default() })

@@ -5,13 +5,16 @@ use super::hash::{HashVersion, Hasher, Range};
 use super::wire::{self, Scope};
 use crate::diagnostics::{Node, Severity};
 use crate::flags::FLAG_OUTCOMES_MAX;
+use crate::shape;
+use crate::stepwise::size;
 use edgesplit_engine::condition::Condition;
 use edgesplit_engine::condition::value::JsValue;
 use edgesplit_engine::flag::Outcome;
 use serde_json::Value;
+use std::sync::Arc;
 
 /// The bandits of a payload, sorted by their ids; none for one that is wrong.
-pub(super) type Bandits = Vec<(String, Option<Bandit>)>;
+pub(super) type Bandits = Vec<(String, Option<Arc<Bandit>>)>;
 
 /// A feature, ready to be decided.
 #[derive(Debug)]
@@ -97,6 +100,9 @@ pub(super) struct Track {
     pub(super) number: Option<usize>,
 }
 
+/// How many bytes of a feature's rules are compiled at a time.
+pub(super) const RULE_BYTES_PER_STEP: usize = 4 << 10;
+
 const RULE_FIELDS: &[&str] = &[
     "id",
     "type",
@@ -128,27 +134,37 @@ const RULE_FIELDS: &[&str] = &[
 ];
 
 impl Feature {
-    /// Compiles the feature at `node`. Errors in `scope` make it unusable.
-    pub(super) fn compile(
-        scope: &mut Scope<'_>,
-        node: Node<'_>,
-        key: &str,
-        position: usize,
-        bandits: &Bandits,
-    ) -> Option<Feature> {
+    /// Compiles the feature at `node` without its rules. Errors in `scope` make it unusable.
+    pub(super) fn compile(scope: &mut Scope<'_>, node: Node<'_>, key: &str, position: usize) -> Option<Feature> {
         node.object(&mut scope.problems)?;
         node.unknown_fields(&["defaultValue", "rules", "metadata"], Severity::Warning, &mut scope.problems);
+        scope.member(node, "rules", |scope, node| node.array(&mut scope.problems).map(drop));
         let plain = |value: Value| Outcome { variant: None, experiment: None, value, in_experiment: false };
         let default = node.value.get("defaultValue").cloned().unwrap_or_default();
-        let mut outcomes = vec![plain(Value::Null), plain(default)];
-        let rules = scope.member(node, "rules", |scope, node| {
-            scope.list(node, |scope, node| {
-                node.object(&mut scope.problems)?;
+        let outcomes = vec![plain(Value::Null), plain(default)];
+        Some(Feature { key: key.to_owned(), position, rules: Vec::new(), outcomes })
+    }
+
+    /// Compiles the next rules of the feature at `node`, from the number `next` on. False if there may be more.
+    pub(super) fn compile_rules(
+        &mut self,
+        scope: &mut Scope<'_>,
+        node: Node<'_>,
+        next: &mut usize,
+        bandits: &Bandits,
+    ) -> bool {
+        let (list, path) = (shape::list(node.value, "rules"), node.path.field("rules"));
+        let mut bytes = 0;
+        while let Some(value) = list.get(*next).filter(|_| bytes < RULE_BYTES_PER_STEP) {
+            let node = Node { value, path: &path.index(*next) };
+            if node.object(&mut scope.problems).is_some() {
                 node.unknown_fields(RULE_FIELDS, Severity::Warning, &mut scope.problems);
-                Some(rule(scope, node, key, bandits, &mut outcomes))
-            })
-        });
-        Some(Feature { key: key.to_owned(), position, rules: rules.unwrap_or_default(), outcomes })
+                self.rules.push(rule(scope, node, &self.key, bandits, &mut self.outcomes));
+            }
+            bytes += size(value);
+            *next += 1;
+        }
+        bytes < RULE_BYTES_PER_STEP
     }
 }
 
@@ -248,7 +264,7 @@ fn experiment(
         let path = node.path.field("contextualBanditRef");
         let place = bandits.binary_search_by(|(id, _)| id.cmp(&reference)).ok();
         match place.and_then(|place| bandits.get(place)) {
-            Some((_, Some(bandit))) => Some(bandit),
+            Some((_, Some(bandit))) => Some(bandit.clone()),
             Some((_, None)) => {
                 scope.problems.error(&path, format_args!("the contextual bandit {reference:?} is invalid"));
                 None

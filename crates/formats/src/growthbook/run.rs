@@ -173,8 +173,8 @@ impl<'a, A: Attributes> Evaluation<'a, A> {
             Held::Nothing => {
                 let bandit = experiment.bandit.as_ref();
                 let leaf = bandit.zip(leaf).and_then(|(bandit, leaf)| bandit.leaves.get(leaf));
-                let ranges = leaf.map_or(&experiment.ranges, |leaf| &leaf.ranges);
-                let variation = choose_variation(bucket, ranges);
+                let ranges = leaf.map(|leaf| experiment.ranges_with(&leaf.weights));
+                let variation = choose_variation(bucket, ranges.as_deref().unwrap_or(&experiment.ranges));
                 self.trace.check("bucket", variation.is_some(), || {
                     let result =
                         variation.map_or("no variation".to_owned(), |variation| format!("variation {variation}"));

@@ -14,6 +14,7 @@ use edgesplit_engine::hash::{BUCKETS, Salt};
 use edgesplit_engine::route::Route;
 use edgesplit_engine::snapshot::{self, Effects, State, TrafficStep};
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 
 crate::document! {
     /// An experiment as it is written.
@@ -283,7 +284,8 @@ fn variant_at(
     position
 }
 
-/// The first keys of variants, for a message.
-fn keys(experiment: &Experiment) -> String {
-    experiment.variants.iter().take(KEYS_SHOWN_MAX).map(|variant| variant.key.as_str()).collect::<Vec<_>>().join(", ")
+/// The first keys of variants, for a message. Costs nothing until it is printed.
+fn keys(experiment: &Experiment) -> impl fmt::Display {
+    let keys = experiment.variants.iter().take(KEYS_SHOWN_MAX).map(|variant| variant.key.as_str());
+    fmt::from_fn(move |f| f.write_str(&keys.clone().collect::<Vec<_>>().join(", ")))
 }

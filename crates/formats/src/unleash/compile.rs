@@ -7,7 +7,7 @@ use crate::diagnostics::{Node, Path, Problems};
 use crate::shape::{self, Member, Shape, is_true, list, text};
 use edgesplit_engine::flag::Outcome;
 use edgesplit_engine::json;
-use serde_json::{Map, Value};
+use serde_json::{Number, Value};
 use std::collections::HashMap;
 
 /// Stands for a feature that is disabled, and for a segment that is not understood.
@@ -71,7 +71,7 @@ const FEATURE: Shape = Shape::Object(&[
 #[derive(Default)]
 pub(super) struct Compiler {
     /// The positions of the segments by their ids.
-    pub(super) segments: HashMap<String, usize>,
+    pub(super) segments: HashMap<Number, usize>,
     /// The patterns of all constraints.
     pub(super) patterns: SavedGroups,
 }
@@ -83,8 +83,8 @@ impl Compiler {
             return Vec::new();
         }
         let constraints = self.constraints(node, problems);
-        let id = node.value.get("id").map(Value::to_string).unwrap_or_default();
-        self.segments.insert(id, if constraints.is_some() { position } else { NONE });
+        let id = node.value.get("id").and_then(Value::as_number).cloned();
+        self.segments.extend(id.map(|id| (id, if constraints.is_some() { position } else { NONE })));
         constraints.unwrap_or_default()
     }
 
@@ -131,7 +131,7 @@ impl Compiler {
         let path = node.path.field("segments");
         let mut segments = Vec::new();
         for (index, id) in list(node.value, "segments").iter().enumerate() {
-            let position = self.segments.get(&id.to_string());
+            let position = id.as_number().and_then(|id| self.segments.get(id));
             if position.is_none() {
                 problems.error(&path.index(index), format_args!("there is no segment {id}; the feature is off"));
             }
@@ -160,8 +160,8 @@ fn gate(name: &str, parameters: &Value, path: &Path<'_>, problems: &mut Problems
         "default" => return Some(Gate::Always),
         // Every draw is under 100.
         "gradualRolloutRandom" if parameter("percentage") == Some("100") => return Some(Gate::Always),
-        "userWithId" => return Some(members("userId", "IN", parameter("userIds"))),
-        "remoteAddress" => return Some(members("remoteAddress", "IN_CIDR", parameter("IPs"))),
+        "userWithId" => return Some(Gate::Check(Constraint::listed("userId", "IN", parameter("userIds")))),
+        "remoteAddress" => return Some(Gate::Check(Constraint::listed("remoteAddress", "IN_CIDR", parameter("IPs")))),
         "flexibleRollout" => ("rollout", parameter("stickiness")),
         "gradualRolloutUserId" if group.is_some() => ("percentage", Some("userId")),
         "gradualRolloutSessionId" if group.is_some() => ("percentage", Some("sessionId")),
@@ -176,18 +176,6 @@ fn gate(name: &str, parameters: &Value, path: &Path<'_>, problems: &mut Problems
         }
         None => Some(Gate::Check(Constraint::never())),
     }
-}
-
-/// The condition that the field is in a list.
-fn members(field: &str, operator: &str, list: Option<&str>) -> Gate {
-    let constraint = list.and_then(|list| {
-        let values: Vec<Value> = list.split(',').map(|value| value.trim().into()).collect();
-        let mut constraint = Map::new();
-        let members = [("contextName", field.into()), ("operator", operator.into()), ("values", Value::Array(values))];
-        members.into_iter().for_each(|(name, value)| drop(constraint.insert(name.to_owned(), value)));
-        Constraint::compile(&constraint.into(), &Path::Root, &mut SavedGroups::default(), &mut Problems::new())
-    });
-    Gate::Check(constraint.unwrap_or_else(Constraint::never))
 }
 
 fn read_stickiness(name: Option<&str>) -> Stickiness {

@@ -117,6 +117,23 @@ impl Constraint {
         })
     }
 
+    /// The constraint that a field is in a list, whose entries stand in one text with commas between them. Such a list may be
+    /// long, so its entries are not copied.
+    pub(super) fn listed(field: &str, operator: &str, list: Option<&str>) -> Constraint {
+        let Some(list) = list else { return Constraint::never() };
+        let entries = list.split(',').map(str::trim);
+        Constraint {
+            source: Source::new(field),
+            check: match operator {
+                "IN" => Check::In(ValueSet::of_texts(entries.clone()), true),
+                _ => Check::Address(entries.clone().filter_map(read_range).collect()),
+            },
+            inverted: false,
+            #[cfg(not(target_arch = "wasm32"))]
+            shown: format!("{operator} {}", entries.collect::<Value>()),
+        }
+    }
+
     /// A constraint that never holds.
     pub(super) fn never() -> Constraint {
         Constraint {

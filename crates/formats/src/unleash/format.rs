@@ -62,6 +62,9 @@ enum Stage {
     Entry(usize),
 }
 
+/// How many bytes of config are compiled in the time of looking up a parent.
+const PARENT_BYTES: usize = 4;
+
 /// Compiles segments, then features, and then adds the features.
 struct FeatureSteps {
     stage: Stage,
@@ -131,12 +134,13 @@ impl FeatureSteps {
         let path = list.index(position);
         let tied = self.tie(number, Node { value: node.value, path: &path });
         let feature = self.compiled.features.get(number)?;
+        let tied_bytes = PARENT_BYTES * feature.parents.len();
         if let Err(problem) = tied {
             self.entries.disabled.push(Disabled { key: Some(feature.name.clone()), position, problem });
-            return Some(stepwise::OUTCOME_BYTES);
+            return Some(stepwise::OUTCOME_BYTES + tied_bytes);
         }
         let (key, outcomes) = (&feature.name, &feature.outcomes);
-        Some(self.entries.add(&Flag { key, position, number, outcomes, path, shares_key: false }))
+        Some(self.entries.add(&Flag { key, position, number, outcomes, path, shares_key: false }) + tied_bytes)
     }
 }
 
