@@ -57,6 +57,43 @@ fn spool_is_accepted_with_a_note() {
 }
 
 #[test]
+fn config_in_another_format_than_the_filter_would_read_is_an_error() {
+    let payload = json!({"features": {"nav": {"defaultValue": true}}});
+    let config = file("features.json", &payload.to_string());
+    for (experiments, code, message) in [
+        (
+            json!({"cluster": "c"}),
+            1,
+            "experiments.format of the plugin configuration is native by default: set it to growthbook",
+        ),
+        (
+            json!({"inline": payload}),
+            1,
+            "is native by default: set it to growthbook (effect: the filter does not start)",
+        ),
+        (json!({"cluster": "c", "format": "growthbook"}), 0, "1 experiment in force"),
+    ] {
+        let is_inline = experiments.get("inline").is_some();
+        let plugin = json!({"experiments": experiments, "visitor": {"id": [{"cookie": "uid"}]}});
+        let plugin = file("default-format.json", &plugin.to_string());
+        let arguments = ["validate", "--plugin", &plugin, &config];
+        let printed = edgesplit(&arguments[..if is_inline { 3 } else { 4 }]);
+        let text = printed.out + &printed.err;
+        assert_eq!((printed.code, text.contains(message)), (code, true), "{text}");
+    }
+    // Other commands recognise the format.
+    let plugin =
+        file("default-format.json", r#"{"experiments": {"cluster": "c"}, "visitor": {"id": [{"cookie": "uid"}]}}"#);
+    let printed = edgesplit(&["explain", "--plugin", &plugin, &config, "--id", "u1"]);
+    assert_eq!(
+        (printed.code, printed.err.contains("by default: the filter would refuse it")),
+        (0, true),
+        "{}",
+        printed.err
+    );
+}
+
+#[test]
 fn port_that_is_none_is_refused() {
     for port in ["99999", "0", "x", ""] {
         let url = format!("http://127.0.0.1:{port}/x.json");

@@ -59,11 +59,18 @@ pub(crate) struct Setting {
     pub(crate) format: Option<FormatRef>,
     pub(crate) plugin: Option<Plugin>,
     has_limits: bool,
+    /// Whether a config is read only in the format in which the filter would read it.
+    is_format_fixed: bool,
 }
 
 impl Setting {
     pub(crate) fn new(format: Option<FormatRef>, plugin: Option<Plugin>) -> Setting {
-        Setting { format, plugin, has_limits: true }
+        Setting { format, plugin, has_limits: true, is_format_fixed: false }
+    }
+
+    /// The setting for configs that are checked as the filter reads them.
+    pub(crate) fn with_fixed_format(self) -> Setting {
+        Setting { is_format_fixed: true, ..self }
     }
 
     /// Reads the plugin configuration of the arguments. If it is refused, prints its problems and returns none.
@@ -98,6 +105,8 @@ impl Setting {
             );
             if plugin.names_format() {
                 problems.error(&Path::Root, message);
+            } else if self.is_format_fixed {
+                problems.error(&Path::Root, message + " by default: set it to " + name);
             } else {
                 problems.warning(&Path::Root, message + " by default: the filter would refuse it");
                 options.format = recognised;

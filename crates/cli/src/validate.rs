@@ -60,7 +60,7 @@ struct Contents {
 
 pub(super) fn run(args: &Arguments) -> Result<u8, String> {
     let documents = args.configs.iter().chain(&args.files).map(Document::read).collect::<Result<Vec<_>, _>>()?;
-    let mut setting = Setting::new(args.setting.format, args.setting.plugin.read()?);
+    let mut setting = Setting::new(args.setting.format, args.setting.plugin.read()?).with_fixed_format();
     let mut plugin = setting.plugin.as_ref().map(|plugin| Report::of_plugin(plugin, &setting, documents.is_empty()));
     if plugin.as_ref().is_some_and(Report::has_error) {
         setting.plugin = None;
@@ -71,7 +71,7 @@ pub(super) fn run(args: &Arguments) -> Result<u8, String> {
             let plugins = Plugin::all(document);
             let several = plugins.len() > 1;
             reports.extend(plugins.into_iter().filter_map(|plugin| {
-                let setting = Setting::new(None, Some(plugin));
+                let setting = Setting::new(None, Some(plugin)).with_fixed_format();
                 let plugin = setting.plugin.as_ref()?;
                 Some(Report {
                     place: several.then(|| plugin.path.clone()),
