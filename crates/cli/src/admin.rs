@@ -1,6 +1,7 @@
 //! An Envoy's admin interface.
 
 use crate::files::{agent, get};
+use crate::http_url::HttpUrl;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,18 +16,18 @@ const ANSWER_BYTES_MAX: u64 = 64 << 20;
 #[derive(Debug, Clone)]
 pub(crate) struct Admin {
     agent: ureq::Agent,
-    address: String,
+    address: HttpUrl,
 }
 
 impl Admin {
     /// The interface at this address, such as `http://127.0.0.1:9901`.
-    pub(crate) fn new(address: &str) -> Admin {
-        Admin { agent: agent(TIMEOUT), address: address.trim_end_matches('/').to_owned() }
+    pub(crate) fn new(address: HttpUrl) -> Admin {
+        Admin { agent: agent(TIMEOUT), address }
     }
 
     /// A page.
     pub(crate) fn get(&self, path: &str) -> Result<Vec<u8>, String> {
-        get(&self.agent, &format!("{}{path}", self.address), ANSWER_BYTES_MAX)
+        get(&self.agent, &self.address.page(path), ANSWER_BYTES_MAX)
     }
 
     /// The counters and gauges whose names match this regular expression, by their names.

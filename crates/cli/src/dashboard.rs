@@ -19,7 +19,8 @@ use crate::args::now_ms;
 use crate::config::{ConfigArguments, NO_CONFIG, Setting};
 use crate::document::Document;
 use crate::exit::{EXIT_OK, EXIT_PROBLEMS};
-use crate::files::{Input, url};
+use crate::files::Input;
+use crate::http_url::HttpUrl;
 use crate::local::lock;
 use crate::local::port::Port;
 use crate::output;
@@ -52,8 +53,8 @@ const PORT: u16 = 8004;
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// An Envoy's admin interface, such as http://127.0.0.1:9901. Repeat it for several Envoys.
-    #[arg(long = "envoy", value_name = "URL", required = true, value_parser = url)]
-    envoys: Vec<String>,
+    #[arg(long = "envoy", value_name = "URL", required = true, value_parser = HttpUrl::parse)]
+    envoys: Vec<HttpUrl>,
     #[command(flatten)]
     config: ConfigArguments,
     /// The address to listen on. Port 0 chooses a free port.
@@ -123,7 +124,7 @@ pub(crate) fn start(monitor: Monitor) -> Result<String, String> {
 /// The Envoys and the config that a dashboard observes.
 pub(crate) struct Monitor {
     /// The addresses of the Envoys' admin interfaces.
-    pub(crate) envoys: Vec<String>,
+    pub(crate) envoys: Vec<HttpUrl>,
     /// The experiment config. Default: the one inside the plugin configuration.
     pub(crate) config: Option<Input>,
     pub(crate) setting: Arc<Setting>,
@@ -131,7 +132,7 @@ pub(crate) struct Monitor {
 
 impl Monitor {
     fn admins(&self) -> Vec<Admin> {
-        self.envoys.iter().map(|envoy| Admin::new(envoy)).collect()
+        self.envoys.iter().cloned().map(Admin::new).collect()
     }
 
     fn state(&self) -> State {

@@ -1,5 +1,6 @@
 //! Reading and writing files.
 
+use crate::http_url::HttpUrl;
 use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -17,7 +18,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) enum Input {
     File(PathBuf),
     Stdin,
-    Url(String),
+    Url(HttpUrl),
 }
 
 impl fmt::Display for Input {
@@ -25,22 +26,24 @@ impl fmt::Display for Input {
         match self {
             Input::File(file) => file.display().fmt(f),
             Input::Stdin => f.write_str("standard input"),
-            Input::Url(url) => f.write_str(url),
+            Input::Url(url) => url.fmt(f),
         }
     }
 }
 
 /// Parses the source of a document: `-`, a file, or a URL. A URL without a scheme needs a port, or the host localhost.
-pub(crate) fn input(text: &str) -> Result<Input, std::convert::Infallible> {
+pub(crate) fn input(text: &str) -> Result<Input, String> {
     Ok(if text == "-" {
         Input::Stdin
-    } else if text.starts_with("http://") || text.starts_with("https://") {
-        Input::Url(text.to_owned())
-    } else if is_address(text) && !Path::new(text).exists() {
-        Input::Url(format!("http://{text}"))
+    } else if is_url(text) || is_address(text) && !Path::new(text).exists() {
+        Input::Url(HttpUrl::parse(text)?)
     } else {
         Input::File(text.into())
     })
+}
+
+fn is_url(text: &str) -> bool {
+    text.starts_with("http://") || text.starts_with("https://")
 }
 
 /// Whether `text` starts with a host and a port, or with localhost and a path.
@@ -48,28 +51,6 @@ fn is_address(text: &str) -> bool {
     let (authority, _) = text.split_once('/').unwrap_or((text, ""));
     let has_port = |(host, port): (&str, &str)| !host.is_empty() && port.parse::<u16>().is_ok();
     authority.rsplit_once(':').is_some_and(has_port) || authority == "localhost" && text.contains('/')
-}
-
-/// Parses a URL. Without a scheme, it gets `http://`.
-pub(crate) fn url(text: &str) -> Result<String, String> {
-    let url = match text.split_once("://") {
-        Some(("http" | "https", _)) => text.to_owned(),
-        Some((scheme, _)) => return Err(format!("expected a URL with http:// or https://, found {scheme}://")),
-        None => format!("http://{text}"),
-    };
-    check_port(&url).map(|()| url)
-}
-
-/// Refuses a port that is none: the client would use the scheme's own.
-fn check_port(url: &str) -> Result<(), String> {
-    let (_, rest) = url.split_once("://").unwrap_or(("", url));
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let (_, address) = authority.rsplit_once('@').unwrap_or(("", authority));
-    match address.rsplit_once(':').filter(|(_, port)| !port.ends_with(']')) {
-        Some((_, port)) if port.parse::<u16>().is_ok_and(|port| port != 0) => Ok(()),
-        Some((_, port)) => Err(format!("expected a port from 1 to 65535, found {port:?}")),
-        None => Ok(()),
-    }
 }
 
 /// Standard input can be read once.
@@ -120,9 +101,8 @@ pub(crate) fn agent(timeout: Duration) -> ureq::Agent {
 }
 
 /// The body at `url`.
-pub(crate) fn get(agent: &ureq::Agent, url: &str, bytes_max: u64) -> Result<Vec<u8>, String> {
-    check_port(url)?;
-    let mut response = agent.get(url).call().map_err(|error| error.to_string())?;
+pub(crate) fn get(agent: &ureq::Agent, url: &HttpUrl, bytes_max: u64) -> Result<Vec<u8>, String> {
+    let mut response = agent.get(url.as_str()).call().map_err(|error| error.to_string())?;
     let body = response.body_mut().with_config().limit(bytes_max).read_to_vec();
     body.map_err(|error| error.to_string())
 }

@@ -16,6 +16,7 @@ mod exit;
 mod explain;
 mod files;
 mod finding;
+mod http_url;
 mod init;
 mod lint;
 pub mod local;

@@ -4,7 +4,8 @@ use crate::args::{self, duration_ms, moment_ms};
 use crate::config::{Setting, SettingArguments};
 use crate::document::Document;
 use crate::exit::{EXIT_OK, EXIT_PROBLEMS};
-use crate::files::{self, Input, input, read};
+use crate::files::{Input, input, read};
+use crate::http_url::HttpUrl;
 use crate::output;
 use edgesplit_engine::printable::printable;
 use edgesplit_filter::http::url;
@@ -144,7 +145,7 @@ fn page(text: &str) -> Result<String, String> {
     if !is_url || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err("expected a URL such as https://shop.example/cart".to_owned());
     }
-    if text.starts_with('/') { Ok(text.to_owned()) } else { files::url(text) }
+    if text.starts_with('/') { Ok(text.to_owned()) } else { HttpUrl::parse(text).map(|url| url.to_string()) }
 }
 
 fn host(text: &str) -> Result<String, String> {

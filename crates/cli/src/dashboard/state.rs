@@ -55,9 +55,9 @@ impl Verdicts {
 }
 
 impl State {
-    pub(super) fn new(envoys: &[String]) -> State {
+    pub(super) fn new(envoys: &[impl ToString]) -> State {
         let mut state = State {
-            proxies: envoys.iter().map(|address| Proxy::new(address)).collect(),
+            proxies: envoys.iter().map(|address| Proxy::new(&address.to_string())).collect(),
             config: ConfigView::default(),
             config_error: None,
             revisions: VecDeque::new(),

@@ -19,6 +19,7 @@ use crate::dashboard::{self, Monitor};
 use crate::envoy_config::quoted;
 use crate::exit::EXIT_OK;
 use crate::files::Input;
+use crate::http_url::HttpUrl;
 use crate::local::proxy::{ADMIN, PROXY, Proxy, Slots};
 use crate::screen::Screen;
 use crate::signals::Stop;
@@ -86,8 +87,8 @@ pub(super) fn run(args: &Arguments) -> Result<u8, String> {
         started => started?,
     };
     let monitor = Monitor {
-        envoys: vec![format!("http://127.0.0.1:{}", proxy.ports.admin)],
-        config: Some(Input::Url(format!("http://127.0.0.1:{}/experiments.json", services.experiments.port()))),
+        envoys: vec![HttpUrl::local(proxy.ports.admin)],
+        config: Some(Input::Url(HttpUrl::local(services.experiments.port()).page("/experiments.json"))),
         setting: Arc::new(Setting::new(None, None)),
     };
     let dashboard = dashboard::start(monitor)?;

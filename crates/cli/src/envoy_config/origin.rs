@@ -1,5 +1,6 @@
 //! The site behind the proxy.
 
+use crate::http_url::HttpUrl;
 use std::fmt;
 use std::net::{IpAddr, TcpStream, ToSocketAddrs};
 use std::path::Path;
@@ -37,24 +38,17 @@ impl Origin {
     /// Parses a URL such as `http://localhost:3000`. Without a scheme, it gets `http://`.
     pub(crate) fn parse(text: &str) -> Result<Origin, String> {
         let expected = || format!("expected a URL such as http://localhost:3000, found {text:?}");
-        let url = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
-        let url: Uri = url.parse().map_err(|_| expected())?;
-        let is_https = match url.scheme_str() {
-            Some("http") => false,
-            Some("https") => true,
-            _ => return Err(expected()),
-        };
+        let url: Uri = HttpUrl::parse(text)?.as_str().parse().map_err(|_| expected())?;
         if url.path_and_query().is_some_and(|path| path.as_str() != "/") {
             return Err(format!("expected a URL without a path, found {text:?}: requests keep their own paths"));
         }
-        let host = url.host().filter(|host| !host.is_empty()).ok_or_else(expected)?.to_owned();
-        let port = url.port_u16().filter(|port| *port != 0);
-        // Neither a user nor a port that is no port.
-        let written = port.map_or_else(|| host.clone(), |port| format!("{host}:{port}"));
-        if url.authority().is_none_or(|authority| *authority != written) {
+        let authority = url.authority().filter(|authority| !authority.as_str().contains('@')).ok_or_else(expected)?;
+        if authority.host().is_empty() {
             return Err(expected());
         }
-        Ok(Origin { host, port: port.unwrap_or(if is_https { 443 } else { 80 }), is_https })
+        let is_https = url.scheme_str() == Some("https");
+        let port = authority.port_u16().unwrap_or(if is_https { 443 } else { 80 });
+        Ok(Origin { host: authority.host().to_owned(), port, is_https })
     }
 
     /// The host as an address to connect to: without the brackets of IPv6.

@@ -1,6 +1,7 @@
 //! An Envoy process: where its binary is found, its start, its log and its end.
 
 use crate::admin::Admin;
+use crate::http_url::HttpUrl;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -78,7 +79,7 @@ impl Process {
     fn ports(&self) -> Option<Ports> {
         let address = fs::read_to_string(self.directory.file("admin")).ok()?;
         let admin: u16 = address.rsplit_once(':')?.1.trim().parse().ok()?;
-        let interface = Admin::new(&format!("http://127.0.0.1:{admin}"));
+        let interface = Admin::new(HttpUrl::local(admin));
         interface.get("/ready").ok()?;
         let listeners: serde_json::Value =
             serde_json::from_slice(&interface.get("/listeners?format=json").ok()?).ok()?;

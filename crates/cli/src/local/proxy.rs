@@ -4,6 +4,7 @@ use super::envoy::{Directory, Ports, Process};
 use super::native::{is_native, native_bootstrap};
 use super::port::Port;
 use crate::admin::Admin;
+use crate::http_url::HttpUrl;
 use crate::module;
 use std::path::Path;
 use std::time::Duration;
@@ -62,7 +63,7 @@ impl Proxy {
             // Another process may have taken a port that was free.
             if error.contains("cannot bind") { start(0, 0) } else { Err(error) }
         })?;
-        let admin = Admin::new(&format!("http://127.0.0.1:{}", serving.admin));
+        let admin = Admin::new(HttpUrl::local(serving.admin));
         Ok(Proxy { process, ports: serving, admin, _ports: ports })
     }
 

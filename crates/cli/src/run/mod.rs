@@ -16,6 +16,7 @@ use crate::dashboard::{self, Monitor};
 use crate::envoy_config::{EnvoyConfig, Origin, PLUGIN};
 use crate::exit::{EXIT_OK, EXIT_PROBLEMS};
 use crate::files::Input;
+use crate::http_url::HttpUrl;
 use crate::local::config_service::ConfigService;
 use crate::local::proxy::Proxy;
 use crate::screen::Screen;
@@ -67,8 +68,8 @@ pub(super) fn run(args: &Arguments) -> Result<u8, String> {
         started => started?,
     };
     let monitor = Monitor {
-        envoys: vec![format!("http://127.0.0.1:{}", proxy.ports.admin)],
-        config: Some(Input::Url(format!("http://127.0.0.1:{}/experiments.json", configs.port()))),
+        envoys: vec![HttpUrl::local(proxy.ports.admin)],
+        config: Some(Input::Url(HttpUrl::local(configs.port()).page("/experiments.json"))),
         setting,
     };
     let dashboard = dashboard::start(monitor)?;
