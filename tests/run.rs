@@ -15,6 +15,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 
 fn edgesplit(folder: &Directory, arguments: &[&str]) -> Output {
     Command::new(program()).args(arguments).current_dir(folder.file("")).output().unwrap()
@@ -36,6 +37,8 @@ fn initialized(origin: &str) -> Directory {
 struct Running {
     child: Child,
     lines: Arc<Mutex<Vec<String>>>,
+    /// Reads the lines until the command ends.
+    reader: JoinHandle<()>,
 }
 
 impl Running {
@@ -45,15 +48,21 @@ impl Running {
         let mut child = command.spawn().unwrap();
         let lines = Arc::new(Mutex::new(Vec::new()));
         let (output, read) = (BufReader::new(child.stdout.take().unwrap()), Arc::clone(&lines));
-        std::thread::spawn(move || output.lines().map_while(Result::ok).for_each(|line| lock(&read).push(line)));
-        Running { child, lines }
+        let reader =
+            std::thread::spawn(move || output.lines().map_while(Result::ok).for_each(|line| lock(&read).push(line)));
+        Running { child, lines, reader }
     }
 
-    /// Waits for a line with this text.
+    /// Waits for a line with this text. Fails at once if the command ends without one.
     #[track_caller]
     fn line(&self, part: &str) -> String {
-        let found = || lock(&self.lines).iter().find(|line| line.contains(part)).cloned();
+        let found = || {
+            let has_ended = self.reader.is_finished();
+            let line = lock(&self.lines).iter().find(|line| line.contains(part)).cloned();
+            line.map(Some).or_else(|| has_ended.then_some(None))
+        };
         eventually(DEADLINE * 4, part, found)
+            .unwrap_or_else(|| panic!("edgesplit ended without {part:?}: its message is above"))
     }
 
     /// The port in the line with this text.
@@ -161,6 +170,14 @@ fn mistakes_end_it_before_envoy_starts() {
     assert!(output.status.code() == Some(2) && text(&output).contains("run watches a file"), "{}", text(&output));
     let output = edgesplit(&folder, &["run", "--origin", "http://a/b", "--config", "experiments.json"]);
     assert!(output.status.code() == Some(2) && text(&output).contains("without a path"), "{}", text(&output));
+}
+
+#[test]
+#[should_panic(expected = "edgesplit ended without \"your site, through the filter\"")]
+fn command_that_ends_early_is_not_waited_for() {
+    let folder = Directory::new().unwrap();
+    let origin = ["run", "--origin", "http://localhost:1", "--config", "missing.json"];
+    Running::start(&folder, &origin).line("your site, through the filter");
 }
 
 #[test]
