@@ -12,10 +12,11 @@ use std::process::Command;
 /// The requests that are counted: how many each of the host's threads sends in a round, rounds, and seconds at least.
 const COUNTED: [&str; 3] = ["20000", "3", "0"];
 
-/// The sources of the host, its plugin configuration and its experiments.
-const INPUTS: [&str; 4] = [
+/// The sources of the host and its compiler's flags, its plugin configuration and its experiments.
+const INPUTS: [&str; 5] = [
     "tests/native_host/stress.c",
     "tests/native_host/envoy.c",
+    "tests/native_host/cc.flags",
     "tests/native_host/plugin.json",
     "examples/experiments.json",
 ];
@@ -87,9 +88,8 @@ fn profile(tool: &Path) -> Result<PathBuf> {
         return Ok(profile);
     }
     let mut compiler = Command::new("cc");
-    let [stress, envoy, plugin, experiments] = &inputs;
-    compiler.args(["-std=gnu11", "-O1", "-rdynamic", "-o"]).arg(&host).args([stress, envoy]);
-    run(compiler.args(["-ldl", "-lpthread"]).current_dir(root()))?;
+    let [stress, envoy, flags, plugin, experiments] = &inputs;
+    run(compiler.arg("-o").arg(&host).args([stress, envoy]).arg(format!("@{}", flags.display())))?;
     let mut requests = Command::new(host);
     requests.args([&module, plugin, experiments]).args(COUNTED);
     output(requests.env("LLVM_PROFILE_FILE", &counts).current_dir(root()))?;

@@ -28,10 +28,9 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 /// Compiles `tests/native_host/NAME.c` with the host into `folder`.
 pub fn compile(name: &str, folder: &Directory) -> PathBuf {
     let program = folder.file(name);
-    let flags = ["-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-rdynamic"];
-    let sources = [format!("tests/native_host/{name}.c"), "tests/native_host/envoy.c".to_owned()];
+    let sources = [&format!("tests/native_host/{name}.c"), "tests/native_host/envoy.c", "@tests/native_host/cc.flags"];
     let mut compiler = Command::new("cc");
-    compiler.args(flags).args(sources).arg("-o").arg(&program).args(["-ldl", "-lpthread"]);
+    compiler.args(["-g", "-Wall", "-Wextra", "-Werror", "-o"]).arg(&program).args(sources);
     let output = compiler.current_dir(root()).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     program
