@@ -173,8 +173,15 @@ impl<'a, A: Attributes> Evaluation<'a, A> {
             Held::Nothing => {
                 let bandit = experiment.bandit.as_ref();
                 let leaf = bandit.zip(leaf).and_then(|(bandit, leaf)| bandit.leaves.get(leaf));
-                let ranges = leaf.map(|leaf| experiment.ranges_with(&leaf.weights));
-                let variation = choose_variation(bucket, ranges.as_deref().unwrap_or(&experiment.ranges));
+                let ranges = match leaf {
+                    Some(leaf) => {
+                        // A variation's range takes about as long as a step.
+                        context.steps.spend(u32::try_from(experiment.variations.len()).unwrap_or(u32::MAX))?;
+                        experiment.ranges_with(&leaf.weights)
+                    }
+                    None => Cow::Borrowed(experiment.ranges.as_slice()),
+                };
+                let variation = choose_variation(bucket, &ranges);
                 self.trace.check("bucket", variation.is_some(), || {
                     let result =
                         variation.map_or("no variation".to_owned(), |variation| format!("variation {variation}"));

@@ -8,7 +8,7 @@ use super::ingest;
 use super::sticky::{StickyDocument, StickyDocuments};
 use super::*;
 use crate::events::{EventKind, EventWire};
-use edgesplit_engine::condition::request_budget;
+use edgesplit_engine::condition::{StepBudget, request_budget};
 use edgesplit_engine::flag::FlagExposure;
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -57,6 +57,39 @@ fn prerequisites_end_however_they_are_tied() {
     for length in [1, 2, 200] {
         let circle = payload(&chain(length, json!({"defaultValue": true, "rules": [on("f001")]})));
         assert_eq!(decided(&circle, "f001", &attributes), (Value::Null, "cyclic_prerequisite"), "{length}");
+    }
+}
+
+#[test]
+fn long_list_of_rules_is_compiled_in_parts() {
+    let rule = |at: usize| json!({"condition": {"country": format!("c{at}")}, "force": at});
+    let feature = |last: Value| {
+        let rules: Vec<Value> = (0..1_000).map(rule).chain([last]).collect();
+        json!({"features": {"before": {}, "long": {"defaultValue": -1, "rules": rules}, "after": {"defaultValue": 1}}})
+    };
+    let config = payload(&feature(rule(1_000)));
+    for (country, expected) in [("c0", 0), ("c500", 500), ("c1000", 1_000), ("c1001", -1)] {
+        assert_eq!(decided(&config, "long", &json!({ "country": country })).0, json!(expected));
+    }
+    assert_eq!(decided(&config, "after", &json!({})).0, json!(1));
+
+    let invalid = feature(json!({"force": 1, "coverage": "x"}));
+    let place = "features.long.rules[1000].coverage: expected ";
+    assert!(problems(&invalid).iter().any(|problem| problem.starts_with(place)), "{:?}", problems(&invalid));
+    let disabled = payload(&invalid).disabled;
+    assert_eq!(disabled.iter().map(|disabled| disabled.key.as_deref()).collect::<Vec<_>>(), [Some("long")]);
+}
+
+#[test]
+fn contexts_of_a_bandit_take_the_steps_of_their_variations() {
+    let bandit = json!({"banditVersion": 1, "contexts": [{"leafId": 1, "weights": vec![0.01; 100]}]});
+    let rule = json!({"variations": (0..100).collect::<Vec<_>>(), "contextualBanditRef": "b"});
+    let config = payload(&json!({"features": {"f": {"rules": [rule]}}, "contextualBandits": {"b": bandit}}));
+    let attributes = json!({"id": "u1"});
+    for (steps, reason) in [(100, "limit"), (250, "experiment")] {
+        let steps = StepBudget::new(steps);
+        let context = Context { steps: &steps, ..context(&attributes, "") };
+        assert_eq!(Evaluation::new(&config, &context, None).feature(0).reason.name(), reason);
     }
 }
 
