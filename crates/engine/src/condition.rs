@@ -10,6 +10,7 @@
 
 mod explain;
 pub mod value;
+pub mod value_set;
 
 use super::attribute::{AttributeName, AttributeValue, Attributes};
 pub use explain::sign;
@@ -18,7 +19,8 @@ pub use js_regex::{LimitExceeded, StepBudget};
 use serde_json::Value;
 use std::cmp::Ordering;
 use std::sync::Arc;
-use value::{JsValue, ValueSet};
+use value::JsValue;
+use value_set::ValueSet;
 
 /// How many steps the routes and conditions of one request may take together: up to 4 ms in V8's wasm, at 2 to 10 ns a step.
 pub const REQUEST_STEPS_MAX: u32 = 400_000;

@@ -1,6 +1,6 @@
 //! Conditions in words, and the tests of a condition that a visitor fails, with the values that failed them.
 
-use super::value::ValueSet;
+use super::value_set::ValueSet;
 use super::{Accepts, Check, Condition, Operator, StepBudget, Test, request_budget};
 use crate::attribute::{AttributeValue, Attributes};
 use std::cmp::Ordering;

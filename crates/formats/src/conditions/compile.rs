@@ -5,15 +5,16 @@ use super::groups::{CONFIG_TESTS_MAX, ELEMENT_TESTS_MAX, Group, PatternError};
 use super::operators::OPERATORS;
 use super::scope::Scope;
 use crate::diagnostics::{Node, Problems, Severity, found};
+use edgesplit_engine::condition::value::{JsValue, lower_case, padded_version};
+use edgesplit_engine::condition::value_set::ValueSet;
 use edgesplit_engine::condition::{
-    Accepts, CONDITION_DEPTH_MAX, CONDITION_TESTS_MAX, Check, Condition, Operator, Test, value,
+    Accepts, CONDITION_DEPTH_MAX, CONDITION_TESTS_MAX, Check, Condition, Operator, Test,
 };
 use edgesplit_engine::observer::IS_OBSERVABLE;
 use js_regex::CompileError;
 use serde_json::Value;
 use std::cmp::Ordering;
 use std::sync::Arc;
-use value::{JsValue, ValueSet};
 
 /// The one attribute that GrowthBook names like an operator.
 const GROUPS_ATTRIBUTE: &str = "$groups";
@@ -172,7 +173,7 @@ impl<'a> Compiler<'a> {
             Value::Null => return Check::Null,
             Value::Bool(truth) => return Check::Truth(*truth),
             Value::Number(_) => return Check::Number(JsValue::from(node.value).number()),
-            Value::String(text) if folded => return Check::FoldedText(value::lower_case(text).into()),
+            Value::String(text) if folded => return Check::FoldedText(lower_case(text).into()),
             Value::String(text) => return Check::Text(text.as_str().into()),
             Value::Array(_) => return self.same(node, depth),
             Value::Object(members) => members,
@@ -272,7 +273,7 @@ impl<'a> Compiler<'a> {
         if !node.value.is_number() && !node.value.is_string() {
             node.expected(self.problems, "a version, such as \"1.2.3\"");
         }
-        Operator::Version(accepts, value::padded_version(&JsValue::from(node.value).version()).collect())
+        Operator::Version(accepts, padded_version(&JsValue::from(node.value).version()).collect())
     }
 
     fn members(&mut self, node: &Node<'_>, folded: bool, expected: bool) -> Operator {

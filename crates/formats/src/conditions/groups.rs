@@ -3,7 +3,7 @@
 //! Saved groups are lists and conditions that a payload holds once and conditions name by id.
 
 use edgesplit_engine::condition::CONFIG_INSTRUCTIONS_MAX;
-use edgesplit_engine::condition::value::ValueSet;
+use edgesplit_engine::condition::value_set::ValueSet;
 use js_regex::{CompileError, INSTRUCTIONS_MAX, JsRegex};
 use serde_json::Value;
 use std::collections::HashMap;
