@@ -335,9 +335,10 @@ impl StatusClass {
 }
 
 impl Experiment {
-    /// The request headers that its variants set. Origins may obey them while it is paused, too.
+    /// The request headers that its variants may set. No variant of a paused experiment is chosen.
     pub fn request_headers(&self) -> impl Iterator<Item = &str> {
-        self.variants.iter().flat_map(|variant| &variant.effects.request_headers).map(|(name, _)| name.as_str())
+        let variants = self.variants.iter().filter(|_| self.state != State::Paused);
+        variants.flat_map(|variant| &variant.effects.request_headers).map(|(name, _)| name.as_str())
     }
 
     /// The position of the variant called `key`.
