@@ -35,15 +35,11 @@ impl fmt::Display for Input {
 pub(crate) fn input(text: &str) -> Result<Input, String> {
     Ok(if text == "-" {
         Input::Stdin
-    } else if is_url(text) || is_address(text) && !Path::new(text).exists() {
+    } else if HttpUrl::has_scheme(text) || is_address(text) && !Path::new(text).exists() {
         Input::Url(HttpUrl::parse(text)?)
     } else {
         Input::File(text.into())
     })
-}
-
-fn is_url(text: &str) -> bool {
-    text.starts_with("http://") || text.starts_with("https://")
 }
 
 /// Whether `text` starts with a host and a port, or with localhost and a path.

@@ -13,6 +13,11 @@ impl fmt::Display for HttpUrl {
 }
 
 impl HttpUrl {
+    /// Whether `text` begins like such a URL.
+    pub(crate) fn has_scheme(text: &str) -> bool {
+        text.starts_with("http://") || text.starts_with("https://")
+    }
+
     /// Parses a URL. Without a scheme, it gets `http://`.
     pub(crate) fn parse(text: &str) -> Result<HttpUrl, String> {
         let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));

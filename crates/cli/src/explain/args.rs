@@ -2,6 +2,7 @@
 
 use crate::args::moment_ms;
 use crate::config::ConfigArguments;
+use crate::http_url::HttpUrl;
 use serde_json::Value;
 
 /// The arguments of `edgesplit explain`.
@@ -51,7 +52,7 @@ pub(super) struct RequestPath {
 }
 
 fn request_path(text: &str) -> Result<RequestPath, String> {
-    if text.starts_with("http://") || text.starts_with("https://") {
+    if HttpUrl::has_scheme(text) {
         return Err("expected a path such as /checkout; --host takes the host".to_owned());
     }
     let is_completed = !text.starts_with(['/', '*']);
